@@ -1,0 +1,57 @@
+{{/* The chart's name, for labels. */}}
+{{- define "flowsession.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* What every object's name begins with: the release's name, or release-flowsession where that doesn't hold the chart's name. */}}
+{{- define "flowsession.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains (include "flowsession.name" .) .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "flowsession.name" .) | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "flowsession.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "flowsession.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "flowsession.labels" -}}
+{{ include "flowsession.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* repository:tag of an image value, with the chart's appVersion as default tag: (list . .Values.runtime.image). */}}
+{{- define "flowsession.image" -}}
+{{- $root := index . 0 }}{{ $image := index . 1 -}}
+{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{/* The file that the operator reads: operator/flowsession/settings.py has its fields. */}}
+{{- define "flowsession.settings" -}}
+{{- $environment := deepCopy .Values.installer.environment }}
+{{- with .Values.installer.proxy }}
+{{- range $name, $value := dict "HTTP_PROXY" .http "HTTPS_PROXY" .https "NO_PROXY" .noProxy }}
+{{- if $value }}{{ $_ := set $environment $name $value }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $installer := omit .Values.installer "proxy" "environment" }}
+{{- $_ := set $installer "environment" $environment }}
+{{- $session := deepCopy .Values.session }}
+{{- /* People write cpu: 1; the operator's file has strings. */}}
+{{- range $kind := list "requests" "limits" }}
+{{- range $resource, $quantity := get $session $kind }}{{ $_ := set (get $session $kind) $resource (toString $quantity) }}{{ end }}
+{{- end -}}
+runtimeImage: {{ include "flowsession.image" (list . .Values.runtime.image) | quote }}
+imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
+agentVia: Direct
+installer:
+  {{- toYaml $installer | nindent 2 }}
+session:
+  {{- toYaml $session | nindent 2 }}
+{{- end }}

@@ -1,0 +1,99 @@
+"""Starts the operator: `flowsession-operator [--settings FILE] [--agent FILE]`."""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import kopf
+from aiohttp import web
+
+from flowsession import __version__, handlers
+from flowsession.cluster import errors
+from flowsession.cluster.agents import AgentClient, DirectTransport, ProxyTransport
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.tokens import load_signer
+from flowsession.decide.views import AgentArchive
+from flowsession.engine.loop import Engine
+from flowsession.logs import configure as configure_logs
+from flowsession.probes import application
+from flowsession.settings import AgentVia, Settings, load
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Runs until it is told to stop; exits 1 with one sentence when it can't work."""
+    arguments = _arguments()
+    configure_logs(arguments.log_level)
+    try:
+        settings = load(arguments.settings)
+        archive = _archive(arguments.agent)
+    except (OSError, ValueError) as error:
+        sys.exit(f"flowsession-operator: {error}")
+    try:
+        asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port))
+    except errors.ClusterError as error:
+        sys.exit(f"flowsession-operator: {error}")
+
+
+async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, port: int) -> None:
+    cluster = await KubernetesCluster.connect()
+    transport = ProxyTransport(cluster) if settings.agent_via == AgentVia.PROXY else DirectTransport()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        signer = await load_signer(cluster, namespace)
+        engine = Engine(
+            cluster=cluster,
+            agent_client=AgentClient(transport, signer),
+            settings=settings,
+            public_keys=signer.public_keys,
+            archive=archive,
+            instance=socket.gethostname(),
+        )
+        probes = web.AppRunner(application(engine), access_log=None)
+        await probes.setup()
+        if port:
+            await web.TCPSite(probes, port=port).start()
+        await engine.start()
+        log.info("started", extra={"version": __version__, "sessions": len(engine.cache.sessions)})
+        try:
+            await kopf.operator(
+                registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True, stop_flag=stop
+            )
+        finally:
+            await engine.stop()
+            await probes.cleanup()
+    finally:
+        await transport.close()
+        await cluster.close()
+
+
+def _archive(path: Path) -> AgentArchive:
+    data = path.read_bytes()
+    return AgentArchive(sha256=hashlib.sha256(data).hexdigest(), base64=base64.b64encode(data).decode())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flowsession-operator", description="Reconciles FlowEnvironments and ComputeSessions.")
+    parser.add_argument("--settings", type=Path, help="YAML file with the settings; without it the defaults hold")
+    parser.add_argument("--agent", type=Path, default=Path("/opt/flowsession/agent.pyz"), help="agent.pyz for images that have no agent")
+    parser.add_argument(
+        "--namespace", default=os.environ.get("POD_NAMESPACE", "flowsession-system"), help="namespace of the operator's own Secret"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics; 0 for none")
+    parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "info"), choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What every kind shares: the model base, conditions, and the markers that the schema generator understands."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Model(BaseModel):
+    """A part of a custom resource: snake_case here, camelCase on the wire.
+
+    Unknown fields are ignored when reading: the API server has pruned what this version's schema lacks, and a newer
+    operator's status must not break an older one.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form, without fields that are absent."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def rule(cel: str, message: str) -> dict[str, str]:
+    """One CEL rule with the message that a person reads when it is broken."""
+    return {"rule": cel, "message": message}
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """`json_schema_extra` for a field or a model that carries CEL rules."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+IMMUTABLE = "self == oldSelf"
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class Condition(Model):
+    """One observation of the object's state, in the form of the Kubernetes API conventions."""
+
+    type: str = Field(max_length=316, description="Name of the condition, in CamelCase.")
+    status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
+    reason: str = Field(max_length=1024, description="One CamelCase word for programs.")
+    message: str = Field(default="", max_length=32768, description="One sentence for people: what is so, and what to do about it.")
+    last_transition_time: Timestamp = Field(description="When status last changed.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this condition was judged by.")
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        description="What is so, each with its reason and a sentence; the truth from which phase is derived.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]

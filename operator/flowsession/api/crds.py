@@ -1,0 +1,170 @@
+"""The CustomResourceDefinitions, and the command that writes them: `python -m flowsession.api.crds [--check]`."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from flowsession.api import GROUP, VERSION
+from flowsession.api.base import rule
+from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
+from flowsession.api.schema import structural
+from flowsession.api.session import ComputeSessionSpec, ComputeSessionStatus
+
+LONGEST_NAME = 50
+"""Bytes of an object's name: pod and ConfigMap names and label values (63 at most) are made from it with a suffix."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One custom resource: its names, models and what `kubectl get` shows."""
+
+    name: str
+    plural: str
+    short_names: tuple[str, ...]
+    description: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    columns: tuple[dict[str, Any], ...]
+
+
+def _column(name: str, path: str, *, type_: str = "string", wide: bool = False, description: str = "") -> dict[str, Any]:
+    column: dict[str, Any] = {"name": name, "type": type_, "jsonPath": path}
+    if description:
+        column["description"] = description
+    if wide:
+        column["priority"] = 1
+    return column
+
+
+def _ready(field: str) -> str:
+    return f'.status.conditions[?(@.type=="Ready")].{field}'
+
+
+ENVIRONMENT = Kind(
+    name="FlowEnvironment",
+    plural="flowenvironments",
+    short_names=("fenv",),
+    description="A prompt flow folder, and the image and packages that it asks for. ComputeSessions are running copies of it.",
+    spec=FlowEnvironmentSpec,
+    status=FlowEnvironmentStatus,
+    columns=(
+        _column("Ready", _ready("status")),
+        _column("Image", ".status.baseImage"),
+        _column("Requirements", ".status.requirements", type_="integer"),
+        _column("Sessions", ".status.sessions", type_="integer"),
+        _column("Age", ".metadata.creationTimestamp", type_="date"),
+        _column("Reason", _ready("reason"), wide=True),
+    ),
+)
+SESSION = Kind(
+    name="ComputeSession",
+    plural="computesessions",
+    short_names=("csess",),
+    description="One person's running copy of a FlowEnvironment: a pod with the environment's image, packages and flow folder,"
+    " deleted when nobody uses it.",
+    spec=ComputeSessionSpec,
+    status=ComputeSessionStatus,
+    columns=(
+        _column("User", ".spec.user"),
+        _column("Environment", ".spec.environmentRef.name"),
+        _column("Size", ".status.vmSize"),
+        _column("Status", ".status.phase"),
+        _column("Expires", ".status.expiresAt", description="When idleness would end the session, as last observed."),
+        _column("Age", ".metadata.creationTimestamp", type_="date"),
+        _column("Reason", _ready("reason"), wide=True),
+        _column("Node", ".status.nodeName", wide=True),
+        _column("Image", ".status.baseImage", wide=True),
+        _column("Packages", ".status.packages.count", type_="integer", wide=True),
+    ),
+)
+KINDS = (ENVIRONMENT, SESSION)
+
+
+def definition(kind: Kind) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": list(kind.short_names),
+                "categories": ["flowsession"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": list(kind.columns),
+                    "schema": {"openAPIV3Schema": _root(kind)},
+                }
+            ],
+        },
+    }
+
+
+def _root(kind: Kind) -> dict[str, Any]:
+    spec = structural(kind.spec)
+    if not spec.get("required"):
+        spec["default"] = {}
+    return {
+        "type": "object",
+        "description": kind.description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": {**spec, "description": (kind.spec.__doc__ or "").strip()},
+            "status": {**structural(kind.status, defaults=False), "description": (kind.status.__doc__ or "").strip()},
+        },
+        "x-kubernetes-validations": [
+            rule(
+                f"self.metadata.name.size() <= {LONGEST_NAME}",
+                f"metadata.name must have at most {LONGEST_NAME} characters: names of pods are made from it",
+            )
+        ],
+    }
+
+
+def render(kind: Kind) -> str:
+    """The file's text."""
+    body = yaml.safe_dump(definition(kind), sort_keys=False, width=140, allow_unicode=True)
+    return f"# Generated by `make crds` from operator/flowsession/api. Do not edit.\n{body}"
+
+
+def files(checkout: Path) -> dict[Path, str]:
+    """Every generated file with its text: crds/ for kubectl, and the chart's copy."""
+    return {
+        checkout / folder / f"{kind.plural}.yaml": render(kind) for kind in KINDS for folder in ("crds", "charts/flowsession/files/crds")
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the files, or with --check names the stale ones and returns 1."""
+    stale = [(path, text) for path, text in files(Path.cwd()).items() if not path.exists() or path.read_text() != text]
+    if "--check" in arguments:
+        for path, _ in stale:
+            print(f"{path.relative_to(Path.cwd())} is stale: run `make crds` and commit the result", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {path.relative_to(Path.cwd())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""FlowEnvironment: a flow folder, and the image and packages that it asks for."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from flowsession.api.base import Conditions, Model, ObjectName, rule, validations
+
+
+class ConfigMapItem(Model):
+    """Maps one key of the ConfigMap to a path in the flow folder."""
+
+    key: str = Field(min_length=1, max_length=253, description="Key of the ConfigMap.")
+    path: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="Relative path of the file in the source, such as data/sample.csv.",
+        json_schema_extra=validations(
+            rule(
+                "!self.startsWith('/') && !('..' in self.split('/'))",
+                "a path must be relative and must not contain '..': it names a place inside the flow folder",
+            )
+        ),
+    )
+
+
+class ConfigMapSource(Model):
+    """A ConfigMap whose keys are the files."""
+
+    name: ObjectName = Field(
+        description="Name of the ConfigMap in this namespace. Label it flowsession.dev/source=true to have changes seen at once;"
+        " unlabelled it is read again every 5 minutes."
+    )
+    items: list[ConfigMapItem] | None = Field(
+        default=None,
+        max_length=1000,
+        description="Which keys to take, and where they go; absent: every key is a file of that name.",
+    )
+
+
+class Source(Model):
+    """Where the flow folder comes from."""
+
+    config_map: ConfigMapSource | None = Field(default=None, description="Files from the keys of a ConfigMap.")
+
+
+class InstallerTool(StrEnum):
+    """Which program installs the requirements."""
+
+    AUTO = "Auto"
+    UV = "Uv"
+    PIP = "Pip"
+
+
+class Installer(Model):
+    """How requirements are installed; what is absent comes from the operator's settings."""
+
+    tool: InstallerTool = Field(
+        default=InstallerTool.AUTO,
+        description="Auto: uv under pip's rules, and pip where uv refuses or is absent. Pip, Uv: only that one.",
+    )
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, le=86400, description="Time limit of one install, in seconds. Default: the operator's, 600."
+    )
+    index_url: str | None = Field(
+        default=None,
+        alias="indexURL",
+        max_length=2048,
+        description="Base URL of the package index, instead of the operator's or the installer's own.",
+    )
+    extra_index_urls: list[str] | None = Field(
+        default=None, alias="extraIndexURLs", max_length=20, description="Further indexes, searched beside the first."
+    )
+    ca_bundle_config_map_name: ObjectName | None = Field(
+        default=None, description="ConfigMap in this namespace with key ca.crt: certificates (PEM) that the index may be signed by."
+    )
+    only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
+
+
+class FlowEnvironmentSpec(Model):
+    """The flow folder and what it needs."""
+
+    source: Source | None = Field(
+        default=None, description="Where the flow folder comes from; absent: no flow folder, only image and requirements."
+    )
+    flow_path: str = Field(
+        default=".",
+        max_length=1024,
+        description="The flow folder inside the source.",
+        json_schema_extra=validations(
+            rule("!self.startsWith('/') && !('..' in self.split('/'))", "flowPath must be relative and must not contain '..'")
+        ),
+    )
+    base_image: str = Field(
+        default="",
+        max_length=1024,
+        description="Image of the session's pod; overrides environment.image of flow.dag.yaml. Empty in both: the default runtime image.",
+    )
+    requirements_text: str | None = Field(
+        default=None,
+        max_length=262144,
+        description="The requirements, in the format of requirements.txt. Absent: the file that flow.dag.yaml names,"
+        " or requirements.txt. Empty: none.",
+    )
+    installer: Installer = Field(default_factory=Installer, description="How requirements are installed.")
+
+
+class SourceWarning(Model):
+    """Something odd in the flow folder that stops nothing."""
+
+    file: str = Field(default="", description="File that it is about.")
+    line: int | None = Field(default=None, description="Line in the file, from 1.")
+    code: str = Field(description="One CamelCase word for programs.")
+    message: str = Field(description="What was found, and what to do.")
+
+
+class FlowSummary(Model):
+    """What the flow folder holds."""
+
+    kind: str = Field(default="", description="dag, flex or prompty.")
+    nodes: int | None = Field(default=None, description="Number of nodes of a dag flow.")
+
+
+class FlowEnvironmentStatus(Model):
+    """What the environment was resolved to."""
+
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    base_image: str | None = Field(default=None, description="The image that sessions start from.")
+    requirements_file: str | None = Field(
+        default=None, description="File of the flow folder that the requirements come from; empty: requirementsText."
+    )
+    requirements: int | None = Field(default=None, description="Number of requirement lines.")
+    packages_revision: str | None = Field(
+        default=None, description="Hash of image, requirements and installer settings: another one needs an install."
+    )
+    flow_revision: str | None = Field(default=None, description="Hash of the flow folder's files.")
+    flow: FlowSummary | None = Field(default=None, description="What the flow folder holds.")
+    warnings: list[SourceWarning] | None = Field(default=None, description="What is odd but stops nothing.")
+    sessions: int | None = Field(default=None, description="Number of sessions of this environment.")
+    conditions: Conditions | None = None

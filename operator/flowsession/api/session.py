@@ -1,0 +1,184 @@
+"""ComputeSession: one person's running copy of an environment."""
+
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+
+
+class Phase(StrEnum):
+    """The state in one word, for people; programs read the conditions. All but Running are Azure's "Not available"."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    INSTALLING = "Installing"
+    RUNNING = "Running"
+    FAILED = "Failed"
+
+
+class IdleAction(StrEnum):
+    """What happens to a session that nobody uses."""
+
+    DELETE = "Delete"
+    NONE = "None"
+
+
+class EnvironmentRef(Model):
+    """A FlowEnvironment in the same namespace."""
+
+    name: ObjectName = Field(description="Name of the FlowEnvironment.")
+
+
+class Idle(Model):
+    """When an unused session ends, and how."""
+
+    action: IdleAction = Field(
+        default=IdleAction.DELETE,
+        description="Delete: the session is deleted after timeoutSeconds without work. None: it is kept for good.",
+    )
+    timeout_seconds: int = Field(
+        default=3600,
+        ge=5,
+        le=31536000,
+        description="Seconds without work after which action is taken. Work is a run, an API call, a terminal with a live process,"
+        " or any process that uses the CPU.",
+    )
+
+
+class KeyRef(Model):
+    """A key of a Secret or ConfigMap in the same namespace."""
+
+    name: ObjectName = Field(description="Name of the object.")
+    key: str = Field(min_length=1, max_length=253, description="Its key.")
+    optional: bool | None = Field(default=None, description="Whether the session may start without it.")
+
+
+class EnvVarSource(Model):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
+
+
+class EnvVar(Model):
+    """One environment variable of the session's container."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!self.name.startsWith('FLOWSESSION_')",
+                "names that begin with FLOWSESSION_ are the session's own; choose another name",
+            ),
+            rule("!(has(self.value) && has(self.valueFrom))", "a variable has a value or a valueFrom, not both"),
+        )
+    )
+
+    name: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable.")
+    value: str | None = Field(default=None, max_length=32768, description="Its value.")
+    value_from: EnvVarSource | None = Field(default=None, description="Where its value comes from.")
+
+
+class PodMetadata(Model):
+    """Labels and annotations that the session's pod gets besides its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "(!has(self.labels) || self.labels.all(k, !k.contains('flowsession.dev/') && k != 'app.kubernetes.io/managed-by'))"
+                " && (!has(self.annotations) || self.annotations.all(k, !k.contains('flowsession.dev/')))",
+                "keys of flowsession.dev/ and app.kubernetes.io/managed-by are the operator's own",
+            )
+        )
+    )
+
+    labels: dict[str, str] | None = Field(default=None, max_length=64, description="Labels for the pod.")
+    annotations: dict[str, str] | None = Field(default=None, max_length=64, description="Annotations for the pod.")
+
+
+class ComputeSessionSpec(Model):
+    """Who runs what, and until when."""
+
+    environment_ref: EnvironmentRef = Field(
+        description="The environment that this is a running copy of. Immutable.",
+        json_schema_extra=validations(rule(IMMUTABLE, "environmentRef is immutable: create another session for another environment")),
+    )
+    user: str = Field(
+        min_length=1,
+        max_length=320,
+        description="The person whose session this is, such as alice@example.com. Immutable.",
+        json_schema_extra=validations(rule(IMMUTABLE, "user is immutable: a session belongs to one person")),
+    )
+    idle: Idle = Field(default_factory=Idle, description="When an unused session ends.")
+    start_timeout_seconds: int = Field(
+        default=600,
+        ge=10,
+        le=86400,
+        description="Seconds from the start of the pod to an answering session after which the start counts as failed (it goes on trying).",
+    )
+    env: list[EnvVar] | None = Field(
+        default=None,
+        max_length=200,
+        description="Environment variables of the session; a change takes effect at the next start.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    pod_metadata: PodMetadata | None = Field(default=None, description="Labels and annotations for the session's pod.")
+
+
+class LastActivity(Model):
+    """The last work that was seen in the session."""
+
+    at: Timestamp = Field(description="When.")
+    what: str = Field(description='What it was, such as "exec python train.py".')
+
+
+class Stage(Model):
+    """One step of the start."""
+
+    name: str = Field(description="Scheduled, ImagePulled, AgentReady, PackagesInstalled or Ready.")
+    started_at: Timestamp = Field(description="When it began.")
+    seconds: float | None = Field(default=None, description="How long it took; absent while it lasts.")
+
+
+class Install(Model):
+    """The result of the last install."""
+
+    tool: str = Field(default="", description="uv or pip.")
+    revision: str = Field(default="", description="The packagesRevision that it was for.")
+    exit_code: int | None = Field(default=None, description="The tool's exit code.")
+    seconds: float | None = Field(default=None, description="How long it took.")
+    changed: int | None = Field(default=None, description="Number of packages that were installed.")
+    stdout_tail: str = Field(default="", description="The last lines that the tool printed.")
+    stderr_tail: str = Field(default="", description="The last lines of its errors.")
+    warnings: list[str] | None = Field(default=None, description="What the tool warned of.")
+
+
+class Packages(Model):
+    """Where the list of installed packages is to be found."""
+
+    count: int = Field(description="Number of packages.")
+    config_map_name: str = Field(description="ConfigMap with keys packages.txt (a table to read) and packages.json.")
+
+
+class ComputeSessionStatus(Model):
+    """What became of the session."""
+
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    phase: Phase | None = Field(default=None, description="The state in one word: Pending, Starting, Installing, Running or Failed.")
+    base_image: str | None = Field(default=None, description="The image that the session runs.")
+    image_digest: str | None = Field(default=None, description="The digest of that image, as the node reports it.")
+    packages_revision: str | None = Field(default=None, description="Revision of the packages that are installed now.")
+    flow_revision: str | None = Field(default=None, description="Revision of the flow folder that is in the session now.")
+    vm_size: str | None = Field(default=None, description="The size that was chosen.")
+    pod_name: str | None = Field(default=None, description="The session's pod: kubectl exec -it POD -- bash.")
+    node_name: str | None = Field(default=None, description="The node that it runs on.")
+    incarnation: int | None = Field(default=None, description="How many times a pod was started for this session, from 1.")
+    started_at: Timestamp | None = Field(default=None, description="When the present pod was started, or will be after a back-off.")
+    ready_at: Timestamp | None = Field(default=None, description="When the session first answered with everything installed.")
+    expires_at: Timestamp | None = Field(default=None, description="When idleness would end the session, as last observed.")
+    last_activity: LastActivity | None = Field(default=None, description="The last work that was seen.")
+    stages: list[Stage] | None = Field(default=None, description="The steps of the start, each with its seconds.")
+    install: Install | None = Field(default=None, description="The result of the last install.")
+    packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
+    restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
+    conditions: Conditions | None = None

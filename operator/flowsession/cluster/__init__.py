@@ -1,0 +1,1 @@
+"""The hands: the gateway to the API server, the client of the agents, and their typed errors. Only here is kubernetes.aio imported."""

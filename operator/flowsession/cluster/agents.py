@@ -1,0 +1,193 @@
+"""Calls to the agent in a session's pod, by docs/agent-protocol.md. Whatever it answers is hostile input: all of it is capped."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+
+from flowsession import metrics
+from flowsession.cluster import answers, errors
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.tokens import Signer
+from flowsession.decide.plan import AgentCall, Follow, ListPackages, Reopen, Retire, Tell
+from flowsession.decide.pod import AGENT_PORT
+from flowsession.decide.views import AgentState, PackageList, PodView
+
+CALL_SECONDS = 10.0
+POLL_SECONDS = 30.0
+LARGEST_ANSWER = 8 * 1024 * 1024
+YOUNG_SECONDS = 1.0
+"""How long a refused connection is tried again at once: the agent's own start takes some hundredths of a second."""
+YOUNG_PAUSE = 0.015
+
+_CODES_OF_REFUSAL = frozenset({400, 413})
+
+
+class AgentError(Exception):
+    """No usable answer from the agent; the text says why, in words for a condition."""
+
+
+class AgentRefused(AgentError):
+    """The agent understood and will not have it: asking the same again is of no use."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call brought: a state, or a list of packages."""
+
+    state: AgentState | None = None
+    packages: PackageList | None = None
+
+
+class Transport(Protocol):
+    """Brings a request to the agent's port."""
+
+    async def send(
+        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        """HTTP status and body. Raises AgentError if there is none."""
+
+
+class DirectTransport:
+    """By the pod's address; works inside the cluster."""
+
+    def __init__(self) -> None:
+        # No connection outlives its call: ten thousand settled sessions must not hold ten thousand sockets.
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), trust_env=False)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def send(
+        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+        try:
+            async with self._http.request(
+                method,
+                f"http://{host}:{AGENT_PORT}{path}",
+                json=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=3.0),
+            ) as response:
+                return response.status, await _capped(response)
+        except aiohttp.ClientConnectorError as error:
+            raise _NotListening(f"no connection to {pod.ip}: {error.strerror or error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AgentError(f"no answer from {pod.ip}: {error or type(error).__name__}") from error
+
+
+class ProxyTransport:
+    """Through the API server; works from anywhere that KUBECONFIG works."""
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+
+    async def close(self) -> None:
+        """The connection is the cluster's own."""
+
+    async def send(
+        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        try:
+            status, answer = await self._cluster.proxy(method, pod.namespace, pod.name, AGENT_PORT, path, body, headers, timeout_seconds)
+        except errors.ClusterError as error:
+            raise AgentError(str(error)) from error
+        if status in (502, 503):
+            raise _NotListening(f"the API server can't reach pod {pod.name}: {answer.decode(errors='replace')[:200]}")
+        return status, answer[:LARGEST_ANSWER]
+
+
+class AgentClient:
+    """Carries out a plan's calls."""
+
+    def __init__(self, transport: Transport, signer: Signer) -> None:
+        self._transport = transport
+        self._signer = signer
+        self._clock_offsets: dict[str, float] = {}
+
+    async def call(self, pod: PodView, call: AgentCall) -> Answer:
+        """One call. Raises AgentError."""
+        method, path, body, limit = _request_of(call)
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            status, document = await self._send(pod, method, path, body, limit)
+            outcome = str(status)
+        finally:
+            if not isinstance(call, Follow):
+                metrics.agent_calls.labels(type(call).__name__, outcome).observe(time.perf_counter() - started)
+        if status in _CODES_OF_REFUSAL:
+            raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
+        if isinstance(call, ListPackages) and status == 200:
+            return Answer(packages=answers.packages(document))
+        if status == 409 and document.get("code") == "InUse":
+            # The agent's refusal names what is in use; the whole state follows, so that the door's position is known too.
+            status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
+        if status != 200:
+            raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
+        return Answer(state=answers.state(document))
+
+    async def _send(self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, limit: float) -> tuple[int, dict[str, Any]]:
+        give_up_at = time.monotonic() + YOUNG_SECONDS
+        while True:
+            headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
+            try:
+                status, raw = await self._transport.send(pod, method, path, body, headers, limit)
+            except _NotListening:
+                if time.monotonic() >= give_up_at:
+                    raise
+                await asyncio.sleep(YOUNG_PAUSE)
+                continue
+            document = _parsed(raw)
+            if status == 401 and document.get("code") == "TokenExpired" and pod.uid not in self._clock_offsets:
+                self._clock_offsets[pod.uid] = answers.number(document.get("now")) - time.time()
+                continue
+            if status == 200 and document.get("podUID") != pod.uid:
+                raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")
+            return status, document
+
+    def forget(self, pod_uid: str) -> None:
+        """Drops what is remembered of a pod that is gone."""
+        self._clock_offsets.pop(pod_uid, None)
+
+
+class _NotListening(AgentError):
+    """Nothing listens on the port, yet."""
+
+
+def _request_of(call: AgentCall) -> tuple[str, str, dict[str, Any] | None, float]:
+    match call:
+        case Tell(body=body):
+            return "PUT", "/v1/environment", dict(body), CALL_SECONDS
+        case Follow(since=since):
+            return "GET", f"/v1/state?since={since}&wait={POLL_SECONDS:.0f}", None, POLL_SECONDS + CALL_SECONDS
+        case Retire(idle_at_least=seconds):
+            return "POST", "/v1/retire", {"idleAtLeast": seconds}, CALL_SECONDS
+        case Reopen():
+            return "DELETE", "/v1/retire", None, CALL_SECONDS
+        case ListPackages():
+            return "GET", "/v1/packages", None, POLL_SECONDS
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise AgentError("its answer is not JSON") from None
+    if not isinstance(document, dict):
+        raise AgentError("its answer is not a JSON object")
+    return document
+
+
+async def _capped(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        data += chunk
+        if len(data) > LARGEST_ANSWER:
+            raise AgentError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
+    return bytes(data)

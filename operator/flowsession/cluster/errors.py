@@ -1,0 +1,71 @@
+"""What can go wrong with a call, by what the caller has to do about it."""
+
+import json
+from typing import Any
+
+
+class ClusterError(Exception):
+    """A call to the API server that did not do what was asked. `status` is its HTTP code, 0 if there was no answer."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class NotFound(ClusterError):
+    """The object, or its kind, is not there."""
+
+
+class AlreadyExists(ClusterError):
+    """An object of that name is there already."""
+
+
+class Conflict(ClusterError):
+    """The object has changed since it was read: read and decide again."""
+
+
+class Throttled(ClusterError):
+    """Too many requests: back off."""
+
+
+class Unavailable(ClusterError):
+    """No answer, or a server's failure: back off."""
+
+
+class Rejected(ClusterError):
+    """The API server will not have it: invalid, forbidden, over quota. Its words are for people."""
+
+
+class NamespaceTerminating(Rejected):
+    """The namespace is on its way out: nothing is to be written there any more."""
+
+
+class QuotaExceeded(Rejected):
+    """A ResourceQuota of the namespace is used up."""
+
+
+def from_answer(status: int, body: bytes | str) -> ClusterError:
+    """The error that a Status answer of the API server stands for."""
+    details: dict[str, Any] = {}
+    try:
+        parsed = json.loads(body)
+        details = parsed if isinstance(parsed, dict) else {}
+    except ValueError:
+        pass
+    message = str(details.get("message") or body)[:2000]
+    reason = str(details.get("reason") or "")
+    return _class_of(status, reason, message, details)(message, status=status, reason=reason)
+
+
+def _class_of(status: int, reason: str, message: str, details: dict[str, Any]) -> type[ClusterError]:
+    causes = {cause.get("reason") for cause in (details.get("details") or {}).get("causes") or ()}
+    if "NamespaceTerminating" in causes:
+        return NamespaceTerminating
+    if status == 409:
+        return AlreadyExists if reason == "AlreadyExists" else Conflict
+    if status == 403 and "exceeded quota" in message:
+        return QuotaExceeded
+    if status >= 500 or status == 401:
+        return Unavailable
+    return {404: NotFound, 429: Throttled}.get(status, Rejected)

@@ -1,0 +1,170 @@
+"""The one way to the API server: plain dicts in and out, typed errors, a limit on what is under way at once."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from flowsession import metrics
+from flowsession.api import API_VERSION, GROUP, VERSION
+from flowsession.cluster import errors
+
+Object = dict[str, Any]
+
+REQUESTS_AT_ONCE = 32
+PAGE = 500
+TIMEOUT_SECONDS = 30.0
+_PLURALS = {
+    "ComputeSession": (f"/apis/{GROUP}/{VERSION}", "computesessions"),
+    "FlowEnvironment": (f"/apis/{GROUP}/{VERSION}", "flowenvironments"),
+    "Pod": ("/api/v1", "pods"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Secret": ("/api/v1", "secrets"),
+    "Event": ("/api/v1", "events"),
+}
+_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_MERGE = "application/merge-patch+json"
+
+
+class Cluster(Protocol):
+    """What the engine asks of a cluster. Every method raises ClusterError."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """One object."""
+
+    def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[Object, str]]:
+        """Every object of a kind in all namespaces, page by page, each with the resourceVersion of its page."""
+
+    async def create(self, manifest: Object) -> Object:
+        """The object as the server stored it."""
+
+    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+        """Merge-patches the status if the object still has this resourceVersion."""
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        """Deletes that very object, if it still has the resourceVersion where one is given."""
+
+
+class KubernetesCluster:
+    """The real one, by the official client's connection (kubernetes.aio), without its models: they cost more than the request."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._at_once = asyncio.Semaphore(REQUESTS_AT_ONCE)
+
+    @classmethod
+    async def connect(cls) -> "KubernetesCluster":
+        """By the pod's service account inside a cluster, else by KUBECONFIG. Raises ClusterError with what was tried."""
+        configuration = client.Configuration()
+        try:
+            if _TOKEN.exists():  # noqa: ASYNC240 - once, before anything runs
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise errors.Unavailable(f"no cluster to work on: {error}; set KUBECONFIG") from error
+        # The client's default reads proxy variables and ~/.netrc for every request, which doubles its cost.
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.connection_pool_maxsize = 0
+        return cls(client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._api.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        return await self._request("GET", _path(kind, namespace, name))
+
+    async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[Object, str]]:
+        base, plural = _PLURALS[kind]
+        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        while True:
+            page = await self._request("GET", f"{base}/{plural}?{urlencode(query)}")
+            version = page["metadata"]["resourceVersion"]
+            for item in page["items"]:
+                yield {"kind": kind, "apiVersion": API_VERSION if kind in ("ComputeSession", "FlowEnvironment") else "v1", **item}, version
+            if not page["metadata"].get("continue"):
+                return
+            query["continue"] = page["metadata"]["continue"]
+
+    async def create(self, manifest: Object) -> Object:
+        return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
+
+    async def replace(self, manifest: Object) -> Object:
+        """PUTs an object; its resourceVersion is the precondition."""
+        meta = manifest["metadata"]
+        return await self._request("PUT", _path(manifest["kind"], meta["namespace"], meta["name"]), manifest)
+
+    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+        body = {"metadata": {"resourceVersion": resource_version}, "status": status}
+        return await self._request("PATCH", _path(kind, namespace, name) + "/status", body, content_type=_MERGE)
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        """Merge-patches an object."""
+        return await self._request("PATCH", _path(kind, namespace, name), body, content_type=_MERGE)
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        await self._request("DELETE", _path(kind, namespace, name), body)
+
+    async def proxy(
+        self,
+        method: str,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        body: Object | None,
+        headers: dict[str, str],
+        timeout_seconds: float,
+    ) -> tuple[int, bytes]:
+        """A call to a pod's port through the API server's pod proxy; whatever it answers. Raises ClusterError if nothing does."""
+        url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
+        return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds)
+
+    async def _request(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json") -> Object:
+        async with self._at_once:
+            started = time.perf_counter()
+            status, answer = await self._send(method, path, body, headers={"Content-Type": content_type})
+            metrics.api_requests.labels(method, str(status)).observe(time.perf_counter() - started)
+        if status >= 300:
+            raise errors.from_answer(status, answer)
+        parsed: Object = json.loads(answer)
+        return parsed
+
+    async def _send(
+        self, method: str, path: str, body: Object | None, *, headers: dict[str, str], timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> tuple[int, bytes]:
+        configuration = self._api.configuration
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        auth = {"Authorization": token} if token else {}
+        try:
+            response = await self._api.rest_client.request(
+                method,
+                configuration.host + path,
+                headers={"Accept": "application/json", "User-Agent": "flowsession", **auth, **headers},
+                body=body,
+                _request_timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=5.0),
+            )
+            return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.Unavailable(f"{method} {path.partition('?')[0]}: {error or type(error).__name__}") from error
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    base, plural = _PLURALS[kind]
+    path = f"{base}/namespaces/{quote(namespace)}/{plural}"
+    return f"{path}/{quote(name)}" if name else path

@@ -1,0 +1,66 @@
+"""The tokens that agents ask for: JWTs signed by a key of the operator's own, valid for one pod and one minute."""
+
+import base64
+import hashlib
+import json
+import time
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from flowsession.cluster import errors
+from flowsession.cluster.gateway import KubernetesCluster
+
+SECRET = "flowsession-agent-keys"  # noqa: S105 - a name
+LIFE_SECONDS = 60
+
+
+class Signer:
+    """Signs tokens with one RSA key; only the public half ever leaves the operator."""
+
+    def __init__(self, key: rsa.RSAPrivateKey) -> None:
+        self._key = key
+        numbers = key.public_key().public_numbers()
+        modulus = numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")
+        exponent = numbers.e.to_bytes(3, "big")
+        self._kid = hashlib.sha256(modulus).hexdigest()[:16]
+        self._head = _b64(json.dumps({"alg": "RS256", "kid": self._kid, "typ": "JWT"}).encode())
+        self.public_keys = json.dumps({"keys": [{"kty": "RSA", "kid": self._kid, "n": _b64(modulus), "e": _b64(exponent)}]})
+        """The key set that goes into pods, as JSON."""
+
+    def token(self, pod_uid: str, *, clock_offset: float = 0.0) -> str:
+        """A token for one pod; `clock_offset` is how many seconds that pod's clock is ahead of ours."""
+        now = int(time.time() + clock_offset)
+        claims: dict[str, Any] = {"aud": pod_uid, "iat": now, "exp": now + LIFE_SECONDS}
+        signed = f"{self._head}.{_b64(json.dumps(claims).encode())}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{_b64(signature)}"
+
+
+async def load_signer(cluster: KubernetesCluster, namespace: str) -> Signer:
+    """The signer with the key in the operator's Secret; made once, by the first operator that ever starts. Raises ClusterError."""
+    try:
+        secret = await cluster.get("Secret", namespace, SECRET)
+    except errors.NotFound:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SECRET, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "flowsession"}},
+            "data": {"private.pem": base64.b64encode(pem).decode()},
+        }
+        try:
+            secret = await cluster.create(manifest)
+        except errors.AlreadyExists:
+            secret = await cluster.get("Secret", namespace, SECRET)
+    pem = base64.b64decode(secret["data"]["private.pem"])
+    loaded = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(loaded, rsa.RSAPrivateKey):
+        raise errors.Rejected(f"Secret {namespace}/{SECRET} holds no RSA key; delete it and restart the operator to have one made")
+    return Signer(loaded)
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

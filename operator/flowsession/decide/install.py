@@ -1,0 +1,198 @@
+"""Tells the agent what the session shall have, follows the install, and says what came of it."""
+
+from dataclasses import dataclass
+
+from flowsession.api.session import Install, Phase
+from flowsession.decide.draft import Draft, moment
+from flowsession.decide.environment import Resolved
+from flowsession.decide.plan import Follow, Tell
+from flowsession.decide.start import current_pod, time_out
+from flowsession.decide.views import AgentView, InstallView, PodView
+
+UNREACHABLE_AFTER = 20.0
+"""Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
+
+CLOCK_SKEW = 2.0
+"""Seconds by which a node's clock may be ahead of the operator's."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The revisions that the session shall have."""
+
+    packages: str
+    flow: str
+
+
+def target(environment: Resolved) -> Target:
+    """What the environment asks for now."""
+    return Target(environment.packages_revision, environment.flow_revision)
+
+
+def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
+    """What is known of the agent in this very container: a restarted one is another agent."""
+    agent = draft.snapshot.agent
+    return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
+
+
+def settled(draft: Draft, pod: PodView) -> bool:
+    """Whether the status shows that this container already has all it shall have: then nobody needs to be asked anything."""
+    environment, status = draft.snapshot.environment, draft.snapshot.status
+    if not isinstance(environment, Resolved) or not draft.was_ready or status.get("podName") != pod.name:
+        return False
+    ready_at = moment(status.get("readyAt"), 0.0)
+    same_container = pod.container is not None and (pod.container.running_since or 0.0) <= ready_at + CLOCK_SKEW
+    has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
+    return same_container and (has == target(environment) or pod.image != environment.base_image)
+
+
+def tell_the_agent(draft: Draft) -> bool:
+    """Sees to it that the agent knows what the session shall have."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    wanted = target(environment)
+    image_changed = pod.image != environment.base_image
+    if image_changed:
+        draft.judge(
+            "InSync", False, "ImageChanged", f"the environment's image is now {environment.base_image}; re-create the session to take it up"
+        )
+    if settled(draft, pod) or (image_changed and draft.was_ready):
+        return True
+    if agent and agent.state and agent.told == (wanted.packages, wanted.flow):
+        return True
+    if agent is None and _ran_out_of_memory(draft, pod, wanted):
+        return False
+    if agent and agent.refused:
+        draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
+        return False
+    _ask(draft, agent, Tell(environment.wire))
+    serving = draft.was_ready and agent is not None and agent.state is not None
+    if not serving:
+        _wait_for_agent(draft, pod, agent)
+    return serving
+
+
+def follow_the_install(draft: Draft) -> bool:
+    """Says how far the install is. A session that was ready goes on serving with what it had."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    if agent is None or agent.state is None:
+        return True
+    state = agent.state
+    install, wanted = state.install, target(environment)
+    if install.state == "Running":
+        if not agent.calling:
+            draft.call = Follow(since=state.version)
+        count = environment.requirements_count
+        where = environment.requirements_path or "spec.requirementsText"
+        draft.judge("PackagesInstalled", False, "Installing", f"installing {count} requirements of {where}")
+        draft.judge("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
+        if not draft.was_ready:
+            draft.not_ready(Phase.INSTALLING, "Starting", f"installing {count} requirements of {where}")
+            draft.only_progress(since=began(draft, pod))
+        return draft.was_ready
+    if install.state in ("Failed", "TimedOut"):
+        reason = "InstallTimeout" if install.state == "TimedOut" else "InstallFailed"
+        draft.judge("PackagesInstalled", False, reason, install.message or "the installer gave no reason")
+        draft.judge("InSync", False, "RequirementsChanged", "the environment's requirements could not be installed")
+    elif state.packages_revision:
+        _installed(draft, environment, install)
+        in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
+        if in_sync:
+            draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
+    draft.put("install", _summary(install))
+    return True
+
+
+def began(draft: Draft, pod: PodView) -> float:
+    """When the pod was created, as finely as it is known."""
+    return draft.snapshot.marks.get("Created", pod.created_at)
+
+
+def _ask(draft: Draft, agent: AgentView | None, call: Tell) -> None:
+    if agent is None:
+        draft.call = call
+    elif not agent.calling:
+        pause = min(5.0, 0.02 * 2.0 ** min(agent.failures, 10)) if agent.failures else 0.0
+        if draft.now >= agent.asked_at + pause:
+            draft.call = call
+        else:
+            draft.look_again(agent.asked_at + pause)
+
+
+def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    if agent and agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER:
+        draft.not_ready(
+            Phase.FAILED,
+            "AgentUnreachable",
+            f"the agent in pod {pod.name} does not answer on port 8765 ({agent.error}); see kubectl logs {pod.name}, and whether a"
+            " NetworkPolicy keeps the operator out",
+        )
+    else:
+        draft.not_ready(Phase.STARTING, "Starting", f"waiting for the agent in pod {pod.name}")
+        draft.only_progress(since=began(draft, pod))
+        if agent and agent.failures:
+            draft.look_again(agent.failing_since + UNREACHABLE_AFTER)
+    time_out(draft, pod, "its agent answers")
+
+
+def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
+    """Holds a session whose container was killed for memory before it was ready: the same install would only end the same way."""
+    container = pod.container
+    assert container is not None
+    if container.restarts == 0 or container.ended_reason != "OOMKilled":
+        return False
+    status = draft.snapshot.status
+    if status.get("readyAt") and not _was_installing(draft):
+        return False
+    failed = (status.get("install") or {}).get("revision")
+    if failed and failed != wanted.packages:
+        return False
+    limit = draft.snapshot.settings.session.limits.get("memory", "none")
+    message = (
+        f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
+        " such as wheels instead of source packages, or raise the limit, then change the requirements or re-create the session"
+    )
+    draft.put("install", Install(revision=wanted.packages, exit_code=137).to_wire())
+    draft.judge("PackagesInstalled", False, "InstallFailed", message)
+    draft.not_ready(Phase.FAILED, "OutOfMemory", message)
+    return True
+
+
+def _was_installing(draft: Draft) -> bool:
+    before = draft.was("PackagesInstalled")
+    return before is not None and before.reason in ("Installing", "InstallFailed")
+
+
+def _installed(draft: Draft, environment: Resolved, install: InstallView) -> None:
+    if environment.requirements_count == 0:
+        draft.judge("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
+    elif install.warnings:
+        draft.judge(
+            "PackagesInstalled", True, "InstalledWithWarnings", f"{_outcome(install)}; {install.tool} warned: {install.warnings[0]}"
+        )
+    else:
+        draft.judge("PackagesInstalled", True, "Installed", _outcome(install))
+
+
+def _outcome(install: InstallView) -> str:
+    if install.changed == 0:
+        return "the image had everything that the requirements ask for"
+    return f"{install.changed} packages installed by {install.tool} in {install.seconds:.1f} s"
+
+
+def _summary(install: InstallView) -> dict[str, object] | None:
+    if not install.tool:
+        return None
+    return Install(
+        tool=install.tool,
+        revision=install.packages_revision,
+        exit_code=install.exit_code,
+        seconds=round(install.seconds, 2),
+        changed=install.changed,
+        stdout_tail=install.stdout_tail,
+        stderr_tail=install.stderr_tail,
+        warnings=list(install.warnings) or None,
+    ).to_wire()

@@ -1,0 +1,109 @@
+"""What a decision asks for: writes, calls to the agent, events, and when to look again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Create:
+    """POST this manifest; its name is deterministic, so that twice is once."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Delete:
+    """DELETE one object, only this very one: the uid is a precondition, and the resourceVersion too where one is given."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str | None = None
+    grace_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class PatchStatus:
+    """Merge-PATCH of the status subresource, valid for one resourceVersion only."""
+
+    kind: str
+    namespace: str
+    name: str
+    resource_version: str
+    status: Manifest
+
+
+@dataclass(frozen=True)
+class Event:
+    """A core/v1 Event about the object that the plan is for."""
+
+    warning: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """PUT /v1/environment: tell the agent what the session shall have."""
+
+    body: Manifest
+
+
+@dataclass(frozen=True)
+class Follow:
+    """GET /v1/state as a long poll, while something is under way."""
+
+    since: int
+
+
+@dataclass(frozen=True)
+class Retire:
+    """POST /v1/retire: if still idle, close the door to new work."""
+
+    idle_at_least: float
+
+
+@dataclass(frozen=True)
+class Reopen:
+    """DELETE /v1/retire: the end was called off."""
+
+
+@dataclass(frozen=True)
+class ListPackages:
+    """GET /v1/packages."""
+
+
+AgentCall = Tell | Follow | Retire | Reopen | ListPackages
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """GET a ConfigMap that no watch shows."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that follows from one snapshot. An empty plan means: everything is as it shall be."""
+
+    creates: tuple[Create, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    status: PatchStatus | None = None
+    call: AgentCall | None = None
+    fetches: tuple[Fetch, ...] = ()
+    events: tuple[Event, ...] = ()
+    look_again_at: float | None = None
+    """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
+    rejudge: bool = field(default=False, compare=False)
+    """Whether to decide again as soon as the plan is carried out."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything would be written to the API server."""
+        return bool(self.creates or self.deletes or self.status)

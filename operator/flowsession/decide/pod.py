@@ -1,0 +1,175 @@
+"""The session's pod: its name, and the manifest that the API server gets."""
+
+import hashlib
+from typing import Any
+
+from flowsession.api import API_VERSION, GROUP
+from flowsession.decide.environment import Resolved
+from flowsession.decide.views import SessionSnapshot
+
+AGENT_PORT = 8765
+CONTAINER = "session"
+AGENT_IN_IMAGE = "/opt/flowsession/agent"
+AGENT_MOUNT = "/opt/flowsession-agent"
+KEPT_HOME = "/session"
+LOST_HOME = "/tmp/flowsession"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "flowsession"
+SESSION_LABEL = f"{GROUP}/session"
+ENVIRONMENT_LABEL = f"{GROUP}/environment"
+USER_LABEL = f"{GROUP}/user"
+INCARNATION = f"{GROUP}/incarnation"
+
+# Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
+_LOADER = """\
+import os, sys
+def end(code, text):
+    try: open('/dev/termination-log', 'w').write(text)
+    except Exception: pass
+    sys.stderr.write(text + '\\n'); sys.exit(code)
+if sys.version_info < (3, 9): end(64, 'Python ' + sys.version.split()[0] + ' in this image is too old: a session needs 3.9 or newer')
+import hashlib, runpy
+data = open(sys.argv[1], 'rb').read()
+if hashlib.sha256(data).hexdigest() != sys.argv[2]: end(65, 'the agent in ' + sys.argv[1] + ' is not the one that the operator shipped')
+home = os.environ['FLOWSESSION_HOME']
+os.path.isdir(home) or os.makedirs(home)
+copy = os.path.join(home, 'agent.pyz')
+with open(copy + '.new', 'wb') as out: out.write(data)
+os.rename(copy + '.new', copy)
+os.execv(sys.executable, [sys.executable, '-I', '-S', copy])
+"""
+
+
+def name_of(snapshot: SessionSnapshot, incarnation: int) -> str:
+    """The pod's name: the same for the same session and incarnation, so that creating it twice is creating it once."""
+    return f"{snapshot.name}-{snapshot.uid[:5]}-{incarnation}"
+
+
+def user_label(user: str) -> str:
+    """A label value for a user's name, which as an e-mail address is no legal label itself."""
+    return hashlib.sha256(user.encode()).hexdigest()[:32]
+
+
+def agent_config_map_name(sha256: str) -> str:
+    """The ConfigMap that brings the agent into images without one, named by its content."""
+    return f"flowsession-agent-{sha256[:12]}"
+
+
+def needs_archive(snapshot: SessionSnapshot, environment: Resolved) -> bool:
+    """Whether the agent must be mounted: only the default runtime image is known to have it."""
+    return environment.base_image != snapshot.settings.runtime_image
+
+
+def agent_config_map(snapshot: SessionSnapshot) -> dict[str, Any]:
+    """The ConfigMap with the agent for this namespace's sessions."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": agent_config_map_name(snapshot.agent_archive.sha256),
+            "namespace": snapshot.namespace,
+            "labels": {MANAGED_BY: MANAGER},
+        },
+        "immutable": True,
+        "binaryData": {"agent.pyz": snapshot.agent_archive.base64},
+    }
+
+
+def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> dict[str, Any]:
+    """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
+    settings = snapshot.settings.session
+    home = KEPT_HOME if environment.keeps_something else LOST_HOME
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if environment.keeps_something:
+        limit = {"sizeLimit": settings.ephemeral_storage_limit} if settings.ephemeral_storage_limit else {}
+        volumes.append({"name": "session", "emptyDir": limit})
+        mounts.append({"name": "session", "mountPath": KEPT_HOME})
+    if needs_archive(snapshot, environment):
+        volumes.append({"name": "agent", "configMap": {"name": agent_config_map_name(snapshot.agent_archive.sha256)}})
+        mounts.append({"name": "agent", "mountPath": AGENT_MOUNT, "readOnly": True})
+        command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", snapshot.agent_archive.sha256]
+    else:
+        command = [AGENT_IN_IMAGE]
+    extra = snapshot.spec.pod_metadata
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": settings.termination_grace_period_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": settings.run_as_user,
+            "runAsGroup": settings.run_as_user,
+            "fsGroup": settings.run_as_user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": environment.base_image,
+                "imagePullPolicy": snapshot.settings.image_pull_policy,
+                "command": command,
+                "env": _environment(snapshot, home),
+                "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+    if settings.node_selector:
+        spec["nodeSelector"] = dict(settings.node_selector)
+    if settings.tolerations:
+        spec["tolerations"] = [dict(toleration) for toleration in settings.tolerations]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name_of(snapshot, incarnation),
+            "namespace": snapshot.namespace,
+            "labels": {
+                **((extra.labels if extra else None) or {}),
+                MANAGED_BY: MANAGER,
+                SESSION_LABEL: snapshot.name,
+                ENVIRONMENT_LABEL: snapshot.spec.environment_ref.name,
+                USER_LABEL: user_label(snapshot.spec.user),
+            },
+            "annotations": {
+                **((extra.annotations if extra else None) or {}),
+                f"{GROUP}/user": snapshot.spec.user,
+                INCARNATION: str(incarnation),
+            },
+            "ownerReferences": [owner(snapshot)],
+        },
+        "spec": spec,
+    }
+
+
+def owner(snapshot: SessionSnapshot) -> dict[str, Any]:
+    """The session as owner of its pod: garbage collection does the deleting."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ComputeSession",
+        "name": snapshot.name,
+        "uid": snapshot.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _environment(snapshot: SessionSnapshot, home: str) -> list[dict[str, Any]]:
+    own: list[dict[str, Any]] = [
+        {"name": "FLOWSESSION_HOME", "value": home},
+        {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": snapshot.public_keys},
+        {"name": "HOME", "value": f"{home}/home"},
+        {"name": "TMPDIR", "value": f"{home}/tmp"},
+        {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},
+    ]
+    given = [variable.to_wire() for variable in snapshot.spec.env or ()]
+    names = {variable["name"] for variable in given}
+    return [variable for variable in own if variable["name"] not in names] + given

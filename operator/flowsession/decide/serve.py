@@ -1,0 +1,108 @@
+"""A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
+
+import hashlib
+from typing import Any
+
+from flowsession.api import API_VERSION
+from flowsession.api.session import Packages, Phase, Stage
+from flowsession.decide import times
+from flowsession.decide.draft import Draft, moment
+from flowsession.decide.environment import Resolved
+from flowsession.decide.install import CLOCK_SKEW, agent_of, began
+from flowsession.decide.plan import ListPackages
+from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.start import current_pod
+from flowsession.decide.views import PodView
+
+
+def serve(draft: Draft) -> bool:
+    """Says Ready, or why the first install keeps the session from it."""
+    pod = current_pod(draft)
+    assert pod is not None, "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    if agent is None or agent.state is None:
+        return True
+    state = agent.state
+    if not state.packages_revision:
+        draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
+        return True
+    draft.put("packagesRevision", state.packages_revision)
+    draft.put("flowRevision", state.flow_revision or None)
+    ready_at = moment(draft.snapshot.status.get("readyAt"), 0.0)
+    container_began = (pod.container.running_since or 0.0) if pod.container else 0.0
+    first_time = not draft.snapshot.status.get("readyAt") or container_began > ready_at + CLOCK_SKEW
+    if first_time:
+        draft.put("readyAt", times.stamp(draft.now))
+        stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
+        draft.put("stages", [stage.to_wire() for stage in stages])
+        draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+    draft.status["phase"] = Phase.RUNNING.value
+    draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
+    return True
+
+
+def list_packages(draft: Draft) -> bool:
+    """Keeps the list of packages in a ConfigMap, one for each revision and image, shared by all sessions that have them."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    revision = draft.status.get("packagesRevision")
+    if not revision or draft.status.get("phase") != Phase.RUNNING.value:
+        return True
+    name = packages_config_map_name(draft.snapshot.spec.environment_ref.name, revision, draft.status.get("imageDigest") or pod.image)
+    if (draft.status.get("packages") or {}).get("configMapName") == name:
+        return True
+    if name in draft.snapshot.known_config_maps:
+        draft.put("packages", Packages(count=draft.snapshot.known_config_maps[name], config_map_name=name).to_wire())
+    elif agent is not None and agent.packages is not None:
+        draft.create(_config_map(draft, name, agent.packages.table, agent.packages.document))
+        draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
+    elif draft.call is None and not (agent and (agent.calling or agent.failures > 3)):
+        draft.call = ListPackages()
+    return True
+
+
+def packages_config_map_name(environment: str, revision: str, image: str) -> str:
+    """Content-addressed: the same packages in the same image have the same list."""
+    return f"{environment}-packages-{hashlib.sha256(f'{revision} {image}'.encode()).hexdigest()[:10]}"
+
+
+def _config_map(draft: Draft, name: str, table: str, document: str) -> dict[str, Any]:
+    snapshot = draft.snapshot
+    environment = snapshot.spec.environment_ref.name
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": snapshot.namespace,
+            "labels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment},
+            "ownerReferences": [
+                {"apiVersion": API_VERSION, "kind": "FlowEnvironment", "name": environment, "uid": snapshot.environment_uid}
+            ],
+        },
+        "immutable": True,
+        "data": {"packages.txt": table, "packages.json": document},
+    }
+
+
+def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
+    """The steps of the start, by what this operator saw itself, else by the API's whole seconds."""
+    marks = draft.snapshot.marks
+    created = began(draft, pod)
+    scheduled = max(created, marks.get("Scheduled", pod.scheduled_at or created))
+    running = max(scheduled, marks.get("Running", (pod.container.running_since if pod.container else None) or scheduled))
+    answered = max(running, marks.get("AgentReady", draft.now - (install_seconds or 0.0)))
+    stages = [_stage("Scheduled", created, scheduled), _stage("ImagePulled", scheduled, running), _stage("AgentReady", running, answered)]
+    if install_seconds is not None:
+        stages.append(Stage(name="PackagesInstalled", started_at=times.stamp(answered), seconds=round(install_seconds, 3)))
+    return [*stages, _stage("Ready", created, draft.now)]
+
+
+def _stage(name: str, start: float, end: float) -> Stage:
+    return Stage(name=name, started_at=times.stamp(start), seconds=round(max(0.0, end - start), 3))
+
+
+def _story(stages: list[Stage], pod: PodView) -> str:
+    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if stage.seconds is not None)
+    return f"ready {stages[-1].seconds:.1f} s after its pod was created, on {pod.node} ({steps})"

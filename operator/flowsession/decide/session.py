@@ -1,0 +1,80 @@
+"""ComputeSession: a short chain of stages over one draft, each of which may end the chain."""
+
+from collections.abc import Callable
+
+from flowsession.api.session import Phase
+from flowsession.decide import idle, install, serve, start
+from flowsession.decide.draft import Draft
+from flowsession.decide.environment import Resolved, Unresolved
+from flowsession.decide.plan import Delete, Plan
+from flowsession.decide.views import SessionSnapshot
+
+Stage = Callable[[Draft], bool]
+"""Writes into the draft what it finds; False ends the chain."""
+
+
+def decide(snapshot: SessionSnapshot, now: float) -> Plan:
+    """The session's plan. The same snapshot and time give the same plan; a plan carried out leaves nothing to do."""
+    if snapshot.deleting or snapshot.namespace_ending:
+        return Plan()
+    draft = Draft(snapshot, now)
+    for stage in STAGES:
+        if not stage(draft):
+            break
+    return draft.plan()
+
+
+def refuse_duplicate(draft: Draft) -> bool:
+    """Of two sessions of one user and environment the oldest wins; the other gets no pod until its owner asks again."""
+    snapshot = draft.snapshot
+    ready = draft.was("Ready")
+    refused_before = ready is not None and ready.reason == "DuplicateSession" and ready.observed_generation == snapshot.generation
+    if not snapshot.elder and not refused_before:
+        return True
+    for pod in snapshot.pods:
+        if pod.deleting_since is None:
+            draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+    if refused_before and ready is not None and not snapshot.elder:
+        return False
+    draft.not_ready(
+        Phase.FAILED,
+        "DuplicateSession",
+        f"{snapshot.spec.user} already has session {snapshot.elder!r} of environment {snapshot.spec.environment_ref.name!r}; use that one,"
+        " or delete it and then re-create this one",
+    )
+    return False
+
+
+def resolve(draft: Draft) -> bool:
+    """Whether it is known what the session shall have. A running session goes on with what it has while its environment is broken."""
+    environment = draft.snapshot.environment
+    if isinstance(environment, Resolved):
+        draft.judge("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
+        return True
+    if environment is None:
+        return False
+    draft.judge("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
+    if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
+        idle.decide_idle(draft)
+        return False
+    draft.not_ready(Phase.PENDING, "EnvironmentNotReady", _in_environment(draft.snapshot, environment))
+    return False
+
+
+def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
+    if unresolved.reason == "EnvironmentNotFound":
+        return unresolved.message
+    return f"environment {snapshot.spec.environment_ref.name!r}: {unresolved.message}"
+
+
+STAGES: tuple[Stage, ...] = (
+    refuse_duplicate,
+    resolve,
+    start.have_a_pod,
+    start.follow_the_pod,
+    install.tell_the_agent,
+    install.follow_the_install,
+    serve.serve,
+    serve.list_packages,
+    idle.decide_idle,
+)

@@ -1,0 +1,201 @@
+"""The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
+
+from flowsession.api.session import Phase
+from flowsession.decide import pod as pods
+from flowsession.decide import times
+from flowsession.decide.draft import Draft, moment
+from flowsession.decide.environment import Resolved
+from flowsession.decide.plan import Delete
+from flowsession.decide.views import PodView
+
+LONGEST_BACKOFF = 300.0
+SETTLED_SECONDS = 600.0
+"""A pod that lived this long was no crash: its successor starts at once."""
+
+FORCE_AFTER = 60.0
+"""Seconds past a pod's own grace after which its node is taken for lost and the pod is removed by force."""
+
+_PULL_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
+)
+_BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+
+
+def current_pod(draft: Draft) -> PodView | None:
+    """The pod of the present incarnation, if there is one that is not on its way out."""
+    name = pods.name_of(draft.snapshot, incarnation(draft))
+    return next((pod for pod in draft.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
+
+
+def incarnation(draft: Draft) -> int:
+    """Which start this is, from 1."""
+    return int(draft.snapshot.status.get("incarnation") or 1)
+
+
+def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none has an end of its own
+    """Sees to it that there is exactly one pod: none is created while another one of this session still exists."""
+    snapshot, now = draft.snapshot, draft.now
+    pod = current_pod(draft)
+    strays = [other for other in snapshot.pods if other is not pod]
+    for stray in strays:
+        _remove(draft, stray)
+    if pod is not None and pod.phase in ("Failed", "Succeeded"):
+        draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+        why = pod.message or pod.reason or "its container ended"
+        return _start_again(draft, f"pod {pod.name} ended ({pod.reason or pod.phase}): {why}", reason=_failure(pod))
+    if pod is not None:
+        return True
+    if snapshot.status.get("podName"):
+        return _start_again(draft, f"pod {snapshot.status['podName']} was deleted or lost with its node", reason="PodFailed")
+    if strays:
+        draft.not_ready(Phase.STARTING, "Starting", f"waiting for the former pod {strays[0].name} to end")
+        draft.only_progress(since=now)
+        return False
+    due = moment(snapshot.status.get("startedAt"), 0.0) if incarnation(draft) > 1 else 0.0
+    if now < due:
+        draft.look_again(due)
+        return False
+    refusal = snapshot.refusal
+    if refusal is not None and now < refusal.at + _pause(refusal.count):
+        draft.judge("ComputeAllocated", False, refusal.reason, refusal.message)
+        draft.not_ready(Phase.PENDING, refusal.reason, refusal.message)
+        draft.look_again(refusal.at + _pause(refusal.count))
+        return False
+    environment = snapshot.environment
+    assert isinstance(environment, Resolved), "the stage before saw to it"
+    if pods.needs_archive(snapshot, environment):
+        archive = pods.agent_config_map(snapshot)
+        if archive["metadata"]["name"] not in snapshot.known_config_maps:
+            draft.create(archive)
+    draft.create(pods.manifest(snapshot, environment, incarnation(draft)))
+    return False
+
+
+def follow_the_pod(draft: Draft) -> bool:
+    """Says how far the pod is. Goes on when its container runs and has an address."""
+    pod = current_pod(draft)
+    assert pod is not None, "the stage before saw to it"
+    _remember(draft, pod)
+    if pod.running:
+        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        return True
+    container = pod.container
+    if pod.unscheduled_message:
+        draft.judge("ComputeAllocated", False, "Unschedulable", _unschedulable(pod))
+        draft.not_ready(Phase.PENDING, "Unschedulable", _unschedulable(pod))
+    elif container is not None and container.waiting_reason in _PULL_REASONS:
+        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
+    elif container is not None and (container.waiting_reason in _BROKEN_REASONS or container.ended_reason):
+        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        reason, message = died(pod)
+        draft.not_ready(Phase.FAILED, reason, message)
+    else:
+        where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
+        draft.judge("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
+        draft.not_ready(Phase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
+        draft.only_progress(since=moment(draft.status.get("startedAt"), draft.now))
+    time_out(draft, pod, "its container runs")
+    return False
+
+
+def time_out(draft: Draft, pod: PodView, stage: str) -> None:
+    """After `startTimeoutSeconds` the cause gets the words StartTimeout in front; the start goes on."""
+    limit = draft.snapshot.spec.start_timeout_seconds
+    began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
+    if draft.now < began + limit:
+        draft.look_again(began + limit)
+        return
+    said = draft.said("Ready")
+    draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {said}")
+
+
+def died(pod: PodView) -> tuple[str, str]:
+    """Why the pod's container does not stay up: a reason and a sentence."""
+    container = pod.container
+    assert container is not None
+    said = container.ended_message.strip() or container.waiting_message.strip()
+    if container.ended_reason == "OOMKilled":
+        return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
+    if "executable file not found" in said or "no such file or directory" in said:
+        return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
+    if container.ended_code in (64, 65):
+        return "PodFailed", said
+    code = f" with exit code {container.ended_code}" if container.ended_reason else ""
+    last = said.splitlines()[-1] if said else "no message"
+    return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
+
+
+def _remember(draft: Draft, pod: PodView) -> None:
+    """What the status says of the pod itself."""
+    draft.put("podName", pod.name)
+    draft.put("incarnation", incarnation(draft))
+    draft.put("nodeName", pod.node or None)
+    draft.put("vmSize", draft.snapshot.settings.session.size_name)
+    if not draft.status.get("startedAt"):
+        draft.put("startedAt", times.stamp(pod.created_at))
+    draft.put("baseImage", pod.image)
+    if pod.container and pod.container.image_id:
+        draft.put("imageDigest", pod.container.image_id)
+
+
+def _start_again(draft: Draft, message: str, *, reason: str) -> bool:
+    """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
+    status, now = draft.snapshot.status, draft.now
+    restarts = int(status.get("restarts") or 0) + 1
+    lived = now - moment(status.get("readyAt"), now)
+    due = now if lived >= SETTLED_SECONDS else now + _pause(restarts)
+    draft.put("incarnation", incarnation(draft) + 1)
+    draft.put("restarts", restarts)
+    draft.put("startedAt", times.stamp(due))
+    for gone in (
+        "podName",
+        "nodeName",
+        "readyAt",
+        "expiresAt",
+        "stages",
+        "packagesRevision",
+        "flowRevision",
+        "baseImage",
+        "imageDigest",
+        "install",
+    ):
+        draft.put(gone, None)
+    draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
+    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.look_again(moment(draft.status["startedAt"], now))
+    return False
+
+
+def _remove(draft: Draft, stray: PodView) -> None:
+    if stray.deleting_since is None:
+        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
+    elif draft.now >= stray.deleting_since + FORCE_AFTER:
+        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid, grace_seconds=0))
+    else:
+        draft.look_again(stray.deleting_since + FORCE_AFTER)
+
+
+def _failure(pod: PodView) -> str:
+    if pod.container and pod.container.ended_reason == "OOMKilled":
+        return "OutOfMemory"
+    return pod.reason if pod.reason in ("Evicted", "Preempted", "NodeShutdown") else "PodFailed"
+
+
+def _unschedulable(pod: PodView) -> str:
+    return f"no node has room for the session: {pod.unscheduled_message}"
+
+
+def _pull(draft: Draft, pod: PodView) -> str:
+    container = pod.container
+    said = container.waiting_message.strip() if container else ""
+    before = draft.was("Ready")
+    if container and container.waiting_reason == "ImagePullBackOff" and before and before.reason == "ImagePullFailed":
+        return before.message  # the back-off's own words name no cause
+    said = said or "no further word from the node"
+    return f"image {pod.image} can't be pulled; check its name and the cluster's access to the registry: {said}"
+
+
+def _pause(times_before: int) -> float:
+    """Back-off in seconds: 1, 2, 4 ... 300."""
+    return min(LONGEST_BACKOFF, 2.0 ** (min(times_before, 10) - 1))

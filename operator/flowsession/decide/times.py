@@ -1,0 +1,24 @@
+"""Seconds since 1970 to and from the timestamps of the Kubernetes API (RFC 3339, UTC)."""
+
+import math
+from datetime import UTC, datetime
+
+
+def parse(text: str | None) -> float | None:
+    """Seconds since 1970, or None for nothing or for what is no timestamp."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def stamp(seconds: float) -> str:
+    """The timestamp of a moment, cut to whole seconds as metav1.Time is."""
+    return datetime.fromtimestamp(math.floor(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def deadline_stamp(seconds: float) -> str:
+    """The timestamp of a deadline: rounded up, because a deadline must never be shown earlier than it is."""
+    return stamp(math.ceil(seconds))

@@ -1,0 +1,86 @@
+"""Carries out calls to agents beside the workers: a slow agent holds up nobody but its own session."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.decide.plan import AgentCall, Tell
+from flowsession.decide.views import AgentView, PodView
+from flowsession.engine.cache import Cache, Key
+from flowsession.engine.queue import Queue
+
+log = logging.getLogger(__name__)
+
+
+class Agents:
+    """At most one call for each session at a time; its answer enters the cache as an observation and brings the key up again."""
+
+    def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
+        self._client = client
+        self._cache = cache
+        self._queue = queue
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
+        """Begins a call, unless one is under way."""
+        restarts = pod.container.restarts if pod.container else 0
+        view = self._cache.agents.get(pod.uid)
+        if view is None or view.restarts != restarts:
+            view = AgentView(restarts=restarts)
+        elif view.calling:
+            return
+        self._cache.agents[pod.uid] = replace(view, calling=True)
+        task = asyncio.get_running_loop().create_task(self._call(key, pod, restarts, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Ends every call."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
+        failure: AgentError | None = None
+        answer = Answer()
+        try:
+            answer = await self._client.call(pod, call)
+        except AgentError as error:
+            failure = error
+            log.debug("agent call failed", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__, "error": str(error)})
+        except Exception as error:  # what nobody thought of must not leave the session waiting for an answer for ever
+            failure = AgentError(f"{type(error).__name__}: {error}")
+            log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
+        view = self._cache.agents.get(pod.uid)
+        if view is not None and view.restarts == restarts:
+            self._cache.agents[pod.uid] = self._observed(view, call, answer, failure)
+            if answer.state is not None:
+                self._cache.marks.get(pod.uid, {}).setdefault("AgentReady", self._cache.clock())
+        self._queue.add(key)
+
+    def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None) -> AgentView:
+        now = self._cache.clock()
+        if failure is not None:
+            return replace(
+                view,
+                calling=False,
+                asked_at=now,
+                error=str(failure),
+                failures=view.failures + 1,
+                failing_since=view.failing_since if view.failures else now,
+                refused=str(failure) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.refused,
+            )
+        told = (call.body["packagesRevision"], call.body["flowRevision"]) if isinstance(call, Tell) else view.told
+        return replace(
+            view,
+            calling=False,
+            asked_at=now,
+            error="",
+            failures=0,
+            refused="" if isinstance(call, Tell) else view.refused,
+            told=told,
+            state=answer.state or view.state,
+            state_at=now if answer.state else view.state_at,
+            packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
+        )

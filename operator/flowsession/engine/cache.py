@@ -1,0 +1,231 @@
+"""What is known of the cluster: fed by watches, by LISTs and by the answer to every write (so that own writes are never seen late)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flowsession.decide import environment as environments
+from flowsession.decide.environment import ConfigMapView
+from flowsession.decide.views import AgentView, Refusal
+from flowsession.engine import objects
+from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is decided about: one object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+SOURCE_LABEL = "flowsession.dev/source"
+_Entry = TypeVar("_Entry")
+
+
+@dataclass
+class Cache:
+    """All of it in memory, one thread. Every method that learns something returns the keys that it concerns."""
+
+    clock: Callable[[], float]
+    sessions: dict[Name, SessionEntry] = field(default_factory=dict)
+    environments: dict[Name, EnvironmentEntry] = field(default_factory=dict)
+    pods: dict[Name, PodEntry] = field(default_factory=dict)
+    config_maps: dict[Name, ConfigMapView] = field(default_factory=dict)
+    agents: dict[str, AgentView] = field(default_factory=dict)
+    """By the pod's uid."""
+    marks: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By the pod's uid: when its steps were seen."""
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    """By the session's uid."""
+    own_config_maps: dict[Name, tuple[int, float]] = field(default_factory=dict)
+    """ConfigMaps that were lately created or found: number of packages, and when that was."""
+    written_at: dict[Name, float] = field(default_factory=dict)
+    """When an environment's status was last written."""
+    ending_namespaces: dict[str, float] = field(default_factory=dict)
+    """Namespaces that refuse writes because they end, and when that was last heard."""
+    _sessions_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _pods_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _users_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def observe(self, kind: str, body: Object) -> set[Key]:
+        """Takes in an object if it is news. Raises objects.Unreadable."""
+        match kind:
+            case "ComputeSession":
+                return self._observe_session(objects.session(body))
+            case "FlowEnvironment":
+                return self._observe_environment(objects.environment(body))
+            case "Pod":
+                return self._observe_pod(objects.pod(body))
+            case "ConfigMap":
+                return self._observe_config_map(body)
+        return set()
+
+    def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
+        """Drops an object that is gone; with a uid only that very one."""
+        key = (namespace, name)
+        match kind:
+            case "ComputeSession":
+                return self._forget_session(key, uid)
+            case "FlowEnvironment":
+                return self._forget_environment(key, uid)
+            case "Pod":
+                return self._forget_pod(key, uid)
+            case "ConfigMap":
+                if key in self.config_maps:
+                    self.config_maps[key] = ConfigMapView(name, None, self.clock(), watched=False)
+                return self._concerned_by_config_map(key)
+        return set()
+
+    def sessions_of(self, environment: Name) -> list[SessionEntry]:
+        """The sessions of an environment."""
+        return [self.sessions[environment[0], name] for name in self._sessions_of.get(environment, ())]
+
+    def pods_of(self, session: Name) -> list[PodEntry]:
+        """The pods that carry a session's name, whoever owns them."""
+        return [self.pods[session[0], name] for name in self._pods_of.get(session, ())]
+
+    def missing_config_map(self, namespace: str, name: str) -> set[Key]:
+        """Takes in that a ConfigMap was asked for and is not there."""
+        before = self.config_maps.get((namespace, name))
+        self.config_maps[namespace, name] = ConfigMapView(name, None, self.clock(), watched=False)
+        if before is not None and before.files is None:
+            return {Key("FlowEnvironment", namespace, user) for user in self._users_of.get((namespace, name), ())}
+        return self._concerned_by_config_map((namespace, name))
+
+    def names(self, kind: str) -> Iterable[Name]:
+        """The names of all cached objects of a kind."""
+        tables: dict[str, Iterable[Name]] = {
+            "ComputeSession": self.sessions,
+            "FlowEnvironment": self.environments,
+            "Pod": self.pods,
+            "ConfigMap": [key for key, view in self.config_maps.items() if view.watched],
+        }
+        return list(tables[kind])
+
+    def _observe_session(self, entry: SessionEntry) -> set[Key]:
+        key = (entry.meta.namespace, entry.meta.name)
+        known = self.sessions.get(key)
+        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
+            return set()
+        if known and known.meta.uid != entry.meta.uid:
+            self._forget_session(key, known.meta.uid)
+        self.sessions[key] = entry
+        environment = entry.spec.environment_ref.name
+        self._sessions_of[key[0], environment].add(key[1])
+        concerned = {Key("ComputeSession", *key)}
+        if known is None or known.meta.uid != entry.meta.uid:
+            concerned.add(Key("FlowEnvironment", key[0], environment))
+        return concerned
+
+    def _forget_session(self, key: Name, uid: str) -> set[Key]:
+        entry = self.sessions.get(key)
+        if entry is None or (uid and entry.meta.uid != uid):
+            return set()
+        del self.sessions[key]
+        environment = entry.spec.environment_ref.name
+        _discard(self._sessions_of, (key[0], environment), key[1])
+        self.refusals.pop(entry.meta.uid, None)
+        return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)}
+
+    def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
+        key = (entry.meta.namespace, entry.meta.name)
+        known = self.environments.get(key)
+        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
+            return set()
+        self._index_users(known, remove=True)
+        self.environments[key] = entry
+        self._index_users(entry)
+        changed = known is None or known.meta.generation != entry.meta.generation or known.meta.uid != entry.meta.uid
+        return self._concerned_by_environment(key) if changed else {Key("FlowEnvironment", *key)}
+
+    def _forget_environment(self, key: Name, uid: str) -> set[Key]:
+        entry = self.environments.get(key)
+        if entry is None or (uid and entry.meta.uid != uid):
+            return set()
+        self._index_users(entry, remove=True)
+        del self.environments[key]
+        self.written_at.pop(key, None)
+        return self._concerned_by_environment(key)
+
+    def _index_users(self, entry: EnvironmentEntry | None, *, remove: bool = False) -> None:
+        """Which environments look at which ConfigMaps; a ConfigMap that nobody looks at any more is dropped."""
+        if entry is None:
+            return
+        namespace = entry.meta.namespace
+        for name in environments.needed_config_maps(entry.spec):
+            if remove:
+                _discard(self._users_of, (namespace, name), entry.meta.name)
+            else:
+                self._users_of[namespace, name].add(entry.meta.name)
+
+    def _observe_pod(self, entry: PodEntry) -> set[Key]:
+        view = entry.view
+        key = (view.namespace, view.name)
+        known = self.pods.get(key)
+        if known and not newer(view.resource_version, known.view.resource_version):
+            return set()
+        if known and known.view.uid != view.uid:
+            self._forget_pod(key, known.view.uid)
+        self.pods[key] = entry
+        self._pods_of[view.namespace, entry.session].add(view.name)
+        marks, now = self.marks.setdefault(view.uid, {}), self.clock()
+        # A pod that was there before this operator was is no news: only what is seen as it happens is a mark.
+        if known is not None or abs(now - view.created_at) < 2.0:
+            marks.setdefault("Created", now)
+            if view.node:
+                marks.setdefault("Scheduled", now)
+            if view.running:
+                marks.setdefault("Running", now)
+        return {Key("ComputeSession", view.namespace, entry.session)}
+
+    def _forget_pod(self, key: Name, uid: str) -> set[Key]:
+        entry = self.pods.get(key)
+        if entry is None or (uid and entry.view.uid != uid):
+            return set()
+        del self.pods[key]
+        _discard(self._pods_of, (key[0], entry.session), key[1])
+        self.agents.pop(entry.view.uid, None)
+        self.marks.pop(entry.view.uid, None)
+        return {Key("ComputeSession", key[0], entry.session)}
+
+    def _observe_config_map(self, body: Object) -> set[Key]:
+        raw = body["metadata"]
+        key = (raw["namespace"], raw["name"])
+        known, now = self.config_maps.get(key), self.clock()
+        watched = (raw.get("labels") or {}).get(SOURCE_LABEL) == "true"
+        if not watched and not self._users_of.get(key):
+            self.config_maps.pop(key, None)
+            return set()
+        fresh = objects.files(body)
+        if known and known.files == fresh:
+            self.config_maps[key] = ConfigMapView(key[1], known.files, now, watched)
+            return {Key("FlowEnvironment", key[0], user) for user in self._users_of.get(key, ())} if known.watched != watched else set()
+        self.config_maps[key] = ConfigMapView(key[1], fresh, now, watched)
+        return self._concerned_by_config_map(key)
+
+    def _concerned_by_config_map(self, key: Name) -> set[Key]:
+        return {k for user in self._users_of.get(key, ()) for k in self._concerned_by_environment((key[0], user))}
+
+    def _concerned_by_environment(self, key: Name) -> set[Key]:
+        return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", key[0], name) for name in self._sessions_of.get(key, ())}
+
+
+def newer(version: str, known: str) -> bool:
+    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
+    if version.isdigit() and known.isdigit():
+        return int(version) > int(known)
+    return version != known
+
+
+def _discard(index: defaultdict[Name, set[str]], key: Name, name: str) -> None:
+    names = index.get(key)
+    if names is not None:
+        names.discard(name)
+        if not names:
+            del index[key]

@@ -1,0 +1,160 @@
+"""Carries out a plan: at most one write for each object, every answer straight into the cache."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flowsession.cluster import errors
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide.plan import Create, Delete, Fetch, PatchStatus, Plan
+from flowsession.decide.pod import MANAGED_BY
+from flowsession.decide.views import Refusal
+from flowsession.engine import objects
+from flowsession.engine.agents import Agents
+from flowsession.engine.cache import Cache, Key
+from flowsession.engine.queue import Queue
+from flowsession.engine.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+_ORDER = {"ConfigMap": 0, "Pod": 1}
+
+
+class Executor:
+    """The only one who writes. Raises ClusterError for what is to be tried again."""
+
+    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._queue = queue
+        self._agents = agents
+        self._recorder = recorder
+
+    async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
+        """Children first, the status after them, the object's own end last; calls and events beside it."""
+        if plan.look_again_at is not None:
+            self._queue.add_after(key, plan.look_again_at - self._cache.clock())
+        if plan.call is not None:
+            self._call(key, plan)
+        for fetch in plan.fetches:
+            await self._fetch(fetch)
+        for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
+            await self._create(key, uid, create)
+        children = [deletion for deletion in plan.deletes if deletion.kind != key.kind]
+        for deletion in children:
+            await self._delete(key, deletion)
+        if plan.status is not None:
+            await self._patch(plan.status)
+        for event in plan.events:
+            await self._recorder.record(key, uid, event)
+        for deletion in plan.deletes:
+            if deletion not in children:
+                await self._delete(key, deletion)
+
+    def _call(self, key: Key, plan: Plan) -> None:
+        entry = self._cache.sessions.get((key.namespace, key.name))
+        if entry is None or plan.call is None:
+            return
+        pods = [pod.view for pod in self._cache.pods_of((key.namespace, key.name)) if pod.owner_uid == entry.meta.uid]
+        if pods:
+            self._agents.start(key, max(pods, key=lambda pod: pod.created_at), plan.call)
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        try:
+            body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
+        except errors.NotFound:
+            self._bring_up(self._cache.missing_config_map(fetch.namespace, fetch.name))
+        else:
+            self._observe("ConfigMap", body)
+
+    async def _create(self, key: Key, uid: str, create: Create) -> None:
+        manifest = create.manifest
+        kind, meta = manifest["kind"], manifest["metadata"]
+        try:
+            body = await self._cluster.create(dict(manifest))
+        except errors.AlreadyExists:
+            body = await self._cluster.get(kind, meta["namespace"], meta["name"])
+            if not _ours(body, manifest):
+                self._refuse(
+                    key, uid, "PodFailed", f"{kind} {meta['name']!r} exists already and is not this session's; delete or rename it"
+                )
+                return
+        except errors.NamespaceTerminating:
+            self._cache.ending_namespaces[meta["namespace"]] = self._cache.clock()
+            return
+        except errors.Rejected as error:
+            if kind != "Pod":
+                raise
+            self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
+            return
+        if kind == "ConfigMap":
+            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (_packages_in(manifest), self._cache.clock())
+        self._cache.refusals.pop(uid, None)
+        self._observe(kind, body)
+
+    async def _delete(self, key: Key, deletion: Delete) -> None:
+        try:
+            await self._cluster.delete(
+                deletion.kind,
+                deletion.namespace,
+                deletion.name,
+                uid=deletion.uid,
+                resource_version=deletion.resource_version,
+                grace_seconds=deletion.grace_seconds,
+            )
+        except errors.NotFound:
+            self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+        except errors.Conflict:
+            await self._refresh(deletion.kind, deletion.namespace, deletion.name)
+            self._queue.add(key)
+
+    async def _patch(self, write: PatchStatus) -> None:
+        try:
+            body = await self._cluster.patch_status(
+                write.kind, write.namespace, write.name, dict(write.status), resource_version=write.resource_version
+            )
+        except errors.NotFound:
+            self._bring_up(self._cache.forget(write.kind, write.namespace, write.name))
+            return
+        except errors.Conflict:
+            await self._refresh(write.kind, write.namespace, write.name)
+            self._queue.add(Key(write.kind, write.namespace, write.name))
+            return
+        if write.kind == "FlowEnvironment":
+            self._cache.written_at[write.namespace, write.name] = self._cache.clock()
+        self._observe(write.kind, body)
+
+    async def _refresh(self, kind: str, namespace: str, name: str) -> None:
+        """Another one has written: what it wrote may still be on its way through the watch."""
+        try:
+            self._observe(kind, await self._cluster.get(kind, namespace, name))
+        except errors.NotFound:
+            self._bring_up(self._cache.forget(kind, namespace, name))
+
+    def _refuse(self, key: Key, uid: str, reason: str, message: str) -> None:
+        before = self._cache.refusals.get(uid)
+        self._cache.refusals[uid] = Refusal(reason, message, self._cache.clock(), before.count + 1 if before else 1)
+        self._queue.add(key)
+
+    def _observe(self, kind: str, body: dict[str, Any]) -> None:
+        try:
+            self._bring_up(self._cache.observe(kind, body))
+        except objects.Unreadable:
+            log.exception("unreadable object", extra={"kind": kind, "name": body["metadata"].get("name")})
+
+    def _bring_up(self, keys: set[Key]) -> None:
+        for key in keys:
+            self._queue.add(key)
+
+
+def _ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
+    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
+    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
+    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
+    return labelled and wanted <= found
+
+
+def _packages_in(manifest: Mapping[str, Any]) -> int:
+    table: str = (manifest.get("data") or {}).get("packages.txt", "")
+    return max(0, table.count("\n") - 1)

@@ -1,0 +1,159 @@
+"""The engine: primes the cache, keeps workers on the queue, and re-lists now and then what a watch may have missed."""
+
+import asyncio
+import logging
+import time
+
+from flowsession import metrics
+from flowsession.cluster import errors
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide import environment, session
+from flowsession.decide.plan import Plan
+from flowsession.decide.pod import MANAGED_BY, MANAGER
+from flowsession.decide.views import AgentArchive
+from flowsession.engine import objects
+from flowsession.engine.agents import Agents
+from flowsession.engine.cache import SOURCE_LABEL, Cache, Key, newer
+from flowsession.engine.executor import Executor
+from flowsession.engine.queue import Queue
+from flowsession.engine.recorder import Recorder
+from flowsession.engine.snapshot import Snapshots
+from flowsession.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORKERS = 16
+RESYNC_SECONDS = 300.0
+SELECTORS = {
+    "FlowEnvironment": "",
+    "ConfigMap": f"{SOURCE_LABEL}=true",
+    "ComputeSession": "",
+    "Pod": f"{MANAGED_BY}={MANAGER}",
+}
+"""What is watched, with the label selectors that keep the rest of the cluster out."""
+
+
+class Engine:
+    """One for each process."""
+
+    def __init__(
+        self,
+        *,
+        cluster: KubernetesCluster,
+        agent_client: AgentClient,
+        settings: Settings,
+        public_keys: str,
+        archive: AgentArchive,
+        instance: str,
+    ) -> None:
+        self._cluster = cluster
+        self.queue: Queue[Key] = Queue()
+        self.cache = Cache(clock=time.time)
+        self._agents = Agents(agent_client, self.cache, self.queue)
+        self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance))
+        self._tasks: list[asyncio.Task[None]] = []
+        self.primed = False
+        """Whether the cache holds the whole cluster; decisions before that would create what is there already."""
+
+    async def start(self) -> None:
+        """Lists everything, then lets the workers loose. Raises ClusterError."""
+        await self.resync()
+        self.primed = True
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._work(), name=f"worker-{n}") for n in range(WORKERS)]
+        self._tasks.append(loop.create_task(self._resync_for_ever(), name="resync"))
+
+    async def stop(self) -> None:
+        """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._agents.close()
+
+    def observe(self, kind: str, body: objects.Object, *, deleted: bool = False) -> None:
+        """Takes in a watch event."""
+        raw = body["metadata"]
+        try:
+            if deleted:
+                concerned = self.cache.forget(kind, raw.get("namespace", ""), raw["name"], raw.get("uid", ""))
+            else:
+                concerned = self.cache.observe(kind, body)
+        except objects.Unreadable as error:
+            log.error(
+                "object can't be read; are the CRDs those of this version?",
+                extra={"kind": kind, "object": raw["name"], "error": str(error)},
+            )
+            return
+        for key in concerned:
+            self.queue.add(key)
+        metrics.sessions.set(len(self.cache.sessions))
+
+    async def resync(self) -> None:
+        """LISTs what is watched: takes in what is newer, drops what is gone. Deletions during a re-list are reported by no watch."""
+        for kind, labels in SELECTORS.items():
+            seen: set[tuple[str, str]] = set()
+            before = set(self.cache.names(kind))
+            listed = "0"
+            async for body, version in self._cluster.list(kind, labels=labels):
+                listed = version
+                seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
+                self.observe(kind, body)
+            for namespace, name in before - seen:
+                if not newer(self._version(kind, namespace, name), listed):
+                    for key in self.cache.forget(kind, namespace, name):
+                        self.queue.add(key)
+
+    def _version(self, kind: str, namespace: str, name: str) -> str:
+        key = (namespace, name)
+        match kind:
+            case "ComputeSession":
+                return self.cache.sessions[key].meta.resource_version if key in self.cache.sessions else "0"
+            case "FlowEnvironment":
+                return self.cache.environments[key].meta.resource_version if key in self.cache.environments else "0"
+            case "Pod":
+                return self.cache.pods[key].view.resource_version if key in self.cache.pods else "0"
+        return "0"
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._reconcile(key)
+                self.queue.succeeded(key)
+                metrics.reconciles.labels(key.kind, "ok").inc()
+            except errors.NamespaceTerminating:
+                self.cache.ending_namespaces[key.namespace] = self.cache.clock()
+            except errors.ClusterError as error:
+                pause = self.queue.retry(key)
+                metrics.reconciles.labels(key.kind, "retry").inc()
+                log.warning("will try again", extra={"key": f"{key.namespace}/{key.name}", "seconds": round(pause, 1), "error": str(error)})
+            except Exception:  # nothing is swallowed: logged with its key, counted, and tried again
+                self.queue.retry(key)
+                metrics.reconciles.labels(key.kind, "error").inc()
+                log.exception("decision failed", extra={"key": f"{key.namespace}/{key.name}"})
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        uid, plan = self.plan(key)
+        if plan is not None:
+            await self._executor.carry_out(key, uid, plan)
+
+    def plan(self, key: Key) -> tuple[str, Plan | None]:
+        """The object's uid and what is to be done about it; None if it is gone."""
+        name, now = (key.namespace, key.name), self.cache.clock()
+        if key.kind == "FlowEnvironment":
+            found = self._snapshots.environment(name)
+            return (self.cache.environments[name].meta.uid, environment.decide(*found, now)) if found else ("", None)
+        snapshot = self._snapshots.session(name, now)
+        return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            try:
+                await self.resync()
+            except errors.ClusterError as error:
+                log.warning("re-list failed; the watches go on", extra={"error": str(error)})

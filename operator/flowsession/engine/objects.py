@@ -1,0 +1,146 @@
+"""Reads API objects into the views that decisions see, dropping all that they don't."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.api.session import ComputeSessionSpec
+from flowsession.decide import times
+from flowsession.decide.pod import CONTAINER, SESSION_LABEL
+from flowsession.decide.views import ContainerView, PodView
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The part of metadata that matters."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    created_at: float
+    deleting: bool
+
+
+@dataclass(frozen=True)
+class SessionEntry:
+    """A ComputeSession in the cache."""
+
+    meta: Meta
+    spec: ComputeSessionSpec
+    status: Object
+
+
+@dataclass(frozen=True)
+class EnvironmentEntry:
+    """A FlowEnvironment in the cache."""
+
+    meta: Meta
+    spec: FlowEnvironmentSpec
+    status: Object
+
+
+@dataclass(frozen=True)
+class PodEntry:
+    """A session's pod in the cache."""
+
+    view: PodView
+    session: str
+    owner_uid: str
+
+
+class Unreadable(Exception):
+    """An object that this version can't read: its schema on the server is another one."""
+
+
+def meta(body: Object) -> Meta:
+    """The metadata of any object."""
+    raw = body["metadata"]
+    return Meta(
+        namespace=raw.get("namespace", ""),
+        name=raw["name"],
+        uid=raw.get("uid", ""),
+        resource_version=raw.get("resourceVersion", "0"),
+        generation=int(raw.get("generation") or 0),
+        created_at=times.parse(raw.get("creationTimestamp")) or 0.0,
+        deleting=bool(raw.get("deletionTimestamp")),
+    )
+
+
+def session(body: Object) -> SessionEntry:
+    """Raises Unreadable."""
+    try:
+        return SessionEntry(meta(body), ComputeSessionSpec.model_validate(body.get("spec")), body.get("status") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
+def environment(body: Object) -> EnvironmentEntry:
+    """Raises Unreadable."""
+    try:
+        return EnvironmentEntry(meta(body), FlowEnvironmentSpec.model_validate(body.get("spec") or {}), body.get("status") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
+def pod(body: Object) -> PodEntry:
+    """A session's pod."""
+    raw, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
+    found = {condition.get("type"): condition for condition in status.get("conditions") or ()}
+    scheduled = found.get("PodScheduled", {})
+    pending = scheduled.get("status") == "False"
+    owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
+    images = [c.get("image", "") for c in spec.get("containers") or () if c.get("name") == CONTAINER]
+    view = PodView(
+        name=raw["name"],
+        namespace=raw["namespace"],
+        uid=raw.get("uid", ""),
+        resource_version=raw.get("resourceVersion", "0"),
+        created_at=times.parse(raw.get("creationTimestamp")) or 0.0,
+        deleting_since=times.parse(raw.get("deletionTimestamp")),
+        phase=status.get("phase") or "Pending",
+        reason=status.get("reason") or ("Preempted" if found.get("DisruptionTarget", {}).get("reason") == "PreemptionByScheduler" else ""),
+        message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
+        image=images[0] if images else "",
+        ip=status.get("podIP") or "",
+        node=spec.get("nodeName") or "",
+        scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
+        unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
+        container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
+    )
+    return PodEntry(view, session=(raw.get("labels") or {}).get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
+
+
+def files(body: Object) -> dict[str, bytes]:
+    """The keys of a ConfigMap as files."""
+    found = {name: text.encode() for name, text in (body.get("data") or {}).items()}
+    for name, encoded in (body.get("binaryData") or {}).items():
+        try:
+            found[name] = base64.b64decode(encoded)
+        except binascii.Error:
+            found[name] = b""
+    return found
+
+
+def _container(status: Object) -> ContainerView:
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    ended = state.get("terminated") or last.get("terminated") or {}
+    waiting = state.get("waiting") or {}
+    return ContainerView(
+        running_since=times.parse((state.get("running") or {}).get("startedAt")),
+        restarts=int(status.get("restartCount") or 0),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        ended_reason=ended.get("reason", ""),
+        ended_code=int(ended.get("exitCode") or 0),
+        ended_message=(ended.get("message") or "")[:4000],
+        image_id=status.get("imageID", ""),
+    )

@@ -1,0 +1,102 @@
+"""A queue of keys: each at most once in it and at most once being worked on, with deadlines and back-off, as client-go's workqueue."""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import deque
+from typing import Generic, TypeVar
+
+from flowsession import metrics
+
+K = TypeVar("K")
+
+FIRST_BACKOFF = 0.1
+LONGEST_BACKOFF = 120.0
+
+
+class Queue(Generic[K]):
+    """Not thread-safe: of one event loop. Times are the loop's."""
+
+    def __init__(self) -> None:
+        self._ready: deque[K] = deque()
+        self._waiting: set[K] = set()
+        self._working: set[K] = set()
+        self._again: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._order = itertools.count()
+        self._wakeup: asyncio.TimerHandle | None = None
+        self._available = asyncio.Event()
+
+    def add(self, key: K) -> None:
+        """Now; if it is being worked on, once more after that."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._available.set()
+            metrics.queue_length.set(len(self._ready))
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """At a later time; of several times for one key the earliest counts."""
+        at = asyncio.get_running_loop().time() + max(0.0, seconds)
+        if self._due.get(key, float("inf")) <= at:
+            return
+        self._due[key] = at
+        heapq.heappush(self._heap, (at, next(self._order), key))
+        self._arm()
+
+    def retry(self, key: K) -> float:
+        """Later, after a pause that doubles with every failure; returns the pause in seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        self.add_after(key, pause)
+        return pause
+
+    def succeeded(self, key: K) -> None:
+        """Forgets the key's failures."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """The next key; `done` must follow."""
+        while not self._ready:
+            self._available.clear()
+            await self._available.wait()
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._working.add(key)
+        # What was due later is overtaken: the decision that follows says anew when to look again.
+        self._due.pop(key, None)
+        metrics.queue_length.set(len(self._ready))
+        return key
+
+    def done(self, key: K) -> None:
+        """The key was worked on; it comes again if something happened meanwhile."""
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _arm(self) -> None:
+        """One timer for the earliest deadline."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+        if self._heap:
+            self._wakeup = asyncio.get_running_loop().call_at(self._heap[0][0], self._fire)
+
+    def _fire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._heap and self._heap[0][0] <= now:
+            at, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self.add(key)
+        self._wakeup = None
+        self._arm()

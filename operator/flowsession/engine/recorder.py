@@ -1,0 +1,87 @@
+"""Writes Events: one for each thing that happened, a repeated one counted up, never a storm."""
+
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsession.api import API_VERSION
+from flowsession.cluster import errors
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide import times
+from flowsession.decide.plan import Event
+from flowsession.engine.cache import Key
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 4096
+BURST = 25
+"""Events about one object that may come at once; then one every REFILL_SECONDS, as client-go's spam filter has it."""
+REFILL_SECONDS = 300.0
+
+
+@dataclass
+class _Bucket:
+    tokens: float = BURST
+    at: float = field(default_factory=time.monotonic)
+
+
+class Recorder:
+    """Events are of use to people, not to the operator: one that can't be written is logged and dropped."""
+
+    def __init__(self, cluster: KubernetesCluster, instance: str) -> None:
+        self._cluster = cluster
+        self._instance = instance
+        self._written: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    async def record(self, key: Key, uid: str, event: Event) -> None:
+        """Writes an event about an object, or counts the same one up."""
+        if not self._may(uid):
+            return
+        now = times.stamp(time.time())
+        same = (uid, event.reason, event.message)
+        try:
+            if same in self._written:
+                name, count = self._written[same]
+                await self._cluster.patch("Event", key.namespace, name, {"count": count + 1, "lastTimestamp": now})
+                self._written[same] = (name, count + 1)
+                return
+            created = await self._cluster.create(self._manifest(key, uid, event, now))
+            self._written[same] = (created["metadata"]["name"], 1)
+            while len(self._written) > REMEMBERED:
+                self._written.popitem(last=False)
+        except errors.ClusterError as error:
+            self._written.pop(same, None)
+            log.info("event not written", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
+
+    def _may(self, uid: str) -> bool:
+        bucket = self._buckets.setdefault(uid, _Bucket())
+        self._buckets.move_to_end(uid)
+        while len(self._buckets) > REMEMBERED:
+            self._buckets.popitem(last=False)
+        now = time.monotonic()
+        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
+        bucket.at = now
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+    def _manifest(self, key: Key, uid: str, event: Event, now: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{key.name}.{time.time_ns():x}", "namespace": key.namespace},
+            "involvedObject": {"apiVersion": API_VERSION, "kind": key.kind, "namespace": key.namespace, "name": key.name, "uid": uid},
+            "type": "Warning" if event.warning else "Normal",
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "source": {"component": "flowsession"},
+            "reportingComponent": "flowsession.dev/operator",
+            "reportingInstance": self._instance,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }

@@ -1,0 +1,88 @@
+"""The ears: what kopf watches goes straight into the engine's cache. No other kind of kopf handler is used; see docs/design.md."""
+
+import logging
+from typing import Any
+
+import kopf
+
+from flowsession.api import GROUP, VERSION
+from flowsession.engine.loop import SELECTORS, Engine
+
+_RESOURCES: dict[str, tuple[str, str, str]] = {
+    "FlowEnvironment": (GROUP, VERSION, "flowenvironments"),
+    "ComputeSession": (GROUP, VERSION, "computesessions"),
+    "Pod": ("", "v1", "pods"),
+    "ConfigMap": ("", "v1", "configmaps"),
+}
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Nothing is copied, stored or compared: there are no change handlers."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class NoProgress(kopf.ProgressStorage):
+    """No handler's progress is kept: event handlers have none."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+def registry(engine: Engine) -> kopf.OperatorRegistry:
+    """The handlers, bound to this engine."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(_login)
+    for kind, (group, version, plural) in _RESOURCES.items():
+        kopf.on.event(group, version, plural, id=kind, registry=handlers)(_hearer(engine, kind))
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf without its own writes, scans and peers; each line is a measured cost or a known trap."""
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True
+    chosen.scanning.disabled = True
+    chosen.posting.enabled = False
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
+    chosen.watching.connect_timeout = 5
+    chosen.watching.initial_streaming = True
+    for kind, selector in SELECTORS.items():
+        if selector:
+            chosen.watching.label_selectors[_RESOURCES[kind][2]] = selector
+    chosen.persistence.diffbase_storage = NoDiffBase()
+    chosen.persistence.progress_storage = NoProgress()
+    # One line at INFO for every event otherwise.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    return chosen
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+def _hearer(engine: Engine, kind: str) -> Any:
+    def hear(event: kopf.RawEvent, **_: Any) -> None:
+        engine.observe(kind, event["object"], deleted=event["type"] == "DELETED")
+
+    return hear

@@ -1,0 +1,25 @@
+"""What the operator counts about itself, in Prometheus' form."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+api_requests = Histogram(
+    "flowsession_api_request_seconds",
+    "Requests to the API server, by method and HTTP status.",
+    ["method", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+)
+agent_calls = Histogram(
+    "flowsession_agent_call_seconds",
+    "Calls to session agents, by call and outcome; long polls excepted.",
+    ["call", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+reconciles = Counter("flowsession_reconciles_total", "Decisions taken, by kind and outcome.", ["kind", "outcome"])
+queue_length = Gauge("flowsession_queue_length", "Keys that wait for a decision.")
+sessions = Gauge("flowsession_sessions", "Sessions known to the operator.")
+start_seconds = Histogram(
+    "flowsession_session_start_seconds",
+    "From the creation of a session's pod to Ready.",
+    buckets=(0.5, 1, 2, 5, 10, 30, 60, 180, 600),
+)
+ended = Counter("flowsession_sessions_ended_total", "Sessions that the operator ended, by reason.", ["reason"])

@@ -1,0 +1,64 @@
+"""The operator's settings: what the platform team chose, read from one YAML file that the chart writes."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from flowsession.api.environment import InstallerTool
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class AgentVia(StrEnum):
+    """How the operator reaches agents: on the pod's address, or through the API server's pod proxy (from outside the cluster)."""
+
+    DIRECT = "Direct"
+    PROXY = "Proxy"
+
+
+class InstallerDefaults(_Settings):
+    """What an environment's installer has where it says nothing itself."""
+
+    tool: InstallerTool = InstallerTool.AUTO
+    timeout_seconds: int = Field(default=600, ge=1)
+    index_url: str = Field(default="", alias="indexURL")
+    extra_index_urls: tuple[str, ...] = Field(default=(), alias="extraIndexURLs")
+    ca_bundle: str = ""
+    environment: dict[str, str] = {}
+    only_binary: bool = False
+
+
+class SessionDefaults(_Settings):
+    """What a session's pod asks for while no VMSize says otherwise. Quantities as Kubernetes writes them."""
+
+    size_name: str = "default"
+    requests: dict[str, str] = {"cpu": "100m", "memory": "512Mi"}
+    limits: dict[str, str] = {"memory": "2Gi"}
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+    run_as_user: int = 1000
+    termination_grace_period_seconds: int = Field(default=30, ge=0)
+    ephemeral_storage_limit: str = ""
+
+
+class Settings(_Settings):
+    """Everything that can be set; the chart's values.yaml documents it for people."""
+
+    runtime_image: str = "flowsession-runtime:latest"
+    image_pull_policy: str = "IfNotPresent"
+    agent_via: AgentVia = AgentVia.DIRECT
+    installer: InstallerDefaults = InstallerDefaults()
+    session: SessionDefaults = SessionDefaults()
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a file, or the defaults without one. Raises pydantic.ValidationError naming the field, OSError for the file."""
+    if path is None:
+        return Settings()
+    return Settings.model_validate(yaml.safe_load(path.read_text()) or {})

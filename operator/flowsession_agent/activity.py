@@ -1,0 +1,95 @@
+"""When the session worked last: the agent's own work, what processes do, and the door that a retiring session closes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from flowsession_agent.errors import ApiError, retired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from flowsession_agent.state import State
+
+    Look = Callable[[], str]
+
+
+class Activity:
+    """The one clock of idleness. `look` returns what processes are doing now, empty when nothing; it is called with the door held shut."""
+
+    def __init__(self, *, state: State, look: Look, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state = state
+        self._look = look
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._running: list[str] = []
+        self._seen = ""
+        self._last_at = clock()
+        self._last_what = "start"
+
+    @contextlib.contextmanager
+    def work(self, what: str) -> Iterator[None]:
+        """Count as busy while the block runs; raises ApiError when the session is retired."""
+        self.begin(what)
+        try:
+            yield
+        finally:
+            self.end(what)
+
+    def begin(self, what: str) -> None:
+        """Start of work that ends in another thread; raises ApiError when the session is retired."""
+        with self._lock:
+            if self._state.retired:
+                raise retired()
+            self._running.append(what)
+            self._touch(what)
+
+    def end(self, what: str) -> None:
+        """End of work begun with `begin`."""
+        with self._lock:
+            self._running.remove(what)
+            self._touch(what)
+
+    def sample(self) -> None:
+        """Look at the processes; the sampler calls this every second."""
+        with self._lock:
+            self._seen = self._look()
+            if self._seen:
+                self._touch(self._seen)
+
+    def retire(self, *, idle_at_least: float) -> None:
+        """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
+        with self._lock:
+            if self._state.retired:
+                return
+            self.sample()
+            activity = self.members()
+            if activity["busy"] or activity["idleSeconds"] < idle_at_least:
+                raise ApiError(409, "InUse", f"The session is in use: {activity['what']}.", activity=activity)
+            self._set_retired(True)
+
+    def reopen(self) -> None:
+        """Open the door again."""
+        with self._lock:
+            if self._state.retired:
+                self._set_retired(False)
+
+    def members(self) -> dict[str, Any]:
+        """The object under `activity` in the protocol."""
+        with self._lock:
+            busy = bool(self._running or self._seen)
+            what = self._running[-1] if self._running else self._last_what
+            return {"busy": busy, "idleSeconds": 0 if busy else round(self._clock() - self._last_at, 1), "what": what}
+
+    def _touch(self, what: str) -> None:
+        self._last_at = self._clock()
+        self._last_what = what
+
+    def _set_retired(self, value: bool) -> None:
+        def edit() -> None:
+            self._state.retired = value
+
+        self._state.change(edit)

@@ -1,0 +1,133 @@
+"""The agent's parts put together, and the calls of `/v1`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from flowsession_agent import PROTOCOL, VERSION
+from flowsession_agent.activity import Activity
+from flowsession_agent.children import Children
+from flowsession_agent.environment import Environment
+from flowsession_agent.errors import ApiError, bad_request, retired
+from flowsession_agent.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.processes import Processes
+    from flowsession_agent.settings import Settings
+    from flowsession_agent.wire import Request
+
+    Answer = dict[str, Any]
+
+WAIT_LIMIT = 60
+
+
+class Agent:
+    """One session's agent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.home = settings.home
+        self.pod_uid = settings.pod_uid
+        self.state = State()
+        self.children = Children()
+        self.activity = Activity(state=self.state, look=self._look)
+        self.environment = Environment(home=self.home, state=self.state, activity=self.activity)
+        self._processes: Processes | None = None
+        self._calls = {
+            "/v1/state": {"GET": self._state},
+            "/v1/environment": {"PUT": self._environment},
+            "/v1/retire": {"POST": self._retire, "DELETE": self._reopen},
+            "/v1/keepalive": {"POST": self._keep_alive},
+            "/v1/packages": {"GET": self._packages},
+            "/v1/test": {"POST": self._test},
+        }
+
+    def call(self, request: Request, body: bytes) -> Answer:
+        """The answer to an authenticated call; raises ApiError."""
+        methods = self._calls.get(request.path)
+        if methods is None:
+            raise ApiError(404, "NotFound", f"There is no {request.path} here: this agent speaks version {PROTOCOL} of the protocol.")
+        method = methods.get(request.method)
+        if method is None:
+            raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
+        return method(request.query, body)
+
+    def _look(self) -> str:
+        if self._processes is None:
+            from flowsession_agent.processes import Processes
+
+            self._processes = Processes(own=self.children.own)
+        return self._processes.look()
+
+    def _whole_state(self) -> Answer:
+        answer: Answer = {"podUID": self.pod_uid, "agent": about()}
+        answer.update(self.state.members())
+        answer["activity"] = self.activity.members()
+        return answer
+
+    def _state(self, query: str, _: bytes) -> Answer:
+        since, wait = _wait_for(query)
+        if wait:
+            self.state.wait_for_newer(since, seconds=wait)
+        return self._whole_state()
+
+    def _environment(self, _: str, body: bytes) -> Answer:
+        from flowsession_agent import order
+
+        wanted = order.read(_parse(body))
+        try:
+            self.environment.apply(wanted)
+        except OSError as error:
+            raise ApiError(500, "InternalError", f"The flow folder can't be written: {error.strerror} ({error.filename}).") from error
+        return self._whole_state()
+
+    def _retire(self, _: str, body: bytes) -> Answer:
+        members = _parse(body) if body else {}
+        seconds = members.get("idleAtLeast", 0) if isinstance(members, dict) else None
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise bad_request("idleAtLeast must be a number of seconds.")
+        self.activity.retire(idle_at_least=seconds)
+        return self._whole_state()
+
+    def _reopen(self, _: str, __: bytes) -> Answer:
+        self.activity.reopen()
+        return self._whole_state()
+
+    def _keep_alive(self, _: str, __: bytes) -> Answer:
+        with self.activity.work("keep-alive"):
+            pass
+        return self._whole_state()
+
+    def _packages(self, _: str, __: bytes) -> Answer:
+        raise ApiError(404, "NotFound", "not yet")
+
+    def _test(self, _: str, body: bytes) -> Answer:
+        raise retired()
+
+
+def about() -> Answer:
+    """The object under `agent` in the protocol."""
+    return {"version": VERSION, "protocol": PROTOCOL, "python": ".".join(map(str, sys.version_info[:3]))}
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad_request("The body is not JSON.") from None
+
+
+def _wait_for(query: str) -> tuple[int, float]:
+    """`since` and `wait` of a query string; both or neither."""
+    values = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    since, wait = values.get("since", ""), values.get("wait", "")
+    if not since and not wait:
+        return 0, 0
+    if not (since.isascii() and since.isdigit() and len(since) < 19):
+        raise bad_request("since must be the version of an earlier answer.")
+    if not (wait.isascii() and wait.replace(".", "", 1).isdigit() and len(wait) < 19):
+        raise bad_request("wait must be a number of seconds.")
+    return int(since), min(float(wait), WAIT_LIMIT)

@@ -1,0 +1,73 @@
+"""Start processes while being PID 1: one place reaps everything, and whoever started a process learns its status from there.
+
+`subprocess` alone would not do: a reaper of orphans takes the statuses of its children too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from typing import Callable
+
+RUNNING = -1
+
+
+class Children:
+    """The processes that the agent started and has not yet forgotten."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._statuses: dict[int, int] = {}
+        self._quiet: set[int] = set()
+
+    def start(self, launch: Callable[[], subprocess.Popen[bytes]], *, quiet: bool = False) -> subprocess.Popen[bytes]:
+        """Run `launch` and remember its process; `quiet` ones are the agent's own affair and no work of the session."""
+        with self._changed:  # held during the start: a child that ends at once is not reaped before it is known
+            process = launch()
+            self._statuses[process.pid] = RUNNING
+            if quiet:
+                self._quiet.add(process.pid)
+            return process
+
+    def wait(self, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
+        """Whether the process ended within `seconds`; then `process.returncode` is set, negative for a signal."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._statuses.get(process.pid) != RUNNING, timeout=seconds):
+                return False
+            status = self._statuses.pop(process.pid, None)
+            self._quiet.discard(process.pid)
+            if status is not None:
+                process.returncode = _exit_code(status)
+            return True
+
+    def own(self) -> set[int]:
+        """The processes that don't count as the session's work."""
+        with self._changed:
+            return set(self._quiet)
+
+    def running(self) -> list[int]:
+        """Every process started here that hasn't ended."""
+        with self._changed:
+            return [pid for pid, status in self._statuses.items() if status == RUNNING]
+
+    def reap(self) -> None:
+        """Take the statuses of all processes that ended, orphans that came to PID 1 included."""
+        while True:
+            with self._changed:
+                try:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    return
+                if pid == 0:
+                    return
+                if pid in self._statuses:
+                    self._statuses[pid] = status
+                    self._changed.notify_all()
+
+
+def _exit_code(status: int) -> int:
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,162 @@
+"""Bring the session to what the operator ordered: the flow folder at once, packages by an install in the background."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from flowsession_agent import flowfolder
+from flowsession_agent.errors import retired
+from flowsession_agent.record import Record
+from flowsession_agent.state import Install
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flowsession_agent.activity import Activity
+    from flowsession_agent.install.pipeline import Result
+    from flowsession_agent.install.worker import Worker
+    from flowsession_agent.order import Order
+    from flowsession_agent.settings import Home
+    from flowsession_agent.state import State
+
+
+class Environment:
+    """The session's folder and what is installed in it; one order at a time."""
+
+    def __init__(self, *, home: Home, state: State, activity: Activity) -> None:
+        self._home = home
+        self._state = state
+        self._activity = activity
+        self._lock = threading.Lock()
+        self._record = Record(home.record)
+        self._worker: Worker | None = None
+
+    def resume(self) -> None:
+        """Take over what an earlier start left on the session's volume."""
+        self._record.load()
+        record, state = self._record, self._state
+        state.flow_revision = record.flow_revision
+        if record.venv != _linked(self._home):
+            return  # killed between the flip and the record: what is installed isn't known, so it counts as nothing
+        if record.install is not None:
+            try:
+                state.install = Install.remembered(record.install)
+            except (KeyError, TypeError, ValueError):
+                return  # not written by us
+            state.packages_revision = record.packages_revision
+
+    def apply(self, order: Order) -> None:
+        """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
+        with self._lock:
+            new_flow = order.flow_revision != self._state.flow_revision
+            new_packages = self._wants_install(order)
+            if not new_flow and not new_packages:
+                return
+            if self._state.retired:
+                raise retired()
+            with self._activity.work("environment"):
+                if new_packages and self._worker is not None:
+                    self._worker.stop()
+                if new_flow:
+                    self._replace_flow(order)
+                if new_packages:
+                    self._bring_packages(order)
+
+    def stop(self) -> None:
+        """End a running install; for the agent's own end."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _wants_install(self, order: Order) -> bool:
+        """A revision is tried once: again only on request, or after another one was asked for in between."""
+        install = self._state.install
+        if order.packages_revision == install.packages_revision:
+            return order.retry and install.state in ("Failed", "TimedOut")
+        return True
+
+    def _replace_flow(self, order: Order) -> None:
+        record = self._record
+        earlier, record.pushed = record.pushed, sorted({*record.pushed, *order.files})
+        record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
+        flowfolder.replace(self._home.flow, order.files, pushed=earlier)
+        record.pushed, record.flow_revision = sorted(order.files), order.flow_revision
+        record.save()
+
+        def edit() -> None:
+            self._state.flow_revision = order.flow_revision
+
+        self._state.change(edit)
+
+    def _bring_packages(self, order: Order) -> None:
+        if order.packages_revision == self._record.packages_revision == self._state.packages_revision:
+            self._back_to_installed()
+        elif order.requirements is None:
+            self._nothing_to_install(order)
+        else:
+            self._start_install(order)
+
+    def _back_to_installed(self) -> None:
+        """The order went back to what is installed while a newer revision was being installed, or had failed."""
+
+        def edit() -> None:
+            self._state.install = Install.remembered(self._record.install or {})
+
+        self._state.change(edit)
+
+    def _nothing_to_install(self, order: Order) -> None:
+        install = Install(state="Succeeded", packages_revision=order.packages_revision)
+        earlier = _linked(self._home)
+        if earlier:
+            os.unlink(self._home.venv)
+        self._commit(install, venv="")
+        if earlier:
+            from flowsession_agent.install import venvs
+
+            venvs.remove_unused(self._home)
+
+    def _start_install(self, order: Order) -> None:
+        from flowsession_agent.install.worker import Worker
+
+        self._activity.begin("install")
+        install = Install(state="Running", packages_revision=order.packages_revision)
+
+        def edit() -> None:
+            self._state.install = install
+
+        self._state.change(edit)
+        earlier, self._worker = self._worker, Worker(home=self._home, order=order, done=self._finished)
+        self._worker.start(install, after=earlier)
+
+    def _finished(self, install: Install, result: Result) -> None:
+        """Called by the worker's thread when its install is over, however it went."""
+        try:
+            with self._lock:
+                if self._state.install is install:
+                    result.write_to(install)
+                    if install.state == "Succeeded":
+                        self._commit(install, venv=result.venv)
+                    else:
+                        self._state.change(lambda: None)
+        finally:
+            self._activity.end("install")
+
+    def _commit(self, install: Install, *, venv: str) -> None:
+        """Make an install's success known, on disk before in the state."""
+        record, state = self._record, self._state
+        record.packages_revision, record.venv, record.install = install.packages_revision, venv, install.members()
+        record.save()
+
+        def edit() -> None:
+            state.install = install
+            state.packages_revision = install.packages_revision
+            state.packages_count = 0
+
+        state.change(edit)
+
+
+def _linked(home: Home) -> str:
+    """The folder below venvs/ that `venv` links to, empty when there is none."""
+    try:
+        return os.path.basename(os.readlink(home.venv))
+    except OSError:
+        return ""

@@ -1,0 +1,67 @@
+"""The image's own Python, on whose packages the session's layer lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.job import Job
+
+# Names come from the folders of installed distributions: reading their metadata would cost a second on a large image.
+PROBE = """
+import importlib.util, json, os, site, sys
+config, system_sites = os.path.join(sys.prefix, "pyvenv.cfg"), "true"
+in_venv = os.path.exists(config)
+if in_venv:
+    settings = dict(map(str.strip, line.partition("=")[::2]) for line in open(config, encoding="utf-8"))
+    system_sites = settings.get("include-system-site-packages", "false").lower()
+names = {}
+for folder in sys.path:
+    for entry in (os.listdir(folder) if os.path.isdir(folder) else ()):
+        name, dash, version = entry.rpartition(".")[0].partition("-")
+        if dash and entry.endswith((".dist-info", ".egg-info")):
+            names.setdefault(name.lower().replace("_", "-").replace(".", "-"), version.partition("-")[0])
+print(json.dumps({
+    "version": sys.version_info[:3], "library": os.path.basename(os.path.dirname(os.__file__)),
+    "python": os.path.realpath(sys.executable) if in_venv else sys.executable,
+    "venvSites": site.getsitepackages() if in_venv else [], "systemSites": system_sites == "true",
+    "scripts": os.path.dirname(sys.executable), "pip": importlib.util.find_spec("pip") is not None, "names": names,
+}))
+"""
+
+
+class Base:
+    """What a layer needs to know of the image's Python."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.version = ".".join(map(str, found["version"]))
+        self.library: str = found["library"]
+        self.python: str = found["python"]  # the interpreter itself, where the image's is a venv
+        self.venv_sites: list[str] = found["venvSites"]  # the image's site-packages where its Python is a venv
+        self.system_sites: bool = found["systemSites"]
+        self.scripts: str = found["scripts"]
+        self.has_pip: bool = found["pip"]
+        self.names: dict[str, str] = found["names"]  # normalised names and versions of its distributions
+
+    @property
+    def promptflow(self) -> dict[str, str]:
+        """The image's own parts of prompt flow, which a session never replaces: the image is built around their version."""
+        return {name: version for name, version in self.names.items() if name == "promptflow" or name.startswith("promptflow-")}
+
+
+def probe(job: Job) -> Base:
+    """Ask the image's Python; raises OSError or ValueError when it doesn't answer."""
+    outcome = job.run([sys.executable, "-I", "-c", PROBE])
+    return Base(json.loads(outcome.stdout))
+
+
+def find_uv() -> str:
+    """Where the image has uv, empty where it hasn't."""
+    beside = os.path.join(os.path.dirname(sys.executable), "uv")
+    return beside if os.access(beside, os.X_OK) else shutil.which("uv") or ""

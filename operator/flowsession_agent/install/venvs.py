@@ -1,0 +1,113 @@
+"""The layers: one folder per install below venvs/, and the link `venv` to the one in use.
+
+Made by hand rather than by the `venv` module: it takes a millisecond instead of fifty, and images that lack `venv` or `ensurepip` (Debian's
+Python without python3-venv) work too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flowsession_agent.install.base import Base
+    from flowsession_agent.settings import Home
+
+SHEBANG_LIMIT = 127  # Linux reads no more of the first line in older kernels
+IMAGES_OWN = ("flow", "uv", "uvx")  # scripts that have no business with the session's packages
+
+
+class Layer:
+    """One folder below venvs/."""
+
+    def __init__(self, home: Home, name: str, library: str) -> None:
+        self.name = name
+        self.path = os.path.join(home.venvs, name)
+        self.python = os.path.join(self.path, "bin", "python")
+        self.site = os.path.join(self.path, "lib", library, "site-packages")
+
+    def count(self) -> int:
+        """How many distributions lie in it."""
+        return sum(entry.endswith(".dist-info") for entry in os.listdir(self.site))
+
+
+def make(home: Home, base: Base) -> Layer:
+    """A new empty layer that sees the packages of `base`; raises OSError when there is no room."""
+    os.makedirs(home.venvs, exist_ok=True)
+    numbers = [int(name) for name in os.listdir(home.venvs) if name.isdigit()]
+    layer = Layer(home, str(max(numbers, default=0) + 1), base.library)
+    os.makedirs(layer.site)
+    os.mkdir(os.path.join(layer.path, "bin"))
+    os.symlink("lib", os.path.join(layer.path, "lib64"))
+    os.symlink(base.python, layer.python)
+    for alias in ("python3", os.path.basename(base.library)):
+        os.symlink("python", os.path.join(layer.path, "bin", alias))
+    with open(os.path.join(layer.path, "pyvenv.cfg"), "w", encoding="utf-8") as file:
+        file.write(f"home = {os.path.dirname(base.python)}\n")
+        file.write(f"include-system-site-packages = {'true' if base.system_sites else 'false'}\nversion = {base.version}\n")
+    if base.venv_sites:  # a venv on a venv sees only the interpreter's packages, unless told
+        with open(os.path.join(layer.site, "_flowsession_image.pth"), "w", encoding="utf-8") as file:
+            file.writelines(f"import site; site.addsitedir({site!r})\n" for site in base.venv_sites)
+    return layer
+
+
+def add_scripts(layer: Layer, base: Base) -> None:
+    """Give the image's console scripts (`pf`, `pip`, ...) to the layer: theirs start the image's Python, which doesn't see the layer."""
+    for name in os.listdir(base.scripts):
+        source, target = os.path.join(base.scripts, name), os.path.join(layer.path, "bin", name)
+        if name in IMAGES_OWN or os.path.lexists(target) or not os.path.isfile(source):
+            continue
+        try:
+            with open(source, "rb") as script:
+                first = script.readline(SHEBANG_LIMIT + 1)
+                words = first[2:].split()
+                if not first.startswith(b"#!") or len(words) != 1 or not _is_python_of(words[0].decode(), base):
+                    continue
+                content = f"#!{layer.python}\n".encode() + script.read()
+            with open(target, "wb") as file:
+                file.write(content)
+            os.chmod(target, 0o755)
+        except (OSError, UnicodeDecodeError):  # a script that can't be read is not the session's to run either
+            continue
+
+
+def switch(home: Home, layer: Layer) -> None:
+    """Make `layer` the one in use, in one step."""
+    temporary = f"{home.venv}.{os.urandom(4).hex()}"
+    os.symlink(os.path.join("venvs", layer.name), temporary)
+    os.replace(temporary, home.venv)
+
+
+def remove(layer: Layer) -> None:
+    """Remove a layer that failed."""
+    shutil.rmtree(layer.path, ignore_errors=True)
+
+
+def remove_unused(home: Home) -> None:
+    """Remove every layer but the one in use and those that a process still works with; they are looked at again at the next install."""
+    try:
+        current = os.path.basename(os.readlink(home.venv))
+    except OSError:
+        current = ""
+    for name in os.listdir(home.venvs):
+        path = os.path.join(home.venvs, name)
+        if name != current and not _in_use(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_use(path: str) -> bool:
+    wanted = os.fsencode(path) + b"/"
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for kind in ("cmdline", "environ", "maps"):
+            try:
+                with open(f"/proc/{pid}/{kind}", "rb") as file:
+                    if wanted in file.read():
+                        return True
+            except OSError:
+                continue
+    return False
+
+
+def _is_python_of(interpreter: str, base: Base) -> bool:
+    return os.path.dirname(interpreter) == base.scripts and os.path.basename(interpreter).startswith("python")

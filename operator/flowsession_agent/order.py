@@ -1,0 +1,143 @@
+"""Read the body of `PUT /v1/environment` into what it asks for, refusing what can't be meant."""
+
+from __future__ import annotations
+
+import binascii
+
+from flowsession_agent import flowfolder
+from flowsession_agent.errors import ApiError, bad_request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TOOLS = ("Auto", "Uv", "Pip")
+REVISION_LIMIT = 256
+FILES_LIMIT = 8 * 1024 * 1024
+
+
+class Order:
+    """What the operator wants in the session."""
+
+    def __init__(
+        self,
+        *,
+        packages_revision: str,
+        flow_revision: str,
+        files: dict[str, bytes],
+        requirements: Requirements | None,
+        installer: InstallerSettings,
+        retry: bool,
+    ) -> None:
+        self.packages_revision = packages_revision
+        self.flow_revision = flow_revision
+        self.files = files
+        self.requirements = requirements
+        self.installer = installer
+        self.retry = retry
+
+
+class Requirements:
+    """The requirements' text, and its file's name in the flow folder if it comes from there."""
+
+    def __init__(self, *, text: str, path: str | None) -> None:
+        self.text = text
+        self.path = path
+
+
+class InstallerSettings:
+    """How to install; the defaults of docs/agent-protocol.md where the operator leaves something out."""
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self.tool: str = _member(members, "tool", str, "Auto")
+        self.timeout_seconds = float(_member(members, "timeoutSeconds", (int, float), 600))
+        self.index_url: str = _member(members, "indexURL", str, "")
+        self.extra_index_urls: list[str] = _member(members, "extraIndexURLs", list, [])
+        self.ca_bundle: str = _member(members, "caBundle", str, "")
+        self.only_binary: bool = _member(members, "onlyBinary", bool, False)
+        self.environment: dict[str, str] = _member(members, "environment", dict, {})
+        if self.tool not in TOOLS:
+            raise bad_request(f"installer.tool is {self.tool!r}, not one of {', '.join(TOOLS)}.")
+        if not 0 < self.timeout_seconds <= 86400:
+            raise bad_request("installer.timeoutSeconds must lie between 0 and 86400.")
+        for url in [self.index_url, *self.extra_index_urls]:
+            if not isinstance(url, str) or url.split() not in ([], [url]) or "\0" in url:
+                raise bad_request("installer.indexURL and extraIndexURLs must be URLs without spaces.")
+        for name, value in self.environment.items():
+            if not isinstance(value, str) or "\0" in value or "=" in name:
+                raise bad_request(f"installer.environment: the value of {name!r} must be a string.")
+            if not (name.upper().endswith("_PROXY") or name.startswith(("PIP_", "UV_"))):
+                raise bad_request(f"installer.environment: {name!r} is not a proxy variable, nor one of pip (PIP_*) or uv (UV_*).")
+
+
+def read(body: Any) -> Order:
+    """The order in `body`; raises ApiError naming the member that is missing or wrong."""
+    if not isinstance(body, dict):
+        raise bad_request("The body must be a JSON object.")
+    packages_revision: str = _member(body, "packagesRevision", str, "")
+    flow_revision: str = _member(body, "flowRevision", str, "")
+    if not packages_revision or max(len(packages_revision), len(flow_revision)) > REVISION_LIMIT:
+        raise bad_request(f"packagesRevision must not be empty, and no revision longer than {REVISION_LIMIT}.")
+    return Order(
+        packages_revision=packages_revision,
+        flow_revision=flow_revision,
+        files=_files(_member(body, "files", dict, {})),
+        requirements=_requirements(_member(body, "requirements", dict, None)),
+        installer=InstallerSettings(_member(body, "installer", dict, {})),
+        retry=_member(body, "retry", bool, False),
+    )
+
+
+def _files(encoded: dict[str, Any]) -> dict[str, bytes]:
+    flowfolder.check_names(encoded)
+    files = {}
+    for name, content in encoded.items():
+        try:
+            data = content.encode("ascii")
+            files[name] = binascii.a2b_base64(data)
+            if len(files[name]) != len(data) // 4 * 3 - data[-2:].count(b"="):  # decoding skips what isn't base64, in silence
+                raise ValueError("not base64")
+        except (AttributeError, ValueError):
+            raise bad_request(f"files: the content of {name!r} must be base64.") from None
+    if sum(map(len, files.values())) > FILES_LIMIT:
+        raise ApiError(413, "TooLarge", f"The flow folder is larger than {FILES_LIMIT} bytes.")
+    return files
+
+
+def _requirements(members: dict[str, Any] | None) -> Requirements | None:
+    if members is None:
+        return None
+    text: str = _member(members, "text", str, "")
+    path: str | None = _member(members, "path", str, None)
+    if path is not None:
+        flowfolder.check_name(path)
+    if "\0" in text or not _is_utf8(text):
+        raise bad_request("requirements.text is not text.")
+    if not any(_asks_for_something(line.strip()) for line in text.splitlines()):
+        return None
+    return Requirements(text=text, path=path)
+
+
+def _asks_for_something(line: str) -> bool:
+    """Whether a line needs an install: not a comment, nor an option that only says where packages come from."""
+    if not line or line.startswith("#"):
+        return False
+    return not line.startswith("-") or line.startswith(("-r", "--requirement", "-e", "--editable"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _member(members: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:
+    """The member `name` of type `kind`, or `default` when it is absent or null. A boolean is no number."""
+    value = members.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise bad_request(f"{name} has the wrong type: {type(value).__name__}.")
+    return value

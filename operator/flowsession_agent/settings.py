@@ -1,0 +1,66 @@
+"""What the pod's environment variables tell the agent, and where its files lie."""
+
+from __future__ import annotations
+
+import os
+
+from flowsession_agent.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping
+
+DEFAULT_PORT = 8765
+
+
+class Home:
+    """The paths below `$FLOWSESSION_HOME`, as docs/agent-protocol.md lists them."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.flow = os.path.join(root, "flow")
+        self.venv = os.path.join(root, "venv")
+        self.venvs = os.path.join(root, "venvs")
+        self.home = os.path.join(root, "home")
+        self.tmp = os.path.join(root, "tmp")
+        self.cache = os.path.join(root, "cache")
+        self.socket = os.path.join(root, "agent.sock")
+        self.record = os.path.join(root, "environment.json")
+        self.requirements = os.path.join(root, "requirements.txt")
+
+    def make(self) -> None:
+        """Make the folders; raises StartError where the pod gives no room to write."""
+        try:
+            for folder in (self.flow, self.venvs, self.home, self.tmp, self.cache):
+                os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"Can't write to {self.root} ({error.strerror}): FLOWSESSION_HOME must name a folder that uid {os.getuid()} may write, "
+                "give the pod an emptyDir there."
+            ) from error
+
+
+class Settings:
+    """Everything the agent was started with."""
+
+    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int) -> None:
+        self.home = home
+        self.pod_uid = pod_uid
+        self.public_keys = public_keys
+        self.port = port
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings of `environ`; raises StartError naming the variable that is missing or wrong."""
+    for name in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", "FLOWSESSION_PUBLIC_KEYS"):
+        if not environ.get(name):
+            raise StartError(f"The environment variable {name} is not set: the agent is started by the pod that the operator makes.")
+    port = environ.get("FLOWSESSION_PORT") or str(DEFAULT_PORT)
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
+    return Settings(
+        home=Home(os.path.abspath(environ["FLOWSESSION_HOME"])),
+        pod_uid=environ["FLOWSESSION_POD_UID"],
+        public_keys=environ["FLOWSESSION_PUBLIC_KEYS"],
+        port=int(port),
+    )

@@ -1,0 +1,97 @@
+"""What the agent would tell of itself: a version that grows with every change, and callers that wait for the next one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+WARNINGS_LIMIT = 20
+WARNING_LENGTH = 500
+TAIL_LENGTH = 4000
+
+
+class Install:
+    """The last install, running or over."""
+
+    def __init__(self, *, state: str = "None", packages_revision: str = "", tool: str = "") -> None:
+        self.state = state
+        self.packages_revision = packages_revision
+        self.tool = tool
+        self.exit_code = 0
+        self.started_at = time.monotonic()
+        self.seconds: float | None = None if state == "Running" else 0.0
+        self.changed = 0
+        self.code = ""
+        self.message = ""
+        self.stdout_tail = ""
+        self.stderr_tail = ""
+        self.warnings: list[str] = []
+
+    def members(self) -> dict[str, Any]:
+        """The object under `install` in the protocol."""
+        seconds = time.monotonic() - self.started_at if self.seconds is None else self.seconds
+        return {
+            "state": self.state,
+            "packagesRevision": self.packages_revision,
+            "tool": self.tool,
+            "exitCode": self.exit_code,
+            "seconds": round(seconds, 2),
+            "changed": self.changed,
+            "code": self.code,
+            "message": self.message,
+            "stdoutTail": self.stdout_tail[-TAIL_LENGTH:],
+            "stderrTail": self.stderr_tail[-TAIL_LENGTH:],
+            "warnings": [warning[:WARNING_LENGTH] for warning in self.warnings[:WARNINGS_LIMIT]],
+        }
+
+    @classmethod
+    def remembered(cls, members: dict[str, Any]) -> Install:
+        """The install that an earlier start of the agent recorded by `members()`; raises KeyError or TypeError for anything else."""
+        install = cls(state=str(members["state"]), packages_revision=str(members["packagesRevision"]), tool=str(members["tool"]))
+        install.exit_code, install.changed = int(members["exitCode"]), int(members["changed"])
+        install.seconds = float(members["seconds"])
+        install.warnings = [str(warning) for warning in members["warnings"]]
+        return install
+
+
+class State:
+    """Revisions, install and retirement under one lock."""
+
+    def __init__(self) -> None:
+        self.boot_id = os.urandom(8).hex()
+        self.packages_revision = ""
+        self.flow_revision = ""
+        self.install = Install()
+        self.retired = False
+        self.packages_count = 0
+        self._version = 1
+        self._changed = threading.Condition(threading.RLock())
+
+    def change(self, edit: Callable[[], None]) -> None:
+        """Apply `edit` and wake everyone who waits for a newer version."""
+        with self._changed:
+            edit()
+            self._version += 1
+            self._changed.notify_all()
+
+    def wait_for_newer(self, than: int, *, seconds: float) -> None:
+        """Return when the version is greater than `than`, or after `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > than, timeout=seconds)
+
+    def members(self) -> dict[str, Any]:
+        """The part of the protocol's state that this object keeps."""
+        with self._changed:
+            return {
+                "bootID": self.boot_id,
+                "version": self._version,
+                "environment": {"packagesRevision": self.packages_revision, "flowRevision": self.flow_revision},
+                "install": self.install.members(),
+                "packages": {"count": self.packages_count},
+                "retired": self.retired,
+            }

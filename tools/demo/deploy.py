@@ -1,0 +1,102 @@
+"""From the checkout to an operator that runs: images built, on the nodes, and the chart installed or upgraded."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+from demo import programs
+from demo.kubectl import Kubectl
+from demo.targets import Target
+from localcluster import images, package_index, paths
+from localcluster.say import CannotContinue, progress
+from localcluster.shell import run
+
+NAMESPACE = "flowsession-system"
+RELEASE = "flowsession"
+CHART = paths.CHECKOUT / "charts" / "flowsession"
+_TIMEOUT = "180s"
+
+Values = dict[str, object]
+
+
+def deploy(target: Target) -> None:
+    """Returns when the operator of this very checkout is ready on the target, which must be up."""
+    operator, runtime = build_images(target)
+    for image in (operator, runtime):
+        target.load(image)
+    _install(target, {"operator": {"image": _image(operator)}, "runtime": {"image": _image(runtime)}, **installer_values(target.index)})
+
+
+def build_images(target: Target) -> tuple[images.ImageRef, images.ImageRef]:
+    """The operator's and the runtime image. Their tags are hashes of what they are made of, so what is built already is found again."""
+    folder = paths.CHECKOUT / "images"
+    arguments = target.build_args
+    operator, runtime = (
+        images.build(f"{target.repository}/flowsession-{name}", folder / name / "Dockerfile", paths.CHECKOUT, arguments)
+        for name in ("operator", "runtime")
+    )
+    return operator, runtime
+
+
+def installer_values(index: package_index.Settings | None) -> Values:
+    """This machine's way to its package index as values of the chart, for sessions on this machine; the CA bundle aside."""
+    if index is None:
+        return {}
+    variables = dict(index.variables)
+    proxies = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "noProxy": "NO_PROXY"}
+    proxy = {value: variables.pop(name, "") or variables.get(name.lower(), "") for value, name in proxies.items()}
+    urls = [variables.pop(name, "") for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")]
+    extra = [url for name in ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL") for url in variables.pop(name, "").split()]
+    environment = {name: value for name, value in variables.items() if name.startswith(("PIP_", "UV_"))}
+    return {
+        "installer": {
+            "indexURL": next(filter(None, urls), ""),
+            "extraIndexURLs": list(dict.fromkeys(extra)),
+            "proxy": proxy,
+            "environment": environment,
+        }
+    }
+
+
+def _image(image: images.ImageRef) -> Values:
+    repository, _, tag = image.name.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+def _install(target: Target, values: Values) -> None:
+    helm = programs.helm()
+    kubectl = Kubectl(programs.kubectl(), target.kubeconfig, NAMESPACE)
+    _forget_unfinished(helm, kubectl)
+    progress(f"helm upgrade --install {RELEASE} (namespace {NAMESPACE})")
+    command = [str(helm), "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"]
+    command += ["--kubeconfig", str(target.kubeconfig), "--wait", "--timeout", _TIMEOUT]
+    # CRDs that `kubectl apply -f crds/` made earlier, for an operator run from the checkout, become the chart's.
+    offered = run(helm, "upgrade", "--help")
+    command += [flag for flag in ("--take-ownership", "--force-conflicts") if flag in offered]
+    if target.index and target.index.ca_bundle:
+        command += ["--set-file", f"installer.caBundle={target.index.ca_bundle}"]
+    with tempfile.TemporaryDirectory(prefix="flowsession-") as folder:
+        file = Path(folder) / "values.json"
+        file.write_text(json.dumps(values))
+        result = subprocess.run([*command, "--values", str(file)], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        words = result.stderr.strip() or result.stdout.strip()
+        raise CannotContinue(f"helm could not install the chart: {words}{_operators_words(kubectl)}")
+    progress("the operator is ready")
+
+
+def _forget_unfinished(helm: Path, kubectl: Kubectl) -> None:
+    """Takes away the mark of an install or upgrade that was killed: with it Helm refuses every further one."""
+    selection = ("--namespace", NAMESPACE, "--filter", f"^{RELEASE}$", "--pending")
+    listed = run(helm, "list", *selection, "--kubeconfig", kubectl.kubeconfig, "-o", "json")
+    for release in json.loads(listed or "[]"):
+        progress(f"an earlier {release['status'].removeprefix('pending-')} of the chart was cut off; starting it again")
+        kubectl("delete", "secret", f"sh.helm.release.v1.{RELEASE}.v{release['revision']}", "--ignore-not-found")
+
+
+def _operators_words(kubectl: Kubectl) -> str:
+    """What there is to say about why the operator isn't ready: its pods, and the last lines of its log."""
+    pods = kubectl.attempt("get", "pods", "-o", "wide").stdout.strip()
+    log = kubectl.attempt("logs", f"deployment/{RELEASE}", "--tail", "15", "--all-containers").stdout.strip()
+    return "".join(f"\n{title}:\n{text}" for title, text in (("its pods", pods), ("its last log lines", log)) if text)

@@ -1,0 +1,57 @@
+"""kubectl against one cluster."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcluster.say import CannotContinue
+from localcluster.shell import run
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """`namespace` is where namespaced objects are looked for."""
+
+    program: Path
+    kubeconfig: Path
+    namespace: str = "default"
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """What it printed. Raises CannotContinue with its own words when it fails."""
+        return run(*self._command(), *arguments, stdin=stdin)
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object; None when there is none."""
+        text = self("get", kind, name, "--ignore-not-found", "-o", "json")
+        found: Object | None = json.loads(text) if text.strip() else None
+        return found
+
+    def list(self, kind: str, *arguments: str) -> list[Object]:
+        """All of a kind in the namespace."""
+        items: list[Object] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
+        return items
+
+    def show(self, *arguments: str) -> None:
+        """Runs it for the person to read, indented, with the command line above as they would type it."""
+        print(f"    $ kubectl {' '.join(arguments)}", flush=True)
+        print_indented(self(*arguments))
+
+    def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs it and leaves judging to the caller."""
+        try:
+            return subprocess.run([*map(str, self._command()), *arguments], capture_output=True, text=True, errors="replace", check=False)
+        except FileNotFoundError:
+            raise CannotContinue(f"the program {self.program} is not there any more; run this again.") from None
+
+    def _command(self) -> tuple[str | Path, ...]:
+        return (self.program, "--kubeconfig", self.kubeconfig, "--namespace", self.namespace)
+
+
+def print_indented(text: str) -> None:
+    """A block of somebody else's output."""
+    for line in text.rstrip().splitlines():
+        print(f"    {line}".rstrip(), flush=True)

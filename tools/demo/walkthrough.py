@@ -1,0 +1,156 @@
+"""The walk-through: a cluster, the operator, a session that installs its packages, runs its flow, and ends when nobody uses it."""
+
+import json
+import sys
+import time
+
+from demo import deploy, programs
+from demo.kubectl import Kubectl, Object, print_indented
+from demo.session import Session, SessionFailed
+from demo.stages import Stages
+from demo.targets import Target
+from localcluster import paths
+from localcluster.say import CannotContinue
+
+NAMESPACE = "demo"
+NAME = "ticket-triage"
+EXAMPLE = "examples/ticket-triage"
+OWN_LABEL = "flowsession.dev/demo"
+IDLE_SECONDS = 20
+INPUTS = {"customer": "Grace", "subject": "Cannot sign in", "body": "My password is refused and the reset link has expired."}
+EXPECTED_CATEGORY = "access"
+_READY_SECONDS = 600
+# An idle end may come late by the operator's own check and by the pod's way out; earlier than the limit it must never come.
+_IDLE_GRACE_SECONDS = 30
+
+
+def run(target: Target) -> int:
+    """Exit code: 0 only if every step truly did what it says. A session that failed is left in place to be looked at."""
+    stages = Stages(total=9)
+    print(f"flowsession demo on: {target.title}", flush=True)
+    with stages.stage("Cluster"):
+        target.up()
+        kubectl = Kubectl(programs.kubectl(), target.kubeconfig, NAMESPACE)
+        kubectl.show("get", "nodes", "-L", "node.kubernetes.io/instance-type")
+    with stages.stage("Operator: images and chart"):
+        deploy.deploy(target)
+    session = Session(kubectl, NAME)
+    try:
+        _use(stages, kubectl, session)
+    except CannotContinue as failure:
+        _tell_failure(kubectl, session, failure)
+        return 1
+    print(f"\n{stages.summary()}\n\nThe operator still runs: export KUBECONFIG={target.kubeconfig}", flush=True)
+    return 0
+
+
+def _use(stages: Stages, kubectl: Kubectl, session: Session) -> None:
+    with stages.stage(f"Namespace {NAMESPACE}"):
+        _fresh_namespace(kubectl)
+    with stages.stage("Flow folder, environment and session applied"):
+        print(f"    $ kubectl apply -k {EXAMPLE}", flush=True)
+        print_indented(kubectl("apply", "-k", str(paths.CHECKOUT / EXAMPLE)))
+    with stages.stage("The session starts and installs requirements.txt"):
+        ready = session.wait_until_ready(seconds=_READY_SECONDS)
+        kubectl.show("get", "computesessions")
+    with stages.stage("Its packages"):
+        _show_packages(kubectl, ready)
+    with stages.stage("The flow runs in it"):
+        used_at = _run_flow(kubectl, ready["status"]["podName"])
+    with stages.stage(f"Nobody uses it: after {IDLE_SECONDS} s it is deleted"):
+        _wait_for_idle_end(kubectl, session, used_at, ready["status"]["podName"])
+    with stages.stage("Clean up"):
+        kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
+
+
+def _fresh_namespace(kubectl: Kubectl) -> None:
+    found = kubectl.get("namespace", NAMESPACE)
+    if found and OWN_LABEL not in found["metadata"].get("labels", {}):
+        raise CannotContinue(f"the namespace {NAMESPACE} is not from an earlier demo; delete or rename it, or use another cluster.")
+    if found:
+        kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
+    # Restricted: sessions keep to the strictest of the cluster's pod security levels.
+    labels = {OWN_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    print_indented(kubectl("create", "-f", "-", stdin=json.dumps(manifest)))
+
+
+def _show_packages(kubectl: Kubectl, ready: Object) -> None:
+    name = ready["status"]["packages"]["configMapName"]
+    listed = kubectl.get("configmap", name)
+    if listed is None:
+        raise SessionFailed(f"the ConfigMap {name} with the session's packages does not exist.")
+    packages: list[Object] = json.loads(listed["data"]["packages.json"])
+    own = [package for package in packages if package["layer"] != "image"]
+    rows = [(package["name"], package["version"], package["layer"], ", ".join(package.get("requiredBy", []))) for package in own]
+    print_indented("\n".join(f"{a:<20}{b:<12}{c:<14}{d}".rstrip() for a, b, c, d in [("NAME", "VERSION", "LAYER", "REQUIRED BY"), *rows]))
+    print(f"    and {len(packages) - len(own)} that the image brought, promptflow among them (ConfigMap {name})", flush=True)
+    layers = {package["name"].lower().replace("_", "-"): package["layer"] for package in packages}
+    for package, layer in (("scikit-learn", "requirements"), ("rapidfuzz", "requirements"), ("promptflow", "image")):
+        if layers.get(package) != layer:
+            raise SessionFailed(f"{package} should be listed in the layer {layer}, not {layers.get(package)}.")
+
+
+def _run_flow(kubectl: Kubectl, pod: str) -> float:
+    """When it had run, by the monotonic clock."""
+    command = ["exec", pod, "--", "flow", "test", "--inputs", *(f"{name}={value}" for name, value in INPUTS.items())]
+    shown = " ".join(f'"{word}"' if " " in word else word for word in command)
+    print(f"    $ kubectl {shown}", flush=True)
+    started = time.monotonic()
+    result = kubectl.attempt(*command)
+    if result.returncode != 0:
+        raise SessionFailed(f"the flow failed with exit code {result.returncode}: {result.stderr.strip()[-2000:]}")
+    print_indented(result.stdout)
+    try:
+        outputs: Object = json.loads(result.stdout)
+    except ValueError:
+        raise SessionFailed("what the flow printed is not JSON.") from None
+    if outputs.get("category") != EXPECTED_CATEGORY or INPUTS["customer"] not in outputs.get("reply", ""):
+        raise SessionFailed(f"the flow should have said category {EXPECTED_CATEGORY} and replied to {INPUTS['customer']}.")
+    # Idleness counts from the end of the work, which lies between these two; the earlier can't blame the operator wrongly.
+    return started
+
+
+def _wait_for_idle_end(kubectl: Kubectl, session: Session, used_at: float, pod: str) -> None:
+    patch = json.dumps({"spec": {"idle": {"timeoutSeconds": IDLE_SECONDS}}})
+    print(f"    $ kubectl patch computesession {NAME} --type merge -p '{patch}'", flush=True)
+    print_indented(kubectl("patch", "computesession", NAME, "--type", "merge", "-p", patch))
+    told: list[str] = []
+
+    def tell(seen: Object) -> None:
+        expires = seen.get("status", {}).get("expiresAt", "")
+        if expires and expires not in told:
+            told.append(expires)
+            print(f"    expires at {expires}", flush=True)
+
+    gone_at = session.wait_until_deleted(seconds=IDLE_SECONDS + _IDLE_GRACE_SECONDS, while_waiting=tell)
+    print(f"    deleted {gone_at - used_at:.1f} s after its last work began", flush=True)
+    if gone_at - used_at < IDLE_SECONDS:
+        raise SessionFailed(f"the session was deleted {IDLE_SECONDS - (gone_at - used_at):.1f} s too early.")
+    kubectl("wait", "--for=delete", f"pod/{pod}", f"computesession/{NAME}", "--timeout=60s")
+    _show_events(kubectl)
+
+
+def _show_events(kubectl: Kubectl) -> None:
+    events = kubectl.list("events", "--field-selector", f"involvedObject.kind=ComputeSession,involvedObject.name={NAME}")
+    if not events:
+        raise SessionFailed("the session's story should be told by Events, and there are none.")
+    rows = sorted((event.get("eventTime") or event.get("firstTimestamp") or "", event["reason"], event["message"]) for event in events)
+    print_indented("\n".join(f"{when[11:19]}  {reason:<20}{message}" for when, reason, message in rows))
+
+
+def _tell_failure(kubectl: Kubectl, session: Session, failure: CannotContinue) -> None:
+    print("\nThe session's conditions:", flush=True)
+    session.tell_conditions()
+    print("\nIts pods:", flush=True)
+    pods = kubectl.attempt("get", "pods", "-o", "wide")
+    print_indented(pods.stdout + pods.stderr)
+    config = f"--kubeconfig {kubectl.kubeconfig}"
+    print(
+        f"\ndemo run: {failure}\nEverything is left as it is; to look further:\n"
+        f"    kubectl {config} -n {NAMESPACE} describe computesession {NAME}\n"
+        f"    kubectl {config} -n {NAMESPACE} get events\n"
+        f"    kubectl {config} -n {deploy.NAMESPACE} logs deployment/{deploy.RELEASE}",
+        file=sys.stderr,
+        flush=True,
+    )

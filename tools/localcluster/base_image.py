@@ -1,0 +1,81 @@
+"""The Debian image with Python that our Dockerfiles can start from on a machine without a registry."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from localcluster import buildah, debian, paths
+from localcluster.say import progress
+from localcluster.shell import run
+
+NAME = "localhost/python-base"
+_SUITE = "bookworm"
+_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+_RECIPE_VERSION = "1"
+"""Raise it when what `_make` does to the tree changes."""
+
+# What debootstrap leaves of this machine and of its own work: the mirror's address, host names, downloads, logs.
+_REMOVED = (
+    "etc/apt/sources.list",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "var/cache/apt",
+    "var/cache/debconf",
+    "var/cache/ldconfig",
+    "var/lib/apt/lists",
+    "var/log",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+)
+
+
+def reference() -> str:
+    """Name and tag; the tag says what it is made of."""
+    key = hashlib.sha256("\n".join((_SUITE, *_PACKAGES, _RECIPE_VERSION)).encode()).hexdigest()[:12]
+    return f"{NAME}:{key}"
+
+
+def ensure() -> str:
+    """Its reference, once it is in buildah's store: found there, taken from the cached archive, or made in two minutes."""
+    if buildah.image_id(reference()) is not None:
+        return reference()
+    archive = paths.cache("images") / f"python-base-{reference().rpartition(':')[2]}.tar"
+    if archive.exists():
+        buildah.load_archive(archive, reference())
+        return reference()
+    debian.ensure_for_images()
+    progress(f"making the base image {reference()} by debootstrap, about 2 minutes the first time")
+    _make()
+    buildah.save_archive(reference(), archive)
+    return reference()
+
+
+def _make() -> None:
+    tree = Path(tempfile.mkdtemp(dir=paths.cache("work"), prefix="debootstrap."))
+    try:
+        run("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE, tree, *_mirror())
+        for name in _REMOVED:
+            path = tree / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+                path.mkdir()
+            else:
+                path.unlink(missing_ok=True)
+        (tree / "usr/local/bin").mkdir(parents=True, exist_ok=True)
+        buildah.commit_tree(tree, reference(), command="python3")
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def _mirror() -> list[str]:
+    """The Debian mirror this machine installs from, as debootstrap's last argument; [] leaves debootstrap its default."""
+    lines = run("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(ORIGIN) $(REPO_URI)", "Created-By: Packages").splitlines()
+    for codename, component, origin, uri in (line.split(maxsplit=3) for line in lines if len(line.split()) == 4):
+        if (codename, component, origin) == (_SUITE, "main", "Debian"):
+            return [uri]
+    return []
+
+

@@ -1,0 +1,86 @@
+"""buildah with a store of its own below the cache: builds images without an engine, and moves them in and out as archives."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from localcluster import debian, package_index, paths
+from localcluster.say import CannotContinue
+from localcluster.shell import run
+
+
+def image_id(reference: str) -> str | None:
+    """The digest of the image's configuration, which Kubernetes calls its id; None when the store lacks it."""
+    debian.ensure_for_images()
+    found = json.loads(run(*_command(), "images", "--json", "--no-trunc") or "[]") or []
+    for image in found:
+        if reference in (image.get("names") or []):
+            return f"sha256:{image['id'].removeprefix('sha256:')}"
+    return None
+
+
+def commit_tree(tree: Path, reference: str, *, command: str) -> None:
+    """Makes an image of one layer from a folder."""
+    container = run(*_command(), "from", "scratch").strip()
+    try:
+        run(*_command(), "add", container, tree, "/")
+        run(*_command(), "config", "--cmd", command, "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", container)
+        run(*_command(), "commit", "--quiet", container, reference)
+    finally:
+        run(*_command(), "rm", container)
+
+
+def load_archive(archive: Path, reference: str) -> None:
+    """Takes an image that `save_archive` wrote back into the store."""
+    run(*_command(), "pull", "--quiet", f"docker-archive:{archive}")
+    if image_id(reference) is None:
+        raise CannotContinue(f"{archive} holds no image named {reference}; remove the file and run this again.")
+
+
+def save_archive(reference: str, archive: Path) -> None:
+    """Writes the image as a docker-archive, whole or not at all."""
+    unfinished = archive.with_name(f".{archive.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    try:
+        run(*_command(), "push", "--quiet", reference, f"docker-archive:{unfinished}:{reference}")
+        unfinished.replace(archive)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mapping[str, str], log: Path) -> None:
+    """Builds a Dockerfile. Its RUN steps see the machine's package index settings; the image doesn't keep them."""
+    settings = package_index.read()
+    configuration = paths.cache("work") / "containers.conf"
+    configuration.write_text(package_index.containers_conf(settings))
+    words = [*_command(), "build", "--isolation", "chroot", "--layers", "--tag", reference, "--file", str(dockerfile)]
+    for name, value in build_args.items():
+        words += ["--build-arg", f"{name}={value}"]
+    for mount in settings.mounts():
+        words += ["--volume", f"{mount}:{mount}:ro"]
+    environment = {**os.environ, "CONTAINERS_CONF": str(configuration)}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        result = subprocess.run([*words, str(context)], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+    if result.returncode != 0:
+        last = " / ".join(log.read_text(errors="replace").strip().splitlines()[-4:])
+        raise CannotContinue(f"building {reference} from {dockerfile} failed: {last} (all of it: {log})")
+
+
+def remove(reference: str) -> None:
+    """Takes the name off the image, and the image away when it has no other."""
+    run(*_command(), "rmi", reference)
+
+
+def names(repository: str) -> list[str]:
+    """References of the repository's images in the store, newest first."""
+    found = json.loads(run(*_command(), "images", "--json") or "[]") or []
+    named = [(image["createdatraw"], name) for image in found for name in image.get("names") or [] if name.rpartition(":")[0] == repository]
+    return [name for _, name in sorted(named, reverse=True)]
+
+
+def _command() -> list[str]:
+    store = paths.cache("containers")
+    return ["buildah", "--storage-driver", "overlay", "--root", str(store / "storage"), "--runroot", str(store / "run")]

@@ -1,0 +1,97 @@
+"""The nodes' control groups: one per node in every hierarchy, and what lives in them."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from localcluster import wait
+
+_MOUNT = Path("/sys/fs/cgroup")
+_CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
+
+
+def hierarchies() -> list[Path]:
+    """Mount points: one per controller with cgroup v1 (and the unified one beside them), just one with v2."""
+    if is_v2():
+        return [_MOUNT]
+    found = {}
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, point, kind, *_ = line.split()
+        if kind in ("cgroup", "cgroup2"):
+            found[Path(point).resolve()] = None
+    return list(found)
+
+
+def is_v2() -> bool:
+    """Whether the machine has the unified hierarchy only."""
+    return (_MOUNT / "cgroup.controllers").exists()
+
+
+def has_memory() -> bool:
+    """Whether memory limits can be enforced at all."""
+    if is_v2():
+        return "memory" in (_MOUNT / "cgroup.controllers").read_text().split()
+    return (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
+
+
+def ensure(name: str) -> None:
+    """Makes the group (`/name`) in every hierarchy. The kubelet wants to find its root made."""
+    for hierarchy in hierarchies():
+        group = hierarchy / name.lstrip("/")
+        group.mkdir(exist_ok=True)
+        if is_v2():
+            _delegate(hierarchy)
+        # With v1 a new cpuset has no processor at all until it is given some.
+        for file in _CPUSET_FILES:
+            if not is_v2() and (hierarchy / file).exists() and not (group / file).read_text().strip():
+                (group / file).write_text((hierarchy / file).read_text())
+
+
+def _delegate(root: Path) -> None:
+    """Lets the group's children have every controller the machine has (cgroup v2)."""
+    wanted = " ".join(f"+{controller}" for controller in (root / "cgroup.controllers").read_text().split())
+    (root / "cgroup.subtree_control").write_text(wanted)
+
+
+def members(name: str) -> set[int]:
+    """Process ids in the group and below it."""
+    found: set[int] = set()
+    for group in _groups(name):
+        try:
+            found.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
+        except OSError:
+            continue
+    return found - {0}
+
+
+def kill(name: str, *, seconds: float = 20) -> bool:
+    """Ends every process in the group; whether all are gone."""
+
+    def gone() -> bool:
+        alive = members(name)
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return not alive
+
+    return wait.until(gone, seconds=seconds)
+
+
+def remove(name: str) -> bool:
+    """Removes the empty group in every hierarchy; whether nothing is left of it."""
+    for group in _groups(name):
+        try:
+            group.rmdir()
+        except OSError:
+            continue
+    return not any(True for _ in _groups(name))
+
+
+def _groups(name: str) -> Iterator[Path]:
+    """The group and all below it in every hierarchy, deepest first."""
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy / name.lstrip("/"), topdown=False):
+            yield Path(folder)

@@ -1,0 +1,39 @@
+"""What a machine must have before anything is built or started on it."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from localcluster import binaries, cgroups
+from localcluster.say import CannotContinue
+from localcluster.shell import succeeds
+
+
+def check() -> None:
+    """Raises CannotContinue with one sentence on the first thing that is missing. Takes milliseconds and changes nothing."""
+    check_user()
+    if not _has_overlayfs():
+        raise CannotContinue("this kernel has no overlayfs, on which containers live (`modprobe overlay` failed); use another kernel, or a machine with Docker.")
+    if not cgroups.has_memory():
+        raise CannotContinue("this kernel has no memory cgroup, so pods could not be limited; boot with cgroup_enable=memory, or use a machine with Docker.")
+    missing = [program for module in binaries.ALL for program in module.programs if not module.binary(program).exists()]
+    if missing and shutil.which("go") is None:
+        raise CannotContinue(
+            "Go is not installed, and the local cluster's programs are compiled from Go modules; install Go 1.26 or newer (https://go.dev/dl) and run this again."
+        )
+
+
+def check_user() -> None:
+    """Raises CannotContinue unless this is root on Linux."""
+    if sys.platform != "linux":
+        raise CannotContinue("the local cluster needs Linux; on this system use Docker, with which `make demo` runs in kind.")
+    if os.geteuid() != 0:
+        raise CannotContinue("the local cluster needs root, for namespaces, mounts and cgroups; run this again with sudo.")
+
+
+def _has_overlayfs() -> bool:
+    def known() -> bool:
+        return any(line.split()[-1] == "overlay" for line in Path("/proc/filesystems").read_text().splitlines())
+
+    return known() or (succeeds("modprobe", "overlay") and known())
