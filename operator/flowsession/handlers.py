@@ -1,6 +1,8 @@
 """The ears: what kopf watches goes straight into the engine's cache. No other kind of kopf handler is used; see docs/design.md."""
 
+import dataclasses
 import logging
+import os
 from typing import Any
 
 import kopf
@@ -78,7 +80,12 @@ def settings() -> kopf.OperatorSettings:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    inside = kopf.login_with_service_account(**kwargs)
+    if inside is None:
+        return kopf.login_with_kubeconfig(**kwargs)
+    # As client-go: by the address from the pod's environment, so that no cluster DNS is needed.
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return dataclasses.replace(inside, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
 
 def _hearer(engine: Engine, kind: str) -> Any:

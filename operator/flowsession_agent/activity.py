@@ -56,9 +56,9 @@ class Activity:
     def sample(self) -> None:
         """Look at the processes; the sampler calls this every second."""
         with self._lock:
-            self._seen = self._look()
-            if self._seen:
-                self._touch(self._seen)
+            before, self._seen = self._seen, self._look()
+            if before or self._seen:  # work that ended between two looks may have lasted until now: never idle too early
+                self._touch(self._seen or before)
 
     def retire(self, *, idle_at_least: float) -> None:
         """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
@@ -68,7 +68,7 @@ class Activity:
             self.sample()
             activity = self.members()
             if activity["busy"] or activity["idleSeconds"] < idle_at_least:
-                raise ApiError(409, "InUse", f"The session is in use: {activity['what']}.", activity=activity)
+                raise ApiError(409, "InUse", _in_use(activity), activity=activity)
             self._set_retired(True)
 
     def reopen(self) -> None:
@@ -81,7 +81,7 @@ class Activity:
         """The object under `activity` in the protocol."""
         with self._lock:
             busy = bool(self._running or self._seen)
-            what = self._running[-1] if self._running else self._last_what
+            what = self._running[-1] if self._running else self._seen or self._last_what
             return {"busy": busy, "idleSeconds": 0 if busy else round(self._clock() - self._last_at, 1), "what": what}
 
     def _touch(self, what: str) -> None:
@@ -93,3 +93,9 @@ class Activity:
             self._state.retired = value
 
         self._state.change(edit)
+
+
+def _in_use(activity: dict[str, Any]) -> str:
+    if activity["busy"]:
+        return f"The session is in use: {activity['what']}."
+    return f"The session was in use {activity['idleSeconds']:.0f} s ago: {activity['what']}."

@@ -9,18 +9,21 @@ from flowsession_agent import PROTOCOL, VERSION
 from flowsession_agent.activity import Activity
 from flowsession_agent.children import Children
 from flowsession_agent.environment import Environment
-from flowsession_agent.errors import ApiError, bad_request, retired
+from flowsession_agent.errors import ApiError, bad_request
+from flowsession_agent.flowtest import Tests
+from flowsession_agent.packages import Packages
 from flowsession_agent.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.processes import Processes
     from flowsession_agent.settings import Settings
     from flowsession_agent.wire import Request
 
     Answer = dict[str, Any]
+    Call = Callable[[str, bytes], Answer]
 
 WAIT_LIMIT = 60
 
@@ -34,9 +37,13 @@ class Agent:
         self.state = State()
         self.children = Children()
         self.activity = Activity(state=self.state, look=self._look)
-        self.environment = Environment(home=self.home, state=self.state, activity=self.activity)
+        self.packages = Packages(home=self.home, state=self.state, children=self.children)
+        self.environment = Environment(
+            home=self.home, state=self.state, activity=self.activity, children=self.children, packages=self.packages
+        )
+        self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self._processes: Processes | None = None
-        self._calls = {
+        self._calls: dict[str, dict[str, Call]] = {
             "/v1/state": {"GET": self._state},
             "/v1/environment": {"PUT": self._environment},
             "/v1/retire": {"POST": self._retire, "DELETE": self._reopen},
@@ -102,10 +109,14 @@ class Agent:
         return self._whole_state()
 
     def _packages(self, _: str, __: bytes) -> Answer:
-        raise ApiError(404, "NotFound", "not yet")
+        return {"podUID": self.pod_uid, "packages": self.packages.read()}
 
     def _test(self, _: str, body: bytes) -> Answer:
-        raise retired()
+        members = _parse(body) if body else {}
+        inputs = members.get("inputs", {}) if isinstance(members, dict) else None
+        if not isinstance(inputs, dict):
+            raise bad_request("inputs must be an object: the flow's inputs by name.")
+        return {"podUID": self.pod_uid, **self._tests.run(inputs)}
 
 
 def about() -> Answer:

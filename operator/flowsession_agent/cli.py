@@ -1,5 +1,126 @@
-"""placeholder"""
+"""The command `flow`, for people in the pod: `kubectl exec POD -- flow test --inputs name=Ada`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Sequence
+
+USUAL_HOMES = ("/session", "/tmp/flowsession")
+EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
 
 
-def main(argv):
-    return 2
+class CommandError(Exception):
+    """What the person reads on standard error; the command exits with 1."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run is None:
+        parser.print_help()
+        return 2
+    try:
+        arguments.run(arguments)
+    except CommandError as error:
+        print(f"flow: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `flow packages | head`
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flow", description="Use this session's flow and packages.", epilog=EPILOG)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser.set_defaults(run=None)
+    test = commands.add_parser("test", help="run the flow once and print its outputs as JSON")
+    test.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's inputs")
+    test.set_defaults(run=_test)
+    status = commands.add_parser("status", help="tell what is installed, what is under way and since when the session is idle")
+    status.add_argument("--json", action="store_true", help="print all that the agent knows")
+    status.set_defaults(run=_status)
+    packages = commands.add_parser("packages", help="list the installed packages, and which of them the requirements brought")
+    packages.add_argument("--json", action="store_true", help="print the list as JSON")
+    packages.set_defaults(run=_packages)
+    commands.add_parser("keep-alive", help="count as work now, so that the session is kept").set_defaults(run=_keep_alive)
+    return parser
+
+
+def _test(arguments: argparse.Namespace) -> None:
+    inputs = {}
+    for given in arguments.inputs:
+        name, equals, value = given.partition("=")
+        if not equals or not name:
+            raise CommandError(f"{given!r} is no input: write NAME=VALUE, e.g. --inputs name=Ada.")
+        inputs[name] = value
+    answer = call("POST", "/v1/test", {"inputs": inputs})
+    print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    state = call("GET", "/v1/state")
+    if arguments.json:
+        print(json.dumps(state, indent=2))
+        return
+    install, activity = state["install"], state["activity"]
+    words = {"None": "not installed yet", "Running": f"installing for {install['seconds']:.0f} s", "Succeeded": "installed"}
+    packages = words.get(install["state"]) or f"{install['code']}: {install['message']}"
+    idle = f"busy: {activity['what']}" if activity["busy"] else f"idle for {activity['idleSeconds']:.0f} s, last {activity['what']}"
+    print(f"packages  {packages}\nactivity  {idle}\nretired   {'yes, it is being ended' if state['retired'] else 'no'}")
+
+
+def _packages(arguments: argparse.Namespace) -> None:
+    packages = call("GET", "/v1/packages")["packages"]
+    if arguments.json:
+        print(json.dumps(packages, indent=2))
+        return
+    width = max((len(package["name"]) for package in packages), default=0)
+    for package in packages:
+        replaces = f", replaces {package['replaces']} of the image" if "replaces" in package else ""
+        print(f"{package['name']:<{width}}  {package['version']:<16} {package['layer']}{replaces}")
+
+
+def _keep_alive(_: argparse.Namespace) -> None:
+    call("POST", "/v1/keepalive")
+    print("The session counts as used now.")
+
+
+def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The agent's answer; raises CommandError with its reason, or when no agent answers."""
+    content = json.dumps(body).encode() if body is not None else b""
+    request = f"{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
+    where = _socket_path()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(where)
+            connection.sendall(request)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+    except OSError as error:
+        raise CommandError(f"this pod has no running flowsession agent at {where} ({error.strerror or error}).") from None
+    head, _, answer = received.partition(b"\r\n\r\n")
+    try:
+        status, members = int(head.split(b" ", 2)[1]), json.loads(answer)
+    except (ValueError, IndexError):
+        raise CommandError(f"the agent at {where} ended before it answered.") from None
+    if status != 200:
+        tail = members.get("stderrTail", "").strip()
+        raise CommandError((f"{tail}\n\nflow: " if tail else "") + members.get("message", f"the agent answered {status}."))
+    found: dict[str, Any] = members
+    return found
+
+
+def _socket_path() -> str:
+    home = os.environ.get("FLOWSESSION_HOME")
+    homes = (home,) if home else USUAL_HOMES
+    paths = [os.path.join(folder, "agent.sock") for folder in homes]
+    return next((path for path in paths if os.path.exists(path)), paths[0])

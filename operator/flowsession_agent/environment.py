@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from flowsession_agent import flowfolder
@@ -12,10 +13,14 @@ from flowsession_agent.state import Install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from flowsession_agent.activity import Activity
-    from flowsession_agent.install.pipeline import Result
-    from flowsession_agent.install.worker import Worker
+    from flowsession_agent.children import Children
+    from flowsession_agent.install.venvs import Layer
+    from flowsession_agent.install.worker import Result, Worker
     from flowsession_agent.order import Order
+    from flowsession_agent.packages import Packages
     from flowsession_agent.settings import Home
     from flowsession_agent.state import State
 
@@ -23,10 +28,12 @@ if TYPE_CHECKING:
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
-    def __init__(self, *, home: Home, state: State, activity: Activity) -> None:
+    def __init__(self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages) -> None:
         self._home = home
         self._state = state
         self._activity = activity
+        self._children = children
+        self._packages = packages
         self._lock = threading.Lock()
         self._record = Record(home.record)
         self._worker: Worker | None = None
@@ -44,6 +51,7 @@ class Environment:
             except (KeyError, TypeError, ValueError):
                 return  # not written by us
             state.packages_revision = record.packages_revision
+            self._packages.installed(venv=record.venv, names=record.names)
 
     def apply(self, order: Order) -> None:
         """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
@@ -98,18 +106,12 @@ class Environment:
     def _back_to_installed(self) -> None:
         """The order went back to what is installed while a newer revision was being installed, or had failed."""
 
-        def edit() -> None:
-            self._state.install = Install.remembered(self._record.install or {})
-
-        self._state.change(edit)
+        self._show(Install.remembered(self._record.install or {}))
 
     def _nothing_to_install(self, order: Order) -> None:
-        install = Install(state="Succeeded", packages_revision=order.packages_revision)
         earlier = _linked(self._home)
-        if earlier:
-            os.unlink(self._home.venv)
-        self._commit(install, venv="")
-        if earlier:
+        self._commit(Install(state="Succeeded", packages_revision=order.packages_revision), layer=None, names=[], report={})
+        if earlier and not (self._worker and self._worker.alive):
             from flowsession_agent.install import venvs
 
             venvs.remove_unused(self._home)
@@ -118,38 +120,58 @@ class Environment:
         from flowsession_agent.install.worker import Worker
 
         self._activity.begin("install")
-        install = Install(state="Running", packages_revision=order.packages_revision)
+        running = Install(state="Running", packages_revision=order.packages_revision)
+        self._show(running)
+        earlier, self._worker = self._worker, Worker(home=self._home, order=order, children=self._children, done=self._finished)
+        self._worker.start(running, after=earlier)
 
+    def _finished(self, running: Install, result: Result) -> None:
+        """Called by the worker's thread when its install is over, however it went."""
+        from flowsession_agent.install import failures, venvs
+
+        try:
+            with self._lock:
+                install, layer = result.install, result.layer
+                current = self._state.install is running
+                if current and install.state == "Succeeded":
+                    try:
+                        self._commit(install, layer=layer, names=result.names, report=result.report)
+                    except OSError as error:
+                        failure = failures.of_system(error)
+                        install.state, install.code, install.message = "Failed", failure.code, failure.message
+                if layer is not None and not (current and install.state == "Succeeded"):
+                    venvs.remove(layer)
+                if current and install.state != "Succeeded":
+                    self._show(install)
+        finally:
+            self._activity.end("install")
+        if install.state == "Succeeded":
+            venvs.remove_unused(self._home)  # nobody else makes layers meanwhile: a next install waits for this thread
+        print(f"flowsession agent: install {install.state} {install.code} {install.message}", file=sys.stderr, flush=True)
+
+    def _show(self, install: Install) -> None:
         def edit() -> None:
             self._state.install = install
 
         self._state.change(edit)
-        earlier, self._worker = self._worker, Worker(home=self._home, order=order, done=self._finished)
-        self._worker.start(install, after=earlier)
 
-    def _finished(self, install: Install, result: Result) -> None:
-        """Called by the worker's thread when its install is over, however it went."""
-        try:
-            with self._lock:
-                if self._state.install is install:
-                    result.write_to(install)
-                    if install.state == "Succeeded":
-                        self._commit(install, venv=result.venv)
-                    else:
-                        self._state.change(lambda: None)
-        finally:
-            self._activity.end("install")
-
-    def _commit(self, install: Install, *, venv: str) -> None:
-        """Make an install's success known, on disk before in the state."""
+    def _commit(self, install: Install, *, layer: Layer | None, names: list[str], report: dict[str, Any]) -> None:
+        """Make an install's success true on disk, then known; raises OSError when there is no room, with the earlier layer in use."""
         record, state = self._record, self._state
-        record.packages_revision, record.venv, record.install = install.packages_revision, venv, install.members()
+        if layer is not None:
+            from flowsession_agent.install import venvs
+
+            venvs.switch(self._home, layer)
+        elif _linked(self._home):
+            os.unlink(self._home.venv)
+        record.packages_revision, record.venv, record.install = install.packages_revision, layer.name if layer else "", install.members()
+        record.names = names
         record.save()
+        self._packages.installed(venv=record.venv, names=names, report=report)
 
         def edit() -> None:
             state.install = install
             state.packages_revision = install.packages_revision
-            state.packages_count = 0
 
         state.change(edit)
 

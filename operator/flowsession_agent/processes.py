@@ -54,10 +54,10 @@ class Processes:
         now = self._clock()
         own = self._own()
         found = [process for process in self._relevant() if process.pid not in own and process.parent not in own]
-        work = self._executed(found) or self._computing(found, now)
-        self._history.append((now, {(process.pid, process.started): process.ticks for process in found}))
         while len(self._history) > 1 and now - self._history[1][0] >= WINDOW_SECONDS:
             del self._history[0]
+        work = self._executed(found) or self._computing(found, now)
+        self._history.append((now, {(process.pid, process.started): process.ticks for process in found}))
         return work
 
     def children(self) -> list[int]:

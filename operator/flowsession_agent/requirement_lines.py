@@ -48,7 +48,8 @@ def normalise(name: str) -> str:
 def read(path: str, *, root: str) -> list[Line]:
     """The lines of the file at `path` and of those that it includes by -r, named relative to `root`; unreadable files have none."""
     lines: list[Line] = []
-    waiting, known = [os.path.abspath(path)], set()
+    waiting = [os.path.abspath(path)]
+    known: set[str] = set()
     while waiting and len(known) < FILES_LIMIT:
         file = waiting.pop(0)
         if file in known:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from demo import programs
 from demo.kubectl import Kubectl
@@ -17,7 +18,9 @@ RELEASE = "flowsession"
 CHART = paths.CHECKOUT / "charts" / "flowsession"
 _TIMEOUT = "180s"
 
-Values = dict[str, object]
+_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+
+Values = dict[str, Any]
 
 
 def deploy(target: Target) -> None:
@@ -43,18 +46,16 @@ def installer_values(index: package_index.Settings | None) -> Values:
     """This machine's way to its package index as values of the chart, for sessions on this machine; the CA bundle aside."""
     if index is None:
         return {}
-    variables = dict(index.variables)
+    extra = f"{index.pip.get('extra-index-url', '')} {index.uv.get('UV_EXTRA_INDEX_URL', '')}".split()
+    urls = (index.pip.get("index-url"), index.uv.get("UV_DEFAULT_INDEX"), index.uv.get("UV_INDEX_URL"))
+    others = {"PIP_TRUSTED_HOST": index.pip.get("trusted-host"), "PIP_DEFAULT_TIMEOUT": index.pip.get("timeout"), **index.uv}
     proxies = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "noProxy": "NO_PROXY"}
-    proxy = {value: variables.pop(name, "") or variables.get(name.lower(), "") for value, name in proxies.items()}
-    urls = [variables.pop(name, "") for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")]
-    extra = [url for name in ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL") for url in variables.pop(name, "").split()]
-    environment = {name: value for name, value in variables.items() if name.startswith(("PIP_", "UV_"))}
     return {
         "installer": {
             "indexURL": next(filter(None, urls), ""),
             "extraIndexURLs": list(dict.fromkeys(extra)),
-            "proxy": proxy,
-            "environment": environment,
+            "proxy": {value: index.proxy.get(name) or index.proxy.get(name.lower(), "") for value, name in proxies.items()},
+            "environment": {name: value for name, value in others.items() if value and name not in _INDEX_VARIABLES},
         }
     }
 

@@ -43,17 +43,27 @@ class Session:
                 raise SessionFailed(f"ComputeSession {self.name} is gone before it was Ready.")
             status = session.get("status", {})
             ready = condition(session, "Ready")
-            if status.get("phase"):
-                tell(f"phase {status['phase']}", f"{status['phase']:<20}{ready.get('message', '')}")
             for stage in status.get("stages", []):
                 if stage.get("seconds") is not None:
                     tell(f"stage {stage['name']} {stage['startedAt']}", f"  {stage['name']:<18}took {stage['seconds']:.1f} s")
+            if status.get("phase"):
+                tell(f"phase {status['phase']}", f"{status['phase']:<20}{ready.get('message', '')}")
             if ready.get("status") == "True":
                 return session
             if status.get("phase") == "Failed":
                 raise SessionFailed(f"the session failed: {ready.get('reason')}: {ready.get('message')}")
             time.sleep(_LOOK_EVERY)
         raise SessionFailed(f"the session was not Ready after {seconds:.0f} s.")
+
+    def wait_for_packages(self, *, seconds: float) -> str:
+        """Name of the ConfigMap that lists them; it may come a moment after Ready. Raises SessionFailed."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            packages = ((self.get() or {}).get("status") or {}).get("packages")
+            if packages:
+                return str(packages["configMapName"])
+            time.sleep(_LOOK_EVERY)
+        raise SessionFailed(f"the session's packages were not listed within {seconds:.0f} s.")
 
     def wait_until_deleted(self, *, seconds: float, while_waiting: Callable[[Object], None]) -> float:
         """When it was first seen to be gone, by the monotonic clock. Raises SessionFailed."""

@@ -91,7 +91,7 @@ class Local:
         return _own_base()
 
     @property
-    def index(self) -> package_index.Settings | None:
+    def index(self) -> package_index.Settings:
         return package_index.read()
 
     def up(self) -> None:

@@ -22,6 +22,8 @@ EXPECTED_CATEGORY = "access"
 _READY_SECONDS = 600
 # An idle end may come late by the operator's own check and by the pod's way out; earlier than the limit it must never come.
 _IDLE_GRACE_SECONDS = 30
+# What kubectl needs to end after the command in the pod did.
+_EXEC_SECONDS = 0.5
 
 
 def run(target: Target) -> int:
@@ -54,7 +56,7 @@ def _use(stages: Stages, kubectl: Kubectl, session: Session) -> None:
         ready = session.wait_until_ready(seconds=_READY_SECONDS)
         kubectl.show("get", "computesessions")
     with stages.stage("Its packages"):
-        _show_packages(kubectl, ready)
+        _show_packages(kubectl, session)
     with stages.stage("The flow runs in it"):
         used_at = _run_flow(kubectl, ready["status"]["podName"])
     with stages.stage(f"Nobody uses it: after {IDLE_SECONDS} s it is deleted"):
@@ -75,16 +77,16 @@ def _fresh_namespace(kubectl: Kubectl) -> None:
     print_indented(kubectl("create", "-f", "-", stdin=json.dumps(manifest)))
 
 
-def _show_packages(kubectl: Kubectl, ready: Object) -> None:
-    name = ready["status"]["packages"]["configMapName"]
+def _show_packages(kubectl: Kubectl, session: Session) -> None:
+    name = session.wait_for_packages(seconds=30)
     listed = kubectl.get("configmap", name)
     if listed is None:
         raise SessionFailed(f"the ConfigMap {name} with the session's packages does not exist.")
-    packages: list[Object] = json.loads(listed["data"]["packages.json"])
+    packages: list[Object] = json.loads(listed["data"]["packages.json"])["packages"]
     own = [package for package in packages if package["layer"] != "image"]
     rows = [(package["name"], package["version"], package["layer"], ", ".join(package.get("requiredBy", []))) for package in own]
     print_indented("\n".join(f"{a:<20}{b:<12}{c:<14}{d}".rstrip() for a, b, c, d in [("NAME", "VERSION", "LAYER", "REQUIRED BY"), *rows]))
-    print(f"    and {len(packages) - len(own)} that the image brought, promptflow among them (ConfigMap {name})", flush=True)
+    print(f"    and {len(packages) - len(own)} that the image brought (all of them: kubectl get configmap {name} -o yaml)", flush=True)
     layers = {package["name"].lower().replace("_", "-"): package["layer"] for package in packages}
     for package, layer in (("scikit-learn", "requirements"), ("rapidfuzz", "requirements"), ("promptflow", "image")):
         if layers.get(package) != layer:
@@ -92,11 +94,10 @@ def _show_packages(kubectl: Kubectl, ready: Object) -> None:
 
 
 def _run_flow(kubectl: Kubectl, pod: str) -> float:
-    """When it had run, by the monotonic clock."""
+    """When it had run, by the monotonic clock; at most `_EXEC_SECONDS` after the work really ended."""
     command = ["exec", pod, "--", "flow", "test", "--inputs", *(f"{name}={value}" for name, value in INPUTS.items())]
     shown = " ".join(f'"{word}"' if " " in word else word for word in command)
     print(f"    $ kubectl {shown}", flush=True)
-    started = time.monotonic()
     result = kubectl.attempt(*command)
     if result.returncode != 0:
         raise SessionFailed(f"the flow failed with exit code {result.returncode}: {result.stderr.strip()[-2000:]}")
@@ -107,8 +108,7 @@ def _run_flow(kubectl: Kubectl, pod: str) -> float:
         raise SessionFailed("what the flow printed is not JSON.") from None
     if outputs.get("category") != EXPECTED_CATEGORY or INPUTS["customer"] not in outputs.get("reply", ""):
         raise SessionFailed(f"the flow should have said category {EXPECTED_CATEGORY} and replied to {INPUTS['customer']}.")
-    # Idleness counts from the end of the work, which lies between these two; the earlier can't blame the operator wrongly.
-    return started
+    return time.monotonic()
 
 
 def _wait_for_idle_end(kubectl: Kubectl, session: Session, used_at: float, pod: str) -> None:
@@ -124,8 +124,8 @@ def _wait_for_idle_end(kubectl: Kubectl, session: Session, used_at: float, pod: 
             print(f"    expires at {expires}", flush=True)
 
     gone_at = session.wait_until_deleted(seconds=IDLE_SECONDS + _IDLE_GRACE_SECONDS, while_waiting=tell)
-    print(f"    deleted {gone_at - used_at:.1f} s after its last work began", flush=True)
-    if gone_at - used_at < IDLE_SECONDS:
+    print(f"    deleted {gone_at - used_at:.1f} s after the flow had run", flush=True)
+    if gone_at - used_at < IDLE_SECONDS - _EXEC_SECONDS:
         raise SessionFailed(f"the session was deleted {IDLE_SECONDS - (gone_at - used_at):.1f} s too early.")
     kubectl("wait", "--for=delete", f"pod/{pod}", f"computesession/{NAME}", "--timeout=60s")
     _show_events(kubectl)

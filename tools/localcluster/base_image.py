@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from localcluster import buildah, debian, paths
+from localcluster import buildah, debian, mounts, paths
 from localcluster.say import progress
 from localcluster.shell import run
 
@@ -54,6 +54,8 @@ def ensure() -> str:
 
 
 def _make() -> None:
+    for stale in paths.cache("work").glob("debootstrap.*"):
+        _remove_tree(stale)
     tree = Path(tempfile.mkdtemp(dir=paths.cache("work"), prefix="debootstrap."))
     try:
         run("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE, tree, *_mirror())
@@ -64,18 +66,24 @@ def _make() -> None:
                 path.mkdir()
             else:
                 path.unlink(missing_ok=True)
-        (tree / "usr/local/bin").mkdir(parents=True, exist_ok=True)
+        tree.chmod(0o755)
         buildah.commit_tree(tree, reference(), command="python3")
     finally:
-        shutil.rmtree(tree, ignore_errors=True)
+        _remove_tree(tree)
+
+
+def _remove_tree(tree: Path) -> None:
+    """A debootstrap that was killed leaves /proc and /sys mounted in its tree, and those are not ours to delete."""
+    mounts.unmount_below(tree)
+    shutil.rmtree(tree, ignore_errors=True)
 
 
 def _mirror() -> list[str]:
     """The Debian mirror this machine installs from, as debootstrap's last argument; [] leaves debootstrap its default."""
-    lines = run("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(ORIGIN) $(REPO_URI)", "Created-By: Packages").splitlines()
+    lines = run(
+        "apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(ORIGIN) $(REPO_URI)", "Created-By: Packages"
+    ).splitlines()
     for codename, component, origin, uri in (line.split(maxsplit=3) for line in lines if len(line.split()) == 4):
         if (codename, component, origin) == (_SUITE, "main", "Debian"):
             return [uri]
     return []
-
-

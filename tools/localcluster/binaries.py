@@ -60,10 +60,7 @@ KUBERNETES = Module(
 )
 CONTAINERD = Module(
     "containerd",
-    {
-        program: f"github.com/containerd/containerd/v2/cmd/{program}"
-        for program in ("containerd", "containerd-shim-runc-v2", "ctr")
-    },
+    {program: f"github.com/containerd/containerd/v2/cmd/{program}" for program in ("containerd", "containerd-shim-runc-v2", "ctr")},
     tags="no_btrfs no_zfs no_devmapper",
 )
 HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
@@ -71,16 +68,22 @@ PAUSE = Module("pause", {"pause": "flowsession.dev/tools/pause"})
 ALL = (KUBERNETES, CONTAINERD, HELM, PAUSE)
 
 
+def unbuilt(*modules: Module) -> list[tuple[Module, str]]:
+    """Programs that the cache lacks."""
+    return [(module, program) for module in modules for program in module.programs if not module.binary(program).exists()]
+
+
 def build(*modules: Module) -> None:
     """Builds what the cache lacks. A build that was killed leaves nothing half-done; the next call goes on where it was."""
-    missing = [(m, program) for m in modules for program in m.programs if not m.binary(program).exists()]
+    missing = unbuilt(*modules)
     if not missing:
         return
-    _require_go()
-    progress(
-        f"building {len(missing)} programs from Go modules ({', '.join(program for _, program in missing)}). The first time this takes"
-        " about 15 minutes on 2 cores, because Kubernetes itself is compiled; later runs find them in " + str(paths.cache("bin"))
-    )
+    check_go()
+    progress(f"building {len(missing)} programs from Go modules, once: {', '.join(program for _, program in missing)}")
+    if KUBERNETES in (module for module, _ in missing):
+        progress(
+            f"this takes 10 to 15 minutes on 2 cores, because Kubernetes itself is compiled; later runs find them in {paths.cache('bin')}"
+        )
     for number, (module, program) in enumerate(missing, 1):
         started = time.monotonic()
         progress(f"({number}/{len(missing)}) go build {program} ...")
@@ -88,9 +91,13 @@ def build(*modules: Module) -> None:
         progress(f"({number}/{len(missing)}) {program} built in {time.monotonic() - started:.0f} s")
 
 
-def _require_go() -> None:
+def check_go() -> None:
+    """Raises CannotContinue without a Go to build with."""
     if shutil.which("go") is None:
-        raise CannotContinue("Go is not installed: the local cluster is compiled from Go modules; install Go 1.26 or newer (https://go.dev/dl) and run this again.")
+        raise CannotContinue(
+            "Go is not installed, and the local cluster's programs are compiled from Go modules;"
+            " install Go 1.26 or newer (https://go.dev/dl) and run this again."
+        )
 
 
 def _go_build(module: Module, program: str) -> None:
@@ -102,6 +109,7 @@ def _go_build(module: Module, program: str) -> None:
     result = subprocess.run(
         ["nice", *command, module.programs[program]],
         cwd=module.folder,
+        check=False,
         env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"},
         capture_output=True,
         text=True,

@@ -10,6 +10,9 @@ from localcluster import debian, package_index, paths
 from localcluster.say import CannotContinue
 from localcluster.shell import run
 
+_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian's and Alpine's programs look for certificates; Debian's pip too."""
+
 
 def image_id(reference: str) -> str | None:
     """The digest of the image's configuration, which Kubernetes calls its id; None when the store lacks it."""
@@ -26,7 +29,9 @@ def commit_tree(tree: Path, reference: str, *, command: str) -> None:
     container = run(*_command(), "from", "scratch").strip()
     try:
         run(*_command(), "add", container, tree, "/")
-        run(*_command(), "config", "--cmd", command, "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", container)
+        run(
+            *_command(), "config", "--cmd", command, "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", container
+        )
         run(*_command(), "commit", "--quiet", container, reference)
     finally:
         run(*_command(), "rm", container)
@@ -51,19 +56,24 @@ def save_archive(reference: str, archive: Path) -> None:
 
 
 def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mapping[str, str], log: Path) -> None:
-    """Builds a Dockerfile. Its RUN steps see the machine's package index settings; the image doesn't keep them."""
+    """Builds a Dockerfile. Its steps reach the package index as the machine does; the image keeps nothing of how.
+
+    A Dockerfile may ask for the secrets `pip.conf` and `ca.pem`, which works with Docker too. For one that doesn't, both lie
+    where pip looks by itself; not as variables, because `--env` would stay in the image. Proxy variables buildah passes on.
+    """
     settings = package_index.read()
-    configuration = paths.cache("work") / "containers.conf"
-    configuration.write_text(package_index.containers_conf(settings))
     words = [*_command(), "build", "--isolation", "chroot", "--layers", "--tag", reference, "--file", str(dockerfile)]
     for name, value in build_args.items():
         words += ["--build-arg", f"{name}={value}"]
-    for mount in settings.mounts():
-        words += ["--volume", f"{mount}:{mount}:ro"]
-    environment = {**os.environ, "CONTAINERS_CONF": str(configuration)}
+    for name, path in package_index.build_secrets(settings, paths.cache("work")).items():
+        words += ["--secret", f"id={name},src={path}"]
+    if settings.pip:
+        words += ["--volume", f"{paths.cache('work') / 'pip.conf'}:/etc/pip.conf:ro"]
+    if settings.ca_bundle:
+        words += ["--volume", f"{settings.ca_bundle}:{_CA_BUNDLE}:ro"]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        result = subprocess.run([*words, str(context)], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+        result = subprocess.run([*words, str(context)], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if result.returncode != 0:
         last = " / ".join(log.read_text(errors="replace").strip().splitlines()[-4:])
         raise CannotContinue(f"building {reference} from {dockerfile} failed: {last} (all of it: {log})")

@@ -1,5 +1,6 @@
 """The nodes' control groups: one per node in every hierarchy, and what lives in them."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ def hierarchies() -> list[Path]:
     """Mount points: one per controller with cgroup v1 (and the unified one beside them), just one with v2."""
     if is_v2():
         return [_MOUNT]
-    found = {}
+    found: dict[Path, None] = {}
     for line in Path("/proc/mounts").read_text().splitlines():
         _, point, kind, *_ = line.split()
         if kind in ("cgroup", "cgroup2"):
@@ -50,8 +51,10 @@ def ensure(name: str) -> None:
 
 def _delegate(root: Path) -> None:
     """Lets the group's children have every controller the machine has (cgroup v2)."""
-    wanted = " ".join(f"+{controller}" for controller in (root / "cgroup.controllers").read_text().split())
-    (root / "cgroup.subtree_control").write_text(wanted)
+    for controller in (root / "cgroup.controllers").read_text().split():
+        # One at a time, because one that the kernel refuses would take the others with it; the kubelet tells which it misses.
+        with contextlib.suppress(OSError):
+            (root / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def members(name: str) -> set[int]:

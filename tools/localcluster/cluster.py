@@ -3,7 +3,24 @@
 import datetime
 from typing import Any
 
-from localcluster import binaries, cgroups, debian, kubeconfig, layout, leftovers, lock, machine, network, nodes, paths, pause, preflight, proxy, runtime, wait
+from localcluster import (
+    binaries,
+    cgroups,
+    debian,
+    kubeconfig,
+    layout,
+    leftovers,
+    lock,
+    machine,
+    network,
+    nodes,
+    paths,
+    pause,
+    preflight,
+    proxy,
+    runtime,
+    wait,
+)
 from localcluster.controlplane import ADMIN, ControlPlane
 from localcluster.daemons import Daemon
 from localcluster.kubeconfig import Api
@@ -43,20 +60,18 @@ def up() -> None:
         for node in layout.NODES:
             cgroups.ensure(node.cgroup)
         # containerd needs no API server: it comes up while the control plane does.
-        for node in layout.NODES:
-            nodes.containerd(node).start()
+        _start([nodes.containerd(node) for node in layout.NODES])
         if plane.start():
-            progress("control plane is up: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
+            progress("started the control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         for node in layout.NODES:
             runtime.wait_until_serving(node)
             runtime.import_archive(node, pause.archive(), pause.reference())
-        for node in layout.NODES:
-            _kubelet(node, plane).start()
-        if _proxy(plane).start():
-            progress("kubelets and kube-proxy started")
+        _start([*(_kubelet(node, plane) for node in layout.NODES), _proxy(plane)])
         for node in layout.NODES:
             _wait_until_ready(node, plane)
         _wait_for_service_account(plane.api())
+        for daemon in _daemons(plane):
+            daemon.check_alive()
         kubeconfig.write(paths.KUBECONFIG, plane.api(), user=ADMIN)
         binaries.install_folder()
     progress(f"cluster is up, {len(layout.NODES)} nodes Ready: export KUBECONFIG={paths.KUBECONFIG}")
@@ -67,9 +82,7 @@ def down() -> None:
     preflight.check_user()
     with lock.held():
         plane = control_plane()
-        if not paths.RUN.exists():
-            progress("no cluster here")
-        else:
+        if paths.RUN.exists():
             daemons = _daemons(plane)
             for daemon in reversed(daemons):
                 if daemon.name.startswith(("kubelet-", "kube-proxy")):
@@ -77,7 +90,8 @@ def down() -> None:
             leftovers.end_containers()
             for daemon in reversed(daemons):
                 daemon.stop(seconds=30)
-            leftovers.unmount()
+        leftovers.end_strays()
+        leftovers.unmount()
         leftovers.remove_cgroups()
         network.remove()
         leftovers.remove_log_links()
@@ -87,11 +101,12 @@ def down() -> None:
         if paths.STATE.is_dir() and not any(paths.STATE.iterdir()):
             paths.STATE.rmdir()
         lock.remove()
-    progress("cluster is down; binaries and images stay in " + str(paths.cache()))
+    progress(f"nothing of the cluster is left but its binaries and images in {paths.cache()}")
 
 
 def status() -> bool:
     """Prints a line per component and node; whether all of it is as it should be."""
+    preflight.check_user()
     if not paths.RUN.exists():
         print("no cluster here; `python -m localcluster up` (make cluster-up) brings one up")
         return False
@@ -116,6 +131,12 @@ def _daemons(plane: ControlPlane) -> list[Daemon]:
     """All of the cluster's, in starting order."""
     runtimes = [nodes.containerd(node) for node in layout.NODES]
     return [*runtimes, *plane.daemons(), *(_kubelet(node, plane) for node in layout.NODES), _proxy(plane)]
+
+
+def _start(daemons: list[Daemon]) -> None:
+    started = [daemon.name for daemon in daemons if daemon.start()]
+    if started:
+        progress(f"started {', '.join(started)}")
 
 
 def _kubelet(node: Node, plane: ControlPlane) -> Daemon:
@@ -155,7 +176,9 @@ def _wait_until_ready(node: Node, plane: ControlPlane) -> None:
         return last == "Ready"
 
     if not wait.until(ready, seconds=_NODE_SECONDS, every=0.2, saying=f"{node.name} to be Ready"):
-        raise CannotContinue(f"{node.name} is not Ready after {_NODE_SECONDS} s but {last}; of kubelet-{node.name} {daemons[-1].last_words()}")
+        raise CannotContinue(
+            f"{node.name} is not Ready after {_NODE_SECONDS} s but {last}; of kubelet-{node.name} {daemons[-1].last_words()}"
+        )
 
 
 def _wait_for_service_account(api: Api) -> None:

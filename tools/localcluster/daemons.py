@@ -51,7 +51,8 @@ class Daemon:
             record = json.loads(self._record.read_text())
         except (FileNotFoundError, ValueError):
             return self._adopt()
-        if record["boot"] == procfs.boot_id() and procfs.start_time(record["pid"]) == record["start"]:
+        started = procfs.start_time(record["pid"])
+        if started is not None and started == record["start"] and record["boot"] == procfs.boot_id():
             return int(record["pid"])
         return self._adopt()
 
@@ -97,7 +98,8 @@ class Daemon:
             for listening, inode in procfs.listeners(port):
                 if address == "0.0.0.0" or listening in (address, "0.0.0.0", "::"):  # noqa: S104 (a comparison)
                     raise CannotContinue(
-                        f"port {port} on {address}, which {self.name} needs, is in use by {procfs.owner(inode)}; stop that and run this again."
+                        f"port {port} on {address}, which {self.name} needs, is in use by {procfs.owner(inode)};"
+                        " stop that and run this again."
                     )
 
     def stop(self, *, seconds: float = 20) -> None:
@@ -116,9 +118,12 @@ class Daemon:
             raise CannotContinue(f"{self.name} stopped by itself; {self.last_words()}")
 
     def last_words(self) -> str:
-        """The log file's name and last line, for messages."""
-        lines = self.log.read_text(errors="replace").splitlines()[-1:] if self.log.exists() else []
-        return f"its log {self.log} ends with: {lines[0][:400] if lines else '(nothing)'}"
+        """The log file's name and last line, for messages; of a Go program that crashed, the line that says why."""
+        lines = self.log.read_text(errors="replace").splitlines()[-500:] if self.log.exists() else []
+        last = lines[-1] if lines else "(nothing)"
+        if last.startswith("\t"):
+            last = next((line for line in reversed(lines) if line.startswith(("panic:", "fatal error:"))), last)
+        return f"its log {self.log} ends with: {last.strip()[:400]}"
 
     def _adopt(self) -> int | None:
         """Finds our process when we were killed between starting it and noting its pid: no other one has these very words."""

@@ -11,7 +11,6 @@ _FOR_CLUSTER = {
     "runc": "runc",
     "containernetworking-plugins": str(paths.CNI_PLUGINS / "ptp"),
     "nftables": "nft",
-    "conntrack": "conntrack",
     "iproute2": "ip",
     "openssl": "openssl",
 }
@@ -34,7 +33,9 @@ def _ensure(packages: dict[str, str]) -> None:
     if not missing:
         return
     if shutil.which("apt-get") is None:
-        raise CannotContinue(f"these programs are missing and this is not a Debian to install them on: {', '.join(missing)}; install them and run this again.")
+        raise CannotContinue(
+            f"this machine lacks {', '.join(missing)} and is no Debian to install them on; install them and run this again."
+        )
     progress(f"installing the Debian packages {', '.join(missing)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-q", env=quiet)

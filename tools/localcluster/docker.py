@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from localcluster import package_index
+from localcluster import package_index, paths
 from localcluster.say import CannotContinue
 from localcluster.shell import succeeds
 
@@ -21,10 +21,14 @@ def image_id(reference: str) -> str | None:
 
 
 def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mapping[str, str], log: Path) -> None:
-    """Builds a Dockerfile. The machine's index and proxy settings go in as build arguments, which the image doesn't keep."""
+    """Builds a Dockerfile. It may ask for the secrets `pip.conf` and `ca.pem`: how this machine reaches the package index."""
+    settings = package_index.read()
     words = ["docker", "build", "--tag", reference, "--file", str(dockerfile)]
-    for name, value in {**package_index.read().variables, **build_args}.items():
+    # The proxy variables are arguments that every Dockerfile has without declaring them, and that images don't keep.
+    for name, value in {**settings.proxy, **build_args}.items():
         words += ["--build-arg", f"{name}={value}"]
+    for name, path in package_index.build_secrets(settings, paths.cache("work")).items():
+        words += ["--secret", f"id={name},src={path}"]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         result = subprocess.run([*words, str(context)], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)

@@ -40,7 +40,9 @@ def build(name: str, dockerfile: Path, folder: Path, build_args: Mapping[str, st
         return ImageRef(reference, known)
     started = time.monotonic()
     progress(f"building {reference} from {dockerfile}")
-    engine.build(reference, dockerfile=dockerfile, context=folder, build_args=arguments, log=paths.cache("logs") / f"build-{_file_name(name)}.log")
+    engine.build(
+        reference, dockerfile=dockerfile, context=folder, build_args=arguments, log=paths.cache("logs") / f"build-{_file_name(name)}.log"
+    )
     built = engine.image_id(reference)
     if built is None:
         raise CannotContinue(f"{reference} was built, but is not in the image store; run this again.")
@@ -58,6 +60,8 @@ def find(reference: str) -> ImageRef:
 
 def load(ref: ImageRef) -> None:
     """Puts the image on every node of the local cluster that lacks it."""
+    for node in layout.NODES:
+        runtime.check_up(node)
     lacking = [node for node in layout.NODES if not runtime.has(node, ref.name, ref.id)]
     if not lacking:
         return
@@ -73,6 +77,7 @@ def load(ref: ImageRef) -> None:
 def load_archive(reference: str, archive: Path) -> None:
     """Puts an archive's image on every node; for archives that came from elsewhere."""
     for node in layout.NODES:
+        runtime.check_up(node)
         runtime.import_archive(node, archive, reference)
 
 

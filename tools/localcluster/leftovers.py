@@ -5,9 +5,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from localcluster import cgroups, layout, nodes, paths, procfs, wait
+from localcluster import binaries, cgroups, layout, mounts, nodes, paths, procfs, wait
 from localcluster.say import CannotContinue
-from localcluster.shell import run
 
 _SHIM = "containerd-shim-runc-v2"
 
@@ -16,8 +15,27 @@ def end_containers() -> None:
     """Ends every process of our pods and the shims above them. The kubelets must be down, or they start new ones."""
     for node in layout.NODES:
         if not cgroups.kill(node.cgroup):
-            raise CannotContinue(f"processes in the cgroup {node.cgroup} don't end: {sorted(cgroups.members(node.cgroup))}; they hang in the kernel, reboot.")
+            raise CannotContinue(
+                f"processes in the cgroup {node.cgroup} don't end: {sorted(cgroups.members(node.cgroup))}; they hang in the kernel, reboot."
+            )
     wait.until(lambda: not _kill_shims(), seconds=20)
+
+
+def end_strays() -> None:
+    """Ends our programs that no pid file speaks of, e.g. because somebody deleted our folder: it is named on their command lines."""
+    programs = {program for module in binaries.ALL for program in module.programs}
+
+    def gone() -> bool:
+        strays = [pid for pid in procfs.processes() if _is_stray(procfs.command_line(pid), programs)]
+        for pid in strays:
+            os.kill(pid, signal.SIGKILL)
+        return not strays
+
+    wait.until(gone, seconds=20)
+
+
+def _is_stray(words: list[str], programs: set[str]) -> bool:
+    return bool(words) and Path(words[0]).name in programs and any(f"{paths.RUN}/" in word for word in words[1:])
 
 
 def _kill_shims() -> list[int]:
@@ -36,20 +54,17 @@ def remove_cgroups() -> None:
     """Removes the nodes' groups; the kernel needs a moment after the last process before it lets go of them."""
     for node in layout.NODES:
         if not wait.until(lambda group=node.cgroup: cgroups.remove(group), seconds=10):  # type: ignore[misc]
-            raise CannotContinue(f"the cgroup {node.cgroup} can't be removed; something still runs in it: {sorted(cgroups.members(node.cgroup))}.")
+            raise CannotContinue(
+                f"the cgroup {node.cgroup} can't be removed; something still runs in it: {sorted(cgroups.members(node.cgroup))}."
+            )
 
 
 def unmount() -> None:
-    """Unmounts everything below our folder: container roots, pod volumes, network namespaces."""
-    for point in reversed(mounts()):
-        run("umount", "--lazy", point)
-
-
-def mounts() -> list[str]:
-    """Mount points below our folder, in the order of mounting."""
-    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    # The kernel writes a space in a path as \040.
-    return [point.replace("\\040", " ") for point in points if point.startswith(f"{paths.RUN}/")]
+    """Unmounts everything below our folder: container roots, pod volumes, network namespaces; and what a killed image build left."""
+    mounts.unmount_below(paths.RUN)
+    store = str(paths.cache("containers"))
+    if not any(any(store in word for word in procfs.command_line(pid)) for pid in procfs.processes()):
+        mounts.unmount_below(paths.cache("containers"))
 
 
 def remove_log_links() -> None:
@@ -62,9 +77,9 @@ def remove_log_links() -> None:
 
 def remove_data() -> None:
     """Removes our folder. Raises CannotContinue rather than delete into something that is still mounted."""
-    if mounts():
+    if mounts.below(paths.RUN):
         raise CannotContinue(
-            f"{mounts()[-1]} can't be unmounted, so the cluster's data in {paths.RUN} stays; see who uses it (`fuser -vm`) and run this again."
+            f"{mounts.below(paths.RUN)[-1]} can't be unmounted, so its data stays; see who uses it (`fuser -vm`) and run this again."
         )
     if paths.RUN.exists():
         shutil.rmtree(paths.RUN)

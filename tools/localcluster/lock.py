@@ -18,8 +18,7 @@ def held() -> Iterator[None]:
         descriptor = os.open(_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor)
-            # `down` removes the file it holds: a lock on a removed file keeps nobody out.
-            if _FILE.exists() and os.fstat(descriptor).st_ino == _FILE.stat().st_ino:
+            if _is_in_place(descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 yield
@@ -31,6 +30,14 @@ def held() -> Iterator[None]:
 def remove() -> None:
     """Takes the lock file away; only for the holder, at its end."""
     _FILE.unlink(missing_ok=True)
+
+
+def _is_in_place(descriptor: int) -> bool:
+    """`down` removes the file it holds, and a lock on a removed file keeps nobody out."""
+    try:
+        return os.fstat(descriptor).st_ino == _FILE.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int) -> None:

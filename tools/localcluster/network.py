@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import shutil
 from pathlib import Path
 
 from localcluster import layout, machine
@@ -72,6 +73,8 @@ def _rules_in_place() -> bool:
 
 def remove() -> None:
     """Takes away what `ensure`, kube-proxy and the CNI plugins put on the machine. Pods must be gone."""
+    if shutil.which("ip") is None or shutil.which("nft") is None:
+        return
     for family, table in (("ip", _TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
         if succeeds("nft", "list", "table", family, table):
             run("nft", "delete", "table", family, table)
@@ -88,5 +91,3 @@ def remove_pod_links() -> None:
     for route in json.loads(run("ip", "-4", "-json", "route", "show", "table", "main")):
         if _is_pod_route(_network(route["dst"])) and str(route.get("dev", "")).startswith("veth"):
             succeeds("ip", "link", "delete", route["dev"])
-
-

@@ -30,7 +30,7 @@ def containerd(node: Node) -> Daemon:
     configuration = folder(node) / "containerd.toml"
     files.write(configuration, _containerd_toml(node, cni))
     environment = {name: os.environ[name] for name in _REGISTRY_SETTINGS if os.environ.get(name)}
-    argv = [CONTAINERD.binary("containerd"), "--config", configuration]
+    argv: list[str | Path] = [CONTAINERD.binary("containerd"), "--config", configuration]
     return Daemon(f"containerd-{node.name}", argv, folder=paths.RUN, configuration=[configuration], environment=environment)
 
 
@@ -38,7 +38,7 @@ def kubelet(node: Node, kubeconfig: Path, client_ca: Path) -> Daemon:
     """The node's kubelet, configured; its name in messages is kubelet-NODE."""
     configuration = folder(node) / "kubelet.json"
     files.write(configuration, json.dumps(_kubelet_configuration(node, client_ca), indent=1))
-    argv = [
+    argv: list[str | Path] = [
         KUBERNETES.binary("kubelet"),
         f"--config={configuration}",
         f"--kubeconfig={kubeconfig}",

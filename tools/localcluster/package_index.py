@@ -3,72 +3,87 @@
 Image builds use them, and so does the demo when it tells the operator how sessions should install packages.
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_PASSED_ON = (
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_TRUSTED_HOST",
-    "PIP_DEFAULT_TIMEOUT",
-    "UV_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "UV_EXTRA_INDEX_URL",
-    "UV_INSECURE_HOST",
-    "UV_NATIVE_TLS",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
-_CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-_PIP_SETTINGS = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL", "trusted-host": "PIP_TRUSTED_HOST"}
+from localcluster import files
+
+_PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+_UV = ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
+_PIP = {
+    "index-url": "PIP_INDEX_URL",
+    "extra-index-url": "PIP_EXTRA_INDEX_URL",
+    "trusted-host": "PIP_TRUSTED_HOST",
+    "timeout": "PIP_DEFAULT_TIMEOUT",
+}
+"""Setting in pip's configuration files -> the environment variable that overrides it."""
+
+_CA = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`variables` are environment variables without the CA ones; `ca_bundle` is a file of certificates to trust."""
+    """What is set on the machine; nothing of it may stay in an image."""
 
-    variables: Mapping[str, str]
+    pip: Mapping[str, str]
+    """pip's settings by their names in pip.conf, e.g. index-url."""
+
+    uv: Mapping[str, str]
+    """Environment variables of uv's."""
+
+    proxy: Mapping[str, str]
+    """The usual proxy variables, e.g. HTTPS_PROXY."""
+
     ca_bundle: Path | None
+    """A file with the certificates to trust."""
 
-    def environment(self) -> dict[str, str]:
-        """All of it as environment variables for a place that has the CA bundle under the same path."""
-        bundle = {name: str(self.ca_bundle) for name in _CA_VARIABLES} if self.ca_bundle else {}
-        return {**self.variables, **bundle}
+    def environment(self, *, ca_bundle: str | None = None) -> dict[str, str]:
+        """All of it as environment variables, for a place that has the CA bundle at `ca_bundle` (default: where it is here)."""
+        bundle = ca_bundle or (str(self.ca_bundle) if self.ca_bundle else "")
+        certificates = dict.fromkeys(_CA, bundle) if bundle else {}
+        return {**{_PIP[name]: value for name, value in self.pip.items()}, **self.uv, **self.proxy, **certificates}
 
-    def mounts(self) -> list[Path]:
-        """Files that must be there for `environment` to be true."""
-        return [self.ca_bundle] if self.ca_bundle else []
+    def pip_conf(self) -> str:
+        """A pip.conf that says what `pip` does."""
+        lines = (f"{name} = {value}" for name, value in sorted(self.pip.items()))
+        return "\n".join(["[global]", *lines, ""])
 
 
 def read() -> Settings:
-    """From the environment, and where it is silent from pip's configuration files."""
+    """From the environment, and where it is silent from pip's own configuration."""
     configured = _pip_configuration()
-    variables = {variable: configured[setting] for setting, variable in _PIP_SETTINGS.items() if setting in configured}
-    variables |= {name: os.environ[name] for name in _PASSED_ON if os.environ.get(name)}
-    named = next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), configured.get("cert", ""))
-    bundle = Path(named) if named and Path(named).is_file() else None
-    return Settings(variables=variables, ca_bundle=bundle)
+    pip = {name: os.environ.get(variable) or configured.get(name, "") for name, variable in _PIP.items()}
+    named = next((os.environ[name] for name in _CA if os.environ.get(name)), configured.get("cert", ""))
+    return Settings(
+        pip={name: value for name, value in pip.items() if value},
+        uv={name: os.environ[name] for name in _UV if os.environ.get(name)},
+        proxy={name: os.environ[name] for name in _PROXY if os.environ.get(name)},
+        ca_bundle=Path(named) if named and Path(named).is_file() else None,
+    )
 
 
-def containers_conf(settings: Settings) -> str:
-    """A containers.conf whose variables reach every RUN step but, unlike `buildah build --env`, not the image."""
-    return f"[containers]\nenv = {json.dumps([f'{name}={value}' for name, value in settings.environment().items()])}\n"
+def build_secrets(settings: Settings, folder: Path) -> dict[str, Path]:
+    """Files for `--secret id=NAME,src=FILE`: pip.conf, and ca.pem where the machine has a CA bundle of its own."""
+    files.write(folder / "pip.conf", settings.pip_conf(), mode=0o600)
+    secrets = {"pip.conf": folder / "pip.conf"}
+    if settings.ca_bundle:
+        secrets["ca.pem"] = settings.ca_bundle
+    return secrets
 
 
 def _pip_configuration() -> dict[str, str]:
-    """`pip config list` of the system's pip as {setting: value}, global settings only; {} without a pip."""
+    """What pip's configuration files set globally; {} without a pip."""
     try:
         result = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return {}
-    pairs = (line.partition("=") for line in result.stdout.splitlines() if line.startswith("global."))
-    return {name.removeprefix("global."): value.strip().strip("'\"").replace("\\n", " ").strip() for name, _, value in pairs}
+    return parse_pip_config_list(result.stdout)
+
+
+def parse_pip_config_list(output: str) -> dict[str, str]:
+    """`global.name='value'` lines as {name: value}; several values of one setting are separated by spaces, as in a variable."""
+    pairs = (line.partition("=") for line in output.splitlines() if line.startswith("global."))
+    return {name.removeprefix("global."): " ".join(value.strip().strip("'\"").replace("\\n", " ").split()) for name, _, value in pairs}

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from localcluster import files, paths
 from localcluster.binaries import PAUSE
 
 REPOSITORY = "localhost/flowsession-pause"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def reference() -> str:
@@ -28,13 +30,15 @@ def archive() -> Path:
 def _docker_archive(program: bytes, name: str) -> bytes:
     layer = _tar({"pause": program}, mode=0o755)
     configuration = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES[platform.machine()],
         "os": "linux",
         "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    return _tar({"layer.tar": layer, "config.json": json.dumps(configuration).encode(), "manifest.json": json.dumps(manifest).encode()}, mode=0o644)
+    return _tar(
+        {"layer.tar": layer, "config.json": json.dumps(configuration).encode(), "manifest.json": json.dumps(manifest).encode()}, mode=0o644
+    )
 
 
 def _tar(contents: dict[str, bytes], *, mode: int) -> bytes:

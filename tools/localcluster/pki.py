@@ -65,7 +65,10 @@ def ensure(folder: Path, *, server_names: Sequence[str], users: Sequence[tuple[s
 
 def _sign_all(pki: Pki, server_names: Sequence[str]) -> None:
     _certificate(
-        pki, "ca", "CN=flowsession local cluster", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash"
+        pki,
+        "ca",
+        "CN=flowsession local cluster",
+        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash",
     )
     names = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in server_names)
     leaf = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nauthorityKeyIdentifier=keyid\n"
@@ -79,6 +82,22 @@ def _sign_all(pki: Pki, server_names: Sequence[str]) -> None:
 def _certificate(pki: Pki, name: str, subject: str, extensions: str) -> None:
     """Signed by the `ca` of the same folder, except for `ca` itself."""
     configuration = pki.folder / f"{name}.cnf"
-    configuration.write_text(f"[req]\ndistinguished_name=subject\nprompt=no\nx509_extensions=ext\n[subject]\n{subject}\n[ext]\n{extensions}\n")
+    configuration.write_text(
+        f"[req]\ndistinguished_name=subject\nprompt=no\nx509_extensions=ext\n[subject]\n{subject}\n[ext]\n{extensions}\n"
+    )
     signer = () if name == "ca" else ("-CA", pki.ca, "-CAkey", pki.key("ca"))
-    run("openssl", "req", "-x509", *_KEY, "-days", _DAYS, "-config", configuration, *signer, "-keyout", pki.key(name), "-out", pki.certificate(name))
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        *_KEY,
+        "-days",
+        _DAYS,
+        "-config",
+        configuration,
+        *signer,
+        "-keyout",
+        pki.key(name),
+        "-out",
+        pki.certificate(name),
+    )

@@ -1,7 +1,6 @@
 """What a machine must have before anything is built or started on it."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,14 +13,11 @@ def check() -> None:
     """Raises CannotContinue with one sentence on the first thing that is missing. Takes milliseconds and changes nothing."""
     check_user()
     if not _has_overlayfs():
-        raise CannotContinue("this kernel has no overlayfs, on which containers live (`modprobe overlay` failed); use another kernel, or a machine with Docker.")
+        raise CannotContinue("this kernel has no overlayfs, on which containers live, and `modprobe overlay` failed; use another kernel.")
     if not cgroups.has_memory():
-        raise CannotContinue("this kernel has no memory cgroup, so pods could not be limited; boot with cgroup_enable=memory, or use a machine with Docker.")
-    missing = [program for module in binaries.ALL for program in module.programs if not module.binary(program).exists()]
-    if missing and shutil.which("go") is None:
-        raise CannotContinue(
-            "Go is not installed, and the local cluster's programs are compiled from Go modules; install Go 1.26 or newer (https://go.dev/dl) and run this again."
-        )
+        raise CannotContinue("this kernel has no memory cgroup, so pods could not be limited; boot it with cgroup_enable=memory.")
+    if binaries.unbuilt(*binaries.ALL):
+        binaries.check_go()
 
 
 def check_user() -> None:

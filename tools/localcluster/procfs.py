@@ -35,7 +35,7 @@ def command_line(pid: int) -> list[str]:
 
 def processes() -> Iterator[int]:
     """Every process id of this moment."""
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+    return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
 
 
 def listeners(port: int) -> list[tuple[str, int]]:
@@ -56,7 +56,7 @@ def owner(inode: int) -> str:
     target = f"socket:[{inode}]"
     for pid in processes():
         try:
-            if any(os.readlink(descriptor) == target for descriptor in os.scandir(f"/proc/{pid}/fd")):
+            if any(str(descriptor.readlink()) == target for descriptor in Path(f"/proc/{pid}/fd").iterdir()):
                 return f"{Path(f'/proc/{pid}/comm').read_text().strip()} (pid {pid})"
         except OSError:
             continue

@@ -13,7 +13,7 @@ def daemon(kubeconfig: Path) -> Daemon:
     configuration = paths.RUN / "kube-proxy.json"
     files.write(configuration, json.dumps(_configuration(kubeconfig), indent=1))
     ports = [(layout.API_ADDRESS, layout.PROXY_HEALTH_PORT), (layout.API_ADDRESS, layout.PROXY_METRICS_PORT)]
-    argv = [KUBERNETES.binary("kube-proxy"), f"--config={configuration}"]
+    argv: list[str | Path] = [KUBERNETES.binary("kube-proxy"), f"--config={configuration}"]
     return Daemon("kube-proxy", argv, folder=paths.RUN, configuration=[configuration], ports=ports)
 
 

@@ -24,6 +24,12 @@ def wait_until_serving(node: Node) -> None:
         raise CannotContinue(f"{daemon.name} doesn't answer after {_START_SECONDS} s; {daemon.last_words()}")
 
 
+def check_up(node: Node) -> None:
+    """Raises CannotContinue when the node's containerd isn't running."""
+    if nodes.containerd(node).pid() is None:
+        raise CannotContinue(f"{node.name} is not running; bring the local cluster up first (make cluster-up).")
+
+
 def images(node: Node) -> dict[str, str]:
     """Image reference -> digest of its manifest. An image also appears under `sha256:ID`, by its configuration's digest."""
     lines = run(*_ctr(node), "images", "list").splitlines()[1:]
@@ -42,7 +48,9 @@ def import_archive(node: Node, archive: Path, reference: str) -> bool:
         return False
     run(*_ctr(node), "images", "import", "--local", archive)
     if reference not in images(node):
-        raise CannotContinue(f"{archive} was imported on {node.name}, but holds no image named {reference}; remove the file and run this again.")
+        raise CannotContinue(
+            f"{archive} was imported on {node.name}, but holds no image named {reference}; remove the file and run this again."
+        )
     progress(f"{reference} is on {node.name}")
     return True
 

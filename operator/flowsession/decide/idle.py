@@ -52,18 +52,16 @@ def decide_idle(draft: Draft) -> bool:
 def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
     """When work was last seen, in seconds since 1970, and writes it down. A fresh start counts as work."""
     known = draft.snapshot.status.get("lastActivity") or {}
-    at, what = times.parse(known.get("at")), known.get("what") or "start"
+    written = times.parse(known.get("at"))
+    last, what = written, known.get("what") or "start"
     ready_at = times.parse(draft.status.get("readyAt"))
-    if ready_at is not None and (at is None or ready_at > at):
-        at, what = ready_at, "start"
-    exact = at
-    if agent and agent.state and (seen := agent.state_at - agent.state.idle_seconds) > (at or 0.0):
-        exact, what = seen, agent.state.what or what
-    if exact is None:
-        return None
-    if at is None or exact - at >= 1.0 or not known:
-        draft.put("lastActivity", LastActivity(at=times.stamp(exact), what=what).to_wire())
-    return exact
+    if ready_at is not None and (last is None or ready_at > last):
+        last, what = ready_at, "start"
+    if agent and agent.state and (seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0):
+        last, what = seen, agent.state.what or what
+    if last is not None and (written is None or last - written >= 1.0):
+        draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
+    return last
 
 
 def _show(draft: Draft, agent: AgentView | None, last: float) -> None:

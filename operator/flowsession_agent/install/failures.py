@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 TYPE_CHECKING = False
@@ -14,17 +15,25 @@ UNREACHABLE = (
     r"Failed to establish a new connection|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|SSLError|Max retries exceeded"
     r"|Temporary failure in name resolution|Name or service not known|CERTIFICATE_VERIFY_FAILED|[Ii]nvalid peer certificate|dns error"
     r"|tcp connect error|Connection refused|error sending request|Network is unreachable|operation timed out|Connection reset by peer"
-    r"|HTTP error (?:401|403|407|5\d\d)|(?:401|403|407|50[0-9]) (?:Client|Server) Error|HTTP status (?:client|server) error \((?:401|403|407|5\d\d)"
+    r"|HTTP error (?:401|403|407|5\d\d)|(?:401|403|407|50\d) (?:Client|Server) Error"
+    r"|HTTP status (?:client|server) error \((?:401|403|407|5\d\d)"
 )
 REASON = re.compile(
     r"(Connection refused|Name or service not known|Temporary failure in name resolution|certificate verify failed[^\n'\"]{0,80}"
-    r"|invalid peer certificate[^\n]{0,80}|Network is unreachable|No route to host|timed out|Connection reset by peer|(?:40[137]|50\d) [A-Z][A-Za-z ]+)",
+    r"|invalid peer certificate[^\n]{0,80}|Network is unreachable|No route to host|timed out|Connection reset by peer"
+    r"|(?:40[137]|50\d) [A-Z][A-Za-z ]+)",
     re.IGNORECASE,
 )
 COMPILER = re.compile(
-    r"command '?\S*(?:gcc|cc|g\+\+|clang)'? failed: No such file|unable to execute '?\S*(?:gcc|cc|g\+\+)|error: command '\S*(?:gcc|cc)' failed"
-    r"|Unknown compiler|[Cc]an't find (?:Rust|a C) compiler|can't find Rust compiler|CMake must be installed|no acceptable C compiler|linker `cc` not found",
+    r"command '?\S*(?:gcc|cc|g\+\+|clang)'? failed: No such file|unable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc)' failed"
+    r"|No such file or directory: '\S*(?:gcc|cc|g\+\+)'|Unknown compiler|[Cc]an't find (?:Rust|a C) compiler"
+    r"|CMake must be installed|no acceptable C compiler|linker `cc` not found",
 )
+NO_WHEEL = (
+    "it has no wheel for this Python and needs a compiler, which the image lacks: choose a version with a wheel, or another base image"
+)
+NO_SPACE = "There is no space left for the packages: give the session more ephemeral storage, or require less."
+NO_MEMORY = "The install ran out of memory: choose a larger size, or versions that needn't be built."
 URL = re.compile(r"https?://[^\s/'\")]+[^\s'\")]*")
 SECRET = re.compile(r"(://)[^/\s@]+@")
 
@@ -52,6 +61,15 @@ def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_b
     return Failure("Other", f"The installer failed: {redact(last)[:300]}")
 
 
+def of_system(error: OSError) -> Failure:
+    """The failure of the agent's own writing or starting."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("NoSpace", NO_SPACE)
+    if error.errno == errno.ENOMEM:
+        return Failure("OutOfMemory", NO_MEMORY)
+    return Failure("Other", f"The install failed: {error.strerror} ({error.filename}).")
+
+
 class _Case:
     """A tool's output, the match that told its kind, and what was asked for."""
 
@@ -61,6 +79,11 @@ class _Case:
         self.lines = lines
         self.promptflow = promptflow
         self.only_binary = only_binary
+
+    @property
+    def what(self) -> str:
+        """What the pattern caught: the requirement, file or option that the tool names."""
+        return next((group for group in self.match.groups() if group), "").strip(" .,'\"`()")
 
     def place(self, requirement: str) -> str:
         """` (line 3 of requirements.txt)`, empty when the requirement is nobody's line."""
@@ -72,48 +95,57 @@ class _Case:
 
 def _invalid_line(case: _Case) -> Failure:
     number = re.search(r"\(from line (\d+) of (\S+?)\)", case.text)
-    what = case.match.group("what").strip() if "what" in case.match.groupdict() else ""
-    line = next((line for line in case.lines if (number and line.number == int(number.group(1))) or (not number and line.text == what)), None)
+    what = case.what
+    line = next(
+        (line for line in case.lines if (number and line.number == int(number.group(1))) or (not number and line.text == what)), None
+    )
     shown = f"{line.text[:100]!r} ({line.place})" if line else (repr(what[:100]) if what else "A line")
     return Failure("InvalidRequirement", f"{shown} is not a requirement that pip understands: write NAME, NAME==VERSION or NAME @ URL.")
 
 
 def _unparsed_by_uv(case: _Case) -> Failure:
-    lines = [line for line in case.lines if line.text and line.text in case.text]
+    place = re.search(r"(\S+):(\d+):\d+$", case.text, re.MULTILINE)
+    lines = [line for line in case.lines if line.text in case.text or (place and line.number == int(place.group(2)))]
     shown = f"{lines[-1].text[:100]!r} ({lines[-1].place})" if lines else "A line of the requirements"
     return Failure("InvalidRequirement", f"{shown} is not a requirement that uv understands: write NAME, NAME==VERSION or NAME @ URL.")
 
 
 def _missing_file(case: _Case) -> Failure:
-    what = case.match.group("what")
+    what = case.what
     line = next((line for line in case.lines if what.rpartition("/")[2] in line.text), None)
     where = f" ({line.place})" if line else ""
-    return Failure("InvalidRequirement", f"The requirements include {what!r}{where}, which is not in the flow folder: add the file or remove the line.")
+    name = line.text.split()[-1] if line else what
+    return Failure("InvalidRequirement", f"{name!r}{where} is not in the flow folder: add the file or remove the line.")
 
 
-def _unhashed(case: _Case) -> Failure:
-    return Failure("InvalidRequirement", "Some requirements have a hash and others none: give every one, and all they need, a version and a hash.")
+def _unhashed(_: _Case) -> Failure:
+    return Failure(
+        "InvalidRequirement", "Some requirements have a hash and others none: give every one, and all they need, a version and a hash."
+    )
 
 
 def _no_match(case: _Case) -> Failure:
-    wanted = case.match.group("what").strip(" .,'\"`()")
-    wanted = re.split(r"\s+\(from|, we can", wanted)[0]
+    wanted = re.split(r"\s+\(from", case.what)[0]
     name = re.split(r"[\s\[=<>!~;@,]", wanted)[0]
+    required = re.search(rf"(?:require|depends on) ({re.escape(name)}[=<>!~][^\s]*[^\s,.])", case.text)
+    wanted = required.group(1) if required else wanted
     newest = re.search(rf"requirement {re.escape(wanted)}[^\n]*\(from versions: ([^)]*)\)", case.text)
     if newest and newest.group(1) not in ("none", ""):
-        hint = f"no such version; the newest is {newest.group(1).rpartition(',')[2].strip()}"
+        hint = f"no such version; the newest is {newest.group(1).rpartition(',')[2].strip()}."
     elif re.search(rf"no version of {re.escape(name)}\b|only .{{0,40}}{re.escape(name)}\S* (?:is|are) available", case.text):
-        hint = "no such version"
+        hint = "no such version."
     elif "no usable wheels" in case.text or case.only_binary:
-        hint = "it has no wheel for this Python, and building is off (installer.onlyBinary)"
+        hint = "it has no wheel for this Python, and building is off (installer.onlyBinary)."
     else:
         hint = "no such package there: is the name right, and is it for this Python?"
-    return Failure("NoMatchingDistribution", f"The package index has no {wanted}{case.place(wanted)}: {hint}.")
+    return Failure("NoMatchingDistribution", f"The package index has no {wanted}{case.place(wanted)}: {hint}")
 
 
 def _needs_other_python(case: _Case) -> Failure:
     what, needs = case.match.group("what"), case.match.group("needs")
-    return Failure("NoMatchingDistribution", f"{what}{case.place(what)} needs another Python ({needs}): choose another version, or another base image.")
+    return Failure(
+        "NoMatchingDistribution", f"{what}{case.place(what)} needs another Python ({needs}): choose another version, or another base image."
+    )
 
 
 def _conflict(case: _Case) -> Failure:
@@ -122,7 +154,7 @@ def _conflict(case: _Case) -> Failure:
         if line and re.search(rf"\b{re.escape(name)}==", case.text.lower().replace("_", "-")) and "==" in line.text:
             return Failure(
                 "ConflictingRequirements",
-                f"{line.text[:100]!r} ({line.place}) conflicts with the image, which is built around {name} {version}: remove the line's version.",
+                f"{line.text[:100]!r} ({line.place}) conflicts with the image, which is built around {name} {version}: remove its version.",
             )
     cause = re.search(r"The conflict is caused by:\n((?:    .+\n)+)", case.text)
     if cause:
@@ -130,16 +162,20 @@ def _conflict(case: _Case) -> Failure:
     else:
         because = re.search(r"Because (.+?)(?:\n\s*\n|\nhint|\Z)", case.text, re.DOTALL)
         reasons = re.sub(r"\s+", " ", because.group(1)) if because else "see the tails"
-        reasons = re.sub(r",? we can conclude that your requirements are unsatisfiable", "", reasons)
+        reasons = re.sub(
+            r",? we can conclude that your requirements are unsatisfiable\.?|, we can conclude that you require [^.]*", "", reasons
+        )
     where = {line.place for line in case.lines if line.name and re.search(rf"\b{re.escape(line.name)}\b", reasons)}
     places = f" ({', '.join(sorted(where)[:3])})" if where else ""
-    return Failure("ConflictingRequirements", f"The requirements contradict each other{places}: {reasons[:500].rstrip('.')}. Loosen one of them.")
+    return Failure(
+        "ConflictingRequirements", f"The requirements contradict each other{places}: {reasons[:500].rstrip(' .,')}. Loosen one of them."
+    )
 
 
 def _build(case: _Case) -> Failure:
-    what = next((group for group in case.match.groups() if group), "a package").strip("`'\".")
+    what = case.what or "A package"
     if COMPILER.search(case.text):
-        why = "it has no wheel for this Python and needs a compiler, which the image lacks: choose a version with a wheel, or a base image with a compiler"
+        why = NO_WHEEL
     else:
         error = re.findall(r"^\s*((?:[A-Z]\w*)?(?:Error|error)\b.{0,200})$", case.text, re.MULTILINE)
         error = [line for line in error if not line.startswith(("error: subprocess", "error: metadata"))]
@@ -150,7 +186,9 @@ def _build(case: _Case) -> Failure:
 def _hash(case: _Case) -> Failure:
     found = re.search(r"Hash mismatch for `([^`]+)`", case.text) or re.search(r"REQUIREMENTS FILE[^\n]*\n\s+(\S+)", case.text)
     what = found.group(1) if found else "A package"
-    return Failure("HashMismatch", f"{what}{case.place(what)} is not what its hash says: the index has another file, or the hash is out of date.")
+    return Failure(
+        "HashMismatch", f"{what}{case.place(what)} is not what its hash says: the index has another file, or the hash is out of date."
+    )
 
 
 def _unreachable(case: _Case) -> Failure:
@@ -164,28 +202,36 @@ def _unreachable(case: _Case) -> Failure:
 
 
 def _no_space(_: _Case) -> Failure:
-    return Failure("NoSpace", "There is no space left for the packages: give the session more ephemeral storage, or require less.")
+    return Failure("NoSpace", NO_SPACE)
 
 
 def _no_memory(_: _Case) -> Failure:
-    return Failure("OutOfMemory", "The install ran out of memory: choose a larger size, or versions that needn't be built.")
+    return Failure("OutOfMemory", NO_MEMORY)
 
 
 PATTERNS: tuple[tuple[str, Callable[[_Case], Failure]], ...] = (
     (r"No space left on device|os error 28|Disk quota exceeded|os error 122", _no_space),
     (r"MemoryError|Cannot allocate memory|os error 12\)", _no_memory),
     (r"DO NOT MATCH THE HASHES|Hash mismatch for", _hash),
-    (r"[Hh]ashes are required in --require-hashes|all requirements must have (?:a hash|their versions pinned)|must have a hash, but none", _unhashed),
-    (r"Could not open requirements file: .*?: '(?P<what>[^']+)'|failed to read from file `(?P<what2>[^`]+)`", lambda case: _missing(case)),
-    (r"Invalid requirement: '?(?P<what>[^\n']+)'?|error: (?P<what2>no such option: \S+)|not a valid editable requirement", _invalid_line),
+    (
+        r"[Hh]ashes are required in --require-hashes|all requirements must have (?:a hash|their versions pinned)"
+        r"|must have a hash, but none",
+        _unhashed,
+    ),
+    (r"Could not open requirements file: .*?: '([^']+)'|failed to read from file `([^`]+)`", _missing_file),
+    (r"Invalid requirement: '?([^\n']+)'?|error: no such option: (\S+)|not a valid editable requirement", _invalid_line),
     (r"Couldn't parse requirement|Error parsing included file|Unexpected '.', expected|Failed to parse", _unparsed_by_uv),
     (r"ResolutionImpossible|Cannot install .* conflicting dependencies", _conflict),
-    (r"Failed to build `([^`]+)`|Failed building (?:editable for|wheel for) (\S+)|Failed to build '?([\w.-]+)|metadata-generation-failed()", _build),
+    (
+        r"Failed to build `([^`]+)`|Failed building (?:editable for|wheel for) (\S+)|Failed to build '?([\w.-]+)"
+        r"|metadata-generation-failed()",
+        _build,
+    ),
     (r"Package '(?P<what>[^']+)' requires a different Python: (?P<needs>[^\n]+)", _needs_other_python),
-    (r"Because (?:there (?:is|are) no versions? of|only) (?P<what>\S+)", _no_match),
-    (r"Because (?P<what>\S+) (?:was|were) not found in", _no_match),
-    (r"Because (?P<what>\S+) has no usable wheels", _no_match),
+    (r"Because (?:there (?:is|are) no versions? of|only) (\S+)", _no_match),
+    (r"Because (\S+) (?:was|were) not found in", _no_match),
+    (r"Because (\S+) has no usable wheels", _no_match),
     (r"No solution found when resolving", _conflict),
     (UNREACHABLE, _unreachable),
-    (r"No matching distribution found for (?P<what>[^\n]+)", _no_match),
+    (r"No matching distribution found for ([^\n]+)", _no_match),
 )

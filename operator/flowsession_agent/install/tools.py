@@ -33,7 +33,7 @@ SAME_FOR_UV = {
     "PIP_CERT": "SSL_CERT_FILE",
 }
 ONLY_FOR_PIP = ("PIP_NO_INDEX", "PIP_PRE", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_PREFER_BINARY")
-RULES_OF_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "if-necessary-or-explicit")
+RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's own rule for prereleases is the one nearest to pip's
 PLANNED = re.compile(r"^ [+~] (\S+?)(?:==(\S+?))?(?: (?:@ |\(from )(\S+?)\)?)?$", re.MULTILINE)
 CARRIED = re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links|--trusted-host|--no-index|--no-binary|--only-binary|--pre)\b(.*)")
 
@@ -56,7 +56,12 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
             value = found[pip]
             found.setdefault(uv, ",".join(value.split()) if uv == "UV_FIND_LINKS" else value)
     found.update(
-        {"HOME": home.home, "TMPDIR": home.tmp, "PIP_CACHE_DIR": os.path.join(home.cache, "pip"), "UV_CACHE_DIR": os.path.join(home.cache, "uv")}
+        {
+            "HOME": home.home,
+            "TMPDIR": home.tmp,
+            "PIP_CACHE_DIR": os.path.join(home.cache, "pip"),
+            "UV_CACHE_DIR": os.path.join(home.cache, "uv"),
+        }
     )
     found.update({"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off", "PIP_NO_COLOR": "1"})
     found.update({"UV_NO_PROGRESS": "1", "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
@@ -83,7 +88,10 @@ def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
     if any(name in environment for name in ONLY_FOR_PIP):
         return True
     hashed = any(line.hashes for line in lines)
-    return any(line.text.startswith(("-e", "--editable", ".", "/", "file:")) or (hashed and not line.name and line.text[0] != "-") for line in lines)
+    return any(
+        line.text.startswith(("-e", "--editable", ".", "/", "file:")) or (hashed and not line.name and line.text[0] != "-")
+        for line in lines
+    )
 
 
 def uv_plan(uv: str, base_python: str, *, file: str, constraints: str, lines: list[Line], only_binary: bool) -> list[str]:
@@ -119,7 +127,18 @@ def carried_options(lines: list[Line], *, folder: str) -> list[str]:
 
 def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: bool) -> list[str]:
     """Install exactly the plan into the layer."""
-    command = [uv, "pip", "install", "--no-deps", "--python", layer.python, "--index-strategy", "unsafe-best-match", "--prerelease", "allow"]
+    command = [
+        uv,
+        "pip",
+        "install",
+        "--no-deps",
+        "--python",
+        layer.python,
+        "--index-strategy",
+        "unsafe-best-match",
+        "--prerelease",
+        "allow",
+    ]
     command += ["-r", plan] + (["--require-hashes"] if hashed else [])
     return command + (["--only-binary", ":all:"] if only_binary else [])
 

@@ -67,7 +67,7 @@ def add_scripts(layer: Layer, base: Base) -> None:
                 content = f"#!{layer.python}\n".encode() + script.read()
             with open(target, "wb") as file:
                 file.write(content)
-            os.chmod(target, 0o755)
+            os.chmod(target, 0o755)  # noqa: S103 - as every installer writes them
         except (OSError, UnicodeDecodeError):  # a script that can't be read is not the session's to run either
             continue
 

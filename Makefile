@@ -1,0 +1,80 @@
+# One command for each habit. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+LOCALCLUSTER := PYTHONPATH=tools $(PYTHON) -m localcluster
+DEMO := PYTHONPATH=tools $(PYTHON) -m demo
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo deploy cluster-up cluster-down cluster-status images run
+demo: ## a cluster, the operator, a real flow: start, run, end when idle
+	@$(DEMO) run
+
+deploy: ## build and load the images, install or upgrade the operator on the current cluster
+	@$(DEMO) deploy
+
+cluster-up: ## a real Kubernetes on this machine, without Docker (root; the first time about 15 minutes)
+	@$(LOCALCLUSTER) up
+
+cluster-down: ## end it and leave nothing behind
+	@$(LOCALCLUSTER) down
+
+cluster-status: ## what of it runs
+	@$(LOCALCLUSTER) status
+
+images: ## build the operator's and the runtime image, with Docker or else buildah
+	@$(DEMO) images
+
+run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
+	@$(VENV)/bin/python -m demo.local
+
+.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e lint fmt crds bench
+test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
+	@$(VENV)/bin/pytest -x tests/unit tests/chart tests/agent tests/apiserver tests/e2e
+
+test-unit: $(READY) ## decisions and other pure parts, in seconds
+	@$(VENV)/bin/pytest -q tests/unit
+
+test-agent: $(READY) ## the agent, with real pip and uv
+	@$(VENV)/bin/pytest tests/agent
+
+test-apiserver: $(READY) ## the operator against a real etcd and kube-apiserver
+	@$(VENV)/bin/pytest tests/apiserver
+
+test-chart: $(READY) ## helm lint and template
+	@$(VENV)/bin/pytest tests/chart
+
+test-e2e: $(READY) ## the whole thing on real kubelets
+	@$(VENV)/bin/pytest tests/e2e
+
+lint: $(READY) ## style, types, import direction, stale generated files
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(VENV)/bin/python -m flowsession.api.crds --check
+
+fmt: $(READY) ## format the code and sort its imports
+	@$(VENV)/bin/ruff check --fix --exit-zero -q .
+	@$(VENV)/bin/ruff format -q .
+
+crds: $(READY) ## write crds/ and the chart's copy from the models
+	@$(VENV)/bin/python -m flowsession.api.crds
+
+bench: $(READY) ## measure start times against bare pods on the current cluster; prints what docs/figures.md holds
+	@$(VENV)/bin/python bench/start.py
+
+$(VENV)/agent.pyz: $(READY) $(wildcard operator/flowsession_agent/*.py)
+	@$(VENV)/bin/python -m flowsession_agent.build $@
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; " + sys.executable + " is " + sys.version.split()[0] + ". Set PYTHON=...")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -q --upgrade pip uv
+	@$(VENV)/bin/uv pip install -q --python $(VENV)/bin/python -e . --group dev
+	@touch $@

@@ -1,0 +1,34 @@
+"""The environment in which prompt flow runs in a session: with its own home, without telemetry, tracing service and version check."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping
+
+    from flowsession_agent.settings import Home
+
+SILENT = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"
+CHECKED_FOR_EVER = '{"versions": {}, "last_check_time": "2999-01-01 00:00:00.000000"}'
+
+
+def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[str, str]:
+    """The environment for a run whose Python lies in `scripts`; writes prompt flow's settings below the home unless they are there."""
+    promptflow = os.path.join(home.home, ".promptflow")
+    os.makedirs(promptflow, exist_ok=True)
+    for name, content in (("pf.yaml", SILENT), ("pf_version_check.json", CHECKED_FOR_EVER)):
+        path = os.path.join(promptflow, name)
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+    found = {name: value for name, value in inherited.items() if name != "FLOWSESSION_PUBLIC_KEYS"}
+    found.update(
+        HOME=home.home,
+        TMPDIR=home.tmp,
+        PF_HOME_DIRECTORY=promptflow,
+        APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED="true",
+        PATH=os.pathsep.join([scripts, inherited.get("PATH", os.defpath)]),
+    )
+    return found

@@ -1,0 +1,110 @@
+"""Run the session's flow once, as `pf flow test` would, with the session's packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+
+from flowsession_agent.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.activity import Activity
+    from flowsession_agent.children import Children
+    from flowsession_agent.packages import Packages
+    from flowsession_agent.settings import Home
+
+AT_ONCE = 4
+SECONDS = 600
+OUTPUT_LIMIT = 1024 * 1024
+TAIL_LENGTH = 4000
+FLOW_FILES = ("flow.dag.yaml", "flow.dag.yml", "flow.flex.yaml", "flow.flex.yml")
+
+
+class Tests:
+    """At most four runs at a time; each in a process of its own."""
+
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages) -> None:
+        self._home = home
+        self._activity = activity
+        self._children = children
+        self._packages = packages
+        self._slots = threading.Semaphore(AT_ONCE)
+
+    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, FlowFailed, or TooManyTests."""
+        with self._activity.work("api test"):
+            flow = find_flow(self._home.flow)
+            if not self._slots.acquire(blocking=False):
+                raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
+            try:
+                return self._run(flow, inputs)
+            finally:
+                self._slots.release()
+
+    def _run(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        import shutil
+        import tempfile
+
+        from flowsession_agent import flowenv
+        from flowsession_agent.job import Job
+        from flowsession_agent.scripts import RUN_FLOW
+
+        python = self._packages.python
+        self._home.make()
+        folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
+        try:
+            given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
+            with open(given, "w", encoding="utf-8") as file:
+                json.dump(inputs, file)
+            environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
+            started = time.monotonic()
+            outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
+            seconds = round(time.monotonic() - started, 2)
+            if outcome.timed_out:
+                raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
+            if outcome.exit_code != 0:
+                raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
+            return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_flow(folder: str) -> str:
+    """The flow's file in the flow folder; raises ApiError with 404 NoFlow."""
+    for name in FLOW_FILES:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            return path
+    prompties = [name for name in sorted(os.listdir(folder)) if name.endswith(".prompty")] if os.path.isdir(folder) else []
+    if len(prompties) == 1:
+        return os.path.join(folder, prompties[0])
+    raise ApiError(
+        404, "NoFlow", "There is no flow in this session: the flow folder holds none of flow.dag.yaml, flow.flex.yaml or one .prompty."
+    )
+
+
+def last_words(stderr: str) -> str:
+    """The sentence of an exception that ended a Python process: the traceback's last line that doesn't belong to a list of causes."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]]
+    return (errors[-1] if errors else lines[-1] if lines else "")[:1000]
+
+
+def _outputs(path: str, stderr: str) -> Any:
+    try:
+        if os.path.getsize(path) > OUTPUT_LIMIT:
+            raise _failed("The flow's outputs are larger than 1 MiB: write large results to a file instead.", stderr)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        raise _failed("The flow ended without outputs.", stderr) from None
+
+
+def _failed(message: str, stderr: str) -> ApiError:
+    return ApiError(422, "FlowFailed", message, stderrTail=stderr[-TAIL_LENGTH:])

@@ -1,0 +1,219 @@
+"""One install from end to end: plan, install into a fresh layer, prove it. Switching to the layer is left to who ordered it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+
+from flowsession_agent import flowfolder, requirement_lines
+from flowsession_agent.install import base as image
+from flowsession_agent.install import failures, tools, venvs
+from flowsession_agent.install.failures import Failure
+from flowsession_agent.scripts import REPORT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.install.venvs import Layer
+    from flowsession_agent.job import Job, Outcome
+    from flowsession_agent.order import Order
+    from flowsession_agent.settings import Home
+
+TAIL_LENGTH = 4000
+
+
+class InstallError(Exception):
+    """The install is over; carries what to tell."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Pipeline:
+    """The steps of one install, and what they learnt."""
+
+    def __init__(self, *, home: Home, order: Order, start_job: Callable[..., Job]) -> None:
+        self._home = home
+        self._order = order
+        self._settings = order.installer
+        self._start_job = start_job
+        self._base: image.Base
+        self._lines: list[requirement_lines.Line] = []
+        self._job: Job
+        self._file = ""
+        self._constraints = ""
+        self.tool = ""
+        self.outcome: Outcome | None = None
+        self.report: dict[str, Any] = {}
+        self.changed = 0
+
+    def run(self) -> Layer | None:
+        """Install; returns the finished layer, None when the image's packages are enough. Raises InstallError or OSError."""
+        self._prepare()
+        uv = image.find_uv() if self._settings.tool != "Pip" else ""
+        if self._settings.tool == "Uv" and not uv:
+            raise InstallError(Failure("Other", "installer.tool is Uv, but the image has no uv: choose Auto or Pip, or another image."))
+        environment = self._environ
+        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, environment)):
+            plan = self._plan(uv)
+            if plan is not None:
+                return self._install_plan(uv, plan)
+        return self._install_by_pip()
+
+    def _prepare(self) -> None:
+        home, requirements = self._home, self._order.requirements
+        assert requirements is not None
+        home.make()
+        self._base = image.probe(self._start_job(environ=dict(os.environ), cwd=home.root))
+        self._environ = tools.environ(os.environ, home=home, settings=self._settings, image_config=tools.image_config(self._base))
+        self._job = self._start_job(environ=self._environ, cwd=home.flow)
+        self._file = os.path.join(home.flow, requirements.path) if requirements.path else home.requirements
+        root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
+        if _read_lines(self._file) != requirements.text.splitlines():
+            flowfolder.write(root, name, requirements.text.encode())
+        self._lines = requirement_lines.read(self._file, root=root)
+        if self._base.promptflow:
+            self._constraints = os.path.join(home.tmp, "constraints.txt")
+            _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
+
+    def _plan(self, uv: str) -> list[str] | None:
+        """What uv would add to the image, or None when pip is to have the last word."""
+        self.tool = "uv"
+        command = tools.uv_plan(
+            uv,
+            sys.executable,
+            file=self._file,
+            constraints=self._constraints,
+            lines=self._lines,
+            only_binary=self._settings.only_binary,
+        )
+        outcome = self._run(command)
+        if outcome.exit_code == 0:
+            return tools.planned(outcome.stdout + outcome.stderr, self._lines)
+        failure = self._classify(outcome)
+        asks_pip = outcome.exit_code == 2 or re.search(r"hint: .*pre-?release", outcome.stderr, re.IGNORECASE) is not None
+        only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
+        if failure.code == "IndexUnreachable" and only_index:
+            asks_pip = False  # pip could only wait in vain once more
+        if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:
+            return None
+        raise InstallError(failure)
+
+    def _install_plan(self, uv: str, plan: list[str]) -> Layer | None:
+        if not plan:
+            return None
+        file = os.path.join(self._home.tmp, "plan.txt")
+        _write(file, tools.carried_options(self._lines, folder=os.path.dirname(self._file)) + plan)
+        hashed = any(line.hashes for line in self._lines)
+        return self._into_layer(lambda layer: tools.uv_install(uv, layer, plan=file, only_binary=self._settings.only_binary, hashed=hashed))
+
+    def _install_by_pip(self) -> Layer:
+        self.tool = "pip"
+        if not self._base.has_pip:
+            raise InstallError(
+                Failure(
+                    "Other", f"{sys.executable} of the image has neither pip nor uv, so nothing can be installed: use an image with pip."
+                )
+            )
+        return self._into_layer(
+            lambda layer: tools.pip_install(layer, file=self._file, constraints=self._constraints, only_binary=self._settings.only_binary)
+        )
+
+    def _into_layer(self, command: Callable[[Layer], list[str]]) -> Layer:
+        layer = venvs.make(self._home, self._base)
+        try:
+            outcome = self._run(command(layer))
+            if outcome.exit_code != 0:
+                raise InstallError(self._classify(outcome))
+            self.changed = layer.count()
+            self._prove(layer)
+            venvs.add_scripts(layer, self._base)
+        except BaseException:
+            venvs.remove(layer)
+            raise
+        return layer
+
+    def _prove(self, layer: Layer) -> None:
+        """Compare what `pip check` would say with before, and import prompt flow if the layer could have broken it."""
+        outcome = self._job.run([layer.python, "-I", "-c", REPORT, layer.path + "/", json.dumps(self.names)])
+        self._give_up_if_over(outcome)
+        try:
+            self.report = json.loads(outcome.stdout)
+        except ValueError:
+            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
+            raise InstallError(Failure("Broken", f"Installed, but Python can't list its packages any more: {last[:300]}.")) from None
+        problems = self.report["problems"]
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise InstallError(
+                Failure("Broken", f"Installed, but the packages don't fit together: {problems[0]}{more}; change the requirements.")
+            )
+        module = self._promptflow_module()
+        if not module:
+            return
+        outcome = self._job.run([layer.python, "-c", f"import {module}"])
+        self._give_up_if_over(outcome)
+        if outcome.exit_code != 0:
+            self.outcome = outcome
+            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
+            raise InstallError(Failure("Broken", f"Installed, but prompt flow can't be imported any more: {redacted(last)[:300]}."))
+
+    @property
+    def names(self) -> list[str]:
+        """The distributions that the requirements name."""
+        return sorted({line.name for line in self._lines if line.name})
+
+    def _promptflow_module(self) -> str:
+        """What to import as a smoke test (1.7 s), empty when the layer hides no module of the image and brings no prompt flow."""
+        packages = {requirement_lines.normalise(package["name"]): package for package in self.report["packages"]}
+        brought = any(name.startswith("promptflow") and package["layer"] != "image" for name, package in packages.items())
+        if not self.report["shadowed"] and not brought:
+            return ""
+        return "promptflow.client" if "promptflow-devkit" in packages else "promptflow.core" if "promptflow-core" in packages else ""
+
+    def _run(self, command: list[str]) -> Outcome:
+        self.outcome = self._job.run(command)
+        self._give_up_if_over(self.outcome)
+        return self.outcome
+
+    def _give_up_if_over(self, outcome: Outcome) -> None:
+        if outcome.stopped:
+            raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
+        if outcome.timed_out:
+            seconds = self._settings.timeout_seconds
+            raise InstallError(
+                Failure(
+                    "Timeout", f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
+                )
+            )
+        if outcome.signal_number == 9:
+            raise InstallError(
+                Failure("OutOfMemory", f"The node killed {self.tool or 'Python'} (signal 9), most likely for memory: choose a larger size.")
+            )
+
+    def _classify(self, outcome: Outcome) -> Failure:
+        return failures.classify(
+            outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
+        )
+
+
+def redacted(text: str) -> str:
+    """`text` without credentials, short enough for an answer."""
+    return failures.redact(text)[-TAIL_LENGTH:]
+
+
+def _read_lines(path: str) -> list[str] | None:
+    try:
+        with open(path, "rb") as file:
+            return requirement_lines.decode(file.read()).splitlines()
+    except OSError:
+        return None
+
+
+def _write(path: str, lines: list[str]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)

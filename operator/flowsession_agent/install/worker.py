@@ -1,0 +1,102 @@
+"""Runs one install in a thread and turns its end, however it came, into the state that the operator reads."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+from flowsession_agent.install import failures
+from flowsession_agent.install.pipeline import InstallError, Pipeline, redacted
+from flowsession_agent.job import Job
+from flowsession_agent.state import Install
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.children import Children
+    from flowsession_agent.install.venvs import Layer
+    from flowsession_agent.order import Order
+    from flowsession_agent.settings import Home
+
+MESSAGE_LENGTH = 1000
+WARNING = re.compile(r"^(?:WARNING|warning|DEPRECATION): *(.+)$", re.MULTILINE)
+
+
+class Result:
+    """How an install ended: what to tell, its layer (None: failed, or the image is enough), the packages seen, the names asked for."""
+
+    def __init__(self, install: Install, *, layer: Layer | None, report: dict[str, Any], names: list[str]) -> None:
+        self.install = install
+        self.layer = layer
+        self.report = report
+        self.names = names
+
+
+class Worker:
+    """One install; can be stopped at any time."""
+
+    def __init__(self, *, home: Home, order: Order, children: Children, done: Callable[[Install, Result], None]) -> None:
+        self._home = home
+        self._order = order
+        self._children = children
+        self._done = done
+        self._deadline = 0.0
+        self._lock = threading.Lock()
+        self._jobs: list[Job] = []
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, install: Install, *, after: Worker | None) -> None:
+        """Begin, as soon as `after` has ended: two installs never write at once."""
+        self._thread = threading.Thread(target=self._run, args=(install, after), daemon=True, name="install")
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Make it end soon; `done` is called all the same."""
+        with self._lock:
+            self._stopped = True
+            for job in self._jobs:
+                job.stop()
+
+    def _run(self, running: Install, after: Worker | None) -> None:
+        if after is not None and after._thread is not None:
+            after._thread.join()
+        self._deadline = time.monotonic() + self._order.installer.timeout_seconds
+        pipeline = Pipeline(home=self._home, order=self._order, start_job=self._start_job)
+        install = Install(state="Failed", packages_revision=running.packages_revision)
+        layer = None
+        try:
+            layer = pipeline.run()
+            install.state, install.changed = "Succeeded", pipeline.changed
+        except InstallError as error:
+            install.state = "TimedOut" if error.failure.code == "Timeout" else "Failed"
+            install.code, install.message = error.failure.code, error.failure.message
+        except OSError as error:
+            failure = failures.of_system(error)
+            install.code, install.message = failure.code, failure.message
+        except Exception as error:  # the state must tell of a defect too, rather than stay Running
+            install.code, install.message = "Other", f"The agent failed during the install: {type(error).__name__}: {error}"
+        install.tool = pipeline.tool
+        install.message = redacted(install.message)[:MESSAGE_LENGTH]
+        install.seconds = time.monotonic() - running.started_at
+        if pipeline.outcome is not None:
+            outcome = pipeline.outcome
+            install.exit_code = outcome.exit_code
+            install.stdout_tail, install.stderr_tail = redacted(outcome.stdout), redacted(outcome.stderr)
+            install.warnings = list(dict.fromkeys(redacted(text) for text in WARNING.findall(outcome.stderr)))
+        self._done(running, Result(install, layer=layer, report=pipeline.report, names=pipeline.names))
+
+    def _start_job(self, *, environ: dict[str, str], cwd: str) -> Job:
+        with self._lock:
+            job = Job(self._children, environ=environ, cwd=cwd, seconds=self._deadline - time.monotonic())
+            self._jobs.append(job)
+            if self._stopped:
+                job.stop()
+            return job

@@ -1,0 +1,56 @@
+"""Fixtures of the agent's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import support
+from .support import Agent, Operator
+
+StartAgent = Callable[..., Agent]
+
+
+@pytest.fixture(scope="session")
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture(params=support.pythons(), ids=lambda path: Path(path).parents[1].name)
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start(tmp_path: Path, operator: Operator) -> Iterator[StartAgent]:
+    """Starts agents that end with the test."""
+    agents: list[Agent] = []
+
+    def begin(**arguments: Any) -> Agent:
+        as_pid1 = arguments.pop("pid1", False)
+        launch = support.start_as_pid1 if as_pid1 else support.start
+        agents.append(launch(arguments.pop("folder", tmp_path), **{"operator": operator, **arguments}))
+        return agents[-1]
+
+    yield begin
+    for agent in agents:
+        agent.close()
+
+
+@pytest.fixture
+def agent(start: StartAgent, python: str) -> Agent:
+    """An agent of the oldest and of the newest Python."""
+    return start(python=python)
+
+
+@pytest.fixture(scope="session")
+def plain_base() -> str:
+    """An image's Python with pip and uv."""
+    return support.base("plain")
+
+
+@pytest.fixture(scope="session")
+def flow_base() -> str:
+    """An image's Python with prompt flow, pip and uv."""
+    return support.base("promptflow", "promptflow==1.18.5")

@@ -1,0 +1,124 @@
+"""Idleness: an agent as PID 1 of a namespace, with commands executed into it as `kubectl exec` does."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from . import support
+from .conftest import StartAgent
+from .support import Agent, Operator, eventually
+
+BUSY = "while True: pass"
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterator[Agent]:
+    agent = support.start_as_pid1(tmp_path_factory.mktemp("pod"), operator=operator)
+    yield agent
+    agent.close()
+
+
+def activity(agent: Agent) -> dict[str, Any]:
+    found: dict[str, Any] = agent.state()["activity"]
+    return found
+
+
+def becomes_idle(agent: Agent) -> None:
+    eventually("idle", lambda: not activity(agent)["busy"])
+
+
+def test_an_executed_command_is_work_while_it_lives(pod: Agent) -> None:
+    becomes_idle(pod)
+    with pod.executing("sleep", "600"):
+        eventually("busy", lambda: activity(pod) == {"busy": True, "idleSeconds": 0, "what": "exec sleep 600"})
+    becomes_idle(pod)
+    assert activity(pod)["what"] == "exec sleep 600"
+
+
+def test_idle_seconds_never_run_ahead_of_the_clock(pod: Agent) -> None:
+    with pod.executing("sleep", "600"):
+        eventually("busy", lambda: activity(pod)["busy"])
+    ended = time.monotonic()
+    eventually("idle for a second", lambda: activity(pod)["idleSeconds"] >= 1)
+    idle = activity(pod)["idleSeconds"]
+    assert idle <= time.monotonic() - ended + 0.1
+
+
+def test_a_process_left_behind_that_computes_is_work_and_one_that_sleeps_is_not(pod: Agent) -> None:
+    python = "/proc/1/exe"
+    for program, busy in ((BUSY, True), ("import time; time.sleep(600)", False)):
+        becomes_idle(pod)
+        script = f"setsid {python} -IS -c '{program}' >/dev/null 2>&1 & exit 0"
+        assert pod.execute("sh", "-c", script).wait() == 0
+        process = eventually(
+            "adopted", lambda program=program: [pid for pid, line in support.descendants(pod.pid).items() if program in line]
+        )
+        try:
+            if busy:
+                eventually("busy", lambda: activity(pod)["what"].startswith("process ") and activity(pod)["busy"])
+            else:
+                eventually("idle for 2 s", lambda: activity(pod)["idleSeconds"] > 2)
+        finally:
+            subprocess.run(["kill", "-9", *map(str, process)], check=True)
+        eventually("reaped", lambda process=process: not set(process) & set(support.descendants(pod.pid)))
+
+
+def test_a_listening_server_alone_is_no_work(pod: Agent) -> None:
+    becomes_idle(pod)
+    server = 'import socket; s = socket.create_server((\\"127.0.0.1\\", 0)); s.accept()'
+    assert pod.execute("sh", "-c", f'setsid /proc/1/exe -IS -c "{server}" >/dev/null 2>&1 & exit 0').wait() == 0
+    process = eventually("server", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "create_server" in line])
+    eventually("idle for 7 s", lambda: activity(pod)["idleSeconds"] > 7)
+    subprocess.run(["kill", "-9", *map(str, process)], check=True)
+
+
+def test_retire_asks_the_processes_once_more(pod: Agent) -> None:
+    becomes_idle(pod)
+    for _ in range(10):  # each finds a command that no sample has seen yet
+        with pod.executing("sleep", "600"):
+            status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": 0})
+        assert (status, answer["code"], answer["activity"]["busy"]) == (409, "InUse", True)
+
+
+def test_retire_needs_the_idleness_it_asks_for(pod: Agent) -> None:
+    becomes_idle(pod)
+    pod.call("POST", "/v1/keepalive")
+    status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": 60})
+    assert (status, answer["code"], answer["activity"]["what"]) == (409, "InUse", "keep-alive")
+    for junk in ({"idleAtLeast": "x"}, {"idleAtLeast": -1}, {"idleAtLeast": True}, []):
+        assert pod.call("POST", "/v1/retire", junk)[0] == 400
+
+
+def test_keep_alive_and_retire_never_both_win(pod: Agent) -> None:
+    becomes_idle(pod)
+    for _ in range(30):
+        time.sleep(0.01)
+        with ThreadPoolExecutor(2) as pool:
+            kept = pool.submit(pod.call, "POST", "/v1/keepalive")
+            retired = pool.submit(pod.call, "POST", "/v1/retire", {"idleAtLeast": 0.01})
+        answers = {"kept": kept.result()[0], "retired": retired.result()[0]}
+        state = pod.state()
+        if answers["retired"] == 200:
+            assert state["retired"]
+            assert pod.call("POST", "/v1/keepalive")[1]["code"] == "Retired"
+            pod.call("DELETE", "/v1/retire")
+            if answers["kept"] == 200:  # then the keep-alive came first, and the retirement found 0.01 idle seconds after it
+                continue
+            assert answers["kept"] == 409
+        else:
+            assert answers["kept"] == 200
+
+
+def test_outside_a_namespace_other_peoples_processes_are_none_of_our_business(start: StartAgent) -> None:
+    other = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+    try:
+        agent = start()
+        eventually("three samples", lambda: activity(agent)["idleSeconds"] > 3.2)
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()

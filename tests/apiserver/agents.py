@@ -1,0 +1,248 @@
+"""Agents for pods that have no container: a fake one whose every answer a test may choose, and the real one as a process."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from apiserver.background import Background
+from apiserver.operator_process import CHECKOUT, environment
+
+PORT = 8765
+PACKAGES = [
+    {"name": "pandas", "version": "2.3.3", "layer": "requirements"},
+    {"name": "promptflow", "version": "1.18.5", "layer": "image"},
+]
+
+
+class Agent(Protocol):
+    """Serves a pod's address until it is stopped."""
+
+    def start(self, pod: dict[str, Any], ip: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Call:
+    """One call of the operator."""
+
+    method: str
+    path: str
+    body: Any
+    at: float
+
+
+@dataclass
+class FakeAgent:
+    """Speaks docs/agent-protocol.md: tokens are verified, everything is installed at once, and time alone makes it idle."""
+
+    background: Background
+    calls: list[Call] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Why tokens were refused."""
+    retired: bool = False
+    busy: bool = False
+    what: str = "start"
+    last_work: float = field(default_factory=time.monotonic)
+    environment: dict[str, Any] = field(default_factory=dict)
+    instead: Any = None
+    """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
+    silent: bool = False
+    """Never answers."""
+    ahead: float = 0.0
+    """Seconds by which its clock is ahead."""
+
+    def start(self, pod: dict[str, Any], ip: str) -> None:
+        self.pod_uid = pod["metadata"]["uid"]
+        env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}
+        self._keys = {key["kid"]: _public_key(key) for key in json.loads(env["FLOWSESSION_PUBLIC_KEYS"])["keys"]}
+        self.background.run(self._start(ip))
+
+    def stop(self) -> None:
+        self.background.run(self._runner.cleanup())
+
+    def lines(self) -> list[str]:
+        return [f"{call.method} {call.path}" for call in self.calls]
+
+    def state(self) -> dict[str, Any]:
+        idle = 0 if self.busy else round(max(0.0, time.monotonic() - self.last_work), 1)
+        revision = self.environment.get("packagesRevision", "")
+        return {
+            "podUID": self.pod_uid,
+            "agent": {"version": "0.1.0", "protocol": 1, "python": "3.11.2"},
+            "bootID": f"boot-{id(self)}",
+            "version": 7,
+            "environment": {"packagesRevision": revision, "flowRevision": self.environment.get("flowRevision", "")},
+            "install": {"state": "Succeeded" if revision else "None", "packagesRevision": revision, "tool": "", "exitCode": 0, "seconds": 0},
+            "activity": {"busy": self.busy, "idleSeconds": idle, "what": self.what},
+            "packages": {"count": len(PACKAGES)},
+            "retired": self.retired,
+        }
+
+    async def _start(self, ip: str) -> None:
+        app = web.Application(client_max_size=16 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, ip, PORT).start()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        if problem := self._problem(request.headers.get("X-Flowsession-Token", "")):
+            self.refused.append(problem)
+            refusal = {"podUID": self.pod_uid, "code": problem, "message": problem, "now": int(time.time() + self.ahead)}
+            return web.json_response(refusal, status=401)
+        call = Call(request.method, request.path, json.loads(raw) if raw else None, time.time())
+        self.calls.append(call)
+        if self.silent:
+            await asyncio.sleep(3600)
+        instead = self.instead(call) if callable(self.instead) else self.instead
+        if isinstance(instead, web.StreamResponse):
+            return instead
+        if isinstance(instead, bytes):
+            return web.Response(body=instead, content_type="application/json")
+        if instead is not None:
+            return web.json_response(instead)
+        status, document = self._answer(call)
+        return web.json_response({"podUID": self.pod_uid, **document}, status=status)
+
+    def _answer(self, call: Call) -> tuple[int, dict[str, Any]]:
+        match call.method, call.path:
+            case "PUT", "/v1/environment":
+                if self.retired and call.body["packagesRevision"] != self.environment.get("packagesRevision"):
+                    return 409, {"code": "Retired", "message": "retired"}
+                self.environment = call.body
+            case "GET", "/v1/packages":
+                return 200, {"packages": PACKAGES}
+            case "POST", "/v1/retire":
+                activity = self.state()["activity"]
+                if not self.retired and (activity["busy"] or activity["idleSeconds"] < call.body["idleAtLeast"]):
+                    return 409, {"code": "InUse", "message": f"in use: {self.what}", "activity": activity}
+                self.retired = True
+            case "DELETE", "/v1/retire":
+                self.retired = False
+            case "GET", "/v1/state":
+                pass
+            case _:
+                return 404, {"code": "NotFound", "message": call.path}
+        return 200, self.state()
+
+    def _problem(self, token: str) -> str:
+        """Why a token is no good, empty when it is."""
+        try:
+            head, claims, signature = token.split(".")
+            header, claimed = json.loads(_decoded(head)), json.loads(_decoded(claims))
+            self._keys[header["kid"]].verify(_decoded(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), hashes.SHA256())
+        except (ValueError, KeyError, binascii.Error, InvalidSignature):
+            return "TokenInvalid"
+        if claimed["aud"] != self.pod_uid:
+            return "TokenNotForThisPod"
+        clock = time.time() + self.ahead
+        return "" if claimed["iat"] - 30 <= clock < claimed["exp"] <= claimed["iat"] + 60 else "TokenExpired"
+
+
+class NoAgent:
+    """Nothing listens."""
+
+    def start(self, pod: dict[str, Any], ip: str) -> None:
+        """The container runs, and that is all."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+class RealAgent:
+    """operator/flowsession_agent as a process. It listens on every address, so it gets a port of its own and a relay at the pod's."""
+
+    def __init__(self, background: Background, folder: Path) -> None:
+        self._background = background
+        self.home = folder / "home"
+        self.log = folder / "agent.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._server: asyncio.Server | None = None
+
+    def start(self, pod: dict[str, Any], ip: str) -> None:
+        env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}
+        self._port = free_port()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flowsession_agent"],
+                env=environment(
+                    FLOWSESSION_HOME=str(self.home),
+                    FLOWSESSION_POD_UID=pod["metadata"]["uid"],
+                    FLOWSESSION_PUBLIC_KEYS=env["FLOWSESSION_PUBLIC_KEYS"],
+                    FLOWSESSION_PORT=str(self._port),
+                ),
+                cwd=CHECKOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl, and threads here hold no lock that it needs
+            )
+        self._server = self._background.run(asyncio.wait_for(self._listen(ip), 5))
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._background.loop.call_soon_threadsafe(self._server.close)
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    async def _listen(self, ip: str) -> asyncio.Server:
+        return await asyncio.start_server(self._relay, ip, PORT)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _public_key(key: dict[str, str]) -> rsa.RSAPublicKey:
+    number = int.from_bytes(_decoded(key["n"]), "big")
+    return rsa.RSAPublicNumbers(int.from_bytes(_decoded(key["e"]), "big"), number).public_key()
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,210 @@
+"""A private control plane for all tests of this folder; for each test a namespace, and the operator behind the recorder."""
+
+import contextlib
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from flowsession_agent import build
+from localcluster import binaries, kubeconfig
+from localcluster.controlplane import ControlPlane
+from localcluster.daemons import Daemon
+from localcluster.kubeconfig import Api as Access
+
+from apiserver.agents import FakeAgent, free_port
+from apiserver.api import Api, Refused, eventually
+from apiserver.background import Background
+from apiserver.kubelet import Kubelet
+from apiserver.lab import Lab
+from apiserver.operator_process import CHECKOUT, NAMESPACE, Operator, Zygote
+from apiserver.recorder import Recorder, kill_process
+
+# The last thing that cleans up, should the tests themselves be killed with -9.
+_WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"
+_CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller"
+
+
+class PrivateControlPlane(ControlPlane):
+    """With the controllers that the tests need, and none that ask how a node without a kubelet is."""
+
+    def daemons(self) -> list[Daemon]:
+        found = super().daemons()
+        for daemon in found:
+            if daemon.name == "kube-controller-manager":
+                daemon.argv.append(f"--controllers={_CONTROLLERS}")
+        return found
+
+
+@dataclass
+class Cluster:
+    """The control plane, as the administrator sees it."""
+
+    plane: ControlPlane
+    api: Api
+    folder: Path
+
+    def pid(self, component: str) -> int:
+        found = next(daemon.pid() for daemon in self.plane.daemons() if daemon.name == component)
+        assert found, f"{component} does not run"
+        return found
+
+    def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs kubectl as the administrator."""
+        command = [str(binaries.KUBERNETES.binary("kubectl")), f"--kubeconfig={self.plane.kubeconfig}", f"--cache-dir={self.folder}/kubectl", *words]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """etcd, kube-apiserver and kube-controller-manager with the CRDs."""
+    binaries.build(binaries.KUBERNETES)
+    folder = Path(tempfile.mkdtemp(prefix="fs-api-"))
+    plane = PrivateControlPlane(
+        folder,
+        etcd_port=free_port(),
+        etcd_peer_port=free_port(),
+        apiserver_port=free_port(),
+        components=("etcd", "kube-apiserver", "kube-controller-manager"),
+    )
+    watchdog: subprocess.Popen[bytes] | None = None
+    try:
+        plane.start()
+        found = Cluster(plane, Api(plane.server, plane.token, plane.ca), folder)
+        pids = [str(daemon.pid()) for daemon in plane.daemons()]
+        watchdog = subprocess.Popen([sys.executable, "-c", _WATCHDOG, *pids], stdin=subprocess.PIPE, start_new_session=True)
+        for file in sorted((CHECKOUT / "crds").glob("*.yaml")):
+            found.api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(file.read_text()))
+        for file in sorted((CHECKOUT / "crds").glob("*.yaml")):
+            name = yaml.safe_load(file.read_text())["metadata"]["name"]
+            eventually(lambda name=name: _established(found.api, name), what=f"CRD {name} is served", seconds=30)
+        found.api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        yield found
+    finally:
+        # Nothing of it is kept, and a graceful stop waits half a minute for open watches.
+        for daemon in plane.daemons():
+            if pid := daemon.pid():
+                kill_process(pid)
+        plane.stop()
+        if watchdog is not None:
+            kill_process(watchdog.pid)
+            watchdog.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _established(api: Api, name: str) -> bool:
+    """A new kind's storage takes its time after the condition says so."""
+    conditions = api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}").get("status", {}).get("conditions", ())
+    if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+        return False
+    try:
+        api.get(f"/apis/flowsession.dev/v1alpha1/{name.partition('.')[0]}")
+    except Refused:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    servers = Background()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def zygote(cluster: Cluster, recorder_of_all: Recorder) -> Iterator[Zygote]:
+    access = Access(recorder_of_all.url, cluster.plane.ca, cluster.plane.token)
+    parent = Zygote(kubeconfig.write(cluster.folder / "operator.kubeconfig", access, user="operator"))
+    yield parent
+    parent.stop()
+
+
+@pytest.fixture(scope="session")
+def recorder_of_all(cluster: Cluster, background: Background) -> Iterator[Recorder]:
+    proxy = Recorder(background, upstream=cluster.plane.server, ca=cluster.plane.ca)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def kubelet_of_all(cluster: Cluster, background: Background) -> Iterator[Kubelet]:
+    kubelet = Kubelet(cluster.api, lambda: FakeAgent(background))
+    yield kubelet
+    kubelet.stop()
+
+
+@pytest.fixture(scope="session")
+def operator_of_all(cluster: Cluster, recorder_of_all: Recorder, zygote: Zygote) -> Iterator[Operator]:
+    archive = cluster.folder / "agent.pyz"
+    build.build(str(archive))
+    process = Operator(zygote, recorder_of_all, folder=cluster.folder, archive=archive)
+    yield process
+    process.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Shows with a failure what the operator asked of the API server, and its last log lines."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, Lab):
+        report.sections.append(("requests", "\n".join(map(str, lab.recorder.requests()[-60:]))))
+        report.sections.append(("operator", lab.operator.last_words()))
+    return report
+
+
+@pytest.fixture
+def lab(
+    cluster: Cluster, recorder_of_all: Recorder, operator_of_all: Operator, kubelet_of_all: Kubelet, background: Background
+) -> Iterator[Lab]:
+    """A fresh namespace; the operator is not started yet."""
+    operator_of_all.kill()
+    recorder_of_all.peace()
+    kubelet_of_all.hold = False
+    kubelet_of_all.make_agent = lambda: FakeAgent(background)
+    _remove_all(cluster.api)
+    yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
+    kubelet_of_all.hold = True
+    operator_of_all.kill()
+    recorder_of_all.peace()
+    kubelet_of_all.stop_agents()
+
+
+@pytest.fixture
+def started(lab: Lab) -> Lab:
+    """The same, with the operator watching."""
+    lab.operator.start()
+    return lab
+
+
+@pytest.fixture
+def agents(lab: Lab, background: Background) -> Callable[..., None]:
+    """Says what the agents of all pods to come are like: `agents(busy=True)`."""
+
+    def chosen(**how: Any) -> None:
+        lab.kubelet.make_agent = lambda: FakeAgent(background, **how)
+
+    return chosen
+
+
+def _remove_all(api: Api) -> None:
+    """What other tests left must not occupy the operator of this one."""
+    for path in ("/apis/flowsession.dev/v1alpha1/computesessions", "/apis/flowsession.dev/v1alpha1/flowenvironments", "/api/v1/pods"):
+        for item in api.get(path)["items"]:
+            meta = item["metadata"]
+            one = path.replace("/computesessions", "").replace("/flowenvironments", "").replace("/pods", "")
+            plural = path.rsplit("/", 1)[1]
+            target = f"{one}/namespaces/{meta['namespace']}/{plural}/{meta['name']}"
+            if meta.get("finalizers"):
+                with contextlib.suppress(Exception):
+                    api.patch(target, {"metadata": {"finalizers": None}})
+            api.delete(target, {"gracePeriodSeconds": 0})
+
+

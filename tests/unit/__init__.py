@@ -1,0 +1,1 @@
+"""Specifications of the operator's pure parts: no cluster, no network, no sleeping."""

@@ -1,0 +1,175 @@
+"""A flow folder is read as prompt flow reads it; what is wrong with it is said with file, place and way out."""
+
+import codecs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowsession.decide import flowfolder
+from flowsession.decide.flowfolder import Flow, FolderError, read
+from unit.builders import DAG
+
+REQUIREMENTS = {"requirements.txt": b"pandas\n"}
+
+
+def dag(text: str, **files: bytes) -> dict[str, bytes]:
+    return {"flow.dag.yaml": text.encode(), **files}
+
+
+def fails(files: dict[str, bytes]) -> FolderError:
+    with pytest.raises(FolderError) as caught:
+        read(files)
+    return caught.value
+
+
+def test_a_dag_flow():
+    assert read({"flow.dag.yaml": DAG}) == Flow(kind="dag", file="flow.dag.yaml", nodes=2, image="", requirements_path=None)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "file"),
+    [
+        ({"flow.dag.yml": DAG}, "dag", "flow.dag.yml"),
+        ({"flow.flex.yaml": b"entry: main:run"}, "flex", "flow.flex.yaml"),
+        ({"flow.flex.yml": b"entry: main:run"}, "flex", "flow.flex.yml"),
+        ({"chat.prompty": b"---\nname: chat\n---\n"}, "prompty", "chat.prompty"),
+        ({"flow.dag.yaml": DAG, "chat.prompty": b"---\n"}, "dag", "flow.dag.yaml"),
+    ],
+)
+def test_which_flow_it_is(files, kind, file):
+    found = read(files)
+    assert (found.kind, found.file) == (kind, file)
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "path"),
+    [
+        pytest.param("", {}, None, id="nothing asked, nothing there"),
+        pytest.param("", REQUIREMENTS, "requirements.txt", id="found by itself"),
+        pytest.param("environment: {}\n", REQUIREMENTS, "requirements.txt", id="found by itself with an empty environment"),
+        pytest.param("environment:\n", REQUIREMENTS, "requirements.txt", id="found by itself with a null environment"),
+        pytest.param("environment: {python_requirements_txt: }\n", REQUIREMENTS, "requirements.txt", id="a null key is an unset one"),
+        pytest.param("environment: {python_requirements_txt: env/dev.txt}\n", {"env/dev.txt": b"", **REQUIREMENTS}, "env/dev.txt", id="named wins"),
+        pytest.param("environment: {python_requirements_txt: ./dev.txt}\n", {"dev.txt": b""}, "dev.txt", id="dot and slash"),
+    ],
+)
+def test_where_the_requirements_come_from(environment, files, path):
+    assert read(dag(f"{environment}nodes: []\n", **files)).requirements_path == path
+
+
+def test_the_image_that_the_flow_asks_for():
+    assert read(dag("environment: {image: ' registry/python:3.12 '}\n")).image == "registry/python:3.12"
+
+
+@pytest.mark.parametrize("files", [{"flow.flex.yaml": b"entry: a:b", **REQUIREMENTS}, {"chat.prompty": b"---\n", **REQUIREMENTS}])
+def test_every_kind_of_flow_finds_its_requirements(files):
+    assert read(files).requirements_path == "requirements.txt"
+
+
+def utf16(text: str) -> bytes:
+    return codecs.BOM_UTF16_LE + text.encode("utf-16-le")
+
+
+@pytest.mark.parametrize("content", [utf16("nodes: []\n"), codecs.BOM_UTF8 + b"nodes: []\n", codecs.BOM_UTF16_BE + "nodes: []\n".encode("utf-16-be")])
+def test_marked_encodings_are_read(content):
+    assert read({"flow.dag.yaml": content}).nodes == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("nodes: [\n  - a: {\n", ["flow.dag.yaml line 2, column ", "not YAML"], id="not YAML"),
+        pytest.param("a: b: c\n", ["flow.dag.yaml line 1, column 5: not YAML: mapping values are not allowed"], id="two colons"),
+        pytest.param("a: 1\n\tb: 2\n", ["line 2, column 1", "not YAML"], id="a tab"),
+        pytest.param("{? {a: 1} : 2}", ["line 1, column 4", "unhashable"], id="a mapping as key"),
+        pytest.param("x: 2001-13-45", ["flow.dag.yaml: not YAML: month must be in 1..12"], id="a date that is none"),
+        pytest.param("x: !!python/object:os.system {}", ["line 1", "could not determine a constructor"], id="a foreign tag"),
+        pytest.param("- a\n- b\n", ["flow.dag.yaml is a list, but must be a mapping"], id="a list"),
+        pytest.param("just text", ["flow.dag.yaml is a text, but must be a mapping"], id="a text"),
+        pytest.param("42", ["flow.dag.yaml is a number"], id="a number"),
+        pytest.param("", ["flow.dag.yaml is empty, but must be a mapping with keys such as inputs, outputs and nodes"], id="empty"),
+        pytest.param("environment: [a, b]\n", ["environment is a list, but must be a mapping with keys such as image"], id="list for environment"),
+        pytest.param("environment: text\n", ["environment is a text"], id="text for environment"),
+        pytest.param("environment: true\n", ["environment is true or false"], id="bool for environment"),
+        pytest.param("environment: {image: [a]}\n", ["environment.image is a list, but must be the name of an image"], id="list for image"),
+        pytest.param("environment: {image: 3.11}\n", ["environment.image is a number"], id="number for image"),
+        pytest.param("environment: {python_requirements_txt: [a]}\n", ["python_requirements_txt is a list, but must be the name of a file"], id="list"),
+        pytest.param("a: &x [*x]\nenvironment: *y\n", ["line 2", "undefined alias"], id="no such alias"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_flow_file(text, words):
+    error = fails(dag(text))
+    assert error.reason == "FlowInvalid"
+    for word in words:
+        assert word in str(error)
+    assert "Traceback" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("dev.txt", ["names the requirements file 'dev.txt'", "no such file", "add it or correct the name"]),
+        ("../dev.txt", ["'../dev.txt', outside of the flow folder", "put the file into the folder"]),
+        ("a/../../dev.txt", ["outside of the flow folder"]),
+        ("/etc/passwd", ["'/etc/passwd', outside of the flow folder"]),
+        ("''", ["names the requirements file ''"]),
+    ],
+)
+def test_a_requirements_file_that_cannot_be(named, words):
+    error = fails(dag(f"environment: {{python_requirements_txt: {named}}}\n", **REQUIREMENTS))
+    assert error.reason == "RequirementsRejected"
+    for word in words:
+        assert word in str(error)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        pytest.param({}, ["neither flow.dag.yaml nor flow.flex.yaml (it holds: nothing)", "check source and flowPath"], id="nothing"),
+        pytest.param({"main.py": b""}, ["it holds: main.py"], id="no flow"),
+        pytest.param({"sub/flow.dag.yaml": DAG}, ["it holds: sub/flow.dag.yaml"], id="flow in a sub-folder"),
+        pytest.param({"a.prompty": b"", "b.prompty": b""}, ["neither", "a.prompty, b.prompty"], id="two prompties"),
+        pytest.param({"flow.dag.yaml": DAG, "flow.flex.yaml": b"a: b"}, ["flow.dag.yaml and flow.flex.yaml; keep one"], id="dag and flex"),
+        pytest.param({"flow.dag.yaml": DAG, "flow.dag.yml": DAG}, ["flow.dag.yaml and flow.dag.yml; keep one"], id="both endings"),
+        pytest.param({"flow.dag.yaml": b"\x89PNG\r\n\x1a\n"}, ["flow.dag.yaml is not text: byte 0 is not utf-8; save it as UTF-8"], id="binary"),
+        pytest.param({"flow.dag.yaml": b"ok: \x00\n"}, ["flow.dag.yaml: not YAML"], id="a null byte"),
+        pytest.param({"flow.dag.yaml": codecs.BOM_UTF16_LE + b"a"}, ["flow.dag.yaml is not text"], id="half a character"),
+        pytest.param({"flow.dag.yaml": "a: b".encode("utf-16-le")}, ["flow.dag.yaml: not YAML"], id="UTF-16 without a mark"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_folder(files, words):
+    error = fails(files)
+    assert error.reason == "FlowInvalid"
+    for word in words:
+        assert word in str(error)
+
+
+def test_two_megabytes_are_not_parsed():
+    error = fails({"flow.dag.yaml": b"a: b\n" + b"# padding\n" * 210_000})
+    assert "flow.dag.yaml has 2,100,005 bytes; at most 1,048,576 are read" in str(error)
+
+
+def test_what_it_holds_is_named_but_not_all_of_it():
+    assert len(str(fails({f"file-{n:04}.py": b"" for n in range(1000)}))) < 400
+
+
+@pytest.mark.parametrize("depth", [50, 900])
+def test_nesting_is_no_crash(depth):
+    fails({"flow.dag.yaml": b"a: " + b"[" * depth})
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_flow_or_an_error(content):
+    try:
+        assert read({"flow.dag.yaml": content}).kind == "dag"
+    except FolderError as error:
+        assert "flow.dag.yaml" in str(error)
+
+
+@given(st.binary(max_size=100))
+def test_text_is_text_or_an_error_that_names_the_file(content):
+    try:
+        assert isinstance(flowfolder.text_of("requirements.txt", content), str)
+    except FolderError as error:
+        assert str(error).startswith("requirements.txt is not text: byte ")

@@ -1,0 +1,237 @@
+"""What holds for every session whatever happens in whatever order: found out by simulating it."""
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flowsession.decide.plan import Follow
+from unit.builders import condition
+from unit.world import World, story
+
+NOTHING = {"requirementsText": ""}
+PANDAS = {"requirementsText": "pandas\n"}
+NUMPY = {"requirementsText": "numpy\n"}
+BROKEN = {"requirementsText": "pandas ==\n"}
+OTHER_IMAGE = {"requirementsText": "pandas\n", "baseImage": "registry/python:3.12"}
+ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE])
+STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory"}
+
+
+class SessionLife(RuleBasedStateMachine):
+    """Random events around one session; the operator may be killed between any two of them."""
+
+    @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]))
+    def begin(self, environment, timeout):
+        self.world = World(environment=environment, idle={"timeoutSeconds": timeout})
+
+    # the operator
+
+    @rule()
+    def decide(self):
+        self.world.reconcile()
+
+    @rule()
+    def decide_all_that_is_due(self):
+        assert self.world.work() < 40, "the operator keeps itself busy"
+
+    @rule(most=st.integers(1, 3))
+    def hear(self, most):
+        self.world.hear(most)
+
+    @rule()
+    def hear_everything(self):
+        self.world.hear()
+
+    @rule()
+    def operator_is_killed(self):
+        self.world.restart_operator()
+
+    @rule()
+    def twice_is_once(self):
+        """A plan carried out leaves nothing to write: same world, same moment."""
+        world = self.world
+        world.hear()
+        plan = world.reconcile()
+        if plan is None or world.faulty:
+            return
+        world.hear()
+        again = world.plan()
+        if again is not None and not plan.creates:  # the pod that was just created is news
+            assert not again.writes, (plan, again)
+            assert not again.events
+
+    # the cluster
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 1.0, 3.0, 30.0, 61.0, 700.0]))
+    def time_passes(self, seconds):
+        self.world.clock.now += seconds
+
+    @rule()
+    def kubelet_works(self):
+        self.world.kubelet()
+
+    @precondition(lambda self: self.world.live_pods())
+    @rule()
+    def pod_is_lost(self):
+        self.world.api.remove(self.world.live_pods()[0])
+
+    @precondition(lambda self: self.world.live_pods())
+    @rule()
+    def pod_fails(self):
+        self.world.pod_fails(self.world.live_pods()[0])
+
+    @precondition(lambda self: self.world.agent() is not None)
+    @rule(how=st.sampled_from([("OOMKilled", 137), ("Error", 1)]))
+    def container_dies(self, how):
+        pod = next(p for p in self.world.api.pods if p["status"]["phase"] == "Running" and not p["metadata"].get("deletionTimestamp"))
+        self.world.container_dies(pod, *how)
+
+    @rule()
+    def image_cannot_be_pulled(self):
+        for pod in self.world.api.pods:
+            if pod["status"] == {"phase": "Pending"}:
+                self.world.pod_running(pod, image_problem="ErrImagePull")
+
+    @rule(environment=ENVIRONMENTS)
+    def environment_changes(self, environment):
+        self.world.change_environment(**environment)
+
+    @rule()
+    def environment_vanishes(self):
+        self.world.remove_environment()
+
+    @rule()
+    def somebody_else_writes_first(self):
+        self.world.api.rivals = 1
+
+    @rule()
+    def server_does_not_answer(self):
+        self.world.api.down = 1
+
+    @rule(full=st.booleans())
+    def quota(self, full):
+        self.world.api.refused = {"Pod"} if full else set()
+
+    # the agent
+
+    @rule()
+    def agent_answers(self):
+        self.world.answer_calls()
+
+    @precondition(lambda self: self.world.agent() is not None)
+    @rule(ok=st.booleans())
+    def install_ends(self, ok):
+        self.world.agent().finish_install(self.world.clock(), ok=ok)
+
+    @precondition(lambda self: self.world.agent() is not None)
+    @rule(busy=st.booleans())
+    def people_work(self, busy):
+        agent = self.world.agent()
+        if not agent.retired:
+            agent.busy, agent.last_work = busy, self.world.clock()
+
+    # what must never be otherwise
+
+    @invariant()
+    def at_most_one_pod(self):
+        assert len(self.world.live_pods()) <= 1, self.world.live_pods()
+
+    @invariant()
+    def ended_only_on_a_fresh_word(self):
+        for age, state, timeout in self.world.ends:
+            assert state.retired
+            assert 0 <= age <= 5.0
+            assert state.idle_seconds >= timeout
+
+    @invariant()
+    def no_condition_without_words(self):
+        for found in self.world.status().get("conditions", ()):
+            assert found["reason"]
+            assert found["message"]
+
+    def teardown(self):
+        """When faults stop, everything comes to rest: ready, ended, or failed for a reason that stays."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.api.rivals, world.api.down, world.api.refused = 0, 0, set()
+        for pod in world.api.pods:
+            for container in pod["status"].get("containerStatuses", ()):
+                if "waiting" in container["state"]:
+                    world.pod_running(pod)
+        for agent in world.agents.values():
+            agent.busy = False
+        world.settle()
+        if world.api.session is None:
+            assert world.ends, "deleted without a word"
+            return
+        reason = condition(world.status(), "Ready")["reason"]
+        assert world.is_ready() or reason in STABLE_FAILURES, (reason, list(story(world)))
+        requests = len(world.writes())
+        world.todo.now = True
+        world.work()
+        assert len(world.writes()) == requests, "a settled session is written to"
+
+
+TestSessionLife = SessionLife.TestCase
+
+
+@given(environment=ENVIRONMENTS, order=st.permutations(range(4)))
+def test_the_operator_killed_after_any_write_starts_no_second_pod(environment, order):
+    """Killed after each of the first writes in turn, with the watch as far as it happened to be."""
+    assume("==" not in environment["requirementsText"])
+    world = World(environment=environment, idle={"action": "None"})
+    for step in order:
+        world.hear(step)
+        world.reconcile()
+        world.restart_operator()
+    world.settle()
+    assert world.is_ready()
+    assert world.writes().count("POST Pod") == 1
+
+
+def test_an_undisturbed_start_takes_one_pod_and_few_writes():
+    world = World(environment=PANDAS)
+    world.settle()
+    assert world.is_ready()
+    assert world.writes().count("POST Pod") == 1
+    assert world.writes().count("POST ConfigMap") == 1
+    assert world.writes().count("PATCH ComputeSession") <= 3  # two to Ready, one for the list of packages
+
+
+def test_an_operator_that_is_started_again_writes_nothing_and_asks_nobody():
+    world = World(environment=PANDAS, idle={"timeoutSeconds": 3600})
+    world.settle()
+    world.clock.now += 100
+    before = len(world.api.requests)
+    world.restart_operator()
+    world.settle()
+    assert world.api.requests[before:] == []
+    assert world.calls.log == []
+
+
+def test_a_session_in_use_is_probed_once_per_timeout_and_ends_one_timeout_after_its_last_work():
+    world = World(environment=NOTHING, idle={"timeoutSeconds": 60})
+    world.settle()
+    ready, agent = world.clock(), world.agent()
+    world.clock.now = ready + 30
+    agent.last_work = world.clock()  # seen by nobody: there is no open connection to a settled session
+    while world.api.session_deleted_at is None:
+        world.clock.now = world.todo.due
+        assert world.work() < 10
+        world.answer_calls()
+        assert world.work() < 10
+        world.hear()
+    assert 90 <= world.api.session_deleted_at - ready <= 91
+    assert sum(type(call).__name__ == "Retire" for call in world.calls.log) == 2
+
+
+def test_a_long_install_is_followed_not_polled():
+    world = World(environment=PANDAS)
+    for _ in range(30):
+        world.hear()
+        world.work()
+        world.kubelet()
+        world.answer_calls()
+        world.clock.now += 0.2
+    assert sum(isinstance(call, Follow) for call in world.calls.log) == 1

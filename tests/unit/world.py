@@ -1,0 +1,512 @@
+"""A small simulated cluster: an API server's objects, a kubelet, an agent; decisions are carried out in it by the real executor.
+
+Everything runs by itself on one made-up clock: no event loop, no threads. Coroutines of the engine never have to wait here, so
+one step runs each of them to its end.
+"""
+
+import copy
+import itertools
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from flowsession.api import API_VERSION
+from flowsession.cluster import errors
+from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.decide import session as sessions
+from flowsession.decide import times
+from flowsession.decide.plan import AgentCall, Event, Follow, ListPackages, Plan, Reopen, Retire, Tell
+from flowsession.decide.views import AgentArchive, AgentState, InstallView, PackageList, PodView
+from flowsession.engine.agents import Agents
+from flowsession.engine.cache import Cache, Key
+from flowsession.engine.executor import Executor
+from flowsession.engine.queue import Queue
+from flowsession.engine.recorder import Recorder
+from flowsession.engine.snapshot import Snapshots
+from flowsession.settings import Settings
+from unit.builders import NAME, NAMESPACE, NOW
+
+Object = dict[str, Any]
+SESSION = Key("ComputeSession", NAMESPACE, NAME)
+RUNTIME = "flowsession-runtime:latest"
+
+
+@dataclass
+class Clock:
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ApiServer:
+    """Objects with uids, resourceVersions and preconditions. `quota` False refuses pods, `rival` writes before us, `down` fails."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.watch: list[tuple[str, Object, bool]] = []
+        self.requests: list[str] = []
+        self.refused: set[str] = set()
+        """Kinds that a quota refuses."""
+        self.rivals = 0
+        """How many of the next writes to the session find that somebody else wrote before."""
+        self.down = 0
+        """How many of the next requests fail."""
+        self.session_deleted_at: float | None = None
+        self._numbers = itertools.count(100)
+
+    # what the engine's gateway offers
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        self._request("GET", kind)
+        return copy.deepcopy(self._found(kind, namespace, name))
+
+    async def create(self, manifest: Object) -> Object:
+        kind, meta = manifest["kind"], manifest["metadata"]
+        self._request("POST", kind)
+        if kind in self.refused:
+            raise errors.QuotaExceeded(f"exceeded quota: team, used: {kind}=1, limited: {kind}=1", status=403)
+        if (kind, meta["namespace"], meta["name"]) in self.objects:
+            raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
+        return copy.deepcopy(self.put(copy.deepcopy(manifest)))
+
+    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+        self._request("PATCH", kind)
+        self._rival(kind, namespace, name)
+        body = self._found(kind, namespace, name)
+        if body["metadata"]["resourceVersion"] != resource_version:
+            raise errors.Conflict("the object has been modified", status=409)
+        merged = _merged(body.get("status") or {}, status)
+        if merged != (body.get("status") or {}):
+            body["status"] = merged
+            self.changed(body)
+        return copy.deepcopy(body)
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        raise AssertionError("only events are patched, and the world takes them elsewhere")
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        self._request("DELETE", kind)
+        self._rival(kind, namespace, name)
+        body = self._found(kind, namespace, name)
+        meta = body["metadata"]
+        if meta["uid"] != uid or resource_version not in (None, meta["resourceVersion"]):
+            raise errors.Conflict("precondition failed", status=409)
+        if kind == "Pod" and grace_seconds != 0 and body["spec"].get("nodeName") and body["status"]["phase"] in ("Pending", "Running"):
+            if not meta.get("deletionTimestamp"):
+                meta["deletionTimestamp"] = times.stamp(self.clock() + body["spec"]["terminationGracePeriodSeconds"])
+                self.changed(body)
+            return
+        if kind == "ComputeSession":
+            self.session_deleted_at = self.clock()
+        self.remove(body)
+
+    # what happens in the cluster
+
+    def put(self, body: Object) -> Object:
+        meta = body["metadata"]
+        meta.setdefault("uid", f"uid-{next(self._numbers)}")
+        meta["creationTimestamp"] = times.stamp(self.clock())
+        if body["kind"] == "Pod":
+            body["status"] = {"phase": "Pending"}
+        self.objects[body["kind"], meta["namespace"], meta["name"]] = body
+        self.changed(body)
+        return body
+
+    def changed(self, body: Object) -> None:
+        body["metadata"]["resourceVersion"] = str(next(self._numbers))
+        self.watch.append((body["kind"], copy.deepcopy(body), False))
+
+    def remove(self, body: Object) -> None:
+        meta = body["metadata"]
+        self.objects.pop((body["kind"], meta["namespace"], meta["name"]), None)
+        meta["resourceVersion"] = str(next(self._numbers))
+        self.watch.append((body["kind"], copy.deepcopy(body), True))
+        for owned in [o for o in self.objects.values() if any(r["uid"] == meta["uid"] for r in o["metadata"].get("ownerReferences", ()))]:
+            self.remove(owned)
+
+    @property
+    def pods(self) -> list[Object]:
+        return [body for (kind, _, _), body in self.objects.items() if kind == "Pod"]
+
+    @property
+    def session(self) -> Object | None:
+        return self.objects.get(("ComputeSession", NAMESPACE, NAME))
+
+    def _found(self, kind: str, namespace: str, name: str) -> Object:
+        if (kind, namespace, name) not in self.objects:
+            raise errors.NotFound(f"{kind} {name} not found", status=404)
+        return self.objects[kind, namespace, name]
+
+    def _request(self, verb: str, kind: str) -> None:
+        self.requests.append(f"{verb} {kind}")
+        if self.down:
+            self.down -= 1
+            raise errors.Unavailable("no answer")
+
+    def _rival(self, kind: str, namespace: str, name: str) -> None:
+        if kind == "ComputeSession" and self.rivals and (kind, namespace, name) in self.objects:
+            self.rivals -= 1
+            self.changed(self.objects[kind, namespace, name])
+
+
+@dataclass
+class SimAgent:
+    """The agent of one container, by docs/agent-protocol.md."""
+
+    volume: Object
+    """What outlives the container: the revisions that were installed."""
+    at: float
+    version: int = 1
+    last_work: float = 0.0
+    busy: bool = False
+    retired: bool = False
+    install: InstallView = field(default_factory=InstallView)
+    dead: bool = False
+
+    def answer(self, call: AgentCall, now: float) -> Answer:
+        """Raises AgentError."""
+        if self.dead:
+            raise AgentError("no connection: refused")
+        match call:
+            case Tell(body=body):
+                self._tell(body, now)
+            case Retire(idle_at_least=least):
+                if not self.busy and self.install.state != "Running" and now - self.last_work >= least:
+                    self.retired = True
+                    self.version += 1
+            case Reopen():
+                self.retired = False
+                self.version += 1
+            case ListPackages():
+                return Answer(packages=PackageList(3, "PACKAGE  VERSION  FROM\na\nb\nc\n", '{"packages":[]}'))
+        return Answer(state=self.state(now))
+
+    def state(self, now: float) -> AgentState:
+        working = self.busy or self.install.state == "Running"
+        return AgentState(
+            boot_id=f"{self.at}",
+            version=self.version,
+            packages_revision=self.volume.get("packages", ""),
+            flow_revision=self.volume.get("flow", ""),
+            install=self.install,
+            busy=working,
+            idle_seconds=0.0 if working else now - self.last_work,
+            what="install" if self.install.state == "Running" else "exec python",
+            packages=3,
+            retired=self.retired,
+        )
+
+    def _tell(self, body: Any, now: float) -> None:
+        wanted, flow = body["packagesRevision"], body["flowRevision"]
+        if self.retired and (wanted, flow) != (self.volume.get("packages"), self.volume.get("flow")):
+            raise AgentError("HTTP 409: retired")
+        if any(name.endswith("/") for name in body["files"] or ()):
+            raise AgentRefused("files: a name must be a relative path")
+        if flow != self.volume.get("flow"):
+            self.volume["flow"] = flow
+            self.last_work = now
+        if wanted not in (self.volume.get("packages"), self.install.packages_revision):
+            self.last_work = now
+            if body["requirements"] is None:
+                self.install = InstallView(state="Succeeded", packages_revision=wanted)
+                self.volume["packages"] = wanted
+            else:
+                self.install = InstallView(state="Running", packages_revision=wanted, tool="uv")
+        self.version += 1
+
+    def finish_install(self, now: float, *, ok: bool) -> None:
+        if self.install.state != "Running":
+            return
+        self.version += 1
+        self.last_work = now
+        if ok:
+            self.install = replace(self.install, state="Succeeded", exit_code=0, seconds=3.0, changed=2)
+            self.volume["packages"] = self.install.packages_revision
+        else:
+            self.install = replace(self.install, state="Failed", exit_code=1, code="NoMatchingDistribution", message="there is no such package")
+
+
+class Calls(Agents):
+    """The engine's own book-keeping of calls; the answers come when the world says so."""
+
+    def __init__(self, cache: Cache, queue: "Todo") -> None:
+        super().__init__(cast(AgentClient, None), cache, cast("Queue[Key]", queue))
+        self.waiting: dict[str, tuple[int, AgentCall]] = {}
+        self.log: list[AgentCall] = []
+
+    def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
+        restarts = pod.container.restarts if pod.container else 0
+        view = self._cache.agents.get(pod.uid)
+        if view is not None and view.restarts == restarts and view.calling:
+            return
+        if view is None or view.restarts != restarts:
+            view = _new_view(restarts)
+        self._cache.agents[pod.uid] = replace(view, calling=True)
+        self.waiting[pod.uid] = (restarts, call)
+        self.log.append(call)
+
+    def answered(self, uid: str, answer: Answer | None, failure: AgentError | None = None) -> None:
+        restarts, call = self.waiting.pop(uid)
+        view = self._cache.agents.get(uid)
+        if view is not None and view.restarts == restarts:
+            self._cache.agents[uid] = self._observed(view, call, answer or Answer(), failure)
+        self._queue.add(SESSION)
+
+
+def _new_view(restarts: int) -> Any:
+    from flowsession.decide.views import AgentView
+
+    return AgentView(restarts=restarts)
+
+
+class Todo:
+    """The engine's queue, seen from the executor."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.now = True
+        self.due = float("inf")
+
+    def add(self, key: Key) -> None:
+        if key == SESSION:
+            self.now = True
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        if key == SESSION:
+            self.due = min(self.due, self.clock() + max(0.0, seconds))
+
+    def take(self) -> bool:
+        if self.due <= self.clock():
+            self.now = True
+        if self.now:
+            self.now, self.due = False, float("inf")
+            return True
+        return False
+
+
+class Told:
+    """The recorder: keeps what people were told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def record(self, key: Key, uid: str, event: Event) -> None:
+        self.events.append(event)
+
+
+class World:
+    """One session, its environment, and an operator that may be started anew at any time."""
+
+    def __init__(self, *, environment: Object, idle: Object | None = None, settings: Settings | None = None) -> None:
+        self.clock = Clock()
+        self.api = ApiServer(self.clock)
+        self.agents: dict[tuple[str, int], SimAgent] = {}
+        self.settings = settings or Settings()
+        self.told = Told()
+        self.ends: list[tuple[float, AgentState, float]] = []
+        self.faulty = False
+        """Whether the last plan met a conflict or a failure: then deciding again is to do something."""
+        self._generation = 1
+        self.api.put(_object("FlowEnvironment", "flow-env", environment))
+        spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "idle": idle or {"timeoutSeconds": 60}}
+        self.api.put(_object("ComputeSession", NAME, spec))
+        self.restart_operator()
+
+    # the operator
+
+    def restart_operator(self) -> None:
+        """As after SIGKILL: all that it knew is gone, and the cluster is listed anew."""
+        self.cache = Cache(clock=self.clock)
+        self.todo = Todo(self.clock)
+        self.calls = Calls(self.cache, self.todo)
+        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="))
+        self.executor = Executor(
+            cast(Any, self.api), self.cache, cast("Queue[Key]", self.todo), cast(Agents, self.calls), cast(Recorder, self.told)
+        )
+        self.api.watch.clear()
+        for (kind, _, _), body in self.api.objects.items():
+            self.cache.observe(kind, copy.deepcopy(body))
+        self.todo.now = True
+
+    def hear(self, most: int = 1000) -> None:
+        """Takes in watch events, oldest first."""
+        while self.api.watch and most:
+            kind, body, gone = self.api.watch.pop(0)
+            meta = body["metadata"]
+            keys = self.cache.forget(kind, meta["namespace"], meta["name"], meta["uid"]) if gone else self.cache.observe(kind, body)
+            for key in keys:
+                self.todo.add(key)
+            most -= 1
+
+    def plan(self) -> Plan | None:
+        snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())
+        return sessions.decide(snapshot, self.clock()) if snapshot else None
+
+    def reconcile(self) -> Plan | None:
+        """One decision, carried out."""
+        plan = self.plan()
+        if plan is None:
+            return None
+        for deletion in plan.deletes:
+            if deletion.kind == "ComputeSession":
+                self.ends.append(self._word_for_the_end())
+        before = self.api.rivals + self.api.down
+        entry = self.cache.sessions[NAMESPACE, NAME]
+        try:
+            _run(self.executor.carry_out(SESSION, entry.meta.uid, plan))
+        except errors.ClusterError:
+            self.todo.add_after(SESSION, 0.1)
+            self.faulty = True
+        else:
+            self.faulty = before != self.api.rivals + self.api.down or bool(self.api.refused)
+        return plan
+
+    def work(self, most: int = 40) -> int:
+        """Decides for as long as something brings the session up, at one moment; returns how often."""
+        turns = 0
+        while self.todo.take() and turns < most:
+            turns += 1
+            self.reconcile()
+        return turns
+
+    # the cluster
+
+    def live_pods(self) -> list[Object]:
+        return [pod for pod in self.api.pods if pod["status"]["phase"] not in ("Failed", "Succeeded")]
+
+    def pod_running(self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "") -> None:
+        pod["spec"]["nodeName"] = "worker-1"
+        status: Object = {"name": "session", "restartCount": restarts, "lastState": {"terminated": last} if last else {}, "imageID": "sha256:1"}
+        if image_problem:
+            status |= {"state": {"waiting": {"reason": image_problem, "message": "manifest unknown"}}, "imageID": ""}
+            pod["status"] = {"phase": "Pending", "containerStatuses": [status]}
+        else:
+            status["state"] = {"running": {"startedAt": times.stamp(self.clock())}}
+            pod["status"] = {"phase": "Running", "podIP": "10.0.0.5", "containerStatuses": [status]}
+            volume = pod.setdefault("volume", {})
+            if not pod["spec"]["volumes"]:
+                volume = {}
+            self.agents[pod["metadata"]["uid"], restarts] = SimAgent(volume, at=self.clock(), last_work=self.clock())
+        self.api.changed(pod)
+
+    def container_dies(self, pod: Object, reason: str, code: int) -> None:
+        """The kubelet starts it again at once; its restart count and last state tell the story."""
+        restarts = pod["status"]["containerStatuses"][0]["restartCount"] + 1
+        self.pod_running(pod, restarts=restarts, last={"reason": reason, "exitCode": code})
+
+    def pod_fails(self, pod: Object, reason: str = "Evicted") -> None:
+        pod["status"] = {**pod["status"], "phase": "Failed", "reason": reason, "message": "the node was low on memory"}
+        self.api.changed(pod)
+
+    def agent(self) -> SimAgent | None:
+        """The agent of the pod that runs now."""
+        for pod in self.api.pods:
+            if pod["status"]["phase"] == "Running" and not pod["metadata"].get("deletionTimestamp"):
+                return self.agents.get((pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]))
+        return None
+
+    def answer_calls(self) -> bool:
+        """Every agent that was asked answers, or fails to; whether there was anything to answer."""
+        asked = list(self.calls.waiting.items())
+        for uid, (restarts, call) in asked:
+            agent = self._living(uid, restarts)
+            if isinstance(call, Follow) and agent is not None and not agent.dead and agent.version <= call.since:
+                continue  # a long poll: it answers when something changes
+            try:
+                answer = agent.answer(call, self.clock()) if agent else None
+            except AgentError as error:
+                self.calls.answered(uid, None, error)
+            else:
+                self.calls.answered(uid, answer, None if answer else AgentError("no route to host"))
+        return bool(asked)
+
+    def change_environment(self, **spec: Any) -> None:
+        body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))
+        if body is None:
+            self.api.put(_object("FlowEnvironment", "flow-env", spec))
+            return
+        self._generation += 1
+        body["spec"] = spec
+        body["metadata"]["generation"] = self._generation
+        self.api.changed(body)
+
+    def remove_environment(self) -> None:
+        body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))
+        if body is not None:
+            self.api.remove(body)
+
+    def kubelet(self) -> None:
+        """What was asked for happens: new pods run, doomed ones end."""
+        for pod in list(self.api.pods):
+            if pod["metadata"].get("deletionTimestamp"):
+                self.api.remove(pod)
+            elif pod["status"]["phase"] == "Pending" and not pod["status"].get("containerStatuses"):
+                self.pod_running(pod)
+
+    def settle(self, rounds: int = 400) -> None:
+        """Faults have stopped: lets everything run its course, time included, until nothing is under way."""
+        for _ in range(rounds):
+            self.hear()
+            busy = self.work() > 0
+            self.kubelet()
+            for agent in self.agents.values():
+                agent.finish_install(self.clock(), ok=True)
+            busy = self.answer_calls() or busy or bool(self.api.watch)
+            if busy:
+                self.clock.now += 0.05
+                continue
+            if self.todo.due == float("inf") or (self.is_ready() and self.todo.due > self.clock() + 30):
+                return
+            self.clock.now = max(self.todo.due, self.clock() + 0.001)
+        raise AssertionError(f"does not settle: {self.status()}, last requests {self.api.requests[-10:]}")
+
+    def status(self) -> Object:
+        return (self.api.session or {}).get("status") or {}
+
+    def is_ready(self) -> bool:
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in self.status().get("conditions", ()))
+
+    def writes(self) -> list[str]:
+        return [request for request in self.api.requests if not request.startswith("GET")]
+
+    def _living(self, uid: str, restarts: int) -> SimAgent | None:
+        for pod in self.api.pods:
+            statuses = pod["status"].get("containerStatuses")
+            if pod["metadata"]["uid"] == uid and pod["status"]["phase"] == "Running" and statuses[0]["restartCount"] == restarts:
+                return self.agents.get((uid, restarts))
+        return None
+
+    def _word_for_the_end(self) -> tuple[float, AgentState, float]:
+        pods = [pod.view for pod in self.cache.pods_of((NAMESPACE, NAME))]
+        view = self.cache.agents[max(pods, key=lambda pod: pod.created_at).uid]
+        assert view.state is not None
+        timeout = self.cache.sessions[NAMESPACE, NAME].spec.idle.timeout_seconds
+        return self.clock() - view.state_at, view.state, timeout
+
+
+def _object(kind: str, name: str, spec: Object) -> Object:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1}, "spec": spec}
+
+
+def _merged(old: Object, patch: Object) -> Object:
+    from unit.builders import applied
+
+    return applied(old, patch)
+
+
+def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise AssertionError("the executor waited for something that this world does not have")
+
+
+def story(world: World) -> Iterator[str]:
+    """What people were told, for messages of failed tests."""
+    return (f"{event.reason}: {event.message}" for event in world.told.events)
