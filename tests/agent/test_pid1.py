@@ -68,7 +68,14 @@ def test_the_agent_can_not_be_looked_into_by_its_own_user(start: StartAgent, tmp
     with support.folder_of(65534) as folder:
         agent = start(folder=folder, python="/usr/bin/python3", prefix=prefix, command=support.as_file(folder, "/usr/bin/python3"))
         peek = [*prefix, "cat", f"/proc/{agent.pid}/environ"]
-        eventually("refused", lambda: subprocess.run(peek, capture_output=True, check=False).returncode != 0)
+        ordinary = subprocess.Popen([*prefix, "sleep", "600"])
+        try:
+            readable = [*prefix, "cat", f"/proc/{ordinary.pid}/environ"]
+            eventually("an ordinary process can be", lambda: subprocess.run(readable, capture_output=True, check=False).returncode == 0)
+            eventually("refused", lambda: subprocess.run(peek, capture_output=True, check=False).returncode != 0)
+        finally:
+            ordinary.kill()
+            ordinary.wait()
         assert agent.call("GET", "/healthz", token=None)[0] == 200
 
 

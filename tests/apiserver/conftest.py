@@ -58,7 +58,12 @@ class Cluster:
 
     def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs kubectl as the administrator."""
-        command = [str(binaries.KUBERNETES.binary("kubectl")), f"--kubeconfig={self.plane.kubeconfig}", f"--cache-dir={self.folder}/kubectl", *words]
+        command = [
+            str(binaries.KUBERNETES.binary("kubectl")),
+            f"--kubeconfig={self.plane.kubeconfig}",
+            f"--cache-dir={self.folder}/kubectl",
+            *words,
+        ]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -206,5 +211,3 @@ def _remove_all(api: Api) -> None:
                 with contextlib.suppress(Exception):
                     api.patch(target, {"metadata": {"finalizers": None}})
             api.delete(target, {"gracePeriodSeconds": 0})
-
-

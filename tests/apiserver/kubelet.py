@@ -157,4 +157,3 @@ class Kubelet:
 def now(offset: float = 0) -> str:
     """The present, as a kubelet writes it."""
     return datetime.fromtimestamp(time.time() + offset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-

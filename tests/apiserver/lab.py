@@ -47,7 +47,9 @@ class Lab:
         answer: Object = self.api.post(self.path("flowenvironments") + "?fieldValidation=Strict", body)
         return answer
 
-    def create_session(self, name: str = "ada", *, environment: str = "env", user: str = "", labels: Object | None = None, **spec: Any) -> Object:
+    def create_session(
+        self, name: str = "ada", *, environment: str = "env", user: str = "", labels: Object | None = None, **spec: Any
+    ) -> Object:
         body = {
             "apiVersion": "flowsession.dev/v1alpha1",
             "kind": "ComputeSession",
@@ -189,7 +191,12 @@ class Lab:
         namespace = self.namespace
 
         def fits(request: Request) -> bool:
-            return request.writes and request.namespace == namespace and (not line or request.line == line) and (not name or request.name == name)
+            return (
+                request.writes
+                and request.namespace == namespace
+                and (not line or request.line == line)
+                and (not name or request.name == name)
+            )
 
         return fits
 

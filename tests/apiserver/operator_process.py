@@ -19,7 +19,12 @@ RUNTIME_IMAGE = "runtime:test"
 SETTINGS: dict[str, Any] = {
     "runtimeImage": RUNTIME_IMAGE,
     "agentVia": "Direct",
-    "session": {"sizeName": "small", "requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}, "terminationGracePeriodSeconds": 1},
+    "session": {
+        "sizeName": "small",
+        "requests": {"cpu": "100m", "memory": "64Mi"},
+        "limits": {"memory": "1Gi"},
+        "terminationGracePeriodSeconds": 1,
+    },
 }
 
 

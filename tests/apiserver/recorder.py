@@ -20,9 +20,14 @@ from aiohttp import web
 from apiserver.background import Background
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_PATH = re.compile(r"^/apis?(?:/[a-z0-9.-]+)?/v[a-z0-9]+(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?$")
+_PATH = re.compile(
+    r"^/apis?(?:/[a-z0-9.-]+)?/v[a-z0-9]+(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?$"
+)
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-encoding", "keep-alive"})
-GONE = {"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old"}}
+GONE = {
+    "type": "ERROR",
+    "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old"},
+}
 
 
 @dataclass
@@ -256,7 +261,9 @@ class Recorder:
                     fault.done.set()
 
     async def _forward(self, raw: web.Request, request: Request) -> web.Response:
-        async with self._client.request(raw.method, self._upstream + raw.raw_path, headers=_kept(raw.headers), data=request.body or None) as answer:
+        async with self._client.request(
+            raw.method, self._upstream + raw.raw_path, headers=_kept(raw.headers), data=request.body or None
+        ) as answer:
             body = await answer.read()
             request.status = answer.status
             return web.Response(status=answer.status, body=body, headers=_kept(answer.headers))

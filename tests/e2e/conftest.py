@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
 from demo import programs
 from demo.deploy import deploy
 from demo.kubectl import Kubectl
@@ -76,6 +77,10 @@ class Cluster:
 
     def until_gone(self, kind: str, name: str, seconds: float = 120.0) -> None:
         self.until(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, seconds)
+
+    def command(self, *arguments: str) -> list[str]:
+        """A kubectl command line for what runs beside the test."""
+        return [str(self.kubectl.program), "--kubeconfig", str(self.kubectl.kubeconfig), "-n", self.namespace, *arguments]
 
     def exec(self, pod: str, *command: str) -> str:
         return self.kubectl("exec", pod, "--", *command)

@@ -24,8 +24,8 @@ def test_an_image_without_python(cluster: Cluster) -> None:
     node_image = next(
         name
         for node in cluster.kubectl.list("nodes")
-        for image in node["status"].get("images", [])
-        for name in image.get("names", [])
+        for image in node["status"].get("images") or []
+        for name in image.get("names") or []
         if "pause" in name and "@" not in name
     )
     cluster.apply(environment(baseImage=node_image), session())

@@ -17,9 +17,7 @@ def seconds(stamp: str) -> float:
 
 def watch_until_deleted(cluster: Cluster, name: str, limit: float) -> tuple[float, dict]:
     """When the API server reported the deletion, and the object as it last was."""
-    kubectl = cluster.kubectl
-    command = [str(kubectl.program), "--kubeconfig", str(kubectl.kubeconfig), "-n", cluster.namespace]
-    command += ["get", "csess", name, "--watch", "--output-watch-events", "-o", "json"]
+    command = cluster.command("get", "csess", name, "--watch", "--output-watch-events", "-o", "json")
     watcher = subprocess.Popen(["timeout", str(limit), *command], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
     decoder, buffer = json.JSONDecoder(), ""
@@ -52,11 +50,7 @@ def test_an_unused_session_is_deleted_at_its_time(cluster: Cluster) -> None:
 def test_a_live_terminal_keeps_the_session_and_its_end_starts_the_clock(cluster: Cluster) -> None:
     cluster.apply(environment(), session(idle=8))
     status = cluster.until_ready("s")
-    kubectl = cluster.kubectl
-    terminal = subprocess.Popen(
-        [str(kubectl.program), "--kubeconfig", str(kubectl.kubeconfig), "-n", cluster.namespace]
-        + ["exec", status["podName"], "--", "sh", "-c", "sleep 25; true"]
-    )
+    terminal = subprocess.Popen(cluster.command("exec", status["podName"], "--", "sh", "-c", "sleep 25; true"))
     active = cluster.until_condition("s", "Active", status="True", reason="InUse", seconds=30)
     assert "exec" in active["message"]
     assert terminal.wait(60) == 0

@@ -175,7 +175,9 @@ def agent(answer: AgentState | None = None, environment: Resolved | None = None,
 def silent_agent(*, failures: int = 1, since: float = 0.0, **fields: Any) -> AgentView:
     """An agent that did not answer its last calls, the first of them `since` seconds ago."""
     return AgentView(
-        **{"restarts": 0, "asked_at": NOW, "error": "no connection to 10.0.0.5: refused", **fields}, failures=failures, failing_since=NOW - since
+        **{"restarts": 0, "asked_at": NOW, "error": "no connection to 10.0.0.5: refused", **fields},
+        failures=failures,
+        failing_since=NOW - since,
     )
 
 
@@ -247,7 +249,9 @@ def verdict(status: Mapping[str, Any], kind: str) -> tuple[str, str]:
     return found.get("status", "-"), found.get("reason", "-")
 
 
-def ready_status(environment: Resolved | None = None, *, ready_at: float = NOW - 90.0, spec: ComputeSessionSpec | None = None) -> dict[str, Any]:
+def ready_status(
+    environment: Resolved | None = None, *, ready_at: float = NOW - 90.0, spec: ComputeSessionSpec | None = None
+) -> dict[str, Any]:
     """The status of a session that became Ready at that time, as the decisions themselves write it."""
     environment = environment or resolved()
     snapshot = session_snapshot(

@@ -171,7 +171,9 @@ def test_a_missing_ca_bundle_is_named(files, words):
 
 def test_the_environments_ca_bundle_joins_the_operators():
     settings = Settings(installer=InstallerDefaults(ca_bundle="OPERATOR"))
-    found = environments.resolve(spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}, settings)
+    found = environments.resolve(
+        spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}, settings
+    )
     assert found.installer["caBundle"] == "OPERATOR\nOWN"
 
 
@@ -259,7 +261,12 @@ def test_what_was_resolved_is_written_once():
     status = dict(plan.status.status)
     assert verdict(status, "Ready") == ("True", "Resolved")
     assert condition(status, "Ready")["message"] == f"dag flow, 2 requirements, image {RUNTIME}"
-    assert (status["baseImage"], status["requirements"], status["requirementsFile"], status["sessions"]) == (RUNTIME, 2, "requirements.txt", 2)
+    assert (status["baseImage"], status["requirements"], status["requirementsFile"], status["sessions"]) == (
+        RUNTIME,
+        2,
+        "requirements.txt",
+        2,
+    )
     assert status["flow"] == {"kind": "dag", "nodes": 2}
     assert status["observedGeneration"] == 1
     assert plan.events == ()

@@ -50,7 +50,9 @@ def test_which_flow_it_is(files, kind, file):
         pytest.param("environment: {}\n", REQUIREMENTS, "requirements.txt", id="found by itself with an empty environment"),
         pytest.param("environment:\n", REQUIREMENTS, "requirements.txt", id="found by itself with a null environment"),
         pytest.param("environment: {python_requirements_txt: }\n", REQUIREMENTS, "requirements.txt", id="a null key is an unset one"),
-        pytest.param("environment: {python_requirements_txt: env/dev.txt}\n", {"env/dev.txt": b"", **REQUIREMENTS}, "env/dev.txt", id="named wins"),
+        pytest.param(
+            "environment: {python_requirements_txt: env/dev.txt}\n", {"env/dev.txt": b"", **REQUIREMENTS}, "env/dev.txt", id="named wins"
+        ),
         pytest.param("environment: {python_requirements_txt: ./dev.txt}\n", {"dev.txt": b""}, "dev.txt", id="dot and slash"),
     ],
 )
@@ -71,7 +73,9 @@ def utf16(text: str) -> bytes:
     return codecs.BOM_UTF16_LE + text.encode("utf-16-le")
 
 
-@pytest.mark.parametrize("content", [utf16("nodes: []\n"), codecs.BOM_UTF8 + b"nodes: []\n", codecs.BOM_UTF16_BE + "nodes: []\n".encode("utf-16-be")])
+@pytest.mark.parametrize(
+    "content", [utf16("nodes: []\n"), codecs.BOM_UTF8 + b"nodes: []\n", codecs.BOM_UTF16_BE + "nodes: []\n".encode("utf-16-be")]
+)
 def test_marked_encodings_are_read(content):
     assert read({"flow.dag.yaml": content}).nodes == 0
 

@@ -27,7 +27,9 @@ def test_good_lines_count_and_are_not_judged(line):
     assert (found.count, found.errors, found.warnings) == (1, (), ())
 
 
-@pytest.mark.parametrize("line", ["--index-url https://example.com", "-r other.txt", "-c constraints.txt", "--pre", "-f https://example.com/x"])
+@pytest.mark.parametrize(
+    "line", ["--index-url https://example.com", "-r other.txt", "-c constraints.txt", "--pre", "-f https://example.com/x"]
+)
 def test_options_are_the_installers_affair(line):
     assert review(line) == review("")
 

@@ -227,7 +227,9 @@ class SimAgent:
             self.install = replace(self.install, state="Succeeded", exit_code=0, seconds=3.0, changed=2)
             self.volume["packages"] = self.install.packages_revision
         else:
-            self.install = replace(self.install, state="Failed", exit_code=1, code="NoMatchingDistribution", message="there is no such package")
+            self.install = replace(
+                self.install, state="Failed", exit_code=1, code="NoMatchingDistribution", message="there is no such package"
+            )
 
 
 class Calls(Agents):
@@ -380,7 +382,12 @@ class World:
 
     def pod_running(self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "") -> None:
         pod["spec"]["nodeName"] = "worker-1"
-        status: Object = {"name": "session", "restartCount": restarts, "lastState": {"terminated": last} if last else {}, "imageID": "sha256:1"}
+        status: Object = {
+            "name": "session",
+            "restartCount": restarts,
+            "lastState": {"terminated": last} if last else {},
+            "imageID": "sha256:1",
+        }
         if image_problem:
             status |= {"state": {"waiting": {"reason": image_problem, "message": "manifest unknown"}}, "imageID": ""}
             pod["status"] = {"phase": "Pending", "containerStatuses": [status]}

@@ -1,80 +1,39 @@
-"""The operator from this checkout, outside any cluster: `python -m demo.local`, for trying a change without building images.
+"""`make run`: the operator from this checkout against KUBECONFIG, with the settings of the one that Helm installed, if there is one."""
 
-It works on the cluster of KUBECONFIG, or on the local one where that isn't set, and reaches agents through the API server.
-"""
-
-import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
-from demo import deploy, programs, targets
+from demo import programs
+from demo.deploy import NAMESPACE, RELEASE
 from demo.kubectl import Kubectl
 from localcluster import paths
 from localcluster.say import CannotContinue, progress
 
-_AGENT = paths.CHECKOUT / ".venv" / "agent.pyz"
-_PORT = 8081
+CRDS = paths.CHECKOUT / "crds"
 
 
-def main() -> None:
-    """Becomes the operator; exits 1 with one sentence where it can't."""
-    try:
-        kubeconfig = _kubeconfig()
-        kubectl = Kubectl(programs.kubectl(), kubeconfig, deploy.NAMESPACE)
-        _refuse_a_second(kubectl)
-        kubectl("apply", "--server-side", "--force-conflicts", "-f", str(paths.CHECKOUT / "crds"))
-        if kubectl.get("namespace", deploy.NAMESPACE) is None:
-            kubectl("create", "namespace", deploy.NAMESPACE)
-        settings = paths.STATE / "operator-settings.json"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.touch(mode=0o600)
-        settings.write_text(json.dumps(_settings(kubeconfig), indent=1))
-    except CannotContinue as obstacle:
-        sys.exit(f"demo.local: {obstacle}")
-    progress(f"the operator runs on the cluster of {kubeconfig}; its metrics: http://localhost:{_PORT}/metrics; ^C ends it")
-    command = [sys.executable, "-m", "flowsession", "--settings", str(settings), "--agent", str(_AGENT), "--port", str(_PORT)]
-    os.execve(sys.executable, command, {**os.environ, "KUBECONFIG": str(kubeconfig)})  # noqa: S606
-
-
-def _kubeconfig() -> Path:
-    named = os.environ.get("KUBECONFIG")
-    kubeconfig = Path(named) if named else paths.KUBECONFIG
+def run(agent: Path) -> None:
+    """Becomes the operator's process. Raises CannotContinue when there is no cluster, or another operator works on it."""
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or paths.KUBECONFIG)
     if not kubeconfig.is_file():
-        raise CannotContinue(f"there is no kubeconfig {kubeconfig}; `make cluster-up` makes one, or set KUBECONFIG to a file that exists.")
-    return kubeconfig
-
-
-def _refuse_a_second(kubectl: Kubectl) -> None:
-    deployment = kubectl.get("deployment", deploy.RELEASE)
-    if deployment and deployment["spec"]["replicas"]:
+        raise CannotContinue(f"there is no kubeconfig {kubeconfig}; run `make cluster-up`, or export KUBECONFIG=FILE.")
+    kubectl = Kubectl(programs.kubectl(), kubeconfig, NAMESPACE)
+    deployment = kubectl.get("deployment", RELEASE)
+    if deployment and deployment["spec"].get("replicas", 1) > 0:
         raise CannotContinue(
-            "an operator runs in this cluster already, and two would do everything twice; stop it by"
-            f" `kubectl -n {deploy.NAMESPACE} scale deployment/{deploy.RELEASE} --replicas=0` and run this again (`make deploy` starts it)."
+            f"the operator in the cluster would work against this one; stop it first: kubectl -n {NAMESPACE} scale deployment {RELEASE} --replicas=0"
         )
-
-
-def _settings(kubeconfig: Path) -> deploy.Values:
-    """The operator's settings file; fields as in operator/flowsession/settings.py."""
-    target = targets.Local()
-    here = kubeconfig.resolve() == target.kubeconfig.resolve()
-    image = os.environ.get("RUNTIME_IMAGE", "")
-    if not image and not here:
-        raise CannotContinue("set RUNTIME_IMAGE to a runtime image that this cluster's nodes can pull (`make images` builds one).")
-    if not image:
-        _, runtime = deploy.build_images(target)
-        target.load(runtime)
-        image = runtime.name
-    if not here:
-        return {"runtimeImage": image, "agentVia": "Proxy"}
-    values = deploy.installer_values(target.index)["installer"]
-    bundle = target.index.ca_bundle
-    # The chart has proxies as values of their own; the operator's file has variables.
-    names = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "noProxy": "NO_PROXY"}
-    proxies = {names[name]: address for name, address in values.pop("proxy").items() if address}
-    installer = {**values, "environment": {**values["environment"], **proxies}, "caBundle": bundle.read_text() if bundle else ""}
-    return {"runtimeImage": image, "agentVia": "Proxy", "installer": installer}
-
-
-if __name__ == "__main__":
-    main()
+    installed = kubectl.get("configmap", f"{RELEASE}-settings")
+    settings = installed["data"]["settings.yaml"] if installed else "{}\n"
+    if installed is None:
+        kubectl("apply", "-f", str(CRDS))
+    if kubectl.get("namespace", NAMESPACE) is None:
+        kubectl("create", "namespace", NAMESPACE)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="flowsession-", delete=False) as file:
+        file.write("\n".join([line for line in settings.splitlines() if not line.startswith("agentVia:")] + ["agentVia: Proxy", ""]))
+    progress(f"the operator of this checkout works on {kubeconfig}; ^C ends it")
+    os.environ["KUBECONFIG"] = str(kubeconfig)
+    arguments = ["-m", "flowsession", "--settings", file.name, "--agent", str(agent), "--namespace", NAMESPACE, "--port", "0"]
+    os.execv(sys.executable, [sys.executable, *arguments])

@@ -9,6 +9,7 @@ from localcluster.say import CannotContinue
 
 KIND = "computesession"
 _LOOK_EVERY = 0.25
+_SILENCE_SECONDS = 5
 
 
 class SessionFailed(CannotContinue):
@@ -46,6 +47,8 @@ class Session:
             for stage in status.get("stages", []):
                 if stage.get("seconds") is not None:
                     tell(f"stage {stage['name']} {stage['startedAt']}", f"  {stage['name']:<18}took {stage['seconds']:.1f} s")
+            if not status and time.monotonic() - started > _SILENCE_SECONDS:
+                tell("silence", "the operator has not looked at it yet")
             if status.get("phase"):
                 tell(f"phase {status['phase']}", f"{status['phase']:<20}{ready.get('message', '')}")
             if ready.get("status") == "True":

@@ -173,6 +173,10 @@ class ComputeSessionStatus(Model):
     pod_name: str | None = Field(default=None, description="The session's pod: kubectl exec -it POD -- bash.")
     node_name: str | None = Field(default=None, description="The node that it runs on.")
     incarnation: int | None = Field(default=None, description="How many times a pod was started for this session, from 1.")
+    container_restarts: int | None = Field(
+        default=None,
+        description="How often the pod's container had been restarted when it was ready last; more restarts mean another agent.",
+    )
     started_at: Timestamp | None = Field(default=None, description="When the present pod was started, or will be after a back-off.")
     ready_at: Timestamp | None = Field(default=None, description="When the session first answered with everything installed.")
     expires_at: Timestamp | None = Field(default=None, description="When idleness would end the session, as last observed.")

@@ -87,7 +87,8 @@ class Resolved:
             "flowRevision": self.flow_revision,
             "files": files,
             "requirements": wanted,
-            "installer": self.installer,
+            # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
+            "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
         }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide.draft import Draft, moment
+from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved
 from flowsession.decide.plan import Follow, Tell
 from flowsession.decide.start import current_pod, time_out
@@ -11,9 +11,6 @@ from flowsession.decide.views import AgentView, InstallView, PodView
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
-
-CLOCK_SKEW = 2.0
-"""Seconds by which a node's clock may be ahead of the operator's."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,17 @@ def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
 def settled(draft: Draft, pod: PodView) -> bool:
     """Whether the status shows that this container already has all it shall have: then nobody needs to be asked anything."""
     environment, status = draft.snapshot.environment, draft.snapshot.status
-    if not isinstance(environment, Resolved) or not draft.was_ready or status.get("podName") != pod.name:
+    if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod):
         return False
-    ready_at = moment(status.get("readyAt"), 0.0)
-    same_container = pod.container is not None and (pod.container.running_since or 0.0) <= ready_at + CLOCK_SKEW
     has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
-    return same_container and (has == target(environment) or pod.image != environment.base_image)
+    return has == target(environment) or pod.image != environment.base_image
+
+
+def same_container(draft: Draft, pod: PodView) -> bool:
+    """Whether this very container was ready before, by the status: told by its restart count, since clocks of nodes differ."""
+    status = draft.snapshot.status
+    restarts = pod.container.restarts if pod.container else 0
+    return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts
 
 
 def tell_the_agent(draft: Draft) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
-from flowsession.decide.draft import Draft, moment
+from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved
-from flowsession.decide.install import CLOCK_SKEW, agent_of, began
+from flowsession.decide.install import agent_of, began, same_container
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.start import current_pod
@@ -28,11 +28,9 @@ def serve(draft: Draft) -> bool:
         return True
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
-    ready_at = moment(draft.snapshot.status.get("readyAt"), 0.0)
-    container_began = (pod.container.running_since or 0.0) if pod.container else 0.0
-    first_time = not draft.snapshot.status.get("readyAt") or container_began > ready_at + CLOCK_SKEW
-    if first_time:
+    if not same_container(draft, pod):
         draft.put("readyAt", times.stamp(draft.now))
+        draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
         draft.tell(warning=False, reason="Running", message=_story(stages, pod))

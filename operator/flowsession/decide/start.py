@@ -152,6 +152,7 @@ def _start_again(draft: Draft, message: str, *, reason: str) -> bool:
         "podName",
         "nodeName",
         "readyAt",
+        "containerRestarts",
         "expiresAt",
         "stages",
         "packagesRevision",
