@@ -23,7 +23,8 @@ def run(agent: Path) -> None:
     deployment = kubectl.get("deployment", RELEASE)
     if deployment and deployment["spec"].get("replicas", 1) > 0:
         raise CannotContinue(
-            f"the operator in the cluster would work against this one; stop it first: kubectl -n {NAMESPACE} scale deployment {RELEASE} --replicas=0"
+            "the operator in the cluster would work against this one; stop it first:"
+            f" kubectl -n {NAMESPACE} scale deployment {RELEASE} --replicas=0"
         )
     installed = kubectl.get("configmap", f"{RELEASE}-settings")
     settings = installed["data"]["settings.yaml"] if installed else "{}\n"
@@ -36,4 +37,4 @@ def run(agent: Path) -> None:
     progress(f"the operator of this checkout works on {kubeconfig}; ^C ends it")
     os.environ["KUBECONFIG"] = str(kubeconfig)
     arguments = ["-m", "flowsession", "--settings", file.name, "--agent", str(agent), "--namespace", NAMESPACE, "--port", "0"]
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - so that ^C and signals reach the operator itself

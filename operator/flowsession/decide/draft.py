@@ -9,8 +9,8 @@ from flowsession.decide.conditions import Verdict
 from flowsession.decide.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan
 from flowsession.decide.views import SessionSnapshot
 
-PROGRESS_SECONDS = 1.0
-"""How long mere progress may wait before it is written: what is Ready within it costs two writes in all."""
+PROGRESS_SECONDS = 2.0
+"""How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
 _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""

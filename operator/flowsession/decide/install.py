@@ -6,7 +6,7 @@ from flowsession.api.session import Install, Phase
 from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved
 from flowsession.decide.plan import Follow, Tell
-from flowsession.decide.start import current_pod, time_out
+from flowsession.decide.start import began, current_pod, time_out
 from flowsession.decide.views import AgentView, InstallView, PodView
 
 UNREACHABLE_AFTER = 20.0
@@ -106,11 +106,6 @@ def follow_the_install(draft: Draft) -> bool:
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
-
-
-def began(draft: Draft, pod: PodView) -> float:
-    """When the pod was created, as finely as it is known."""
-    return draft.snapshot.marks.get("Created", pod.created_at)
 
 
 def _ask(draft: Draft, agent: AgentView | None, call: Tell) -> None:

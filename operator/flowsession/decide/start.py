@@ -27,6 +27,11 @@ def current_pod(draft: Draft) -> PodView | None:
     return next((pod for pod in draft.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
 
 
+def began(draft: Draft, pod: PodView) -> float:
+    """When the pod was created, as finely as it is known."""
+    return draft.snapshot.marks.get("Created", pod.created_at)
+
+
 def incarnation(draft: Draft) -> int:
     """Which start this is, from 1."""
     return int(draft.snapshot.status.get("incarnation") or 1)
@@ -94,7 +99,7 @@ def follow_the_pod(draft: Draft) -> bool:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
         draft.judge("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
         draft.not_ready(Phase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
-        draft.only_progress(since=moment(draft.status.get("startedAt"), draft.now))
+        draft.only_progress(since=began(draft, pod))
     time_out(draft, pod, "its container runs")
     return False
 

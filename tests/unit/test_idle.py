@@ -1,0 +1,222 @@
+"""The idle rule: never early, only on the word that the agent gives right then, in two steps."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowsession.decide import times
+from flowsession.decide.plan import Delete, Reopen, Retire
+from unit.builders import (
+    NOW,
+    agent,
+    condition,
+    decide,
+    idle,
+    pod,
+    resolved,
+    settled_snapshot,
+    silent_agent,
+    stamp,
+    state,
+    status_after,
+    verdict,
+)
+
+TIMEOUT = 60
+END = (Delete("ComputeSession", "team", "alice-flow", "0123456789", "30"),)
+
+
+def ready(idle_for: float, view=None, *, timeout=TIMEOUT, action="Delete", **fields):
+    """A session that became Ready, its last work, so many seconds ago."""
+    ready_at = NOW - idle_for
+    made = pod(created_at=ready_at - 11, container=replace(pod().container, running_since=ready_at - 10))
+    return settled_snapshot(pods=(made,), ready_at=ready_at, spec=idle(timeout, action), agent=view, **fields)
+
+
+def says(idle_seconds: float, *, age: float = 0.0, **fields):
+    """An agent's word, `age` seconds old."""
+    return agent(state(idle_seconds=idle_seconds, **fields), state_at=NOW - age, asked_at=NOW - age)
+
+
+# -- before the deadline
+
+
+@pytest.mark.parametrize("idle_for", [0.0, 1.0, 59.0, 59.9])
+def test_nothing_is_asked_before_the_deadline(idle_for):
+    plan = decide(ready(idle_for))
+    assert (plan.call, plan.deletes, plan.writes) == (None, (), False)
+    assert NOW < plan.look_again_at <= NOW + TIMEOUT - idle_for
+
+
+def test_the_deadline_is_shown_and_never_too_early():
+    status = ready(10.4).status
+    assert times.parse(status["expiresAt"]) >= NOW - 10.4 + TIMEOUT - 1  # readyAt itself is a whole second
+    assert status["lastActivity"] == {"at": stamp(NOW - 10.4), "what": "start"}
+    assert verdict(status, "Active") == ("False", "Idle")
+
+
+@given(st.integers(0, 59_000), st.integers(0, 999))
+def test_the_shown_deadline_is_not_rewritten_after_a_restart(idle_for, part):
+    """lastActivity keeps whole seconds only: what comes out anew differs by less than one."""
+    plan = decide(replace(ready(idle_for / 1000 + part / 1_000_000), agent=None))
+    assert plan.status is None
+
+
+def test_later_work_that_was_seen_moves_the_deadline():
+    status = status_after(ready(55.0, says(2.0, what="exec python train.py")))
+    assert status["lastActivity"] == {"at": stamp(NOW - 2), "what": "exec python train.py"}
+    assert status["expiresAt"] == stamp(NOW - 2 + TIMEOUT)
+    assert decide(ready(55.0, says(2.0))).look_again_at == pytest.approx(NOW - 2 + TIMEOUT)
+
+
+def test_less_than_a_second_of_difference_is_no_news():
+    assert decide(ready(30.0, says(29.5))).status is None
+
+
+# -- at the deadline
+
+
+@pytest.mark.parametrize("view", [None, says(70.0, age=70.0)], ids=["never asked by this operator", "asked long ago"])
+def test_first_the_agent_is_asked_to_retire(view):
+    plan = decide(ready(60.0, view))
+    assert plan.call == Retire(idle_at_least=60.0)
+    assert (plan.deletes, plan.status) == ((), None)
+
+
+def test_then_the_session_is_deleted_on_its_fresh_word():
+    plan = decide(ready(60.0, says(60.0, retired=True)))
+    assert plan.deletes == END
+    assert plan.call is None
+    (event,) = [event for event in plan.events if event.reason == "Idle"]
+    assert event.message == "deleted: no work for 60 s (limit 60 s), the last was: start"
+
+
+def test_the_deletion_is_for_this_very_state_of_the_session():
+    (deletion,) = decide(ready(60.0, says(60.0, retired=True))).deletes
+    assert (deletion.uid, deletion.resource_version) == ("0123456789", "30")
+
+
+def test_no_second_question_while_one_is_under_way():
+    plan = decide(ready(60.0, agent(state(idle_seconds=0.0), state_at=NOW - 60, calling=True)))
+    assert (plan.call, plan.deletes) == (None, ())
+
+
+@pytest.mark.parametrize(("age", "ends"), [(0.0, True), (4.9, True), (5.1, False), (100.0, False)])
+def test_an_old_word_is_asked_for_again(age, ends):
+    plan = decide(ready(300.0, says(200.0, age=age, retired=True)))
+    assert plan.deletes == (END if ends else ())
+    assert plan.call == (None if ends else Retire(60.0))
+
+
+def test_work_answers_back_and_defers_the_end():
+    busy = says(0.0, busy=True, what="exec python train.py")
+    plan, status = decide(ready(60.0, busy)), status_after(ready(60.0, busy))
+    assert (plan.call, plan.deletes) == (None, ())
+    assert plan.look_again_at == NOW + TIMEOUT
+    assert verdict(status, "Active") == ("True", "InUse")
+    assert condition(status, "Active")["message"] == "in use: exec python train.py"
+    assert status["expiresAt"] == stamp(NOW + TIMEOUT)
+
+
+def test_idle_for_less_than_the_limit_defers_by_the_rest():
+    plan = decide(ready(60.0, says(20.0)))
+    assert plan.deletes == ()
+    assert plan.look_again_at == pytest.approx(NOW + 40)
+
+
+@pytest.mark.parametrize("fields", [{"retired": False}, {"retired": False, "busy": True, "idle_seconds": 0.0}])
+def test_without_retirement_there_is_no_end(fields):
+    assert decide(ready(1000.0, says(**{"idle_seconds": 1000.0, **fields}))).deletes == ()
+
+
+# -- no answer is not idleness
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3, 20])
+def test_an_agent_that_does_not_answer_never_ends_the_session(failures):
+    known = agent(state(idle_seconds=10.0), state_at=NOW - 5000, asked_at=NOW, failures=failures, failing_since=NOW - 500, error="refused")
+    for view in (known, silent_agent(failures=failures)):
+        for later in (0, 61, 100_000):
+            assert decide(ready(5000.0, view), NOW + later).deletes == ()
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 1.0), (2, 2.0), (4, 8.0), (7, 60.0), (50, 60.0)])
+def test_it_is_asked_again_ever_more_slowly(failures, pause):
+    snapshot = ready(5000.0, silent_agent(failures=failures))
+    assert decide(snapshot, NOW + pause - 0.01).call is None
+    assert decide(snapshot, NOW + pause - 0.01).look_again_at == pytest.approx(NOW + pause)
+    assert decide(snapshot, NOW + pause).call == Retire(60.0)
+
+
+def test_after_three_failures_people_are_told():
+    failing = agent(state(idle_seconds=10.0), state_at=NOW - 5000, failures=3, error="no connection")
+    status = status_after(ready(5000.0, failing))
+    assert verdict(status, "Active") == ("Unknown", "ProbeFailed")
+    assert "no connection" in condition(status, "Active")["message"]
+    assert verdict(status_after(ready(5000.0, replace(failing, failures=2))), "Active") != ("Unknown", "ProbeFailed")
+
+
+# -- action None
+
+
+@pytest.mark.parametrize("view", [None, says(10_000.0), says(10_000.0, retired=True)])
+def test_action_none_never_ends(view):
+    plan = decide(ready(100_000.0, view, action="None"))
+    assert plan.deletes == ()
+    assert not isinstance(plan.call, Retire)
+
+
+def test_action_none_shows_no_deadline():
+    assert "expiresAt" not in ready(10.0, action="None").status
+    changed = replace(ready(10.0), spec=idle(TIMEOUT, "None"))
+    assert decide(changed).status.status["expiresAt"] is None
+
+
+# -- called off
+
+
+@pytest.mark.parametrize("spec", [idle(TIMEOUT, "None"), idle(3600)], ids=["kept for good", "a longer timeout"])
+def test_a_retired_agent_is_opened_again_when_the_end_was_called_off(spec):
+    snapshot = replace(ready(61.0, says(61.0, retired=True)), spec=spec)
+    plan = decide(snapshot)
+    assert plan.call == Reopen()
+    assert plan.deletes == ()
+    assert decide(replace(snapshot, agent=replace(snapshot.agent, calling=True))).call is None
+
+
+def test_a_shorter_timeout_brings_the_deadline_forward():
+    snapshot = replace(ready(61.0, timeout=3600), spec=idle(TIMEOUT))
+    assert decide(snapshot).call == Retire(60.0)
+
+
+# -- restarts of the operator
+
+
+@pytest.mark.parametrize("idle_for", [0.0, 30.0, 59.0])
+@pytest.mark.parametrize("environment", [resolved(), resolved(requirements="")], ids=["packages", "nothing"])
+def test_a_settled_session_is_not_written_to_after_a_restart(idle_for, environment):
+    plan = decide(ready(idle_for, environment=environment))
+    assert not plan.writes
+    assert plan.events == ()
+    assert plan.call is None
+
+
+@given(
+    ready_ago=st.integers(0, 200),
+    idle_seconds=st.integers(0, 200),
+    age=st.integers(0, 10),
+    retired=st.booleans(),
+    busy=st.booleans(),
+    failures=st.integers(0, 5),
+    timeout=st.sampled_from([5, 60, 100]),
+)
+def test_whatever_the_agent_says_the_end_is_never_early(ready_ago, idle_seconds, age, retired, busy, failures, timeout):
+    view = replace(says(float(idle_seconds), age=float(age), retired=retired, busy=busy), failures=failures, error="x" if failures else "")
+    plan = decide(ready(float(ready_ago), view, timeout=timeout))
+    if plan.deletes:
+        assert retired
+        assert age <= 5
+        assert idle_seconds >= timeout
+        assert ready_ago - age >= timeout

@@ -1,0 +1,308 @@
+"""Telling the agent what the session shall have, following the install, and what came of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from flowsession.decide.plan import Follow, Tell
+from flowsession.decide.views import InstallView
+from unit.builders import (
+    NOW,
+    POD,
+    agent,
+    applied,
+    condition,
+    container,
+    decide,
+    installing,
+    pod,
+    ready_status,
+    resolved,
+    session_snapshot,
+    session_spec,
+    settled_snapshot,
+    silent_agent,
+    stamp,
+    state,
+    status_after,
+    verdict,
+)
+
+PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
+YOUNG = {"created_at": NOW - 0.5}
+
+
+def starting(view=None, environment=PANDAS, **fields):
+    """A session whose pod has just begun to run."""
+    return session_snapshot(pod(container=container(running_since=NOW - 0.2), **{**YOUNG, **fields}), agent=view, environment=environment)
+
+
+# -- telling
+
+
+def test_the_first_call_is_already_the_environment():
+    plan = decide(starting())
+    assert plan.call == Tell(PANDAS.wire)
+    assert not plan.writes
+
+
+def test_no_second_call_while_one_is_under_way():
+    assert decide(starting(silent_agent(failures=0, calling=True, error=""))).call is None
+
+
+def test_an_agent_that_was_told_is_not_told_again():
+    assert not isinstance(decide(starting(agent(installing()))).call, Tell)
+
+
+def test_an_agent_in_a_restarted_container_is_another_agent():
+    restarted = session_snapshot(pod(container=container(restarts=1)), agent=agent(restarts=0))
+    assert decide(restarted).call == Tell(PANDAS.wire)
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 0.04), (2, 0.08), (5, 0.64), (9, 5.0), (100, 5.0)])
+def test_a_silent_agent_is_asked_again_with_growing_pauses(failures, pause):
+    early = decide(starting(silent_agent(failures=failures)), NOW + pause - 0.001)
+    assert early.call is None
+    assert early.look_again_at <= NOW + pause
+    assert decide(starting(silent_agent(failures=failures)), NOW + pause).call == Tell(PANDAS.wire)
+
+
+def test_waiting_for_the_agent_is_progress():
+    plan = decide(starting(silent_agent()))
+    assert not plan.writes
+    after = status_after(starting(silent_agent()), NOW + 3)
+    assert (after["phase"], verdict(after, "Ready")) == ("Starting", ("False", "Starting"))
+    assert condition(after, "Ready")["message"] == f"waiting for the agent in pod {POD}"
+
+
+def test_an_unreachable_agent_is_told_of_after_twenty_seconds():
+    snapshot = starting(silent_agent(failures=9, since=20.0), created_at=NOW - 30)
+    status = status_after(snapshot)
+    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "AgentUnreachable"))
+    message = condition(status, "Ready")["message"]
+    for word in ("port 8765", "no connection to 10.0.0.5: refused", f"kubectl logs {POD}", "NetworkPolicy"):
+        assert word in message
+    assert [event.reason for event in decide(snapshot).events] == ["AgentUnreachable"]
+    assert decide(replace(snapshot, status=status), NOW + 10).call == Tell(PANDAS.wire)  # it goes on trying
+
+
+def test_not_a_moment_earlier():
+    snapshot = starting(silent_agent(failures=9, since=19.5), created_at=NOW - 30)
+    assert verdict(status_after(snapshot), "Ready") == ("False", "Starting")
+    assert decide(snapshot).look_again_at <= NOW + 0.5
+
+
+def test_the_start_timeout_holds_for_the_agent_too():
+    snapshot = replace(starting(silent_agent(failures=9, since=700.0), created_at=NOW - 700), spec=session_spec(startTimeoutSeconds=600))
+    status = status_after(snapshot)
+    assert verdict(status, "Ready") == ("False", "StartTimeout")
+    assert "its agent answers: the agent in pod" in condition(status, "Ready")["message"]
+
+
+def test_a_refused_environment_is_said_in_the_agents_words():
+    snapshot = starting(silent_agent(failures=1, refused="files: 'a//b' is not a relative path"))
+    status = status_after(snapshot)
+    assert decide(snapshot).call is None
+    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "AgentRefused"))
+    assert "'a//b' is not a relative path" in condition(status, "Ready")["message"]
+
+
+# -- following
+
+
+def test_a_running_install_is_followed_by_a_long_poll():
+    plan = decide(starting(agent(installing(version=0))))
+    assert plan.call == Follow(since=3)
+    assert decide(starting(agent(installing(), calling=True))).call is None
+
+
+def test_a_running_install_is_shown_after_a_second():
+    files = {"flow.dag.yaml": b"nodes: []", "requirements.txt": b"pandas\nnumpy\n"}
+    folder = resolved(files=files, requirements=None)
+    snapshot = starting(agent(installing(folder), folder), folder)
+    assert not decide(snapshot).writes
+    status = status_after(snapshot, NOW + 1)
+    assert (status["phase"], verdict(status, "Ready")) == ("Installing", ("False", "Starting"))
+    assert verdict(status, "PackagesInstalled") == ("False", "Installing")
+    assert condition(status, "Ready")["message"] == "installing 2 requirements of requirements.txt"
+    assert decide(snapshot, NOW + 1).events == ()
+
+
+@pytest.mark.parametrize(
+    ("environment", "install", "reason", "message"),
+    [
+        (PANDAS, {}, "Installed", "12 packages installed by uv in 3.2 s"),
+        (PANDAS, {"changed": 0}, "Installed", "the image had everything that the requirements ask for"),
+        (PANDAS, {"warnings": ("b is yanked", "c")}, "InstalledWithWarnings", "12 packages installed by uv in 3.2 s; uv warned: b is yanked"),
+        (resolved(requirements=""), {}, "NoRequirements", "the image's own packages; the environment asks for no others"),
+    ],
+)
+def test_an_install_that_went_well(environment, install, reason, message):
+    good = state(environment)
+    good = replace(good, install=replace(good.install, **install))
+    status = status_after(starting(agent(good, environment), environment))
+    assert verdict(status, "PackagesInstalled") == ("True", reason)
+    assert condition(status, "PackagesInstalled")["message"] == message
+    assert verdict(status, "InSync") == ("True", "InSync")
+    assert verdict(status, "Ready") == ("True", "Running")
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [("Failed", "InstallFailed"), ("TimedOut", "InstallTimeout")])
+def test_a_first_install_that_failed_keeps_the_session_from_being_ready(outcome, reason):
+    words = "there is no pandas 99 on https://pypi.org/simple; correct the version"
+    failed = installing(state=outcome, exit_code=1, message=words, stderr_tail="ERROR: no matching", seconds=2.0)
+    snapshot = starting(agent(failed))
+    plan, status = decide(snapshot), status_after(snapshot)
+    assert status["phase"] == "Failed"
+    assert verdict(status, "PackagesInstalled") == ("False", reason)
+    assert verdict(status, "Ready") == ("False", "InstallFailed")
+    assert condition(status, "Ready")["message"] == words
+    assert (status["install"]["exitCode"], status["install"]["stderrTail"]) == (1, "ERROR: no matching")
+    assert [event.message for event in plan.events] == [words]
+    assert not decide(replace(snapshot, status=status)).writes
+    assert plan.call is None
+
+
+def test_corrected_requirements_are_told_to_the_agent_that_failed():
+    snapshot = starting(agent(installing(state="Failed", message="x")))
+    status = status_after(snapshot)
+    assert decide(replace(snapshot, status=status, environment=NUMPY)).call == Tell(NUMPY.wire)
+
+
+# -- a session that is Ready
+
+
+def test_a_settled_session_is_not_asked_anything():
+    assert decide(settled_snapshot(PANDAS)).call is None
+
+
+def changed(view, environment=NUMPY):
+    """A Ready session whose environment asks for something else now."""
+    return replace(settled_snapshot(PANDAS), environment=environment, agent=view)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        agent(state(PANDAS), PANDAS),
+        agent(state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision)), NUMPY),
+        agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY),
+        agent(state(NUMPY), NUMPY),
+    ],
+    ids=["to be told", "installing", "failed", "installed"],
+)
+def test_it_stays_ready_while_its_packages_change(view):
+    status = status_after(changed(view))
+    assert verdict(status, "Ready") == ("True", "Running")
+    assert status["phase"] == "Running"
+    assert condition(status, "Ready")["lastTransitionTime"] == stamp(NOW - 90)
+
+
+def test_it_is_told_what_changed():
+    assert decide(changed(agent(state(PANDAS), PANDAS))).call == Tell(NUMPY.wire)
+
+
+def test_how_far_the_change_is():
+    running = agent(state(PANDAS, install=InstallView(state="Running", tool="uv")), NUMPY)
+    status = status_after(changed(running))
+    assert verdict(status, "PackagesInstalled") == ("False", "Installing")
+    assert verdict(status, "InSync") == ("False", "RequirementsChanged")
+    failed = agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no such package")), NUMPY)
+    status = status_after(replace(changed(failed), status=status))
+    assert verdict(status, "PackagesInstalled") == ("False", "InstallFailed")
+    assert status["packagesRevision"] == PANDAS.packages_revision
+    done = status_after(replace(changed(agent(state(NUMPY), NUMPY)), status=status))
+    assert (verdict(done, "InSync"), done["packagesRevision"]) == (("True", "InSync"), NUMPY.packages_revision)
+
+
+def test_a_failed_change_is_told_once():
+    failed = agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no such package")), NUMPY)
+    snapshot = changed(failed)
+    assert [event.reason for event in decide(snapshot).events] == ["InstallFailed"]
+    assert not decide(replace(snapshot, status=status_after(snapshot))).events
+
+
+def test_another_image_needs_the_session_to_be_created_anew():
+    snapshot = changed(None, resolved(baseImage="python:3.13"))
+    plan, status = decide(snapshot), status_after(snapshot)
+    assert verdict(status, "Ready") == ("True", "Running")
+    assert verdict(status, "InSync") == ("False", "ImageChanged")
+    assert "python:3.13; re-create the session" in condition(status, "InSync")["message"]
+    assert (plan.call, plan.deletes) == (None, ())
+    assert not decide(replace(snapshot, status=status)).writes
+
+
+# -- killed for memory
+
+
+def killed(**fields):
+    return pod(container=container(running_since=NOW - 1, restarts=1, ended_reason="OOMKilled", ended_code=137, **fields))
+
+
+def held(environment=PANDAS, status=None):
+    return session_snapshot(killed(), environment=environment, status=status or {})
+
+
+def test_killed_for_memory_in_the_first_install_holds_the_session():
+    plan, status = decide(held()), status_after(held())
+    assert plan.call is None
+    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "OutOfMemory"))
+    assert verdict(status, "PackagesInstalled") == ("False", "InstallFailed")
+    message = condition(status, "Ready")["message"]
+    for word in ("killed for memory (limit 2Gi)", "raise the limit", "change the requirements"):
+        assert word in message
+    assert len(plan.events) == 1
+    again = decide(held(status=status))
+    assert (again.call, again.writes) == (None, False)
+
+
+def test_it_is_held_until_the_requirements_change():
+    status = status_after(held())
+    assert decide(held(NUMPY, status)).call == Tell(NUMPY.wire)
+
+
+def test_killed_for_memory_after_it_was_ready_starts_again_by_itself():
+    snapshot = settled_snapshot(PANDAS, pods=(killed(),))
+    plan, status = decide(snapshot), status_after(snapshot)
+    assert plan.call == Tell(PANDAS.wire)
+    assert verdict(status, "Ready") == ("False", "Starting")
+
+
+def test_a_restarted_container_is_ready_anew():
+    snapshot = settled_snapshot(PANDAS, pods=(killed(),), agent=agent(restarts=1))
+    status = status_after(snapshot)
+    assert verdict(status, "Ready") == ("True", "Running")
+    assert status["readyAt"] == stamp(NOW)
+    assert [event.reason for event in decide(snapshot).events] == ["Running"]
+
+
+def test_killed_for_memory_in_a_later_install_holds_it_too():
+    installing_view = agent(state(PANDAS, install=InstallView(state="Running", tool="uv")), NUMPY)
+    status = status_after(changed(installing_view))
+    after = status_after(session_snapshot(killed(), environment=NUMPY, status=status))
+    assert verdict(after, "Ready") == ("False", "OutOfMemory")
+
+
+def test_what_was_killed_otherwise_is_simply_told_again():
+    broken = pod(container=container(restarts=1, ended_reason="Error", ended_code=1, running_since=NOW - 1))
+    assert decide(session_snapshot(broken)).call == Tell(PANDAS.wire)
+
+
+# -- the summary
+
+
+def test_the_result_of_the_install_is_kept():
+    status = ready_status(PANDAS)
+    assert status["install"] == {
+        "tool": "uv", "revision": PANDAS.packages_revision, "exitCode": 0, "seconds": 3.25, "changed": 12, "stdoutTail": "", "stderrTail": "",
+    }  # fmt: skip
+    assert "install" not in ready_status(resolved(requirements=""))
+
+
+def test_warnings_go_when_the_next_install_has_none():
+    warned = state(PANDAS)
+    warned = replace(warned, install=replace(warned.install, warnings=("old",)))
+    before = status_after(starting(agent(warned)))
+    snapshot = replace(starting(agent(state(NUMPY), NUMPY), NUMPY), status=before)
+    plan = decide(snapshot)
+    assert "warnings" not in applied(before, plan.status.status)["install"]

@@ -1,0 +1,139 @@
+"""A session that has all it shall have: Ready, the story of its start, its packages."""
+
+from dataclasses import replace
+
+import pytest
+
+from flowsession.decide.plan import ListPackages
+from flowsession.decide.serve import packages_config_map_name
+from flowsession.decide.views import PackageList
+from unit.builders import (
+    NOW,
+    POD,
+    agent,
+    condition,
+    container,
+    decide,
+    pod,
+    ready_status,
+    resolved,
+    session_snapshot,
+    settled_snapshot,
+    silent_agent,
+    stamp,
+    state,
+    status_after,
+    verdict,
+)
+
+PANDAS = resolved()
+LIST = PackageList(171, "PACKAGE\npandas\n", '{"packages":[]}')
+NAME = packages_config_map_name("flow-env", PANDAS.packages_revision, "runtime@sha256:1")
+
+
+def ready(**fields):
+    return session_snapshot(pod(), **{"agent": agent(), **fields})
+
+
+def test_ready_says_where_and_how_to_get_in():
+    status = status_after(ready())
+    assert (status["phase"], verdict(status, "Ready")) == ("Running", ("True", "Running"))
+    assert condition(status, "Ready")["message"] == f"running on worker-1; open a terminal with: kubectl exec -it {POD} -- bash"
+    assert (status["readyAt"], status["packagesRevision"], status["flowRevision"]) == (stamp(NOW), PANDAS.packages_revision, "none")
+    assert status["imageDigest"] == "runtime@sha256:1"
+
+
+def test_everything_is_written_at_once():
+    """Ready within the first second takes one write of the status."""
+    snapshot = session_snapshot(pod(created_at=NOW - 0.6, container=container(running_since=NOW - 0.3)), agent=agent())
+    plan = decide(snapshot)
+    assert verdict(dict(plan.status.status), "Ready") == ("True", "Running")
+    assert not decide(replace(snapshot, status=status_after(snapshot))).writes
+
+
+def test_the_stages_by_what_was_seen():
+    marks = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75}
+    status = status_after(ready(marks=marks))
+    assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
+        ("Scheduled", 0.5), ("ImagePulled", 2.5), ("AgentReady", 0.25), ("PackagesInstalled", 3.25), ("Ready", 9.0),
+    ]  # fmt: skip
+
+
+def test_the_stages_by_what_kubernetes_says_where_nobody_watched():
+    seen = pod(created_at=NOW - 20, scheduled_at=NOW - 19, container=container(running_since=NOW - 9))
+    status = status_after(session_snapshot(seen, agent=agent()))
+    assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
+        ("Scheduled", 1.0), ("ImagePulled", 10.0), ("AgentReady", 5.75), ("PackagesInstalled", 3.25), ("Ready", 20.0),
+    ]  # fmt: skip
+
+
+def test_clocks_that_disagree_make_no_negative_seconds():
+    odd = pod(created_at=NOW + 5, scheduled_at=NOW - 50, container=container(running_since=NOW - 60))
+    stages = status_after(session_snapshot(odd, agent=agent()))["stages"]
+    assert all(stage["seconds"] >= 0 for stage in stages)
+
+
+def test_one_event_tells_the_story():
+    (event,) = decide(ready(marks={"Created": NOW - 9.0, "Running": NOW - 6.0})).events
+    assert (event.warning, event.reason) == (False, "Running")
+    assert event.message.startswith("ready 9.0 s after its pod was created, on worker-1 (Scheduled ")
+    assert "PackagesInstalled 3.2 s" in event.message
+
+
+def test_it_is_ready_once():
+    status = status_after(ready())
+    again = decide(ready(status=status), NOW + 5)
+    assert (again.events, again.status) == ((), None)
+
+
+# -- the list of packages
+
+
+def test_a_ready_session_is_asked_for_its_packages():
+    assert decide(ready()).call == ListPackages()
+
+
+@pytest.mark.parametrize("view", [agent(calling=True), agent(failures=4, error="no answer")], ids=["busy", "does not answer"])
+def test_but_not_while_it_cannot_answer(view):
+    assert decide(ready(agent=view)).call is None
+
+
+def test_the_list_goes_into_a_config_map_of_the_environment():
+    plan = decide(ready(agent=agent(packages=LIST)))
+    (create,) = plan.creates
+    manifest = create.manifest
+    assert manifest["metadata"]["name"] == NAME
+    assert manifest["metadata"]["ownerReferences"] == [
+        {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowEnvironment", "name": "flow-env", "uid": "env-uid"}
+    ]
+    assert manifest["data"] == {"packages.txt": LIST.table, "packages.json": LIST.document}
+    assert manifest["immutable"] is True
+    assert plan.status.status["packages"] == {"count": 171, "configMapName": NAME}
+
+
+def test_a_list_that_is_there_already_is_not_asked_for():
+    plan = decide(ready(known_config_maps={NAME: 99}))
+    assert (plan.call, plan.creates) == (None, ())
+    assert plan.status.status["packages"] == {"count": 99, "configMapName": NAME}
+
+
+def test_a_list_that_was_written_is_not_written_again():
+    status = status_after(ready(agent=agent(packages=LIST)))
+    assert not decide(ready(status=status, agent=agent(packages=LIST))).writes
+
+
+def test_another_revision_or_image_has_another_list():
+    names = {packages_config_map_name("e", revision, image) for revision in ("1", "2") for image in ("a", "b")}
+    assert len(names) == 4
+    assert packages_config_map_name("e", "1", "a") == packages_config_map_name("e", "1", "a")
+
+
+def test_a_session_that_is_not_running_has_no_list():
+    assert decide(session_snapshot(pod(), agent=silent_agent(failures=2))).call != ListPackages()
+
+
+def test_a_later_install_gets_a_list_of_its_own():
+    numpy = resolved(requirements="numpy\n")
+    snapshot = settled_snapshot(PANDAS, agent=agent(state(numpy), numpy))
+    assert decide(replace(snapshot, environment=numpy)).call == ListPackages()
+    assert ready_status(PANDAS)["packages"]["configMapName"] == NAME
