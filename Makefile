@@ -31,7 +31,7 @@ images: ## build the operator's and the runtime image, with Docker or else build
 	@$(DEMO) images
 
 run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
-	@$(VENV)/bin/python -m demo.local
+	@PYTHONPATH=tools $(VENV)/bin/python -m demo operator --agent $(VENV)/agent.pyz
 
 .PHONY: test test-unit test-agent test-apiserver test-chart test-e2e lint fmt crds bench
 test: lint ## everything: lint and types, unit, chart, agent, API server, end to end

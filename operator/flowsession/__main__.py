@@ -46,9 +46,6 @@ def main() -> None:
 async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, port: int) -> None:
     cluster = await KubernetesCluster.connect()
     transport = ProxyTransport(cluster) if settings.agent_via == AgentVia.PROXY else DirectTransport()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         signer = await load_signer(cluster, namespace)
         engine = Engine(
@@ -66,15 +63,29 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
         await engine.start()
         log.info("started", extra={"version": __version__, "sessions": len(engine.cache.sessions)})
         try:
-            await kopf.operator(
-                registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True, stop_flag=stop
-            )
+            await _listen(engine)
         finally:
             await engine.stop()
             await probes.cleanup()
     finally:
         await transport.close()
         await cluster.close()
+
+
+async def _listen(engine: Engine) -> None:
+    """Watches until the process is told to stop. Raises what ended a watch for good: then a restart is the cure."""
+    stop = asyncio.Event()
+    ears = await kopf.spawn_tasks(registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True)
+    # After kopf's own: it would give this process's other tasks five seconds to end by themselves, and they never do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    told = asyncio.get_running_loop().create_task(stop.wait())
+    done, pending = await asyncio.wait({told, *ears}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done - {told}:
+        task.result()
 
 
 def _archive(path: Path) -> AgentArchive:

@@ -11,6 +11,9 @@ from apiserver.api import eventually, stays
 from apiserver.conftest import Cluster
 from apiserver.lab import Lab
 
+MERGE_BOMB = "l0: &l0 {x: 1}\n" + "".join(f"l{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 10)}]}}\n" for n in range(1, 9))
+"""Half a kilobyte that a YAML loader merges into a hundred million entries."""
+
 
 def test_no_such_environment_heals_when_it_appears(started: Lab) -> None:
     started.create_session(environment="later")
@@ -93,8 +96,9 @@ def test_a_deleted_config_map_leaves_running_sessions_alone(started: Lab) -> Non
         ("environment: {python_requirements_txt: 5}", "python_requirements_txt is a number"),
         ("? [a, b]\n: c\n", "flow.dag.yaml"),
         ("when: 2020-99-99", "not YAML"),
-        ("a: &a {<<: *a}", "flow.dag.yaml"),
-        ("[" * 100_000, "not YAML"),
+        ("[" * 100_000, "flow.dag.yaml"),
+        ("- " * 50_000, "flow.dag.yaml"),
+        (MERGE_BOMB, "flow.dag.yaml"),
         ("a: !!python/object/apply:os.system [id]", "flow.dag.yaml line 1"),
         ("a: \t1\n\tb: 2", "flow.dag.yaml line"),
     ],

@@ -111,7 +111,7 @@ def test_a_refused_environment_is_said_in_the_agents_words():
 
 
 def test_a_running_install_is_followed_by_a_long_poll():
-    plan = decide(starting(agent(installing(version=0))))
+    plan = decide(starting(agent(installing())))
     assert plan.call == Follow(since=3)
     assert decide(starting(agent(installing(), calling=True))).call is None
 
@@ -274,13 +274,6 @@ def test_a_restarted_container_is_ready_anew():
     assert verdict(status, "Ready") == ("True", "Running")
     assert status["readyAt"] == stamp(NOW)
     assert [event.reason for event in decide(snapshot).events] == ["Running"]
-
-
-def test_killed_for_memory_in_a_later_install_holds_it_too():
-    installing_view = agent(state(PANDAS, install=InstallView(state="Running", tool="uv")), NUMPY)
-    status = status_after(changed(installing_view))
-    after = status_after(session_snapshot(killed(), environment=NUMPY, status=status))
-    assert verdict(after, "Ready") == ("False", "OutOfMemory")
 
 
 def test_what_was_killed_otherwise_is_simply_told_again():

@@ -1,9 +1,10 @@
-"""python -m demo run | deploy | images"""
+"""python -m demo run | deploy | images | operator"""
 
 import argparse
 import sys
+from pathlib import Path
 
-from demo import deploy, targets, walkthrough
+from demo import deploy, local, targets, walkthrough
 from localcluster.say import CannotContinue
 
 
@@ -18,8 +19,12 @@ def main() -> int:
     commands.add_parser("run", help="everything: cluster, operator, a session that installs, runs a flow and ends when idle")
     commands.add_parser("deploy", help="build and load the images, install or upgrade the operator")
     commands.add_parser("images", help="build the images")
+    operator = commands.add_parser("operator", help="run the operator of this checkout against KUBECONFIG")
+    operator.add_argument("--agent", type=Path, required=True, help="agent.pyz, as `python -m flowsession_agent.build` makes it")
     arguments = parser.parse_args()
     try:
+        if arguments.command == "operator":
+            local.run(arguments.agent)
         target = targets.choose()
         if arguments.command == "images":
             for image in deploy.build_images(target):

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from demo import programs
 from demo.deploy import NAMESPACE, RELEASE
@@ -14,7 +15,7 @@ from localcluster.say import CannotContinue, progress
 CRDS = paths.CHECKOUT / "crds"
 
 
-def run(agent: Path) -> None:
+def run(agent: Path) -> NoReturn:
     """Becomes the operator's process. Raises CannotContinue when there is no cluster, or another operator works on it."""
     kubeconfig = Path(os.environ.get("KUBECONFIG") or paths.KUBECONFIG)
     if not kubeconfig.is_file():

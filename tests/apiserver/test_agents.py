@@ -1,0 +1,308 @@
+"""The operator and agents: the real one, tokens, and agents that are mad, hostile or not there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver.agents import FakeAgent, NoAgent, RealAgent
+from apiserver.api import eventually, stays
+from apiserver.background import Background
+from apiserver.lab import Lab
+
+SOON = {"flowsession.decide.install:UNREACHABLE_AFTER": 2.0}
+"""Twenty seconds otherwise."""
+
+
+@pytest.fixture
+def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], RealAgent]:
+    """Every pod to come runs the real agent; returns the last one."""
+    made: list[RealAgent] = []
+
+    def make() -> RealAgent:
+        made.append(RealAgent(background, tmp_path / str(len(made))))
+        return made[-1]
+
+    started.kubelet.make_agent = make
+    return lambda: made[-1]
+
+
+def _ready(lab: Lab, name: str = "ada") -> dict[str, Any]:
+    """Ready, whether its packages are listed or not."""
+    return lab.until_condition("Ready", "Running", name)
+
+
+def test_the_real_agent_gets_the_flow_folder(started: Lab, real: Callable[[], RealAgent]) -> None:
+    started.create_config_map(flow__dag__yaml="nodes: []\n", data__csv="a,b\n")
+    items = [{"key": "flow.dag.yaml", "path": "flow.dag.yaml"}, {"key": "data.csv", "path": "data/x.csv"}]
+    started.create_environment(source={"configMap": {"name": "flow", "items": items}})
+    started.create_session()
+    _ready(started)
+    assert (real().home / "flow" / "data" / "x.csv").read_text() == "a,b\n"
+    before = started.session()["status"]["flowRevision"]
+    started.change_config_map(data__csv="c,d\n")
+    eventually(lambda: started.session()["status"]["flowRevision"] != before)
+    assert (real().home / "flow" / "data" / "x.csv").read_text() == "c,d\n"
+    started.until_condition("InSync", "InSync")
+
+
+def test_the_real_agent_agrees_to_the_end_of_an_idle_session(started: Lab, real: Callable[[], RealAgent]) -> None:
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 5})
+    _ready(started)
+    eventually(started.gone, what="the idle session ends")
+    assert real().home.exists()
+
+
+def test_the_real_agent_knows_no_other_pods_token(started: Lab, background: Background, tmp_path: Path) -> None:
+    """An agent that was started for another pod refuses everything: addresses are reused, tokens are not."""
+
+    class Another(RealAgent):
+        def start(self, pod: dict[str, Any], ip: str) -> None:
+            super().start(pod | {"metadata": pod["metadata"] | {"uid": "another"}}, ip)
+
+    started.operator.restart(constants=SOON)
+    started.kubelet.make_agent = lambda: Another(background, tmp_path)
+    started.create_environment()
+    started.create_session()
+    started.until_condition("Ready", "AgentUnreachable", says="401")
+
+
+def test_every_call_carries_a_token_for_this_very_pod(started: Lab) -> None:
+    started.create_environment()
+    for name in ("ada", "bob"):
+        started.create_session(name)
+    for name in ("ada", "bob"):
+        started.until_ready(name)
+        assert started.agent(name).refused == []
+        assert started.agent(name).lines() == ["PUT /v1/environment", "GET /v1/packages"]
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600], ids=["an hour ahead", "an hour behind"])
+def test_a_node_with_another_clock_gets_tokens_that_fit(started: Lab, agents: Callable[..., None], ahead: float) -> None:
+    agents(ahead=ahead)
+    started.create_environment()
+    started.create_session()
+    started.until_ready()
+    assert started.agent().refused == ["TokenExpired"]
+
+
+def test_a_restarted_container_is_told_again(started: Lab, background: Background) -> None:
+    started.environment_of_flow()
+    started.create_session()
+    started.until_ready()
+    pod, fresh = started.the_pod(), FakeAgent(background)
+    started.kubelet.restart_container(pod, fresh)
+    eventually(lambda: "PUT /v1/environment" in fresh.lines(), what="the new agent is told its environment")
+    started.settle()
+    assert started.condition("Ready")["status"] == "True"
+    assert started.session()["status"]["incarnation"] == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
+        b'{"podUID": "another pod"}',
+        b"[" * 100_000,
+        b'{"podUID":' + b'{"a":' * 50_000,
+        b"1" * 10_000,
+        b'{"x": "' + b"a" * 9_000_000 + b'"}',
+    ],
+    ids=lambda body: repr(body[:16]) + f" ({len(body)})",
+)
+def test_an_agent_that_answers_garbage(lab: Lab, agents: Callable[..., None], garbage: bytes) -> None:
+    lab.operator.start(constants=SOON)
+    agents(instead=garbage)
+    lab.create_environment()
+    lab.create_session("mad")
+    lab.until_condition("Ready", "AgentUnreachable", "mad", says="does not answer")
+    agents()
+    lab.create_session("sane")
+    lab.until_ready("sane")
+    lab.agent("mad").instead = None
+    lab.until_ready("mad")
+    assert lab.operator.lines("error") == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"environment": {"packagesRevision": 5}, "install": "x", "activity": []},
+        {"environment": None, "install": {"state": "Exploded"}},
+        {"version": "1e999", "activity": {"idleSeconds": -1, "busy": "yes"}},
+    ],
+    ids=str,
+)
+def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Callable[..., None], parts: dict[str, Any]) -> None:
+    agents()
+    started.kubelet.hold = True
+    started.create_environment()
+    started.create_session()
+    eventually(started.pods)
+    uid = started.the_pod()["metadata"]["uid"]
+    agents(instead={"podUID": uid, **parts})
+    started.kubelet.release()
+    ready = eventually(lambda: started.condition("Ready") if started.condition("Ready")["reason"] not in ("", "Starting") else None)
+    assert ready["status"] == "False", ready
+    assert ready["message"], "a condition without a word helps nobody"
+    # The same pod, with an agent that came to its senses.
+    started.agent().instead = None
+    started.until_ready(seconds=10)
+
+
+def test_huge_answers_are_cut(started: Lab, background: Background) -> None:
+    big = "x" * 1_000_000
+
+    class Boaster(FakeAgent):
+        def state(self) -> dict[str, Any]:
+            found = super().state()
+            found["install"] |= {"tool": big, "stdoutTail": big, "stderrTail": big + "\x1b[31m\x00", "warnings": [big] * 3, "message": big}
+            found["activity"]["what"] = big
+            return found | {"bootID": big, "version": 10**300}
+
+    started.kubelet.make_agent = lambda: Boaster(background)
+    started.create_environment(requirementsText="pandas")
+    started.create_session()
+    started.until_ready()
+    assert len(json.dumps(started.session()["status"])) < 40_000
+    assert "\x1b" not in started.session()["status"]["install"]["stderrTail"]
+    assert started.operator.lines("error") == []
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), float("nan"), -(10**400), "5", True, None, [], 1e308], ids=lambda v: str(v)[:8])
+def test_numbers_that_are_none_do_no_harm(started: Lab, background: Background, value: Any) -> None:
+    class Counter(FakeAgent):
+        def state(self) -> dict[str, Any]:
+            found = super().state()
+            found["activity"]["idleSeconds"] = value
+            found["install"]["seconds"] = value
+            found["install"]["exitCode"] = value
+            found["packages"]["count"] = value
+            return found
+
+    started.kubelet.make_agent = lambda: Counter(background)
+    started.create_environment(requirementsText="pandas")
+    started.create_session()
+    started.until_ready()
+    assert started.operator.lines("error") == []
+
+
+def test_an_install_that_never_ends_is_not_followed_in_a_storm(started: Lab, background: Background) -> None:
+    class Liar(FakeAgent):
+        """Answers long polls at once."""
+
+        def state(self) -> dict[str, Any]:
+            found = super().state()
+            found["install"]["state"] = "Running"
+            found["environment"]["packagesRevision"] = ""
+            found["activity"]["what"] = f"install {len(self.calls)}"
+            return found
+
+    started.kubelet.make_agent = lambda: Liar(background)
+    started.create_environment(requirementsText="pandas")
+    started.create_session()
+    started.until_condition("PackagesInstalled", "Installing")
+    before, mark = len(started.agent().calls), started.recorder.mark()
+    stays(lambda: len(started.agent().calls) - before <= 40, seconds=2)
+    assert len(started.lines(since=mark)) <= 2
+
+
+def test_packages_that_are_not_listed_keep_nobody_from_working(started: Lab, agents: Callable[..., None]) -> None:
+    agents(instead=lambda call: b"[]" if call.path == "/v1/packages" else None)
+    started.create_environment()
+    started.create_session()
+    _ready(started)
+    before = len(started.agent().calls)
+    stays(lambda: len(started.agent().calls) - before <= 10, seconds=2)
+    assert started.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [{}, {"packages": None}, {"packages": [1, None, {}, {"name": "a\nb\x1b[31m", "version": 5}]}, {"packages": [{"name": "n" * 9999}] * 30_000}],
+    ids=["nothing", "null", "odd", "far too many"],
+)
+def test_odd_lists_of_packages(started: Lab, background: Background, packages: dict[str, Any]) -> None:
+    class Odd(FakeAgent):
+        def _answer(self, call: Any) -> tuple[int, dict[str, Any]]:
+            return (200, packages) if call.path == "/v1/packages" else super()._answer(call)
+
+    started.kubelet.make_agent = lambda: Odd(background)
+    started.create_environment()
+    started.create_session()
+    _ready(started)
+    started.settle()
+    for found in started.package_lists():
+        assert len(found["data"]["packages.txt"]) + len(found["data"]["packages.json"]) < 1_000_000
+        assert "\x1b" not in found["data"]["packages.txt"]
+        assert json.loads(found["data"]["packages.json"]) is not None
+    assert started.operator.lines("error") == []
+
+
+def test_an_agent_that_does_not_listen_is_told_and_heals(lab: Lab, background: Background) -> None:
+    lab.operator.start(constants=SOON)
+    lab.kubelet.make_agent = NoAgent
+    lab.create_environment()
+    lab.create_session()
+    lab.until_condition("Ready", "AgentUnreachable", says="port 8765")
+    assert lab.session()["status"]["phase"] == "Failed"
+    assert len(lab.events(reason="AgentUnreachable")) == 1
+    before = lab.recorder.mark()
+    stays(lambda: lab.lines(since=before) == [], seconds=2)
+    pod, agent = lab.the_pod(), FakeAgent(background)
+    agent.start(pod, pod["status"]["podIP"])
+    lab.kubelet.agents[pod["metadata"]["uid"]] = agent
+    lab.until_ready(seconds=10)
+
+
+def test_an_agent_that_refuses_its_environment(started: Lab, agents: Callable[..., None]) -> None:
+    from aiohttp import web
+
+    refusal = {"code": "BadRequest", "message": "files: 'a/../b' leads out of the folder"}
+    agents(instead=lambda call: web.json_response(refusal, status=400) if call.method == "PUT" else None)
+    started.create_environment()
+    started.create_session()
+    started.until_condition("Ready", "AgentRefused", says="leads out of the folder")
+    calls = len(started.agent().calls)
+    stays(lambda: len(started.agent().calls) == calls, seconds=2)
+
+
+@pytest.mark.parametrize("state", ["Failed", "TimedOut"])
+def test_a_failed_install_is_told_in_the_agents_words(started: Lab, background: Background, state: str) -> None:
+    class Failing(FakeAgent):
+        def state(self) -> dict[str, Any]:
+            found = super().state()
+            found["environment"]["packagesRevision"] = ""
+            found["install"] |= {"state": state, "tool": "uv", "exitCode": 1, "message": "no version of nosuch", "stderrTail": "ERROR: nosuch"}
+            return found
+
+    started.kubelet.make_agent = lambda: Failing(background)
+    started.create_environment(requirementsText="nosuch")
+    started.create_session()
+    reason = {"Failed": "InstallFailed", "TimedOut": "InstallTimeout"}[state]
+    started.until_condition("PackagesInstalled", reason, says="no version of nosuch")
+    assert started.condition("Ready")["status"] == "False"
+    assert started.session()["status"]["install"]["stderrTail"] == "ERROR: nosuch"
+    assert len(started.events(reason=reason)) == 1
+    assert started.pods(), "its pod stays, to be looked into"
+
+
+def test_unscheduled_and_unpullable_are_told_and_heal(started: Lab) -> None:
+    started.kubelet.hold = True
+    started.create_environment()
+    started.create_session()
+    eventually(started.pods)
+    pending = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient memory."}
+    started.kubelet.set_status(started.the_pod(), {"conditions": [pending]})
+    started.until_condition("Ready", "Unschedulable", says="Insufficient memory")
+    assert started.condition("ComputeAllocated")["reason"] == "Unschedulable"
+    started.kubelet.release()
+    started.until_ready()

@@ -1,0 +1,216 @@
+"""The end of an idle session: not early, not late, in two steps, and called off by whoever comes in between."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from flowsession.decide import times
+
+from apiserver.agents import NoAgent
+from apiserver.api import eventually, stays
+from apiserver.lab import Lab
+
+RETIRE, REOPEN = "POST /v1/retire", "DELETE /v1/retire"
+
+
+@pytest.fixture
+def long_idle(started: Lab) -> Lab:
+    """A session that nobody used for 100 of its 60 seconds; no operator runs, so nobody has noticed yet."""
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 60})
+    started.until_ready()
+    started.settle(quiet=0.3)
+    started.operator.kill()
+    started.backdate(seconds=100)
+    return started
+
+
+def test_an_idle_session_ends_on_time_after_one_or_two_writes(started: Lab) -> None:
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 5})
+    session = started.until_ready()
+    last_work = started.agent().last_work + time.time() - time.monotonic()
+    shown = times.parse(session["status"]["expiresAt"])
+    assert shown is not None
+    assert last_work + 5 - 1 <= shown <= last_work + 5 + 2
+    started.settle(quiet=0.5)
+    before = started.recorder.mark()
+    agent = started.agent()
+    eventually(started.gone, what="the idle session ends")
+    (end,) = [w for w in started.writes(since=before) if w.line == "DELETE computesessions"]
+    assert last_work + 5 <= end.at <= last_work + 5 + 2
+    assert agent.lines().count(RETIRE) <= 2
+    assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events"))) <= 2
+    eventually(lambda: started.pods() == [], what="garbage collection takes the pod")
+    assert len(started.events(reason="Idle")) == 1
+
+
+def test_the_end_names_the_very_session_and_its_state_as_preconditions(long_idle: Lab) -> None:
+    session = long_idle.session()
+    before = long_idle.recorder.mark()
+    long_idle.operator.start()
+    eventually(long_idle.gone)
+    (end,) = [w for w in long_idle.writes(since=before) if w.line == "DELETE computesessions"]
+    patched = [w for w in long_idle.writes(since=before) if w.line == "PATCH computesessions/status"]
+    assert end.json["preconditions"]["uid"] == session["metadata"]["uid"]
+    assert end.json["preconditions"]["resourceVersion"].isdigit()
+    if not patched:
+        assert end.json["preconditions"]["resourceVersion"] == session["metadata"]["resourceVersion"]
+
+
+def test_the_agent_is_asked_before_and_never_after_a_refusal(long_idle: Lab) -> None:
+    agent = long_idle.agent()
+    agent.busy, agent.what = True, "exec python train.py"
+    long_idle.operator.start()
+    long_idle.until_condition("Active", "InUse", says="exec python train.py")
+    assert not long_idle.gone()
+    status = long_idle.session()["status"]
+    assert status["lastActivity"]["what"] == "exec python train.py"
+    expires = times.parse(status["expiresAt"])
+    assert expires is not None
+    assert expires > time.time() + 50
+    assert agent.lines().count(RETIRE) == 1
+
+
+def test_a_probe_that_finds_nothing_new_writes_nothing(started: Lab) -> None:
+    """After a restart the operator knows the last activity in whole seconds only, and so may ask up to a second early."""
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 5})
+    began = times.parse(started.until_ready()["status"]["readyAt"])
+    assert began is not None
+    agent = started.agent()
+    # The last work was 0.6 s into that second, as the agent remembers it exactly.
+    agent.last_work = time.monotonic() + (began + 0.6 - time.time())
+    started.settle(quiet=0.3)
+    started.operator.restart()
+    before = started.recorder.mark()
+    eventually(lambda: any(c.path == "/v1/retire" for c in agent.calls), what="the first probe")
+    assert not agent.retired, "it was asked early and refused"
+    assert started.lines(since=before) == []
+    eventually(started.gone)
+    (end,) = [w for w in started.writes(since=before) if w.line == "DELETE computesessions"]
+    assert end.at >= began + 0.6 + 5 - 0.1
+    assert agent.lines().count(RETIRE) == 2
+
+
+def test_action_none_never_ends_anything(long_idle: Lab) -> None:
+    long_idle.change_session(idle={"action": "None"})
+    agent = long_idle.agent()
+    calls = len(agent.calls)
+    long_idle.operator.start()
+    stays(lambda: not long_idle.gone(), seconds=1.5)
+    assert "expiresAt" not in long_idle.session()["status"]
+    assert len(agent.calls) == calls
+
+
+def test_no_answer_is_not_idleness(long_idle: Lab) -> None:
+    pod = long_idle.the_pod()["metadata"]["uid"]
+    long_idle.kubelet.agents.pop(pod).stop()
+    long_idle.kubelet.agents[pod] = NoAgent()
+    long_idle.operator.start()
+    stays(lambda: not long_idle.gone(), seconds=4)
+    assert "DELETE computesessions" not in long_idle.lines()
+
+
+def test_an_agent_that_stopped_answering_is_told_in_a_condition(started: Lab) -> None:
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 5})
+    started.until_ready()
+    pod = started.the_pod()["metadata"]["uid"]
+    started.kubelet.agents.pop(pod).stop()
+    started.kubelet.agents[pod] = NoAgent()
+    started.until_condition("Active", "ProbeFailed", says="is not ended as idle", seconds=25)
+    assert started.condition("Active")["status"] == "Unknown"
+    assert not started.gone()
+
+
+def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> None:
+    agent = long_idle.agent()
+    change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
+    fault = long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.operator.start()
+    assert fault.done.wait(10)
+    eventually(lambda: REOPEN in agent.lines(), what="the door is opened again")
+    assert not agent.retired
+    assert not long_idle.gone()
+    assert [w.status for w in long_idle.writes() if w.line == "DELETE computesessions"] == [409]
+    long_idle.settle()
+    assert long_idle.condition("Ready")["status"] == "True"
+    expires = times.parse(long_idle.session()["status"]["expiresAt"])
+    assert expires is not None
+    assert expires > time.time() + 3000
+
+
+def test_an_end_that_was_called_off_is_not_told_as_done(long_idle: Lab) -> None:
+    change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
+    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.operator.start()
+    eventually(lambda: REOPEN in long_idle.agent().lines())
+    long_idle.settle()
+    assert [e["message"] for e in long_idle.events(reason="Idle")] == []
+
+
+def test_action_none_between_retirement_and_end_wins(long_idle: Lab) -> None:
+    change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"action": "None"}))
+    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.operator.start()
+    eventually(lambda: REOPEN in long_idle.agent().lines(), what="the door is opened again")
+    assert not long_idle.gone()
+
+
+def test_a_change_of_no_consequence_only_delays_the_end(long_idle: Lab) -> None:
+    relabel = long_idle.recorder.first(
+        lambda: long_idle.api.patch(long_idle.path("computesessions", "ada"), {"metadata": {"labels": {"team": "blue"}}})
+    )
+    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), relabel)
+    long_idle.operator.start()
+    eventually(long_idle.gone)
+    ends = [w for w in long_idle.writes() if w.line == "DELETE computesessions"]
+    assert [w.status for w in ends] == [409, 200]
+    assert ends[0].json["preconditions"]["uid"] == ends[1].json["preconditions"]["uid"]
+    assert ends[0].json["preconditions"]["resourceVersion"] != ends[1].json["preconditions"]["resourceVersion"]
+
+
+def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None:
+    def replace() -> None:
+        long_idle.api.delete(long_idle.path("computesessions", "ada"))
+        eventually(long_idle.gone)
+        long_idle.create_session()
+
+    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.first(replace))
+    long_idle.operator.start()
+    eventually(lambda: [w.status for w in long_idle.writes() if w.line == "DELETE computesessions"] == [409])
+    long_idle.until_ready()
+    assert not long_idle.gone()
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_an_end_that_fails_is_tried_again(long_idle: Lab, status: int) -> None:
+    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.answer(status, "", "injected"), times=2)
+    long_idle.operator.start()
+    eventually(long_idle.gone)
+
+
+def test_a_broken_environment_does_not_keep_an_idle_session_alive(long_idle: Lab) -> None:
+    long_idle.api.delete(long_idle.path("flowenvironments", "env"))
+    long_idle.operator.start()
+    eventually(long_idle.gone)
+
+
+def test_an_agent_that_refuses_for_ever_is_not_asked_in_a_storm(long_idle: Lab) -> None:
+    agent = long_idle.agent()
+    refuse: Callable[..., object] = _refuse_to_retire
+    agent.instead = refuse
+    long_idle.operator.start()
+    eventually(lambda: any(c.path == "/v1/retire" for c in agent.calls))
+    before = len(agent.calls)
+    stays(lambda: len(agent.calls) - before <= 20, seconds=2)
+    assert not long_idle.gone()
+
+
+def _refuse_to_retire(call: object) -> object:
+    from aiohttp import web
+
+    if getattr(call, "path", "") == "/v1/retire":
+        return web.json_response({"code": "InUse", "message": "in use"}, status=409)
+    return None

@@ -1,0 +1,218 @@
+"""kill -9 of the operator at every single write, before the API server hears of it and after: nothing doubled, nothing lost.
+
+Each test goes on to the next write, in a fresh namespace, until the operator gets through without meeting the fault.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from apiserver.api import eventually
+from apiserver.lab import Lab
+
+AT_ONCE = {"flowsession.decide.start:SETTLED_SECONDS": 0.0}
+"""A lost pod's successor starts without back-off."""
+
+
+@pytest.fixture(params=["before", "after"])
+def moment(request: pytest.FixtureRequest) -> str:
+    """Whether the API server has done what was asked when the operator dies."""
+    return str(request.param)
+
+
+def _killed_at_every_write(
+    lab: Lab, moment: str, *, prepare: Callable[[], None], act: Callable[[], None], over: Callable[[], bool], check: Callable[[], None]
+) -> list[str]:
+    """The writes at which it was killed, in order; every one of them ended well."""
+    survived: list[str] = []
+    while len(survived) < 20:
+        lab.new_namespace()
+        prepare()
+        fault = lab.recorder.harm(
+            lab.of_the_session(), lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after, nth=len(survived) + 1
+        )
+        mark = lab.recorder.mark()
+        act()
+        eventually(lambda fault=fault: fault.done.is_set() or over(), what="the fault, or the end of the story")
+        if not fault.done.is_set():
+            lab.settle(quiet=0.4)
+        if not fault.done.is_set():
+            lab.recorder.peace()
+            return survived
+        write = [w.line for w in lab.writes(since=mark) if lab.of_the_session()(w)][len(survived)]
+        lab.recorder.peace()
+        lab.operator.start(constants=AT_ONCE)
+        try:
+            check()
+        except AssertionError as error:
+            raise AssertionError(f"killed {moment} write {len(survived) + 1}, {write}: {error}") from error
+        assert lab.operator.lines("error") == []
+        survived.append(write)
+    raise AssertionError(f"no end of writes: {survived}")
+
+
+def _one_session_is_right(lab: Lab, *, incarnation: int) -> None:
+    session = lab.until_ready()
+    lab.settle(quiet=0.4)
+    session = lab.session()
+    status = session["status"]
+    pod = lab.the_pod()
+    assert status["phase"] == "Running"
+    assert status["podName"] == pod["metadata"]["name"]
+    assert status["incarnation"] == incarnation
+    assert pod["metadata"]["name"].endswith(f"-{incarnation}")
+    assert len(lab.package_lists()) == 1
+    assert status["packages"]["configMapName"] == lab.package_lists()[0]["metadata"]["name"]
+    assert status["packages"]["count"] == 2
+    for kind in ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "InSync", "Ready"):
+        assert lab.condition(kind)["status"] == "True", lab.condition(kind)
+    for reason in ("Running", "PodFailed"):
+        told = sum(event["count"] for event in lab.events(reason=reason))
+        assert told <= incarnation + 1, f"{told} Events {reason}"
+
+
+def test_during_the_start(started: Lab, moment: str) -> None:
+    def prepare() -> None:
+        started.create_environment()
+        started.until_environment("Resolved")
+
+    writes = _killed_at_every_write(
+        started,
+        moment,
+        prepare=prepare,
+        act=lambda: started.create_session() and None,
+        over=lambda: bool(started.session().get("status", {}).get("packages")),
+        check=lambda: _one_session_is_right(started, incarnation=1),
+    )
+    assert writes[0] == "POST pods"
+    assert "POST configmaps" in writes
+    assert len(writes) >= 5
+
+
+def test_during_the_start_with_a_flow_folder_and_an_image_without_agent(started: Lab, moment: str) -> None:
+    """The agent's own ConfigMap is one more write, before the pod."""
+
+    def prepare() -> None:
+        started.create_config_map(flow__dag__yaml="environment: {image: other:1}", requirements__txt="pandas")
+        started.create_environment(source={"configMap": {"name": "flow"}})
+        started.until_environment("Resolved")
+
+    def check() -> None:
+        _one_session_is_right(started, incarnation=1)
+        archives = [cm for cm in started.api.get(started.path("configmaps"))["items"] if cm["metadata"]["name"].startswith("flowsession-agent-")]
+        assert len(archives) == 1
+
+    writes = _killed_at_every_write(
+        started,
+        moment,
+        prepare=prepare,
+        act=lambda: started.create_session() and None,
+        over=lambda: bool(started.session().get("status", {}).get("packages")),
+        check=check,
+    )
+    assert writes[:2] == ["POST configmaps", "POST pods"]
+
+
+def test_during_the_restart_after_a_lost_pod(lab: Lab, moment: str) -> None:
+    lab.operator.start(constants=AT_ONCE)
+
+    def prepare() -> None:
+        lab.create_environment()
+        lab.create_session()
+        lab.until_ready()
+        lab.settle(quiet=0.3)
+
+    def again() -> bool:
+        status = lab.session()["status"]
+        return status.get("incarnation") == 2 and bool(status.get("packages")) and status.get("phase") == "Running"
+
+    writes = _killed_at_every_write(
+        lab,
+        moment,
+        prepare=prepare,
+        act=lambda: lab.api.delete(lab.path("pods", lab.the_pod()["metadata"]["name"])),
+        over=again,
+        check=lambda: _one_session_is_right(lab, incarnation=2),
+    )
+    assert writes[0] == "PATCH computesessions/status", "the new incarnation is noted before its pod is made"
+    assert "POST pods" in writes
+
+
+def test_during_the_end_of_an_idle_session(started: Lab, moment: str) -> None:
+    def prepare() -> None:
+        if not started.operator.running:
+            started.operator.start()
+        started.create_environment()
+        started.create_session(idle={"timeoutSeconds": 60})
+        started.until_ready()
+        started.settle(quiet=0.3)
+        started.operator.kill()
+        started.backdate(seconds=100)
+
+    def check() -> None:
+        eventually(started.gone, what="the idle session ends all the same")
+        eventually(lambda: started.pods() == [])
+        told = sum(event["count"] for event in started.events(reason="Idle"))
+        assert 1 <= told <= 2, f"{told} Events Idle"
+
+    writes = _killed_at_every_write(
+        started, moment, prepare=prepare, act=lambda: started.operator.start(wait=False), over=started.gone, check=check
+    )
+    assert "DELETE computesessions" in writes
+
+
+def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -> None:
+    harm = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
+    fault = started.recorder.harm(started.of_this_namespace("PATCH flowenvironments/status"), harm)
+    started.create_environment(requirementsText="pandas")
+    assert fault.done.wait(10)
+    started.operator.start()
+    started.until_environment("Resolved")
+    started.create_session()
+    _one_session_is_right(started, incarnation=1)
+
+
+def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> None:
+    """The agent has closed its door for an operator that is dead now; who serves on needs it open."""
+    started.create_environment()
+    started.create_session(idle={"timeoutSeconds": 60})
+    started.until_ready()
+    started.settle(quiet=0.3)
+    started.operator.kill()
+    started.backdate(seconds=100)
+    change = started.recorder.kill_after_doing(lambda: started.change_session(idle={"timeoutSeconds": 3600}))
+    fault = started.recorder.harm(started.of_this_namespace("DELETE computesessions"), change)
+    started.operator.start(wait=False)
+    assert fault.done.wait(10)
+    assert started.agent().retired
+    started.recorder.peace()
+    started.operator.start()
+    eventually(lambda: not started.agent().retired, seconds=8, what="the door of the session that goes on is open again")
+
+
+@pytest.fixture
+def many(started: Lab) -> Iterator[Lab]:
+    """Sessions that all start while the operator dies again and again."""
+    started.create_environment()
+    yield started
+
+
+def test_again_and_again_while_many_sessions_start(many: Lab) -> None:
+    names = [f"s{n}" for n in range(8)]
+    many.until_environment("Resolved")
+    for name in names:
+        many.create_session(name)
+    for _ in range(6):
+        fault = many.recorder.harm(many.of_the_session(), many.recorder.kill_after, nth=7)
+        eventually(lambda fault=fault: fault.done.is_set() or all(many.session(n).get("status", {}).get("packages") for n in names))
+        many.recorder.peace()
+        many.operator.restart()
+    for name in names:
+        many.until_ready(name)
+    many.settle()
+    assert sorted(p["metadata"]["labels"]["flowsession.dev/session"] for p in many.pods()) == names
+    assert len(many.package_lists()) == 1
+    before = many.recorder.mark()
+    many.operator.restart()
+    many.settle(quiet=1.0)
+    assert many.lines(since=before, without=("flowenvironments",)) == []

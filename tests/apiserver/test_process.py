@@ -1,0 +1,110 @@
+"""The operator as people start it: the command, its own Secret, its end, and what it says when it can't work."""
+
+import base64
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from apiserver.api import eventually
+from apiserver.lab import Lab
+from apiserver.operator_process import NAMESPACE, environment
+
+SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/flowsession-agent-keys"
+
+
+@pytest.fixture
+def command(lab: Lab) -> Iterator[subprocess.Popen[str]]:
+    """`python -m flowsession`, a process group of its own."""
+    words, environ = lab.operator.command()
+    process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_the_command_serves_and_ends_on_sigterm_with_0(lab: Lab, command: subprocess.Popen[str]) -> None:
+    lab.create_environment()
+    lab.create_session()
+    lab.until_ready(seconds=30)
+    command.send_signal(signal.SIGTERM)
+    output, _ = command.communicate(timeout=15)
+    assert command.returncode == 0, output[-2000:]
+    assert "Traceback" not in output
+
+
+def test_the_key_is_made_once_and_only_its_public_half_leaves(lab: Lab) -> None:
+    lab.api.delete(SECRET)
+    lab.operator.start()
+    made = lab.api.get(SECRET)
+    pem = base64.b64decode(made["data"]["private.pem"]).decode()
+    lab.operator.restart()
+    assert lab.api.get(SECRET)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    lab.create_environment()
+    lab.create_session()
+    lab.until_ready()
+    spec = str(lab.the_pod())
+    assert "PRIVATE KEY" not in spec
+    assert pem.splitlines()[1] not in spec
+    assert pem.splitlines()[1] not in lab.operator.last_words()
+
+
+def test_killed_while_the_key_is_made(lab: Lab) -> None:
+    lab.api.delete(SECRET)
+    fault = lab.recorder.harm(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
+    lab.operator.start(wait=False)
+    assert fault.done.wait(20)
+    made = lab.api.get(SECRET)
+    lab.operator.start()
+    assert lab.api.get(SECRET)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    ("pem", "says"),
+    [("not a key", "flowsession-agent-keys"), ("", "flowsession-agent-keys")],
+)
+def test_a_spoilt_key_is_one_sentence(lab: Lab, pem: str, says: str) -> None:
+    lab.api.delete(SECRET)
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "flowsession-agent-keys"}, "stringData": {"private.pem": pem}}
+    lab.api.post(f"/api/v1/namespaces/{NAMESPACE}/secrets", body)
+    try:
+        lab.operator.start(wait=False)
+        eventually(lambda: not lab.operator.running, what="it gives up")
+        assert says in lab.operator.last_words()
+        assert "Traceback" not in lab.operator.last_words()
+    finally:
+        lab.api.delete(SECRET)
+
+
+def test_no_cluster_is_one_sentence(lab: Lab) -> None:
+    words, _ = lab.operator.command()
+    environ = environment(KUBECONFIG="/nonexistent", HOME="/nonexistent")
+    found = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    assert found.returncode == 1
+    assert "set KUBECONFIG" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_an_api_server_that_is_away_for_a_moment_ends_nothing(started: Lab) -> None:
+    started.create_environment()
+    started.until_environment("Resolved")
+    started.recorder.harm(
+        lambda r: r.namespace == started.namespace, started.recorder.answer(503, "ServiceUnavailable", "injected"), times=4
+    )
+    started.recorder.cut_watches("computesessions", "pods")
+    started.create_session()
+    started.until_ready()
+    assert started.operator.running
+
+
+def test_crds_of_another_version_are_named_in_the_log(started: Lab) -> None:
+    """An object that can't be read is logged, and the others are served."""
+    started.create_environment()
+    path = started.path("computesessions")
+    body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": "ComputeSession", "metadata": {"name": "ada"}, "spec": {"user": "x"}}
+    body["spec"] = {"user": "ada", "environmentRef": {"name": "env"}, "tomorrowsField": 1}
+    started.api.post(path, body)
+    started.until_ready()

@@ -1,0 +1,293 @@
+"""The cache: newer wins, own writes are never seen late, deletions that no watch reported are found."""
+
+from typing import Any, cast
+
+import pytest
+
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide.views import AgentArchive, AgentView
+from flowsession.engine import objects
+from flowsession.engine.cache import Cache, Key, newer
+from flowsession.engine.loop import SELECTORS, Engine
+from flowsession.engine.snapshot import Snapshots
+from flowsession.settings import Settings
+from unit.builders import NAMESPACE, NOW, stamp
+
+SESSION = Key("ComputeSession", NAMESPACE, "alice")
+ENVIRONMENT = Key("FlowEnvironment", NAMESPACE, "flow-env")
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(clock) -> Cache:
+    return Cache(clock=clock)
+
+
+def body(kind: str, name: str, version: int = 1, *, uid: str = "", spec: Any = None, created: float = NOW, **more: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": NAMESPACE, "uid": uid or f"uid-{name}", "resourceVersion": str(version), "generation": 1}
+    return {"kind": kind, "metadata": {**meta, "creationTimestamp": stamp(created), **more.pop("metadata", {})}, "spec": spec or {}, **more}
+
+
+def session(version: int = 1, *, name: str = "alice", user: str = "alice@example.com", **more: Any) -> dict[str, Any]:
+    return body("ComputeSession", name, version, spec={"environmentRef": {"name": "flow-env"}, "user": user}, **more)
+
+
+def environment(version: int = 1, *, generation: int = 1, config_map: str = "flow", **more: Any) -> dict[str, Any]:
+    spec = {"source": {"configMap": {"name": config_map}}}
+    return body("FlowEnvironment", "flow-env", version, spec=spec, metadata={"generation": generation}, **more)
+
+
+def pod(version: int = 1, *, uid: str = "pod-1", running: bool = False, **more: Any) -> dict[str, Any]:
+    status: dict[str, Any] = {"phase": "Pending"}
+    if running:
+        state = {"name": "session", "restartCount": 0, "state": {"running": {"startedAt": stamp(NOW)}}}
+        status = {"phase": "Running", "podIP": "10.0.0.5", "containerStatuses": [state]}
+    labels = {"flowsession.dev/session": "alice"}
+    owner = [{"kind": "ComputeSession", "uid": "uid-alice", "controller": True}]
+    return body("Pod", "alice-1", version, uid=uid, metadata={"labels": labels, "ownerReferences": owner}, status=status, **more)
+
+
+def source(text: str, version: int = 1, *, labelled: bool = True) -> dict[str, Any]:
+    labels = {"labels": {"flowsession.dev/source": "true"}} if labelled else {}
+    return body("ConfigMap", "flow", version, metadata=labels, data={"flow.dag.yaml": text})
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "expected"), [("2", "1", True), ("10", "9", True), ("1", "1", False), ("9", "10", False), ("a", "b", True), ("a", "a", False)]
+)
+def test_versions_are_compared_as_numbers(version, known, expected):
+    assert newer(version, known) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "keys"),
+    [("ComputeSession", session, {SESSION}), ("FlowEnvironment", environment, {ENVIRONMENT}), ("Pod", pod, {SESSION})],
+)
+def test_only_what_is_newer_is_news(cache, kind, make, keys):
+    assert keys <= cache.observe(kind, make(5))
+    assert cache.observe(kind, make(5)) == set()
+    assert cache.observe(kind, make(4)) == set()
+    assert keys <= cache.observe(kind, make(6))
+
+
+def test_an_own_write_is_not_undone_by_an_older_watch_event(cache):
+    cache.observe("ComputeSession", session(5))
+    cache.observe("ComputeSession", session(7, status={"phase": "Running"}))  # the answer to our PATCH
+    cache.observe("ComputeSession", session(6, status={"phase": "Starting"}))
+    assert cache.sessions[NAMESPACE, "alice"].status == {"phase": "Running"}
+
+
+@pytest.mark.parametrize(("kind", "make"), [("ComputeSession", session), ("FlowEnvironment", environment), ("Pod", pod)])
+def test_a_deletion_of_the_former_one_of_that_name_is_not_ours(cache, kind, make):
+    current = make(9, uid="new")
+    name = current["metadata"]["name"]
+    cache.observe(kind, current)
+    assert cache.forget(kind, NAMESPACE, name, "old") == set()
+    assert (NAMESPACE, name) in cache.names(kind)
+    assert cache.forget(kind, NAMESPACE, name, "new")
+    assert list(cache.names(kind)) == []
+
+
+def test_a_session_wakes_itself_and_its_environment_only_when_it_is_new(cache):
+    assert cache.observe("ComputeSession", session(1)) == {SESSION, ENVIRONMENT}
+    assert cache.observe("ComputeSession", session(2)) == {SESSION}
+    assert cache.forget("ComputeSession", NAMESPACE, "alice") == {SESSION, ENVIRONMENT}
+
+
+def test_a_status_write_of_the_environment_wakes_no_session(cache):
+    cache.observe("ComputeSession", session())
+    assert cache.observe("FlowEnvironment", environment(1)) == {ENVIRONMENT, SESSION}
+    assert cache.observe("FlowEnvironment", environment(2)) == {ENVIRONMENT}
+    assert cache.observe("FlowEnvironment", environment(3, generation=2)) == {ENVIRONMENT, SESSION}
+
+
+def test_a_config_map_wakes_those_that_use_it_when_its_content_changes(cache):
+    cache.observe("ComputeSession", session())
+    cache.observe("FlowEnvironment", environment())
+    assert cache.observe("ConfigMap", source("a: 1", 1)) == {ENVIRONMENT, SESSION}
+    assert cache.observe("ConfigMap", source("a: 1", 2)) == set()
+    assert cache.observe("ConfigMap", source("a: 2", 3)) == {ENVIRONMENT, SESSION}
+    assert cache.forget("ConfigMap", NAMESPACE, "flow") == {ENVIRONMENT, SESSION}
+    assert cache.config_maps[NAMESPACE, "flow"].files is None
+
+
+def test_a_config_map_that_nobody_asked_for_is_not_kept(cache):
+    assert cache.observe("ConfigMap", source("a: 1", labelled=False)) == set()
+    assert cache.config_maps == {}
+
+
+def test_a_missing_config_map_is_known_to_be_missing(cache):
+    cache.observe("FlowEnvironment", environment())
+    assert cache.missing_config_map(NAMESPACE, "flow") == {ENVIRONMENT}
+    assert cache.config_maps[NAMESPACE, "flow"].files is None
+    assert not cache.config_maps[NAMESPACE, "flow"].watched
+
+
+def test_what_was_known_of_a_pod_goes_with_it(cache):
+    cache.observe("Pod", pod())
+    cache.agents["pod-1"] = AgentView(restarts=0)
+    assert cache.forget("Pod", NAMESPACE, "alice-1", "pod-1") == {SESSION}
+    assert (cache.agents, cache.marks, cache.pods_of((NAMESPACE, "alice"))) == ({}, {}, [])
+
+
+def test_marks_are_made_as_things_happen(cache, clock):
+    cache.observe("Pod", pod(1))
+    clock.now += 0.7
+    cache.observe("Pod", pod(2, running=True))
+    assert cache.marks["pod-1"] == {"Created": NOW, "Running": NOW + 0.7}
+
+
+def test_a_pod_that_was_there_before_leaves_no_marks(cache, clock):
+    clock.now += 600
+    cache.observe("Pod", pod(1, running=True))
+    assert cache.marks["pod-1"] == {}
+
+
+def test_an_object_of_another_schema_is_unreadable_not_a_crash(cache):
+    with pytest.raises(objects.Unreadable):
+        cache.observe("ComputeSession", body("ComputeSession", "odd", spec={"user": 5}))
+
+
+# -- snapshots
+
+
+def snapshots(cache: Cache) -> Snapshots:
+    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""))
+
+
+@pytest.mark.parametrize(
+    ("others", "elder"),
+    [
+        ([], ""),
+        ([("bob-1", "bob@example.com", -50.0)], ""),
+        ([("alice-0", "alice@example.com", -50.0)], "alice-0"),
+        ([("alice-2", "alice@example.com", 50.0)], ""),
+        ([("alice-b", "alice@example.com", -10.0), ("alice-a", "alice@example.com", -50.0)], "alice-a"),
+        ([("aaa", "alice@example.com", 0.0)], "aaa"),
+        ([("zzz", "alice@example.com", 0.0)], ""),
+    ],
+    ids=["alone", "another user", "an older one", "a younger one", "the oldest", "a tie by uid", "a tie won"],
+)
+def test_the_oldest_session_of_user_and_environment_wins(cache, others, elder):
+    cache.observe("ComputeSession", session())
+    for name, user, age in others:
+        cache.observe("ComputeSession", session(name=name, user=user, created=NOW + age))
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == elder
+
+
+def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):
+    cache.observe("ComputeSession", session())
+    cache.observe("ComputeSession", session(name="old", created=NOW - 50, metadata={"deletionTimestamp": stamp(NOW)}))
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == ""
+
+
+def test_only_pods_that_the_session_owns_are_its_pods(cache):
+    cache.observe("ComputeSession", session())
+    cache.observe("Pod", pod())
+    cache.observe("Pod", body("Pod", "forged", metadata={"labels": {"flowsession.dev/session": "alice"}}))
+    assert [view.name for view in snapshots(cache).session((NAMESPACE, "alice"), NOW).pods] == ["alice-1"]
+
+
+def test_a_missing_environment_is_said_and_an_unread_source_is_waited_for(cache):
+    cache.observe("ComputeSession", session())
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).environment.reason == "EnvironmentNotFound"
+    cache.observe("FlowEnvironment", environment())
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).environment is None
+
+
+@pytest.mark.parametrize(("ago", "ending"), [(0.0, True), (29.0, True), (31.0, False)])
+def test_a_namespace_that_ends_is_left_alone_for_a_while(cache, ago, ending):
+    cache.observe("ComputeSession", session())
+    cache.ending_namespaces[NAMESPACE] = NOW - ago
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).namespace_ending is ending
+
+
+@pytest.mark.parametrize(("ago", "known"), [(0.0, {"list": 7}), (59.0, {"list": 7}), (61.0, {})])
+def test_own_config_maps_are_known_for_a_minute(cache, ago, known):
+    cache.observe("ComputeSession", session())
+    cache.own_config_maps[NAMESPACE, "list"] = (7, NOW - ago)
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).known_config_maps == known
+
+
+def test_an_environment_is_parsed_once_for_each_of_its_states(cache):
+    cache.observe("ComputeSession", session())
+    cache.observe("FlowEnvironment", environment())
+    cache.observe("ConfigMap", source("nodes: []"))
+    made = snapshots(cache)
+    first = made.session((NAMESPACE, "alice"), NOW).environment
+    cache.observe("FlowEnvironment", environment(2))  # a status write
+    assert made.session((NAMESPACE, "alice"), NOW).environment is first
+    cache.observe("ConfigMap", source("nodes: [{name: a}]", 2))
+    assert made.session((NAMESPACE, "alice"), NOW).environment.flow.nodes == 1
+
+
+def test_what_is_gone_has_no_snapshot(cache):
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW) is None
+    assert snapshots(cache).environment((NAMESPACE, "flow-env")) is None
+
+
+# -- the re-list
+
+
+class Lists:
+    """A cluster that can only be listed."""
+
+    def __init__(self, version: int, *bodies: dict[str, Any]) -> None:
+        self.version, self.bodies = str(version), bodies
+        self.asked: list[tuple[str, str]] = []
+
+    async def list(self, kind: str, *, labels: str = "") -> Any:
+        self.asked.append((kind, labels))
+        for one in self.bodies:
+            if one["kind"] == kind:
+                yield one, self.version
+
+
+async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:
+    engine = Engine(
+        cluster=cast(KubernetesCluster, lists),
+        agent_client=cast(AgentClient, None),
+        settings=Settings(),
+        public_keys="{}",
+        archive=AgentArchive("", ""),
+        instance="test",
+    )
+    for one in engine_cache:
+        engine.observe(one["kind"], one)
+    await engine.resync()
+    return engine
+
+
+async def test_what_a_list_no_longer_has_is_dropped():
+    engine = await relisted([session(5), session(6, name="bob")], Lists(20, session(6, name="bob")))
+    assert set(engine.cache.sessions) == {(NAMESPACE, "bob")}
+
+
+async def test_what_came_after_the_list_stays():
+    engine = await relisted([session(30), session(6, name="bob")], Lists(20, session(6, name="bob")))
+    assert (NAMESPACE, "alice") in engine.cache.sessions
+
+
+async def test_only_what_is_watched_is_listed():
+    lists = Lists(1)
+    await relisted([], lists)
+    assert lists.asked == list(SELECTORS.items())
+    assert dict(lists.asked)["Pod"] == "app.kubernetes.io/managed-by=flowsession"
+    assert dict(lists.asked)["ConfigMap"] == "flowsession.dev/source=true"
+
+
+async def test_an_unreadable_object_does_not_stop_the_others():
+    engine = await relisted([], Lists(9, body("ComputeSession", "odd", spec={"user": 5}), session()))
+    assert set(engine.cache.sessions) == {(NAMESPACE, "alice")}

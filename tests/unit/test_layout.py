@@ -1,0 +1,63 @@
+"""The house rules that a machine can check."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from flowsession.cluster import agents
+from flowsession.decide import pod
+
+CHECKOUT = Path(__file__).parents[2]
+MODULES = sorted((CHECKOUT / "operator" / "flowsession").rglob("*.py"))
+EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
+TOO_LONG = {"decide/environment.py"}
+"""Known smells, to be taken away from here as they are mended."""
+
+
+@EACH
+def test_a_module_fits_on_a_few_screens(module):
+    if str(module.relative_to(CHECKOUT / "operator" / "flowsession")) not in TOO_LONG:
+        assert len(module.read_text().splitlines()) <= 250
+
+
+@EACH
+def test_its_first_line_says_what_it_is_for(module):
+    words = ast.get_docstring(ast.parse(module.read_text()))
+    assert words, "no docstring"
+    assert len(words.splitlines()[0]) > 15
+
+
+@EACH
+def test_no_state_at_module_level(module):
+    """Names that are bound when a module is imported are constants, functions and classes; loggers, and metrics in their module."""
+    for node in ast.parse(module.read_text()).body:
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
+        for name in names:
+            assert re.fullmatch(r"_?[A-Z][A-Za-z_]*|_?[A-Z_]+|log|__version__", name) or module.name == "metrics.py", name
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if "decide" in path.parts], ids=lambda path: path.name)
+def test_decisions_ask_no_clock_and_no_chance(module):
+    imported = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert not imported & {"asyncio", "kopf", "kubernetes", "aiohttp", "time", "random", "os", "socket"}
+    assert "now()" not in module.read_text()
+
+
+PROTOCOL = (CHECKOUT / "docs" / "agent-protocol.md").read_text()
+
+
+def test_the_protocols_document_names_what_the_operator_uses():
+    assert str(pod.AGENT_PORT) in PROTOCOL
+    for word in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", "FLOWSESSION_PUBLIC_KEYS", "X-Flowsession-Token", pod.AGENT_IN_IMAGE, pod.KEPT_HOME, pod.LOST_HOME):
+        assert word in PROTOCOL, word
+    for path in ("/v1/state", "PUT /v1/environment", "/v1/retire", "GET /v1/packages"):
+        assert path in PROTOCOL, path
+    assert "8 MiB" in PROTOCOL
+    assert agents.LARGEST_ANSWER == 8 * 1024 * 1024

@@ -1,0 +1,59 @@
+"""Reading API objects into views: what of a pod's status the decisions see."""
+
+from typing import Any
+
+import pytest
+
+from flowsession.engine import objects
+from unit.builders import NOW, stamp
+
+
+def pod(status: dict[str, Any], **meta: Any) -> Any:
+    return objects.pod({"metadata": {"name": "p", "namespace": "n", **meta}, "spec": {}, "status": status}).view
+
+
+def container(**status: Any) -> Any:
+    return pod({"containerStatuses": [{"name": "other"}, {"name": "session", **status}]}).container
+
+
+def test_an_empty_pod_is_pending():
+    view = pod({})
+    assert (view.phase, view.running, view.container, view.deleting_since) == ("Pending", False, None, None)
+
+
+def test_why_it_ended_is_read_of_the_present_state_first():
+    last = {"terminated": {"reason": "Error", "exitCode": 1}}
+    now = container(state={"terminated": {"reason": "OOMKilled", "exitCode": 137, "message": "m" * 5000}}, lastState=last)
+    assert (now.ended_reason, now.ended_code, len(now.ended_message)) == ("OOMKilled", 137, 4000)
+    before = container(state={"running": {"startedAt": stamp(NOW)}}, lastState=last, restartCount=2)
+    assert (before.ended_reason, before.running_since, before.restarts) == ("Error", NOW, 2)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message", "scheduled"),
+    [
+        ({"status": "False", "message": "0/2 nodes"}, "0/2 nodes", None),
+        ({"status": "False", "reason": "SchedulingGated"}, "SchedulingGated", None),
+        ({"status": "True", "lastTransitionTime": stamp(NOW)}, "", NOW),
+    ],
+)
+def test_what_the_scheduler_says(condition, message, scheduled):
+    view = pod({"conditions": [{"type": "PodScheduled", **condition}]})
+    assert (view.unscheduled_message, view.scheduled_at) == (message, scheduled)
+
+
+def test_preemption_is_a_reason():
+    view = pod({"phase": "Failed", "conditions": [{"type": "DisruptionTarget", "reason": "PreemptionByScheduler", "message": "for a better one"}]})
+    assert (view.reason, view.message) == ("Preempted", "for a better one")
+
+
+def test_running_needs_an_address():
+    running = [{"name": "session", "state": {"running": {"startedAt": stamp(NOW)}}}]
+    assert not pod({"phase": "Running", "containerStatuses": running}).running
+    assert pod({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": running}).running
+
+
+def test_files_of_a_config_map():
+    body = {"data": {"a": "text"}, "binaryData": {"b": "/w==", "c": "A"}}
+    assert objects.files(body) == {"a": b"text", "b": b"\xff", "c": b""}
+    assert objects.files({}) == {}

@@ -1,0 +1,176 @@
+"""The queue: each key once, one worker for each, deadlines, back-off. The loop's clock is a made-up one."""
+
+import asyncio
+
+import pytest
+
+from flowsession.engine.queue import LONGEST_BACKOFF, Queue
+
+
+class Time(asyncio.SelectorEventLoop):
+    """A loop whose time passes only when a test says so."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def run(scenario) -> None:
+    """Runs a scenario `async (queue, advance)` on such a loop."""
+    loop = Time()
+
+    async def turn() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def advance(seconds: float) -> None:
+        loop.now += seconds
+        await turn()
+
+    try:
+        loop.run_until_complete(scenario(Queue(), advance))
+    finally:
+        loop.close()
+
+
+async def taken(queue: Queue[str]) -> list[str]:
+    """What can be had without waiting; each is finished at once."""
+    found = []
+    while queue._ready:
+        key = await queue.get()
+        found.append(key)
+        queue.done(key)
+    return found
+
+
+def test_a_key_is_in_it_once_and_first_come_is_first_served():
+    async def scenario(queue, _):
+        for key in "abac":
+            queue.add(key)
+        assert await taken(queue) == ["a", "b", "c"]
+
+    run(scenario)
+
+
+def test_a_key_that_is_worked_on_comes_again_after_that_and_only_once():
+    async def scenario(queue, _):
+        queue.add("a")
+        assert await queue.get() == "a"
+        queue.add("a")
+        queue.add("a")
+        assert not queue._ready
+        queue.done("a")
+        assert await taken(queue) == ["a"]
+
+    run(scenario)
+
+
+def test_a_worker_waits_until_something_comes():
+    async def scenario(queue, advance):
+        worker = asyncio.ensure_future(queue.get())
+        await advance(1)
+        assert not worker.done()
+        queue.add("a")
+        assert await worker == "a"
+
+    run(scenario)
+
+
+def test_a_deadline_brings_the_key_up():
+    async def scenario(queue, advance):
+        queue.add_after("a", 5)
+        await advance(4.9)
+        assert await taken(queue) == []
+        await advance(0.2)
+        assert await taken(queue) == ["a"]
+        await advance(100)
+        assert await taken(queue) == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("order", [(5, 2, 9), (2, 5, 9), (9, 5, 2)])
+def test_of_several_deadlines_the_earliest_counts(order):
+    async def scenario(queue, advance):
+        for seconds in order:
+            queue.add_after("a", seconds)
+        await advance(2.1)
+        assert await taken(queue) == ["a"]
+        await advance(20)
+        assert await taken(queue) == []
+
+    run(scenario)
+
+
+def test_deadlines_of_many_keys():
+    async def scenario(queue, advance):
+        for seconds in (3, 1, 2):
+            queue.add_after(f"after {seconds}", seconds)
+        await advance(1.5)
+        assert await taken(queue) == ["after 1"]
+        await advance(5)
+        assert await taken(queue) == ["after 2", "after 3"]
+
+    run(scenario)
+
+
+def test_what_comes_up_earlier_overtakes_its_deadline():
+    """The decision that follows says anew when to look again."""
+
+    async def scenario(queue, advance):
+        queue.add_after("a", 5)
+        queue.add("a")
+        assert await taken(queue) == ["a"]
+        await advance(10)
+        assert await taken(queue) == []
+
+    run(scenario)
+
+
+def test_a_deadline_set_while_it_is_worked_on_holds():
+    async def scenario(queue, advance):
+        queue.add("a")
+        await queue.get()
+        queue.add_after("a", 5)
+        queue.done("a")
+        await advance(6)
+        assert await taken(queue) == ["a"]
+
+    run(scenario)
+
+
+def test_a_deadline_in_the_past_is_now():
+    async def scenario(queue, advance):
+        queue.add_after("a", -50)
+        await advance(0.01)
+        assert await taken(queue) == ["a"]
+
+    run(scenario)
+
+
+def test_failures_back_off_and_success_forgets_them():
+    async def scenario(queue, advance):
+        pauses = [queue.retry("a") for _ in range(20)]
+        for number, pause in enumerate(pauses):
+            nominal = min(LONGEST_BACKOFF, 0.1 * 2.0**number)
+            assert 0.8 * nominal <= pause <= 1.2 * nominal
+        queue.succeeded("a")
+        assert queue.retry("a") <= 0.12
+        assert queue.retry("b") <= 0.12
+
+    run(scenario)
+
+
+def test_a_failed_key_comes_again_after_its_pause():
+    async def scenario(queue, advance):
+        queue.add("a")
+        await queue.get()
+        pause = queue.retry("a")
+        queue.done("a")
+        await advance(pause - 0.01)
+        assert await taken(queue) == []
+        await advance(0.02)
+        assert await taken(queue) == ["a"]
+
+    run(scenario)
