@@ -45,6 +45,7 @@ class SessionDefaults(_Settings):
     run_as_user: int = 1000
     termination_grace_period_seconds: int = Field(default=30, ge=0)
     ephemeral_storage_limit: str = ""
+    unreachable_seconds: int = Field(default=3600, ge=60)
 
 
 class Settings(_Settings):

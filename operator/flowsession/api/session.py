@@ -14,6 +14,8 @@ class Phase(StrEnum):
     STARTING = "Starting"
     INSTALLING = "Installing"
     RUNNING = "Running"
+    SUSPENDING = "Suspending"
+    SUSPENDED = "Suspended"
     FAILED = "Failed"
 
 
@@ -21,7 +23,23 @@ class IdleAction(StrEnum):
     """What happens to a session that nobody uses."""
 
     DELETE = "Delete"
+    SUSPEND = "Suspend"
     NONE = "None"
+
+
+class OnChange(StrEnum):
+    """What happens in a running session when its environment's requirements change."""
+
+    INSTALL = "Install"
+    WAIT = "Wait"
+
+
+class SuspendedBy(StrEnum):
+    """Who or what released the session's compute."""
+
+    USER = "User"
+    IDLE = "Idle"
+    LIFETIME = "Lifetime"
 
 
 class EnvironmentRef(Model):
@@ -35,7 +53,8 @@ class Idle(Model):
 
     action: IdleAction = Field(
         default=IdleAction.DELETE,
-        description="Delete: the session is deleted after timeoutSeconds without work. None: it is kept for good.",
+        description="Delete: the session is deleted after timeoutSeconds without work. Suspend: its compute is released, the object and its"
+        " settings stay. None: it is kept for good, whatever happens.",
     )
     timeout_seconds: int = Field(
         default=3600,
@@ -110,6 +129,17 @@ class ComputeSessionSpec(Model):
         json_schema_extra=validations(rule(IMMUTABLE, "user is immutable: a session belongs to one person")),
     )
     idle: Idle = Field(default_factory=Idle, description="When an unused session ends.")
+    suspend: bool = Field(
+        default=False, description="True: the compute is released, the object and its settings stay; false again: it starts anew."
+    )
+    max_lifetime_seconds: int = Field(
+        default=0, ge=0, le=31536000, description="Seconds after a start at which the session is suspended, used or not. 0: none."
+    )
+    on_change: OnChange = Field(
+        default=OnChange.INSTALL,
+        description="Install: changed requirements are installed at once, in place. Wait: not until the annotation"
+        " flowsession.dev/install-requested-at asks for it. A start or a reset always installs.",
+    )
     start_timeout_seconds: int = Field(
         default=600,
         ge=10,
@@ -140,6 +170,22 @@ class Stage(Model):
     seconds: float | None = Field(default=None, description="How long it took; absent while it lasts.")
 
 
+class Suspended(Model):
+    """Why the session has no compute."""
+
+    by: SuspendedBy = Field(description="User: spec.suspend. Idle: nobody used it. Lifetime: maxLifetimeSeconds had passed.")
+    at: Timestamp = Field(description="Since when.")
+
+
+class HandledRequests(Model):
+    """The value of each request annotation that was handled last."""
+
+    reset: str | None = Field(default=None, description="Of flowsession.dev/reset-requested-at.")
+    install: str | None = Field(default=None, description="Of flowsession.dev/install-requested-at.")
+    resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
+    keep_alive: str | None = Field(default=None, description="Of flowsession.dev/keep-alive-requested-at.")
+
+
 class Install(Model):
     """The result of the last install."""
 
@@ -164,7 +210,7 @@ class ComputeSessionStatus(Model):
     """What became of the session."""
 
     observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
-    phase: Phase | None = Field(default=None, description="The state in one word: Pending, Starting, Installing, Running or Failed.")
+    phase: Phase | None = Field(default=None, description="The state in one word.")
     base_image: str | None = Field(default=None, description="The image that the session runs.")
     image_digest: str | None = Field(default=None, description="The digest of that image, as the node reports it.")
     packages_revision: str | None = Field(default=None, description="Revision of the packages that are installed now.")
@@ -182,6 +228,13 @@ class ComputeSessionStatus(Model):
     expires_at: Timestamp | None = Field(default=None, description="When idleness would end the session, as last observed.")
     last_activity: LastActivity | None = Field(default=None, description="The last work that was seen.")
     stages: list[Stage] | None = Field(default=None, description="The steps of the start, each with its seconds.")
+    suspended: Suspended | None = Field(default=None, description="Why the session has no compute; absent while it has or gets some.")
+    activated_at: Timestamp | None = Field(
+        default=None, description="When the session was started, resumed or reset; maxLifetimeSeconds counts from here."
+    )
+    handled_requests: HandledRequests | None = Field(
+        default=None, description="The value of each request annotation that was handled last."
+    )
     install: Install | None = Field(default=None, description="The result of the last install.")
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")

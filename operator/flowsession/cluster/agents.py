@@ -12,7 +12,7 @@ from flowsession import metrics
 from flowsession.cluster import answers, errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
-from flowsession.decide.plan import AgentCall, Follow, ListPackages, Reopen, Retire, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, Tell
 from flowsession.decide.pod import AGENT_PORT
 from flowsession.decide.views import AgentState, PackageList, PodView
 
@@ -160,10 +160,14 @@ class _NotListening(AgentError):
     """Nothing listens on the port, yet."""
 
 
-def _request_of(call: AgentCall) -> tuple[str, str, dict[str, Any] | None, float]:
+def _request_of(call: AgentCall) -> tuple[str, str, dict[str, Any] | None, float]:  # noqa: PLR0911 - one for each call
     match call:
         case Tell(body=body):
-            return "PUT", "/v1/environment", dict(body), CALL_SECONDS
+            return "PUT", "/v1/environment", {**body, "retry": True} if call.request else dict(body), CALL_SECONDS
+        case Look():
+            return "GET", "/v1/state", None, CALL_SECONDS
+        case KeepAlive():
+            return "POST", "/v1/keepalive", None, CALL_SECONDS
         case Follow(since=since):
             return "GET", f"/v1/state?since={since}&wait={POLL_SECONDS:.0f}", None, POLL_SECONDS + CALL_SECONDS
         case Retire(idle_at_least=seconds):

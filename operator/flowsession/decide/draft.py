@@ -15,7 +15,7 @@ PROGRESS_SECONDS = 2.0
 _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
-_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting"})
+_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended"})
 
 
 class Draft:
@@ -69,6 +69,11 @@ class Draft:
     def only_progress(self, since: float) -> None:
         """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then."""
         self._progress_only_until = since + PROGRESS_SECONDS
+
+    def handled(self, request: str) -> str | None:
+        """The value of a request annotation that was handled last."""
+        value: str | None = self.status.get("handledRequests", {}).get(request)
+        return value
 
     def was(self, condition: str) -> Condition | None:
         """The condition as the status has it."""

@@ -12,7 +12,7 @@ from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus, FlowSummary, SourceWarning
 from flowsession.decide import conditions, flowfolder, merge, requirements, times
 from flowsession.decide.conditions import Verdict
-from flowsession.decide.plan import Event, Fetch, PatchStatus, Plan
+from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.settings import Settings
 
 REREAD_SECONDS = 300.0
@@ -133,6 +133,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         status=PatchStatus("FlowEnvironment", snapshot.namespace, snapshot.name, snapshot.resource_version, patch),
         events=(Event(warning=True, reason=verdict.reason, message=verdict.message),) if news else (),
         look_again_at=look_again_at,
+        clean=DeletePackages(snapshot.namespace, snapshot.name) if patch.get("sessions") == 0 and snapshot.status.get("sessions") else None,
     )
 
 

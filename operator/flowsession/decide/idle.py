@@ -1,16 +1,16 @@
 """The idle rule: a session that nobody uses ends, but only on the word that its agent gives right then, and in two steps.
 
-First the agent is asked to retire if it is still idle: it then refuses new work. Then the session is deleted, with its uid and
-resourceVersion as preconditions, so that work and changes that arrive in between win.
+First the agent is asked to retire if it is still idle: it then refuses new work. Then the session is deleted (or suspended), with its
+resourceVersion as precondition, so that work and changes that arrive in between win.
 """
 
-from flowsession.api.session import IdleAction, LastActivity
-from flowsession.decide import times
-from flowsession.decide.draft import Draft
+from flowsession.api.session import IdleAction, LastActivity, SuspendedBy
+from flowsession.decide import loss, requests, suspend, times
+from flowsession.decide.draft import Draft, moment
 from flowsession.decide.install import agent_of
-from flowsession.decide.plan import Delete, Reopen, Retire
+from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
-from flowsession.decide.views import AgentView
+from flowsession.decide.views import AgentState, AgentView
 
 FRESH_SECONDS = 5.0
 """How old a retirement may be when it is acted on; an older one is asked for again."""
@@ -21,9 +21,20 @@ LONGEST_PAUSE = 60.0
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
 
+WARNING_SHARE = 0.1
+LONGEST_WARNING = 300.0
+"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
+
+UNREACHABLE_TIMEOUTS = 3
+"""A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
+
+
+KEPT = "keep-alive"
+"""What the agent calls a keep-alive among the kinds of work."""
+
 
 def decide_idle(draft: Draft) -> bool:
-    """Shows when idleness would end the session, and ends it when that time has come and the agent agrees."""
+    """Shows when idleness would end the session, warns of it, and ends it when that time has come and the agent agrees."""
     pod, idle = current_pod(draft), draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
@@ -32,20 +43,90 @@ def decide_idle(draft: Draft) -> bool:
     if last is None:
         return False
     _show(draft, agent, last)
+    if _unreachable_for_too_long(draft, agent):
+        return False
+    if requests.pending(draft, "keepAlive"):
+        _keep_alive(draft, agent)
+    elif idle.action == IdleAction.NONE:
+        _keep_for_good(draft, agent)
+    else:
+        deadline = last + idle.timeout_seconds
+        shown = times.parse(draft.status.get("expiresAt"))
+        # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
+        if shown is None or abs(shown - deadline) > 1.0:
+            draft.put("expiresAt", times.deadline_stamp(deadline))
+        if draft.now >= deadline:
+            _end(draft, agent, deadline=deadline)
+        else:
+            _reopen(draft, agent)
+            _warn(draft, agent, deadline)
+    return True
+
+
+def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
+    """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
+    draft.put("expiresAt", None)
+    _reopen(draft, agent)
+    asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
+    due = asked_at + (_pause(agent) if agent and agent.failures else draft.snapshot.spec.idle.timeout_seconds)
+    if draft.now < due:
+        draft.look_again(due)
+    elif draft.call is None and not (agent and agent.calling):
+        draft.call = Look()
+
+
+def _warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
+    """Asks once before the end, and says how to put it off."""
+    idle, warned = draft.snapshot.spec.idle, draft.was("Active")
+    warn_at = deadline - min(idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    draft.look_again(deadline)
+    if draft.now < warn_at:
+        draft.look_again(warn_at)
+    elif warned is not None and warned.reason == "IdleSoon":
+        draft.judge("Active", False, "IdleSoon", warned.message)
+    elif agent is None or agent.asked_at < warn_at:
+        if draft.call is None and not (agent and agent.calling):
+            draft.call = Look()
+    elif not agent.failures and agent.state is not None and not agent.state.busy:
+        verb = "suspended" if idle.action == IdleAction.SUSPEND else "deleted"
+        message = (
+            f"no work since {times.stamp(deadline - idle.timeout_seconds)}: the session is {verb} at {times.deadline_stamp(deadline)};"
+            f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
+        )
+        draft.tell(warning=True, reason="IdleSoon", message=message)
+        draft.judge("Active", False, "IdleSoon", message)
+
+
+def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
+    """A request of the user's counts as work: it opens a closed door and starts the timeout anew."""
+    value = requests.pending(draft, "keepAlive")
+    if agent and agent.state and agent.kept == value and not agent.state.retired:
+        requests.done(draft, "keepAlive")
+        timeout = draft.snapshot.spec.idle.timeout_seconds
+        if draft.snapshot.spec.idle.action != IdleAction.NONE:
+            draft.put("expiresAt", times.deadline_stamp(agent.state_at + timeout))
+        draft.look_again(agent.state_at + timeout)
+        return
+    if (agent and agent.calling) or draft.call is not None:
+        return
+    due = agent.asked_at + _pause(agent) if agent and agent.failures else 0.0
+    if draft.now < due:
+        draft.look_again(due)
+    else:
+        draft.call = Reopen() if agent and agent.state and agent.state.retired else KeepAlive(value)
+
+
+def _unreachable_for_too_long(draft: Draft, agent: AgentView | None) -> bool:
+    """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
+    snapshot, idle = draft.snapshot, draft.snapshot.spec.idle
+    limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
+    if agent is None or not agent.failures or draft.now - agent.failing_since < limit:
+        return False
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})"
     if idle.action == IdleAction.NONE:
-        draft.put("expiresAt", None)
-        _reopen(draft, agent)
-        return True
-    deadline = last + idle.timeout_seconds
-    shown = times.parse(draft.status.get("expiresAt"))
-    # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
-    if shown is None or abs(shown - deadline) > 1.0:
-        draft.put("expiresAt", times.deadline_stamp(deadline))
-    if draft.now < deadline:
-        _reopen(draft, agent)
-        draft.look_again(deadline)
-        return True
-    _end(draft, agent, deadline=deadline)
+        loss.start_again(draft, "ProbeFailed", message)
+    else:
+        _finish(draft, "ProbeFailed", message, warning=True)
     return True
 
 
@@ -71,29 +152,41 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
         draft.judge("Active", None, "ProbeFailed", f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
     elif agent.state.busy:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
+    elif agent.kept and agent.state.what == KEPT:
+        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
     else:
         what = (draft.status.get("lastActivity") or {}).get("what", "start")
         draft.judge("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
 
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
-    snapshot, timeout = draft.snapshot, draft.snapshot.spec.idle.timeout_seconds
+    timeout = draft.snapshot.spec.idle.timeout_seconds
     if agent and agent.calling:
         return
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
-        draft.tell(
-            warning=False,
-            reason="Idle",
-            message=f"deleted: no work for {agent.state.idle_seconds:.0f} s (limit {timeout} s), the last was: {agent.state.what}",
-        )
-        draft.delete(Delete("ComputeSession", snapshot.namespace, snapshot.name, snapshot.uid, snapshot.resource_version))
+        state: AgentState = agent.state
+        _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
         return
-    if agent and agent.failures:
-        due = agent.asked_at + min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
-        if draft.now < due:
-            draft.look_again(due)
-            return
+    if agent and agent.failures and draft.now < agent.asked_at + _pause(agent):
+        draft.look_again(agent.asked_at + _pause(agent))
+        return
     draft.call = Retire(idle_at_least=float(timeout))
+
+
+def _finish(draft: Draft, reason: str, message: str, *, warning: bool) -> None:
+    """The end that `idle.action` asks for."""
+    snapshot = draft.snapshot
+    suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
+    draft.tell(warning=warning, reason=reason, message=f"{'suspended' if suspends else 'deleted'}: {message}")
+    if suspends:
+        suspend.release(draft, SuspendedBy.IDLE)
+    else:
+        draft.delete(Delete("ComputeSession", snapshot.namespace, snapshot.name, snapshot.uid, snapshot.resource_version))
+
+
+def _pause(agent: AgentView) -> float:
+    """Seconds until an agent that did not answer is asked again."""
+    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:

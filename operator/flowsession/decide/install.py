@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from flowsession.api.session import Install, Phase
+from flowsession.api.session import Install, OnChange, Phase
+from flowsession.decide import requests
 from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved
 from flowsession.decide.plan import Follow, Tell
@@ -21,9 +22,14 @@ class Target:
     flow: str
 
 
-def target(environment: Resolved) -> Target:
-    """What the environment asks for now."""
-    return Target(environment.packages_revision, environment.flow_revision)
+def target(draft: Draft, environment: Resolved) -> Target:
+    """What the session shall have now: all that the environment asks for, but with `onChange: Wait` its packages only when asked."""
+    wanted = Target(environment.packages_revision, environment.flow_revision)
+    has = draft.snapshot.status.get("packagesRevision")
+    waits = draft.snapshot.spec.on_change == OnChange.WAIT and draft.was_ready and not requests.pending(draft, "install")
+    agent = draft.snapshot.agent
+    told_all = agent is not None and agent.told is not None and agent.told[0] == wanted.packages
+    return Target(has, wanted.flow) if waits and has and not told_all else wanted
 
 
 def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
@@ -38,7 +44,7 @@ def settled(draft: Draft, pod: PodView) -> bool:
     if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod):
         return False
     has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
-    return has == target(environment) or pod.image != environment.base_image
+    return (has == target(draft, environment) and not requests.pending(draft, "install")) or pod.image != environment.base_image
 
 
 def same_container(draft: Draft, pod: PodView) -> bool:
@@ -53,22 +59,32 @@ def tell_the_agent(draft: Draft) -> bool:
     pod, environment = current_pod(draft), draft.snapshot.environment
     assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
     agent = agent_of(draft, pod)
-    wanted = target(environment)
+    wanted = target(draft, environment)
+    request = requests.pending(draft, "install")
     image_changed = pod.image != environment.base_image
     if image_changed:
         draft.judge(
             "InSync", False, "ImageChanged", f"the environment's image is now {environment.base_image}; re-create the session to take it up"
         )
-    if settled(draft, pod) or (image_changed and draft.was_ready):
+    elif wanted.packages != environment.packages_revision:
+        said = f"the environment's requirements have changed; install them by the annotation {requests.REQUESTS['install']}"
+        draft.judge("InSync", False, "RequirementsChanged", said)
+    if image_changed and draft.was_ready and same_container(draft, pod):
+        if request:
+            requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
         return True
-    if agent and agent.state and agent.told == (wanted.packages, wanted.flow):
+    if settled(draft, pod):
+        return True
+    if agent and agent.state and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+        if agent.state.install.state != "Running":
+            requests.done(draft, "install")
         return True
     if agent is None and _ran_out_of_memory(draft, pod, wanted):
         return False
     if agent and agent.refused:
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
         return False
-    _ask(draft, agent, Tell(environment.wire))
+    _ask(draft, agent, Tell({**environment.wire, "packagesRevision": wanted.packages}, request))
     serving = draft.was_ready and agent is not None and agent.state is not None
     if not serving:
         _wait_for_agent(draft, pod, agent)
@@ -83,7 +99,7 @@ def follow_the_install(draft: Draft) -> bool:
     if agent is None or agent.state is None:
         return True
     state = agent.state
-    install, wanted = state.install, target(environment)
+    install, wanted = state.install, target(draft, environment)
     if install.state == "Running":
         if not agent.calling:
             draft.call = Follow(since=state.version)
@@ -102,7 +118,7 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync:
+        if in_sync and wanted.packages == environment.packages_revision:
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True

@@ -1,7 +1,7 @@
 """What a decision asks for: writes, calls to the agent, events, and when to look again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Manifest = Mapping[str, Any]
@@ -24,6 +24,14 @@ class Delete:
     uid: str
     resource_version: str | None = None
     grace_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class DeletePackages:
+    """DELETE the package lists of an environment: no session looks at them any more."""
+
+    namespace: str
+    environment: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Tell:
     """PUT /v1/environment: tell the agent what the session shall have."""
 
     body: Manifest
+    request: str = ""
+    """The install request that this is the answer to; the agent tries a failed install again for a new one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,18 @@ class Follow:
     """GET /v1/state as a long poll, while something is under way."""
 
     since: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """GET /v1/state at once: a probe that changes nothing."""
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    """POST /v1/keepalive: count as work, at this request of a user's."""
+
+    request: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,7 @@ class ListPackages:
     """GET /v1/packages."""
 
 
-AgentCall = Tell | Follow | Retire | Reopen | ListPackages
+AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages
 
 
 @dataclass(frozen=True)
@@ -100,8 +122,7 @@ class Plan:
     events: tuple[Event, ...] = ()
     look_again_at: float | None = None
     """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
-    rejudge: bool = field(default=False, compare=False)
-    """Whether to decide again as soon as the plan is carried out."""
+    clean: DeletePackages | None = None
 
     @property
     def writes(self) -> bool:

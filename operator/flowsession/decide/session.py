@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flowsession.api.session import Phase
-from flowsession.decide import idle, install, serve, start
+from flowsession.decide import idle, install, requests, serve, start, suspend
 from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved, Unresolved
 from flowsession.decide.plan import Delete, Plan
@@ -68,12 +68,17 @@ def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
 
 
 STAGES: tuple[Stage, ...] = (
+    requests.refuse_junk,
     refuse_duplicate,
+    suspend.stay_suspended,
+    suspend.end_of_lifetime,
+    suspend.reset,
     resolve,
     start.have_a_pod,
     start.follow_the_pod,
     install.tell_the_agent,
     install.follow_the_install,
+    suspend.activate,
     serve.serve,
     serve.list_packages,
     idle.decide_idle,

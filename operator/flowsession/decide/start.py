@@ -1,19 +1,11 @@
 """The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
 
 from flowsession.api.session import Phase
+from flowsession.decide import loss, times
 from flowsession.decide import pod as pods
-from flowsession.decide import times
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.environment import Resolved
-from flowsession.decide.plan import Delete
 from flowsession.decide.views import PodView
-
-LONGEST_BACKOFF = 300.0
-SETTLED_SECONDS = 600.0
-"""A pod that lived this long was no crash: its successor starts at once."""
-
-FORCE_AFTER = 60.0
-"""Seconds past a pod's own grace after which its node is taken for lost and the pod is removed by force."""
 
 _PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
@@ -23,7 +15,7 @@ _BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError
 
 def current_pod(draft: Draft) -> PodView | None:
     """The pod of the present incarnation, if there is one that is not on its way out."""
-    name = pods.name_of(draft.snapshot, incarnation(draft))
+    name = pods.name_of(draft.snapshot, loss.incarnation(draft))
     return next((pod for pod in draft.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
 
 
@@ -32,39 +24,32 @@ def began(draft: Draft, pod: PodView) -> float:
     return draft.snapshot.marks.get("Created", pod.created_at)
 
 
-def incarnation(draft: Draft) -> int:
-    """Which start this is, from 1."""
-    return int(draft.snapshot.status.get("incarnation") or 1)
-
-
 def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none has an end of its own
     """Sees to it that there is exactly one pod: none is created while another one of this session still exists."""
     snapshot, now = draft.snapshot, draft.now
     pod = current_pod(draft)
     strays = [other for other in snapshot.pods if other is not pod]
     for stray in strays:
-        _remove(draft, stray)
+        loss.remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
-        draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
-        why = pod.message or pod.reason or "its container ended"
-        return _start_again(draft, f"pod {pod.name} ended ({pod.reason or pod.phase}): {why}", reason=_failure(pod))
+        return loss.start_again(draft, *loss.cause_of_end(pod))
     if pod is not None:
         return True
     if snapshot.status.get("podName"):
-        return _start_again(draft, f"pod {snapshot.status['podName']} was deleted or lost with its node", reason="PodFailed")
+        return loss.start_again(draft, *loss.cause_of_absence(draft))
     if strays:
         draft.not_ready(Phase.STARTING, "Starting", f"waiting for the former pod {strays[0].name} to end")
         draft.only_progress(since=now)
         return False
-    due = moment(snapshot.status.get("startedAt"), 0.0) if incarnation(draft) > 1 else 0.0
+    due = moment(snapshot.status.get("startedAt"), 0.0) if loss.incarnation(draft) > 1 else 0.0
     if now < due:
         draft.look_again(due)
         return False
     refusal = snapshot.refusal
-    if refusal is not None and now < refusal.at + _pause(refusal.count):
+    if refusal is not None and now < refusal.at + loss.pause(refusal.count):
         draft.judge("ComputeAllocated", False, refusal.reason, refusal.message)
         draft.not_ready(Phase.PENDING, refusal.reason, refusal.message)
-        draft.look_again(refusal.at + _pause(refusal.count))
+        draft.look_again(refusal.at + loss.pause(refusal.count))
         return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
@@ -72,7 +57,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         archive = pods.agent_config_map(snapshot)
         if archive["metadata"]["name"] not in snapshot.known_config_maps:
             draft.create(archive)
-    draft.create(pods.manifest(snapshot, environment, incarnation(draft)))
+    draft.create(pods.manifest(snapshot, environment, loss.incarnation(draft)))
     return False
 
 
@@ -134,7 +119,7 @@ def died(pod: PodView) -> tuple[str, str]:
 def _remember(draft: Draft, pod: PodView) -> None:
     """What the status says of the pod itself."""
     draft.put("podName", pod.name)
-    draft.put("incarnation", incarnation(draft))
+    draft.put("incarnation", loss.incarnation(draft))
     draft.put("nodeName", pod.node or None)
     draft.put("vmSize", draft.snapshot.settings.session.size_name)
     if not draft.status.get("startedAt"):
@@ -142,50 +127,6 @@ def _remember(draft: Draft, pod: PodView) -> None:
     draft.put("baseImage", pod.image)
     if pod.container and pod.container.image_id:
         draft.put("imageDigest", pod.container.image_id)
-
-
-def _start_again(draft: Draft, message: str, *, reason: str) -> bool:
-    """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
-    status, now = draft.snapshot.status, draft.now
-    restarts = int(status.get("restarts") or 0) + 1
-    lived = now - moment(status.get("readyAt"), now)
-    due = now if lived >= SETTLED_SECONDS else now + _pause(restarts)
-    draft.put("incarnation", incarnation(draft) + 1)
-    draft.put("restarts", restarts)
-    draft.put("startedAt", times.stamp(due))
-    for gone in (
-        "podName",
-        "nodeName",
-        "readyAt",
-        "containerRestarts",
-        "expiresAt",
-        "stages",
-        "packagesRevision",
-        "flowRevision",
-        "baseImage",
-        "imageDigest",
-        "install",
-    ):
-        draft.put(gone, None)
-    draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
-    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.look_again(moment(draft.status["startedAt"], now))
-    return False
-
-
-def _remove(draft: Draft, stray: PodView) -> None:
-    if stray.deleting_since is None:
-        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
-    elif draft.now >= stray.deleting_since + FORCE_AFTER:
-        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid, grace_seconds=0))
-    else:
-        draft.look_again(stray.deleting_since + FORCE_AFTER)
-
-
-def _failure(pod: PodView) -> str:
-    if pod.container and pod.container.ended_reason == "OOMKilled":
-        return "OutOfMemory"
-    return pod.reason if pod.reason in ("Evicted", "Preempted", "NodeShutdown") else "PodFailed"
 
 
 def _unschedulable(pod: PodView) -> str:
@@ -200,8 +141,3 @@ def _pull(draft: Draft, pod: PodView) -> str:
         return before.message  # the back-off's own words name no cause
     said = said or "no further word from the node"
     return f"image {pod.image} can't be pulled; check its name and the cluster's access to the registry: {said}"
-
-
-def _pause(times_before: int) -> float:
-    """Back-off in seconds: 1, 2, 4 ... 300."""
-    return min(LONGEST_BACKOFF, 2.0 ** (min(times_before, 10) - 1))

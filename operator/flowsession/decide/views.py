@@ -38,6 +38,8 @@ class PodView:
     phase: str
     reason: str
     message: str
+    disruption: str
+    """Reason of its DisruptionTarget condition, where something ended it on purpose."""
     image: str
     ip: str
     node: str
@@ -107,6 +109,10 @@ class AgentView:
     state_at: float = 0.0
     told: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) that it was last told."""
+    told_request: str = ""
+    """The install request that it was last told for."""
+    kept: str = ""
+    """The keep-alive request that it was last told of."""
     error: str = ""
     """Why the last call failed; empty when it was answered."""
     failures: int = 0
@@ -148,6 +154,8 @@ class SessionSnapshot:
     deleting: bool
     spec: ComputeSessionSpec
     status: Mapping[str, Any]
+    requests: Mapping[str, str]
+    """The request annotations, by what they ask for: reset, install, resume, keepAlive."""
     environment: Resolved | Unresolved | None
     """None: not known yet, look again when it is. A missing environment is Unresolved."""
     environment_uid: str

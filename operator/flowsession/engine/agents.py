@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
-from flowsession.decide.plan import AgentCall, Tell
+from flowsession.decide.plan import AgentCall, KeepAlive, Tell
 from flowsession.decide.views import AgentView, PodView
 from flowsession.engine.cache import Cache, Key
 from flowsession.engine.queue import Queue
@@ -80,6 +80,8 @@ class Agents:
             failures=0,
             refused="" if isinstance(call, Tell) else view.refused,
             told=told,
+            told_request=call.request if isinstance(call, Tell) else view.told_request,
+            kept=call.request if isinstance(call, KeepAlive) else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),

@@ -6,8 +6,8 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.plan import Create, Delete, Fetch, PatchStatus, Plan
-from flowsession.decide.pod import MANAGED_BY
+from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
+from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
@@ -38,6 +38,8 @@ class Executor:
             self._call(key, plan)
         for fetch in plan.fetches:
             await self._fetch(fetch)
+        if plan.clean is not None:
+            await self._clean(plan.clean)
         for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
             await self._create(key, uid, create)
         children = [deletion for deletion in plan.deletes if deletion.kind != key.kind]
@@ -58,6 +60,11 @@ class Executor:
         pods = [pod.view for pod in self._cache.pods_of((key.namespace, key.name)) if pod.owner_uid == entry.meta.uid]
         if pods:
             self._agents.start(key, max(pods, key=lambda pod: pod.created_at), plan.call)
+
+    async def _clean(self, clean: DeletePackages) -> None:
+        labels = f"{MANAGED_BY}={MANAGER},{ENVIRONMENT_LABEL}={clean.environment}"
+        await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
+        self._cache.own_config_maps.clear()
 
     async def _fetch(self, fetch: Fetch) -> None:
         try:

@@ -12,6 +12,7 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide import times
 from flowsession.decide.pod import CONTAINER, SESSION_LABEL
+from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
 Object = Mapping[str, Any]
@@ -37,6 +38,7 @@ class SessionEntry:
     meta: Meta
     spec: ComputeSessionSpec
     status: Object
+    requests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def meta(body: Object) -> Meta:
 def session(body: Object) -> SessionEntry:
     """Raises Unreadable."""
     try:
-        return SessionEntry(meta(body), ComputeSessionSpec.model_validate(body.get("spec")), body.get("status") or {})
+        spec = ComputeSessionSpec.model_validate(body.get("spec"))
+        return SessionEntry(meta(body), spec, body.get("status") or {}, _requests(body["metadata"].get("annotations") or {}))
     except ValidationError as error:
         raise Unreadable(str(error)) from error
 
@@ -107,7 +110,8 @@ def pod(body: Object) -> PodEntry:
         created_at=times.parse(raw.get("creationTimestamp")) or 0.0,
         deleting_since=times.parse(raw.get("deletionTimestamp")),
         phase=status.get("phase") or "Pending",
-        reason=status.get("reason") or ("Preempted" if found.get("DisruptionTarget", {}).get("reason") == "PreemptionByScheduler" else ""),
+        reason=status.get("reason") or "",
+        disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
         image=images[0] if images else "",
         ip=status.get("podIP") or "",
@@ -128,6 +132,10 @@ def files(body: Object) -> dict[str, bytes]:
         except binascii.Error:
             found[name] = b""
     return found
+
+
+def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
 
 
 def _container(status: Object) -> ContainerView:

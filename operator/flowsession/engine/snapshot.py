@@ -69,6 +69,7 @@ class Snapshots:
             deleting=entry.meta.deleting,
             spec=entry.spec,
             status=entry.status,
+            requests=entry.requests,
             environment=self._resolve(environment_key, environment) if environment else _no_environment(environment_key),
             environment_uid=environment.meta.uid if environment else "",
             pods=pods,
