@@ -66,7 +66,7 @@ class Agent:
         if self._processes is None:
             from flowsession_agent.processes import Processes
 
-            self._processes = Processes(own=self.children.own)
+            self._processes = Processes(own=self.children.running)
         return self._processes.look()
 
     def _whole_state(self) -> Answer:

@@ -22,15 +22,12 @@ class Children:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._statuses: dict[int, int] = {}
-        self._quiet: set[int] = set()
 
-    def start(self, launch: Callable[[], subprocess.Popen[bytes]], *, quiet: bool = False) -> subprocess.Popen[bytes]:
-        """Run `launch` and remember its process; `quiet` ones are the agent's own affair and no work of the session."""
+    def start(self, launch: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        """Run `launch` and remember its process."""
         with self._changed:  # held during the start: a child that ends at once is not reaped before it is known
             process = launch()
             self._statuses[process.pid] = RUNNING
-            if quiet:
-                self._quiet.add(process.pid)
             return process
 
     def wait(self, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
@@ -39,15 +36,9 @@ class Children:
             if not self._changed.wait_for(lambda: self._statuses.get(process.pid) != RUNNING, timeout=seconds):
                 return False
             status = self._statuses.pop(process.pid, None)
-            self._quiet.discard(process.pid)
             if status is not None:
                 process.returncode = _exit_code(status)
             return True
-
-    def own(self) -> set[int]:
-        """The processes that don't count as the session's work."""
-        with self._changed:
-            return set(self._quiet)
 
     def running(self) -> list[int]:
         """Every process started here that hasn't ended."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 SILENT = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"
-CHECKED_FOR_EVER = '{"versions": {}, "last_check_time": "2999-01-01 00:00:00.000000"}'
+CHECKED_FOR_EVER = '{"last_check_time": "2999-01-01 00:00:00.000000", "last_hint_time": "2999-01-01 00:00:00.000000"}'
 
 
 def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[str, str]:
@@ -29,6 +29,7 @@ def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[s
         TMPDIR=home.tmp,
         PF_HOME_DIRECTORY=promptflow,
         APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED="true",
+        APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL="true",
         PATH=os.pathsep.join([scripts, inherited.get("PATH", os.defpath)]),
     )
     return found

@@ -35,13 +35,12 @@ class Outcome:
 class Job:
     """Commands run one after the other under one deadline; nothing they start outlives its command, a daemon neither."""
 
-    def __init__(self, children: Children, *, environ: Mapping[str, str], cwd: str, seconds: float, quiet: bool = False) -> None:
+    def __init__(self, children: Children, *, environ: Mapping[str, str], cwd: str, seconds: float) -> None:
         self._children = children
         self._mark = os.urandom(8).hex()
         self._environ = {**environ, MARK: self._mark}
         self._cwd = cwd
         self._deadline = time.monotonic() + seconds
-        self._quiet = quiet
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -64,8 +63,7 @@ class Job:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-            ),
-            quiet=self._quiet,
+            )
         )
         tails = [_Tail(process.stdout), _Tail(process.stderr)]
         timed_out = False

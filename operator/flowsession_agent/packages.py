@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ class Packages:
         self._venv = ""
         self._names: list[str] = []
         self._known: list[dict[str, Any]] | None = None
+        self._counted = True
 
     @property
     def python(self) -> str:
@@ -41,12 +43,15 @@ class Packages:
         """The session now uses the layer `venv`, for requirements that name `names`; `report` is what the install saw."""
         self._venv, self._names = venv, names
         self._known = report["packages"] if report else None
+        self._counted = self._known is not None
         self._state.packages_count = len(self._known or ())
 
-    @property
-    def counted(self) -> bool:
-        """Whether the packages of now have been read."""
-        return self._known is not None
+    def count(self) -> None:
+        """Read the packages if nobody has since the last install; tried once, since whoever asks for the list learns what is wrong."""
+        if not self._counted:
+            self._counted = True
+            with contextlib.suppress(ApiError, OSError):
+                self.read()
 
     def read(self) -> list[dict[str, Any]]:
         """The list of `GET /v1/packages`; raises ApiError with 500 when the session's Python can't tell."""
@@ -58,7 +63,7 @@ class Packages:
             if known is not None:
                 return known
             layer = os.path.join(self._home.venvs, venv) + "/" if venv else ""
-            job = Job(self._children, environ=dict(os.environ), cwd=self._home.root, seconds=SECONDS, quiet=True)
+            job = Job(self._children, environ=dict(os.environ), cwd=self._home.root, seconds=SECONDS)
             outcome = job.run([self.python, "-I", "-c", REPORT, layer, json.dumps(self._names)])
             try:
                 found: list[dict[str, Any]] = json.loads(outcome.stdout)["packages"]

@@ -43,6 +43,7 @@ def _sample(agent: Agent) -> None:
     while True:
         try:
             agent.activity.sample()
+            agent.packages.count()
         except Exception as error:  # /proc not readable for a moment must not end idleness for good
             print(f"flowsession agent: sampling failed: {error!r}", file=sys.stderr, flush=True)
         time.sleep(SAMPLE_SECONDS)
@@ -69,7 +70,7 @@ def _adopted(agent: Agent) -> list[int]:
     from flowsession_agent.processes import Processes
 
     started = set(agent.children.running())
-    return [pid for pid in Processes(own=set).children() if pid not in started]
+    return [pid for pid in Processes(own=list).children() if pid not in started]
 
 
 def _signal(target: int, number: int) -> None:

@@ -36,7 +36,7 @@ class Processes:
     def __init__(
         self,
         *,
-        own: Callable[[], set[int]],
+        own: Callable[[], list[int]],
         proc: str = "/proc",
         agent: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -53,7 +53,9 @@ class Processes:
         """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, or empty when they only wait."""
         now = self._clock()
         own = self._own()
-        found = [process for process in self._relevant() if process.pid not in own and process.parent not in own]
+        relevant = self._relevant()
+        own_family = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
+        found = [process for process in relevant if process.pid not in own_family]
         while len(self._history) > 1 and now - self._history[1][0] >= WINDOW_SECONDS:
             del self._history[0]
         work = self._executed(found) or self._computing(found, now)
@@ -86,11 +88,7 @@ class Processes:
         alive = [process for process in self._read() if process.state not in "ZX" and process.pid != self._agent]
         if self._agent == 1:
             return alive
-        family, grown = {self._agent}, True
-        while grown:
-            children = {process.pid for process in alive if process.parent in family}
-            grown = not children <= family
-            family |= children
+        family = _family({self._agent}, alive)
         return [process for process in alive if process.pid in family]
 
     def _read(self) -> Iterator[Process]:
@@ -110,6 +108,16 @@ class Processes:
             words = ""
         printable = "".join(letter if letter.isprintable() else " " for letter in words)
         return (printable or f"[{process.name}]")[:COMMAND_LENGTH].strip()
+
+
+def _family(roots: set[int], processes: list[Process]) -> set[int]:
+    """`roots` and all their descendants among `processes`."""
+    family, grown = set(roots), True
+    while grown:
+        children = {process.pid for process in processes if process.parent in family}
+        grown = not children <= family
+        family |= children
+    return family
 
 
 def parse_stat(line: bytes) -> Process:

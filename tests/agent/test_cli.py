@@ -28,7 +28,8 @@ nodes:
 """,
     "hello.py": b"""
 import os
-import six
+from importlib.metadata import version
+import iniconfig
 from promptflow.core import tool
 
 @tool
@@ -40,7 +41,7 @@ def hello(name: str, times: int) -> str:
         os._exit(3)
     if name == "large":
         return "x" * 2_000_000
-    return " ".join(["hello " + name] * times) + " with six " + six.__version__
+    return " ".join(["hello " + name] * times) + " with iniconfig " + version("iniconfig")
 """,
 }
 
@@ -48,7 +49,9 @@ def hello(name: str, times: int) -> str:
 @pytest.fixture
 def session(start: StartAgent, flow_base: str) -> Agent:
     agent = start(python=flow_base)
-    install = agent.install("p1", "six==1.17.0\n", path="requirements.txt", files={**FLOW, "requirements.txt": b"six==1.17.0\n"}, flow="f1")
+    install = agent.install(
+        "p1", "iniconfig==2.1.0\n", path="requirements.txt", files={**FLOW, "requirements.txt": b"iniconfig==2.1.0\n"}, flow="f1"
+    )
     assert install["state"] == "Succeeded", install
     return agent
 
@@ -56,7 +59,7 @@ def session(start: StartAgent, flow_base: str) -> Agent:
 def test_the_flow_runs_with_the_session_s_packages(session: Agent) -> None:
     ran = session.flow("test", "--inputs", "name=Ada", "times=2")
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == {"greeting": "hello Ada hello Ada with six 1.17.0"}
+    assert json.loads(ran.stdout) == {"greeting": "hello Ada hello Ada with iniconfig 2.1.0"}
     assert session.state()["activity"]["what"] == "api test"
     failed = session.flow("test", "--inputs", "name=nobody")
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -73,7 +76,7 @@ def test_status_packages_and_keep_alive(session: Agent) -> None:
     assert "packages  installed" in session.flow("status").stdout
     assert json.loads(session.flow("status", "--json").stdout)["environment"]["packagesRevision"] == "p1"
     lines = session.flow("packages").stdout.splitlines()
-    assert any(line.split()[:3] == ["six", "1.17.0", "requirements"] for line in lines)
+    assert any(line.split()[:3] == ["iniconfig", "2.1.0", "requirements"] for line in lines)
     assert any(line.split()[:3] == ["promptflow", "1.18.5", "image"] for line in lines)
     eventually("idle", lambda: session.state()["activity"]["idleSeconds"] > 1)
     assert session.flow("keep-alive").returncode == 0

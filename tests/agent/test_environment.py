@@ -34,6 +34,13 @@ def test_the_first_call_with_nothing_to_install_answers_that_all_is_there(agent:
     assert not (agent.home / "venv").exists()
 
 
+def test_the_packages_are_counted_a_little_later(agent: Agent) -> None:
+    assert agent.put("p1")[1]["packages"]["count"] == 0
+    count = eventually("counted", lambda: agent.state()["packages"]["count"])
+    assert count == len(agent.call("GET", "/v1/packages")[1]["packages"])
+    assert agent.state()["activity"]["busy"] is False
+
+
 @pytest.mark.parametrize("text", ["", "\n# nothing\n  # yet\n", "--index-url https://index.example/simple\n--pre\n"])
 def test_requirements_that_ask_for_nothing(agent: Agent, text: str) -> None:
     _, state = agent.put("p1", requirements={"text": text, "path": None})

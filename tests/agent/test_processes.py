@@ -11,7 +11,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 0.0
-        self.processes = Processes(own=lambda: {77}, proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100)
+        self.processes = Processes(own=lambda: [77], proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100)
         self.set(1, parent=0, command="agent")
 
     def set(
@@ -62,6 +62,7 @@ def test_the_agents_own_helpers_do_not_count(tmp_path: Path) -> None:
     machine.look()
     machine.set(77, ticks=500)
     machine.set(78, parent=77, ticks=500)
+    machine.set(76, parent=78, ticks=500)
     assert machine.look() == ""
 
 

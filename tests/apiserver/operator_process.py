@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from apiserver.api import eventually
 from apiserver.recorder import Recorder, _alive, kill_process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ class Operator:
 
     def start(self, *, settings: dict[str, Any] | None = None, constants: dict[str, float] | None = None, wait: bool = True) -> None:
         """Returns when it watches everything; `wait` False: at once."""
-        assert not self.running, "the one before must be stopped first"
+        eventually(lambda: not self.running, seconds=2, what="the one before is gone")
         self._starts += 1
         self.log = self._folder / f"operator-{self._starts}.log"
         order = {

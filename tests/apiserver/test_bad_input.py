@@ -48,7 +48,7 @@ def test_a_missing_config_map_is_not_asked_for_in_a_storm(started: Lab) -> None:
     started.create_environment(source={"configMap": {"name": "flow"}})
     started.until_environment("SourceNotFound")
     before = started.recorder.mark()
-    stays(lambda: len(started.recorder.requests(started.namespace, since=before)) <= 3, seconds=5)
+    stays(lambda: len(started.recorder.requests(started.namespace, since=before)) <= 2, seconds=3)
     assert started.lines(since=before) == []
 
 
@@ -109,8 +109,8 @@ def test_a_flow_file_that_is_none_is_named_with_its_place(bad_flow: Lab, text: s
     bad_flow.create_config_map(flow__dag__yaml=text)
     bad_flow.create_environment(source={"configMap": {"name": "flow"}})
     bad_flow.create_session()
-    bad_flow.until_environment("FlowInvalid", says=says)
-    bad_flow.until_condition("Ready", "EnvironmentNotReady", says=says)
+    bad_flow.until_environment("FlowInvalid", says=says, seconds=5)
+    bad_flow.until_condition("Ready", "EnvironmentNotReady", says=says, seconds=5)
     assert bad_flow.pods() == []
     bad_flow.change_config_map(flow__dag__yaml="nodes: []")
     bad_flow.until_environment("Resolved")
@@ -198,7 +198,7 @@ def test_a_pod_that_the_api_server_refuses_is_told_in_its_words(started: Lab) ->
     started.create_session(podMetadata={"labels": {"not a key": "x"}})
     started.until_condition("Ready", "PodRefused", says="not a key")
     before = started.recorder.mark()
-    stays(lambda: len(started.lines(since=before)) <= 3, seconds=3)
+    stays(lambda: len(started.lines(since=before)) <= 2, seconds=1.5)
     started.change_session(podMetadata=None)
     started.until_ready(seconds=12)
 
@@ -222,7 +222,7 @@ def test_a_namespace_being_deleted_gets_no_storm_of_writes(started: Lab) -> None
     pod = started.the_pod("ada")["metadata"]["name"]
     started.api.delete(started.path("pods", pod))
     eventually(lambda: "POST pods" in started.lines(since=before), what="an attempt to start it again")
-    stays(lambda: len(started.lines(since=before)) <= 5, seconds=5)
+    stays(lambda: len(started.lines(since=before)) <= 5, seconds=3)
     assert started.lines(since=before).count("POST pods") == 1
     assert started.pods() == []
 

@@ -45,6 +45,7 @@ def test_the_count_of_an_environments_sessions_is_written_at_most_once_in_ten_se
 
 @pytest.mark.parametrize("flow", [False, True], ids=["image only", "flow folder"])
 def test_a_restart_writes_nothing_for_settled_sessions_and_asks_no_agent(started: Lab, flow: bool) -> None:
+    started.operator.restart(constants={"flowsession.decide.environment:COUNT_SECONDS": 0.5})
     if flow:
         started.environment_of_flow()
     else:

@@ -154,6 +154,7 @@ def test_during_the_end_of_an_idle_session(started: Lab, moment: str) -> None:
         eventually(lambda: started.pods() == [])
         told = sum(event["count"] for event in started.events(reason="Idle"))
         assert 1 <= told <= 2, f"{told} Events Idle"
+        assert started.events(reason="PodFailed") == []
 
     writes = _killed_at_every_write(
         started, moment, prepare=prepare, act=lambda: started.operator.start(wait=False), over=started.gone, check=check

@@ -193,7 +193,7 @@ def idle(seconds: int = 3600, action: str = "Delete") -> ComputeSessionSpec:
 
 
 def session_snapshot(
-    *pods: PodView, environment: Resolved | Unresolved | None | str = "", status: Mapping[str, Any] | None = None, **fields: Any
+    *pods: PodView, environment: Resolved | Unresolved | str | None = "", status: Mapping[str, Any] | None = None, **fields: Any
 ) -> SessionSnapshot:
     """A session and what surrounds it; without `environment` a resolved one."""
     known: dict[str, Any] = {

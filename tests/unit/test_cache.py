@@ -65,7 +65,8 @@ def source(text: str, version: int = 1, *, labelled: bool = True) -> dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("version", "known", "expected"), [("2", "1", True), ("10", "9", True), ("1", "1", False), ("9", "10", False), ("a", "b", True), ("a", "a", False)]
+    ("version", "known", "expected"),
+    [("2", "1", True), ("10", "9", True), ("1", "1", False), ("9", "10", False), ("a", "b", True), ("a", "a", False)],
 )
 def test_versions_are_compared_as_numbers(version, known, expected):
     assert newer(version, known) is expected

@@ -108,7 +108,9 @@ def test_the_flow_folder_is_the_source(flow_path):
 @pytest.mark.parametrize(
     ("files", "fields", "reason", "words"),
     [
-        pytest.param(None, {}, "SourceNotFound", ["ConfigMap 'flow' of spec.source.configMap does not exist", "create it"], id="no ConfigMap"),
+        pytest.param(
+            None, {}, "SourceNotFound", ["ConfigMap 'flow' of spec.source.configMap does not exist", "create it"], id="no ConfigMap"
+        ),
         pytest.param(
             FOLDER,
             {"configMap": {"items": [{"key": "nope", "path": "x"}]}},
@@ -116,11 +118,17 @@ def test_the_flow_folder_is_the_source(flow_path):
             ["ConfigMap 'flow' has no key 'nope'", "spec.source.configMap.items", "it has: flow.dag.yaml, main.py, requirements.txt"],
             id="no such key",
         ),
-        pytest.param(FOLDER, {"flowPath": "sub"}, "FlowInvalid", ["no folder 'sub' (spec.flowPath)", "it holds: flow.dag.yaml"], id="no such folder"),
+        pytest.param(
+            FOLDER, {"flowPath": "sub"}, "FlowInvalid", ["no folder 'sub' (spec.flowPath)", "it holds: flow.dag.yaml"], id="no such folder"
+        ),
         pytest.param({}, {}, "FlowInvalid", ["it holds: nothing"], id="an empty ConfigMap"),
         pytest.param({"flow.dag.yaml": b"- a"}, {}, "FlowInvalid", ["flow.dag.yaml is a list"], id="not a mapping"),
         pytest.param(
-            {**FOLDER, "requirements.txt": b"pandas\nnumpy ==\n"}, {}, "RequirementsRejected", ["requirements.txt line 2: 'numpy =='"], id="bad line"
+            {**FOLDER, "requirements.txt": b"pandas\nnumpy ==\n"},
+            {},
+            "RequirementsRejected",
+            ["requirements.txt line 2: 'numpy =='"],
+            id="bad line",
         ),
         pytest.param(
             {**FOLDER, "requirements.txt": b"\xff\xfe\xff"}, {}, "FlowInvalid", ["requirements.txt is not text"], id="binary requirements"
@@ -128,14 +136,16 @@ def test_the_flow_folder_is_the_source(flow_path):
         pytest.param(
             FOLDER, {"requirementsText": "a b"}, "RequirementsRejected", ["spec.requirementsText line 1: 'a b'"], id="bad text in the spec"
         ),
+        pytest.param(FOLDER, {"requirementsText": "! \n" * 8}, "RequirementsRejected", ["line 5", "(and 3 more)"], id="many bad lines"),
         pytest.param(
-            FOLDER, {"requirementsText": "! \n" * 8}, "RequirementsRejected", ["line 5", "(and 3 more)"], id="many bad lines"
-        ),
-        pytest.param(
-            {"flow.dag.yaml": b"environment: {python_requirements_txt: dev.txt}"}, {}, "RequirementsRejected", ["'dev.txt'", "add it"], id="no file"
+            {"flow.dag.yaml": b"environment: {python_requirements_txt: dev.txt}"},
+            {},
+            "RequirementsRejected",
+            ["'dev.txt'", "add it"],
+            id="no file",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_resolved_says_what_where_and_what_to_do(files, fields, reason, words):
     found = from_folder(files, **fields)
     assert isinstance(found, Unresolved)
@@ -228,9 +238,11 @@ SAME = pytest.mark.parametrize(
         pytest.param({"installer": {"onlyBinary": True}}, False, True, id="installer"),
         pytest.param({"requirementsText": "pandas\nnumpy\n"}, True, True, id="the same lines from the spec"),
         pytest.param({"requirementsText": ""}, False, True, id="no requirements"),
-        pytest.param({"settings": Settings(installer=InstallerDefaults(index_url="https://mirror"))}, True, True, id="the operator's settings"),
+        pytest.param(
+            {"settings": Settings(installer=InstallerDefaults(index_url="https://mirror"))}, True, True, id="the operator's settings"
+        ),
     ],
-)  # fmt: skip
+)
 
 
 @SAME

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.plan import Follow, Tell
 from flowsession.decide.views import InstallView
 from unit.builders import (
@@ -116,16 +117,16 @@ def test_a_running_install_is_followed_by_a_long_poll():
     assert decide(starting(agent(installing(), calling=True))).call is None
 
 
-def test_a_running_install_is_shown_after_a_second():
+def test_a_running_install_is_shown_after_a_while():
     files = {"flow.dag.yaml": b"nodes: []", "requirements.txt": b"pandas\nnumpy\n"}
     folder = resolved(files=files, requirements=None)
     snapshot = starting(agent(installing(folder), folder), folder)
     assert not decide(snapshot).writes
-    status = status_after(snapshot, NOW + 1)
+    status = status_after(snapshot, NOW + PROGRESS_SECONDS)
     assert (status["phase"], verdict(status, "Ready")) == ("Installing", ("False", "Starting"))
     assert verdict(status, "PackagesInstalled") == ("False", "Installing")
     assert condition(status, "Ready")["message"] == "installing 2 requirements of requirements.txt"
-    assert decide(snapshot, NOW + 1).events == ()
+    assert decide(snapshot, NOW + PROGRESS_SECONDS).events == ()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,12 @@ def test_a_running_install_is_shown_after_a_second():
     [
         (PANDAS, {}, "Installed", "12 packages installed by uv in 3.2 s"),
         (PANDAS, {"changed": 0}, "Installed", "the image had everything that the requirements ask for"),
-        (PANDAS, {"warnings": ("b is yanked", "c")}, "InstalledWithWarnings", "12 packages installed by uv in 3.2 s; uv warned: b is yanked"),
+        (
+            PANDAS,
+            {"warnings": ("b is yanked", "c")},
+            "InstalledWithWarnings",
+            "12 packages installed by uv in 3.2 s; uv warned: b is yanked",
+        ),
         (resolved(requirements=""), {}, "NoRequirements", "the image's own packages; the environment asks for no others"),
     ],
 )
@@ -186,7 +192,9 @@ def changed(view, environment=NUMPY):
     [
         agent(state(PANDAS), PANDAS),
         agent(state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision)), NUMPY),
-        agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY),
+        agent(
+            state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY
+        ),
         agent(state(NUMPY), NUMPY),
     ],
     ids=["to be told", "installing", "failed", "installed"],
@@ -281,14 +289,29 @@ def test_what_was_killed_otherwise_is_simply_told_again():
     assert decide(session_snapshot(broken)).call == Tell(PANDAS.wire)
 
 
+def test_a_restarted_container_is_told_by_its_restart_count_since_clocks_differ():
+    """A node's clock that is ahead makes neither a new start of it nor a write at every look."""
+    ahead = pod(container=container(running_since=NOW + 500))
+    snapshot = settled_snapshot(PANDAS, pods=(ahead,))
+    assert (decide(snapshot).call, decide(snapshot).writes) == (None, False)
+    answered = replace(snapshot, agent=agent())
+    assert not decide(replace(answered, status=status_after(answered)), NOW + 3).writes
+
+
 # -- the summary
 
 
 def test_the_result_of_the_install_is_kept():
     status = ready_status(PANDAS)
     assert status["install"] == {
-        "tool": "uv", "revision": PANDAS.packages_revision, "exitCode": 0, "seconds": 3.25, "changed": 12, "stdoutTail": "", "stderrTail": "",
-    }  # fmt: skip
+        "tool": "uv",
+        "revision": PANDAS.packages_revision,
+        "exitCode": 0,
+        "seconds": 3.25,
+        "changed": 12,
+        "stdoutTail": "",
+        "stderrTail": "",
+    }
     assert "install" not in ready_status(resolved(requirements=""))
 
 

@@ -55,7 +55,15 @@ PROTOCOL = (CHECKOUT / "docs" / "agent-protocol.md").read_text()
 
 def test_the_protocols_document_names_what_the_operator_uses():
     assert str(pod.AGENT_PORT) in PROTOCOL
-    for word in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", "FLOWSESSION_PUBLIC_KEYS", "X-Flowsession-Token", pod.AGENT_IN_IMAGE, pod.KEPT_HOME, pod.LOST_HOME):
+    for word in (
+        "FLOWSESSION_HOME",
+        "FLOWSESSION_POD_UID",
+        "FLOWSESSION_PUBLIC_KEYS",
+        "X-Flowsession-Token",
+        pod.AGENT_IN_IMAGE,
+        pod.KEPT_HOME,
+        pod.LOST_HOME,
+    ):
         assert word in PROTOCOL, word
     for path in ("/v1/state", "PUT /v1/environment", "/v1/retire", "GET /v1/packages"):
         assert path in PROTOCOL, path

@@ -43,7 +43,9 @@ def test_what_the_scheduler_says(condition, message, scheduled):
 
 
 def test_preemption_is_a_reason():
-    view = pod({"phase": "Failed", "conditions": [{"type": "DisruptionTarget", "reason": "PreemptionByScheduler", "message": "for a better one"}]})
+    view = pod(
+        {"phase": "Failed", "conditions": [{"type": "DisruptionTarget", "reason": "PreemptionByScheduler", "message": "for a better one"}]}
+    )
     assert (view.reason, view.message) == ("Preempted", "for a better one")
 
 

@@ -199,6 +199,22 @@ def test_an_undisturbed_start_takes_one_pod_and_few_writes():
     assert world.writes().count("PATCH ComputeSession") <= 3  # two to Ready, one for the list of packages
 
 
+def test_a_full_quota_is_tried_ever_more_slowly_and_heals():
+    world = World(environment=NOTHING)
+    world.api.refused = {"Pod"}
+    end = world.clock() + 3600
+    while world.clock() < end:
+        world.hear()
+        world.work()
+        world.clock.now = max(world.clock() + 0.01, min(world.todo.due, end))
+    assert condition(world.status(), "Ready")["reason"] == "QuotaExceeded"
+    assert world.writes().count("POST Pod") <= 22  # after 1 + 2 + 4 ... + 256 s, then every 300 s
+    assert world.writes().count("PATCH ComputeSession") <= 2
+    world.api.refused = set()
+    world.settle()
+    assert world.is_ready()
+
+
 def test_an_operator_that_is_started_again_writes_nothing_and_asks_nobody():
     world = World(environment=PANDAS, idle={"timeoutSeconds": 3600})
     world.settle()

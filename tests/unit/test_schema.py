@@ -24,21 +24,37 @@ def member(annotation: Any, default: Any = ...) -> dict[str, Any]:
     [
         pytest.param(str, ..., {"type": "string"}, id="titles are dropped"),
         pytest.param(str | None, None, {"type": "string"}, id="optional: no null, no default, not nullable"),
-        pytest.param(Inner | None, None, {"type": "object", "properties": {"size": {"type": "integer", "description": "Its size.", "default": 3}}},
-                     id="references are inlined"),
+        pytest.param(
+            Inner | None,
+            None,
+            {"type": "object", "properties": {"size": {"type": "integer", "description": "Its size.", "default": 3}}},
+            id="references are inlined",
+        ),
         pytest.param(Literal["a"], ..., {"type": "string", "enum": ["a"]}, id="const becomes an enum of one"),
-        pytest.param(dict[str, str], ..., {"type": "object", "additionalProperties": {"type": "string"}}, id="a map keeps its values' type"),
-        pytest.param(dict[str, Any], ..., {"type": "object", "x-kubernetes-preserve-unknown-fields": True}, id="a map of anything is preserved"),
-        pytest.param(Annotated[dict[str, str], Field(max_length=2)], ...,
-                     {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 2}, id="a map's length is maxProperties"),
+        pytest.param(
+            dict[str, str], ..., {"type": "object", "additionalProperties": {"type": "string"}}, id="a map keeps its values' type"
+        ),
+        pytest.param(
+            dict[str, Any], ..., {"type": "object", "x-kubernetes-preserve-unknown-fields": True}, id="a map of anything is preserved"
+        ),
+        pytest.param(
+            Annotated[dict[str, str], Field(max_length=2)],
+            ...,
+            {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 2},
+            id="a map's length is maxProperties",
+        ),
         pytest.param(list[int], [], {"type": "array", "items": {"type": "integer"}}, id="empty defaults are dropped"),
         pytest.param(int, 7, {"type": "integer", "default": 7}, id="scalar defaults stay"),
         pytest.param(bool, False, {"type": "boolean", "default": False}, id="false is a default"),
         pytest.param(Annotated[int, Field(ge=1, le=9)], ..., {"type": "integer", "minimum": 1, "maximum": 9}, id="bounds"),
-        pytest.param(Annotated[str, Field(examples=["x"], deprecated=True)], ..., {"type": "string"}, id="examples, deprecated are dropped"),
-        pytest.param(Annotated[str, Field(json_schema_extra={"format": "date-time"})], ..., {"type": "string", "format": "date-time"}, id="format"),
+        pytest.param(
+            Annotated[str, Field(examples=["x"], deprecated=True)], ..., {"type": "string"}, id="examples, deprecated are dropped"
+        ),
+        pytest.param(
+            Annotated[str, Field(json_schema_extra={"format": "date-time"})], ..., {"type": "string", "format": "date-time"}, id="format"
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_member_becomes(annotation, default, expected):
     found = member(annotation, default)
     found.pop("default" if expected.get("type") == "object" and "default" not in expected else "", None)

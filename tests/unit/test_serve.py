@@ -55,16 +55,24 @@ def test_the_stages_by_what_was_seen():
     marks = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75}
     status = status_after(ready(marks=marks))
     assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
-        ("Scheduled", 0.5), ("ImagePulled", 2.5), ("AgentReady", 0.25), ("PackagesInstalled", 3.25), ("Ready", 9.0),
-    ]  # fmt: skip
+        ("Scheduled", 0.5),
+        ("ImagePulled", 2.5),
+        ("AgentReady", 0.25),
+        ("PackagesInstalled", 3.25),
+        ("Ready", 9.0),
+    ]
 
 
 def test_the_stages_by_what_kubernetes_says_where_nobody_watched():
     seen = pod(created_at=NOW - 20, scheduled_at=NOW - 19, container=container(running_since=NOW - 9))
     status = status_after(session_snapshot(seen, agent=agent()))
     assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
-        ("Scheduled", 1.0), ("ImagePulled", 10.0), ("AgentReady", 5.75), ("PackagesInstalled", 3.25), ("Ready", 20.0),
-    ]  # fmt: skip
+        ("Scheduled", 1.0),
+        ("ImagePulled", 10.0),
+        ("AgentReady", 5.75),
+        ("PackagesInstalled", 3.25),
+        ("Ready", 20.0),
+    ]
 
 
 def test_clocks_that_disagree_make_no_negative_seconds():

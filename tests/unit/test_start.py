@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.decide import pod as pods
+from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.views import Refusal
 from flowsession.settings import Settings
@@ -96,7 +97,9 @@ def test_labels_and_owner():
     assert meta["labels"]["flowsession.dev/session"] == "alice-flow"
     assert len(meta["labels"]["flowsession.dev/user"]) == 32
     assert meta["annotations"]["flowsession.dev/user"] == "alice@example.com"
-    assert [(owner["kind"], owner["uid"], owner["controller"]) for owner in meta["ownerReferences"]] == [("ComputeSession", "0123456789", True)]
+    assert [(owner["kind"], owner["uid"], owner["controller"]) for owner in meta["ownerReferences"]] == [
+        ("ComputeSession", "0123456789", True)
+    ]
 
 
 def test_what_people_add_never_replaces_our_own():
@@ -247,15 +250,16 @@ def test_what_dies_young_again_and_again_is_started_ever_more_slowly(restarts, l
 # -- pods that do not run yet
 
 
-def test_a_start_as_expected_needs_no_word_within_the_first_second():
+@pytest.mark.parametrize("later", [0.0, 0.5, 1.0, PROGRESS_SECONDS - 0.01])
+def test_a_start_as_expected_needs_no_word_at_first(later):
     young = pending_pod(created_at=NOW)
-    plan = decide(session_snapshot(young), NOW + 0.5)
+    plan = decide(session_snapshot(young), NOW + later)
     assert not plan.writes
-    assert plan.look_again_at == NOW + 1.0
+    assert plan.look_again_at == NOW + PROGRESS_SECONDS
 
 
-def test_after_a_second_it_is_said_how_far_the_pod_is():
-    status = status_after(session_snapshot(pending_pod(created_at=NOW)), NOW + 1.0)
+def test_after_a_while_it_is_said_how_far_the_pod_is():
+    status = status_after(session_snapshot(pending_pod(created_at=NOW)), NOW + PROGRESS_SECONDS)
     assert status["phase"] == "Starting"
     assert verdict(status, "Ready") == ("False", "Starting")
     assert verdict(status, "ComputeAllocated") == ("True", "Allocated")
@@ -304,34 +308,55 @@ def test_the_back_offs_words_do_not_hide_the_cause():
     ("container", "reason", "words"),
     [
         pytest.param(
-            waiting("CrashLoopBackOff", "back-off 10s", ended_reason="Error", ended_code=64, ended_message="Python 3.6.9 in this image is too old"),
-            "PodFailed", ["Python 3.6.9 in this image is too old"], id="python too old",
+            waiting(
+                "CrashLoopBackOff",
+                "back-off 10s",
+                ended_reason="Error",
+                ended_code=64,
+                ended_message="Python 3.6.9 in this image is too old",
+            ),
+            "PodFailed",
+            ["Python 3.6.9 in this image is too old"],
+            id="python too old",
         ),
         pytest.param(
             waiting("", ended_reason="Error", ended_code=65, ended_message="the agent in /x is not the one that the operator shipped"),
-            "PodFailed", ["not the one that the operator shipped"], id="wrong agent",
+            "PodFailed",
+            ["not the one that the operator shipped"],
+            id="wrong agent",
         ),
         pytest.param(
             waiting("RunContainerError", 'exec: "python3": executable file not found in $PATH'),
-            "PodFailed", ["no python3 on its PATH", "executable file not found"], id="no python",
+            "PodFailed",
+            ["no python3 on its PATH", "executable file not found"],
+            id="no python",
         ),
         pytest.param(
             waiting("", ended_reason="StartError", ended_code=128, ended_message="exec /usr/bin/python3: no such file or directory"),
-            "PodFailed", ["no python3 on its PATH"], id="no python, in other words",
+            "PodFailed",
+            ["no python3 on its PATH"],
+            id="no python, in other words",
         ),
         pytest.param(
             waiting("CrashLoopBackOff", "back-off 40s", ended_reason="OOMKilled", ended_code=137),
-            "OutOfMemory", ["killed for memory; ask for more memory"], id="out of memory",
+            "OutOfMemory",
+            ["killed for memory; ask for more memory"],
+            id="out of memory",
         ),
         pytest.param(
             waiting("", ended_reason="Error", ended_code=1, ended_message="Traceback:\n  x\nOSError: no space"),
-            "PodFailed", ["ended with exit code 1 (Error): OSError: no space"], id="its last line",
+            "PodFailed",
+            ["ended with exit code 1 (Error): OSError: no space"],
+            id="its last line",
         ),
         pytest.param(
-            waiting("CreateContainerConfigError", 'secret "s" not found'), "PodFailed", ['secret "s" not found'], id="a Secret is missing",
+            waiting("CreateContainerConfigError", 'secret "s" not found'),
+            "PodFailed",
+            ['secret "s" not found'],
+            id="a Secret is missing",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_container_that_does_not_stay_up(container, reason, words):
     status = status_after(session_snapshot(pending_pod(container=container)))
     assert status["phase"] == "Failed"

@@ -137,7 +137,7 @@ def _no_match(case: _Case) -> Failure:
     elif "no usable wheels" in case.text or case.only_binary:
         hint = "it has no wheel for this Python, and building is off (installer.onlyBinary)."
     else:
-        hint = "no such package there: is the name right, and is it for this Python?"
+        hint = "no such package there; check the name, and that it is for this Python."
     return Failure("NoMatchingDistribution", f"The package index has no {wanted}{case.place(wanted)}: {hint}")
 
 
