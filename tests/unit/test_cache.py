@@ -251,9 +251,7 @@ class Lists:
 
     async def list(self, kind: str, *, labels: str = "") -> Any:
         self.asked.append((kind, labels))
-        for one in self.bodies:
-            if one["kind"] == kind:
-                yield one, self.version
+        yield [one for one in self.bodies if one["kind"] == kind], self.version
 
 
 async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.decide import times
-from flowsession.decide.plan import Delete, Reopen, Retire
+from flowsession.decide.plan import Delete, Look, Reopen, Retire
 from unit.builders import (
     NOW,
     agent,
@@ -43,11 +43,35 @@ def says(idle_seconds: float, *, age: float = 0.0, **fields):
 # -- before the deadline
 
 
-@pytest.mark.parametrize("idle_for", [0.0, 1.0, 59.0])
-def test_nothing_is_asked_before_the_deadline(idle_for):
+@pytest.mark.parametrize("idle_for", [0.0, 1.0, 53.0])
+def test_nothing_is_asked_before_the_warning(idle_for):
     plan = decide(ready(idle_for))
     assert (plan.call, plan.deletes, plan.writes) == (None, (), False)
-    assert NOW < plan.look_again_at <= NOW + TIMEOUT - idle_for
+    assert NOW < plan.look_again_at <= NOW + 0.9 * TIMEOUT - idle_for
+
+
+def test_before_the_end_the_agent_is_asked_once_and_people_are_warned():
+    assert decide(ready(55.0)).call == Look()
+    asked = ready(55.0, says(55.0))
+    plan, status = decide(asked), status_after(asked)
+    assert (plan.call, plan.deletes) == (None, ())
+    assert plan.look_again_at == pytest.approx(NOW + 5)
+    assert [(event.warning, event.reason) for event in plan.events] == [(True, "IdleSoon")]
+    assert verdict(status, "Active") == ("False", "IdleSoon")
+    assert "keep-alive-requested-at" in condition(status, "Active")["message"]
+    later = replace(asked, status=status)
+    assert (decide(later, NOW + 1).call, decide(later, NOW + 1).writes, decide(later, NOW + 1).events) == (None, False, ())
+
+
+def test_work_seen_at_the_warning_defers_it_silently():
+    plan = decide(ready(55.0, says(0.0, busy=True, what="exec python")))
+    assert plan.events == ()
+    assert plan.look_again_at == pytest.approx(NOW + 0.9 * TIMEOUT)
+
+
+def test_a_long_timeout_is_warned_of_five_minutes_before():
+    assert decide(ready(86_000.0 - 301, timeout=86_000)).call is None
+    assert decide(ready(86_000.0 - 299, timeout=86_000)).call == Look()
 
 
 def test_the_deadline_is_shown_and_never_too_early():
@@ -114,7 +138,7 @@ def test_work_answers_back_and_defers_the_end():
     busy = says(0.0, busy=True, what="exec python train.py")
     plan, status = decide(ready(60.0, busy)), status_after(ready(60.0, busy))
     assert (plan.call, plan.deletes) == (None, ())
-    assert plan.look_again_at == NOW + TIMEOUT
+    assert plan.look_again_at == NOW + 0.9 * TIMEOUT
     assert verdict(status, "Active") == ("True", "InUse")
     assert condition(status, "Active")["message"] == "in use: exec python train.py"
     assert status["expiresAt"] == stamp(NOW + TIMEOUT)
@@ -123,7 +147,7 @@ def test_work_answers_back_and_defers_the_end():
 def test_idle_for_less_than_the_limit_defers_by_the_rest():
     plan = decide(ready(60.0, says(20.0)))
     assert plan.deletes == ()
-    assert plan.look_again_at == pytest.approx(NOW + 40)
+    assert plan.look_again_at == pytest.approx(NOW + 40 - 0.1 * TIMEOUT)
 
 
 @pytest.mark.parametrize("fields", [{"retired": False}, {"retired": False, "busy": True, "idle_seconds": 0.0}])
@@ -138,8 +162,27 @@ def test_without_retirement_there_is_no_end(fields):
 def test_an_agent_that_does_not_answer_never_ends_the_session(failures):
     known = agent(state(idle_seconds=10.0), state_at=NOW - 5000, asked_at=NOW, failures=failures, failing_since=NOW - 500, error="refused")
     for view in (known, silent_agent(failures=failures)):
-        for later in (0, 61, 100_000):
+        for later in (0, 61, 3000):
             assert decide(ready(5000.0, view), NOW + later).deletes == ()
+
+
+def test_an_agent_that_does_not_answer_for_three_timeouts_and_an_hour_ends_as_probe_failed():
+    """A forever-unreachable session must not live for ever; and it is not called idle."""
+    view = silent_agent(failures=20, since=3600)
+    plan = decide(ready(5000.0, view))
+    assert plan.deletes == (END,)
+    assert [(event.warning, event.reason) for event in plan.events] == [(True, "ProbeFailed")]
+    assert decide(ready(5000.0, silent_agent(failures=20, since=3599))).deletes == ()
+    assert decide(ready(50_000.0, silent_agent(failures=20, since=3601), timeout=1300)).deletes == ()
+    assert decide(ready(50_000.0, silent_agent(failures=20, since=3900), timeout=1300)).deletes == (END,)
+
+
+def test_an_unreachable_session_that_is_never_to_be_ended_gets_a_new_pod():
+    snapshot = ready(5000.0, silent_agent(failures=20, since=3600), action="None")
+    status = status_after(snapshot)
+    assert [deletion.kind for deletion in decide(snapshot).deletes] == ["Pod"]
+    assert (status["incarnation"], status["restarts"]) == (2, 1)
+    assert verdict(status, "Ready") == ("False", "ProbeFailed")
 
 
 @pytest.mark.parametrize(("failures", "pause"), [(1, 1.0), (2, 2.0), (4, 8.0), (7, 60.0), (50, 60.0)])
@@ -151,7 +194,7 @@ def test_it_is_asked_again_ever_more_slowly(failures, pause):
 
 
 def test_after_three_failures_people_are_told():
-    failing = agent(state(idle_seconds=10.0), state_at=NOW - 5000, failures=3, error="no connection")
+    failing = agent(state(idle_seconds=10.0), state_at=NOW - 5000, failures=3, failing_since=NOW - 7, error="no connection")
     status = status_after(ready(5000.0, failing))
     assert verdict(status, "Active") == ("Unknown", "ProbeFailed")
     assert "no connection" in condition(status, "Active")["message"]
@@ -194,7 +237,7 @@ def test_a_shorter_timeout_brings_the_deadline_forward():
 # -- restarts of the operator
 
 
-@pytest.mark.parametrize("idle_for", [0.0, 30.0, 59.0])
+@pytest.mark.parametrize("idle_for", [0.0, 30.0, 53.0])
 @pytest.mark.parametrize("environment", [resolved(), resolved(requirements="")], ids=["packages", "nothing"])
 def test_a_settled_session_is_not_written_to_after_a_restart(idle_for, environment):
     plan = decide(ready(idle_for, environment=environment))
@@ -213,7 +256,12 @@ def test_a_settled_session_is_not_written_to_after_a_restart(idle_for, environme
     timeout=st.sampled_from([5, 60, 100]),
 )
 def test_whatever_the_agent_says_the_end_is_never_early(ready_ago, idle_seconds, age, retired, busy, failures, timeout):
-    view = replace(says(float(idle_seconds), age=float(age), retired=retired, busy=busy), failures=failures, error="x" if failures else "")
+    view = replace(
+        says(float(idle_seconds), age=float(age), retired=retired, busy=busy),
+        failures=failures,
+        error="x" if failures else "",
+        failing_since=NOW,
+    )
     plan = decide(ready(float(ready_ago), view, timeout=timeout))
     if plan.deletes:
         assert retired

@@ -101,7 +101,8 @@ def test_the_start_timeout_holds_for_the_agent_too():
 
 
 def test_a_refused_environment_is_said_in_the_agents_words():
-    snapshot = starting(silent_agent(failures=1, refused="files: 'a//b' is not a relative path"))
+    told = (resolved().packages_revision, resolved().flow_revision)
+    snapshot = starting(silent_agent(failures=1, refused="files: 'a//b' is not a relative path", told=told))
     status = status_after(snapshot)
     assert decide(snapshot).call is None
     assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "AgentRefused"))
@@ -112,7 +113,7 @@ def test_a_refused_environment_is_said_in_the_agents_words():
 
 
 def test_a_running_install_is_followed_by_a_long_poll():
-    plan = decide(starting(agent(installing())))
+    plan = decide(starting(agent(installing(), asked_at=NOW - 0.05)))
     assert plan.call == Follow(since=3)
     assert decide(starting(agent(installing(), calling=True))).call is None
 

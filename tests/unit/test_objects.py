@@ -46,7 +46,7 @@ def test_preemption_is_a_reason():
     view = pod(
         {"phase": "Failed", "conditions": [{"type": "DisruptionTarget", "reason": "PreemptionByScheduler", "message": "for a better one"}]}
     )
-    assert (view.reason, view.message) == ("Preempted", "for a better one")
+    assert (view.disruption, view.message) == ("PreemptionByScheduler", "for a better one")
 
 
 def test_running_needs_an_address():

@@ -37,12 +37,17 @@ def test_what_ends_is_left_alone(fields, pods):
 
 def test_the_stages_are_a_chain_in_this_order():
     assert [stage.__name__ for stage in session.STAGES] == [
+        "refuse_junk",
         "refuse_duplicate",
+        "stay_suspended",
+        "end_of_lifetime",
+        "reset",
         "resolve",
         "have_a_pod",
         "follow_the_pod",
         "tell_the_agent",
         "follow_the_install",
+        "activate",
         "serve",
         "list_packages",
         "decide_idle",

@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import PROGRESS_SECONDS
-from flowsession.decide.plan import Delete, Plan
+from flowsession.decide.plan import Delete
 from flowsession.decide.views import Refusal
 from flowsession.settings import Settings
 from unit.builders import (
@@ -179,7 +179,7 @@ def test_a_lost_pod_is_written_down_before_another_is_created():
     assert (status["incarnation"], status["restarts"]) == (2, 1)
     assert "podName" not in status and "readyAt" not in status and "packagesRevision" not in status
     assert verdict(status, "Ready") == ("False", "PodFailed")
-    assert condition(status, "Ready")["message"] == f"pod {POD} was deleted or lost with its node; starting again"
+    assert condition(status, "Ready")["message"] == f"pod {POD} was deleted, or lost with its node; starting again"
     assert verdict(status, "PackagesInstalled") == ("Unknown", "Waiting")
     due = plan.look_again_at
     assert NOW <= due <= NOW + 1
@@ -221,10 +221,11 @@ def test_strays_of_other_incarnations_go():
         (pod(phase="Failed", reason="Preempted"), "Preempted", "Preempted"),
         (pod(phase="Failed", reason="NodeShutdown"), "NodeShutdown", "NodeShutdown"),
         (pod(phase="Failed", reason="OutOfcpu", message="no cpu left"), "PodFailed", "no cpu left"),
-        (pod(phase="Failed", container=container(ended_reason="OOMKilled")), "OutOfMemory", "its container ended"),
+        (pod(phase="Failed", container=container(ended_reason="OOMKilled")), "OutOfMemory", "killed for memory"),
         (pod(phase="Succeeded"), "PodFailed", "Succeeded"),
+        (pod(phase="Failed", disruption="TerminationByKubelet", message="low on disk"), "Evicted", "low on disk"),
     ],
-    ids=["evicted", "preempted", "node shut down", "not admitted", "out of memory", "succeeded"],
+    ids=["evicted", "preempted", "node shut down", "not admitted", "out of memory", "succeeded", "by the kubelet"],
 )
 def test_a_failed_pod_is_removed_and_started_again(failed, reason, words):
     snapshot = settled_snapshot(pods=(failed,))
@@ -408,6 +409,17 @@ def test_a_second_incarnation_that_runs_is_the_sessions_pod():
     assert (after["podName"], after["incarnation"], after["restarts"]) == (POD_2, 2, 1)
 
 
-def test_another_sessions_plan_is_not_touched_by_an_empty_one():
-    assert Plan() == Plan(rejudge=True)
-    assert not Plan().writes
+@pytest.mark.parametrize(
+    ("disruption", "reason"),
+    [
+        ("PreemptionByScheduler", "Preempted"),
+        ("EvictionByEvictionAPI", "NodeDrained"),
+        ("DeletionByTaintManager", "NodeLost"),
+        ("TerminationByKubelet", "Evicted"),
+    ],
+)
+def test_a_pod_that_is_taken_away_is_told_by_its_cause(disruption, reason):
+    going = pod(deleting_since=NOW + 30, disruption=disruption, message="the words of Kubernetes")
+    status = status_after(settled_snapshot(pods=(going,)))
+    assert verdict(status, "Ready") == ("False", reason)
+    assert "the words of Kubernetes" in condition(status, "Ready")["message"]

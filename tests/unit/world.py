@@ -15,7 +15,7 @@ from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide import session as sessions
 from flowsession.decide import times
-from flowsession.decide.plan import AgentCall, Event, Follow, ListPackages, Plan, Reopen, Retire, Tell
+from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Tell
 from flowsession.decide.views import AgentArchive, AgentState, InstallView, PackageList, PodView
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
@@ -178,6 +178,10 @@ class SimAgent:
                 if not self.busy and self.install.state != "Running" and now - self.last_work >= least:
                     self.retired = True
                     self.version += 1
+            case KeepAlive():
+                if self.retired:
+                    raise AgentError("HTTP 409: retired")
+                self.last_work = now
             case Reopen():
                 self.retired = False
                 self.version += 1

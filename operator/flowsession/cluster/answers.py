@@ -24,7 +24,7 @@ def number(value: object, *, limit: float = 1e12) -> float:
     """A finite number between 0 and `limit`; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return 0.0
-    return min(float(value), limit)
+    return limit if value > limit else float(value)
 
 
 def state(document: dict[str, Any]) -> AgentState:
@@ -60,9 +60,10 @@ def packages(document: dict[str, Any]) -> PackageList:
 
 
 def _cut(table: str) -> str:
-    if len(table) <= LARGEST_LIST:
+    data, note = table.encode(), "... (cut; see `flow packages` in the session)\n"
+    if len(data) <= LARGEST_LIST:
         return table
-    return table[: table.rindex("\n", 0, LARGEST_LIST)] + "\n... (cut; see `flow packages` in the session)\n"
+    return data[: data.rindex(b"\n", 0, LARGEST_LIST - len(note)) + 1].decode() + note
 
 
 def _package(item: dict[str, Any]) -> tuple[str, str, str, list[str], str]:

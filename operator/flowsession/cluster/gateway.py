@@ -12,7 +12,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from flowsession import metrics
-from flowsession.api import API_VERSION, GROUP, VERSION
+from flowsession.api import GROUP, VERSION
 from flowsession.cluster import errors
 
 Object = dict[str, Any]
@@ -38,8 +38,8 @@ class Cluster(Protocol):
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         """One object."""
 
-    def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[Object, str]]:
-        """Every object of a kind in all namespaces, page by page, each with the resourceVersion of its page."""
+    def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
+        """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
 
     async def create(self, manifest: Object) -> Object:
         """The object as the server stored it."""
@@ -83,14 +83,12 @@ class KubernetesCluster:
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         return await self._request("GET", _path(kind, namespace, name))
 
-    async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[Object, str]]:
+    async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
         base, plural = _PLURALS[kind]
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
             page = await self._request("GET", f"{base}/{plural}?{urlencode(query)}")
-            version = page["metadata"]["resourceVersion"]
-            for item in page["items"]:
-                yield {"kind": kind, "apiVersion": API_VERSION if kind in ("ComputeSession", "FlowEnvironment") else "v1", **item}, version
+            yield page["items"], page["metadata"]["resourceVersion"]
             if not page["metadata"].get("continue"):
                 return
             query["continue"] = page["metadata"]["continue"]

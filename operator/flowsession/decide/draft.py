@@ -98,6 +98,8 @@ class Draft:
             self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=generation, now=self.now)
         patch = merge.difference(self.snapshot.status, self.status)
         events = [*self._problems(), *self._events]
+        if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
+            patch = {}  # it would make the delete's own resourceVersion stale
         if patch and not events and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
             patch = {}

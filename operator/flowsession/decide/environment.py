@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 from flowsession.api.base import Model
@@ -14,6 +16,8 @@ from flowsession.decide import conditions, flowfolder, merge, requirements, time
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.settings import Settings
+
+_LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 REREAD_SECONDS = 300.0
 """How often a ConfigMap that no watch shows is read again."""
@@ -151,8 +155,7 @@ def _rereads(snapshot: EnvironmentSnapshot, now: float) -> tuple[tuple[Fetch, ..
             pause = min(REREAD_SECONDS, max(2.0, (view.read_at - (missing_since or view.read_at)) / 4))
         if now >= view.read_at + pause:
             due.append(Fetch(snapshot.namespace, name))
-        else:
-            next_at = min(next_at, view.read_at + pause)
+        next_at = min(next_at, max(view.read_at, now if due else 0.0) + pause)
     return tuple(due), None if next_at == float("inf") else next_at
 
 
@@ -176,6 +179,9 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
         path = flow.requirements_path
         text = flowfolder.text_of(path, files[path])
     where = path or "spec.requirementsText"
+    if path is None and _LONE_FILE.match((text or "").strip()):
+        said = f"spec.requirementsText is {(text or '').strip()!r}, but takes the lines themselves: to pip that is the name of a package"
+        return Unresolved("RequirementsRejected", f"{said}; write the lines, or put the file into the flow folder")
     review = requirements.review(text or "")
     if review.errors:
         shown = "; ".join(f"line {f.line}: {f.message}" for f in review.errors[:5])
@@ -219,8 +225,8 @@ def _source_files(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMap
                 f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})",
             )
         keys = {item.path.removeprefix("./"): view.files[item.key] for item in source.items}
-    prefix = spec.flow_path.strip("/").removeprefix("./").removeprefix(".")
-    if not prefix:
+    prefix = str(PurePosixPath(spec.flow_path))
+    if prefix == ".":
         return keys
     inside = {name.removeprefix(f"{prefix}/"): data for name, data in keys.items() if name.startswith(f"{prefix}/")}
     if not inside:

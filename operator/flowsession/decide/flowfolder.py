@@ -15,6 +15,9 @@ FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
 LARGEST_FLOW_FILE = 1024 * 1024
 """Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one."""
 
+DEEPEST = 100
+"""Levels of nesting in a flow file."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -90,16 +93,30 @@ def _flow_file(files: Mapping[str, bytes]) -> tuple[str, str]:
 def _document(file: str, content: bytes) -> dict[str, Any]:
     if len(content) > LARGEST_FLOW_FILE:
         raise FolderError(f"{file} has {len(content):,} bytes; at most {LARGEST_FLOW_FILE:,} are read: keep data in files of its own")
+    text = text_of(file, content)
     try:
-        document = yaml.load(text_of(file, content), Loader=_Loader)  # noqa: S506 - a safe loader, the C one where there is one
+        _check_depth(file, text)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, the C one where there is one
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
         raise FolderError(f"{file}{place}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else 'nested too deep'}") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:  # what PyYAML's constructors raise for odd tags
+        raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
     if not isinstance(document, dict):
         raise FolderError(f"{file} is {_kind(document)}, but must be a mapping with keys such as inputs, outputs and nodes")
     return document
+
+
+def _check_depth(file: str, text: str) -> None:
+    """The parser's events come one by one; composing them is recursive in C, and deep nesting there kills the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise FolderError(f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: nested more than {DEEPEST} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _requirements(file: str, named: object, files: Mapping[str, bytes]) -> str | None:

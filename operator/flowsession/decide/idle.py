@@ -7,16 +7,13 @@ resourceVersion as precondition, so that work and changes that arrive in between
 from flowsession.api.session import IdleAction, LastActivity, SuspendedBy
 from flowsession.decide import loss, requests, suspend, times
 from flowsession.decide.draft import Draft, moment
-from flowsession.decide.install import agent_of
+from flowsession.decide.install import agent_of, pause_after
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
 from flowsession.decide.views import AgentState, AgentView
 
 FRESH_SECONDS = 5.0
 """How old a retirement may be when it is acted on; an older one is asked for again."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds between probes of an agent that does not answer, at most."""
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
@@ -68,7 +65,7 @@ def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
     draft.put("expiresAt", None)
     _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
-    due = asked_at + (_pause(agent) if agent and agent.failures else draft.snapshot.spec.idle.timeout_seconds)
+    due = asked_at + (pause_after(agent) if agent and agent.failures else draft.snapshot.spec.idle.timeout_seconds)
     if draft.now < due:
         draft.look_again(due)
     elif draft.call is None and not (agent and agent.calling):
@@ -109,7 +106,7 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
         return
     if (agent and agent.calling) or draft.call is not None:
         return
-    due = agent.asked_at + _pause(agent) if agent and agent.failures else 0.0
+    due = agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -146,10 +143,12 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
 
 
 def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
-    if agent is None or agent.state is None:
+    if agent is None:
         return
     if agent.failures >= PROBE_FAILED_AFTER:
         draft.judge("Active", None, "ProbeFailed", f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
+    elif agent.state is None:
+        return
     elif agent.state.busy:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
     elif agent.kept and agent.state.what == KEPT:
@@ -167,8 +166,8 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
         state: AgentState = agent.state
         _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
         return
-    if agent and agent.failures and draft.now < agent.asked_at + _pause(agent):
-        draft.look_again(agent.asked_at + _pause(agent))
+    if agent and agent.failures and draft.now < agent.asked_at + pause_after(agent):
+        draft.look_again(agent.asked_at + pause_after(agent))
         return
     draft.call = Retire(idle_at_least=float(timeout))
 
@@ -182,11 +181,6 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool) -> None:
         suspend.release(draft, SuspendedBy.IDLE)
     else:
         draft.delete(Delete("ComputeSession", snapshot.namespace, snapshot.name, snapshot.uid, snapshot.resource_version))
-
-
-def _pause(agent: AgentView) -> float:
-    """Seconds until an agent that did not answer is asked again."""
-    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:

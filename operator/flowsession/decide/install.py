@@ -14,6 +14,16 @@ UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
 
 
+LONGEST_PAUSE = 60.0
+"""Seconds between two calls of an agent that does not answer, at most."""
+
+OUT_OF_MEMORY = 137
+"""Exit code of what was killed by signal 9."""
+
+FOLLOW_PAUSE = 0.05
+"""Seconds between two long polls of one agent at least, however fast it answers."""
+
+
 @dataclass(frozen=True)
 class Target:
     """The revisions that the session shall have."""
@@ -81,11 +91,11 @@ def tell_the_agent(draft: Draft) -> bool:
         return True
     if agent is None and _ran_out_of_memory(draft, pod, wanted):
         return False
-    if agent and agent.refused:
+    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow):
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
         return False
     _ask(draft, agent, Tell({**environment.wire, "packagesRevision": wanted.packages}, request))
-    serving = draft.was_ready and agent is not None and agent.state is not None
+    serving = draft.was_ready and same_container(draft, pod)
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
@@ -101,13 +111,15 @@ def follow_the_install(draft: Draft) -> bool:
     state = agent.state
     install, wanted = state.install, target(draft, environment)
     if install.state == "Running":
-        if not agent.calling:
-            draft.call = Follow(since=state.version)
+        _follow(draft, agent, since=state.version)
         count = environment.requirements_count
         where = environment.requirements_path or "spec.requirementsText"
         draft.judge("PackagesInstalled", False, "Installing", f"installing {count} requirements of {where}")
         draft.judge("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
-        if not draft.was_ready:
+        draft.put("install", Install(revision=wanted.packages).to_wire())
+        if agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER and not draft.was_ready:
+            _wait_for_agent(draft, pod, agent)
+        elif not draft.was_ready:
             draft.not_ready(Phase.INSTALLING, "Starting", f"installing {count} requirements of {where}")
             draft.only_progress(since=began(draft, pod))
         return draft.was_ready
@@ -118,10 +130,25 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision:
+        if in_sync and wanted.packages == environment.packages_revision and pod.image == environment.base_image:
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
+
+
+def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
+    if agent.calling:
+        return
+    due = agent.asked_at + (pause_after(agent) if agent.failures else FOLLOW_PAUSE)
+    if draft.now < due:
+        draft.look_again(due)
+    else:
+        draft.call = Follow(since=since)
+
+
+def pause_after(agent: AgentView) -> float:
+    """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
+    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
 
 
 def _ask(draft: Draft, agent: AgentView | None, call: Tell) -> None:
@@ -158,25 +185,21 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
     if container.restarts == 0 or container.ended_reason != "OOMKilled":
         return False
     status = draft.snapshot.status
-    if status.get("readyAt") and not _was_installing(draft):
+    # An install without a tool was under way when the container died; the exit code is what this function itself wrote down then.
+    install = status.get("install")
+    if install and (install.get("revision") != wanted.packages or install.get("tool")):
         return False
-    failed = (status.get("install") or {}).get("revision")
-    if failed and failed != wanted.packages:
+    if not install and status.get("readyAt"):
         return False
     limit = draft.snapshot.settings.session.limits.get("memory", "none")
     message = (
         f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
         " such as wheels instead of source packages, or raise the limit, then change the requirements or re-create the session"
     )
-    draft.put("install", Install(revision=wanted.packages, exit_code=137).to_wire())
+    draft.put("install", Install(revision=wanted.packages, exit_code=OUT_OF_MEMORY).to_wire())
     draft.judge("PackagesInstalled", False, "InstallFailed", message)
     draft.not_ready(Phase.FAILED, "OutOfMemory", message)
     return True
-
-
-def _was_installing(draft: Draft) -> bool:
-    before = draft.was("PackagesInstalled")
-    return before is not None and before.reason in ("Installing", "InstallFailed")
 
 
 def _installed(draft: Draft, environment: Resolved, install: InstallView) -> None:

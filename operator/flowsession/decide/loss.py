@@ -49,10 +49,12 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
 
 
 def leave_the_pod(draft: Draft) -> None:
-    """The next start is another incarnation. The pod itself is removed by the decision after this was written: a write that comes too
-    late, because something has changed meanwhile, must not cost anybody a pod."""
+    """The next start is another incarnation: what exists of this one is removed, and what the status says of it goes."""
     if draft.status.get("podName") or draft.snapshot.pods:
         draft.put("incarnation", incarnation(draft) + 1)
+    for pod in draft.snapshot.pods:
+        if pod.deleting_since is None:
+            draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
     for gone in _OF_THE_POD:
         draft.put(gone, None)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
-_PER_REQUIREMENT_OPTIONS = re.compile(r"\s+--(hash|config-settings|global-option|install-option)\b.*$")
+_PER_REQUIREMENT_OPTIONS = re.compile(r"\s--(?:hash|config-settings|global-option|install-option)\b")
 _LOCAL = ("./", "../", "/", "file:", ".\\", "..\\")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -41,7 +40,7 @@ def review(text: str) -> Review:
             errors += _option(number, line)
             continue
         count += 1
-        body = _PER_REQUIREMENT_OPTIONS.sub("", line)
+        body = _PER_REQUIREMENT_OPTIONS.split(line, maxsplit=1)[0].rstrip()
         if body.startswith(_LOCAL) or (body.endswith((".whl", ".tar.gz", ".zip")) and not _URL.match(body) and "@" not in body):
             errors.append(Finding(number, "LocalPath", f"{body!r} is a local file; build it into your image, or publish it to an index"))
             continue
@@ -49,7 +48,7 @@ def review(text: str) -> Review:
             continue
         try:
             requirement = Requirement(body)
-        except InvalidRequirement as error:
+        except (InvalidRequirement, RecursionError) as error:
             what = str(error).splitlines()[0]
             errors.append(Finding(number, "InvalidRequirement", f"{body!r} is not a requirement ({what}); write name==version"))
             continue
@@ -70,6 +69,14 @@ def _option(number: int, line: str) -> list[Finding]:
     return []
 
 
+def _without_comment(line: str) -> str:
+    """A # at the start or behind white space begins a comment."""
+    at = line.find("#")
+    while at > 0 and not line[at - 1].isspace():
+        at = line.find("#", at + 1)
+    return line if at < 0 else line[:at]
+
+
 def _logical_lines(text: str) -> list[tuple[int, str]]:
     """The lines with comments gone and continuations joined, each with the number of its first line."""
     lines: list[tuple[int, str]] = []
@@ -79,10 +86,10 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
         if raw.endswith("\\") and not raw.lstrip().startswith("#"):
             pending += raw[:-1] + " "
             continue
-        line = _COMMENT.sub("", pending + raw).strip()
+        line = _without_comment(pending + raw).strip()
         if line:
             lines.append((start, line))
         pending, start = "", 0
     if pending.strip():
-        lines.append((start, _COMMENT.sub("", pending).strip()))
+        lines.append((start, _without_comment(pending).strip()))
     return lines

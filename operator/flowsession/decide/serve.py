@@ -8,7 +8,7 @@ from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
 from flowsession.decide.draft import Draft
 from flowsession.decide.environment import Resolved
-from flowsession.decide.install import agent_of, same_container
+from flowsession.decide.install import agent_of, pause_after, same_container
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.start import began, current_pod
@@ -52,11 +52,15 @@ def list_packages(draft: Draft) -> bool:
         return True
     if name in draft.snapshot.known_config_maps:
         draft.put("packages", Packages(count=draft.snapshot.known_config_maps[name], config_map_name=name).to_wire())
-    elif agent is not None and agent.packages is not None:
+    elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         draft.create(_config_map(draft, name, agent.packages.table, agent.packages.document))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
-    elif draft.call is None and not (agent and (agent.calling or agent.failures > 3)):
-        draft.call = ListPackages()
+    elif name not in draft.snapshot.refused_config_maps and draft.call is None and not (agent and agent.calling):
+        due = agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+        if draft.now < due:
+            draft.look_again(due)
+        else:
+            draft.call = ListPackages()
     return True
 
 

@@ -7,6 +7,9 @@ from flowsession.decide.draft import Draft, moment
 from flowsession.decide.environment import Resolved
 from flowsession.decide.views import PodView
 
+REFUSED_SECONDS = 60.0
+"""How long a refusal of the API server is taken to hold before the same is tried again."""
+
 _PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 )
@@ -33,6 +36,10 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         loss.remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
         return loss.start_again(draft, *loss.cause_of_end(pod))
+    if pod is not None and _has_wrong_image(draft, pod):
+        loss.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+        return False
     if pod is not None:
         return True
     if snapshot.status.get("podName"):
@@ -55,10 +62,30 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     assert isinstance(environment, Resolved), "the stage before saw to it"
     if pods.needs_archive(snapshot, environment):
         archive = pods.agent_config_map(snapshot)
-        if archive["metadata"]["name"] not in snapshot.known_config_maps:
+        name = archive["metadata"]["name"]
+        if name in snapshot.refused_config_maps:
+            said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
+            draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
+            draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
+            draft.look_again(now + REFUSED_SECONDS)
+            return False
+        if name not in snapshot.known_config_maps:
             draft.create(archive)
+    draft.only_progress(since=now)
     draft.create(pods.manifest(snapshot, environment, loss.incarnation(draft)))
     return False
+
+
+def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
+    """A running session is never restarted for another image, but one that does not even start yet had better start with the right one."""
+    environment = draft.snapshot.environment
+    return (
+        isinstance(environment, Resolved)
+        and pod.image != environment.base_image
+        and pod.container is not None
+        and pod.container.waiting_reason in _PULL_REASONS
+        and not draft.snapshot.status.get("readyAt")
+    )
 
 
 def follow_the_pod(draft: Draft) -> bool:
@@ -136,8 +163,8 @@ def _unschedulable(pod: PodView) -> str:
 def _pull(draft: Draft, pod: PodView) -> str:
     container = pod.container
     said = container.waiting_message.strip() if container else ""
-    before = draft.was("Ready")
-    if container and container.waiting_reason == "ImagePullBackOff" and before and before.reason == "ImagePullFailed":
-        return before.message  # the back-off's own words name no cause
+    before, cause = draft.was("Ready"), f"image {pod.image} can't be pulled;"
+    if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
+        return before.message[at:]  # the back-off's own words name no cause
     said = said or "no further word from the node"
-    return f"image {pod.image} can't be pulled; check its name and the cluster's access to the registry: {said}"
+    return f"{cause} check its name and the cluster's access to the registry: {said}"

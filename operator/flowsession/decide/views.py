@@ -108,7 +108,7 @@ class AgentView:
     state: AgentState | None = None
     state_at: float = 0.0
     told: tuple[str, str] | None = None
-    """The (packagesRevision, flowRevision) that it was last told."""
+    """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
     told_request: str = ""
     """The install request that it was last told for."""
     kept: str = ""
@@ -169,6 +169,8 @@ class SessionSnapshot:
     namespace_ending: bool = False
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
+    refused_config_maps: Mapping[str, str] = field(default_factory=dict)
+    """ConfigMaps of the operator's own that the API server lately refused, with its words."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
     settings: Settings = field(default_factory=Settings)

@@ -70,8 +70,8 @@ class Agents:
                 failures=view.failures + 1,
                 failing_since=view.failing_since if view.failures else now,
                 refused=str(failure) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.refused,
+                told=_told(call) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told,
             )
-        told = (call.body["packagesRevision"], call.body["flowRevision"]) if isinstance(call, Tell) else view.told
         return replace(
             view,
             calling=False,
@@ -79,10 +79,14 @@ class Agents:
             error="",
             failures=0,
             refused="" if isinstance(call, Tell) else view.refused,
-            told=told,
+            told=_told(call) if isinstance(call, Tell) else view.told,
             told_request=call.request if isinstance(call, Tell) else view.told_request,
             kept=call.request if isinstance(call, KeepAlive) else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
         )
+
+
+def _told(call: Tell) -> tuple[str, str]:
+    return call.body["packagesRevision"], call.body["flowRevision"]

@@ -45,6 +45,8 @@ class Cache:
     """By the session's uid."""
     own_config_maps: dict[Name, tuple[int, float]] = field(default_factory=dict)
     """ConfigMaps that were lately created or found: number of packages, and when that was."""
+    refused_config_maps: dict[Name, tuple[str, float]] = field(default_factory=dict)
+    """ConfigMaps that the API server lately refused, with its words, and when that was."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
     ending_namespaces: dict[str, float] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Cache:
         self._index_users(known, remove=True)
         self.environments[key] = entry
         self._index_users(entry)
+        self._drop_unused(known)
         changed = known is None or known.meta.generation != entry.meta.generation or known.meta.uid != entry.meta.uid
         return self._concerned_by_environment(key) if changed else {Key("FlowEnvironment", *key)}
 
@@ -149,12 +152,21 @@ class Cache:
         if entry is None or (uid and entry.meta.uid != uid):
             return set()
         self._index_users(entry, remove=True)
+        self._drop_unused(entry)
         del self.environments[key]
         self.written_at.pop(key, None)
         return self._concerned_by_environment(key)
 
+    def _drop_unused(self, entry: EnvironmentEntry | None) -> None:
+        """A ConfigMap that nobody looks at any more is read anew when somebody does."""
+        if entry is None:
+            return
+        for name in environments.needed_config_maps(entry.spec):
+            if not self._users_of.get((entry.meta.namespace, name)):
+                self.config_maps.pop((entry.meta.namespace, name), None)
+
     def _index_users(self, entry: EnvironmentEntry | None, *, remove: bool = False) -> None:
-        """Which environments look at which ConfigMaps; a ConfigMap that nobody looks at any more is dropped."""
+        """Which environments look at which ConfigMaps."""
         if entry is None:
             return
         namespace = entry.meta.namespace

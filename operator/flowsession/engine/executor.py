@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 _ORDER = {"ConfigMap": 0, "Pod": 1}
 
 
+class _PlanCutError(Exception):
+    """Something that the rest of the plan builds on was refused: the next decision knows of it."""
+
+
 class Executor:
     """The only one who writes. Raises ClusterError for what is to be tried again."""
 
@@ -31,7 +35,8 @@ class Executor:
         self._recorder = recorder
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
-        """Children first, the status after them, the object's own end last; calls and events beside it."""
+        """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
+        meanwhile, must not cost anybody a pod."""
         if plan.look_again_at is not None:
             self._queue.add_after(key, plan.look_again_at - self._cache.clock())
         if plan.call is not None:
@@ -40,18 +45,17 @@ class Executor:
             await self._fetch(fetch)
         if plan.clean is not None:
             await self._clean(plan.clean)
-        for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
-            await self._create(key, uid, create)
-        children = [deletion for deletion in plan.deletes if deletion.kind != key.kind]
-        for deletion in children:
-            await self._delete(key, deletion)
-        if plan.status is not None:
-            await self._patch(plan.status)
+        try:
+            for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
+                await self._create(key, uid, create)
+        except _PlanCutError:
+            return
+        if plan.status is not None and not await self._patch(plan.status):
+            return
         for event in plan.events:
             await self._recorder.record(key, uid, event)
         for deletion in plan.deletes:
-            if deletion not in children:
-                await self._delete(key, deletion)
+            await self._delete(key, deletion)
 
     def _call(self, key: Key, plan: Plan) -> None:
         entry = self._cache.sessions.get((key.namespace, key.name))
@@ -90,13 +94,16 @@ class Executor:
             self._cache.ending_namespaces[meta["namespace"]] = self._cache.clock()
             return
         except errors.Rejected as error:
-            if kind != "Pod":
-                raise
+            if kind == "ConfigMap":
+                self._cache.refused_config_maps[meta["namespace"], meta["name"]] = (str(error), self._cache.clock())
+                self._queue.add(key)
+                raise _PlanCutError from error
             self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
             return
         if kind == "ConfigMap":
             self._cache.own_config_maps[meta["namespace"], meta["name"]] = (_packages_in(manifest), self._cache.clock())
-        self._cache.refusals.pop(uid, None)
+        else:
+            self._cache.refusals.pop(uid, None)
         self._observe(kind, body)
 
     async def _delete(self, key: Key, deletion: Delete) -> None:
@@ -115,21 +122,23 @@ class Executor:
             await self._refresh(deletion.kind, deletion.namespace, deletion.name)
             self._queue.add(key)
 
-    async def _patch(self, write: PatchStatus) -> None:
+    async def _patch(self, write: PatchStatus) -> bool:
+        """Whether it was written: not if the object has changed meanwhile, or is gone."""
         try:
             body = await self._cluster.patch_status(
                 write.kind, write.namespace, write.name, dict(write.status), resource_version=write.resource_version
             )
         except errors.NotFound:
             self._bring_up(self._cache.forget(write.kind, write.namespace, write.name))
-            return
+            return False
         except errors.Conflict:
             await self._refresh(write.kind, write.namespace, write.name)
             self._queue.add(Key(write.kind, write.namespace, write.name))
-            return
+            return False
         if write.kind == "FlowEnvironment":
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
         self._observe(write.kind, body)
+        return True
 
     async def _refresh(self, kind: str, namespace: str, name: str) -> None:
         """Another one has written: what it wrote may still be on its way through the watch."""

@@ -96,10 +96,11 @@ class Engine:
             seen: set[tuple[str, str]] = set()
             before = set(self.cache.names(kind))
             listed = "0"
-            async for body, version in self._cluster.list(kind, labels=labels):
+            async for items, version in self._cluster.list(kind, labels=labels):
                 listed = version
-                seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
-                self.observe(kind, body)
+                for body in items:
+                    seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
+                    self.observe(kind, body)
             for namespace, name in before - seen:
                 if not newer(self._version(kind, namespace, name), listed):
                     for key in self.cache.forget(kind, namespace, name):

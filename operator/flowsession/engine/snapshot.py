@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flowsession.decide import environment as environments
 from flowsession.decide.environment import EnvironmentSnapshot, Resolved, Unresolved
+from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import AgentArchive, SessionSnapshot
 from flowsession.engine.cache import Cache, Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
@@ -80,6 +81,11 @@ class Snapshots:
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             public_keys=self.public_keys,
             agent_archive=self.archive,
+            refused_config_maps={
+                name: words
+                for (where, name), (words, at) in self.cache.refused_config_maps.items()
+                if where == key[0] and now - at < REFUSED_SECONDS
+            },
             known_config_maps=self._known(key[0], now),
             settings=self.settings,
         )

@@ -19,8 +19,30 @@ from flowsession.decide.plan import Follow, ListPackages, Tell
 from flowsession.decide.views import InstallView, PackageList
 from flowsession.engine.cache import Cache
 from unit.builders import (
-    DAG, NOW, agent, condition, config_map, container, decide, environment_snapshot, from_folder, from_text, idle, installing, pending_pod, pod,
-    ready_status, resolved, session_snapshot, settled_snapshot, silent_agent, spec, state, status_after, verdict, waiting,
+    DAG,
+    NOW,
+    agent,
+    condition,
+    config_map,
+    container,
+    decide,
+    environment_snapshot,
+    from_folder,
+    from_text,
+    idle,
+    installing,
+    pending_pod,
+    pod,
+    ready_status,
+    resolved,
+    session_snapshot,
+    settled_snapshot,
+    silent_agent,
+    spec,
+    state,
+    status_after,
+    verdict,
+    waiting,
 )
 from unit.test_cache import ENVIRONMENT, Lists, environment, relisted, session, source
 from unit.test_idle import ready, says
@@ -35,7 +57,9 @@ PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
 @pytest.mark.parametrize("text", ["'a: ' + '[' * 300_000", "'a: ' + '{a: ' * 200_000", "'- ' * 300_000"])
 def test_deep_yaml_does_not_kill_the_operator(text):
     """libyaml's composer recurses in C: SIGSEGV. In a process of its own, for that reason."""
-    code = f"from flowsession.decide import flowfolder as f\ntry: f.read({{'flow.dag.yaml': ({text}).encode()}})\nexcept f.FolderError: pass"
+    code = (
+        f"from flowsession.decide import flowfolder as f\ntry: f.read({{'flow.dag.yaml': ({text}).encode()}})\nexcept f.FolderError: pass"
+    )
     ended = subprocess.run([sys.executable, "-c", code], cwd=Path(flowfolder.__file__).parents[2], timeout=20, check=False)
     assert ended.returncode == 0
 
@@ -65,8 +89,13 @@ def test_a_marker_of_many_parentheses_is_an_error_not_a_crash():
 def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one():
     world = World(environment={"requirementsText": ""})
     refused = world.cache.config_maps  # the environment's files come from a ConfigMap
-    world.api.put({"kind": "ConfigMap", "metadata": {"name": "flow", "namespace": "team", "labels": {"flowsession.dev/source": "true"}},
-                   "data": {"a": DAG.decode()}})
+    world.api.put(
+        {
+            "kind": "ConfigMap",
+            "metadata": {"name": "flow", "namespace": "team", "labels": {"flowsession.dev/source": "true"}},
+            "data": {"a": DAG.decode()},
+        }
+    )
     items = [{"key": "a", "path": "flow.dag.yaml"}]
     world.change_environment(requirementsText="", source={"configMap": {"name": "flow", "items": [*items, {"key": "a", "path": "data/"}]}})
     world.settle()
@@ -98,14 +127,18 @@ def test_killed_for_memory_a_second_time_holds_it_again():
 
 def test_killed_for_memory_after_an_install_that_failed_otherwise_starts_again():
     """Ready with the old packages, a change that failed (no such package), later the user's own work is killed: not the install's fault."""
-    failed = agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY)
+    failed = agent(
+        state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY
+    )
     status = status_after(replace(settled_snapshot(PANDAS), environment=NUMPY, agent=failed))
     assert verdict(status, "Ready") == ("True", "Running")
     assert isinstance(decide(oom(NUMPY, status)).call, Tell)
 
 
 def test_a_corrected_image_replaces_a_pod_that_could_not_pull_the_wrong_one():
-    broken = session_snapshot(pending_pod(image="tpyo:1", container=waiting("ErrImagePull", "not found")), environment=resolved(baseImage="tpyo:1"))
+    broken = session_snapshot(
+        pending_pod(image="tpyo:1", container=waiting("ErrImagePull", "not found")), environment=resolved(baseImage="tpyo:1")
+    )
     status = status_after(broken)
     plan = decide(replace(broken, status=status, environment=resolved(baseImage="typo:1")))
     assert [deletion.kind for deletion in plan.deletes] == ["Pod"]
@@ -252,7 +285,9 @@ def test_the_cause_of_a_failed_pull_is_still_named_after_the_start_timeout():
     first = session_snapshot(pending_pod(created_at=NOW - 700, container=waiting("ErrImagePull", "manifest unknown")))
     status = status_after(first)
     assert "manifest unknown" in condition(status, "Ready")["message"]
-    later = replace(first, status=status, pods=(pending_pod(created_at=NOW - 700, container=waiting("ImagePullBackOff", "Back-off pulling image")),))
+    later = replace(
+        first, status=status, pods=(pending_pod(created_at=NOW - 700, container=waiting("ImagePullBackOff", "Back-off pulling image")),)
+    )
     assert "manifest unknown" in condition(status_after(later), "Ready")["message"]
 
 
