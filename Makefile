@@ -69,7 +69,7 @@ crds: $(READY) ## write crds/ and the chart's copy from the models
 bench: $(READY) ## measure start times against bare pods on the current cluster; prints what docs/figures.md holds
 	@$(VENV)/bin/python bench/start.py
 
-$(VENV)/agent.pyz: $(READY) $(wildcard operator/flowsession_agent/*.py)
+$(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@
 
 $(READY): pyproject.toml

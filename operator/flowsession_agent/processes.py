@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 TYPE_CHECKING = False
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 5
 CPU_SHARE = 0.01
 COMMAND_LENGTH = 100
+LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
+"""How the shebang line of the image's `flow` shows up; people typed `flow`."""
 
 
 class Process:
@@ -106,6 +109,7 @@ class Processes:
                 words = file.read(4 * COMMAND_LENGTH).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             words = ""
+        words = LAUNCHER.sub("", words)
         printable = "".join(letter if letter.isprintable() else " " for letter in words)
         return (printable or f"[{process.name}]")[:COMMAND_LENGTH].strip()
 

@@ -292,12 +292,18 @@ def test_an_image_without_pip_and_uv(start: StartAgent, tmp_path: Path) -> None:
 
 def test_what_would_break_the_image_s_prompt_flow(start: StartAgent, flow_base: str) -> None:
     agent = start(python=flow_base)
-    code, message = failure(agent.install("p1", "six\npydantic<2\n"))
-    assert (code, "pydantic" in message) == ("Broken", True)
+    code, message = failure(agent.install("p1", "six\nmarshmallow>=4\n"))
+    assert (code, "prompt flow can't be imported" in message) == ("Broken", True)
     for number, tool in enumerate(("Uv", "Pip")):
         code, message = failure(agent.install(f"q{number}", "six\npromptflow==1.10.0\n", tool=tool))
         assert code == "ConflictingRequirements"
         assert "'promptflow==1.10.0' (line 2 of requirements.txt)" in message
         assert "1.18.5" in message
     assert agent.install("r", "promptflow\npromptflow-core>=1.18\nsix\n")["state"] == "Succeeded"
-    assert "Succeeded" not in failure(agent.install("s", "openai==0.28\nsix\n"))
+
+
+def test_what_does_not_fit_together_but_works_is_a_warning(start: StartAgent, flow_base: str) -> None:
+    """As pip has it, whose exit code is 0: such a line must not keep anybody from working."""
+    install = start(python=flow_base).install("p1", "six\npydantic<2\n")
+    assert install["state"] == "Succeeded", install
+    assert any("pydantic" in warning for warning in install["warnings"])

@@ -37,7 +37,8 @@ os.path.isdir(home) or os.makedirs(home)
 copy = os.path.join(home, 'agent.pyz')
 with open(copy + '.new', 'wb') as out: out.write(data)
 os.rename(copy + '.new', copy)
-os.execv(sys.executable, [sys.executable, '-I', '-S', copy])
+python = getattr(sys, '_base_executable', sys.executable)
+os.execv(python, [python, '-I', '-S', copy])
 """
 
 

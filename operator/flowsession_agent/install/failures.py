@@ -61,12 +61,17 @@ def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_b
     return Failure("Other", f"The installer failed: {redact(last)[:300]}")
 
 
+def no_memory() -> Failure:
+    """The failure of what was killed for memory."""
+    return Failure("OutOfMemory", NO_MEMORY)
+
+
 def of_system(error: OSError) -> Failure:
     """The failure of the agent's own writing or starting."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure("NoSpace", NO_SPACE)
     if error.errno == errno.ENOMEM:
-        return Failure("OutOfMemory", NO_MEMORY)
+        return no_memory()
     return Failure("Other", f"The install failed: {error.strerror} ({error.filename}).")
 
 
@@ -206,7 +211,7 @@ def _no_space(_: _Case) -> Failure:
 
 
 def _no_memory(_: _Case) -> Failure:
-    return Failure("OutOfMemory", NO_MEMORY)
+    return no_memory()
 
 
 PATTERNS: tuple[tuple[str, Callable[[_Case], Failure]], ...] = (

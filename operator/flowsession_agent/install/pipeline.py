@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from flowsession_agent import flowfolder, requirement_lines
+from flowsession_agent import cgroup, flowfolder, requirement_lines
 from flowsession_agent.install import base as image
 from flowsession_agent.install import failures, tools, venvs
 from flowsession_agent.install.failures import Failure
@@ -50,6 +50,8 @@ class Pipeline:
         self.outcome: Outcome | None = None
         self.report: dict[str, Any] = {}
         self.changed = 0
+        self.warnings: list[str] = []
+        self._killed_before = cgroup.killed_for_memory()
 
     def run(self) -> Layer | None:
         """Install; returns the finished layer, None when the image's packages are enough. Raises InstallError or OSError."""
@@ -146,12 +148,8 @@ class Pipeline:
         except ValueError:
             last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
             raise InstallError(Failure("Broken", f"Installed, but Python can't list its packages any more: {last[:300]}.")) from None
-        problems = self.report["problems"]
-        if problems:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise InstallError(
-                Failure("Broken", f"Installed, but the packages don't fit together: {problems[0]}{more}; change the requirements.")
-            )
+        # As pip does it: told, and no failure. What prompt flow itself needs is put to the proof below.
+        self.warnings = [f"the packages don't fit together: {problem}" for problem in self.report["problems"]]
         module = self._promptflow_module()
         if not module:
             return
@@ -196,6 +194,8 @@ class Pipeline:
             )
 
     def _classify(self, outcome: Outcome) -> Failure:
+        if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed
+            return failures.no_memory()
         return failures.classify(
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
         )

@@ -90,7 +90,7 @@ class Worker:
             outcome = pipeline.outcome
             install.exit_code = outcome.exit_code
             install.stdout_tail, install.stderr_tail = redacted(outcome.stdout), redacted(outcome.stderr)
-            install.warnings = list(dict.fromkeys(redacted(text) for text in WARNING.findall(outcome.stderr)))
+            install.warnings = list(dict.fromkeys(redacted(text) for text in [*pipeline.warnings, *WARNING.findall(outcome.stderr)]))
         self._done(running, Result(install, layer=layer, report=pipeline.report, names=pipeline.names))
 
     def _start_job(self, *, environ: dict[str, str], cwd: str) -> Job:
