@@ -76,8 +76,8 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
         "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
         "flowsession.dev/flowenvironments/status": {"get", "patch"},
         "flowsession.dev/computesessions/status": {"get", "patch"},
-        "/pods": {"get", "list", "watch", "create", "patch", "delete"},
-        "/configmaps": {"get", "list", "watch", "create", "delete"},
+        "/pods": {"get", "list", "watch", "create", "delete"},
+        "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
         "/events": {"create", "patch"},
         "events.k8s.io/events": {"create", "patch"},
     }
