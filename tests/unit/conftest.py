@@ -6,5 +6,5 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("quick", max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("quick"), derandomize=True, database=None)
-settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2000, stateful_step_count=60)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=600, stateful_step_count=40)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "ci")

@@ -134,6 +134,13 @@ def test_an_old_word_is_asked_for_again(age, ends):
     assert plan.call == (None if ends else Retire(60.0))
 
 
+def test_a_word_from_before_the_deadline_is_not_enough():
+    """Retired on the former, shorter timeout's account: the deadline has passed since, but nobody was asked after it."""
+    plan = decide(ready(300.0, says(58.0, age=3.0, retired=True)))
+    assert plan.deletes == ()
+    assert plan.call == Retire(60.0)
+
+
 def test_work_answers_back_and_defers_the_end():
     busy = says(0.0, busy=True, what="exec python train.py")
     plan, status = decide(ready(60.0, busy)), status_after(ready(60.0, busy))

@@ -20,9 +20,11 @@ STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory"}
 class SessionLife(RuleBasedStateMachine):
     """Random events around one session; the operator may be killed between any two of them."""
 
-    @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]))
-    def begin(self, environment, timeout):
+    @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]), started=st.booleans())
+    def begin(self, environment, timeout, started):
         self.world = World(environment=environment, idle={"timeoutSeconds": timeout})
+        if started and environment is not BROKEN:
+            self.world.settle(until_ready=True)
 
     # the operator
 
@@ -42,6 +44,38 @@ class SessionLife(RuleBasedStateMachine):
     def hear_everything(self):
         self.world.hear()
 
+    @rule(seconds=st.sampled_from([0.0, 1.0, 6.0, 61.0]))
+    def life_goes_on(self, seconds):
+        """Everybody does what is to be done now, and an answer may be late."""
+        world = self.world
+        world.hear()
+        world.work()
+        world.kubelet()
+        world.answer_calls()
+        world.clock.now += seconds
+        world.hear()
+        assert world.work() < 40
+
+    @rule(seconds=st.sampled_from([0.0, 4.0, 6.0, 100.0]))
+    def a_word_is_acted_on_late(self, seconds):
+        world = self.world
+        world.hear()
+        world.clock.now = max(world.clock(), min(world.todo.due, world.clock() + 100))
+        world.work()
+        world.answer_calls()
+        world.clock.now += seconds
+        world.work()
+
+    @precondition(lambda self: self.world.live_pods())
+    @rule()
+    def pod_takes_its_time_to_end(self):
+        world = self.world
+        world.delete_pod(world.live_pods()[0])
+        for _ in range(3):
+            world.hear()
+            world.work()
+            world.clock.now += 2.0
+
     @rule()
     def operator_is_killed(self):
         self.world.restart_operator()
@@ -56,7 +90,7 @@ class SessionLife(RuleBasedStateMachine):
             return
         world.hear()
         again = world.plan()
-        if again is not None and not plan.creates:  # the pod that was just created is news
+        if again is not None and not plan.creates and not plan.deletes:  # a pod that came or went is news
             assert not again.writes, (plan, again)
             assert not again.events
 
@@ -74,6 +108,11 @@ class SessionLife(RuleBasedStateMachine):
     @rule()
     def pod_is_lost(self):
         self.world.api.remove(self.world.live_pods()[0])
+
+    @precondition(lambda self: self.world.live_pods())
+    @rule()
+    def pod_is_deleted(self):
+        self.world.delete_pod(self.world.live_pods()[0])
 
     @precondition(lambda self: self.world.live_pods())
     @rule()

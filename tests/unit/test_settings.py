@@ -29,8 +29,8 @@ def test_wire_names(tmp_path):
         runtimeImage: registry/runtime:1
         agentVia: Proxy
         installer:
-          {indexURL: "https://mirror/simple", extraIndexURLs: ["https://more"], caBundle: PEM, environment: {HTTPS_PROXY: "http://p"}}
-        session: {sizeName: small, requests: {cpu: 50m}, runAsUser: 4242, terminationGracePeriodSeconds: 0, tolerations: [{operator: Exists}]}
+          {indexURL: "https://mirror/simple", extraIndexURLs: ["https://more"], environment: {HTTPS_PROXY: "http://p"}}
+        session: {sizeName: small, runAsUser: 4242, terminationGracePeriodSeconds: 0, tolerations: [{operator: Exists}]}
         """
     )
     found = load(path)

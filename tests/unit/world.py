@@ -458,9 +458,19 @@ class World:
             elif pod["status"]["phase"] == "Pending" and not pod["status"].get("containerStatuses"):
                 self.pod_running(pod)
 
-    def settle(self, rounds: int = 400) -> None:
+    def delete_pod(self, pod: Object) -> None:
+        """As `kubectl delete pod`: with its grace."""
+        if pod["spec"].get("nodeName"):
+            pod["metadata"].setdefault("deletionTimestamp", times.stamp(self.clock() + 30))
+            self.api.changed(pod)
+        else:
+            self.api.remove(pod)
+
+    def settle(self, rounds: int = 400, *, until_ready: bool = False) -> None:
         """Faults have stopped: lets everything run its course, time included, until nothing is under way."""
         for _ in range(rounds):
+            if until_ready and self.is_ready():
+                return
             self.hear()
             busy = self.work() > 0
             self.kubelet()
