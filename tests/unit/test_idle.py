@@ -177,11 +177,11 @@ def test_an_agent_that_does_not_answer_for_three_timeouts_and_an_hour_ends_as_pr
     """A forever-unreachable session must not live for ever; and it is not called idle."""
     view = silent_agent(failures=20, since=3600)
     plan = decide(ready(5000.0, view))
-    assert plan.deletes == (END,)
+    assert plan.deletes == END
     assert [(event.warning, event.reason) for event in plan.events] == [(True, "ProbeFailed")]
     assert decide(ready(5000.0, silent_agent(failures=20, since=3599))).deletes == ()
     assert decide(ready(50_000.0, silent_agent(failures=20, since=3601), timeout=1300)).deletes == ()
-    assert decide(ready(50_000.0, silent_agent(failures=20, since=3900), timeout=1300)).deletes == (END,)
+    assert decide(ready(50_000.0, silent_agent(failures=20, since=3900), timeout=1300)).deletes == END
 
 
 def test_an_unreachable_session_that_is_never_to_be_ended_gets_a_new_pod():

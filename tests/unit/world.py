@@ -88,7 +88,7 @@ class ApiServer:
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> None:
+    ) -> Object:
         self._request("DELETE", kind)
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
@@ -99,10 +99,11 @@ class ApiServer:
             if not meta.get("deletionTimestamp"):
                 meta["deletionTimestamp"] = times.stamp(self.clock() + body["spec"]["terminationGracePeriodSeconds"])
                 self.changed(body)
-            return
+            return copy.deepcopy(body)
         if kind == "ComputeSession":
             self.session_deleted_at = self.clock()
         self.remove(body)
+        return {"kind": "Status", "status": "Success"}
 
     # what happens in the cluster
 

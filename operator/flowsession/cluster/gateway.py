@@ -49,8 +49,8 @@ class Cluster(Protocol):
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> None:
-        """Deletes that very object, if it still has the resourceVersion where one is given."""
+    ) -> Object:
+        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it."""
 
 
 class KubernetesCluster:
@@ -111,12 +111,12 @@ class KubernetesCluster:
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> None:
+    ) -> Object:
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
-        await self._request("DELETE", _path(kind, namespace, name), body)
+        return await self._request("DELETE", _path(kind, namespace, name), body)
 
     async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
         """Deletes what carries the labels."""

@@ -4,7 +4,7 @@ First the agent is asked to retire if it is still idle: it then refuses new work
 resourceVersion as precondition, so that work and changes that arrive in between win.
 """
 
-from flowsession.api.session import IdleAction, LastActivity, SuspendedBy
+from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import loss, requests, suspend, times
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.install import agent_of, pause_after
@@ -135,6 +135,9 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
     ready_at = times.parse(draft.status.get("readyAt"))
     if ready_at is not None and (last is None or ready_at > last):
         last, what = ready_at, "start"
+    if last is None and draft.status.get("phase") == Phase.FAILED.value:
+        pod = current_pod(draft)
+        last = pod.container.running_since if pod and pod.container else None  # what can't be used is not kept for ever either
     if agent and agent.state and (seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0):
         last, what = seen, agent.state.what or what
     if last is not None and (written is None or last - written >= 1.0):

@@ -90,7 +90,7 @@ def tell_the_agent(draft: Draft) -> bool:
             requests.done(draft, "install")
         return True
     if agent is None and _ran_out_of_memory(draft, pod, wanted):
-        return False
+        return True
     if agent and agent.refused and agent.told == (wanted.packages, wanted.flow):
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
         return False
@@ -154,7 +154,7 @@ def pause_after(agent: AgentView) -> float:
 def _ask(draft: Draft, agent: AgentView | None, call: Tell) -> None:
     if agent is None:
         draft.call = call
-    elif not agent.calling:
+    elif not agent.calling or agent.following:
         pause = min(5.0, 0.02 * 2.0 ** min(agent.failures, 10)) if agent.failures else 0.0
         if draft.now >= agent.asked_at + pause:
             draft.call = call

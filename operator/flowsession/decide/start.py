@@ -45,9 +45,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     if snapshot.status.get("podName"):
         return loss.start_again(draft, *loss.cause_of_absence(draft))
     if strays:
-        draft.not_ready(Phase.STARTING, "Starting", f"waiting for the former pod {strays[0].name} to end")
-        draft.only_progress(since=now)
-        return False
+        return False  # the status says already that it is starting again
     due = moment(snapshot.status.get("startedAt"), 0.0) if loss.incarnation(draft) > 1 else 0.0
     if now < due:
         draft.look_again(due)

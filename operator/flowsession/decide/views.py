@@ -103,6 +103,8 @@ class AgentView:
     """Restart count of the container when it was asked: another one means another agent."""
     calling: bool = False
     """Whether a call is under way; its answer will bring this key up again."""
+    following: bool = False
+    """Whether that call is only a long poll, which a call with something to say may cut short."""
     asked_at: float = 0.0
     """When the last call ended, well or not."""
     state: AgentState | None = None

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
-from flowsession.decide.plan import AgentCall, KeepAlive, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Tell
 from flowsession.decide.views import AgentView, PodView
 from flowsession.engine.cache import Cache, Key
 from flowsession.engine.queue import Queue
@@ -14,13 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class Agents:
-    """At most one call for each session at a time; its answer enters the cache as an observation and brings the key up again."""
+    """At most one call for each session at a time; its answer enters the cache as an observation and brings the key up again.
+
+    A long poll gives way to a call that has something to say.
+    """
 
     def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
         self._client = client
         self._cache = cache
         self._queue = queue
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
         """Begins a call, unless one is under way."""
@@ -29,17 +32,24 @@ class Agents:
         if view is None or view.restarts != restarts:
             view = AgentView(restarts=restarts)
         elif view.calling:
-            return
-        self._cache.agents[pod.uid] = replace(view, calling=True)
+            if not view.following or isinstance(call, Follow):
+                return
+            self._tasks[pod.uid].cancel()
+        self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         task = asyncio.get_running_loop().create_task(self._call(key, pod, restarts, call))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[pod.uid] = task
+        task.add_done_callback(lambda ended: self._ended(pod.uid, ended))
 
     async def close(self) -> None:
         """Ends every call."""
-        for task in list(self._tasks):
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(uid) is task:
+            del self._tasks[uid]
 
     async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
         failure: AgentError | None = None
@@ -65,6 +75,7 @@ class Agents:
             return replace(
                 view,
                 calling=False,
+                following=False,
                 asked_at=now,
                 error=str(failure),
                 failures=view.failures + 1,
@@ -75,6 +86,7 @@ class Agents:
         return replace(
             view,
             calling=False,
+            following=False,
             asked_at=now,
             error="",
             failures=0,

@@ -108,7 +108,7 @@ class Executor:
 
     async def _delete(self, key: Key, deletion: Delete) -> None:
         try:
-            await self._cluster.delete(
+            answer = await self._cluster.delete(
                 deletion.kind,
                 deletion.namespace,
                 deletion.name,
@@ -116,6 +116,8 @@ class Executor:
                 resource_version=deletion.resource_version,
                 grace_seconds=deletion.grace_seconds,
             )
+            if deletion.kind == "Pod" and (answer.get("metadata") or {}).get("deletionTimestamp"):
+                self._observe("Pod", answer)
         except errors.NotFound:
             self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.Conflict:
