@@ -168,6 +168,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "runAsUser": 2000,
                 "terminationGracePeriodSeconds": 5,
                 "ephemeralStorageLimit": "10Gi",
+                "unreachableSeconds": 7200,
             },
         }
     )
@@ -198,6 +199,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "runAsUser": 2000,
             "terminationGracePeriodSeconds": 5,
             "ephemeralStorageLimit": "10Gi",
+            "unreachableSeconds": 7200,
         },
     }
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.decide import environment as environments
+from flowsession.decide import resolution, times
 from flowsession.decide import session as sessions
-from flowsession.decide import times
-from flowsession.decide.environment import ConfigMapView, EnvironmentSnapshot, Resolved, Unresolved
+from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.plan import Plan
+from flowsession.decide.resolution import ConfigMapView, Resolved, Unresolved
 from flowsession.decide.views import AgentArchive, AgentState, AgentView, ContainerView, InstallView, PodView, SessionSnapshot
 from flowsession.settings import Settings
 
@@ -40,14 +40,14 @@ def spec(**fields: Any) -> FlowEnvironmentSpec:
 def from_folder(files: Mapping[str, bytes], settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
     """What an environment with this flow folder resolves to."""
     source: dict[str, Any] = {"name": "flow"} | fields.pop("configMap", {})
-    found = environments.resolve(spec(source={"configMap": source}, **fields), {"flow": config_map(files)}, settings or Settings())
+    found = resolution.resolve(spec(source={"configMap": source}, **fields), {"flow": config_map(files)}, settings or Settings())
     assert found is not None
     return found
 
 
 def from_text(text: str | None, settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
     """What an environment without a flow folder resolves to."""
-    found = environments.resolve(spec(requirementsText=text, **fields), {}, settings or Settings())
+    found = resolution.resolve(spec(requirementsText=text, **fields), {}, settings or Settings())
     assert found is not None
     return found
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from flowsession.decide import environment as environments
-from flowsession.decide.environment import Resolved, Unresolved
+from flowsession.decide import resolution
 from flowsession.decide.plan import Fetch
+from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.settings import InstallerDefaults, Settings
 from unit.builders import (
     DAG,
@@ -159,9 +160,9 @@ def test_utf16_requirements_are_read_as_pip_reads_them():
 
 
 def test_nothing_is_resolved_while_something_was_not_read():
-    assert environments.resolve(spec(source=SOURCE), {}, Settings()) is None
+    assert resolution.resolve(spec(source=SOURCE), {}, Settings()) is None
     bundled = spec(source=SOURCE, installer={"caBundleConfigMapName": "ca"})
-    assert environments.resolve(bundled, {"flow": config_map(FOLDER)}, Settings()) is None
+    assert resolution.resolve(bundled, {"flow": config_map(FOLDER)}, Settings()) is None
 
 
 # -- the installer
@@ -172,7 +173,7 @@ def test_nothing_is_resolved_while_something_was_not_read():
     [(None, "does not exist; create it with the certificates under ca.crt"), ({"tls.crt": b""}, "has no key ca.crt")],
 )
 def test_a_missing_ca_bundle_is_named(files, words):
-    found = environments.resolve(spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map(files, name="ca")}, Settings())
+    found = resolution.resolve(spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map(files, name="ca")}, Settings())
     assert isinstance(found, Unresolved)
     assert found.reason == "SourceNotFound"
     assert "ConfigMap 'ca' of spec.installer.caBundleConfigMapName" in found.message
@@ -181,9 +182,7 @@ def test_a_missing_ca_bundle_is_named(files, words):
 
 def test_the_environments_ca_bundle_joins_the_operators():
     settings = Settings(installer=InstallerDefaults(ca_bundle="OPERATOR"))
-    found = environments.resolve(
-        spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}, settings
-    )
+    found = resolution.resolve(spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}, settings)
     assert found.installer["caBundle"] == "OPERATOR\nOWN"
 
 
@@ -368,6 +367,6 @@ def test_the_longer_it_is_missing_the_slower_it_is_looked_for(missing_for, pause
 
 
 def test_every_named_config_map_is_needed_once_for_each_use():
-    found = environments.needed_config_maps(spec(source=SOURCE, installer={"caBundleConfigMapName": "ca"}))
+    found = resolution.needed_config_maps(spec(source=SOURCE, installer={"caBundleConfigMapName": "ca"}))
     assert found == ("flow", "ca")
-    assert environments.needed_config_maps(spec()) == ()
+    assert resolution.needed_config_maps(spec()) == ()

@@ -6,8 +6,8 @@ import pytest
 
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide import session
-from flowsession.decide.environment import Unresolved
 from flowsession.decide.plan import Delete, Plan
+from flowsession.decide.resolution import Unresolved
 from unit.builders import (
     NAMESPACE,
     NOW,

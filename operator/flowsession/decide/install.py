@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from flowsession.api.session import Install, OnChange, Phase
 from flowsession.decide import requests
 from flowsession.decide.draft import Draft
-from flowsession.decide.environment import Resolved
 from flowsession.decide.plan import Follow, Tell
+from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
 from flowsession.decide.views import AgentView, InstallView, PodView
 

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from flowsession.api import API_VERSION, GROUP
-from flowsession.decide.environment import Resolved
+from flowsession.decide.resolution import Resolved
 from flowsession.decide.views import SessionSnapshot
 
 AGENT_PORT = 8765

@@ -7,10 +7,10 @@ from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
 from flowsession.decide.draft import Draft
-from flowsession.decide.environment import Resolved
 from flowsession.decide.install import agent_of, pause_after, same_container
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod
 from flowsession.decide.views import PodView
 

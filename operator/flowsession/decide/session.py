@@ -5,8 +5,8 @@ from collections.abc import Callable
 from flowsession.api.session import Phase
 from flowsession.decide import idle, install, requests, serve, start, suspend
 from flowsession.decide.draft import Draft
-from flowsession.decide.environment import Resolved, Unresolved
 from flowsession.decide.plan import Delete, Plan
+from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.views import SessionSnapshot
 
 Stage = Callable[[Draft], bool]

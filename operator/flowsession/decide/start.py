@@ -4,7 +4,7 @@ from flowsession.api.session import Phase
 from flowsession.decide import loss, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
-from flowsession.decide.environment import Resolved
+from flowsession.decide.resolution import Resolved
 from flowsession.decide.views import PodView
 
 REFUSED_SECONDS = 60.0

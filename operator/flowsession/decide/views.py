@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.decide.environment import Resolved, Unresolved
+from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.settings import Settings
 
 

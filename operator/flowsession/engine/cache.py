@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from flowsession.decide import environment as environments
-from flowsession.decide.environment import ConfigMapView
+from flowsession.decide import resolution
+from flowsession.decide.resolution import ConfigMapView
 from flowsession.decide.views import AgentView, Refusal
 from flowsession.engine import objects
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
@@ -161,7 +161,7 @@ class Cache:
         """A ConfigMap that nobody looks at any more is read anew when somebody does."""
         if entry is None:
             return
-        for name in environments.needed_config_maps(entry.spec):
+        for name in resolution.needed_config_maps(entry.spec):
             if not self._users_of.get((entry.meta.namespace, name)):
                 self.config_maps.pop((entry.meta.namespace, name), None)
 
@@ -170,7 +170,7 @@ class Cache:
         if entry is None:
             return
         namespace = entry.meta.namespace
-        for name in environments.needed_config_maps(entry.spec):
+        for name in resolution.needed_config_maps(entry.spec):
             if remove:
                 _discard(self._users_of, (namespace, name), entry.meta.name)
             else:

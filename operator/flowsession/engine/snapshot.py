@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowsession.decide import environment as environments
-from flowsession.decide.environment import EnvironmentSnapshot, Resolved, Unresolved
+from flowsession.decide import resolution
+from flowsession.decide.environment import EnvironmentSnapshot
+from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import AgentArchive, SessionSnapshot
 from flowsession.engine.cache import Cache, Name
@@ -42,7 +43,7 @@ class Snapshots:
             spec=entry.spec,
             status=entry.status,
             config_maps={
-                name: view for name in environments.needed_config_maps(entry.spec) if (view := self.cache.config_maps.get((key[0], name)))
+                name: view for name in resolution.needed_config_maps(entry.spec) if (view := self.cache.config_maps.get((key[0], name)))
             },
             sessions=len(self.cache.sessions_of(key)),
             written_at=self.cache.written_at.get(key, 0.0),
@@ -92,12 +93,12 @@ class Snapshots:
 
     def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
         """Resolving parses files, so it is done once for each state of the environment and its sources."""
-        needed = environments.needed_config_maps(entry.spec)
+        needed = resolution.needed_config_maps(entry.spec)
         views = {name: view for name in needed if (view := self.cache.config_maps.get((key[0], name)))}
         depends_on = (entry.meta.uid, entry.meta.generation, tuple((name, view.files) for name, view in views.items()))
         known = self._resolutions.get(key)
         if known is None or known[0] != depends_on:
-            known = (depends_on, environments.resolve(entry.spec, views, self.settings))
+            known = (depends_on, resolution.resolve(entry.spec, views, self.settings))
             self._resolutions[key] = known
         return known[1]
 
