@@ -1,7 +1,6 @@
 """A private control plane for all tests of this folder; for each test a namespace, and the operator behind the recorder."""
 
 import contextlib
-
 import shutil
 import subprocess
 import sys
@@ -13,11 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from flowsession_agent import build
-from localcluster import binaries, kubeconfig
-from localcluster.controlplane import ControlPlane
-from localcluster.daemons import Daemon
-from localcluster.kubeconfig import Api as Access
 
 from apiserver.agents import FakeAgent, free_port
 from apiserver.api import Api, Refused, eventually
@@ -26,9 +20,15 @@ from apiserver.kubelet import Kubelet
 from apiserver.lab import Lab
 from apiserver.operator_process import CHECKOUT, NAMESPACE, Operator, Zygote
 from apiserver.recorder import Recorder, kill_process
+from flowsession_agent import build
+from localcluster import binaries, kubeconfig
+from localcluster.controlplane import ControlPlane
+from localcluster.daemons import Daemon
+from localcluster.kubeconfig import Api as Access
 
 # The last thing that cleans up, should the tests themselves be killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"
+_FAILED = pytest.StashKey[bool]()
 _CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller"
 
 
@@ -158,7 +158,8 @@ def operator_of_all(cluster: Cluster, recorder_of_all: Recorder, zygote: Zygote)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     """Shows with a failure what the operator asked of the API server, and its last log lines."""
     report = yield
-    lab = getattr(item, "funcargs", {}).get("lab")
+    lab = getattr(item, "funcargs", {}).get("namespace")
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
     if report.failed and isinstance(lab, Lab):
         report.sections.append(("requests", "\n".join(map(str, lab.recorder.requests()[-60:]))))
         report.sections.append(("operator", lab.operator.last_words()))
@@ -166,35 +167,46 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture
-def lab(
-    cluster: Cluster, recorder_of_all: Recorder, operator_of_all: Operator, kubelet_of_all: Kubelet, background: Background
+def namespace(
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    recorder_of_all: Recorder,
+    operator_of_all: Operator,
+    kubelet_of_all: Kubelet,
+    background: Background,
 ) -> Iterator[Lab]:
-    """A fresh namespace; the operator is not started yet."""
-    operator_of_all.kill()
+    """A fresh namespace, in peace; the operator may or may not be running."""
     recorder_of_all.peace()
     kubelet_of_all.hold = False
     kubelet_of_all.make_agent = lambda: FakeAgent(background)
-    _remove_all(cluster.api)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
-    kubelet_of_all.hold = True
-    operator_of_all.kill()
     recorder_of_all.peace()
+    if request.node.stash.get(_FAILED, False):
+        operator_of_all.kill()
+    _remove_all(cluster.api)
     kubelet_of_all.stop_agents()
 
 
 @pytest.fixture
-def started(lab: Lab) -> Lab:
-    """The same, with the operator watching."""
-    lab.operator.start()
-    return lab
+def lab(namespace: Lab) -> Lab:
+    """A fresh namespace; the operator is not started yet."""
+    namespace.operator.kill()
+    return namespace
 
 
 @pytest.fixture
-def agents(lab: Lab, background: Background) -> Callable[..., None]:
+def started(namespace: Lab) -> Lab:
+    """A fresh namespace, and the operator watching."""
+    namespace.operator.go_on()
+    return namespace
+
+
+@pytest.fixture
+def agents(namespace: Lab, background: Background) -> Callable[..., None]:
     """Says what the agents of all pods to come are like: `agents(busy=True)`."""
 
     def chosen(**how: Any) -> None:
-        lab.kubelet.make_agent = lambda: FakeAgent(background, **how)
+        namespace.kubelet.make_agent = lambda: FakeAgent(background, **how)
 
     return chosen
 

@@ -4,6 +4,8 @@ import itertools
 import time
 from typing import Any
 
+import pytest
+
 from apiserver.agents import FakeAgent
 from apiserver.api import FLOWSESSION, Api, Object, Refused, eventually
 from apiserver.kubelet import Kubelet, now
@@ -156,7 +158,17 @@ class Lab:
     def until_environment(self, reason: str, *, says: str = "", name: str = "env", seconds: float = 15) -> Object:
         return self.until_condition("Ready", reason, name, plural="flowenvironments", says=says, seconds=seconds)
 
-    def settle(self, *, seconds: float = 15, quiet: float = 0.6) -> None:
+    def until_told(self, reason: str, name: str = "ada") -> Object:
+        """The one Event with this reason."""
+
+        def told() -> Object:
+            found = self.events(name, reason=reason)
+            assert len(found) == 1, f"{len(found)} Events {reason}"
+            return found[0]
+
+        return eventually(told, seconds=5)
+
+    def settle(self, *, seconds: float = 15, quiet: float = 0.4) -> None:
         """Returns when nothing was written to the namespace for a while."""
 
         def quiet_for_long() -> bool:
@@ -208,9 +220,7 @@ class Lab:
 
 def refusal(call: Any, *arguments: Any, **named: Any) -> str:
     """The words with which the API server refused a call."""
-    try:
+    with pytest.raises(Refused) as refused:
         call(*arguments, **named)
-    except Refused as error:
-        assert error.status in (400, 403, 422), error
-        return error.message
-    raise AssertionError("it was accepted")
+    assert refused.value.status in (400, 403, 422), refused.value
+    return refused.value.message

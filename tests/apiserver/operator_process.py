@@ -72,6 +72,9 @@ class Operator:
         self._archive = archive
         self._starts = 0
         self.pid = 0
+        self.pristine = False
+        """Whether the running one was started with nothing special, so that another test may go on with it."""
+        self._log_from = 0
         self.log = folder / "operator-0.log"
         recorder.kill = self.kill
 
@@ -79,6 +82,8 @@ class Operator:
         """Returns when it watches everything; `wait` False: at once."""
         eventually(lambda: not self.running, seconds=2, what="the one before is gone")
         self._starts += 1
+        self._log_from = 0
+        self.pristine = settings is None and not constants
         self.log = self._folder / f"operator-{self._starts}.log"
         order = {
             "argv": self.arguments(settings or SETTINGS),
@@ -88,6 +93,15 @@ class Operator:
         self.pid = self._zygote.fork(order)
         if wait:
             self.wait_until_watching()
+
+    def go_on(self) -> None:
+        """Starts it, or goes on with the one that another test left in good health; its log begins anew."""
+        if self.running and self.pristine:
+            self._log_from = self.log.stat().st_size
+            self.wait_until_watching()
+        else:
+            self.kill()
+            self.start()
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         """The command that people start it with, and its environment."""
@@ -132,7 +146,7 @@ class Operator:
     def lines(self, *levels: str) -> list[dict[str, Any]]:
         """What the present one logged at these levels."""
         found = []
-        for line in self.log.read_text(errors="replace").splitlines() if self.log.exists() else []:
+        for line in self._text().splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -142,4 +156,11 @@ class Operator:
         return found
 
     def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else "(no log)"
+        return self._text()[-3000:] or "(no log)"
+
+    def _text(self) -> str:
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(self._log_from)
+            return file.read().decode(errors="replace")

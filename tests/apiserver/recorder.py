@@ -139,7 +139,7 @@ class Recorder:
         return any(request.kind == kind for request in self._watches.values())
 
     def cut_watches(self, *kinds: str, hold: bool = False) -> None:
-        """Breaks the open watches of these kinds (plurals), in the middle of the stream; with `hold`, new ones wait for `expire_watches`."""
+        """Breaks the open watches of these kinds (plurals), in the middle of the stream; with `hold`, new ones wait."""
         if hold:
             self._held.update(kinds)
         self._background.run(self._cut(kinds))
@@ -260,6 +260,10 @@ class Recorder:
                 if fault.seen >= fault.nth + fault.times - 1:
                     fault.done.set()
 
+    def _wait_for_release(self, kind: str) -> None:
+        while kind in self._held:
+            time.sleep(0.02)
+
     async def _forward(self, raw: web.Request, request: Request) -> web.Response:
         async with self._client.request(
             raw.method, self._upstream + raw.raw_path, headers=_kept(raw.headers), data=request.body or None
@@ -272,8 +276,7 @@ class Recorder:
         task = asyncio.current_task()
         assert task is not None
         if request.kind in self._held:
-            while request.kind in self._held:
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(self._wait_for_release, request.kind)
             if "resourceVersion" in parse_qs(request.query):
                 request.status = 410
                 return web.Response(body=json.dumps(GONE).encode() + b"\n", content_type="application/json")

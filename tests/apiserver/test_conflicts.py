@@ -50,12 +50,15 @@ def test_somebody_elses_fields_of_the_status_stay(started: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable"), (401, "Unauthorized")]
+    ("status", "reason"),
+    [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable"), (401, "Unauthorized")],
 )
 def test_every_kind_of_write_that_fails_is_done_again(started: Lab, status: int, reason: str) -> None:
     answer = Recorder.answer(status, reason, "injected", headers={"Retry-After": "1"} if status == 429 else None)
     lines = ["POST pods", "PATCH computesessions/status", "POST configmaps", "POST events", "PATCH flowenvironments/status"]
-    faults = {line: started.recorder.harm(started.of_this_namespace(line), answer, times=1 if line == "POST events" else 2) for line in lines}
+    faults = {
+        line: started.recorder.harm(started.of_this_namespace(line), answer, times=1 if line == "POST events" else 2) for line in lines
+    }
     started.create_environment()
     started.create_session()
     _right(started)
@@ -104,7 +107,9 @@ def test_a_session_deleted_while_its_pod_is_being_made_leaves_no_pod(started: La
 
 
 def test_a_refused_pod_is_not_taken_for_quota_forever(started: Lab) -> None:
-    refused = Recorder.answer(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1')
+    refused = Recorder.answer(
+        403, "Forbidden", 'pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
+    )
     started.recorder.harm(started.of_this_namespace("POST pods"), refused)
     started.create_environment()
     started.create_session()

@@ -3,7 +3,7 @@
 Each test goes on to the next write, in a fresh namespace, until the operator gets through without meeting the fault.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -99,7 +99,9 @@ def test_during_the_start_with_a_flow_folder_and_an_image_without_agent(started:
 
     def check() -> None:
         _one_session_is_right(started, incarnation=1)
-        archives = [cm for cm in started.api.get(started.path("configmaps"))["items"] if cm["metadata"]["name"].startswith("flowsession-agent-")]
+        archives = [
+            cm for cm in started.api.get(started.path("configmaps"))["items"] if cm["metadata"]["name"].startswith("flowsession-agent-")
+        ]
         assert len(archives) == 1
 
     writes = _killed_at_every_write(
@@ -192,10 +194,10 @@ def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> 
 
 
 @pytest.fixture
-def many(started: Lab) -> Iterator[Lab]:
+def many(started: Lab) -> Lab:
     """Sessions that all start while the operator dies again and again."""
     started.create_environment()
-    yield started
+    return started
 
 
 def test_again_and_again_while_many_sessions_start(many: Lab) -> None:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,23 @@ def test_an_api_server_that_is_away_for_a_moment_ends_nothing(started: Lab) -> N
     started.create_session()
     started.until_ready()
     assert started.operator.running
+
+
+def test_what_is_watched_is_heard_in_the_event_loop_and_not_in_threads(started: Lab) -> None:
+    """Cache and queue belong to one thread; a hundred changes at once bring none of them out of step."""
+    started.create_environment()
+    started.until_environment("Resolved")
+    path = started.path("computesessions")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: started.create_session(f"s{n}"), range(30)))
+        names = [item["metadata"]["name"] for item in started.api.get(path)["items"]]
+        for turn in range(3):
+            list(pool.map(lambda name, turn=turn: started.api.patch(f"{path}/{name}", {"metadata": {"labels": {"t": f"x{turn}"}}}), names))
+    for name in names:
+        started.until_ready(name, seconds=30)
+    assert started.operator.lines("error") == []
+    threads = [Path(task, "comm").read_text() for task in Path(f"/proc/{started.operator.pid}/task").iterdir()]
+    assert len(threads) <= 4, f"{len(threads)} threads: handlers run in kopf's pool"
 
 
 def test_crds_of_another_version_are_named_in_the_log(started: Lab) -> None:
