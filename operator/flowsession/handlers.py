@@ -89,7 +89,8 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 
 
 def _hearer(engine: Engine, kind: str) -> Any:
-    def hear(event: kopf.RawEvent, **_: Any) -> None:
+    # A coroutine, so that it runs in the event loop: kopf calls plain functions in threads, and cache and queue are of one thread.
+    async def hear(event: kopf.RawEvent, **_: Any) -> None:
         engine.observe(kind, event["object"], deleted=event["type"] == "DELETED")
 
     return hear

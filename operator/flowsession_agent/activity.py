@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     Look = Callable[[], str]
 
 
+RETIREMENT_SECONDS = 30
+"""The door opens by itself again: an operator that died between asking and ending must not leave it shut for good."""
+
+
 class Activity:
     """The one clock of idleness. `look` returns what processes are doing now, empty when nothing; it is called with the door held shut."""
 
@@ -29,6 +33,7 @@ class Activity:
         self._seen = ""
         self._last_at = clock()
         self._last_what = "start"
+        self._retired_at = 0.0
 
     @contextlib.contextmanager
     def work(self, what: str) -> Iterator[None]:
@@ -56,6 +61,8 @@ class Activity:
     def sample(self) -> None:
         """Look at the processes; the sampler calls this every second."""
         with self._lock:
+            if self._state.retired and self._clock() - self._retired_at > RETIREMENT_SECONDS:
+                self._set_retired(False)
             before, self._seen = self._seen, self._look()
             if before or self._seen:  # work that ended between two looks may have lasted until now: never idle too early
                 self._touch(self._seen or before)
@@ -63,13 +70,14 @@ class Activity:
     def retire(self, *, idle_at_least: float) -> None:
         """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
         with self._lock:
-            if self._state.retired:
-                return
             self.sample()
             activity = self.members()
-            if activity["busy"] or activity["idleSeconds"] < idle_at_least:
+            if activity["busy"] or self._clock() - self._last_at < idle_at_least:
+                self.reopen()  # a terminal may have been opened since: no door keeps `kubectl exec` out
                 raise ApiError(409, "InUse", _in_use(activity), activity=activity)
-            self._set_retired(True)
+            self._retired_at = self._clock()
+            if not self._state.retired:
+                self._set_retired(True)
 
     def reopen(self) -> None:
         """Open the door again."""

@@ -28,7 +28,7 @@ from unit.builders import (
 
 PANDAS = resolved()
 LIST = PackageList(171, "PACKAGE\npandas\n", '{"packages":[]}')
-NAME = packages_config_map_name("flow-env", PANDAS.packages_revision, "runtime@sha256:1")
+NAME = packages_config_map_name("flow-env", "env-uid", PANDAS.packages_revision, "runtime@sha256:1")
 
 
 def ready(**fields):
@@ -131,9 +131,9 @@ def test_a_list_that_was_written_is_not_written_again():
 
 
 def test_another_revision_or_image_has_another_list():
-    names = {packages_config_map_name("e", revision, image) for revision in ("1", "2") for image in ("a", "b")}
+    names = {packages_config_map_name("e", "u", revision, image) for revision in ("1", "2") for image in ("a", "b")}
     assert len(names) == 4
-    assert packages_config_map_name("e", "1", "a") == packages_config_map_name("e", "1", "a")
+    assert packages_config_map_name("e", "u", "1", "a") == packages_config_map_name("e", "u", "1", "a")
 
 
 def test_a_session_that_is_not_running_has_no_list():

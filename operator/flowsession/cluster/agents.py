@@ -130,7 +130,10 @@ class AgentClient:
             status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
-        return Answer(state=answers.state(document))
+        state = answers.state(document)
+        if isinstance(call, Tell) and not state.packages_revision and state.install.state == "None":
+            raise AgentError("its answer says neither what is installed nor what is being installed")
+        return Answer(state=state)
 
     async def _send(self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, limit: float) -> tuple[int, dict[str, Any]]:
         give_up_at = time.monotonic() + YOUNG_SECONDS

@@ -66,6 +66,8 @@ def _class_of(status: int, reason: str, message: str, details: dict[str, Any]) -
         return AlreadyExists if reason == "AlreadyExists" else Conflict
     if status == 403 and "exceeded quota" in message:
         return QuotaExceeded
+    if status == 403 and "serviceaccount" in message and "not found" in message:
+        return Unavailable  # a namespace so new that its default service account is still to come
     if status >= 500 or status == 401:
         return Unavailable
     return {404: NotFound, 429: Throttled}.get(status, Rejected)

@@ -55,8 +55,10 @@ async def load_signer(cluster: KubernetesCluster, namespace: str) -> Signer:
             secret = await cluster.create(manifest)
         except errors.AlreadyExists:
             secret = await cluster.get("Secret", namespace, SECRET)
-    pem = base64.b64decode(secret["data"]["private.pem"])
-    loaded = serialization.load_pem_private_key(pem, password=None)
+    try:
+        loaded = serialization.load_pem_private_key(base64.b64decode(secret["data"]["private.pem"]), password=None)
+    except (KeyError, TypeError, ValueError):
+        loaded = None
     if not isinstance(loaded, rsa.RSAPrivateKey):
         raise errors.Rejected(f"Secret {namespace}/{SECRET} holds no RSA key; delete it and restart the operator to have one made")
     return Signer(loaded)

@@ -15,6 +15,9 @@ FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
 LARGEST_FLOW_FILE = 1024 * 1024
 """Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one."""
 
+MOST_MERGES = 8
+"""Merge keys (<<) in a flow file: each may double the work of the one before."""
+
 DEEPEST = 100
 """Levels of nesting in a flow file."""
 
@@ -95,7 +98,7 @@ def _document(file: str, content: bytes) -> dict[str, Any]:
         raise FolderError(f"{file} has {len(content):,} bytes; at most {LARGEST_FLOW_FILE:,} are read: keep data in files of its own")
     text = text_of(file, content)
     try:
-        _check_depth(file, text)
+        _check_size_of_tree(file, text)
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, the C one where there is one
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
@@ -107,10 +110,15 @@ def _document(file: str, content: bytes) -> dict[str, Any]:
     return document
 
 
-def _check_depth(file: str, text: str) -> None:
-    """The parser's events come one by one; composing them is recursive in C, and deep nesting there kills the process."""
-    depth = 0
+def _check_size_of_tree(file: str, text: str) -> None:
+    """Looks at the parser's events, which come one by one. Composing them is recursive in C, where deep nesting kills the process; and
+    merge keys multiply."""
+    depth = merges = aliases = 0
     for event in yaml.parse(text, Loader=_Loader):
+        merges += isinstance(event, yaml.ScalarEvent) and event.value == "<<"
+        aliases += isinstance(event, yaml.AliasEvent)
+        if merges > MOST_MERGES or (merges and aliases > 2 * MOST_MERGES):
+            raise FolderError(f"{file} has more than {MOST_MERGES} merge keys (<<), or too many aliases beside them; write the values out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:

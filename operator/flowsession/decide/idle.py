@@ -15,6 +15,9 @@ from flowsession.decide.views import AgentState, AgentView
 FRESH_SECONDS = 5.0
 """How old a retirement may be when it is acted on; an older one is asked for again."""
 
+REFUSED_PAUSE = 1.0
+"""Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
+
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
 
@@ -169,8 +172,13 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
         state: AgentState = agent.state
         _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
         return
-    if agent and agent.failures and draft.now < agent.asked_at + pause_after(agent):
-        draft.look_again(agent.asked_at + pause_after(agent))
+    due = 0.0
+    if agent and agent.failures:
+        due = agent.asked_at + pause_after(agent)
+    elif agent and agent.state and not agent.state.retired and agent.state_at >= deadline:
+        due = agent.state_at + REFUSED_PAUSE
+    if draft.now < due:
+        draft.look_again(due)
         return
     draft.call = Retire(idle_at_least=float(timeout))
 

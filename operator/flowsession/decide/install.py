@@ -23,6 +23,9 @@ OUT_OF_MEMORY = 137
 FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
 
+QUIET_PAUSE = 1.0
+"""The same after an answer that brought nothing new."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -139,7 +142,7 @@ def follow_the_install(draft: Draft) -> bool:
 def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
     if agent.calling:
         return
-    due = agent.asked_at + (pause_after(agent) if agent.failures else FOLLOW_PAUSE)
+    due = agent.asked_at + (pause_after(agent) if agent.failures else QUIET_PAUSE if agent.quiet else FOLLOW_PAUSE)
     if draft.now < due:
         draft.look_again(due)
     else:

@@ -47,7 +47,8 @@ def list_packages(draft: Draft) -> bool:
     revision = draft.status.get("packagesRevision")
     if not revision or draft.status.get("phase") != Phase.RUNNING.value:
         return True
-    name = packages_config_map_name(draft.snapshot.spec.environment_ref.name, revision, draft.status.get("imageDigest") or pod.image)
+    image = draft.status.get("imageDigest") or pod.image
+    name = packages_config_map_name(draft.snapshot.spec.environment_ref.name, draft.snapshot.environment_uid, revision, image)
     if (draft.status.get("packages") or {}).get("configMapName") == name:
         return True
     if name in draft.snapshot.known_config_maps:
@@ -64,9 +65,9 @@ def list_packages(draft: Draft) -> bool:
     return True
 
 
-def packages_config_map_name(environment: str, revision: str, image: str) -> str:
-    """Content-addressed: the same packages in the same image have the same list."""
-    return f"{environment}-packages-{hashlib.sha256(f'{revision} {image}'.encode()).hexdigest()[:10]}"
+def packages_config_map_name(environment: str, uid: str, revision: str, image: str) -> str:
+    """Content-addressed: the same packages in the same image have the same list, for as long as the environment lives that owns it."""
+    return f"{environment}-packages-{hashlib.sha256(f'{uid} {revision} {image}'.encode()).hexdigest()[:10]}"
 
 
 def _config_map(draft: Draft, name: str, table: str, document: str) -> dict[str, Any]:

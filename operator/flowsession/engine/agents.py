@@ -96,6 +96,7 @@ class Agents:
             kept=call.request if isinstance(call, KeepAlive) else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
+            quiet=answer.state is not None and view.state is not None and answer.state.version == view.state.version,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
         )
 

@@ -79,8 +79,8 @@ class Cache:
             case "Pod":
                 return self._forget_pod(key, uid)
             case "ConfigMap":
-                if key in self.config_maps:
-                    self.config_maps[key] = ConfigMapView(name, None, self.clock(), watched=False)
+                # Gone, or only its label is: it is read again, and that tells.
+                self.config_maps.pop(key, None)
                 return self._concerned_by_config_map(key)
         return set()
 
@@ -123,6 +123,9 @@ class Cache:
         concerned = {Key("ComputeSession", *key)}
         if known is None or known.meta.uid != entry.meta.uid:
             concerned.add(Key("FlowEnvironment", key[0], environment))
+            # A new session may be the elder of two that were created in the same second.
+            rivals = (other for other in self.sessions_of((key[0], environment)) if other.spec.user == entry.spec.user)
+            concerned |= {Key("ComputeSession", key[0], other.meta.name) for other in rivals}
         return concerned
 
     def _forget_session(self, key: Name, uid: str) -> set[Key]:

@@ -52,10 +52,11 @@ class Executor:
             return
         if plan.status is not None and not await self._patch(plan.status):
             return
+        for deletion in plan.deletes:
+            if not await self._delete(key, deletion):
+                return
         for event in plan.events:
             await self._recorder.record(key, uid, event)
-        for deletion in plan.deletes:
-            await self._delete(key, deletion)
 
     def _call(self, key: Key, plan: Plan) -> None:
         entry = self._cache.sessions.get((key.namespace, key.name))
@@ -86,6 +87,8 @@ class Executor:
         except errors.AlreadyExists:
             body = await self._cluster.get(kind, meta["namespace"], meta["name"])
             if not _ours(body, manifest):
+                if kind == "ConfigMap":
+                    raise self._refused_config_map(key, manifest, "another object has this name") from None
                 self._refuse(
                     key, uid, "PodFailed", f"{kind} {meta['name']!r} exists already and is not this session's; delete or rename it"
                 )
@@ -95,9 +98,7 @@ class Executor:
             return
         except errors.Rejected as error:
             if kind == "ConfigMap":
-                self._cache.refused_config_maps[meta["namespace"], meta["name"]] = (str(error), self._cache.clock())
-                self._queue.add(key)
-                raise _PlanCutError from error
+                raise self._refused_config_map(key, manifest, str(error)) from error
             self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
             return
         if kind == "ConfigMap":
@@ -106,7 +107,8 @@ class Executor:
             self._cache.refusals.pop(uid, None)
         self._observe(kind, body)
 
-    async def _delete(self, key: Key, deletion: Delete) -> None:
+    async def _delete(self, key: Key, deletion: Delete) -> bool:
+        """Whether it goes, or is gone: not if it has changed meanwhile."""
         try:
             answer = await self._cluster.delete(
                 deletion.kind,
@@ -116,13 +118,17 @@ class Executor:
                 resource_version=deletion.resource_version,
                 grace_seconds=deletion.grace_seconds,
             )
-            if deletion.kind == "Pod" and (answer.get("metadata") or {}).get("deletionTimestamp"):
-                self._observe("Pod", answer)
+            if (answer.get("metadata") or {}).get("deletionTimestamp"):
+                self._observe(deletion.kind, answer)
+            else:
+                self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.NotFound:
             self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.Conflict:
             await self._refresh(deletion.kind, deletion.namespace, deletion.name)
             self._queue.add(key)
+            return False
+        return True
 
     async def _patch(self, write: PatchStatus) -> bool:
         """Whether it was written: not if the object has changed meanwhile, or is gone."""
@@ -148,6 +154,12 @@ class Executor:
             self._observe(kind, await self._cluster.get(kind, namespace, name))
         except errors.NotFound:
             self._bring_up(self._cache.forget(kind, namespace, name))
+
+    def _refused_config_map(self, key: Key, manifest: Mapping[str, Any], words: str) -> _PlanCutError:
+        meta = manifest["metadata"]
+        self._cache.refused_config_maps[meta["namespace"], meta["name"]] = (words, self._cache.clock())
+        self._queue.add(key)
+        return _PlanCutError(words)
 
     def _refuse(self, key: Key, uid: str, reason: str, message: str) -> None:
         before = self._cache.refusals.get(uid)

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 WORKERS = 16
 RESYNC_SECONDS = 300.0
+FIRST_RESYNC_SECONDS = 10.0
+"""What is deleted between the first lists and the watches is seen by neither."""
+
 SELECTORS = {
     "FlowEnvironment": "",
     "ConfigMap": f"{SOURCE_LABEL}=true",
@@ -152,8 +155,10 @@ class Engine:
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:
+        pause = FIRST_RESYNC_SECONDS
         while True:
-            await asyncio.sleep(RESYNC_SECONDS)
+            await asyncio.sleep(pause)
+            pause = RESYNC_SECONDS
             try:
                 await self.resync()
             except errors.ClusterError as error:
