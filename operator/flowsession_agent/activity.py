@@ -90,7 +90,7 @@ class Activity:
         with self._lock:
             busy = bool(self._running or self._seen)
             what = self._running[-1] if self._running else self._seen or self._last_what
-            return {"busy": busy, "idleSeconds": 0 if busy else round(self._clock() - self._last_at, 1), "what": what}
+            return {"busy": busy, "idleSeconds": 0 if busy else int((self._clock() - self._last_at) * 10) / 10, "what": what}
 
     def _touch(self, what: str) -> None:
         self._last_at = self._clock()

@@ -34,6 +34,15 @@ PACKAGES = [
 class Agent(Protocol):
     """Serves a pod's address until it is stopped."""
 
+    @property
+    def retired(self) -> bool:
+        """The door opens by itself again after a while."""
+        return time.monotonic() - self.retired_at < self.retirement_seconds
+
+    @retired.setter
+    def retired(self, value: bool) -> None:
+        self.retired_at = time.monotonic() if value else float("-inf")
+
     def start(self, pod: dict[str, Any], ip: str) -> None: ...
 
     def stop(self) -> None: ...
@@ -57,7 +66,8 @@ class FakeAgent:
     calls: list[Call] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     """Why tokens were refused."""
-    retired: bool = False
+    retired_at: float = float("-inf")
+    retirement_seconds: float = 30.0
     busy: bool = False
     what: str = "start"
     last_work: float = field(default_factory=time.monotonic)
@@ -68,6 +78,15 @@ class FakeAgent:
     """Never answers."""
     ahead: float = 0.0
     """Seconds by which its clock is ahead."""
+
+    @property
+    def retired(self) -> bool:
+        """The door opens by itself again after a while."""
+        return time.monotonic() - self.retired_at < self.retirement_seconds
+
+    @retired.setter
+    def retired(self, value: bool) -> None:
+        self.retired_at = time.monotonic() if value else float("-inf")
 
     def start(self, pod: dict[str, Any], ip: str) -> None:
         self.pod_uid = pod["metadata"]["uid"]
@@ -167,6 +186,15 @@ class FakeAgent:
 class NoAgent:
     """Nothing listens."""
 
+    @property
+    def retired(self) -> bool:
+        """The door opens by itself again after a while."""
+        return time.monotonic() - self.retired_at < self.retirement_seconds
+
+    @retired.setter
+    def retired(self, value: bool) -> None:
+        self.retired_at = time.monotonic() if value else float("-inf")
+
     def start(self, pod: dict[str, Any], ip: str) -> None:
         """The container runs, and that is all."""
 
@@ -183,6 +211,15 @@ class RealAgent:
         self.log = folder / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._server: asyncio.Server | None = None
+
+    @property
+    def retired(self) -> bool:
+        """The door opens by itself again after a while."""
+        return time.monotonic() - self.retired_at < self.retirement_seconds
+
+    @retired.setter
+    def retired(self, value: bool) -> None:
+        self.retired_at = time.monotonic() if value else float("-inf")
 
     def start(self, pod: dict[str, Any], ip: str) -> None:
         env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}

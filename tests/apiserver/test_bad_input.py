@@ -323,7 +323,7 @@ def test_a_deleted_pod_is_started_again(started: Lab) -> None:
     assert (first[-2:], second[-2:]) == ("-1", "-2")
     assert started.session()["status"]["restarts"] == 1
     assert len(started.package_lists()) == 1
-    assert [e["message"] for e in started.events(reason="PodFailed")] == [f"pod {first} was deleted or lost with its node; starting again"]
+    assert [e["message"] for e in started.events(reason="PodFailed")] == [f"pod {first} was deleted, or lost with its node; starting again"]
 
 
 def test_a_strangers_pod_under_the_name_of_ours(started: Lab) -> None:

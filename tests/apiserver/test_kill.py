@@ -10,7 +10,7 @@ import pytest
 from apiserver.api import eventually
 from apiserver.lab import Lab
 
-AT_ONCE = {"flowsession.decide.start:SETTLED_SECONDS": 0.0}
+AT_ONCE = {"flowsession.decide.loss:SETTLED_SECONDS": 0.0}
 """A lost pod's successor starts without back-off."""
 
 
@@ -176,10 +176,11 @@ def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -
 
 
 def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> None:
-    """The agent has closed its door for an operator that is dead now; who serves on needs it open."""
+    """The agent has closed its door for an operator that is dead now; who serves on needs it open, and in time it opens by itself."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 60})
     started.until_ready()
+    started.agent().retirement_seconds = 3.0
     started.settle(quiet=0.3)
     started.operator.kill()
     started.backdate(seconds=100)

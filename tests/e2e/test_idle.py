@@ -44,7 +44,7 @@ def test_an_unused_session_is_deleted_at_its_time(cluster: Cluster) -> None:
     deadline = seconds(last["status"]["lastActivity"]["at"]) + 10
     assert deadline <= deleted_at <= seconds(last["status"]["expiresAt"]) + LATEST
     cluster.until_gone("pod", status["podName"])
-    assert [event["reason"] for event in cluster.events("s")] == ["Running", "Idle"]
+    assert [event["reason"] for event in cluster.events("s")] == ["Running", "IdleSoon", "Idle"]
 
 
 def test_a_live_terminal_keeps_the_session_and_its_end_starts_the_clock(cluster: Cluster) -> None:

@@ -114,7 +114,7 @@ def test_then_the_session_is_deleted_on_its_fresh_word():
     assert plan.deletes == END
     assert plan.call is None
     (event,) = [event for event in plan.events if event.reason == "Idle"]
-    assert event.message == "deleted: no work for 60 s (limit 60 s), the last was: start"
+    assert event.message == "the session is being deleted: no work for 60 s (limit 60 s), the last was: start"
 
 
 def test_the_deletion_is_for_this_very_state_of_the_session():

@@ -165,7 +165,9 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
 
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
-    timeout = draft.snapshot.spec.idle.timeout_seconds
+    timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
+    if warned is not None and warned.reason == "IdleSoon" and not (agent and agent.failures >= PROBE_FAILED_AFTER):
+        draft.judge("Active", False, "IdleSoon", warned.message)
     if agent and agent.calling:
         return
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
@@ -187,7 +189,7 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool) -> None:
     """The end that `idle.action` asks for."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
-    draft.tell(warning=warning, reason=reason, message=f"{'suspended' if suspends else 'deleted'}: {message}")
+    draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
     else:
@@ -198,3 +200,4 @@ def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """The end was called off: by a longer timeout, by another action, or by work that was seen."""
     if agent and agent.state and agent.state.retired and not agent.calling and draft.call is None:
         draft.call = Reopen()
+        draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

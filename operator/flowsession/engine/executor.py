@@ -52,11 +52,15 @@ class Executor:
             return
         if plan.status is not None and not await self._patch(plan.status):
             return
+        own = [deletion for deletion in plan.deletes if deletion.uid == uid]
         for deletion in plan.deletes:
-            if not await self._delete(key, deletion):
+            if deletion not in own and not await self._delete(key, deletion):
                 return
+        # Before the object's own end: nobody could tell of it afterwards.
         for event in plan.events:
             await self._recorder.record(key, uid, event)
+        for deletion in own:
+            await self._delete(key, deletion)
 
     def _call(self, key: Key, plan: Plan) -> None:
         entry = self._cache.sessions.get((key.namespace, key.name))

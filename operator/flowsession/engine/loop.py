@@ -155,7 +155,7 @@ class Engine:
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:
-        pause = FIRST_RESYNC_SECONDS
+        pause = min(FIRST_RESYNC_SECONDS, RESYNC_SECONDS)
         while True:
             await asyncio.sleep(pause)
             pause = RESYNC_SECONDS
