@@ -33,7 +33,7 @@ images: ## build the operator's and the runtime image, with Docker or else build
 run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
 	@PYTHONPATH=tools $(VENV)/bin/python -m demo operator --agent $(VENV)/agent.pyz
 
-.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e lint fmt crds bench
+.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e lint fmt crds bench bench-idle
 test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
 	@$(VENV)/bin/pytest -x tests/unit tests/chart tests/agent tests/apiserver tests/e2e
 
@@ -67,7 +67,10 @@ crds: $(READY) ## write crds/ and the chart's copy from the models
 	@$(VENV)/bin/python -m flowsession.api.crds
 
 bench: $(READY) ## measure start times against bare pods on the current cluster; prints what docs/figures.md holds
-	@$(VENV)/bin/python bench/start.py
+	@PYTHONPATH=tools $(VENV)/bin/python bench/start.py
+
+bench-idle: $(READY) ## measure how exact the idle end is, over 200 sessions with mixed work
+	@PYTHONPATH=tools $(VENV)/bin/python bench/idle.py
 
 $(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@
