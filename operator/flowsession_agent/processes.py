@@ -6,6 +6,8 @@ import os
 import re
 import time
 
+from flowsession_agent import connections
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterator
@@ -53,7 +55,7 @@ class Processes:
         self._history: list[tuple[float, dict[tuple[int, int], int]]] = []
 
     def look(self) -> str:
-        """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, or empty when they only wait."""
+        """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`, or empty when they only wait."""
         now = self._clock()
         own = self._own()
         relevant = self._relevant()
@@ -61,7 +63,7 @@ class Processes:
         found = [process for process in relevant if process.pid not in own_family]
         while len(self._history) > 1 and now - self._history[1][0] >= WINDOW_SECONDS:
             del self._history[0]
-        work = self._executed(found) or self._computing(found, now)
+        work = self._executed(found) or self._computing(found, now) or connections.served(self._proc, [process.pid for process in found])
         self._history.append((now, {(process.pid, process.started): process.ticks for process in found}))
         return work
 

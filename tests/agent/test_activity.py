@@ -1,10 +1,12 @@
 """Idleness: an agent as PID 1 of a namespace, with commands executed into it as `kubectl exec` does."""
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,22 @@ def test_a_listening_server_alone_is_no_work(pod: Agent) -> None:
     process = eventually("server", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "create_server" in line])
     eventually("idle for 7 s", lambda: activity(pod)["idleSeconds"] > 7)
     subprocess.run(["kill", "-9", *map(str, process)], check=True)
+
+
+def test_a_connection_to_a_server_of_the_session_is_work(pod: Agent) -> None:
+    script = (
+        "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen();"
+        " open('/tmp/flowsession-test-port', 'w').write(str(s.getsockname()[1])); c, _ = s.accept(); c.recv(1); c.close(); s.accept()"
+    )
+    port_file = Path("/tmp/flowsession-test-port")
+    port_file.unlink(missing_ok=True)
+    assert pod.execute("sh", "-c", f'setsid /proc/1/exe -IS -c "{script}" >/dev/null 2>&1 & exit 0').wait() == 0
+    port = int(eventually("the server listens", lambda: port_file.exists() and port_file.read_text()))
+    becomes_idle(pod)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        eventually("busy", lambda: activity(pod)["what"] == f"server :{port}" and activity(pod)["busy"])
+        client.sendall(b"x")
+    becomes_idle(pod)
 
 
 def test_retire_asks_the_processes_once_more(pod: Agent) -> None:
