@@ -69,6 +69,7 @@ def environment_snapshot(
         "resource_version": "10",
         "spec": spec(),
         "sessions": 0,
+        "has_lists": False,
         "written_at": 0.0,
     }
     return EnvironmentSnapshot(**{**known, **fields}, status=status or {}, config_maps=config_maps or {})

@@ -31,6 +31,8 @@ class EnvironmentSnapshot:
     config_maps: Mapping[str, ConfigMapView]
     """What was read of the ConfigMaps that the spec names; absent: not read yet."""
     sessions: int
+    has_lists: bool
+    """Whether package lists of this environment were lately made or found."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
 
@@ -48,15 +50,18 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     if set(patch) == {"sessions"} and now - snapshot.written_at < COUNT_SECONDS:
         patch = {}
         look_again_at = min(look_again_at or float("inf"), snapshot.written_at + COUNT_SECONDS)
+    # The count in the status lags behind by COUNT_SECONDS, so it alone does not tell that there was a session in between.
+    unused = snapshot.sessions == 0 and (snapshot.has_lists or snapshot.status.get("sessions", 0) > 0)
+    clean = DeletePackages(snapshot.namespace, snapshot.name) if unused else None
     if not patch:
-        return Plan(fetches=fetches, look_again_at=look_again_at)
+        return Plan(fetches=fetches, look_again_at=look_again_at, clean=clean)
     news = verdict.status is False and (old is None or old.reason != verdict.reason or old.message != verdict.message)
     return Plan(
         fetches=fetches,
         status=PatchStatus("FlowEnvironment", snapshot.namespace, snapshot.name, snapshot.resource_version, patch),
         events=(Event(warning=True, reason=verdict.reason, message=verdict.message),) if news else (),
         look_again_at=look_again_at,
-        clean=DeletePackages(snapshot.namespace, snapshot.name) if patch.get("sessions") == 0 and snapshot.status.get("sessions") else None,
+        clean=clean,
     )
 
 

@@ -65,9 +65,14 @@ def list_packages(draft: Draft) -> bool:
     return True
 
 
+def packages_prefix(environment: str) -> str:
+    """What the names of an environment's package lists begin with."""
+    return f"{environment}-packages-"
+
+
 def packages_config_map_name(environment: str, uid: str, revision: str, image: str) -> str:
     """Content-addressed: the same packages in the same image have the same list, for as long as the environment lives that owns it."""
-    return f"{environment}-packages-{hashlib.sha256(f'{uid} {revision} {image}'.encode()).hexdigest()[:10]}"
+    return f"{packages_prefix(environment)}{hashlib.sha256(f'{uid} {revision} {image}'.encode()).hexdigest()[:10]}"
 
 
 def _config_map(draft: Draft, name: str, table: str, document: str) -> dict[str, Any]:

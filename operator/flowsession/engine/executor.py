@@ -8,6 +8,7 @@ from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.serve import packages_prefix
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
@@ -73,7 +74,12 @@ class Executor:
     async def _clean(self, clean: DeletePackages) -> None:
         labels = f"{MANAGED_BY}={MANAGER},{ENVIRONMENT_LABEL}={clean.environment}"
         await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
-        self._cache.own_config_maps.clear()
+        for key in [
+            key
+            for key in self._cache.own_config_maps
+            if key[0] == clean.namespace and key[1].startswith(packages_prefix(clean.environment))
+        ]:
+            del self._cache.own_config_maps[key]
 
     async def _fetch(self, fetch: Fetch) -> None:
         try:
