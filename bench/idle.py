@@ -1,7 +1,7 @@
 """How exact the idle end is: many sessions with mixed work on real kubelets. Prints a Markdown table.
 
 `make bench-idle` after `make deploy`; takes some minutes. Lateness is the API server's DELETED event against the end of the session's last
-work plus its timeout, as this program knows them. The start is known by the watch, some hundredths of a second after the agent knows it.
+work plus its timeout, as this program knows them; for a session that nobody used, after its readyAt.
 """
 
 import argparse
@@ -28,14 +28,14 @@ WORK = {
     "nothing": None,
     "an exec'd shell": "sleep {seconds}",
     "a busy process": "(timeout {seconds} sh -c '"
-    "while :; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 0.2; done' > /dev/null 2>&1 &)",
+    "while :; do i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 0.2; done' > /dev/null 2>&1 &)",
     "terminals, one after the other": "sleep {half}",
 }
 """What is done in a session after its start, as a shell command by `kubectl exec`."""
 
 
-EARLY = 0.25
-"""Seconds before the end of timeout from which on a deletion counts as early: what a watch may lag behind an agent."""
+EARLY = 0.05
+"""Seconds before the end of the timeout from which on a deletion counts as early: what the clocks of two programs may differ by."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Watch:
                 self._runs[name].done.set()
             with self.changed:
                 if status.get("phase") == "Running" and name not in self.ready:
-                    self._runs[name].last_work = max(self._runs[name].last_work, now)
+                    self._runs[name].last_work = datetime.fromisoformat(status["readyAt"]).timestamp()
                     self.ready[name] = status["podName"]
                 self.changed.notify_all()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flowsession_agent.agent import Agent
 
 GRACE_SECONDS = 10
-SAMPLE_SECONDS = 1
+SAMPLE_SECONDS = 0.5
 
 
 def supervise(agent: Agent) -> int:
@@ -37,8 +37,8 @@ def supervise(agent: Agent) -> int:
 
 
 def _sample(agent: Agent) -> None:
-    """Look at the processes every second; begins late, so that nothing competes with the first answer."""
-    time.sleep(SAMPLE_SECONDS)
+    """Look at the processes twice a second; begins late, so that nothing competes with the first answer."""
+    time.sleep(2 * SAMPLE_SECONDS)
     protect()
     while True:
         try:

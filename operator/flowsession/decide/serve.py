@@ -29,7 +29,8 @@ def serve(draft: Draft) -> bool:
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
     if not same_container(draft, pod):
-        draft.put("readyAt", times.stamp(draft.now))
+        # Rounded up: idleness counts from here, and must not come to its end before what people read.
+        draft.put("readyAt", times.deadline_stamp(draft.now))
         draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
