@@ -144,6 +144,9 @@ def main() -> None:
             f"| {kind} | {len(late)} | {sum(seconds < -EARLY for seconds in late)} | {statistics.median(late):.2f} s"
             f" | {percentile(late, 0.99):.2f} s | {max(late):.2f} s |"
         )
+    for run in runs.values():
+        if (early := run.deleted_at - run.last_work - run.timeout) < -EARLY:
+            print(f"early: {run.name} ({run.work}, timeout {run.timeout} s) by {-early:.2f} s")
 
 
 def _object(kind: str, name: str, spec: Object) -> Object:
