@@ -40,7 +40,7 @@ def test_an_idle_session_ends_on_time_after_one_or_two_writes(started: Lab) -> N
     (end,) = [w for w in started.writes(since=before) if w.line == "DELETE computesessions"]
     assert last_work + 5 <= end.at <= last_work + 5 + 2
     assert agent.lines().count(RETIRE) <= 2
-    assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events"))) <= 2
+    assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events", "configmaps"))) <= 2
     eventually(lambda: started.pods() == [], what="garbage collection takes the pod")
     started.until_told("Idle")
 
@@ -66,7 +66,7 @@ def test_an_end_leaves_nothing_behind_that_writes_on(long_idle: Lab) -> None:
     eventually(long_idle.gone)
     eventually(lambda: long_idle.pods() == [])
     long_idle.settle(quiet=1.0)
-    lines = long_idle.lines(since=before, without=("flowenvironments", "events"))
+    lines = long_idle.lines(since=before, without=("flowenvironments", "events", "configmaps"))
     assert lines[-1] == "DELETE computesessions", lines
     assert long_idle.events(reason="PodFailed") == []
     assert len(lines) <= 3, f"one to show when it would end after the restart, and at most two for the end: {lines}"
@@ -99,7 +99,10 @@ def test_a_probe_that_finds_nothing_new_writes_nothing(started: Lab) -> None:
     started.operator.restart()
     before = started.recorder.mark()
     eventually(started.gone)
-    assert started.lines(since=before, without=("flowenvironments", "events")) == ["PATCH computesessions/status", "DELETE computesessions"]
+    assert started.lines(since=before, without=("flowenvironments", "events", "configmaps")) == [
+        "PATCH computesessions/status",
+        "DELETE computesessions",
+    ]
     (end,) = [w for w in started.writes(since=before) if w.line == "DELETE computesessions"]
     assert end.at >= began + 0.6 + 5 - 0.1
     assert agent.lines().count(RETIRE) == 1
