@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowsession.decide import times
 from flowsession.decide.plan import Delete, Look, Reopen, Retire
+from flowsession.settings import Settings
 from unit.builders import (
     NOW,
     agent,
@@ -275,3 +276,68 @@ def test_whatever_the_agent_says_the_end_is_never_early(ready_ago, idle_seconds,
         assert age <= 5
         assert idle_seconds >= timeout
         assert ready_ago - age >= timeout
+
+
+# -- the warning, and what was called off
+
+
+def test_a_warning_is_not_repeated_by_the_next_operator():
+    asked = ready(55.0, says(55.0))
+    status = status_after(asked)
+    restarted = decide(replace(asked, status=status, agent=None), NOW + 1)
+    assert (restarted.events, restarted.writes) == ((), False)
+
+
+@pytest.mark.parametrize("view", [silent_agent(failures=1), silent_agent(failures=2)])
+def test_nobody_is_warned_on_an_old_word(view):
+    plan = decide(ready(55.0, view))
+    assert (plan.events, plan.call) == ((), None)
+
+
+def test_the_warning_goes_when_work_is_seen():
+    asked = ready(55.0, says(55.0))
+    worked = replace(asked, status=status_after(asked), agent=agent(state(idle_seconds=0.0, busy=True), state_at=NOW + 2, asked_at=NOW + 2))
+    status = status_after(worked, NOW + 2)
+    assert verdict(status, "Active") == ("True", "InUse")
+    assert decide(worked, NOW + 2).events == ()
+
+
+def test_the_warning_stays_until_the_end():
+    """Asked to retire at the deadline, and while it answers: no flapping between Idle and IdleSoon."""
+    asked = ready(55.0, says(55.0))
+    warned = replace(asked, status=status_after(asked))
+    for view in (says(55.0), replace(says(55.0), calling=True), None):
+        assert decide(replace(warned, agent=view), NOW + 5.5).status is None
+
+
+def test_action_none_is_looked_at_once_in_a_timeout():
+    seen = ready(500.0, says(400.0, age=59.0), action="None")
+    assert (decide(seen).call, decide(seen).look_again_at) == (None, NOW + 1)
+    assert decide(seen, NOW + 1).call == Look()
+    failing = ready(500.0, silent_agent(failures=2), action="None")
+    assert (decide(failing, NOW + 1.9).call, decide(failing, NOW + 2).call) == (None, Look())
+
+
+def test_an_end_that_was_called_off_is_told():
+    snapshot = replace(ready(61.0, says(61.0, retired=True)), spec=idle(3600))
+    assert [(event.warning, event.reason) for event in decide(snapshot).events] == [(False, "EndCalledOff")]
+    assert decide(replace(snapshot, agent=says(61.0))).events == ()
+
+
+def test_an_end_is_told_before_it_is_done_and_every_cause_by_its_name():
+    for view, reason in ((says(60.0, retired=True), "Idle"), (silent_agent(failures=20, since=3600), "ProbeFailed")):
+        plan = decide(ready(60.0, view))
+        assert [event.reason for event in plan.events] == [reason]
+        assert plan.deletes == END
+
+
+@pytest.mark.parametrize(("failures", "reason"), [(2, "Idle"), (3, "ProbeFailed"), (30, "ProbeFailed")])
+def test_one_failed_probe_is_no_news(failures, reason):
+    snapshot = ready(30.0, silent_agent(failures=failures))
+    assert verdict(status_after(snapshot), "Active")[1] == reason
+
+
+def test_the_cap_on_silence_is_a_setting_and_three_timeouts_at_least():
+    short = Settings.model_validate({"session": {"unreachableSeconds": 100}})
+    for since, ends in ((179, False), (180, True)):
+        assert bool(decide(replace(ready(5000.0, silent_agent(failures=9, since=since)), settings=short)).deletes) is ends

@@ -8,6 +8,7 @@ from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.plan import Follow, Tell
 from flowsession.decide.views import InstallView
 from unit.builders import (
+    DAG,
     NOW,
     POD,
     agent,
@@ -28,6 +29,7 @@ from unit.builders import (
     status_after,
     verdict,
 )
+from unit.world import World
 
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
 YOUNG = {"created_at": NOW - 0.5}
@@ -323,3 +325,167 @@ def test_warnings_go_when_the_next_install_has_none():
     snapshot = replace(starting(agent(state(NUMPY), NUMPY), NUMPY), status=before)
     plan = decide(snapshot)
     assert "warnings" not in applied(before, plan.status.status)["install"]
+
+
+# -- onChange: Wait
+
+
+WAIT = session_spec(onChange="Wait")
+AT, LATER = "2026-11-22T20:00:00Z", "2026-11-22T21:00:00Z"
+FLOW = resolved(files={"flow.dag.yaml": DAG})
+FLOW_CHANGED = resolved(files={"flow.dag.yaml": DAG, "main.py": b"1"})
+FLOW_AND_NUMPY = resolved(requirements="numpy\n", files={"flow.dag.yaml": DAG, "main.py": b"1"})
+
+
+def waits(view=None, before=PANDAS, environment=NUMPY, **fields):
+    """A Ready session with `onChange: Wait` whose environment asks for something else now."""
+    return replace(settled_snapshot(before, spec=WAIT), environment=environment, agent=view, **fields)
+
+
+def told(environment, said, request="", **fields):
+    return agent(said, environment, told_request=request, **fields)
+
+
+def failed_for(environment, has):
+    return state(
+        has, install=InstallView(state="Failed", tool="uv", message="no such package", packages_revision=environment.packages_revision)
+    )
+
+
+def test_changed_requirements_wait_until_asked_for():
+    for view in (None, agent(state(PANDAS), PANDAS)):
+        plan, status = decide(waits(view)), status_after(waits(view))
+        assert plan.call is None
+        assert verdict(status, "InSync") == ("False", "RequirementsChanged")
+        assert "install-requested-at" in condition(status, "InSync")["message"]
+        assert (verdict(status, "Ready"), status["packagesRevision"]) == (("True", "Running"), PANDAS.packages_revision)
+        assert not decide(waits(view, status=status)).writes
+        assert not decide(waits(None, status=status)).writes  # nor has the next operator anything to write
+
+
+def test_changed_back_it_is_in_sync_again():
+    view = agent(state(PANDAS), PANDAS)
+    changed = waits(view)
+    back = replace(changed, status=status_after(changed), environment=PANDAS)
+    assert decide(back).call is None
+    assert verdict(status_after(back), "InSync") == ("True", "InSync")
+
+
+def test_changed_flow_files_alone_are_pushed_without_an_install():
+    """With the revision of the packages that are installed, so that the agent has nothing to install."""
+    call = decide(waits(None, FLOW, FLOW_CHANGED)).call
+    assert (call.body["packagesRevision"], call.body["flowRevision"]) == (FLOW.packages_revision, FLOW_CHANGED.flow_revision)
+    both = decide(waits(None, FLOW, FLOW_AND_NUMPY)).call
+    assert (both.body["packagesRevision"], both.body["flowRevision"]) == (FLOW.packages_revision, FLOW_AND_NUMPY.flow_revision)
+    assert both.body["files"] == FLOW_AND_NUMPY.wire["files"]
+
+
+def test_flow_files_that_were_pushed_leave_the_packages_out_of_sync():
+    pushed = replace(state(FLOW), flow_revision=FLOW_AND_NUMPY.flow_revision)
+    view = agent(pushed, FLOW, told=(FLOW.packages_revision, FLOW_AND_NUMPY.flow_revision))
+    snapshot = waits(view, FLOW, FLOW_AND_NUMPY)
+    status = status_after(snapshot)
+    assert decide(snapshot).call is None
+    assert (status["packagesRevision"], status["flowRevision"]) == (FLOW.packages_revision, FLOW_AND_NUMPY.flow_revision)
+    assert verdict(status, "InSync") == ("False", "RequirementsChanged")
+    assert not decide(replace(snapshot, status=status, agent=None)).writes
+
+
+@pytest.mark.parametrize("view", [None, agent(state(PANDAS), PANDAS)], ids=["a new operator", "the same"])
+def test_asked_for_they_are_installed(view):
+    asked = waits(view, requests={"install": AT})
+    assert decide(asked).call == Tell(NUMPY.wire, AT)
+    assert "handledRequests" not in status_after(asked)
+
+
+def test_the_request_is_echoed_only_when_the_install_has_ended():
+    under_way = told(NUMPY, state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision)), AT)
+    running = waits(under_way, requests={"install": AT})
+    status = status_after(running)
+    assert verdict(status, "PackagesInstalled") == ("False", "Installing")
+    assert "handledRequests" not in status
+    for view in (told(NUMPY, state(NUMPY), AT), told(NUMPY, failed_for(NUMPY, PANDAS), AT)):
+        ended = replace(running, status=status, agent=view)
+        after = status_after(ended)
+        assert after["handledRequests"] == {"install": AT}
+        assert verdict(after, "Ready") == ("True", "Running")
+        again = decide(replace(ended, status=after))
+        assert (again.writes, again.events, again.call is None or not isinstance(again.call, Tell)) == (False, (), True)
+
+
+def test_an_operator_started_during_a_requested_install_asks_for_the_same_again():
+    assert decide(waits(None, requests={"install": AT})).call == Tell(NUMPY.wire, AT)
+
+
+@pytest.mark.parametrize("spec", [WAIT, session_spec()], ids=["Wait", "Install"])
+def test_a_failed_install_is_tried_again_on_a_new_request_only(spec):
+    view = told(NUMPY, failed_for(NUMPY, PANDAS), AT)
+    snapshot = replace(waits(view, requests={"install": AT}), spec=spec)
+    snapshot = replace(snapshot, status=status_after(snapshot))
+    assert not isinstance(decide(snapshot, NOW + 1000).call, Tell)
+    assert decide(replace(snapshot, requests={"install": LATER})).call == Tell(NUMPY.wire, LATER)
+
+
+def test_changed_again_during_a_requested_install_the_last_one_is_told():
+    third = resolved(requirements="scipy\n")
+    view = told(NUMPY, state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision)), AT)
+    assert decide(waits(view, environment=third, requests={"install": AT})).call == Tell(third.wire, AT)
+
+
+def test_a_request_cuts_a_long_poll_short():
+    view = told(NUMPY, state(PANDAS, install=InstallView(state="Running", packages_revision=NUMPY.packages_revision)))
+    polled = waits(replace(view, calling=True, following=True), requests={"install": AT})
+    assert decide(polled).call == Tell(NUMPY.wire, AT)
+    assert decide(replace(polled, agent=replace(view, calling=True))).call is None
+
+
+def test_set_to_install_what_waited_is_installed_at_once():
+    assert decide(replace(waits(), spec=session_spec())).call == Tell(NUMPY.wire)
+
+
+def test_set_to_wait_during_an_install_it_goes_on():
+    running = state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision))
+    snapshot = waits(told(NUMPY, running, asked_at=NOW - 10))
+    assert decide(snapshot).call == Follow(since=3)
+    assert status_after(waits(told(NUMPY, state(NUMPY))))["packagesRevision"] == NUMPY.packages_revision
+
+
+def test_a_start_always_installs():
+    assert decide(replace(starting(), spec=WAIT)).call == Tell(PANDAS.wire)
+    lost = status_after(settled_snapshot(PANDAS, spec=WAIT, pods=()))
+    second = pod(name=f"{POD[:-1]}2", uid="pod-2", container=container(running_since=NOW - 0.2), **YOUNG)
+    assert decide(session_snapshot(second, environment=NUMPY, status=lost, spec=WAIT)).call == Tell(NUMPY.wire)
+
+
+def test_wait_in_a_cluster():
+    """Saved, not installed; asked for, fails; asked for again, succeeds; reset installs as well."""
+    world = World(environment={"requirementsText": "pandas\n"}, idle={"timeoutSeconds": 3600}, onChange="Wait")
+    world.settle(until_ready=True)
+    world.live(2)
+    world.change_environment(requirementsText="numpy\n")
+    tells = sum(isinstance(call, Tell) for call in world.calls.log)
+    world.live(20)
+    assert sum(isinstance(call, Tell) for call in world.calls.log) == tells
+    first = world.ask("install")
+    world.live(3)
+    assert world.agent().install.state == "Running"
+    assert "handledRequests" not in world.status()
+    world.agent().finish_install(world.clock(), ok=False)
+    world.live(3)
+    assert world.status()["handledRequests"] == {"install": first}
+    assert verdict(world.status(), "PackagesInstalled") == ("False", "InstallFailed")
+    assert world.told_of("InstallFailed") == 1
+    second = world.ask("install")
+    world.live(3)
+    world.restart_operator()
+    world.live(3)
+    world.agent().finish_install(world.clock(), ok=True)
+    world.live(3)
+    assert world.status()["handledRequests"] == {"install": second}
+    assert verdict(world.status(), "InSync") == ("True", "InSync")
+    assert (world.is_ready(), world.writes().count("POST Pod")) == (True, 1)
+    world.change_environment(requirementsText="scipy\n")
+    world.live(3)
+    world.ask("reset")
+    world.settle()
+    assert verdict(world.status(), "InSync") == ("True", "InSync")

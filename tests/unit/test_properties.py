@@ -15,14 +15,18 @@ BROKEN = {"requirementsText": "pandas ==\n"}
 OTHER_IMAGE = {"requirementsText": "pandas\n", "baseImage": "registry/python:3.12"}
 ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE])
 STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory"}
+ACTIONS = st.sampled_from(["Delete", "Suspend", "None"])
+TIMEOUTS = st.sampled_from([5, 60, 90])
+ON_CHANGE = st.sampled_from(["Install", "Wait"])
+REQUESTS = st.sampled_from(["reset", "install", "resume", "keepAlive"])
 
 
 class SessionLife(RuleBasedStateMachine):
     """Random events around one session; the operator may be killed between any two of them."""
 
-    @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]), started=st.booleans())
-    def begin(self, environment, timeout, started):
-        self.world = World(environment=environment, idle={"timeoutSeconds": timeout})
+    @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]), action=ACTIONS, on_change=ON_CHANGE, started=st.booleans())
+    def begin(self, environment, timeout, action, on_change, started):
+        self.world = World(environment=environment, idle={"timeoutSeconds": timeout, "action": action}, onChange=on_change)
         if started and environment is not BROKEN:
             self.world.settle(until_ready=True)
 
@@ -90,9 +94,48 @@ class SessionLife(RuleBasedStateMachine):
             return
         world.hear()
         again = world.plan()
-        if again is not None and not plan.creates and not plan.deletes:  # a pod that came or went is news
+        reset = any(event.reason == "Reset" for event in plan.events)  # the next word is about what keeps it from starting
+        if again is not None and not plan.creates and not plan.deletes and not reset:  # a pod that came or went is news
             assert not again.writes, (plan, again)
             assert not again.events
+
+    # the user
+
+    @rule(suspend=st.booleans())
+    def suspend(self, suspend):
+        self.world.change_session(suspend=suspend)
+
+    @rule(action=ACTIONS, timeout=TIMEOUTS)
+    def idle_changes(self, action, timeout):
+        self.world.change_session(idle={"timeoutSeconds": timeout, "action": action})
+
+    @rule(lifetime=st.sampled_from([0, 30, 400]))
+    def lifetime_changes(self, lifetime):
+        self.world.change_session(maxLifetimeSeconds=lifetime)
+
+    @rule(on_change=ON_CHANGE)
+    def on_change_changes(self, on_change):
+        self.world.change_session(onChange=on_change)
+
+    @rule(what=REQUESTS)
+    def a_request(self, what):
+        self.world.ask(what)
+
+    @rule(what=REQUESTS, value=st.sampled_from(["true", "now", "2026-13-01", "\u200b"]))
+    def junk(self, what, value):
+        self.world.ask(what, value)
+
+    @rule(what=st.sampled_from(["keepAlive", "reset", "install"]), seconds=st.sampled_from([0.0, 3.0, 6.0]))
+    def a_request_in_the_middle_of_the_end(self, what, seconds):
+        """Between the agent's word and what is done on it."""
+        world = self.world
+        world.hear()
+        world.clock.now = max(world.clock(), min(world.todo.due, world.clock() + 100))
+        world.work()
+        world.answer_calls()
+        world.ask(what)
+        world.clock.now += seconds
+        world.work()
 
     # the cluster
 
@@ -165,9 +208,26 @@ class SessionLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.agent() is not None)
     @rule(busy=st.booleans())
     def people_work(self, busy):
-        agent = self.world.agent()
-        if not agent.retired:
-            agent.busy, agent.last_work = busy, self.world.clock()
+        self.world.agent().work(self.world.clock(), busy=busy)
+
+    @precondition(lambda self: self.world.agent() is not None)
+    @rule(dead=st.booleans())
+    def agent_falls_silent(self, dead):
+        self.world.agent().dead = dead
+
+    @rule(hours=st.sampled_from([1, 5]))
+    def nobody_answers_for_hours(self, hours):
+        """Calls fail now and then, for so long."""
+        world = self.world
+        agent = world.agent()
+        if agent is None:
+            return
+        agent.dead = True
+        for _ in range(6):
+            world.hear()
+            assert world.work() < 40
+            world.answer_calls()
+            world.clock.now += hours * 600
 
     # what must never be otherwise
 
@@ -183,13 +243,35 @@ class SessionLife(RuleBasedStateMachine):
             assert state.idle_seconds >= timeout
 
     @invariant()
+    def ended_without_a_word_only_after_hours_of_silence(self):
+        for silence, timeout in self.world.failed_probes:
+            assert silence >= max(3600, 3 * timeout)
+
+    @invariant()
+    def only_idleness_deletes_it(self):
+        if self.world.api.session is None:
+            assert self.world.ends or self.world.failed_probes
+            assert self.world.spec["idle"].get("action", "Delete") == "Delete"
+            assert not self.world.spec.get("suspend") or self.world.api.watch
+
+    @invariant()
+    def the_spec_is_the_users(self):
+        session = self.world.api.session
+        assert session is None or session["spec"] == self.world.spec
+
+    @invariant()
+    def who_suspended_it_is_said(self):
+        suspended = self.world.status().get("suspended")
+        assert suspended is None or suspended["by"] in {"User", "Idle", "Lifetime"}
+
+    @invariant()
     def no_condition_without_words(self):
         for found in self.world.status().get("conditions", ()):
             assert found["reason"]
             assert found["message"]
 
     def teardown(self):
-        """When faults stop, everything comes to rest: ready, ended, or failed for a reason that stays."""
+        """When faults stop, everything comes to rest: ready, suspended, ended, or failed for a reason that stays."""
         if not hasattr(self, "world"):
             return
         world = self.world
@@ -199,17 +281,30 @@ class SessionLife(RuleBasedStateMachine):
                 if "waiting" in container["state"]:
                     world.pod_running(pod)
         for agent in world.agents.values():
-            agent.busy = False
+            agent.busy = agent.dead = False
         world.settle()
         if world.api.session is None:
-            assert world.ends, "deleted without a word"
+            assert world.ends or world.failed_probes, "deleted without a word"
             return
-        reason = condition(world.status(), "Ready")["reason"]
-        assert world.is_ready() or reason in STABLE_FAILURES, (reason, list(story(world)))
-        requests = len(world.writes())
+        status, told = world.status(), list(story(world))
+        reason = condition(status, "Ready")["reason"]
+        if world.spec.get("suspend") or status.get("suspended"):
+            assert (status["phase"], reason) == ("Suspended", "Suspended"), (status, told)
+            assert world.api.pods == []
+        else:
+            assert world.is_ready() or reason in STABLE_FAILURES, (reason, told)
+        if world.is_ready() or reason == "Suspended":
+            assert {what: status.get("handledRequests", {}).get(what) for what in world.asked} == world.asked, told
+        self.nothing_is_written()
+        world.restart_operator()
+        self.nothing_is_written()
+
+    def nothing_is_written(self):
+        world = self.world
+        before = len(world.writes())
         world.todo.now = True
         world.work()
-        assert len(world.writes()) == requests, "a settled session is written to"
+        assert world.writes()[before:] == [], "a settled session is written to"
 
 
 TestSessionLife = SessionLife.TestCase

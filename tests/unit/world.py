@@ -16,6 +16,7 @@ from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, An
 from flowsession.decide import session as sessions
 from flowsession.decide import times
 from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Tell
+from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import AgentArchive, AgentState, InstallView, PackageList, PodView
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
@@ -29,6 +30,8 @@ from unit.builders import NAME, NAMESPACE, NOW
 Object = dict[str, Any]
 SESSION = Key("ComputeSession", NAMESPACE, NAME)
 RUNTIME = "flowsession-runtime:latest"
+QUIET_ROUNDS = 60
+"""Rounds without a write after which a world is called settled."""
 
 
 @dataclass
@@ -154,6 +157,13 @@ class ApiServer:
             self.changed(self.objects[kind, namespace, name])
 
 
+DOOR_SECONDS = 30.0
+"""A closed door opens by itself when nobody asks again; docs/agent-protocol.md."""
+
+POLL_SECONDS = 30.0
+"""How long a long poll lasts at most."""
+
+
 @dataclass
 class SimAgent:
     """The agent of one container, by docs/agent-protocol.md."""
@@ -165,6 +175,8 @@ class SimAgent:
     last_work: float = 0.0
     busy: bool = False
     retired: bool = False
+    retired_at: float = 0.0
+    what: str = "exec python"
     install: InstallView = field(default_factory=InstallView)
     dead: bool = False
 
@@ -172,23 +184,36 @@ class SimAgent:
         """Raises AgentError."""
         if self.dead:
             raise AgentError("no connection: refused")
+        if self.retired and now - self.retired_at >= DOOR_SECONDS:
+            self._reopen()
         match call:
-            case Tell(body=body):
-                self._tell(body, now)
+            case Tell(body=body, request=request):
+                self._tell(body, now, retry=bool(request))
             case Retire(idle_at_least=least):
                 if not self.busy and self.install.state != "Running" and now - self.last_work >= least:
-                    self.retired = True
+                    self.retired, self.retired_at = True, now
                     self.version += 1
+                elif self.retired:
+                    self._reopen()
             case KeepAlive():
                 if self.retired:
                     raise AgentError("HTTP 409: retired")
-                self.last_work = now
+                self.last_work, self.what = now, "keep-alive"
             case Reopen():
-                self.retired = False
-                self.version += 1
+                self._reopen()
             case ListPackages():
                 return Answer(packages=PackageList(3, "PACKAGE  VERSION  FROM\na\nb\nc\n", '{"packages":[]}'))
         return Answer(state=self.state(now))
+
+    def work(self, now: float, *, busy: bool) -> bool:
+        """Somebody begins or ends work; whether the door was open."""
+        if not self.retired:
+            self.busy, self.last_work, self.what = busy, now, "exec python"
+        return not self.retired
+
+    def _reopen(self) -> None:
+        self.retired = False
+        self.version += 1
 
     def state(self, now: float) -> AgentState:
         working = self.busy or self.install.state == "Running"
@@ -200,12 +225,12 @@ class SimAgent:
             install=self.install,
             busy=working,
             idle_seconds=0.0 if working else now - self.last_work,
-            what="install" if self.install.state == "Running" else "exec python",
+            what="install" if self.install.state == "Running" else self.what,
             packages=3,
             retired=self.retired,
         )
 
-    def _tell(self, body: Any, now: float) -> None:
+    def _tell(self, body: Any, now: float, *, retry: bool) -> None:
         wanted, flow = body["packagesRevision"], body["flowRevision"]
         if self.retired and (wanted, flow) != (self.volume.get("packages"), self.volume.get("flow")):
             raise AgentError("HTTP 409: retired")
@@ -214,8 +239,13 @@ class SimAgent:
         if flow != self.volume.get("flow"):
             self.volume["flow"] = flow
             self.last_work = now
-        if wanted not in (self.volume.get("packages"), self.install.packages_revision):
-            self.last_work = now
+        tried = wanted == self.install.packages_revision and not (retry and self.install.state == "Failed")
+        if wanted == self.volume.get("packages"):
+            if self.install.packages_revision != wanted:  # another one is stopped, and the earlier success told of again
+                self.install = InstallView(state="Succeeded", packages_revision=wanted, tool=self.install.tool)
+        elif not tried:
+            self.last_work, self.what = now, "install"
+            self.volume.setdefault("installs", []).append((wanted, body["requirements"]))
             if body["requirements"] is None:
                 self.install = InstallView(state="Succeeded", packages_revision=wanted)
                 self.volume["packages"] = wanted
@@ -243,17 +273,19 @@ class Calls(Agents):
     def __init__(self, cache: Cache, queue: "Todo") -> None:
         super().__init__(cast(AgentClient, None), cache, cast("Queue[Key]", queue))
         self.waiting: dict[str, tuple[int, AgentCall]] = {}
+        self.asked_at: dict[str, float] = {}
         self.log: list[AgentCall] = []
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
         restarts = pod.container.restarts if pod.container else 0
         view = self._cache.agents.get(pod.uid)
-        if view is not None and view.restarts == restarts and view.calling:
+        if view is not None and view.restarts == restarts and view.calling and (not view.following or isinstance(call, Follow)):
             return
         if view is None or view.restarts != restarts:
             view = _new_view(restarts)
-        self._cache.agents[pod.uid] = replace(view, calling=True)
+        self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         self.waiting[pod.uid] = (restarts, call)
+        self.asked_at[pod.uid] = self._cache.clock()
         self.log.append(call)
 
     def answered(self, uid: str, answer: Answer | None, failure: AgentError | None = None) -> None:
@@ -308,19 +340,24 @@ class Told:
 class World:
     """One session, its environment, and an operator that may be started anew at any time."""
 
-    def __init__(self, *, environment: Object, idle: Object | None = None, settings: Settings | None = None) -> None:
+    def __init__(self, *, environment: Object, idle: Object | None = None, settings: Settings | None = None, **fields: Any) -> None:
         self.clock = Clock()
         self.api = ApiServer(self.clock)
         self.agents: dict[tuple[str, int], SimAgent] = {}
         self.settings = settings or Settings()
         self.told = Told()
         self.ends: list[tuple[float, AgentState, float]] = []
+        """Ends by idleness, by deletion or suspension: the age of the agent's word, the word, and the timeout."""
+        self.failed_probes: list[tuple[float, int]] = []
+        """Ends as ProbeFailed: for how long no call had been answered, and the timeout."""
         self.faulty = False
         """Whether the last plan met a conflict or a failure: then deciding again is to do something."""
         self._generation = 1
+        self._asked = 0
         self.api.put(_object("FlowEnvironment", "flow-env", environment))
-        spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "idle": idle or {"timeoutSeconds": 60}}
+        spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "idle": idle or {"timeoutSeconds": 60}, **fields}
         self.api.put(_object("ComputeSession", NAME, spec))
+        self.spec = copy.deepcopy(spec)
         self.restart_operator()
 
     # the operator
@@ -358,9 +395,9 @@ class World:
         plan = self.plan()
         if plan is None:
             return None
-        for deletion in plan.deletes:
-            if deletion.kind == "ComputeSession":
-                self.ends.append(self._word_for_the_end())
+        suspends = plan.status is not None and (plan.status.status.get("suspended") or {}).get("by") == "Idle"
+        if suspends or any(deletion.kind == "ComputeSession" for deletion in plan.deletes):
+            self._note_the_end(plan)
         before = self.api.rivals + self.api.down
         entry = self.cache.sessions[NAMESPACE, NAME]
         try:
@@ -426,7 +463,8 @@ class World:
         asked = list(self.calls.waiting.items())
         for uid, (restarts, call) in asked:
             agent = self._living(uid, restarts)
-            if isinstance(call, Follow) and agent is not None and not agent.dead and agent.version <= call.since:
+            patient = self.clock() < self.calls.asked_at[uid] + POLL_SECONDS
+            if isinstance(call, Follow) and agent is not None and not agent.dead and agent.version <= call.since and patient:
                 continue  # a long poll: it answers when something changes
             try:
                 answer = agent.answer(call, self.clock()) if agent else None
@@ -435,6 +473,48 @@ class World:
             else:
                 self.calls.answered(uid, answer, None if answer else AgentError("no route to host"))
         return bool(asked)
+
+    def change_session(self, **fields: Any) -> None:
+        """As `kubectl patch`: members given are replaced, and a real change counts as a new generation."""
+        body = self.api.session
+        if body is None or all(self.spec.get(name) == value for name, value in fields.items()):
+            return
+        self.spec.update(copy.deepcopy(fields))
+        body["spec"] = copy.deepcopy(self.spec)
+        body["metadata"]["generation"] += 1
+        self.api.changed(body)
+
+    def ask(self, what: str, value: str | None = None) -> str:
+        """As `kubectl annotate --overwrite`: by default with the time of now, made unique."""
+        self._asked += 1
+        value = f"{times.stamp(self.clock())[:-1]}.{self._asked:06d}Z" if value is None else value
+        body = self.api.session
+        if body is not None:
+            body["metadata"].setdefault("annotations", {})[REQUESTS[what]] = value
+            self.api.changed(body)
+        return value
+
+    @property
+    def asked(self) -> Object:
+        """The request annotations, by what they ask for."""
+        annotations = ((self.api.session or {}).get("metadata") or {}).get("annotations") or {}
+        return {what: annotations[name] for what, name in REQUESTS.items() if name in annotations}
+
+    def told_of(self, reason: str) -> int:
+        """How often people were told this."""
+        return sum(event.reason == reason for event in self.told.events)
+
+    def live(self, seconds: float, step: float = 1.0) -> None:
+        """Everybody does what is to be done, for so long."""
+        end = self.clock() + seconds
+        while self.clock() < end:
+            self.hear()
+            assert self.work() < 40, "the operator keeps itself busy"
+            self.kubelet()
+            self.answer_calls()
+            self.hear()
+            assert self.work() < 40, "the operator keeps itself busy"
+            self.clock.now = min(end, max(self.clock() + 0.05, min(self.todo.due, self.clock() + step)))
 
     def change_environment(self, **spec: Any) -> None:
         body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))
@@ -469,9 +549,14 @@ class World:
 
     def settle(self, rounds: int = 400, *, until_ready: bool = False) -> None:
         """Faults have stopped: lets everything run its course, time included, until nothing is under way."""
+        writes, quiet = -1, 0
         for _ in range(rounds):
             if until_ready and self.is_ready():
                 return
+            quiet = quiet + 1 if len(self.writes()) == writes else 0
+            writes = len(self.writes())
+            if quiet > QUIET_ROUNDS:
+                return  # it is looked at now and then, and nothing is ever written
             self.hear()
             busy = self.work() > 0
             self.kubelet()
@@ -502,12 +587,16 @@ class World:
                 return self.agents.get((uid, restarts))
         return None
 
-    def _word_for_the_end(self) -> tuple[float, AgentState, float]:
+    def _note_the_end(self, plan: Plan) -> None:
         pods = [pod.view for pod in self.cache.pods_of((NAMESPACE, NAME))]
         view = self.cache.agents[max(pods, key=lambda pod: pod.created_at).uid]
-        assert view.state is not None
         timeout = self.cache.sessions[NAMESPACE, NAME].spec.idle.timeout_seconds
-        return self.clock() - view.state_at, view.state, timeout
+        if any(event.reason == "ProbeFailed" for event in plan.events):
+            assert view.failures
+            self.failed_probes.append((self.clock() - view.failing_since, timeout))
+            return
+        assert view.state is not None
+        self.ends.append((self.clock() - view.state_at, view.state, timeout))
 
 
 def _object(kind: str, name: str, spec: Object) -> Object:

@@ -100,7 +100,7 @@ class Draft:
         events = [*self._problems(), *self._events]
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
-        if patch and not events and self.now < self._progress_only_until:
+        if patch and not events and "handledRequests" not in patch and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
             patch = {}
         write = PatchStatus("ComputeSession", self.snapshot.namespace, self.snapshot.name, self.snapshot.resource_version, patch)

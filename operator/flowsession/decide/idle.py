@@ -103,8 +103,8 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
     if agent and agent.state and agent.kept == value and not agent.state.retired:
         requests.done(draft, "keepAlive")
         timeout = draft.snapshot.spec.idle.timeout_seconds
-        if draft.snapshot.spec.idle.action != IdleAction.NONE:
-            draft.put("expiresAt", times.deadline_stamp(agent.state_at + timeout))
+        ends = draft.snapshot.spec.idle.action != IdleAction.NONE
+        draft.put("expiresAt", times.deadline_stamp(agent.state_at + timeout) if ends else None)
         draft.look_again(agent.state_at + timeout)
         return
     if (agent and agent.calling) or draft.call is not None:
@@ -112,8 +112,10 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
     due = agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
     if draft.now < due:
         draft.look_again(due)
+    elif agent and agent.state and agent.state.retired:
+        _reopen(draft, agent)
     else:
-        draft.call = Reopen() if agent and agent.state and agent.state.retired else KeepAlive(value)
+        draft.call = KeepAlive(value)
 
 
 def _unreachable_for_too_long(draft: Draft, agent: AgentView | None) -> bool:
@@ -198,6 +200,11 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool) -> None:
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """The end was called off: by a longer timeout, by another action, or by work that was seen."""
-    if agent and agent.state and agent.state.retired and not agent.calling and draft.call is None:
-        draft.call = Reopen()
+    if agent is None or agent.state is None or not agent.state.retired or agent.calling or draft.call is not None:
+        return
+    if agent.failures and draft.now < agent.asked_at + pause_after(agent):
+        draft.look_again(agent.asked_at + pause_after(agent))
+        return
+    draft.call = Reopen()
+    if not agent.failures:
         draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

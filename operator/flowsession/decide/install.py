@@ -92,7 +92,7 @@ def tell_the_agent(draft: Draft) -> bool:
         if agent.state.install.state != "Running":
             requests.done(draft, "install")
         return True
-    if agent is None and _ran_out_of_memory(draft, pod, wanted):
+    if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
     if agent and agent.refused and agent.told == (wanted.packages, wanted.flow):
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
@@ -109,7 +109,7 @@ def follow_the_install(draft: Draft) -> bool:
     pod, environment = current_pod(draft), draft.snapshot.environment
     assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
     agent = agent_of(draft, pod)
-    if agent is None or agent.state is None:
+    if agent is None or agent.state is None or agent.told is None:
         return True
     state = agent.state
     install, wanted = state.install, target(draft, environment)

@@ -46,7 +46,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         return loss.start_again(draft, *loss.cause_of_absence(draft))
     if strays:
         return False  # the status says already that it is starting again
-    due = moment(snapshot.status.get("startedAt"), 0.0) if loss.incarnation(draft) > 1 else 0.0
+    due = moment(draft.status.get("startedAt"), 0.0) if loss.incarnation(draft) > 1 else 0.0
     if now < due:
         draft.look_again(due)
         return False

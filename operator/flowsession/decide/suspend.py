@@ -36,7 +36,8 @@ def reset(draft: Draft) -> bool:
         return True
     requests.done(draft, "reset")
     if not draft.status.get("podName") and not draft.snapshot.pods:
-        return True  # it is about to start afresh anyway
+        draft.put("startedAt", None)
+        return True  # it is about to start afresh anyway, and now without back-off
     leave_the_pod(draft)
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "reset: the former pod is being replaced")
@@ -56,12 +57,13 @@ def release(draft: Draft, by: SuspendedBy) -> None:
         for pod in draft.snapshot.pods:
             remove(draft, pod)
     _answer_requests(draft)
+    draft.judge("ComputeAllocated", None, "Released", "suspended: the session has no compute")
     draft.judge("Active", False, "Idle", "suspended")
     draft.judge("PackagesInstalled", None, "Waiting", "suspended: the next start installs")
     if draft.snapshot.pods:
         draft.not_ready(Phase.SUSPENDING, "Suspended", "its pod is ending")
     else:
-        draft.not_ready(Phase.SUSPENDED, "Suspended", _why(draft, SuspendedBy(draft.status["suspended"]["by"])))
+        draft.not_ready(Phase.SUSPENDED, "Suspended", _why(draft, by))
 
 
 def _suspended_by(draft: Draft) -> SuspendedBy | None:
@@ -80,6 +82,7 @@ def _resume(draft: Draft) -> None:
     requests.done(draft, "reset")
     draft.put("suspended", None)
     draft.put("activatedAt", times.stamp(draft.now))
+    draft.not_ready(Phase.STARTING, "Starting", "resumed: its compute is being started again")
     draft.tell(warning=False, reason="Resumed", message="its compute is being started again, with the settings that it had")
 
 
