@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import kopf
+import yaml
 from aiohttp import web
 
 from flowsession import __version__, handlers
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         settings = load(arguments.settings)
         archive = _archive(arguments.agent)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         sys.exit(f"flowsession-operator: {error}")
     try:
         asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port))

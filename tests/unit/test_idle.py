@@ -337,7 +337,12 @@ def test_one_failed_probe_is_no_news(failures, reason):
     assert verdict(status_after(snapshot), "Active")[1] == reason
 
 
+def test_a_clock_that_jumps_is_no_silence():
+    """An hour gives dozens of calls; a few that failed and a clock set forward by a day are something else."""
+    assert decide(ready(5000.0, silent_agent(failures=19, since=90_000))).deletes == ()
+
+
 def test_the_cap_on_silence_is_a_setting_and_three_timeouts_at_least():
     short = Settings.model_validate({"session": {"unreachableSeconds": 100}})
     for since, ends in ((179, False), (180, True)):
-        assert bool(decide(replace(ready(5000.0, silent_agent(failures=9, since=since)), settings=short)).deletes) is ends
+        assert bool(decide(replace(ready(5000.0, silent_agent(failures=20, since=since)), settings=short)).deletes) is ends

@@ -68,7 +68,10 @@ def test_a_long_run_of_spaces_does_not_hold_up_everybody():
     assert time.perf_counter() - began < 0.1
 
 
-@pytest.mark.parametrize("text", ["x: !!bool maybe", "x: !!int ''", "x: !!float ''", "x: !!timestamp foo"])
+@pytest.mark.parametrize(
+    "text",
+    ["x: 1:" + "1:" * 250 + "1.5", "x: " + "1:" * 600 + "1", "x: !!bool maybe", "x: !!int ''", "x: !!float ''", "x: !!timestamp foo"],
+)
 def test_every_yaml_that_cannot_be_read_is_a_folder_error(text):
     """KeyError, IndexError, AttributeError out of PyYAML's constructors: retried for ever, with no condition."""
     with pytest.raises(flowfolder.FolderError):

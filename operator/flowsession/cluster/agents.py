@@ -136,7 +136,7 @@ class AgentClient:
         return Answer(state=state)
 
     async def _send(self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, limit: float) -> tuple[int, dict[str, Any]]:
-        give_up_at = time.monotonic() + YOUNG_SECONDS
+        give_up_at, relearned = time.monotonic() + YOUNG_SECONDS, False
         while True:
             headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
             try:
@@ -147,8 +147,10 @@ class AgentClient:
                 await asyncio.sleep(YOUNG_PAUSE)
                 continue
             document = _parsed(raw)
-            if status == 401 and document.get("code") == "TokenExpired" and pod.uid not in self._clock_offsets:
+            if status == 401 and document.get("code") == "TokenExpired" and not relearned:
+                # Once in each call: a clock that was wrong may have been set right since.
                 self._clock_offsets[pod.uid] = answers.number(document.get("now")) - time.time()
+                relearned = True
                 continue
             if status == 200 and document.get("podUID") != pod.uid:
                 raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")

@@ -3,6 +3,7 @@
 The rules are those of promptflow-core's `resolve_flow_path` and promptflow-azure's `Flow._resolve_requirements` (1.18.5).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,6 +15,11 @@ DAG_FILES = ("flow.dag.yaml", "flow.dag.yml")
 FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
 LARGEST_FLOW_FILE = 1024 * 1024
 """Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one."""
+
+LONGEST_NUMBER = 1000
+"""Characters of a number, whose reading takes time by the square of its length."""
+
+_NUMBER = re.compile(r"^[-+0-9:._]+$")
 
 MOST_MERGES = 8
 """Merge keys (<<) in a flow file: each may double the work of the one before."""
@@ -103,7 +109,14 @@ def _document(file: str, content: bytes) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
         raise FolderError(f"{file}{place}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:  # what PyYAML's constructors raise for odd tags
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        TypeError,
+    ) as error:  # what PyYAML's constructors raise for odd tags
         raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
     if not isinstance(document, dict):
         raise FolderError(f"{file} is {_kind(document)}, but must be a mapping with keys such as inputs, outputs and nodes")
@@ -115,6 +128,10 @@ def _check_size_of_tree(file: str, text: str) -> None:
     merge keys multiply."""
     depth = merges = aliases = 0
     for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_NUMBER and _NUMBER.match(event.value) and event.implicit[0]:
+            raise FolderError(
+                f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: a number of {len(event.value)} characters"
+            )
         merges += isinstance(event, yaml.ScalarEvent) and event.value == "<<"
         aliases += isinstance(event, yaml.AliasEvent)
         if merges > MOST_MERGES or (merges and aliases > 2 * MOST_MERGES):

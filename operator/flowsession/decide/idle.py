@@ -25,6 +25,9 @@ WARNING_SHARE = 0.1
 LONGEST_WARNING = 300.0
 """People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
 
+UNREACHABLE_CALLS = 20
+"""So many calls at least must have failed in a row by then: a clock that jumps is no silence."""
+
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
 
@@ -122,7 +125,7 @@ def _unreachable_for_too_long(draft: Draft, agent: AgentView | None) -> bool:
     """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
     snapshot, idle = draft.snapshot, draft.snapshot.spec.idle
     limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
-    if agent is None or not agent.failures or draft.now - agent.failing_since < limit:
+    if agent is None or agent.failures < UNREACHABLE_CALLS or draft.now - agent.failing_since < limit:
         return False
     message = f"its agent has not answered for {limit:.0f} s ({agent.error})"
     if idle.action == IdleAction.NONE:

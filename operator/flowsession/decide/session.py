@@ -9,14 +9,19 @@ from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.views import SessionSnapshot
 
+ENDING_SECONDS = 30.0
+"""How long a namespace is left alone after it refused a write because it ends."""
+
 Stage = Callable[[Draft], bool]
 """Writes into the draft what it finds; False ends the chain."""
 
 
 def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     """The session's plan. The same snapshot and time give the same plan; a plan carried out leaves nothing to do."""
-    if snapshot.deleting or snapshot.namespace_ending:
+    if snapshot.deleting:
         return Plan()
+    if snapshot.namespace_ending:
+        return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
     for stage in STAGES:
         if not stage(draft):

@@ -187,6 +187,8 @@ class Cache:
             return set()
         if known and known.view.uid != view.uid:
             self._forget_pod(key, known.view.uid)
+        if known and known.session != entry.session:
+            _discard(self._pods_of, (view.namespace, known.session), view.name)  # somebody has relabelled it
         self.pods[key] = entry
         self._pods_of[view.namespace, entry.session].add(view.name)
         marks, now = self.marks.setdefault(view.uid, {}), self.clock()

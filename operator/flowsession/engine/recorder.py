@@ -45,9 +45,12 @@ class Recorder:
         try:
             if same in self._written:
                 name, count = self._written[same]
-                await self._cluster.patch("Event", key.namespace, name, {"count": count + 1, "lastTimestamp": now})
-                self._written[same] = (name, count + 1)
-                return
+                try:
+                    await self._cluster.patch("Event", key.namespace, name, {"count": count + 1, "lastTimestamp": now})
+                    self._written[same] = (name, count + 1)
+                    return
+                except errors.NotFound:
+                    del self._written[same]  # Events live for an hour; this one is told anew
             created = await self._cluster.create(self._manifest(key, uid, event, now))
             self._written[same] = (created["metadata"]["name"], 1)
             while len(self._written) > REMEMBERED:

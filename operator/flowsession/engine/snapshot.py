@@ -7,6 +7,7 @@ from flowsession.decide import resolution
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.serve import packages_prefix
+from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import AgentArchive, SessionSnapshot
 from flowsession.engine.cache import Cache, Name
@@ -15,9 +16,6 @@ from flowsession.settings import Settings
 
 KNOWN_SECONDS = 60.0
 """How long a ConfigMap that was created or found is taken to be there: they are not watched."""
-
-ENDING_SECONDS = 30.0
-"""How long a namespace is left alone after it refused a write because it ends."""
 
 
 @dataclass
