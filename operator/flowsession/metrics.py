@@ -17,9 +17,3 @@ agent_calls = Histogram(
 reconciles = Counter("flowsession_reconciles_total", "Decisions taken, by kind and outcome.", ["kind", "outcome"])
 queue_length = Gauge("flowsession_queue_length", "Keys that wait for a decision.")
 sessions = Gauge("flowsession_sessions", "Sessions known to the operator.")
-start_seconds = Histogram(
-    "flowsession_session_start_seconds",
-    "From the creation of a session's pod to Ready.",
-    buckets=(0.5, 1, 2, 5, 10, 30, 60, 180, 600),
-)
-ended = Counter("flowsession_sessions_ended_total", "Sessions that the operator ended, by reason.", ["reason"])

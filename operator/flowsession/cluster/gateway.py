@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -32,29 +32,8 @@ _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _MERGE = "application/merge-patch+json"
 
 
-class Cluster(Protocol):
-    """What the engine asks of a cluster. Every method raises ClusterError."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object:
-        """One object."""
-
-    def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
-        """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
-
-    async def create(self, manifest: Object) -> Object:
-        """The object as the server stored it."""
-
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
-        """Merge-patches the status if the object still has this resourceVersion."""
-
-    async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> Object:
-        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it."""
-
-
 class KubernetesCluster:
-    """The real one, by the official client's connection (kubernetes.aio), without its models: they cost more than the request."""
+    """By the official client's connection (kubernetes.aio), without its models, which cost more than the request. Raises ClusterError."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
@@ -81,9 +60,11 @@ class KubernetesCluster:
         await self._api.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """One object."""
         return await self._request("GET", _path(kind, namespace, name))
 
     async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
+        """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
         base, plural = _PLURALS[kind]
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
@@ -94,14 +75,11 @@ class KubernetesCluster:
             query["continue"] = page["metadata"]["continue"]
 
     async def create(self, manifest: Object) -> Object:
+        """The object as the server stored it."""
         return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
 
-    async def replace(self, manifest: Object) -> Object:
-        """PUTs an object; its resourceVersion is the precondition."""
-        meta = manifest["metadata"]
-        return await self._request("PUT", _path(manifest["kind"], meta["namespace"], meta["name"]), manifest)
-
     async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+        """Merge-patches the status if the object still has this resourceVersion."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
         return await self._request("PATCH", _path(kind, namespace, name) + "/status", body, content_type=_MERGE)
 
@@ -112,6 +90,7 @@ class KubernetesCluster:
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
     ) -> Object:
+        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it."""
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
         if grace_seconds is not None:
