@@ -34,15 +34,6 @@ PACKAGES = [
 class Agent(Protocol):
     """Serves a pod's address until it is stopped."""
 
-    @property
-    def retired(self) -> bool:
-        """The door opens by itself again after a while."""
-        return time.monotonic() - self.retired_at < self.retirement_seconds
-
-    @retired.setter
-    def retired(self, value: bool) -> None:
-        self.retired_at = time.monotonic() if value else float("-inf")
-
     def start(self, pod: dict[str, Any], ip: str) -> None: ...
 
     def stop(self) -> None: ...
@@ -186,15 +177,6 @@ class FakeAgent:
 class NoAgent:
     """Nothing listens."""
 
-    @property
-    def retired(self) -> bool:
-        """The door opens by itself again after a while."""
-        return time.monotonic() - self.retired_at < self.retirement_seconds
-
-    @retired.setter
-    def retired(self, value: bool) -> None:
-        self.retired_at = time.monotonic() if value else float("-inf")
-
     def start(self, pod: dict[str, Any], ip: str) -> None:
         """The container runs, and that is all."""
 
@@ -211,15 +193,6 @@ class RealAgent:
         self.log = folder / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._server: asyncio.Server | None = None
-
-    @property
-    def retired(self) -> bool:
-        """The door opens by itself again after a while."""
-        return time.monotonic() - self.retired_at < self.retirement_seconds
-
-    @retired.setter
-    def retired(self, value: bool) -> None:
-        self.retired_at = time.monotonic() if value else float("-inf")
 
     def start(self, pod: dict[str, Any], ip: str) -> None:
         env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}

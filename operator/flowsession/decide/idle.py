@@ -7,7 +7,7 @@ resourceVersion as precondition, so that work and changes that arrive in between
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import loss, requests, suspend, times
 from flowsession.decide.draft import Draft, moment
-from flowsession.decide.install import agent_of, pause_after
+from flowsession.decide.install import agent_of, askable_at, pause_after
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
 from flowsession.decide.views import AgentState, AgentView
@@ -112,7 +112,7 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
         return
     if (agent and agent.calling) or draft.call is not None:
         return
-    due = agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+    due = askable_at(agent)
     if draft.now < due:
         draft.look_again(due)
     elif agent and agent.state and agent.state.retired:
@@ -179,10 +179,8 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
         state: AgentState = agent.state
         _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
         return
-    due = 0.0
-    if agent and agent.failures:
-        due = agent.asked_at + pause_after(agent)
-    elif agent and agent.state and not agent.state.retired and agent.state_at >= deadline:
+    due = askable_at(agent)
+    if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
         due = agent.state_at + REFUSED_PAUSE
     if draft.now < due:
         draft.look_again(due)
@@ -205,8 +203,8 @@ def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """The end was called off: by a longer timeout, by another action, or by work that was seen."""
     if agent is None or agent.state is None or not agent.state.retired or agent.calling or draft.call is not None:
         return
-    if agent.failures and draft.now < agent.asked_at + pause_after(agent):
-        draft.look_again(agent.asked_at + pause_after(agent))
+    if draft.now < askable_at(agent):
+        draft.look_again(askable_at(agent))
         return
     draft.call = Reopen()
     if not agent.failures:

@@ -149,6 +149,11 @@ def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
         draft.call = Follow(since=since)
 
 
+def askable_at(agent: AgentView | None) -> float:
+    """When a serving agent may be asked again, in seconds since 1970: at once (0) unless it did not answer."""
+    return agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+
+
 def pause_after(agent: AgentView) -> float:
     """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
     return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))

@@ -7,7 +7,7 @@ from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
 from flowsession.decide.draft import Draft
-from flowsession.decide.install import agent_of, pause_after, same_container
+from flowsession.decide.install import agent_of, askable_at, same_container
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.resolution import Resolved
@@ -58,7 +58,7 @@ def list_packages(draft: Draft) -> bool:
         draft.create(_config_map(draft, name, agent.packages.table, agent.packages.document))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
     elif name not in draft.snapshot.refused_config_maps and draft.call is None and not (agent and agent.calling):
-        due = agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+        due = askable_at(agent)
         if draft.now < due:
             draft.look_again(due)
         else:

@@ -15,6 +15,7 @@ from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.snapshot import owned_pods
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,8 @@ class Executor:
         entry = self._cache.sessions.get((key.namespace, key.name))
         if entry is None or plan.call is None:
             return
-        pods = [pod.view for pod in self._cache.pods_of((key.namespace, key.name)) if pod.owner_uid == entry.meta.uid]
-        if pods:
-            self._agents.start(key, max(pods, key=lambda pod: pod.created_at), plan.call)
+        if pods := owned_pods(self._cache, entry):
+            self._agents.start(key, pods[-1], plan.call)
 
     async def _clean(self, clean: DeletePackages) -> None:
         labels = f"{MANAGED_BY}={MANAGER},{ENVIRONMENT_LABEL}={clean.environment}"

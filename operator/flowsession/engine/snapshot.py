@@ -9,7 +9,7 @@ from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.serve import packages_prefix
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
-from flowsession.decide.views import AgentArchive, SessionSnapshot
+from flowsession.decide.views import AgentArchive, PodView, SessionSnapshot
 from flowsession.engine.cache import Cache, Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
 from flowsession.settings import Settings
@@ -55,9 +55,7 @@ class Snapshots:
         entry = self.cache.sessions.get(key)
         if entry is None:
             return None
-        pods = tuple(
-            sorted((pod.view for pod in self.cache.pods_of(key) if pod.owner_uid == entry.meta.uid), key=lambda pod: pod.created_at)
-        )
+        pods = owned_pods(self.cache, entry)
         current = pods[-1] if pods else None
         environment_key = (key[0], entry.spec.environment_ref.name)
         environment = self.cache.environments.get(environment_key)
@@ -116,6 +114,12 @@ class Snapshots:
         for stale in [name for name, (_, seen) in own.items() if now - seen > KNOWN_SECONDS]:
             del own[stale]
         return {name: count for (where, name), (count, _) in own.items() if where == namespace}
+
+
+def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
+    """The pods that this very session owns, among all that carry its name; the newest last."""
+    pods = cache.pods_of((session.meta.namespace, session.meta.name))
+    return tuple(sorted((pod.view for pod in pods if pod.owner_uid == session.meta.uid), key=lambda pod: pod.created_at))
 
 
 def _no_environment(key: Name) -> Unresolved:
