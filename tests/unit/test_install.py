@@ -233,12 +233,12 @@ def test_a_failed_change_is_told_once():
     assert not decide(replace(snapshot, status=status_after(snapshot))).events
 
 
-def test_another_image_needs_the_session_to_be_created_anew():
+def test_another_image_needs_a_reset():
     snapshot = changed(None, resolved(baseImage="python:3.13"))
     plan, status = decide(snapshot), status_after(snapshot)
     assert verdict(status, "Ready") == ("True", "Running")
     assert verdict(status, "InSync") == ("False", "ImageChanged")
-    assert "python:3.13; re-create the session" in condition(status, "InSync")["message"]
+    assert "python:3.13; take it up by the annotation flowsession.dev/reset-requested-at" in condition(status, "InSync")["message"]
     assert (plan.call, plan.deletes) == (None, ())
     assert not decide(replace(snapshot, status=status)).writes
 

@@ -18,6 +18,7 @@ from unit.builders import (
     session_snapshot,
     session_spec,
     settled_snapshot,
+    silent_agent,
     state,
     status_after,
     verdict,
@@ -139,3 +140,78 @@ def test_a_reset_before_the_first_pod_costs_no_second_pod():
     world.settle()
     assert world.status()["handledRequests"] == {"reset": value}
     assert world.writes().count("POST Pod") == 1
+
+
+def test_an_install_request_tries_again_what_the_agent_refused():
+    told = (PANDAS.packages_revision, PANDAS.flow_revision)
+    view = silent_agent(refused="files: bad", told=told, asked_at=NOW - 60)
+    plan = decide(session_snapshot(pod(), agent=view, requests={"install": AT}))
+    assert plan.call is not None or plan.status.status.get("handledRequests") == {"install": AT}
+
+
+def test_a_session_that_never_answered_does_not_live_for_ever():
+    view = silent_agent(failures=100, since=20_000, asked_at=NOW - 10)
+    old = pod(created_at=NOW - 21_000, container=container(running_since=NOW - 21_000))
+    assert decide(session_snapshot(old, agent=view, spec=idle(60))).deletes
+
+
+def test_a_session_whose_agent_refused_its_environment_ends_when_idle():
+    told = (PANDAS.packages_revision, PANDAS.flow_revision)
+    view = replace(says(70.0, retired=True), refused="files: bad", told=told)
+    old = pod(created_at=NOW - 101, container=container(running_since=NOW - 100))
+    plan = decide(session_snapshot(old, agent=view, spec=idle(60)))
+    assert [deletion.kind for deletion in plan.deletes] == ["ComputeSession"]
+
+
+def test_the_warning_follows_the_deadline():
+    asked = ready(55.0, says(55.0))
+    status = status_after(asked)
+    for spec in (idle(58), idle(60, "Suspend")):
+        changed = replace(asked, status=status, spec=spec, generation=2)
+        said = condition(status_after(changed), "Active")["message"]
+        assert said != condition(status, "Active")["message"], spec.idle
+
+
+def test_wait_an_install_that_failed_is_told_the_same_after_a_restart_of_the_operator():
+    wait = session_spec(onChange="Wait")
+    failed = agent(state(PANDAS, install=replace(state(NUMPY).install, state="Failed", message="no")), NUMPY, told_request=AT)
+    snapshot = replace(settled_snapshot(PANDAS, spec=wait), environment=NUMPY, agent=failed, requests={"install": AT})
+    for _ in range(2):
+        snapshot = replace(snapshot, status=status_after(snapshot))
+    assert not decide(snapshot).writes
+    assert not decide(replace(snapshot, agent=None)).writes, decide(replace(snapshot, agent=None)).status
+
+
+def test_wait_set_during_an_install_does_not_leave_it_unfollowed_after_a_restart():
+    running = agent(state(PANDAS, install=replace(state(NUMPY).install, state="Running")), NUMPY)
+    snapshot = replace(settled_snapshot(PANDAS), environment=NUMPY, agent=running)
+    status = status_after(snapshot)
+    assert verdict(status, "PackagesInstalled") == ("False", "Installing")
+    plan = decide(replace(snapshot, status=status, agent=None, spec=session_spec(onChange="Wait"), generation=2))
+    assert plan.call is not None
+
+
+def test_wait_a_restarted_container_is_not_told_other_requirements_under_the_old_revision():
+    wait = session_spec(onChange="Wait")
+    restarted = pod(container=container(restarts=1, ended_reason="Error", ended_code=1, running_since=NOW - 1))
+    plan = decide(replace(settled_snapshot(PANDAS, spec=wait), environment=NUMPY, pods=(restarted,)))
+    assert plan.call.body["packagesRevision"] == NUMPY.packages_revision
+
+
+def test_a_refused_duplicate_answers_requests():
+    status = status_after(session_snapshot(elder="alice-first"))
+    plan = decide(session_snapshot(elder="alice-first", status=status, requests={"reset": AT}))
+    assert plan.status and plan.status.status["handledRequests"] == {"reset": AT}
+
+
+def test_a_keep_alive_after_a_lost_retirement_does_not_wait_for_the_door():
+    """Operator restarted while the agent is retired: KeepAlive answers 409 Retired until the door opens by itself."""
+    world = World(environment=NOTHING, idle={"timeoutSeconds": 600})
+    world.settle(until_ready=True)
+    world.clock.now += 590
+    agent_ = world.agent()
+    agent_.retired, agent_.retired_at = True, world.clock()
+    world.restart_operator()
+    world.ask("keepAlive")
+    world.live(8)
+    assert world.status().get("handledRequests"), world.calls.log[-5:]

@@ -94,8 +94,8 @@ class SessionLife(RuleBasedStateMachine):
             return
         world.hear()
         again = world.plan()
-        reset = any(event.reason == "Reset" for event in plan.events)  # the next word is about what keeps it from starting
-        if again is not None and not plan.creates and not plan.deletes and not reset:  # a pod that came or went is news
+        begins_anew = plan.status is not None and "incarnation" in plan.status.status  # written before the next pod is created
+        if again is not None and not plan.creates and not plan.deletes and not begins_anew:  # a pod that came or went is news
             assert not again.writes, (plan, again)
             assert not again.events
 
@@ -261,8 +261,10 @@ class SessionLife(RuleBasedStateMachine):
 
     @invariant()
     def who_suspended_it_is_said(self):
-        suspended = self.world.status().get("suspended")
+        status = self.world.status()
+        suspended = status.get("suspended")
         assert suspended is None or suspended["by"] in {"User", "Idle", "Lifetime"}
+        assert suspended or status.get("phase") not in {"Suspending", "Suspended"}
 
     @invariant()
     def no_condition_without_words(self):

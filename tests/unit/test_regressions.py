@@ -87,7 +87,7 @@ def test_a_marker_of_many_parentheses_is_an_error_not_a_crash():
 
 
 def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one():
-    world = World(environment={"requirementsText": ""})
+    world = World(environment={"requirementsText": ""}, idle={"action": "None"})
     refused = world.cache.config_maps  # the environment's files come from a ConfigMap
     world.api.put(
         {

@@ -47,6 +47,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "reset",
         "have_a_pod",
         "follow_the_pod",
+        "end_unreachable",
         "tell_the_agent",
         "follow_the_install",
         "activate",
@@ -114,7 +115,7 @@ def test_the_younger_of_two_sessions_is_refused_by_name():
     assert verdict(status, "Ready") == ("False", "DuplicateSession")
     message = condition(status, "Ready")["message"]
     assert "alice@example.com already has session 'alice-first' of environment 'flow-env'" in message
-    assert "re-create this one" in message
+    assert "reset-requested-at" in message
 
 
 def test_a_duplicate_loses_its_pod():

@@ -196,9 +196,8 @@ class SimAgent:
                 elif self.retired:
                     self._reopen()
             case KeepAlive():
-                if self.retired:
-                    raise AgentError("HTTP 409: retired")
-                self.last_work, self.what = now, "keep-alive"
+                if not self.retired:
+                    self.last_work, self.what = now, "keep-alive"
             case Reopen():
                 self._reopen()
             case ListPackages():
@@ -566,7 +565,7 @@ class World:
             if busy:
                 self.clock.now += 0.05
                 continue
-            if self.todo.due == float("inf") or (self.is_ready() and self.todo.due > self.clock() + 30):
+            if self.todo.due == float("inf") or (self.is_ready() and self.todo.due > self.clock() + 30 and self._answered()):
                 return
             self.clock.now = max(self.todo.due, self.clock() + 0.001)
         raise AssertionError(f"does not settle: {self.status()}, last requests {self.api.requests[-10:]}")
@@ -579,6 +578,10 @@ class World:
 
     def writes(self) -> list[str]:
         return [request for request in self.api.requests if not request.startswith("GET")]
+
+    def _answered(self) -> bool:
+        handled = self.status().get("handledRequests", {})
+        return all(handled.get(what) == value for what, value in self.asked.items())
 
     def _living(self, uid: str, restarts: int) -> SimAgent | None:
         for pod in self.api.pods:

@@ -125,8 +125,9 @@ class AgentClient:
             raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
         if isinstance(call, ListPackages) and status == 200:
             return Answer(packages=answers.packages(document))
-        if status == 409 and document.get("code") == "InUse":
-            # The agent's refusal names what is in use; the whole state follows, so that the door's position is known too.
+        in_the_way = document.get("code") == "InUse" or (document.get("code") == "Retired" and isinstance(call, KeepAlive))
+        if status == 409 and in_the_way:
+            # The whole state follows, so that the door's position is known too.
             status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")

@@ -84,6 +84,11 @@ class Draft:
         verdict = self._verdicts.get(condition)
         return verdict.message if verdict else ""
 
+    def reason(self, condition: str) -> str:
+        """The reason that this draft gave the condition so far."""
+        verdict = self._verdicts.get(condition)
+        return verdict.reason if verdict else ""
+
     @property
     def was_ready(self) -> bool:
         """Whether the status says Ready."""

@@ -7,9 +7,9 @@ resourceVersion as precondition, so that work and changes that arrive in between
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import loss, requests, suspend, times
 from flowsession.decide.draft import Draft, moment
-from flowsession.decide.install import agent_of, askable_at, pause_after
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
+from flowsession.decide.target import agent_of, askable_at, pause_after
 from flowsession.decide.views import AgentState, AgentView
 
 FRESH_SECONDS = 5.0
@@ -46,8 +46,6 @@ def decide_idle(draft: Draft) -> bool:
     if last is None:
         return False
     _show(draft, agent, last)
-    if _unreachable_for_too_long(draft, agent):
-        return False
     if requests.pending(draft, "keepAlive"):
         _keep_alive(draft, agent)
     elif idle.action == IdleAction.NONE:
@@ -86,18 +84,22 @@ def _warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     if draft.now < warn_at:
         draft.look_again(warn_at)
     elif warned is not None and warned.reason == "IdleSoon":
-        draft.judge("Active", False, "IdleSoon", warned.message)
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.asked_at < warn_at:
         if draft.call is None and not (agent and agent.calling):
             draft.call = Look()
     elif not agent.failures and agent.state is not None and not agent.state.busy:
-        verb = "suspended" if idle.action == IdleAction.SUSPEND else "deleted"
-        message = (
-            f"no work since {times.stamp(deadline - idle.timeout_seconds)}: the session is {verb} at {times.deadline_stamp(deadline)};"
-            f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
-        )
-        draft.tell(warning=True, reason="IdleSoon", message=message)
-        draft.judge("Active", False, "IdleSoon", message)
+        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
+
+
+def _warning(draft: Draft) -> str:
+    """In the words of the status, so that another operator would say the same."""
+    verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
+    return (
+        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']};"
+        f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
+    )
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
@@ -121,18 +123,19 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
         draft.call = KeepAlive(value)
 
 
-def _unreachable_for_too_long(draft: Draft, agent: AgentView | None) -> bool:
+def end_unreachable(draft: Draft) -> bool:
     """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
-    snapshot, idle = draft.snapshot, draft.snapshot.spec.idle
+    snapshot, idle, pod = draft.snapshot, draft.snapshot.spec.idle, current_pod(draft)
+    agent = agent_of(draft, pod) if pod else None
     limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
     if agent is None or agent.failures < UNREACHABLE_CALLS or draft.now - agent.failing_since < limit:
-        return False
+        return True
     message = f"its agent has not answered for {limit:.0f} s ({agent.error})"
     if idle.action == IdleAction.NONE:
         loss.start_again(draft, "ProbeFailed", message)
     else:
         _finish(draft, "ProbeFailed", message, warning=True)
-    return True
+    return False
 
 
 def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:

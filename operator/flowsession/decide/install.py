@@ -1,21 +1,27 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
-from dataclasses import dataclass
-
-from flowsession.api.session import Install, OnChange, Phase
+from flowsession.api.session import Install, Phase
 from flowsession.decide import requests
 from flowsession.decide.draft import Draft
-from flowsession.decide.plan import Follow, Tell
+from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
+from flowsession.decide.target import (
+    NOT_INSTALLED,
+    Target,
+    agent_of,
+    out_of_sync,
+    pause_after,
+    same_container,
+    settled,
+    target,
+    was_installing,
+)
 from flowsession.decide.views import AgentView, InstallView, PodView
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
 
-
-LONGEST_PAUSE = 60.0
-"""Seconds between two calls of an agent that does not answer, at most."""
 
 OUT_OF_MEMORY = 137
 """Exit code of what was killed by signal 9."""
@@ -25,46 +31,6 @@ FOLLOW_PAUSE = 0.05
 
 QUIET_PAUSE = 1.0
 """The same after an answer that brought nothing new."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The revisions that the session shall have."""
-
-    packages: str
-    flow: str
-
-
-def target(draft: Draft, environment: Resolved) -> Target:
-    """What the session shall have now: all that the environment asks for, but with `onChange: Wait` its packages only when asked."""
-    wanted = Target(environment.packages_revision, environment.flow_revision)
-    has = draft.snapshot.status.get("packagesRevision")
-    waits = draft.snapshot.spec.on_change == OnChange.WAIT and draft.was_ready and not requests.pending(draft, "install")
-    agent = draft.snapshot.agent
-    told_all = agent is not None and agent.told is not None and agent.told[0] == wanted.packages
-    return Target(has, wanted.flow) if waits and has and not told_all else wanted
-
-
-def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
-    """What is known of the agent in this very container: a restarted one is another agent."""
-    agent = draft.snapshot.agent
-    return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
-
-
-def settled(draft: Draft, pod: PodView) -> bool:
-    """Whether the status shows that this container already has all it shall have: then nobody needs to be asked anything."""
-    environment, status = draft.snapshot.environment, draft.snapshot.status
-    if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod):
-        return False
-    has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
-    return (has == target(draft, environment) and not requests.pending(draft, "install")) or pod.image != environment.base_image
-
-
-def same_container(draft: Draft, pod: PodView) -> bool:
-    """Whether this very container was ready before, by the status: told by its restart count, since clocks of nodes differ."""
-    status = draft.snapshot.status
-    restarts = pod.container.restarts if pod.container else 0
-    return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts
 
 
 def tell_the_agent(draft: Draft) -> bool:
@@ -77,27 +43,31 @@ def tell_the_agent(draft: Draft) -> bool:
     image_changed = pod.image != environment.base_image
     if image_changed:
         draft.judge(
-            "InSync", False, "ImageChanged", f"the environment's image is now {environment.base_image}; re-create the session to take it up"
+            "InSync",
+            False,
+            "ImageChanged",
+            f"the environment's image is now {environment.base_image}; take it up by the annotation {requests.REQUESTS['reset']}",
         )
     elif wanted.packages != environment.packages_revision:
-        said = f"the environment's requirements have changed; install them by the annotation {requests.REQUESTS['install']}"
-        draft.judge("InSync", False, "RequirementsChanged", said)
+        draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
     if image_changed and draft.was_ready and same_container(draft, pod):
         if request:
             requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
         return True
     if settled(draft, pod):
         return True
+    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+        requests.done(draft, "install")
+        draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
+        return False
     if agent and agent.state and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
         if agent.state.install.state != "Running":
             requests.done(draft, "install")
         return True
     if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
-    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow):
-        draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
-        return False
-    _ask(draft, agent, Tell({**environment.wire, "packagesRevision": wanted.packages}, request))
+    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
+    _ask(draft, agent, Look() if unknown else Tell({**environment.wire, "packagesRevision": wanted.packages}, request))
     serving = draft.was_ready and same_container(draft, pod)
     if not serving:
         _wait_for_agent(draft, pod, agent)
@@ -129,7 +99,7 @@ def follow_the_install(draft: Draft) -> bool:
     if install.state in ("Failed", "TimedOut"):
         reason = "InstallTimeout" if install.state == "TimedOut" else "InstallFailed"
         draft.judge("PackagesInstalled", False, reason, install.message or "the installer gave no reason")
-        draft.judge("InSync", False, "RequirementsChanged", "the environment's requirements could not be installed")
+        draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
@@ -149,17 +119,7 @@ def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
         draft.call = Follow(since=since)
 
 
-def askable_at(agent: AgentView | None) -> float:
-    """When a serving agent may be asked again, in seconds since 1970: at once (0) unless it did not answer."""
-    return agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
-
-
-def pause_after(agent: AgentView) -> float:
-    """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
-    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
-
-
-def _ask(draft: Draft, agent: AgentView | None, call: Tell) -> None:
+def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:
@@ -202,7 +162,8 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
     limit = draft.snapshot.settings.session.limits.get("memory", "none")
     message = (
         f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
-        " such as wheels instead of source packages, or raise the limit, then change the requirements or re-create the session"
+        " such as wheels instead of source packages, or raise the limit, then change the requirements, or try again by the annotation"
+        f" {requests.REQUESTS['install']}"
     )
     draft.put("install", Install(revision=wanted.packages, exit_code=OUT_OF_MEMORY).to_wire())
     draft.judge("PackagesInstalled", False, "InstallFailed", message)

@@ -7,11 +7,11 @@ from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
 from flowsession.decide.draft import Draft
-from flowsession.decide.install import agent_of, askable_at, same_container
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod
+from flowsession.decide.target import agent_of, askable_at, same_container
 from flowsession.decide.views import PodView
 
 

@@ -36,16 +36,21 @@ def refuse_duplicate(draft: Draft) -> bool:
     refused_before = ready is not None and ready.reason == "DuplicateSession" and ready.observed_generation == snapshot.generation
     if not snapshot.elder and not refused_before:
         return True
+    asked = [what for what in requests.REQUESTS if requests.pending(draft, what)]
+    if not snapshot.elder and {"reset", "resume"} & set(asked):
+        return True  # its owner asks again, and nobody is before it any more
     for pod in snapshot.pods:
         if pod.deleting_since is None:
             draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
-    if refused_before and ready is not None and not snapshot.elder:
+    for what in asked:
+        requests.refuse(draft, what, "the session is a duplicate and gets no pod; see its Ready condition")
+    if not snapshot.elder:
         return False
     draft.not_ready(
         Phase.FAILED,
         "DuplicateSession",
         f"{snapshot.spec.user} already has session {snapshot.elder!r} of environment {snapshot.spec.environment_ref.name!r}; use that one,"
-        " or delete it and then re-create this one",
+        f" or delete it and then ask for this one by the annotation {requests.REQUESTS['reset']}",
     )
     return False
 
@@ -66,6 +71,15 @@ def resolve(draft: Draft) -> bool:
     return False
 
 
+def tell_the_agent(draft: Draft) -> bool:
+    """Sees to it that the agent knows what the session shall have. One that refuses it is idle until its environment is mended."""
+    if install.tell_the_agent(draft):
+        return True
+    if draft.reason("Ready") == "AgentRefused":
+        idle.decide_idle(draft)
+    return False
+
+
 def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
     if unresolved.reason == "EnvironmentNotFound":
         return unresolved.message
@@ -81,7 +95,8 @@ STAGES: tuple[Stage, ...] = (
     suspend.reset,
     start.have_a_pod,
     start.follow_the_pod,
-    install.tell_the_agent,
+    idle.end_unreachable,
+    tell_the_agent,
     install.follow_the_install,
     suspend.activate,
     serve.serve,

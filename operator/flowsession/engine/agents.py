@@ -82,6 +82,7 @@ class Agents:
                 failing_since=view.failing_since if view.failures else now,
                 refused=str(failure) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.refused,
                 told=_told(call) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told,
+                told_request=call.request if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told_request,
             )
         return replace(
             view,
@@ -93,7 +94,7 @@ class Agents:
             refused="" if isinstance(call, Tell) else view.refused,
             told=_told(call) if isinstance(call, Tell) else view.told,
             told_request=call.request if isinstance(call, Tell) else view.told_request,
-            kept=call.request if isinstance(call, KeepAlive) else view.kept,
+            kept=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
             quiet=answer.state is not None and view.state is not None and answer.state.version == view.state.version,

@@ -1,0 +1,87 @@
+"""What the session shall have, what its container is known to have, and when its agent may be asked."""
+
+from dataclasses import dataclass
+
+from flowsession.api.session import OnChange
+from flowsession.decide import requests
+from flowsession.decide.draft import Draft
+from flowsession.decide.resolution import Resolved
+from flowsession.decide.start import current_pod
+from flowsession.decide.views import AgentView, PodView
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two calls of an agent that does not answer, at most."""
+
+NOT_INSTALLED = (
+    f"the environment's requirements could not be installed; correct them, or try again by the annotation {requests.REQUESTS['install']}"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The revisions that the session shall have."""
+
+    packages: str
+    flow: str
+
+
+def target(draft: Draft, environment: Resolved) -> Target:
+    """What the session shall have now: all that the environment asks for, but with `onChange: Wait` its packages only when asked."""
+    wanted = Target(environment.packages_revision, environment.flow_revision)
+    pod = current_pod(draft)
+    if draft.snapshot.spec.on_change != OnChange.WAIT or requests.pending(draft, "install") or not pod:
+        return wanted
+    agent = agent_of(draft, pod)
+    state = agent.state if agent else None
+    has = (state.packages_revision if state else "") or draft.snapshot.status.get("packagesRevision")
+    told = agent is not None and agent.told is not None and agent.told[0] == wanted.packages
+    begun = state is not None and state.install.state == "Running" and state.install.packages_revision == wanted.packages
+    waits = draft.was_ready and same_container(draft, pod) and not told and not begun
+    return Target(has, wanted.flow) if waits and has else wanted
+
+
+def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
+    """What is known of the agent in this very container: a restarted one is another agent."""
+    agent = draft.snapshot.agent
+    return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
+
+
+def settled(draft: Draft, pod: PodView) -> bool:
+    """Whether the status shows that this container already has all it shall have: then nobody needs to be asked anything."""
+    environment, status = draft.snapshot.environment, draft.snapshot.status
+    if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod) or was_installing(draft):
+        return False
+    has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
+    return (has == target(draft, environment) and not requests.pending(draft, "install")) or pod.image != environment.base_image
+
+
+def was_installing(draft: Draft) -> bool:
+    """Whether an install was under way by the status."""
+    before = draft.was("PackagesInstalled")
+    return before is not None and before.reason == "Installing"
+
+
+def same_container(draft: Draft, pod: PodView) -> bool:
+    """Whether this very container was ready before, by the status: told by its restart count, since clocks of nodes differ."""
+    status = draft.snapshot.status
+    restarts = pod.container.restarts if pod.container else 0
+    return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts
+
+
+def out_of_sync(draft: Draft, environment: Resolved) -> str:
+    """Why packages that wait for a request are not those of the environment."""
+    tried = (draft.snapshot.status.get("install") or {}).get("revision") == environment.packages_revision
+    before = draft.was("PackagesInstalled")
+    if tried and before is not None and before.status == "False":
+        return NOT_INSTALLED
+    return f"the environment's requirements have changed; install them by the annotation {requests.REQUESTS['install']}"
+
+
+def askable_at(agent: AgentView | None) -> float:
+    """When a serving agent may be asked again, in seconds since 1970: at once (0) unless it did not answer."""
+    return agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+
+
+def pause_after(agent: AgentView) -> float:
+    """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
+    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
