@@ -46,6 +46,7 @@ class SessionDefaults(_Settings):
     termination_grace_period_seconds: int = Field(default=30, ge=0)
     ephemeral_storage_limit: str = ""
     unreachable_seconds: int = Field(default=3600, ge=60)
+    edits_retention_days: int = Field(default=30, ge=1)
 
 
 class Settings(_Settings):

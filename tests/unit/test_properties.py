@@ -13,7 +13,8 @@ PANDAS = {"requirementsText": "pandas\n"}
 NUMPY = {"requirementsText": "numpy\n"}
 BROKEN = {"requirementsText": "pandas ==\n"}
 OTHER_IMAGE = {"requirementsText": "pandas\n", "baseImage": "registry/python:3.12"}
-ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE])
+FOLDER = {"requirementsText": "", "source": {"configMap": {"name": "flow"}}}
+ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE, FOLDER])
 STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory"}
 ACTIONS = st.sampled_from(["Delete", "Suspend", "None"])
 TIMEOUTS = st.sampled_from([5, 60, 90])
@@ -211,6 +212,11 @@ class SessionLife(RuleBasedStateMachine):
         self.world.agent().work(self.world.clock(), busy=busy)
 
     @precondition(lambda self: self.world.agent() is not None)
+    @rule(content=st.sampled_from(["one", "two", ""]))
+    def a_file_is_edited(self, content):
+        self.world.agent().edit(self.world.clock(), content)
+
+    @precondition(lambda self: self.world.agent() is not None)
     @rule(dead=st.booleans())
     def agent_falls_silent(self, dead):
         self.world.agent().dead = dead
@@ -246,6 +252,10 @@ class SessionLife(RuleBasedStateMachine):
     def ended_without_a_word_only_after_hours_of_silence(self):
         for silence, timeout in self.world.failed_probes:
             assert silence >= max(3600, 3 * timeout)
+
+    @invariant()
+    def edits_are_not_lost(self):
+        assert not self.world.lost_edits
 
     @invariant()
     def only_idleness_deletes_it(self):

@@ -4,9 +4,10 @@ Everything runs by itself on one made-up clock: no event loop, no threads. Corou
 one step runs each of them to its end.
 """
 
+import base64
 import copy
 import itertools
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -15,11 +16,12 @@ from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide import session as sessions
 from flowsession.decide import times
-from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Tell
+from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.requests import REQUESTS
-from flowsession.decide.views import AgentArchive, AgentState, InstallView, PackageList, PodView
+from flowsession.decide.views import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList, PodView
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
+from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
@@ -65,6 +67,13 @@ class ApiServer:
         self._request("GET", kind)
         return copy.deepcopy(self._found(kind, namespace, name))
 
+    async def metadata(self, kind: str, namespace: str, *, labels: str) -> AsyncIterator[Object]:
+        self._request("GET", kind)
+        wanted = dict(pair.split("=") for pair in labels.split(","))
+        for body in list(self.objects.values()):
+            if body["kind"] == kind and wanted.items() <= body["metadata"].get("labels", {}).items():
+                yield copy.deepcopy(body["metadata"])
+
     async def create(self, manifest: Object) -> Object:
         kind, meta = manifest["kind"], manifest["metadata"]
         self._request("POST", kind)
@@ -96,7 +105,7 @@ class ApiServer:
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
         meta = body["metadata"]
-        if meta["uid"] != uid or resource_version not in (None, meta["resourceVersion"]):
+        if uid not in ("", meta["uid"]) or resource_version not in (None, meta["resourceVersion"]):
             raise errors.Conflict("precondition failed", status=409)
         if kind == "Pod" and grace_seconds != 0 and body["spec"].get("nodeName") and body["status"]["phase"] in ("Pending", "Running"):
             if not meta.get("deletionTimestamp"):
@@ -179,6 +188,7 @@ class SimAgent:
     what: str = "exec python"
     install: InstallView = field(default_factory=InstallView)
     dead: bool = False
+    too_large: bool = False
 
     def answer(self, call: AgentCall, now: float) -> Answer:
         """Raises AgentError."""
@@ -200,6 +210,8 @@ class SimAgent:
                     self.last_work, self.what = now, "keep-alive"
             case Reopen():
                 self._reopen()
+            case TakeEdits():
+                return Answer(state=self.state(now), edits=self._packed())
             case ListPackages():
                 return Answer(packages=PackageList(3, "PACKAGE  VERSION  FROM\na\nb\nc\n", '{"packages":[]}'))
         return Answer(state=self.state(now))
@@ -209,6 +221,17 @@ class SimAgent:
         if not self.retired:
             self.busy, self.last_work, self.what = busy, now, "exec python"
         return not self.retired
+
+    def edit(self, now: float, content: str) -> None:
+        """Somebody changes a file of the flow folder, if there is one; no content: changes it back."""
+        if self.volume.get("flow", "none") != "none" and self.work(now, busy=self.busy):
+            self.volume["edits"], self.volume["edited_at"] = content, now
+
+    def _packed(self) -> EditsArchive:
+        content: str = self.volume.get("edits", "")
+        if not content or self.too_large:
+            return EditsArchive(content, problem="2 MB are too much; see flow edits" if content else "")
+        return EditsArchive(content, self.volume["flow"], ("a.py",), (), base64.b64encode(content.encode()).decode())
 
     def _reopen(self) -> None:
         self.retired = False
@@ -227,6 +250,13 @@ class SimAgent:
             what="install" if self.install.state == "Running" else self.what,
             packages=3,
             retired=self.retired,
+            edits=EditsView(
+                revision=self.volume.get("edits", ""),
+                count=1 if self.volume.get("edits") else 0,
+                files=("a.py",) if self.volume.get("edits") else (),
+                offered=self.volume.get("offered", ""),
+                restored=self.volume.get("restored", False),
+            ),
         )
 
     def _tell(self, body: Any, now: float, *, retry: bool) -> None:
@@ -235,6 +265,10 @@ class SimAgent:
             raise AgentError("HTTP 409: retired")
         if any(name.endswith("/") for name in body["files"] or ()):
             raise AgentRefused("files: a name must be a relative path")
+        if (earlier := body.get("savedEdits")) and "flow" not in self.volume and flow != "none":
+            self.volume["offered"] = earlier["name"]
+            if earlier["flowRevision"] == flow:
+                self.volume |= {"edits": base64.b64decode(earlier["archive"]).decode(), "edited_at": now, "restored": True}
         if flow != self.volume.get("flow"):
             self.volume["flow"] = flow
             self.last_work = now
@@ -353,6 +387,15 @@ class World:
         """Whether the last plan met a conflict or a failure: then deciding again is to do something."""
         self._generation = 1
         self._asked = 0
+        self.lost_edits: list[tuple[str, str]] = []
+        """What was edited and is nowhere after the operator took the pod, and what the agent had said of it."""
+        self.api.put(
+            {
+                "kind": "ConfigMap",
+                "metadata": {"name": "flow", "namespace": NAMESPACE, "labels": {"flowsession.dev/source": "true"}},
+                "data": {"flow.dag.yaml": "nodes: []\n"},
+            }
+        )
         self.api.put(_object("FlowEnvironment", "flow-env", environment))
         spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "idle": idle or {"timeoutSeconds": 60}, **fields}
         self.api.put(_object("ComputeSession", NAME, spec))
@@ -367,9 +410,9 @@ class World:
         self.todo = Todo(self.clock)
         self.calls = Calls(self.cache, self.todo)
         self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="))
-        self.executor = Executor(
-            cast(Any, self.api), self.cache, cast("Queue[Key]", self.todo), cast(Agents, self.calls), cast(Recorder, self.told)
-        )
+        queue = cast("Queue[Key]", self.todo)
+        edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
+        self.executor = Executor(cast(Any, self.api), self.cache, queue, cast(Agents, self.calls), cast(Recorder, self.told), edits)
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))
@@ -399,6 +442,7 @@ class World:
             self._note_the_end(plan)
         before = self.api.rivals + self.api.down
         entry = self.cache.sessions[NAMESPACE, NAME]
+        at_risk = self._at_risk(plan)
         try:
             _run(self.executor.carry_out(SESSION, entry.meta.uid, plan))
         except errors.ClusterError:
@@ -406,6 +450,7 @@ class World:
             self.faulty = True
         else:
             self.faulty = before != self.api.rivals + self.api.down or bool(self.api.refused)
+        self._note_lost_edits(at_risk)
         return plan
 
     def work(self, most: int = 40) -> int:
@@ -589,6 +634,35 @@ class World:
             if pod["metadata"]["uid"] == uid and pod["status"]["phase"] == "Running" and statuses[0]["restartCount"] == restarts:
                 return self.agents.get((uid, restarts))
         return None
+
+    @property
+    def saved_edits(self) -> set[str]:
+        """The contents of all saved edits."""
+        archives = [body.get("binaryData", {}).get("edits.tar.gz", "") for body in self.api.objects.values()]
+        return {base64.b64decode(archive).decode() for archive in archives if archive}
+
+    def _at_risk(self, plan: Plan) -> tuple[SimAgent, str] | None:
+        """The agent whose pod the plan takes although it could be asked, and the uid of that pod."""
+        excused = {"EditsNotSaved", "ProbeFailed"} & {event.reason for event in plan.events}
+        for pod in self.api.pods:
+            agent = self.agent()
+            running = pod["status"]["phase"] == "Running" and not pod["metadata"].get("deletionTimestamp")
+            ends = {pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["uid"]}
+            taken = ends & {deletion.uid for deletion in plan.deletes}
+            if running and taken and agent and agent.volume.get("edits") and not excused:
+                return agent, pod["metadata"]["uid"]
+        return None
+
+    def _note_lost_edits(self, at_risk: tuple[SimAgent, str] | None) -> None:
+        if at_risk is None:
+            return
+        agent, uid = at_risk
+        stays = [pod for pod in self.api.pods if pod["metadata"]["uid"] == uid and not pod["metadata"].get("deletionTimestamp")]
+        view = self.cache.agents.get(uid)
+        unseen = view is not None and agent.volume["edited_at"] > view.state_at
+        if not stays and agent.volume["edits"] not in self.saved_edits and not unseen:
+            said = view.state.edits.revision if view and view.state else "nothing"
+            self.lost_edits.append((agent.volume["edits"], said))
 
     def _note_the_end(self, plan: Plan) -> None:
         pods = [pod.view for pod in self.cache.pods_of((NAMESPACE, NAME))]

@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.podsettings import EnvVar, PodMetadata
 
 
 class Phase(StrEnum):
@@ -63,56 +64,6 @@ class Idle(Model):
         description="Seconds without work after which action is taken. Work is a run, an API call, a terminal with a live process,"
         " or any process that uses the CPU.",
     )
-
-
-class KeyRef(Model):
-    """A key of a Secret or ConfigMap in the same namespace."""
-
-    name: ObjectName = Field(description="Name of the object.")
-    key: str = Field(min_length=1, max_length=253, description="Its key.")
-    optional: bool | None = Field(default=None, description="Whether the session may start without it.")
-
-
-class EnvVarSource(Model):
-    """Where a variable's value comes from."""
-
-    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
-    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
-
-
-class EnvVar(Model):
-    """One environment variable of the session's container."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            rule(
-                "!self.name.startsWith('FLOWSESSION_')",
-                "names that begin with FLOWSESSION_ are the session's own; choose another name",
-            ),
-            rule("!(has(self.value) && has(self.valueFrom))", "a variable has a value or a valueFrom, not both"),
-        )
-    )
-
-    name: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable.")
-    value: str | None = Field(default=None, max_length=32768, description="Its value.")
-    value_from: EnvVarSource | None = Field(default=None, description="Where its value comes from.")
-
-
-class PodMetadata(Model):
-    """Labels and annotations that the session's pod gets besides its own."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            rule(
-                "(!has(self.labels) || self.labels.all(k, !k.contains('flowsession.dev/') && k != 'app.kubernetes.io/managed-by'))"
-                " && (!has(self.annotations) || self.annotations.all(k, !k.contains('flowsession.dev/')))",
-                "keys of flowsession.dev/ and app.kubernetes.io/managed-by are the operator's own",
-            )
-        )
-    )
-
-    labels: dict[str, str] | None = Field(default=None, max_length=64, description="Labels for the pod.")
-    annotations: dict[str, str] | None = Field(default=None, max_length=64, description="Annotations for the pod.")
 
 
 class ComputeSessionSpec(Model):
@@ -206,6 +157,18 @@ class Packages(Model):
     config_map_name: str = Field(description="ConfigMap with keys packages.txt (a table to read) and packages.json.")
 
 
+class Edits(Model):
+    """Files of the flow folder that were changed inside the session."""
+
+    count: int = Field(default=0, description="Number of files that differ from the environment's.")
+    files: list[str] | None = Field(default=None, description="Their names, the first 20.")
+    saved_to: str | None = Field(
+        default=None,
+        description="ConfigMap with the edits that were saved last; the next session of the same user and environment gets them back.",
+    )
+    problem: str | None = Field(default=None, description="Why saved edits could not be taken back.")
+
+
 class ComputeSessionStatus(Model):
     """What became of the session."""
 
@@ -237,5 +200,6 @@ class ComputeSessionStatus(Model):
     )
     install: Install | None = Field(default=None, description="The result of the last install.")
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
+    edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
     conditions: Conditions | None = None

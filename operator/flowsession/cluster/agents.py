@@ -12,9 +12,9 @@ from flowsession import metrics
 from flowsession.cluster import answers, errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.pod import AGENT_PORT
-from flowsession.decide.views import AgentState, PackageList, PodView
+from flowsession.decide.views import AgentState, EditsArchive, PackageList, PodView
 
 CALL_SECONDS = 10.0
 POLL_SECONDS = 30.0
@@ -24,6 +24,8 @@ YOUNG_SECONDS = 1.0
 YOUNG_PAUSE = 0.015
 
 _CODES_OF_REFUSAL = frozenset({400, 413})
+_TELLING = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
+"""Refusals that say something about the state."""
 
 
 class AgentError(Exception):
@@ -40,6 +42,7 @@ class Answer:
 
     state: AgentState | None = None
     packages: PackageList | None = None
+    edits: EditsArchive | None = None
 
 
 class Transport(Protocol):
@@ -121,12 +124,18 @@ class AgentClient:
         finally:
             if not isinstance(call, Follow):
                 metrics.agent_calls.labels(type(call).__name__, outcome).observe(time.perf_counter() - started)
+        if isinstance(call, TakeEdits) and (status in (200, 413) or document.get("code") == "NoEdits"):
+            # The state follows, for the revision that edits that can't be had would have.
+            edits, was = document, status
+            status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
+            if status == 200:
+                told = answers.state(document)
+                return Answer(state=told, edits=answers.edits(edits, was, revision=told.edits.revision))
         if status in _CODES_OF_REFUSAL:
             raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
         if isinstance(call, ListPackages) and status == 200:
             return Answer(packages=answers.packages(document))
-        in_the_way = document.get("code") == "InUse" or (document.get("code") == "Retired" and isinstance(call, KeepAlive))
-        if status == 409 and in_the_way:
+        if (status, document.get("code"), type(call)) in _TELLING:
             # The whole state follows, so that the door's position is known too.
             status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
         if status != 200:
@@ -180,6 +189,8 @@ def _request_of(call: AgentCall) -> tuple[str, str, dict[str, Any] | None, float
             return "POST", "/v1/retire", {"idleAtLeast": seconds}, CALL_SECONDS
         case Reopen():
             return "DELETE", "/v1/retire", None, CALL_SECONDS
+        case TakeEdits():
+            return "GET", "/v1/edits", None, POLL_SECONDS
         case ListPackages():
             return "GET", "/v1/packages", None, POLL_SECONDS
 

@@ -1,12 +1,15 @@
 """Reads an agent's JSON into views, with every text, number and list cut to a size that does no harm."""
 
+import base64
 import json
 from typing import Any
 
-from flowsession.decide.views import AgentState, InstallView, PackageList
+from flowsession.decide.views import AgentState, EditsArchive, EditsView, InstallView, PackageList
 
 LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000
+LARGEST_EDITS = 1_000_000
+"""Bytes of an archive of edits: it must fit in a ConfigMap (1 MiB)."""
 LARGEST_LIST = 450_000
 """Bytes of each of the two forms of the list: together they must fit in a ConfigMap (1 MiB)."""
 
@@ -41,7 +44,45 @@ def state(document: dict[str, Any]) -> AgentState:
         what=text(activity.get("what"), 120).replace("\n", " "),
         packages=int(number(_part(document, "packages").get("count"), limit=MOST_PACKAGES)),
         retired=document.get("retired") is True,
+        edits=_edits(_part(document, "edits")),
     )
+
+
+def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchive:
+    """The edited files, packed; or why those of this revision can't be had."""
+    if status == 404:
+        return EditsArchive()
+    if status != 200:
+        return EditsArchive(revision=revision, problem=text(document.get("message"), 500) or f"HTTP {status}")
+    archive = document.get("archive")
+    try:
+        size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
+    except ValueError:
+        size = 0
+    problem = "" if 0 < size <= LARGEST_EDITS else f"its agent sent an archive of {size:,} bytes; at most {LARGEST_EDITS:,} can be saved"
+    return EditsArchive(
+        revision=text(document.get("revision"), 64),
+        flow_revision=text(document.get("flowRevision"), 64),
+        files=_names(document.get("files"), 500),
+        deleted=_names(document.get("deleted"), 5000, longest=4096),
+        archive=archive if isinstance(archive, str) and not problem else "",
+        problem=problem,
+    )
+
+
+def _edits(document: dict[str, Any]) -> EditsView:
+    return EditsView(
+        revision=text(document.get("revision"), 64),
+        count=int(number(document.get("count"), limit=1e6)),
+        files=_names(document.get("files"), 50),
+        offered=text(document.get("offered"), 253),
+        restored=document.get("restored") is True,
+        problem=text(document.get("problem"), 500),
+    )
+
+
+def _names(value: object, most: int, *, longest: int = 250) -> tuple[str, ...]:
+    return tuple(text(name, longest).replace("\n", " ") for name in value[:most]) if isinstance(value, list) else ()
 
 
 def packages(document: dict[str, Any]) -> PackageList:

@@ -29,7 +29,9 @@ _PLURALS = {
     "Event": ("/api/v1", "events"),
 }
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_JSON = "application/json"
 _MERGE = "application/merge-patch+json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class KubernetesCluster:
@@ -74,6 +76,19 @@ class KubernetesCluster:
                 return
             query["continue"] = page["metadata"]["continue"]
 
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
+        """The metadata alone of what carries the labels, in one namespace or in all."""
+        base, plural = _PLURALS[kind]
+        path = _path(kind, namespace) if namespace else f"{base}/{plural}"
+        query = {"limit": str(PAGE), "labelSelector": labels}
+        while True:
+            page = await self._request("GET", f"{path}?{urlencode(query)}", accept=_METADATA_ONLY)
+            for item in page["items"]:
+                yield item["metadata"]
+            if not page["metadata"].get("continue"):
+                return
+            query["continue"] = page["metadata"]["continue"]
+
     async def create(self, manifest: Object) -> Object:
         """The object as the server stored it."""
         return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
@@ -90,8 +105,11 @@ class KubernetesCluster:
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
     ) -> Object:
-        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it."""
-        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        """Deletes that very object (without a uid whatever has the name), if it still has the resourceVersion where one is given.
+
+        Gives back what the server says of it.
+        """
+        preconditions = ({"uid": uid} if uid else {}) | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
@@ -116,10 +134,12 @@ class KubernetesCluster:
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
         return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds)
 
-    async def _request(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json") -> Object:
+    async def _request(
+        self, method: str, path: str, body: Object | None = None, *, content_type: str = _JSON, accept: str = _JSON
+    ) -> Object:
         async with self._at_once:
             started = time.perf_counter()
-            status, answer = await self._send(method, path, body, headers={"Content-Type": content_type})
+            status, answer = await self._send(method, path, body, headers={"Content-Type": content_type, "Accept": accept})
             metrics.api_requests.labels(method, str(status)).observe(time.perf_counter() - started)
         if status >= 300:
             raise errors.from_answer(status, answer)

@@ -6,7 +6,7 @@ from flowsession.api.base import Condition
 from flowsession.api.session import Phase
 from flowsession.decide import conditions, merge, times
 from flowsession.decide.conditions import Verdict
-from flowsession.decide.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan
+from flowsession.decide.plan import AgentCall, Create, Delete, Event, FetchEdits, PatchStatus, Plan
 from flowsession.decide.views import SessionSnapshot
 
 PROGRESS_SECONDS = 2.0
@@ -27,6 +27,7 @@ class Draft:
         self.status: dict[str, Any] = dict(snapshot.status)
         self.old = conditions.read(snapshot.status)
         self.call: AgentCall | None = None
+        self._fetch_edits: FetchEdits | None = None
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
         self._deletes: list[Delete] = []
@@ -57,6 +58,12 @@ class Draft:
     def delete(self, deletion: Delete) -> None:
         """Asks for an object's end."""
         self._deletes.append(deletion)
+
+    def look_for_edits(self, incarnation: int) -> None:
+        """Asks for what earlier sessions of this user and environment have saved, for this start."""
+        snapshot = self.snapshot
+        environment = snapshot.spec.environment_ref.name
+        self._fetch_edits = FetchEdits(snapshot.namespace, environment, snapshot.environment_uid, snapshot.spec.user, incarnation)
 
     def tell(self, *, warning: bool, reason: str, message: str) -> None:
         """An Event besides those that follow from conditions."""
@@ -114,6 +121,7 @@ class Draft:
             deletes=tuple(self._deletes),
             status=write if patch else None,
             call=self.call,
+            fetch_edits=self._fetch_edits,
             events=tuple(events),
             look_again_at=None if self._look_again_at == float("inf") else self._look_again_at,
         )

@@ -5,15 +5,12 @@ resourceVersion as precondition, so that work and changes that arrive in between
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
-from flowsession.decide import loss, requests, suspend, times
+from flowsession.decide import edits, loss, requests, suspend, times
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import agent_of, askable_at, pause_after
 from flowsession.decide.views import AgentState, AgentView
-
-FRESH_SECONDS = 5.0
-"""How old a retirement may be when it is acted on; an older one is asked for again."""
 
 REFUSED_PAUSE = 1.0
 """Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
@@ -46,6 +43,7 @@ def decide_idle(draft: Draft) -> bool:
     if last is None:
         return False
     _show(draft, agent, last)
+    edits.show(draft, agent)
     if requests.pending(draft, "keepAlive"):
         _keep_alive(draft, agent)
     elif idle.action == IdleAction.NONE:
@@ -96,8 +94,10 @@ def _warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
 def _warning(draft: Draft) -> str:
     """In the words of the status, so that another operator would say the same."""
     verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
+    edited = (draft.status.get("edits") or {}).get("files") or ()
+    saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
     return (
-        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']};"
+        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves};"
         f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
     )
 
@@ -130,7 +130,7 @@ def end_unreachable(draft: Draft) -> bool:
     limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
     if agent is None or agent.failures < UNREACHABLE_CALLS or draft.now - agent.failing_since < limit:
         return True
-    message = f"its agent has not answered for {limit:.0f} s ({agent.error})"
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
         loss.start_again(draft, "ProbeFailed", message)
     else:
@@ -176,15 +176,18 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
     if warned is not None and warned.reason == "IdleSoon" and not (agent and agent.failures >= PROBE_FAILED_AFTER):
         draft.judge("Active", False, "IdleSoon", warned.message)
+    if warned is not None and edits.held(draft):
+        draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling:
         return
-    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
+    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - edits.FRESH_SECONDS):
         state: AgentState = agent.state
-        _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
+        if edits.saved(draft, agent):
+            _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
-        due = agent.state_at + REFUSED_PAUSE
+        due = agent.state_at + (edits.HELD_SECONDS if edits.held(draft) else REFUSED_PAUSE)
     if draft.now < due:
         draft.look_again(due)
         return

@@ -1,8 +1,9 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import requests
+from flowsession.decide import edits, requests
 from flowsession.decide.draft import Draft
+from flowsession.decide.loss import incarnation
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
@@ -67,8 +68,12 @@ def tell_the_agent(draft: Draft) -> bool:
     if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
-    _ask(draft, agent, Look() if unknown else Tell({**environment.wire, "packagesRevision": wanted.packages}, request))
     serving = draft.was_ready and same_container(draft, pod)
+    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    if earlier is None:
+        draft.look_for_edits(incarnation(draft))
+    else:
+        _ask(draft, agent, Look() if unknown else Tell({**environment.wire, "packagesRevision": wanted.packages, **earlier}, request))
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving

@@ -16,7 +16,10 @@ class Create:
 
 @dataclass(frozen=True)
 class Delete:
-    """DELETE one object, only this very one: the uid is a precondition, and the resourceVersion too where one is given."""
+    """DELETE one object, only this very one: the uid is a precondition, and the resourceVersion too where one is given.
+
+    An empty uid is for names that say all about their content.
+    """
 
     kind: str
     namespace: str
@@ -99,7 +102,12 @@ class ListPackages:
     """GET /v1/packages."""
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages
+@dataclass(frozen=True)
+class TakeEdits:
+    """GET /v1/edits: the files of the flow folder that were changed inside the session."""
+
+
+AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,18 @@ class Fetch:
 
     namespace: str
     name: str
+
+
+@dataclass(frozen=True)
+class FetchEdits:
+    """Look for what earlier sessions of the same user and environment have saved."""
+
+    namespace: str
+    environment: str
+    environment_uid: str
+    user: str
+    incarnation: int
+    """The start that they are for."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,7 @@ class Plan:
     look_again_at: float | None = None
     """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
     clean: DeletePackages | None = None
+    fetch_edits: FetchEdits | None = None
 
     @property
     def writes(self) -> bool:

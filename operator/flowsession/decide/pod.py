@@ -19,6 +19,8 @@ MANAGER = "flowsession"
 SESSION_LABEL = f"{GROUP}/session"
 ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
+CONTENT_LABEL = f"{GROUP}/content"
+"""What one of the operator's own ConfigMaps holds."""
 INCARNATION = f"{GROUP}/incarnation"
 
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.

@@ -8,11 +8,14 @@ from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import times
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import ListPackages
-from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod
 from flowsession.decide.target import agent_of, askable_at, same_container
 from flowsession.decide.views import PodView
+
+PACKAGES = "packages"
+"""What the label flowsession.dev/content says of a list of packages."""
 
 
 def serve(draft: Draft) -> bool:
@@ -85,7 +88,7 @@ def _config_map(draft: Draft, name: str, table: str, document: str) -> dict[str,
         "metadata": {
             "name": name,
             "namespace": snapshot.namespace,
-            "labels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment},
+            "labels": {MANAGED_BY: MANAGER, CONTENT_LABEL: PACKAGES, ENVIRONMENT_LABEL: environment},
             "ownerReferences": [
                 {"apiVersion": API_VERSION, "kind": "FlowEnvironment", "name": environment, "uid": snapshot.environment_uid}
             ],

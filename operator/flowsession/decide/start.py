@@ -71,6 +71,8 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
             draft.create(archive)
     draft.only_progress(since=now)
     draft.create(pods.manifest(snapshot, environment, loss.incarnation(draft)))
+    if environment.files is not None and not snapshot.saved_known:
+        draft.look_for_edits(loss.incarnation(draft))
     return False
 
 

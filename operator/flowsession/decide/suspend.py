@@ -1,7 +1,7 @@
 """Without compute: suspended by the user, by idleness or by lifetime; resumed by a request or any change of spec; and reset."""
 
 from flowsession.api.session import Phase, Suspended, SuspendedBy
-from flowsession.decide import requests, times
+from flowsession.decide import edits, requests, times
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.loss import leave_the_pod, remove
 
@@ -13,7 +13,8 @@ def stay_suspended(draft: Draft) -> bool:
         if draft.status.get("suspended"):
             _resume(draft)
         return True
-    release(draft, by)
+    if draft.status.get("suspended") or edits.may_leave(draft):
+        release(draft, by)
     return False
 
 
@@ -26,7 +27,8 @@ def end_of_lifetime(draft: Draft) -> bool:
     if draft.now < began + limit:
         draft.look_again(began + limit)
         return True
-    release(draft, SuspendedBy.LIFETIME)
+    if edits.may_leave(draft):
+        release(draft, SuspendedBy.LIFETIME)
     return False
 
 
@@ -34,10 +36,13 @@ def reset(draft: Draft) -> bool:
     """A new pod with the same environment and settings. Whatever is under way, it ends in one fresh session."""
     if not requests.pending(draft, "reset"):
         return True
-    requests.done(draft, "reset")
     if not draft.status.get("podName") and not draft.snapshot.pods:
+        requests.done(draft, "reset")
         draft.put("startedAt", None)
         return True  # it is about to start afresh anyway, and now without back-off
+    if not edits.may_leave(draft):
+        return False
+    requests.done(draft, "reset")
     leave_the_pod(draft)
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "reset: the former pod is being replaced")

@@ -71,6 +71,46 @@ class InstallView:
 
 
 @dataclass(frozen=True)
+class EditsView:
+    """What the agent says of files of the flow folder that were changed inside the session."""
+
+    revision: str = ""
+    """Of the edits that are there now; empty: none that would have to be saved."""
+    count: int = 0
+    files: tuple[str, ...] = ()
+    offered: str = ""
+    """Name of the saved edits that the session was given."""
+    restored: bool = False
+    """Whether they lie in the flow folder."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class EditsArchive:
+    """The answer to an edits call: the edited files, packed. Without a revision there are none; `problem` says why they can't be had."""
+
+    revision: str = ""
+    flow_revision: str = ""
+    files: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    archive: str = ""
+    """A .tar.gz in base64."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SavedEdits:
+    """A ConfigMap with the edits of an earlier session of the same user and environment."""
+
+    name: str
+    saved_at: str
+    flow_revision: str
+    deleted: tuple[str, ...]
+    archive: str
+    """A .tar.gz in base64; empty once the agent has it."""
+
+
+@dataclass(frozen=True)
 class AgentState:
     """The agent's answer to a state call."""
 
@@ -84,6 +124,7 @@ class AgentState:
     what: str
     packages: int
     retired: bool
+    edits: EditsView = field(default=EditsView())
 
 
 @dataclass(frozen=True)
@@ -125,6 +166,9 @@ class AgentView:
     refused: str = ""
     """The agent's own refusal of what it was told (400, 413): asking the same again is of no use."""
     packages: PackageList | None = None
+    edits: EditsArchive | None = None
+    edits_at: float = 0.0
+    """When it was last asked for edits."""
 
 
 @dataclass(frozen=True)
@@ -177,4 +221,8 @@ class SessionSnapshot:
     """ConfigMaps of the operator's own that the API server lately refused, with its words."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
+    saved: SavedEdits | None = None
+    """The newest edits that this user and environment have saved, as far as `saved_known`."""
+    saved_known: bool = False
+    """Whether it was looked for since the present incarnation began."""
     settings: Settings = field(default_factory=Settings)

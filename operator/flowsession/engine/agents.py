@@ -5,8 +5,9 @@ import logging
 from dataclasses import replace
 
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
 from flowsession.decide.views import AgentView, PodView
+from flowsession.engine import edits
 from flowsession.engine.cache import Cache, Key
 from flowsession.engine.queue import Queue
 
@@ -65,6 +66,8 @@ class Agents:
         view = self._cache.agents.get(pod.uid)
         if view is not None and view.restarts == restarts:
             self._cache.agents[pod.uid] = self._observed(view, call, answer, failure)
+            if isinstance(call, Tell) and failure is None:
+                edits.given(self._cache, key)
             if answer.state is not None:
                 self._cache.marks.get(pod.uid, {}).setdefault("AgentReady", self._cache.clock())
         self._queue.add(key)
@@ -99,6 +102,8 @@ class Agents:
             state_at=now if answer.state else view.state_at,
             quiet=answer.state is not None and view.state is not None and answer.state.version == view.state.version,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
+            edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
+            edits_at=now if answer.edits else view.edits_at,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from flowsession.decide import resolution
 from flowsession.decide.resolution import ConfigMapView
-from flowsession.decide.views import AgentView, Refusal
+from flowsession.decide.views import AgentView, Refusal, SavedEdits
 from flowsession.engine import objects
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
 
@@ -38,15 +38,16 @@ class Cache:
     pods: dict[Name, PodEntry] = field(default_factory=dict)
     config_maps: dict[Name, ConfigMapView] = field(default_factory=dict)
     agents: dict[str, AgentView] = field(default_factory=dict)
-    """By the pod's uid."""
     marks: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By the pod's uid: when its steps were seen."""
+    """By the pod's uid, as the agents: when its steps were seen."""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     """By the session's uid."""
     own_config_maps: dict[Name, tuple[int, float]] = field(default_factory=dict)
     """ConfigMaps that were lately created or found: number of packages, and when that was."""
     refused_config_maps: dict[Name, tuple[str, float]] = field(default_factory=dict)
     """ConfigMaps that the API server lately refused, with its words, and when that was."""
+    saved: dict[str, tuple[int, SavedEdits | None]] = field(default_factory=dict)
+    """By the session's uid: the edits that were found for its start with this incarnation."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
     ending_namespaces: dict[str, float] = field(default_factory=dict)
@@ -136,6 +137,7 @@ class Cache:
         environment = entry.spec.environment_ref.name
         _discard(self._sessions_of, (key[0], environment), key[1])
         self.refusals.pop(entry.meta.uid, None)
+        self.saved.pop(entry.meta.uid, None)
         return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)}
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:

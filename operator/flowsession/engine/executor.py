@@ -7,12 +7,13 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
-from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
-from flowsession.decide.serve import packages_prefix
+from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.serve import PACKAGES, packages_prefix
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
+from flowsession.engine.edits import Edits
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.snapshot import owned_pods
@@ -29,12 +30,15 @@ class _PlanCutError(Exception):
 class Executor:
     """The only one who writes. Raises ClusterError for what is to be tried again."""
 
-    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder) -> None:
+    def __init__(
+        self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder, edits: Edits
+    ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._agents = agents
         self._recorder = recorder
+        self._edits = edits
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
         """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
@@ -52,6 +56,8 @@ class Executor:
                 await self._create(key, uid, create)
         except _PlanCutError:
             return
+        if plan.fetch_edits is not None:
+            await self._edits.fetch(key, uid, plan.fetch_edits)
         if plan.status is not None and not await self._patch(plan.status):
             return
         own = [deletion for deletion in plan.deletes if deletion.uid == uid]
@@ -72,7 +78,7 @@ class Executor:
             self._agents.start(key, pods[-1], plan.call)
 
     async def _clean(self, clean: DeletePackages) -> None:
-        labels = f"{MANAGED_BY}={MANAGER},{ENVIRONMENT_LABEL}={clean.environment}"
+        labels = f"{MANAGED_BY}={MANAGER},{CONTENT_LABEL}={PACKAGES},{ENVIRONMENT_LABEL}={clean.environment}"
         await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
         for key in [
             key
@@ -180,7 +186,7 @@ class Executor:
         try:
             self._bring_up(self._cache.observe(kind, body))
         except objects.Unreadable:
-            log.exception("unreadable object", extra={"kind": kind, "name": body["metadata"].get("name")})
+            log.exception("unreadable object", extra={"kind": kind, "object": body["metadata"].get("name")})
 
     def _bring_up(self, keys: set[Key]) -> None:
         for key in keys:

@@ -15,6 +15,7 @@ from flowsession.decide.views import AgentArchive
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import SOURCE_LABEL, Cache, Key, newer
+from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
@@ -55,7 +56,8 @@ class Engine:
         self.cache = Cache(clock=time.time)
         self._agents = Agents(agent_client, self.cache, self.queue)
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance))
+        self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), self._edits)
         self._tasks: list[asyncio.Task[None]] = []
         self.primed = False
         """Whether the cache holds the whole cluster; decisions before that would create what is there already."""
@@ -161,5 +163,6 @@ class Engine:
             pause = RESYNC_SECONDS
             try:
                 await self.resync()
+                await self._edits.prune()
             except errors.ClusterError as error:
                 log.warning("re-list failed; the watches go on", extra={"error": str(error)})

@@ -59,6 +59,9 @@ class Snapshots:
         current = pods[-1] if pods else None
         environment_key = (key[0], entry.spec.environment_ref.name)
         environment = self.cache.environments.get(environment_key)
+        saved = self.cache.saved.get(entry.meta.uid)
+        if saved and saved[0] != (entry.status.get("incarnation") or 1):
+            saved = None  # looked for before an earlier start
         return SessionSnapshot(
             namespace=key[0],
             name=key[1],
@@ -86,6 +89,8 @@ class Snapshots:
                 if where == key[0] and now - at < REFUSED_SECONDS
             },
             known_config_maps=self._known(key[0], now),
+            saved=saved[1] if saved else None,
+            saved_known=saved is not None,
             settings=self.settings,
         )
 

@@ -1,0 +1,55 @@
+"""What a user may say about the pod of a session: environment variables, labels and annotations."""
+
+from pydantic import ConfigDict, Field
+
+from flowsession.api.base import Model, ObjectName, rule, validations
+
+
+class KeyRef(Model):
+    """A key of a Secret or ConfigMap in the same namespace."""
+
+    name: ObjectName = Field(description="Name of the object.")
+    key: str = Field(min_length=1, max_length=253, description="Its key.")
+    optional: bool | None = Field(default=None, description="Whether the session may start without it.")
+
+
+class EnvVarSource(Model):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
+
+
+class EnvVar(Model):
+    """One environment variable of the session's container."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!self.name.startsWith('FLOWSESSION_')",
+                "names that begin with FLOWSESSION_ are the session's own; choose another name",
+            ),
+            rule("!(has(self.value) && has(self.valueFrom))", "a variable has a value or a valueFrom, not both"),
+        )
+    )
+
+    name: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable.")
+    value: str | None = Field(default=None, max_length=32768, description="Its value.")
+    value_from: EnvVarSource | None = Field(default=None, description="Where its value comes from.")
+
+
+class PodMetadata(Model):
+    """Labels and annotations that the session's pod gets besides its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "(!has(self.labels) || self.labels.all(k, !k.contains('flowsession.dev/') && k != 'app.kubernetes.io/managed-by'))"
+                " && (!has(self.annotations) || self.annotations.all(k, !k.contains('flowsession.dev/')))",
+                "keys of flowsession.dev/ and app.kubernetes.io/managed-by are the operator's own",
+            )
+        )
+    )
+
+    labels: dict[str, str] | None = Field(default=None, max_length=64, description="Labels for the pod.")
+    annotations: dict[str, str] | None = Field(default=None, max_length=64, description="Annotations for the pod.")

@@ -1,0 +1,258 @@
+"""What was edited in a session outlives it: saved before the pod goes, and given to the next session of the same user."""
+
+import base64
+
+import pytest
+
+from flowsession.decide.plan import FetchEdits, Look, Retire, TakeEdits
+from flowsession.engine.cache import Cache, Key
+from flowsession.engine.edits import MOST_KEPT, Edits
+from unit.builders import NOW, condition, stamp
+from unit.world import World
+
+FOLDER = {"requirementsText": "", "source": {"configMap": {"name": "flow"}}}
+
+
+def world_with(edited="one", **idle):
+    world = World(environment=FOLDER, idle={"timeoutSeconds": 60, **idle})
+    world.settle(until_ready=True)
+    if edited:
+        world.agent().edit(world.clock(), edited)
+    return world
+
+
+def until(world, check, seconds=400):
+    end = world.clock() + seconds
+    while not check():
+        assert world.clock() < end, world.status()
+        world.live(1.0)
+
+
+def suspended(world):
+    world.change_session(suspend=True)
+    until(world, lambda: world.status()["phase"] == "Suspended")
+    return world
+
+
+def resumed(world):
+    world.change_session(suspend=False)
+    until(world, world.is_ready)
+    return world
+
+
+def calls(world, *kinds):
+    return sum(isinstance(call, kinds) for call in world.calls.log)
+
+
+def test_edits_are_saved_before_the_idle_end():
+    world = world_with("one")
+    until(world, lambda: world.api.session is None)
+    assert world.saved_edits == {"one"}
+    writes = world.writes()
+    assert writes.index("DELETE ComputeSession") > len(writes) - 1 - writes[::-1].index("POST ConfigMap")
+    assert calls(world, TakeEdits) == 1
+
+
+def test_a_session_without_edits_ends_with_the_calls_of_one_without_a_folder():
+    world = world_with("")
+    until(world, lambda: world.api.session is None)
+    assert (calls(world, TakeEdits), calls(world, Look, Retire)) == (0, 2)
+    assert world.saved_edits == set()
+
+
+def test_the_warning_names_the_edited_files():
+    world = world_with("one")
+    until(world, lambda: condition(world.status(), "Active").get("reason") == "IdleSoon")
+    assert "the edited files are saved first: a.py" in condition(world.status(), "Active")["message"]
+    assert world.status()["edits"] == {"count": 1, "files": ["a.py"]}
+
+
+@pytest.mark.parametrize("how", ["suspend", "idle", "reset"])
+def test_the_next_start_has_them_again(how):
+    world = world_with("one", action="Suspend")
+    first = world.agent()
+    if how == "reset":
+        world.ask("reset")
+        until(world, lambda: world.is_ready() and world.agent() is not first)
+    else:
+        if how == "suspend":
+            suspended(world)
+        until(world, lambda: world.status()["phase"] == "Suspended")
+        world.change_session(suspend=False) if how == "suspend" else world.ask("resume")
+        until(world, world.is_ready)
+    assert world.agent().volume["edits"] == "one"
+    until(world, lambda: "edits" in world.status())
+    assert world.status()["edits"]["savedTo"].startswith("flow-env-edits-")
+
+
+def test_what_was_changed_back_is_not_brought_back():
+    world = resumed(suspended(world_with("one")))
+    world.agent().edit(world.clock(), "")
+    resumed(suspended(world))
+    assert world.saved_edits == set()
+    assert "edits" not in world.agent().volume
+
+
+def test_later_edits_take_the_place_of_those_that_they_went_on_from():
+    world = resumed(suspended(world_with("one")))
+    world.agent().edit(world.clock(), "two")
+    resumed(suspended(world))
+    assert world.saved_edits == {"two"}
+    assert world.agent().volume["edits"] == "two"
+
+
+def test_edits_of_another_revision_are_offered_and_kept():
+    world = suspended(world_with("one"))
+    changed = world.api.objects["ConfigMap", "team", "flow"]
+    changed["data"] = {"flow.dag.yaml": "nodes: []\ninputs: {}\n"}
+    world.api.changed(changed)
+    resumed(world)
+    assert "edits" not in world.agent().volume
+    assert world.agent().volume["offered"]
+    world.agent().edit(world.clock(), "two")
+    suspended(world)
+    assert world.saved_edits == {"one", "two"}
+
+
+def test_too_large_edits_put_the_end_off_and_say_so_once():
+    world = world_with("one")
+    world.agent().too_large = True
+    world.live(600)
+    active = condition(world.status(), "Active")
+    assert (active["status"], active["reason"]) == ("False", "EditsNotSaved")
+    assert "2 MB are too much" in active["message"]
+    assert world.told_of("EditsNotSaved") == 1
+    assert world.is_ready() and not world.agent().retired
+    assert calls(world, Retire) <= 12, "once a minute"
+    world.agent().edit(world.clock(), "")
+    until(world, lambda: world.api.session is None)
+
+
+@pytest.mark.parametrize("what", ["suspend", "reset", "lifetime"])
+def test_too_large_edits_put_off_what_the_user_asks_for_too(what):
+    world = world_with("one", action="None")
+    pod = world.status()["podName"]
+    world.agent().too_large = True
+    match what:
+        case "suspend":
+            world.change_session(suspend=True)
+        case "reset":
+            world.ask("reset")
+        case "lifetime":
+            world.change_session(maxLifetimeSeconds=30)
+    world.live(300)
+    assert world.status()["podName"] == pod
+    assert condition(world.status(), "Active")["reason"] == "EditsNotSaved"
+    assert world.told_of("EditsNotSaved") == 1
+    world.agent().edit(world.clock(), "")
+    until(world, lambda: world.status().get("podName") != pod)
+
+
+def test_an_agent_that_does_not_answer_does_not_keep_a_reset_from_happening():
+    world = world_with("one", action="None")
+    pod = world.status()["podName"]
+    world.agent().dead = True
+    world.ask("reset")
+    until(world, lambda: world.status().get("podName") != pod, 60)
+    assert world.told_of("EditsNotSaved") == 1
+    assert any("could not be saved" in event.message for event in world.told.events)
+
+
+def test_a_refused_config_map_puts_the_end_off_with_the_servers_words():
+    world = world_with("one")
+    world.api.refused = {"ConfigMap"}
+    world.live(300)
+    assert "exceeded quota" in condition(world.status(), "Active")["message"]
+    world.api.refused = set()
+    until(world, lambda: world.api.session is None)
+    assert world.saved_edits == {"one"}
+
+
+def test_an_operator_that_is_killed_between_saving_and_ending_saves_once():
+    world = world_with("one")
+    until(world, lambda: condition(world.status(), "Active").get("reason") == "IdleSoon")
+    while not world.saved_edits:
+        world.clock.now += 0.5
+        world.hear()
+        world.api.rivals = 1 if world.agent().retired else 0  # the delete meets a conflict
+        world.work(1)
+        world.answer_calls()
+    assert world.api.session is not None
+    world.restart_operator()
+    until(world, lambda: world.api.session is None)
+    assert [body["metadata"]["name"] for body in world.api.objects.values() if "binaryData" in body].__len__() == 1
+
+
+# -- what the engine looks for
+
+
+class Store:
+    """ConfigMaps as the gateway shows them."""
+
+    def __init__(self, *bodies):
+        self.bodies = {body["metadata"]["name"]: body for body in bodies}
+
+    async def metadata(self, kind, namespace="", *, labels):
+        for body in list(self.bodies.values()):
+            yield body["metadata"]
+
+    async def get(self, kind, namespace, name):
+        return self.bodies[name]
+
+    async def delete(self, kind, namespace, name, *, uid):
+        assert self.bodies[name]["metadata"]["uid"] == uid
+        del self.bodies[name]
+
+
+def config_map(name, *, user="alice@example.com", owner="env-1", age=0.0, version=1):
+    meta = {"name": name, "namespace": "team", "uid": f"uid-{name}", "resourceVersion": str(version)}
+    meta |= {"creationTimestamp": stamp(NOW - age), "annotations": {"flowsession.dev/user": user}, "ownerReferences": [{"uid": owner}]}
+    archive = base64.b64encode(name.encode()).decode()
+    return {"metadata": meta, "data": {"edits.json": '{"flowRevision":"r","deleted":["x"]}'}, "binaryData": {"edits.tar.gz": archive}}
+
+
+WANTED = FetchEdits("team", "flow-env", "env-1", "alice@example.com", 3)
+
+
+class Keys:
+    def add(self, key):
+        self.key = key
+
+
+async def fetched(store):
+    cache, keys = Cache(clock=lambda: NOW), Keys()
+    await Edits(store, cache, keys, retention_days=30).fetch(Key("ComputeSession", "team", "s"), "uid", WANTED)
+    assert keys.key.name == "s"
+    return cache.saved["uid"]
+
+
+async def test_the_newest_is_given():
+    found = await fetched(Store(config_map("old", age=60), config_map("b", version=9), config_map("c", version=10)))
+    assert (found[0], found[1].name, found[1].flow_revision, found[1].deleted) == (3, "c", "r", ("x",))
+
+
+async def test_nobody_gets_what_another_user_saved_nor_that_of_an_environment_that_is_gone():
+    others = config_map("mallory", user="mallory@example.com"), config_map("former", owner="env-0")
+    assert await fetched(Store(*others)) == (3, None)
+
+
+async def test_only_so_many_are_kept():
+    store = Store(*(config_map(f"e{n}", age=n) for n in range(8)))
+    await fetched(store)
+    assert sorted(store.bodies) == [f"e{n}" for n in range(MOST_KEPT)]
+
+
+async def test_damaged_edits_keep_no_session_from_starting():
+    damaged = config_map("d")
+    damaged["data"]["edits.json"] = "["
+    assert await fetched(Store(damaged)) == (3, None)
+
+
+async def test_what_is_older_than_the_retention_goes():
+    store, day = Store(config_map("old", age=31 * 86400), config_map("young", age=29 * 86400)), [NOW]
+    edits = Edits(store, Cache(clock=lambda: day[0]), Keys(), retention_days=30)
+    await edits.prune()
+    assert sorted(store.bodies) == ["young"]
+    day[0] += 2 * 86400
+    await edits.prune()
+    assert store.bodies == {}
