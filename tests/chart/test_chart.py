@@ -169,6 +169,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "terminationGracePeriodSeconds": 5,
                 "ephemeralStorageLimit": "10Gi",
                 "unreachableSeconds": 7200,
+                "editsRetentionDays": 30,
             },
         }
     )

@@ -3,6 +3,8 @@
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsession.decide.plan import FetchEdits, Look, Retire, TakeEdits
 from flowsession.engine.cache import Cache, Key
@@ -256,3 +258,44 @@ async def test_what_is_older_than_the_retention_goes():
     day[0] += 2 * 86400
     await edits.prune()
     assert store.bodies == {}
+
+
+STEPS = ("edit", "edit", "suspend", "resume", "reset", "time", "operator", "silence", "voice", "rival", "changed flow", "a moment")
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=14), st.sampled_from(["Suspend", "None"]))
+def test_whatever_happens_the_last_edit_is_somewhere(steps, action):
+    world, last = world_with("first", action=action), "first"
+    for number, step in enumerate(steps):
+        agent = world.agent()
+        match step:
+            case "edit" if agent and not agent.dead and agent.volume.get("flow"):
+                last = f"edit {number}"
+                agent.edit(world.clock(), last)
+            case "suspend" | "resume":
+                world.change_session(suspend=step == "suspend")
+            case "reset":
+                world.ask("reset")
+            case "time":
+                world.live(90)
+            case "operator":
+                world.restart_operator()
+            case "silence" if agent:
+                agent.dead = True
+                world.live(5)  # shorter than what is waited for before a request of the user's goes first
+            case "voice" if agent:
+                agent.dead = False
+            case "rival":
+                world.api.rivals = 1
+            case "changed flow":
+                body = world.api.objects["ConfigMap", "team", "flow"]
+                body["data"] = {"flow.dag.yaml": f"nodes: []\n# {number}\n"}
+                world.api.changed(body)
+            case "a moment":
+                world.live(2)
+        agent = world.agent()
+        if agent and agent.dead and step != "silence":
+            agent.dead = False
+        pods = {pod["metadata"]["uid"] for pod in world.api.pods}
+        living = {agent.volume.get("edits") for (uid, _), agent in world.agents.items() if uid in pods}
+        assert last in living | world.saved_edits, (step, world.told.events)
