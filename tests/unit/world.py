@@ -74,7 +74,10 @@ class ApiServer:
             raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
         return copy.deepcopy(self.put(copy.deepcopy(manifest)))
 
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
+    ) -> Object:
+        self._in_time(valid_until)
         self._request("PATCH", kind)
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
@@ -90,8 +93,17 @@ class ApiServer:
         raise AssertionError("only events are patched, and the world takes them elsewhere")
 
     async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        valid_until: float | None = None,
     ) -> Object:
+        self._in_time(valid_until)
         self._request("DELETE", kind)
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
@@ -144,6 +156,10 @@ class ApiServer:
         if (kind, namespace, name) not in self.objects:
             raise errors.NotFound(f"{kind} {name} not found", status=404)
         return self.objects[kind, namespace, name]
+
+    def _in_time(self, valid_until: float | None) -> None:
+        if valid_until is not None and self.clock() > valid_until:
+            raise errors.TooLate("not sent")
 
     def _request(self, verb: str, kind: str) -> None:
         self.requests.append(f"{verb} {kind}")

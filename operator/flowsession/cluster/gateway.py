@@ -78,24 +78,36 @@ class KubernetesCluster:
         """The object as the server stored it."""
         return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
 
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
-        """Merge-patches the status if the object still has this resourceVersion."""
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
+    ) -> Object:
+        """Merge-patches the status if the object still has this resourceVersion. Raises TooLate when it could not be sent in time."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
-        return await self._request("PATCH", _path(kind, namespace, name) + "/status", body, content_type=_MERGE)
+        path = _path(kind, namespace, name) + "/status"
+        return await self._request("PATCH", path, body, content_type=_MERGE, valid_until=valid_until)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
         """Merge-patches an object."""
         return await self._request("PATCH", _path(kind, namespace, name), body, content_type=_MERGE)
 
     async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        valid_until: float | None = None,
     ) -> Object:
-        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it."""
+        """Deletes that very object, if it still has the resourceVersion where one is given; gives back what the server says of it. Raises
+        TooLate when it could not be sent in time."""
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
-        return await self._request("DELETE", _path(kind, namespace, name), body)
+        return await self._request("DELETE", _path(kind, namespace, name), body, valid_until=valid_until)
 
     async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
         """Deletes what carries the labels."""
@@ -116,8 +128,19 @@ class KubernetesCluster:
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
         return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds)
 
-    async def _request(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json") -> Object:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        content_type: str = "application/json",
+        valid_until: float | None = None,
+    ) -> Object:
         async with self._at_once:
+            # Here and not before: on a busy day most of the time is spent waiting for a turn.
+            if valid_until is not None and time.time() > valid_until:
+                raise errors.TooLate(f"{method} {path.partition('?')[0]}: not sent, {time.time() - valid_until:.1f} s too late")
             started = time.perf_counter()
             status, answer = await self._send(method, path, body, headers={"Content-Type": content_type})
             metrics.api_requests.labels(method, str(status)).observe(time.perf_counter() - started)

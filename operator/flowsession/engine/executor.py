@@ -6,7 +6,7 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
+from flowsession.decide.plan import Create, Delete, DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.serve import packages_prefix
 from flowsession.decide.views import Refusal
@@ -20,6 +20,9 @@ from flowsession.engine.snapshot import owned_pods
 log = logging.getLogger(__name__)
 
 _ORDER = {"ConfigMap": 0, "Pod": 1}
+
+TOLD_SECONDS = 60.0
+"""How long the Event of an end that came too late stands for the next try."""
 
 
 class _PlanCutError(Exception):
@@ -35,12 +38,22 @@ class Executor:
         self._queue = queue
         self._agents = agents
         self._recorder = recorder
+        self._told_ends: dict[str, float] = {}
+        """By uid: ends that people were told of and that came too late, and when that was."""
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
         """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
-        meanwhile, must not cost anybody a pod."""
+        meanwhile, must not cost anybody a pod. The object's own end stands alone: what it builds on ages, so nothing comes in between."""
         if plan.look_again_at is not None:
             self._queue.add_after(key, plan.look_again_at - self._cache.clock())
+        try:
+            own = [deletion for deletion in plan.deletes if deletion.uid == uid]
+            await (self._end(key, uid, plan.events, own) if own else self._go_on(key, uid, plan))
+        except errors.TooLate as error:
+            log.info("to be decided again", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
+            self._queue.add(key)
+
+    async def _go_on(self, key: Key, uid: str, plan: Plan) -> None:
         if plan.call is not None:
             self._call(key, plan)
         for fetch in plan.fetches:
@@ -54,15 +67,25 @@ class Executor:
             return
         if plan.status is not None and not await self._patch(plan.status):
             return
-        own = [deletion for deletion in plan.deletes if deletion.uid == uid]
         for deletion in plan.deletes:
-            if deletion not in own and not await self._delete(key, deletion):
+            if not await self._delete(key, deletion):
                 return
-        # Before the object's own end: nobody could tell of it afterwards.
         for event in plan.events:
+            self._told_ends.pop(uid, None)
             await self._recorder.record(key, uid, event)
-        for deletion in own:
-            await self._delete(key, deletion)
+
+    async def _end(self, key: Key, uid: str, events: tuple[Event, ...], deletions: list[Delete]) -> None:
+        """Tells of the object's end, and then brings it about: nobody could tell of it afterwards. An end that was told of but came too
+        late is tried again without telling anew, else it might come too late for ever."""
+        now = self._cache.clock()
+        self._told_ends = {known: at for known, at in self._told_ends.items() if now - at < TOLD_SECONDS}
+        if uid not in self._told_ends:
+            for event in events:
+                await self._recorder.record(key, uid, event)
+        self._told_ends[uid] = now
+        for deletion in deletions:
+            await self._delete(key, deletion)  # what is too late leaves the note
+        self._told_ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
         entry = self._cache.sessions.get((key.namespace, key.name))
@@ -127,6 +150,7 @@ class Executor:
                 uid=deletion.uid,
                 resource_version=deletion.resource_version,
                 grace_seconds=deletion.grace_seconds,
+                valid_until=deletion.valid_until,
             )
             if (answer.get("metadata") or {}).get("deletionTimestamp"):
                 self._observe(deletion.kind, answer)
@@ -144,7 +168,12 @@ class Executor:
         """Whether it was written: not if the object has changed meanwhile, or is gone."""
         try:
             body = await self._cluster.patch_status(
-                write.kind, write.namespace, write.name, dict(write.status), resource_version=write.resource_version
+                write.kind,
+                write.namespace,
+                write.name,
+                dict(write.status),
+                resource_version=write.resource_version,
+                valid_until=write.valid_until,
             )
         except errors.NotFound:
             self._bring_up(self._cache.forget(write.kind, write.namespace, write.name))
