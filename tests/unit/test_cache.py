@@ -6,6 +6,8 @@ import pytest
 
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide import environment as environments
+from flowsession.decide.plan import Fetch
 from flowsession.decide.views import AgentArchive, AgentView
 from flowsession.engine import objects
 from flowsession.engine.cache import Cache, Key, newer
@@ -126,6 +128,37 @@ def test_a_config_map_wakes_those_that_use_it_when_its_content_changes(cache):
 
 def test_a_config_map_that_nobody_asked_for_is_not_kept(cache):
     assert cache.observe("ConfigMap", source("a: 1", labelled=False)) == set()
+    assert cache.config_maps == {}
+
+
+def test_a_labelled_config_map_that_no_environment_names_is_not_kept(cache):
+    """Each may have 1 MiB, and whoever may make ConfigMaps may label them."""
+    assert cache.observe("ConfigMap", source("a: 1")) == set()
+    assert cache.config_maps == {}
+    cache.observe("FlowEnvironment", environment())
+    found, _ = snapshots(cache).environment((NAMESPACE, "flow-env"))
+    assert environments.decide(found, None, NOW).fetches == (Fetch(NAMESPACE, "flow"),), "read when an environment begins to name it"
+
+
+@pytest.mark.parametrize("how", ["renamed", "gone"])
+def test_its_content_goes_with_the_last_environment_that_names_it(cache, how):
+    cache.observe("FlowEnvironment", environment())
+    cache.observe("FlowEnvironment", {**environment(), "metadata": {**environment()["metadata"], "name": "other"}})
+    cache.observe("ConfigMap", source("a: 1"))
+    cache.forget("FlowEnvironment", NAMESPACE, "other")
+    assert (NAMESPACE, "flow") in cache.config_maps, "another one names it still"
+    if how == "renamed":
+        cache.observe("FlowEnvironment", environment(2, generation=2, config_map="another"))
+    else:
+        cache.forget("FlowEnvironment", NAMESPACE, "flow-env")
+    assert cache.config_maps == {}
+    assert cache.observe("ConfigMap", source("a: 2", 2)) == set()
+    assert cache.config_maps == {}
+
+
+def test_what_nobody_names_any_more_is_not_missing_either(cache):
+    """An environment may go while its ConfigMap is being looked for."""
+    assert cache.missing_config_map(NAMESPACE, "flow") == set()
     assert cache.config_maps == {}
 
 

@@ -19,6 +19,8 @@ Object = dict[str, Any]
 
 REQUESTS_AT_ONCE = 32
 PAGE = 500
+PAGES = {"ConfigMap": 20}
+"""Objects in one page of a LIST, where it is not PAGE: a ConfigMap may have 1 MiB."""
 TIMEOUT_SECONDS = 30.0
 _PLURALS = {
     "ComputeSession": (f"/apis/{GROUP}/{VERSION}", "computesessions"),
@@ -66,7 +68,7 @@ class KubernetesCluster:
     async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
         """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
         base, plural = _PLURALS[kind]
-        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        query = {"limit": str(PAGES.get(kind, PAGE))} | ({"labelSelector": labels} if labels else {})
         while True:
             page = await self._request("GET", f"{base}/{plural}?{urlencode(query)}")
             yield page["items"], page["metadata"]["resourceVersion"]

@@ -94,10 +94,12 @@ class Cache:
 
     def missing_config_map(self, namespace: str, name: str) -> set[Key]:
         """Takes in that a ConfigMap was asked for and is not there."""
+        if not self._users_of.get((namespace, name)):
+            return set()
         before = self.config_maps.get((namespace, name))
         self.config_maps[namespace, name] = ConfigMapView(name, None, self.clock(), watched=False)
         if before is not None and before.files is None:
-            return {Key("FlowEnvironment", namespace, user) for user in self._users_of.get((namespace, name), ())}
+            return {Key("FlowEnvironment", namespace, user) for user in self._users_of[namespace, name]}
         return self._concerned_by_config_map((namespace, name))
 
     def names(self, kind: str) -> Iterable[Name]:
@@ -216,7 +218,8 @@ class Cache:
         key = (raw["namespace"], raw["name"])
         known, now = self.config_maps.get(key), self.clock()
         watched = (raw.get("labels") or {}).get(SOURCE_LABEL) == "true"
-        if not watched and not self._users_of.get(key):
+        if not self._users_of.get(key):
+            # Each may hold 1 MiB, and anybody may label one: only what an environment names is kept, and read when one begins to.
             self.config_maps.pop(key, None)
             return set()
         fresh = objects.files(body)
