@@ -85,6 +85,13 @@ def test_nothing_comes_between_the_decision_and_the_end(world):
     assert world.api.requests == ["DELETE ComputeSession"]
 
 
+def test_a_list_of_packages_that_stands_in_a_config_map_is_not_kept_in_memory():
+    world = World(environment={"requirementsText": "pandas\n"})
+    world.settle()
+    assert "POST ConfigMap" in world.api.requests
+    assert [view.packages for view in world.cache.agents.values()] == [None]
+
+
 def test_a_suspension_that_comes_too_late_costs_nobody_a_pod(world):
     meta = world.cache.sessions[NAMESPACE, NAME].meta
     (pod,) = world.live_pods()

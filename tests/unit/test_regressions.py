@@ -89,6 +89,8 @@ def test_a_marker_of_many_parentheses_is_an_error_not_a_crash():
 def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one():
     world = World(environment={"requirementsText": ""})
     refused = world.cache.config_maps  # the environment's files come from a ConfigMap
+    items = [{"key": "a", "path": "flow.dag.yaml"}]
+    world.change_environment(requirementsText="", source={"configMap": {"name": "flow", "items": [*items, {"key": "a", "path": "data/"}]}})
     world.api.put(
         {
             "kind": "ConfigMap",
@@ -96,8 +98,6 @@ def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one
             "data": {"a": DAG.decode()},
         }
     )
-    items = [{"key": "a", "path": "flow.dag.yaml"}]
-    world.change_environment(requirementsText="", source={"configMap": {"name": "flow", "items": [*items, {"key": "a", "path": "data/"}]}})
     world.settle()
     assert condition(world.status(), "Ready")["reason"] == "AgentRefused", refused
     world.change_environment(requirementsText="", source={"configMap": {"name": "flow", "items": items}})

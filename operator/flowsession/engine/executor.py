@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowsession.cluster import errors
@@ -136,9 +137,17 @@ class Executor:
             return
         if kind == "ConfigMap":
             self._cache.own_config_maps[meta["namespace"], meta["name"]] = (_packages_in(manifest), self._cache.clock())
+            self._let_go_of_packages(key)
         else:
             self._cache.refusals.pop(uid, None)
         self._observe(kind, body)
+
+    def _let_go_of_packages(self, key: Key) -> None:
+        """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
+        entry = self._cache.sessions.get((key.namespace, key.name))
+        for pod in owned_pods(self._cache, entry) if entry else ():
+            if (view := self._cache.agents.get(pod.uid)) and view.packages:
+                self._cache.agents[pod.uid] = replace(view, packages=None)
 
     async def _delete(self, key: Key, deletion: Delete) -> bool:
         """Whether it goes, or is gone: not if it has changed meanwhile."""

@@ -14,7 +14,7 @@ from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.decide.views import AgentArchive
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import SOURCE_LABEL, Cache, Key, newer
+from flowsession.engine.cache import SOURCE_LABEL, Cache, Key
 from flowsession.engine.executor import Executor
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
@@ -105,9 +105,10 @@ class Engine:
                     seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
                     self.observe(kind, body)
             for namespace, name in before - seen:
-                if not newer(self._version(kind, namespace, name), listed):
+                if not objects.newer(self._version(kind, namespace, name), listed):
                     for key in self.cache.forget(kind, namespace, name):
                         self.queue.add(key)
+        self.cache.prune()
 
     def _version(self, kind: str, namespace: str, name: str) -> str:
         key = (namespace, name)

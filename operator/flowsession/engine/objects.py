@@ -134,6 +134,13 @@ def files(body: Object) -> dict[str, bytes]:
     return found
 
 
+def newer(version: str, known: str) -> bool:
+    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
+    if version.isdigit() and known.isdigit():
+        return int(version) > int(known)
+    return version != known
+
+
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
     return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
 
