@@ -37,6 +37,10 @@ class TooLate(ClusterError):
     """It was not sent: its turn came after the time until which it was valid. Decide again."""
 
 
+class TooLarge(ClusterError):
+    """The answer has more bytes than are taken."""
+
+
 class Rejected(ClusterError):
     """The API server will not have it: invalid, forbidden, over quota. Its words are for people."""
 

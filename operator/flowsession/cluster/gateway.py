@@ -124,11 +124,14 @@ class KubernetesCluster:
         path: str,
         body: Object | None,
         headers: dict[str, str],
+        *,
         timeout_seconds: float,
+        largest: int,
     ) -> tuple[int, bytes]:
-        """A call to a pod's port through the API server's pod proxy; whatever it answers. Raises ClusterError if nothing does."""
+        """A call to a pod's port through the API server's pod proxy; whatever it answers, of at most so many bytes. Raises ClusterError if
+        nothing does, TooLarge."""
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
-        return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds)
+        return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds, largest=largest)
 
     async def _request(
         self,
@@ -152,7 +155,14 @@ class KubernetesCluster:
         return parsed
 
     async def _send(
-        self, method: str, path: str, body: Object | None, *, headers: dict[str, str], timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        *,
+        headers: dict[str, str],
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        largest: int | None = None,
     ) -> tuple[int, bytes]:
         configuration = self._api.configuration
         token = await configuration.get_api_key_with_prefix("BearerToken")
@@ -165,9 +175,20 @@ class KubernetesCluster:
                 body=body,
                 _request_timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=5.0),
             )
-            return response.status, await response.read()
+            return response.status, await (response.read() if largest is None else capped(response, largest))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Unavailable(f"{method} {path.partition('?')[0]}: {error or type(error).__name__}") from error
+
+
+async def capped(response: aiohttp.ClientResponse, largest: int) -> bytes:
+    """The body of an answer. Raises TooLarge as soon as it has more bytes than that."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        data += chunk
+        if len(data) > largest:
+            response.close()
+            raise errors.TooLarge(f"has more than {largest:,} bytes")
+    return bytes(data)
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:
