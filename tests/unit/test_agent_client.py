@@ -1,5 +1,6 @@
 """The client of agents: what is asked, and how much of an answer is taken."""
 
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -55,6 +56,19 @@ async def test_of_a_list_2_mib_are_taken():
     wire = Wire()
     await client(wire).call(pod(), ListPackages())
     assert [request.largest for request in wire.requests] == [LARGEST_LIST] == [2 * 1024 * 1024]
+
+
+async def test_a_pod_that_is_gone_leaves_no_difference_of_clocks_behind(monkeypatch):
+    monkeypatch.setattr(
+        "flowsession.cluster.agents.time", SimpleNamespace(time=lambda: 1000.0, perf_counter=time.perf_counter, monotonic=time.monotonic)
+    )
+    wire = Wire((401, b'{"code": "TokenExpired", "now": 1500}'))
+    asked = client(wire)
+    await asked.call(pod(), Look())
+    await asked.call(pod(), Look())
+    asked.forget("pod-1")
+    await asked.call(pod(), Look())
+    assert wire.tokens == ["pod-1 0", "pod-1 500", "pod-1 500", "pod-1 0"]
 
 
 def response(*chunks: bytes) -> ClientResponse:

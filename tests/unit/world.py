@@ -234,7 +234,6 @@ class SimAgent:
     def state(self, now: float) -> AgentState:
         working = self.busy or self.install.state == "Running"
         return AgentState(
-            boot_id=f"{self.at}",
             version=self.version,
             packages_revision=self.volume.get("packages", ""),
             flow_revision=self.volume.get("flow", ""),

@@ -31,7 +31,6 @@ def state(document: dict[str, Any]) -> AgentState:
     """The agent's state."""
     environment, activity = _part(document, "environment"), _part(document, "activity")
     return AgentState(
-        boot_id=text(document.get("bootID"), 64),
         version=int(number(document.get("version"))),
         packages_revision=text(environment.get("packagesRevision"), 64),
         flow_revision=text(environment.get("flowRevision"), 64),

@@ -19,7 +19,6 @@ MANAGER = "flowsession"
 SESSION_LABEL = f"{GROUP}/session"
 ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
-INCARNATION = f"{GROUP}/incarnation"
 
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
 _LOADER = """\
@@ -142,7 +141,6 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
-                INCARNATION: str(incarnation),
             },
             "ownerReferences": [owner(snapshot)],
         },

@@ -74,7 +74,6 @@ class InstallView:
 class AgentState:
     """The agent's answer to a state call."""
 
-    boot_id: str
     version: int
     packages_revision: str
     flow_revision: str

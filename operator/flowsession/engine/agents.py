@@ -40,6 +40,12 @@ class Agents:
         self._tasks[pod.uid] = task
         task.add_done_callback(lambda ended: self._ended(pod.uid, ended))
 
+    def forget(self, pod_uid: str) -> None:
+        """The pod is gone: ends its call, and drops what the client remembers of it."""
+        if task := self._tasks.pop(pod_uid, None):
+            task.cancel()
+        self._client.forget(pod_uid)
+
     async def close(self) -> None:
         """Ends every call."""
         tasks = list(self._tasks.values())

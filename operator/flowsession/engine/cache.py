@@ -32,6 +32,8 @@ class Cache:
     """All of it in memory, one thread. Every method that learns something returns the keys that it concerns."""
 
     clock: Callable[[], float]
+    pod_gone: Callable[[str], None] = lambda _: None
+    """Told the uid of every pod that is forgotten."""
     sessions: dict[Name, SessionEntry] = field(default_factory=dict)
     environments: dict[Name, EnvironmentEntry] = field(default_factory=dict)
     pods: dict[Name, PodEntry] = field(default_factory=dict)
@@ -103,12 +105,8 @@ class Cache:
 
     def names(self, kind: str) -> Iterable[Name]:
         """The names of all cached objects of a kind."""
-        tables: dict[str, Iterable[Name]] = {
-            "ComputeSession": self.sessions,
-            "FlowEnvironment": self.environments,
-            "Pod": self.pods,
-            "ConfigMap": [key for key, view in self.config_maps.items() if view.watched],
-        }
+        watched = [key for key, view in self.config_maps.items() if view.watched]
+        tables = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments, "Pod": self.pods, "ConfigMap": watched}
         return list(tables[kind])
 
     def prune(self) -> None:
@@ -224,6 +222,7 @@ class Cache:
         self._pods_of.discard((key[0], entry.session), key[1])
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
+        self.pod_gone(entry.view.uid)
         return {Key("ComputeSession", key[0], entry.session)}
 
     def _observe_config_map(self, body: Object) -> set[Key]:

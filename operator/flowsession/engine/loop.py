@@ -54,6 +54,7 @@ class Engine:
         self.queue: Queue[Key] = Queue()
         self.cache = Cache(clock=time.time)
         self._agents = Agents(agent_client, self.cache, self.queue)
+        self.cache.pod_gone = self._agents.forget
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
         self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance))
         self._tasks: list[asyncio.Task[None]] = []
