@@ -91,6 +91,32 @@ async def test_a_long_poll_gives_way_to_a_call_that_has_something_to_say(at, cal
     assert (at.view.calling, at.view.state) == (False, state())
 
 
+async def poll(at: Setup, version: int) -> None:
+    await at.start(Follow(since=3))
+    await at.client.answer(-1, Answer(state=state(version=version)))
+
+
+async def test_polls_that_neither_wait_nor_bring_news_are_counted(at):
+    await poll(at, 3)
+    assert at.view.quiet == 0, "the first word is news"
+    for times in (1, 2, 3):
+        await poll(at, 3)
+        assert at.view.quiet == times
+    await at.start(Look())
+    await at.client.answer(-1, Answer(state=state(version=3)))
+    assert at.view.quiet == 3, "who is asked at once may answer at once"
+    await poll(at, 4)
+    assert at.view.quiet == 0
+
+
+async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
+    await poll(at, 3)
+    await poll(at, 3)
+    monkeypatch.setattr("flowsession.engine.agents.WAITED_SECONDS", 0.0)
+    await poll(at, 3)
+    assert at.view.quiet == 0
+
+
 @pytest.mark.parametrize("second", [Follow(since=4), TELL, Look()], ids=lambda call: type(call).__name__)
 async def test_any_other_call_is_let_finish(at, second):
     await at.start(TELL)

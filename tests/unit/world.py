@@ -307,7 +307,9 @@ class Calls(Agents):
         restarts, call = self.waiting.pop(uid)
         view = self._cache.agents.get(uid)
         if view is not None and view.restarts == restarts:
-            self._cache.agents[uid] = self._observed(view, call, answer or Answer(), failure)
+            self._cache.agents[uid] = self._observed(
+                view, call, answer or Answer(), failure, seconds=self._cache.clock() - self.asked_at[uid]
+            )
         self._queue.add(SESSION)
 
 

@@ -108,8 +108,8 @@ class AgentView:
     """When the last call ended, well or not."""
     state: AgentState | None = None
     state_at: float = 0.0
-    quiet: bool = False
-    """Whether the last state brought no news: the version of the one before."""
+    quiet: int = 0
+    """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
     told: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
     told_request: str = ""

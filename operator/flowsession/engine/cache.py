@@ -105,9 +105,8 @@ class Cache:
 
     def names(self, kind: str) -> Iterable[Name]:
         """The names of all cached objects of a kind."""
-        watched = [key for key, view in self.config_maps.items() if view.watched]
-        tables = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments, "Pod": self.pods, "ConfigMap": watched}
-        return list(tables[kind])
+        found: dict[str, Iterable[Name]] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments, "Pod": self.pods}
+        return list(found[kind] if kind in found else (key for key, view in self.config_maps.items() if view.watched))
 
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
