@@ -243,9 +243,27 @@ def test_a_failed_pod_is_removed_and_started_again(failed, reason, words):
     [(0, 10.0, 1.0), (1, 10.0, 2.0), (4, 10.0, 16.0), (20, 10.0, 300.0), (20, 599.0, 300.0), (20, 600.0, 0.0)],
 )
 def test_what_dies_young_again_and_again_is_started_ever_more_slowly(restarts, lived, pause):
-    status = ready_status(ready_at=NOW - lived) | {"restarts": restarts}
+    status = ready_status(ready_at=NOW - lived) | {"restarts": 30, "restartsInARow": restarts}
     after = status_after(session_snapshot(status=status))
     assert after["startedAt"] == stamp(NOW + pause)
+    assert after["restarts"] == 31, "what people read counts on"
+
+
+def test_after_a_while_of_use_the_back_off_begins_anew():
+    """Twenty crashes on its first day must not make every crash of the next month cost five minutes."""
+    status = ready_status(ready_at=NOW - 600) | {"restarts": 20, "restartsInARow": 20}
+    after = status_after(session_snapshot(status=status))
+    assert (after["restarts"], after.get("restartsInARow"), after["startedAt"]) == (21, None, stamp(NOW))
+    status = ready_status(ready_at=NOW - 10) | {"restarts": after["restarts"]}
+    again = status_after(session_snapshot(status=status))
+    assert (again["restarts"], again["restartsInARow"], again["startedAt"]) == (22, 1, stamp(NOW + 1))
+
+
+def test_a_young_ones_ready_time_does_not_forget_the_row():
+    """The count stands in the status while the pod runs, so that an operator that is started meanwhile goes on with it."""
+    status = ready_status(ready_at=NOW - 10) | {"restartsInARow": 3}
+    served = status_after(session_snapshot(pod(), status=status, agent=agent()))
+    assert served["restartsInARow"] == 3
 
 
 # -- pods that do not run yet

@@ -238,4 +238,8 @@ class ComputeSessionStatus(Model):
     install: Install | None = Field(default=None, description="The result of the last install.")
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
+    restarts_in_a_row: int | None = Field(
+        default=None,
+        description="Those of the restarts without 10 minutes of use in between; each doubles the pause before the next start.",
+    )
     conditions: Conditions | None = None
