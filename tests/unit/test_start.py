@@ -8,6 +8,7 @@ from flowsession.decide import pod as pods
 from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.plan import Delete
 from flowsession.decide.views import Refusal
+from flowsession.engine import objects
 from flowsession.settings import Settings
 from unit.builders import (
     DAG,
@@ -114,6 +115,32 @@ def test_what_people_add_never_replaces_our_own():
     assert env["HOME"]["value"] == "/mine"
     assert env["KEY"]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
     assert "FLOWSESSION_POD_UID" in env
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull"])
+def test_an_image_that_a_webhook_rewrites_and_that_cannot_be_pulled_is_waited_for(reason):
+    """Else the session would be started again at once, for ever: every new pod has the rewritten image too."""
+    made = manifest()
+    made["metadata"] |= {"uid": "pod-1", "creationTimestamp": stamp(NOW)}
+    made["spec"]["containers"][0]["image"] = "mirror.example.com/runtime"
+    made["status"] = {
+        "phase": "Pending",
+        "containerStatuses": [{"name": "session", "state": {"waiting": {"reason": reason, "message": "no such image"}}}],
+    }
+    snapshot = session_snapshot(objects.pod(made).view)
+    assert decide(snapshot).deletes == ()
+    assert verdict(status_after(snapshot), "Ready") == ("False", "ImagePullFailed")
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "CreateContainerError", "CrashLoopBackOff"])
+def test_an_image_that_does_not_start_gives_way_to_a_corrected_one(reason):
+    wrong = pending_pod(image="no/such:image", container=waiting(reason, "no such image"))
+    snapshot = session_snapshot(wrong)
+    assert decide(snapshot).deletes == (Delete("Pod", NAMESPACE, POD, "pod-1"),)
+    assert "the environment's image has changed before no/such:image ran" in condition(status_after(snapshot), "Ready")["message"]
+    assert decide(session_snapshot(pending_pod(container=waiting(reason, "no such image")))).deletes == ()
+    served = session_snapshot(replace(wrong, phase="Running"), status=ready_status())
+    assert decide(served).deletes == (), "what was ready once waits for a reset"
 
 
 def test_the_platforms_settings_are_in_the_pod():

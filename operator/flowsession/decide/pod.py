@@ -19,6 +19,8 @@ MANAGER = "flowsession"
 SESSION_LABEL = f"{GROUP}/session"
 ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
+IMAGE_ANNOTATION = f"{GROUP}/image"
+"""The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
 _LOADER = """\
@@ -141,6 +143,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
+                IMAGE_ANNOTATION: environment.base_image,
             },
             "ownerReferences": [owner(snapshot)],
         },

@@ -41,6 +41,7 @@ class PodView:
     disruption: str
     """Reason of its DisruptionTarget condition, where something ended it on purpose."""
     image: str
+    """The image that was asked for, whatever an admission webhook made of it."""
     ip: str
     node: str
     scheduled_at: float | None

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide import times
-from flowsession.decide.pod import CONTAINER, SESSION_LABEL
+from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
@@ -113,7 +113,7 @@ def pod(body: Object) -> PodEntry:
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
-        image=images[0] if images else "",
+        image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or next(iter(images), ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
