@@ -1,5 +1,6 @@
 """Carries out a plan: at most one write for each object, every answer straight into the cache."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -234,5 +235,5 @@ def _ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
 
 
 def _packages_in(manifest: Mapping[str, Any]) -> int:
-    table: str = (manifest.get("data") or {}).get("packages.txt", "")
-    return max(0, table.count("\n") - 1)
+    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
+    return len(document.get("packages", ())) + int(document.get("truncated", 0))
