@@ -165,16 +165,34 @@ def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Call
     started.until_ready(seconds=10)
 
 
+class Boaster(FakeAgent):
+    """Whose every text is of this length."""
+
+    length = 25_000
+
+    def state(self) -> dict[str, Any]:
+        found, big = super().state(), "x" * self.length
+        found["install"] |= {"tool": big, "stdoutTail": big, "stderrTail": big + "\x1b[31m\x00", "warnings": [big] * 3, "message": big}
+        found["activity"]["what"] = big
+        return found | {"bootID": big, "version": 10**300}
+
+
+def test_answers_of_a_size_that_does_harm_are_not_read(started: Lab, background: Background) -> None:
+    """Ten thousand sessions share the operator's memory."""
+
+    class Shouter(Boaster):
+        length = 500_000
+
+    started.kubelet.make_agent = lambda: Shouter(background)
+    started.create_environment(requirementsText="pandas")
+    started.create_session()
+    said = "its answer has more than 262,144 bytes"
+    eventually(lambda: any(said in line.get("error", "") for line in started.operator.lines("debug")), what="it is said why")
+    assert started.condition("Ready")["status"] != "True"
+    assert started.operator.lines("error") == []
+
+
 def test_huge_answers_are_cut(started: Lab, background: Background) -> None:
-    big = "x" * 500_000
-
-    class Boaster(FakeAgent):
-        def state(self) -> dict[str, Any]:
-            found = super().state()
-            found["install"] |= {"tool": big, "stdoutTail": big, "stderrTail": big + "\x1b[31m\x00", "warnings": [big] * 3, "message": big}
-            found["activity"]["what"] = big
-            return found | {"bootID": big, "version": 10**300}
-
     started.kubelet.make_agent = lambda: Boaster(background)
     started.create_environment(requirementsText="pandas")
     started.create_session()

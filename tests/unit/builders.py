@@ -133,7 +133,6 @@ def state(environment: Resolved | None = None, **fields: Any) -> AgentState:
     environment = environment or resolved()
     nothing = environment.requirements_count == 0
     known: dict[str, Any] = {
-        "boot_id": "boot",
         "version": 3,
         "packages_revision": environment.packages_revision,
         "flow_revision": environment.flow_revision,

@@ -10,6 +10,7 @@ from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, An
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Tell
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
+from flowsession.engine.objects import PodEntry
 from flowsession.engine.queue import Queue
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state
 
@@ -23,6 +24,7 @@ class Client:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.cancelled: list[Any] = []
+        self.forgotten: list[str] = []
         self._answers: list[asyncio.Future[Answer]] = []
 
     async def call(self, view: Any, call: Any) -> Answer:
@@ -33,6 +35,9 @@ class Client:
         except asyncio.CancelledError:
             self.cancelled.append(call)
             raise
+
+    def forget(self, pod_uid: str) -> None:
+        self.forgotten.append(pod_uid)
 
     async def answer(self, which: int, with_: Answer | Exception) -> None:
         if isinstance(with_, Exception):
@@ -84,6 +89,32 @@ async def test_a_long_poll_gives_way_to_a_call_that_has_something_to_say(at, cal
     assert (at.view.calling, at.view.following, at.view.failures) == (True, False, 0)
     await at.client.answer(1, Answer(state=state()))
     assert (at.view.calling, at.view.state) == (False, state())
+
+
+async def poll(at: Setup, version: int) -> None:
+    await at.start(Follow(since=3))
+    await at.client.answer(-1, Answer(state=state(version=version)))
+
+
+async def test_polls_that_neither_wait_nor_bring_news_are_counted(at):
+    await poll(at, 3)
+    assert at.view.quiet == 0, "the first word is news"
+    for times in (1, 2, 3):
+        await poll(at, 3)
+        assert at.view.quiet == times
+    await at.start(Look())
+    await at.client.answer(-1, Answer(state=state(version=3)))
+    assert at.view.quiet == 3, "who is asked at once may answer at once"
+    await poll(at, 4)
+    assert at.view.quiet == 0
+
+
+async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
+    await poll(at, 3)
+    await poll(at, 3)
+    monkeypatch.setattr("flowsession.engine.agents.WAITED_SECONDS", 0.0)
+    await poll(at, 3)
+    assert at.view.quiet == 0
 
 
 @pytest.mark.parametrize("second", [Follow(since=4), TELL, Look()], ids=lambda call: type(call).__name__)
@@ -151,6 +182,17 @@ async def test_the_answer_of_a_pod_that_is_gone_is_dropped(at):
     await at.start(Look())
     del at.cache.agents["pod-1"]
     await at.client.answer(0, Answer(state=state()))
+    assert at.cache.agents == {}
+
+
+async def test_with_a_pod_goes_its_call_and_what_the_client_remembers_of_it(at):
+    at.cache.pod_gone = at.agents.forget
+    await at.start(Follow(since=3))
+    view = pod()
+    at.cache.pods[NAMESPACE, view.name] = PodEntry(view, NAME, "owner")
+    at.cache.forget("Pod", NAMESPACE, view.name)
+    await settle()
+    assert (at.client.cancelled, at.client.forgotten) == ([Follow(since=3)], ["pod-1"])
     assert at.cache.agents == {}
 
 

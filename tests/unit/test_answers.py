@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from flowsession.cluster import answers
 from flowsession.cluster.agents import AgentError, _parsed
 from flowsession.decide.views import AgentState, InstallView
+from flowsession.engine.objects import packages_in
 
 GOOD = {
     "bootID": "boot",
@@ -40,7 +42,7 @@ JSON = st.recursive(
 
 def test_a_good_answer_is_read_in_full():
     found = answers.state(GOOD)
-    assert (found.boot_id, found.version, found.packages_revision, found.flow_revision) == ("boot", 7, "p", "f")
+    assert (found.version, found.packages_revision, found.flow_revision) == (7, "p", "f")
     assert (found.busy, found.idle_seconds, found.what, found.packages, found.retired) == (False, 12.3, "exec python train.py", 171, False)
     assert found.install == InstallView("Succeeded", "p", "uv", 0, 3.2, 12, warnings=("w",))
 
@@ -179,11 +181,77 @@ def test_a_list_that_is_none_is_empty(items):
     assert answers.packages({"packages": items}).count == 0
 
 
-def test_too_many_packages_are_cut_to_what_fits_into_a_config_map():
+def realistic(number: int, *, requiring: int) -> list[dict[str, Any]]:
+    """Packages as PyPI has them: names of 8 to 37 characters, and many that others require."""
+    name = "typing-inspection-azure-storage-blob-x"
+    return [
+        {
+            "name": f"{name[: 3 + n % 30]}-{n:04}",
+            "version": f"{n % 50}.{n % 13}.{n % 7}.post{n % 4}",
+            "layer": ("image", "dependency", "requirements")[n % 3],
+            "requiredBy": [f"{name[: 3 + k % 20]}-{k:04}" for k in range(n, n + n % requiring)],
+        }
+        | ({"replaces": "1.2.3"} if n % 9 == 1 else {})
+        for n in range(number)
+    ]
+
+
+@pytest.mark.parametrize("requiring", [1, 4, 30])
+def test_five_thousand_packages_are_listed_in_full(requiring):
+    items = realistic(5000, requiring=requiring)
+    found = answers.packages({"packages": items})
+    document = json.loads(found.document)
+    assert (found.count, len(document["packages"]), found.table.count("\n")) == (5000, 5000, 5001)
+    assert "truncated" not in document
+    assert len(found.table.encode()) + len(found.document.encode()) <= 1024 * 1024
+    for item, entry in zip(items, document["packages"], strict=True):
+        assert entry.get("requiredBy", [])[:1] == item["requiredBy"][:1]
+        assert {**entry, "requiredBy": 0} == {**item, "requiredBy": 0}
+
+
+def test_as_long_as_there_is_room_all_that_require_a_package_are_named():
+    items = realistic(300, requiring=15)
+    assert [entry.get("requiredBy", []) for entry in json.loads(answers.packages({"packages": items}).document)["packages"]] == [
+        item["requiredBy"] for item in items
+    ]
+
+
+def test_too_many_packages_are_cut_at_whole_ones_and_both_forms_say_how_many_are_missing():
     items = [
         {"name": f"package-{n}" + "x" * 150, "version": "1" * 90, "layer": "evil", "requiredBy": ["y" * 100] * 50} for n in range(50_000)
     ]
     found = answers.packages({"packages": items})
-    assert found.count == 20_000
-    assert len(found.table.encode()) + len(found.document.encode()) < 1_000_000
-    assert "cut; see `flow packages`" in found.table
+    document, lines = json.loads(found.document), found.table.splitlines()
+    shown = len(document["packages"])
+    assert found.count == 20_000 == shown + document["truncated"]
+    assert shown > 1000
+    assert document["packages"][-1]["name"] == items[shown - 1]["name"]
+    assert (len(lines), lines[-2].split()[0]) == (shown + 2, items[shown - 1]["name"])
+    assert lines[-1] == f"... ({20_000 - shown:,} more; see `flow packages` in the session)"
+    assert 950_000 < len(found.table.encode()) + len(found.document.encode()) < 1024 * 1024
+    assert packages_in({"data": {"packages.txt": found.table, "packages.json": found.document}}) == 20_000
+
+
+def test_a_package_is_one_line_whatever_it_is_called():
+    found = answers.packages({"packages": [{"name": "a\nPACKAGE\tb", "version": "1\n2", "layer": "image"}]})
+    assert found.table.splitlines()[1:] == ["a PACKAGE b  1 2      image"]
+
+
+def test_long_names_make_no_wide_table():
+    found = answers.packages({"packages": [{"name": "x" * 200, "version": "1"}, {"name": "a", "version": "2"}]})
+    assert [len(line) for line in found.table.splitlines()] == [40 + 2 + 7 + 2 + 4, 200 + 2 + 7 + 2 + 5, 40 + 2 + 7 + 2 + 5]
+
+
+@pytest.mark.parametrize(
+    ("package", "origin"),
+    [
+        ({"layer": "requirements", "replaces": "1.0"}, "requirements (image had 1.0)"),
+        ({"layer": "dependency", "requiredBy": ["pandas"], "replaces": "1.0"}, "dependency of pandas (image had 1.0)"),
+        ({"layer": "dependency", "replaces": "1.0"}, "dependency (image had 1.0)"),
+        ({"layer": "requirements"}, "requirements"),
+        ({"layer": "image"}, "image"),
+    ],
+)
+def test_what_differs_from_the_image_can_be_read_in_the_table(package, origin):
+    found = answers.packages({"packages": [{"name": "numpy", "version": "2.1", **package}]})
+    assert found.table.splitlines()[1] == f"numpy    2.1      {origin}"

@@ -1,16 +1,23 @@
 """The cache: newer wins, own writes are never seen late, deletions that no watch reported are found."""
 
+from dataclasses import fields
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.views import AgentArchive, AgentView
+from flowsession.decide import environment as environments
+from flowsession.decide.plan import Fetch
+from flowsession.decide.session import ENDING_SECONDS
+from flowsession.decide.start import REFUSED_SECONDS
+from flowsession.decide.views import AgentArchive, AgentView, Refusal
 from flowsession.engine import objects
-from flowsession.engine.cache import Cache, Key, newer
+from flowsession.engine.cache import LATELY_SECONDS, Cache, Key
 from flowsession.engine.loop import SELECTORS, Engine
-from flowsession.engine.snapshot import Snapshots
+from flowsession.engine.snapshot import KNOWN_SECONDS, Snapshots
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, stamp
 
@@ -69,7 +76,7 @@ def source(text: str, version: int = 1, *, labelled: bool = True) -> dict[str, A
     [("2", "1", True), ("10", "9", True), ("1", "1", False), ("9", "10", False), ("a", "b", True), ("a", "a", False)],
 )
 def test_versions_are_compared_as_numbers(version, known, expected):
-    assert newer(version, known) is expected
+    assert objects.newer(version, known) is expected
 
 
 @pytest.mark.parametrize(
@@ -129,6 +136,37 @@ def test_a_config_map_that_nobody_asked_for_is_not_kept(cache):
     assert cache.config_maps == {}
 
 
+def test_a_labelled_config_map_that_no_environment_names_is_not_kept(cache):
+    """Each may have 1 MiB, and whoever may make ConfigMaps may label them."""
+    assert cache.observe("ConfigMap", source("a: 1")) == set()
+    assert cache.config_maps == {}
+    cache.observe("FlowEnvironment", environment())
+    found, _ = snapshots(cache).environment((NAMESPACE, "flow-env"))
+    assert environments.decide(found, None, NOW).fetches == (Fetch(NAMESPACE, "flow"),), "read when an environment begins to name it"
+
+
+@pytest.mark.parametrize("how", ["renamed", "gone"])
+def test_its_content_goes_with_the_last_environment_that_names_it(cache, how):
+    cache.observe("FlowEnvironment", environment())
+    cache.observe("FlowEnvironment", {**environment(), "metadata": {**environment()["metadata"], "name": "other"}})
+    cache.observe("ConfigMap", source("a: 1"))
+    cache.forget("FlowEnvironment", NAMESPACE, "other")
+    assert (NAMESPACE, "flow") in cache.config_maps, "another one names it still"
+    if how == "renamed":
+        cache.observe("FlowEnvironment", environment(2, generation=2, config_map="another"))
+    else:
+        cache.forget("FlowEnvironment", NAMESPACE, "flow-env")
+    assert cache.config_maps == {}
+    assert cache.observe("ConfigMap", source("a: 2", 2)) == set()
+    assert cache.config_maps == {}
+
+
+def test_what_nobody_names_any_more_is_not_missing_either(cache):
+    """An environment may go while its ConfigMap is being looked for."""
+    assert cache.missing_config_map(NAMESPACE, "flow") == set()
+    assert cache.config_maps == {}
+
+
 def test_a_missing_config_map_is_known_to_be_missing(cache):
     cache.observe("FlowEnvironment", environment())
     assert cache.missing_config_map(NAMESPACE, "flow") == {ENVIRONMENT}
@@ -159,6 +197,92 @@ def test_a_pod_that_was_there_before_leaves_no_marks(cache, clock):
 def test_an_object_of_another_schema_is_unreadable_not_a_crash(cache):
     with pytest.raises(objects.Unreadable):
         cache.observe("ComputeSession", body("ComputeSession", "odd", spec={"user": 5}))
+
+
+# -- nothing outlives its object
+
+
+def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
+    """Answers to calls and writes may come when the watch has reported the end already."""
+    cache.observe("Pod", pod())
+    cache.observe("ComputeSession", session())
+    cache.observe("FlowEnvironment", environment())
+
+    def note() -> None:
+        cache.agents["pod-1"] = AgentView(restarts=0)
+        cache.marks["pod-1"] = {}
+        cache.refusals["uid-alice"] = Refusal("PodRefused", "no", NOW, 1)
+        cache.written_at[NAMESPACE, "flow-env"] = NOW
+
+    note()
+    cache.prune()
+    tables = [cache.agents, cache.marks, cache.refusals, cache.written_at]
+    assert [len(table) for table in tables] == [1, 1, 1, 1], "of what is there nothing is lost"
+    cache.forget("Pod", NAMESPACE, "alice-1")
+    cache.forget("ComputeSession", NAMESPACE, "alice")
+    cache.forget("FlowEnvironment", NAMESPACE, "flow-env")
+    note()
+    cache.prune()
+    assert everything_in(cache) == {}
+
+
+def test_what_was_heard_long_ago_does_not_stay(cache, clock):
+    def note() -> None:
+        cache.own_config_maps[NAMESPACE, "list"] = (7, clock.now)
+        cache.refused_config_maps[NAMESPACE, "list"] = ("no", clock.now)
+        cache.ending_namespaces[NAMESPACE] = clock.now
+
+    note()
+    clock.now += LATELY_SECONDS - 1
+    cache.prune()
+    assert set(everything_in(cache)) == {"own_config_maps", "refused_config_maps", "ending_namespaces"}
+    clock.now += 1
+    cache.prune()
+    assert everything_in(cache) == {}
+    assert max(KNOWN_SECONDS, REFUSED_SECONDS, ENDING_SECONDS) <= LATELY_SECONDS
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ComputeSession", "FlowEnvironment", "Pod", "ConfigMap"]),
+            st.sampled_from(["see", "forget", "missing"]),
+            st.sampled_from(["a", "b"]),
+            st.integers(1, 3),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
+    cache = Cache(clock=Clock())
+    for version, (kind, what, name, number, labelled) in enumerate(steps, start=1):
+        if what == "missing":
+            cache.missing_config_map(NAMESPACE, f"cm-{number}")
+        elif what == "forget":
+            cache.forget(kind, NAMESPACE, name if kind != "ConfigMap" else f"cm-{number}")
+        elif kind == "ComputeSession":
+            cache.observe(kind, session(version, name=name, uid=f"{name}-{number}"))
+        elif kind == "FlowEnvironment":
+            body_of_it = environment(version, generation=version, config_map=f"cm-{number}", uid=f"{name}-{labelled}")
+            cache.observe(kind, {**body_of_it, "metadata": {**body_of_it["metadata"], "name": name}})
+        elif kind == "Pod":
+            labels = {"flowsession.dev/session": f"s{number}"}
+            cache.observe(kind, body("Pod", name, version, uid=f"{name}-{labelled}", metadata={"labels": labels}))
+        else:
+            one = source(f"a: {version}", version, labelled=labelled)
+            cache.observe(kind, {**one, "metadata": {**one["metadata"], "name": f"cm-{number}"}})
+    for kind in ("ComputeSession", "FlowEnvironment", "Pod"):
+        for name in "ab":
+            cache.forget(kind, NAMESPACE, name)
+    assert everything_in(cache) == {}
+
+
+def everything_in(cache: Cache) -> dict[str, Any]:
+    """The tables that are not empty."""
+    return {
+        field.name: found for field in fields(cache) if field.name not in ("clock", "pod_gone") and len(found := getattr(cache, field.name))
+    }
 
 
 # -- snapshots

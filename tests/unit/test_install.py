@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.decide.draft import PROGRESS_SECONDS
+from flowsession.decide.install import FOLLOW_PAUSE, LONGEST_QUIET_PAUSE
 from flowsession.decide.plan import Follow, Tell
 from flowsession.decide.views import InstallView
 from unit.builders import (
@@ -118,6 +119,16 @@ def test_a_running_install_is_followed_by_a_long_poll():
     plan = decide(starting(agent(installing(), asked_at=NOW - 0.05)))
     assert plan.call == Follow(since=3)
     assert decide(starting(agent(installing(), calling=True))).call is None
+
+
+@pytest.mark.parametrize(
+    ("quiet", "pause"), [(0, FOLLOW_PAUSE), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, LONGEST_QUIET_PAUSE), (999, LONGEST_QUIET_PAUSE)]
+)
+def test_an_agent_that_answers_at_once_without_news_is_asked_less_and_less_often(quiet, pause):
+    snapshot = starting(agent(installing(), quiet=quiet))
+    assert decide(snapshot, NOW + pause - 0.01).call is None
+    assert decide(snapshot, NOW + pause - 0.01).look_again_at <= NOW + pause
+    assert decide(snapshot, NOW + pause).call == Follow(since=3)
 
 
 def test_a_running_install_is_shown_after_a_while():

@@ -8,6 +8,7 @@ import pytest
 
 from flowsession.cluster import agents
 from flowsession.decide import pod
+from flowsession_agent import wire
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted((CHECKOUT / "operator" / "flowsession").rglob("*.py"))
@@ -64,5 +65,7 @@ def test_the_protocols_document_names_what_the_operator_uses():
         assert word in PROTOCOL, word
     for path in ("/v1/state", "PUT /v1/environment", "/v1/retire", "GET /v1/packages"):
         assert path in PROTOCOL, path
-    assert "8 MiB" in PROTOCOL
-    assert agents.LARGEST_ANSWER == 8 * 1024 * 1024
+    assert "8 MiB" in PROTOCOL, "what the agent takes; docs/agent-protocol.md has the operator's own limits too"
+    assert wire.BODY_LIMIT == 8 * 1024 * 1024
+    assert f"{agents.LARGEST_STATE // 1024} KiB" in PROTOCOL
+    assert f"{agents.LARGEST_LIST // 1024**2} MiB of a list" in PROTOCOL

@@ -21,6 +21,17 @@ def test_an_empty_pod_is_pending():
     assert (view.phase, view.running, view.container, view.deleting_since) == ("Pending", False, None, None)
 
 
+MIRROR = "mirror.example.com/flow:1"
+
+
+@pytest.mark.parametrize(("annotations", "image"), [({"flowsession.dev/image": "flow:1"}, "flow:1"), ({}, MIRROR), (None, MIRROR)])
+def test_a_pods_image_is_the_one_that_was_asked_for(annotations, image):
+    """An admission webhook may write a mirror's name into the spec: what it wrote is no change of the environment's."""
+    spec = {"containers": [{"name": "sidecar", "image": "proxy"}, {"name": "session", "image": MIRROR}]}
+    body = {"metadata": {"name": "p", "namespace": "n", "annotations": annotations}, "spec": spec, "status": {}}
+    assert objects.pod(body).view.image == image
+
+
 def test_why_it_ended_is_read_of_the_present_state_first():
     last = {"terminated": {"reason": "Error", "exitCode": 1}}
     now = container(state={"terminated": {"reason": "OOMKilled", "exitCode": 137, "message": "m" * 5000}}, lastState=last)

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flowsession.engine.queue import LONGEST_BACKOFF, Queue
+from flowsession.engine.queue import LONGEST_BACKOFF, SPARE_DEADLINES, Queue
 
 
 class Time(asyncio.SelectorEventLoop):
@@ -171,6 +173,62 @@ def test_a_failed_key_comes_again_after_its_pause():
         await advance(pause - 0.01)
         assert await taken(queue) == []
         await advance(0.02)
+        assert await taken(queue) == ["a"]
+
+    run(scenario)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from("abc"), st.just(0)),
+        st.tuples(st.just("after"), st.sampled_from("abc"), st.integers(0, 10_000)),
+        st.tuples(st.just("take"), st.just(""), st.just(0)),
+        st.tuples(st.just("pass"), st.just(""), st.integers(0, 50)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 8))
+def test_whatever_is_asked_each_key_comes_up_when_it_is_due_and_overtaken_deadlines_are_not_kept(steps, times):
+    """Against a model: a set of keys that are ready, and the earliest deadline of each other one."""
+
+    async def scenario(queue, advance):
+        ready, due, now = set(), {}, 0
+        for what, key, seconds in steps * times:
+            if what == "add":
+                queue.add(key)
+                ready.add(key)
+            elif what == "after":
+                queue.add_after(key, seconds)
+                due[key] = min(due.get(key, float("inf")), now + seconds)
+                await advance(0)
+            elif what == "pass":
+                now += seconds
+                await advance(seconds)
+            else:
+                assert set(await taken(queue)) == ready
+                for one in ready:
+                    due.pop(one, None)
+                ready.clear()
+            for one in [one for one, at in due.items() if at <= now]:
+                del due[one]
+                ready.add(one)
+            assert set(queue._ready) == ready
+            assert len(queue._heap) <= 2 * len(due) + SPARE_DEADLINES
+
+    run(scenario)
+
+
+def test_a_key_that_comes_up_again_and_again_leaves_no_deadlines_behind():
+    async def scenario(queue, advance):
+        for _ in range(10_000):
+            queue.add_after("a", 3600)
+            queue.add("a")
+            assert await taken(queue) == ["a"]
+        assert len(queue._heap) <= SPARE_DEADLINES
+        queue.add_after("a", 3600)
+        await advance(3601)
         assert await taken(queue) == ["a"]
 
     run(scenario)

@@ -6,6 +6,7 @@ import pytest
 
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.serve import packages_config_map_name
+from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import PackageList
 from unit.builders import (
     NOW,
@@ -123,6 +124,19 @@ def test_a_list_that_is_there_already_is_not_asked_for():
     plan = decide(ready(known_config_maps={NAME: 99}))
     assert (plan.call, plan.creates) == (None, ())
     assert plan.status.status["packages"] == {"count": 99, "configMapName": NAME}
+
+
+@pytest.mark.parametrize("view", [agent(packages=LIST), agent()], ids=["at hand", "to be asked for"])
+def test_a_list_that_was_refused_is_tried_again(view):
+    """A quota that refuses ConfigMaps today may have room tomorrow, and nothing else brings a settled session up."""
+    settled = settled_snapshot(PANDAS, agent=view)
+    without = {key: value for key, value in settled.status.items() if key != "packages"}
+    snapshot = replace(settled, status=without)
+    refused = decide(replace(snapshot, refused_config_maps={NAME: "exceeded quota"}))
+    assert (refused.call, refused.creates) == (None, ())
+    assert refused.look_again_at == NOW + REFUSED_SECONDS
+    again = decide(snapshot, NOW + REFUSED_SECONDS)
+    assert again.creates or again.call == ListPackages()
 
 
 def test_a_list_that_was_written_is_not_written_again():

@@ -8,6 +8,7 @@ from flowsession.decide import pod as pods
 from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.plan import Delete
 from flowsession.decide.views import Refusal
+from flowsession.engine import objects
 from flowsession.settings import Settings
 from unit.builders import (
     DAG,
@@ -114,6 +115,32 @@ def test_what_people_add_never_replaces_our_own():
     assert env["HOME"]["value"] == "/mine"
     assert env["KEY"]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
     assert "FLOWSESSION_POD_UID" in env
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull"])
+def test_an_image_that_a_webhook_rewrites_and_that_cannot_be_pulled_is_waited_for(reason):
+    """Else the session would be started again at once, for ever: every new pod has the rewritten image too."""
+    made = manifest()
+    made["metadata"] |= {"uid": "pod-1", "creationTimestamp": stamp(NOW)}
+    made["spec"]["containers"][0]["image"] = "mirror.example.com/runtime"
+    made["status"] = {
+        "phase": "Pending",
+        "containerStatuses": [{"name": "session", "state": {"waiting": {"reason": reason, "message": "no such image"}}}],
+    }
+    snapshot = session_snapshot(objects.pod(made).view)
+    assert decide(snapshot).deletes == ()
+    assert verdict(status_after(snapshot), "Ready") == ("False", "ImagePullFailed")
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "CreateContainerError", "CrashLoopBackOff"])
+def test_an_image_that_does_not_start_gives_way_to_a_corrected_one(reason):
+    wrong = pending_pod(image="no/such:image", container=waiting(reason, "no such image"))
+    snapshot = session_snapshot(wrong)
+    assert decide(snapshot).deletes == (Delete("Pod", NAMESPACE, POD, "pod-1"),)
+    assert "the environment's image has changed before no/such:image ran" in condition(status_after(snapshot), "Ready")["message"]
+    assert decide(session_snapshot(pending_pod(container=waiting(reason, "no such image")))).deletes == ()
+    served = session_snapshot(replace(wrong, phase="Running"), status=ready_status())
+    assert decide(served).deletes == (), "what was ready once waits for a reset"
 
 
 def test_the_platforms_settings_are_in_the_pod():
@@ -243,9 +270,27 @@ def test_a_failed_pod_is_removed_and_started_again(failed, reason, words):
     [(0, 10.0, 1.0), (1, 10.0, 2.0), (4, 10.0, 16.0), (20, 10.0, 300.0), (20, 599.0, 300.0), (20, 600.0, 0.0)],
 )
 def test_what_dies_young_again_and_again_is_started_ever_more_slowly(restarts, lived, pause):
-    status = ready_status(ready_at=NOW - lived) | {"restarts": restarts}
+    status = ready_status(ready_at=NOW - lived) | {"restarts": 30, "restartsInARow": restarts}
     after = status_after(session_snapshot(status=status))
     assert after["startedAt"] == stamp(NOW + pause)
+    assert after["restarts"] == 31, "what people read counts on"
+
+
+def test_after_a_while_of_use_the_back_off_begins_anew():
+    """Twenty crashes on its first day must not make every crash of the next month cost five minutes."""
+    status = ready_status(ready_at=NOW - 600) | {"restarts": 20, "restartsInARow": 20}
+    after = status_after(session_snapshot(status=status))
+    assert (after["restarts"], after.get("restartsInARow"), after["startedAt"]) == (21, None, stamp(NOW))
+    status = ready_status(ready_at=NOW - 10) | {"restarts": after["restarts"]}
+    again = status_after(session_snapshot(status=status))
+    assert (again["restarts"], again["restartsInARow"], again["startedAt"]) == (22, 1, stamp(NOW + 1))
+
+
+def test_a_young_ones_ready_time_does_not_forget_the_row():
+    """The count stands in the status while the pod runs, so that an operator that is started meanwhile goes on with it."""
+    status = ready_status(ready_at=NOW - 10) | {"restartsInARow": 3}
+    served = status_after(session_snapshot(pod(), status=status, agent=agent()))
+    assert served["restartsInARow"] == 3
 
 
 # -- pods that do not run yet

@@ -18,6 +18,7 @@ from flowsession.decide import session as sessions
 from flowsession.decide import times
 from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.requests import REQUESTS
+from flowsession.decide.resolution import needed_config_maps
 from flowsession.decide.views import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList, PodView
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache, Key
@@ -83,7 +84,10 @@ class ApiServer:
             raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
         return copy.deepcopy(self.put(copy.deepcopy(manifest)))
 
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
+    ) -> Object:
+        self._in_time(valid_until)
         self._request("PATCH", kind)
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
@@ -99,8 +103,17 @@ class ApiServer:
         raise AssertionError("only events are patched, and the world takes them elsewhere")
 
     async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        valid_until: float | None = None,
     ) -> Object:
+        self._in_time(valid_until)
         self._request("DELETE", kind)
         self._rival(kind, namespace, name)
         body = self._found(kind, namespace, name)
@@ -153,6 +166,10 @@ class ApiServer:
         if (kind, namespace, name) not in self.objects:
             raise errors.NotFound(f"{kind} {name} not found", status=404)
         return self.objects[kind, namespace, name]
+
+    def _in_time(self, valid_until: float | None) -> None:
+        if valid_until is not None and self.clock() > valid_until:
+            raise errors.TooLate("not sent")
 
     def _request(self, verb: str, kind: str) -> None:
         self.requests.append(f"{verb} {kind}")
@@ -240,7 +257,6 @@ class SimAgent:
     def state(self, now: float) -> AgentState:
         working = self.busy or self.install.state == "Running"
         return AgentState(
-            boot_id=f"{self.at}",
             version=self.version,
             packages_revision=self.volume.get("packages", ""),
             flow_revision=self.volume.get("flow", ""),
@@ -325,7 +341,9 @@ class Calls(Agents):
         restarts, call = self.waiting.pop(uid)
         view = self._cache.agents.get(uid)
         if view is not None and view.restarts == restarts:
-            self._cache.agents[uid] = self._observed(view, call, answer or Answer(), failure)
+            self._cache.agents[uid] = self._observed(
+                view, call, answer or Answer(), failure, seconds=self._cache.clock() - self.asked_at[uid]
+            )
         self._queue.add(SESSION)
 
 
@@ -416,6 +434,7 @@ class World:
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))
+        self._read_sources()
         self.todo.now = True
 
     def hear(self, most: int = 1000) -> None:
@@ -427,6 +446,15 @@ class World:
             for key in keys:
                 self.todo.add(key)
             most -= 1
+        self._read_sources()
+
+    def _read_sources(self) -> None:
+        """What the environment's own decision would fetch."""
+        for (namespace, _), entry in self.cache.environments.items():
+            for name in needed_config_maps(entry.spec):
+                if (namespace, name) not in self.cache.config_maps and (found := self.api.objects.get(("ConfigMap", namespace, name))):
+                    self.cache.observe("ConfigMap", copy.deepcopy(found))
+                    self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
         snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())

@@ -202,4 +202,8 @@ class ComputeSessionStatus(Model):
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
+    restarts_in_a_row: int | None = Field(
+        default=None,
+        description="Those of the restarts without 10 minutes of use in between; each doubles the pause before the next start.",
+    )
     conditions: Conditions | None = None

@@ -10,7 +10,7 @@ import aiohttp
 
 from flowsession import metrics
 from flowsession.cluster import answers, errors
-from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.pod import AGENT_PORT
@@ -18,7 +18,10 @@ from flowsession.decide.views import AgentState, EditsArchive, PackageList, PodV
 
 CALL_SECONDS = 10.0
 POLL_SECONDS = 30.0
-LARGEST_ANSWER = 8 * 1024 * 1024
+LARGEST_STATE = 256 * 1024
+"""Bytes of an answer with a state; its longest texts, every character escaped, come to half of that."""
+LARGEST_LIST = 2 * 1024 * 1024
+"""Bytes of an answer with a list; one of 20,000 packages has as many."""
 YOUNG_SECONDS = 1.0
 """How long a refused connection is tried again at once: the agent's own start takes some hundredths of a second."""
 YOUNG_PAUSE = 0.015
@@ -45,13 +48,23 @@ class Answer:
     edits: EditsArchive | None = None
 
 
+@dataclass(frozen=True)
+class Request:
+    """What goes to an agent, and what may come back."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+    timeout_seconds: float = CALL_SECONDS
+    largest: int = LARGEST_STATE
+    """Bytes of the answer at most: it is held in the operator's memory, which is everybody's."""
+
+
 class Transport(Protocol):
     """Brings a request to the agent's port."""
 
-    async def send(
-        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
-    ) -> tuple[int, bytes]:
-        """HTTP status and body. Raises AgentError if there is none."""
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+        """HTTP status and body. Raises AgentError if there is none, or too much of it."""
 
 
 class DirectTransport:
@@ -59,27 +72,33 @@ class DirectTransport:
 
     def __init__(self) -> None:
         # No connection outlives its call: ten thousand settled sessions must not hold ten thousand sockets.
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), trust_env=False)
+        # Nothing is unpacked: a kilobyte may become a megabyte that way.
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+            trust_env=False,
+        )
 
     async def close(self) -> None:
         await self._http.close()
 
-    async def send(
-        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
-    ) -> tuple[int, bytes]:
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         try:
             async with self._http.request(
-                method,
-                f"http://{host}:{AGENT_PORT}{path}",
-                json=body,
+                request.method,
+                f"http://{host}:{AGENT_PORT}{request.path}",
+                json=request.body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=3.0),
+                timeout=aiohttp.ClientTimeout(total=request.timeout_seconds, connect=3.0),
             ) as response:
-                return response.status, await _capped(response)
+                return response.status, await capped(response, request.largest)
         except aiohttp.ClientConnectorError as error:
             raise _NotListening(f"no connection to {pod.ip}: {error.strerror or error}") from error
+        except errors.TooLarge as error:
+            raise AgentError(f"its answer {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentError(f"no answer from {pod.ip}: {error or type(error).__name__}") from error
 
@@ -93,16 +112,26 @@ class ProxyTransport:
     async def close(self) -> None:
         """The connection is the cluster's own."""
 
-    async def send(
-        self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_seconds: float
-    ) -> tuple[int, bytes]:
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
         try:
-            status, answer = await self._cluster.proxy(method, pod.namespace, pod.name, AGENT_PORT, path, body, headers, timeout_seconds)
+            status, answer = await self._cluster.proxy(
+                request.method,
+                pod.namespace,
+                pod.name,
+                AGENT_PORT,
+                request.path,
+                request.body,
+                headers,
+                timeout_seconds=request.timeout_seconds,
+                largest=request.largest,
+            )
+        except errors.TooLarge as error:
+            raise AgentError(f"its answer {error}") from error
         except errors.ClusterError as error:
             raise AgentError(str(error)) from error
         if status in (502, 503):
             raise _NotListening(f"the API server can't reach pod {pod.name}: {answer.decode(errors='replace')[:200]}")
-        return status, answer[:LARGEST_ANSWER]
+        return status, answer
 
 
 class AgentClient:
@@ -115,11 +144,11 @@ class AgentClient:
 
     async def call(self, pod: PodView, call: AgentCall) -> Answer:
         """One call. Raises AgentError."""
-        method, path, body, limit = _request_of(call)
+        request = _request_of(call)
         started = time.perf_counter()
         outcome = "failed"
         try:
-            status, document = await self._send(pod, method, path, body, limit)
+            status, document = await self._send(pod, request)
             outcome = str(status)
         finally:
             if not isinstance(call, Follow):
@@ -127,7 +156,7 @@ class AgentClient:
         if isinstance(call, TakeEdits) and (status in (200, 413) or document.get("code") == "NoEdits"):
             # The state follows, for the revision that edits that can't be had would have.
             edits, was = document, status
-            status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
+            status, document = await self._send(pod, Request("GET", "/v1/state"))
             if status == 200:
                 told = answers.state(document)
                 return Answer(state=told, edits=answers.edits(edits, was, revision=told.edits.revision))
@@ -137,7 +166,7 @@ class AgentClient:
             return Answer(packages=answers.packages(document))
         if (status, document.get("code"), type(call)) in _TELLING:
             # The whole state follows, so that the door's position is known too.
-            status, document = await self._send(pod, "GET", "/v1/state", None, CALL_SECONDS)
+            status, document = await self._send(pod, Request("GET", "/v1/state"))
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
         state = answers.state(document)
@@ -145,12 +174,12 @@ class AgentClient:
             raise AgentError("its answer says neither what is installed nor what is being installed")
         return Answer(state=state)
 
-    async def _send(self, pod: PodView, method: str, path: str, body: dict[str, Any] | None, limit: float) -> tuple[int, dict[str, Any]]:
+    async def _send(self, pod: PodView, request: Request) -> tuple[int, dict[str, Any]]:
         give_up_at, relearned = time.monotonic() + YOUNG_SECONDS, False
         while True:
             headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
             try:
-                status, raw = await self._transport.send(pod, method, path, body, headers, limit)
+                status, raw = await self._transport.send(pod, request, headers)
             except _NotListening:
                 if time.monotonic() >= give_up_at:
                     raise
@@ -175,24 +204,24 @@ class _NotListening(AgentError):
     """Nothing listens on the port, yet."""
 
 
-def _request_of(call: AgentCall) -> tuple[str, str, dict[str, Any] | None, float]:  # noqa: PLR0911 - one for each call
+def _request_of(call: AgentCall) -> Request:  # noqa: PLR0911 - one for each call
     match call:
         case Tell(body=body):
-            return "PUT", "/v1/environment", {**body, "retry": True} if call.request else dict(body), CALL_SECONDS
+            return Request("PUT", "/v1/environment", {**body, "retry": True} if call.request else dict(body))
         case Look():
-            return "GET", "/v1/state", None, CALL_SECONDS
+            return Request("GET", "/v1/state")
         case KeepAlive():
-            return "POST", "/v1/keepalive", None, CALL_SECONDS
+            return Request("POST", "/v1/keepalive")
         case Follow(since=since):
-            return "GET", f"/v1/state?since={since}&wait={POLL_SECONDS:.0f}", None, POLL_SECONDS + CALL_SECONDS
+            return Request("GET", f"/v1/state?since={since}&wait={POLL_SECONDS:.0f}", timeout_seconds=POLL_SECONDS + CALL_SECONDS)
         case Retire(idle_at_least=seconds):
-            return "POST", "/v1/retire", {"idleAtLeast": seconds}, CALL_SECONDS
+            return Request("POST", "/v1/retire", {"idleAtLeast": seconds})
         case Reopen():
-            return "DELETE", "/v1/retire", None, CALL_SECONDS
+            return Request("DELETE", "/v1/retire")
         case TakeEdits():
-            return "GET", "/v1/edits", None, POLL_SECONDS
+            return Request("GET", "/v1/edits", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
         case ListPackages():
-            return "GET", "/v1/packages", None, POLL_SECONDS
+            return Request("GET", "/v1/packages", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
@@ -203,12 +232,3 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise AgentError("its answer is not a JSON object")
     return document
-
-
-async def _capped(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
-        data += chunk
-        if len(data) > LARGEST_ANSWER:
-            raise AgentError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
-    return bytes(data)

@@ -10,8 +10,17 @@ LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000
 LARGEST_EDITS = 1_000_000
 """Bytes of an archive of edits: it must fit in a ConfigMap (1 MiB)."""
-LARGEST_LIST = 450_000
-"""Bytes of each of the two forms of the list: together they must fit in a ConfigMap (1 MiB)."""
+LARGEST_LISTS = 1_000_000
+"""Bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
+
+MOST_REQUIRING = 20
+"""Packages that are named as requiring another one, at most; the table has three."""
+
+WIDEST = 40
+"""Characters of a column of the table; what is longer stands out."""
+
+_Row = tuple[str, str, str, list[str], str]
+"""Name, version, layer, required by, and the version that the image had."""
 
 _INSTALL_STATES = frozenset({"None", "Running", "Succeeded", "Failed", "TimedOut"})
 
@@ -20,7 +29,8 @@ def text(value: object, limit: int) -> str:
     """A text of at most `limit` characters, without control characters but line ends and tabs; empty for anything else."""
     if not isinstance(value, str):
         return ""
-    return "".join(c for c in value[:limit] if c in "\n\t" or c.isprintable())
+    cut = value[:limit]
+    return cut if cut.isprintable() else "".join(c for c in cut if c in "\n\t" or c.isprintable())
 
 
 def number(value: object, *, limit: float = 1e12) -> float:
@@ -34,7 +44,6 @@ def state(document: dict[str, Any]) -> AgentState:
     """The agent's state."""
     environment, activity = _part(document, "environment"), _part(document, "activity")
     return AgentState(
-        boot_id=text(document.get("bootID"), 64),
         version=int(number(document.get("version"))),
         packages_revision=text(environment.get("packagesRevision"), 64),
         flow_revision=text(environment.get("flowRevision"), 64),
@@ -86,42 +95,69 @@ def _names(value: object, most: int, *, longest: int = 250) -> tuple[str, ...]:
 
 
 def packages(document: dict[str, Any]) -> PackageList:
-    """The packages as a table for people and as JSON for programs."""
+    """The packages as a table for people and as JSON for programs. What doesn't fit into a ConfigMap is left out of both, which say so; but
+    first those that require a package are named less and less."""
     items = document.get("packages")
     found = [_package(item) for item in items[:MOST_PACKAGES] if isinstance(item, dict)] if isinstance(items, list) else []
-    widths = [max([len(title), *(len(row[column]) for row in found)]) for column, title in enumerate(("PACKAGE", "VERSION"))]
-    lines = [f"{'PACKAGE':<{widths[0]}}  {'VERSION':<{widths[1]}}  FROM"]
-    lines += [f"{name:<{widths[0]}}  {version:<{widths[1]}}  {_origin(layer, by, before)}" for name, version, layer, by, before in found]
-    entries = [
-        {key: value for key, value in zip(("name", "version", "layer", "requiredBy", "replaces"), row, strict=True) if value}
-        for row in found
+    for most in (MOST_REQUIRING, 3, 1):
+        rows, entries = _table(found, min(most, 3)), [_entry(row, most) for row in found]
+        shown = _fitting(rows, entries)
+        if shown == len(found):
+            break
+    left_out = len(found) - shown
+    lines = [*rows[: shown + 1], *([f"... ({left_out:,} more; see `flow packages` in the session)"] if left_out else [])]
+    truncated = f',"truncated":{left_out}' if left_out else ""
+    listed = ",".join(entries[:shown])
+    return PackageList(count=len(found), table="\n".join(lines) + "\n", document=f'{{"packages":[{listed}]{truncated}}}')
+
+
+def _fitting(rows: list[str], entries: list[str]) -> int:
+    """How many packages fit, by their rows in the table, below its title, and their entries in the JSON."""
+    room = LARGEST_LISTS - len(rows[0])
+    for shown, (row, entry) in enumerate(zip(rows[1:], entries, strict=True)):
+        room -= len(row.encode()) + len(entry) + 2
+        if room < 0:
+            return shown
+    return len(entries)
+
+
+def _table(found: list[_Row], most: int) -> list[str]:
+    widths = [min(WIDEST, max([len(title), *(len(row[column]) for row in found)])) for column, title in enumerate(("PACKAGE", "VERSION"))]
+    return [
+        f"{name:<{widths[0]}}  {version:<{widths[1]}}  {origin}"
+        for name, version, origin in [
+            ("PACKAGE", "VERSION", "FROM"),
+            *((name, version, _origin(layer, by[:most], before)) for name, version, layer, by, before in found),
+        ]
     ]
-    table, document_text = "\n".join(lines) + "\n", json.dumps({"packages": entries}, separators=(",", ":"))
-    return PackageList(count=len(found), table=_cut(table), document=document_text if len(document_text) <= LARGEST_LIST else "{}")
 
 
-def _cut(table: str) -> str:
-    data, note = table.encode(), "... (cut; see `flow packages` in the session)\n"
-    if len(data) <= LARGEST_LIST:
-        return table
-    return data[: data.rindex(b"\n", 0, LARGEST_LIST - len(note)) + 1].decode() + note
+def _entry(row: _Row, most: int) -> str:
+    name, version, layer, by, before = row
+    fields = {"name": name, "version": version, "layer": layer, "requiredBy": by[:most], "replaces": before}
+    return json.dumps({key: value for key, value in fields.items() if value}, separators=(",", ":"))
 
 
-def _package(item: dict[str, Any]) -> tuple[str, str, str, list[str], str]:
+def _package(item: dict[str, Any]) -> _Row:
     by = item.get("requiredBy")
-    names = [text(name, 100) for name in by[:20]] if isinstance(by, list) else []
+    names = [_word(name, 100) for name in by[:MOST_REQUIRING]] if isinstance(by, list) else []
     layer = item.get("layer")
     return (
-        text(item.get("name"), 200),
-        text(item.get("version"), 100),
+        _word(item.get("name"), 200),
+        _word(item.get("version"), 100),
         layer if layer in ("image", "requirements", "dependency") else "image",
         [name for name in names if name],
-        text(item.get("replaces"), 100),
+        _word(item.get("replaces"), 100),
     )
 
 
+def _word(value: object, limit: int) -> str:
+    """A text of one line: a table has one for each package."""
+    return " ".join(text(value, limit).split())
+
+
 def _origin(layer: str, by: list[str], before: str) -> str:
-    origin = f"dependency of {', '.join(by[:3])}" if layer == "dependency" and by else layer
+    origin = f"dependency of {', '.join(by)}" if layer == "dependency" and by else layer
     return f"{origin} (image had {before})" if before else origin
 
 

@@ -33,6 +33,14 @@ class Unavailable(ClusterError):
     """No answer, or a server's failure: back off."""
 
 
+class TooLate(ClusterError):
+    """It was not sent: its turn came after the time until which it was valid. Decide again."""
+
+
+class TooLarge(ClusterError):
+    """The answer has more bytes than are taken."""
+
+
 class Rejected(ClusterError):
     """The API server will not have it: invalid, forbidden, over quota. Its words are for people."""
 

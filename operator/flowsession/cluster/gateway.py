@@ -19,6 +19,8 @@ Object = dict[str, Any]
 
 REQUESTS_AT_ONCE = 32
 PAGE = 500
+PAGES = {"ConfigMap": 20}
+"""Objects in one page of a LIST, where it is not PAGE: a ConfigMap may have 1 MiB."""
 TIMEOUT_SECONDS = 30.0
 _PLURALS = {
     "ComputeSession": (f"/apis/{GROUP}/{VERSION}", "computesessions"),
@@ -68,7 +70,7 @@ class KubernetesCluster:
     async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
         """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
         base, plural = _PLURALS[kind]
-        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        query = {"limit": str(PAGES.get(kind, PAGE))} | ({"labelSelector": labels} if labels else {})
         while True:
             page = await self._request("GET", f"{base}/{plural}?{urlencode(query)}")
             yield page["items"], page["metadata"]["resourceVersion"]
@@ -93,27 +95,38 @@ class KubernetesCluster:
         """The object as the server stored it."""
         return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
 
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
-        """Merge-patches the status if the object still has this resourceVersion."""
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
+    ) -> Object:
+        """Merge-patches the status if the object still has this resourceVersion. Raises TooLate when it could not be sent in time."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
-        return await self._request("PATCH", _path(kind, namespace, name) + "/status", body, content_type=_MERGE)
+        path = _path(kind, namespace, name) + "/status"
+        return await self._request("PATCH", path, body, content_type=_MERGE, valid_until=valid_until)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
         """Merge-patches an object."""
         return await self._request("PATCH", _path(kind, namespace, name), body, content_type=_MERGE)
 
     async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        valid_until: float | None = None,
     ) -> Object:
         """Deletes that very object (without a uid whatever has the name), if it still has the resourceVersion where one is given.
 
-        Gives back what the server says of it.
+        Gives back what the server says of it. Raises TooLate when it could not be sent in time.
         """
         preconditions = ({"uid": uid} if uid else {}) | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
-        return await self._request("DELETE", _path(kind, namespace, name), body)
+        return await self._request("DELETE", _path(kind, namespace, name), body, valid_until=valid_until)
 
     async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
         """Deletes what carries the labels."""
@@ -128,16 +141,29 @@ class KubernetesCluster:
         path: str,
         body: Object | None,
         headers: dict[str, str],
+        *,
         timeout_seconds: float,
+        largest: int,
     ) -> tuple[int, bytes]:
-        """A call to a pod's port through the API server's pod proxy; whatever it answers. Raises ClusterError if nothing does."""
+        """A call to a pod's port through the API server's pod proxy; whatever it answers, of at most so many bytes. Raises ClusterError if
+        nothing does, TooLarge."""
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
-        return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds)
+        return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds, largest=largest)
 
     async def _request(
-        self, method: str, path: str, body: Object | None = None, *, content_type: str = _JSON, accept: str = _JSON
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        content_type: str = _JSON,
+        accept: str = _JSON,
+        valid_until: float | None = None,
     ) -> Object:
         async with self._at_once:
+            # Here and not before: on a busy day most of the time is spent waiting for a turn.
+            if valid_until is not None and time.time() > valid_until:
+                raise errors.TooLate(f"{method} {path.partition('?')[0]}: not sent, {time.time() - valid_until:.1f} s too late")
             started = time.perf_counter()
             status, answer = await self._send(method, path, body, headers={"Content-Type": content_type, "Accept": accept})
             metrics.api_requests.labels(method, str(status)).observe(time.perf_counter() - started)
@@ -147,7 +173,14 @@ class KubernetesCluster:
         return parsed
 
     async def _send(
-        self, method: str, path: str, body: Object | None, *, headers: dict[str, str], timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        *,
+        headers: dict[str, str],
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        largest: int | None = None,
     ) -> tuple[int, bytes]:
         configuration = self._api.configuration
         token = await configuration.get_api_key_with_prefix("BearerToken")
@@ -160,9 +193,20 @@ class KubernetesCluster:
                 body=body,
                 _request_timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=5.0),
             )
-            return response.status, await response.read()
+            return response.status, await (response.read() if largest is None else capped(response, largest))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Unavailable(f"{method} {path.partition('?')[0]}: {error or type(error).__name__}") from error
+
+
+async def capped(response: aiohttp.ClientResponse, largest: int) -> bytes:
+    """The body of an answer. Raises TooLarge as soon as it has more bytes than that."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        data += chunk
+        if len(data) > largest:
+            response.close()
+            raise errors.TooLarge(f"has more than {largest:,} bytes")
+    return bytes(data)
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:

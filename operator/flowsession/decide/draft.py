@@ -30,8 +30,11 @@ class Draft:
         self._fetch_edits: FetchEdits | None = None
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
+        self._built_on: list[Create] = []
         self._deletes: list[Delete] = []
         self._events: list[Event] = []
+        self.valid_until: float | None = None
+        """Until when the status may be written, in seconds since 1970, where it acts on an agent's word; None: for ever."""
         self._look_again_at = float("inf")
         self._progress_only_until = 0.0
 
@@ -51,9 +54,11 @@ class Draft:
         else:
             self.status[field] = value
 
-    def create(self, manifest: dict[str, Any]) -> None:
-        """Asks for an object."""
+    def create(self, manifest: dict[str, Any], *, before_the_end: bool = False) -> None:
+        """Asks for an object; one that the session's own end builds on is created even then."""
         self._creates.append(Create(manifest))
+        if before_the_end:
+            self._built_on.append(Create(manifest))
 
     def delete(self, deletion: Delete) -> None:
         """Asks for an object's end."""
@@ -112,10 +117,13 @@ class Draft:
         events = [*self._problems(), *self._events]
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
+            self._creates = self._built_on  # all else would cost the time in which the agent's word is good
         if patch and not events and "handledRequests" not in patch and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
             patch = {}
-        write = PatchStatus("ComputeSession", self.snapshot.namespace, self.snapshot.name, self.snapshot.resource_version, patch)
+        write = PatchStatus(
+            "ComputeSession", self.snapshot.namespace, self.snapshot.name, self.snapshot.resource_version, patch, self.valid_until
+        )
         return Plan(
             creates=tuple(self._creates),
             deletes=tuple(self._deletes),

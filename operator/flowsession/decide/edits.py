@@ -64,7 +64,7 @@ def saved(draft: Draft, agent: AgentView) -> bool:
         if packed is None:
             _ask(draft, agent)
             return False
-        draft.create(_config_map(draft, name, packed))
+        draft.create(_config_map(draft, name, packed), before_the_end=True)
     if before and before != name and edits.restored:
         # Its content went on in this session, so that it would only bring back what is old; the name alone says what it holds.
         draft.delete(Delete("ConfigMap", snapshot.namespace, before, ""))

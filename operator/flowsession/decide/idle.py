@@ -183,7 +183,8 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - edits.FRESH_SECONDS):
         state: AgentState = agent.state
         if edits.saved(draft, agent):
-            _finish(draft, "Idle", f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}", warning=False)
+            said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
+            _finish(draft, "Idle", said, warning=False, valid_until=agent.state_at + edits.FRESH_SECONDS)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
@@ -194,15 +195,17 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     draft.call = Retire(idle_at_least=float(timeout))
 
 
-def _finish(draft: Draft, reason: str, message: str, *, warning: bool) -> None:
-    """The end that `idle.action` asks for."""
+def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_until: float | None = None) -> None:
+    """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
+        draft.valid_until = valid_until
     else:
-        draft.delete(Delete("ComputeSession", snapshot.namespace, snapshot.name, snapshot.uid, snapshot.resource_version))
+        kind, version = "ComputeSession", snapshot.resource_version
+        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:

@@ -31,7 +31,10 @@ FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
 
 QUIET_PAUSE = 1.0
-"""The same after an answer that brought nothing new."""
+"""The same after a poll that brought nothing new at once; it doubles with every other one."""
+
+LONGEST_QUIET_PAUSE = 30.0
+"""As long as an honest poll waits: who does not wait there, waits here."""
 
 
 def tell_the_agent(draft: Draft) -> bool:
@@ -117,11 +120,15 @@ def follow_the_install(draft: Draft) -> bool:
 def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
     if agent.calling:
         return
-    due = agent.asked_at + (pause_after(agent) if agent.failures else QUIET_PAUSE if agent.quiet else FOLLOW_PAUSE)
+    due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
     if draft.now < due:
         draft.look_again(due)
     else:
         draft.call = Follow(since=since)
+
+
+def _quiet_pause(polls: int) -> float:
+    return min(LONGEST_QUIET_PAUSE, QUIET_PAUSE * 2.0 ** min(polls - 1, 10))
 
 
 def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:

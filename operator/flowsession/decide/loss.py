@@ -8,7 +8,7 @@ from flowsession.decide.views import PodView
 
 LONGEST_BACKOFF = 300.0
 SETTLED_SECONDS = 600.0
-"""A pod that lived this long was no crash: its successor starts at once."""
+"""A pod that was ready this long ago was no crash: its successor starts at once, and the back-off begins anew."""
 
 FORCE_AFTER = 60.0
 """Seconds past a pod's own grace after which its node is taken for lost and the pod is removed by force."""
@@ -24,7 +24,7 @@ _DISRUPTIONS = {
 
 _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
-    "baseImage", "imageDigest", "install", "lastActivity",
+    "baseImage", "imageDigest", "install", "lastActivity", "restartsInARow",
 )  # fmt: skip
 """What the status says of the present pod, and what is not so any more without it."""
 
@@ -37,11 +37,12 @@ def incarnation(draft: Draft) -> int:
 def start_again(draft: Draft, reason: str, message: str) -> bool:
     """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
     status, now = draft.snapshot.status, draft.now
-    restarts = int(status.get("restarts") or 0) + 1
     lived = now - moment(status.get("readyAt"), now)
+    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
     leave_the_pod(draft)
-    draft.put("restarts", restarts)
-    draft.put("startedAt", times.stamp(now if lived >= SETTLED_SECONDS else now + pause(restarts)))
+    draft.put("restarts", int(status.get("restarts") or 0) + 1)
+    draft.put("restartsInARow", in_a_row or None)
+    draft.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
     draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
     draft.look_again(moment(draft.status["startedAt"], now))

@@ -27,6 +27,8 @@ class Delete:
     uid: str
     resource_version: str | None = None
     grace_seconds: int | None = None
+    valid_until: float | None = None
+    """Seconds since 1970 after which it must not be sent any more, and is decided anew instead: it builds on a word that ages."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class PatchStatus:
     name: str
     resource_version: str
     status: Manifest
+    valid_until: float | None = None
+    """As for a Delete."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
 CONTENT_LABEL = f"{GROUP}/content"
 """What one of the operator's own ConfigMaps holds."""
-INCARNATION = f"{GROUP}/incarnation"
+IMAGE_ANNOTATION = f"{GROUP}/image"
+"""The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
 _LOADER = """\
@@ -144,7 +145,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
-                INCARNATION: str(incarnation),
+                IMAGE_ANNOTATION: environment.base_image,
             },
             "ownerReferences": [owner(snapshot)],
         },

@@ -10,7 +10,7 @@ from flowsession.decide.draft import Draft
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.resolution import Resolved
-from flowsession.decide.start import began, current_pod
+from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
 from flowsession.decide.target import agent_of, askable_at, same_container
 from flowsession.decide.views import PodView
 
@@ -60,7 +60,9 @@ def list_packages(draft: Draft) -> bool:
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         draft.create(_config_map(draft, name, agent.packages.table, agent.packages.document))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
-    elif name not in draft.snapshot.refused_config_maps and draft.call is None and not (agent and agent.calling):
+    elif name in draft.snapshot.refused_config_maps:
+        draft.look_again(draft.now + REFUSED_SECONDS)
+    elif draft.call is None and not (agent and agent.calling):
         due = askable_at(agent)
         if draft.now < due:
             draft.look_again(due)

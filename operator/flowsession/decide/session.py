@@ -65,6 +65,11 @@ def resolve(draft: Draft) -> bool:
         return False
     draft.judge("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
     if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
+        requests.done(draft, "resume")
+        for what in ("reset", "install"):  # once the environment is mended, perhaps days later, nobody expects it any more
+            if requests.pending(draft, what):
+                why = f"{requests.REQUESTS[what]} has no effect while the environment can't be used; mend it and ask again"
+                requests.refuse(draft, what, f"{why}: {_in_environment(draft.snapshot, environment)}")
         idle.decide_idle(draft)
         return False
     draft.not_ready(Phase.PENDING, "EnvironmentNotReady", _in_environment(draft.snapshot, environment))

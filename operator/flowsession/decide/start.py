@@ -77,13 +77,14 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """A running session is never restarted for another image, but one that does not even start yet had better start with the right one."""
+    """A running session is never restarted for another image, but one whose image does not even start had better start with the right
+    one."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
         and pod.image != environment.base_image
         and pod.container is not None
-        and pod.container.waiting_reason in _PULL_REASONS
+        and pod.container.waiting_reason in _PULL_REASONS | _BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
     )
 

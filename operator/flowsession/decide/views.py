@@ -41,6 +41,7 @@ class PodView:
     disruption: str
     """Reason of its DisruptionTarget condition, where something ended it on purpose."""
     image: str
+    """The image that was asked for, whatever an admission webhook made of it."""
     ip: str
     node: str
     scheduled_at: float | None
@@ -114,7 +115,6 @@ class SavedEdits:
 class AgentState:
     """The agent's answer to a state call."""
 
-    boot_id: str
     version: int
     packages_revision: str
     flow_revision: str
@@ -150,8 +150,8 @@ class AgentView:
     """When the last call ended, well or not."""
     state: AgentState | None = None
     state_at: float = 0.0
-    quiet: bool = False
-    """Whether the last state brought no news: the version of the one before."""
+    quiet: int = 0
+    """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
     told: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
     told_request: str = ""

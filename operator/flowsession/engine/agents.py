@@ -4,12 +4,15 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
 from flowsession.decide.views import AgentView, PodView
 from flowsession.engine import edits
 from flowsession.engine.cache import Cache, Key
 from flowsession.engine.queue import Queue
+
+WAITED_SECONDS = POLL_SECONDS - 1.0
+"""A poll of this length has waited for news."""
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,12 @@ class Agents:
         self._tasks[pod.uid] = task
         task.add_done_callback(lambda ended: self._ended(pod.uid, ended))
 
+    def forget(self, pod_uid: str) -> None:
+        """The pod is gone: ends its call, and drops what the client remembers of it."""
+        if task := self._tasks.pop(pod_uid, None):
+            task.cancel()
+        self._client.forget(pod_uid)
+
     async def close(self) -> None:
         """Ends every call."""
         tasks = list(self._tasks.values())
@@ -54,7 +63,7 @@ class Agents:
 
     async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
         failure: AgentError | None = None
-        answer = Answer()
+        answer, started = Answer(), asyncio.get_running_loop().time()
         try:
             answer = await self._client.call(pod, call)
         except AgentError as error:
@@ -65,14 +74,14 @@ class Agents:
             log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
         view = self._cache.agents.get(pod.uid)
         if view is not None and view.restarts == restarts:
-            self._cache.agents[pod.uid] = self._observed(view, call, answer, failure)
+            self._cache.agents[pod.uid] = self._observed(view, call, answer, failure, seconds=asyncio.get_running_loop().time() - started)
             if isinstance(call, Tell) and failure is None:
                 edits.given(self._cache, key)
             if answer.state is not None:
                 self._cache.marks.get(pod.uid, {}).setdefault("AgentReady", self._cache.clock())
         self._queue.add(key)
 
-    def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None) -> AgentView:
+    def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()
         if failure is not None:
             return replace(
@@ -100,11 +109,17 @@ class Agents:
             kept=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
-            quiet=answer.state is not None and view.state is not None and answer.state.version == view.state.version,
+            quiet=_quiet(view, answer, seconds) if isinstance(call, Follow) else view.quiet,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
         )
+
+
+def _quiet(view: AgentView, answer: Answer, seconds: float) -> int:
+    """How many polls in a row an agent has answered without news and without waiting for them."""
+    news = answer.state is None or view.state is None or answer.state.version != view.state.version
+    return 0 if news or seconds >= WAITED_SECONDS else view.quiet + 1
 
 
 def _told(call: Tell) -> tuple[str, str]:

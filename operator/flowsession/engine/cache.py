@@ -1,6 +1,5 @@
 """What is known of the cluster: fed by watches, by LISTs and by the answer to every write (so that own writes are never seen late)."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -9,10 +8,8 @@ from flowsession.decide import resolution
 from flowsession.decide.resolution import ConfigMapView
 from flowsession.decide.views import AgentView, Refusal, SavedEdits
 from flowsession.engine import objects
+from flowsession.engine.index import Index, Name
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
-
-Name = tuple[str, str]
-"""Namespace and name."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,8 @@ class Key:
 
 
 SOURCE_LABEL = "flowsession.dev/source"
+LATELY_SECONDS = 300.0
+"""How long what was lately heard is kept: longer than anybody asks for it."""
 _Entry = TypeVar("_Entry")
 
 
@@ -33,6 +32,8 @@ class Cache:
     """All of it in memory, one thread. Every method that learns something returns the keys that it concerns."""
 
     clock: Callable[[], float]
+    pod_gone: Callable[[str], None] = lambda _: None
+    """Told the uid of every pod that is forgotten."""
     sessions: dict[Name, SessionEntry] = field(default_factory=dict)
     environments: dict[Name, EnvironmentEntry] = field(default_factory=dict)
     pods: dict[Name, PodEntry] = field(default_factory=dict)
@@ -52,9 +53,9 @@ class Cache:
     """When an environment's status was last written."""
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
-    _sessions_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _pods_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _users_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _sessions_of: Index = field(default_factory=Index)
+    _pods_of: Index = field(default_factory=Index)
+    _users_of: Index = field(default_factory=Index)
 
     def observe(self, kind: str, body: Object) -> set[Key]:
         """Takes in an object if it is news. Raises objects.Unreadable."""
@@ -87,40 +88,51 @@ class Cache:
 
     def sessions_of(self, environment: Name) -> list[SessionEntry]:
         """The sessions of an environment."""
-        return [self.sessions[environment[0], name] for name in self._sessions_of.get(environment, ())]
+        return [self.sessions[environment[0], name] for name in self._sessions_of.of(environment)]
 
     def pods_of(self, session: Name) -> list[PodEntry]:
         """The pods that carry a session's name, whoever owns them."""
-        return [self.pods[session[0], name] for name in self._pods_of.get(session, ())]
+        return [self.pods[session[0], name] for name in self._pods_of.of(session)]
 
     def missing_config_map(self, namespace: str, name: str) -> set[Key]:
         """Takes in that a ConfigMap was asked for and is not there."""
+        if not self._users_of.has((namespace, name)):
+            return set()
         before = self.config_maps.get((namespace, name))
         self.config_maps[namespace, name] = ConfigMapView(name, None, self.clock(), watched=False)
         if before is not None and before.files is None:
-            return {Key("FlowEnvironment", namespace, user) for user in self._users_of.get((namespace, name), ())}
+            return {Key("FlowEnvironment", namespace, user) for user in self._users_of.of((namespace, name))}
         return self._concerned_by_config_map((namespace, name))
 
     def names(self, kind: str) -> Iterable[Name]:
         """The names of all cached objects of a kind."""
-        tables: dict[str, Iterable[Name]] = {
-            "ComputeSession": self.sessions,
-            "FlowEnvironment": self.environments,
-            "Pod": self.pods,
-            "ConfigMap": [key for key, view in self.config_maps.items() if view.watched],
-        }
-        return list(tables[kind])
+        found: dict[str, Iterable[Name]] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments, "Pod": self.pods}
+        return list(found[kind] if kind in found else (key for key, view in self.config_maps.items() if view.watched))
+
+    def prune(self) -> None:
+        """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
+        pods, sessions = {entry.view.uid for entry in self.pods.values()}, {entry.meta.uid for entry in self.sessions.values()}
+        self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
+        self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
+        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in sessions}
+        self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
+        self.own_config_maps = {name: found for name, found in self.own_config_maps.items() if self._lately(found[1])}
+        self.refused_config_maps = {name: found for name, found in self.refused_config_maps.items() if self._lately(found[1])}
+        self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if self._lately(at)}
+
+    def _lately(self, at: float) -> bool:
+        return abs(self.clock() - at) < LATELY_SECONDS
 
     def _observe_session(self, entry: SessionEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
         known = self.sessions.get(key)
-        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
+        if known and not objects.newer(entry.meta.resource_version, known.meta.resource_version):
             return set()
         if known and known.meta.uid != entry.meta.uid:
             self._forget_session(key, known.meta.uid)
         self.sessions[key] = entry
         environment = entry.spec.environment_ref.name
-        self._sessions_of[key[0], environment].add(key[1])
+        self._sessions_of.add((key[0], environment), key[1])
         concerned = {Key("ComputeSession", *key)}
         if known is None or known.meta.uid != entry.meta.uid:
             concerned.add(Key("FlowEnvironment", key[0], environment))
@@ -135,7 +147,7 @@ class Cache:
             return set()
         del self.sessions[key]
         environment = entry.spec.environment_ref.name
-        _discard(self._sessions_of, (key[0], environment), key[1])
+        self._sessions_of.discard((key[0], environment), key[1])
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
         return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)}
@@ -143,7 +155,7 @@ class Cache:
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
         known = self.environments.get(key)
-        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
+        if known and not objects.newer(entry.meta.resource_version, known.meta.resource_version):
             return set()
         self._index_users(known, remove=True)
         self.environments[key] = entry
@@ -167,7 +179,7 @@ class Cache:
         if entry is None:
             return
         for name in resolution.needed_config_maps(entry.spec):
-            if not self._users_of.get((entry.meta.namespace, name)):
+            if not self._users_of.has((entry.meta.namespace, name)):
                 self.config_maps.pop((entry.meta.namespace, name), None)
 
     def _index_users(self, entry: EnvironmentEntry | None, *, remove: bool = False) -> None:
@@ -177,22 +189,22 @@ class Cache:
         namespace = entry.meta.namespace
         for name in resolution.needed_config_maps(entry.spec):
             if remove:
-                _discard(self._users_of, (namespace, name), entry.meta.name)
+                self._users_of.discard((namespace, name), entry.meta.name)
             else:
-                self._users_of[namespace, name].add(entry.meta.name)
+                self._users_of.add((namespace, name), entry.meta.name)
 
     def _observe_pod(self, entry: PodEntry) -> set[Key]:
         view = entry.view
         key = (view.namespace, view.name)
         known = self.pods.get(key)
-        if known and not newer(view.resource_version, known.view.resource_version):
+        if known and not objects.newer(view.resource_version, known.view.resource_version):
             return set()
         if known and known.view.uid != view.uid:
             self._forget_pod(key, known.view.uid)
         if known and known.session != entry.session:
-            _discard(self._pods_of, (view.namespace, known.session), view.name)  # somebody has relabelled it
+            self._pods_of.discard((view.namespace, known.session), view.name)  # somebody has relabelled it
         self.pods[key] = entry
-        self._pods_of[view.namespace, entry.session].add(view.name)
+        self._pods_of.add((view.namespace, entry.session), view.name)
         marks, now = self.marks.setdefault(view.uid, {}), self.clock()
         # A pod that was there before this operator was is no news: only what is seen as it happens is a mark.
         if known is not None or abs(now - view.created_at) < 2.0:
@@ -208,9 +220,10 @@ class Cache:
         if entry is None or (uid and entry.view.uid != uid):
             return set()
         del self.pods[key]
-        _discard(self._pods_of, (key[0], entry.session), key[1])
+        self._pods_of.discard((key[0], entry.session), key[1])
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
+        self.pod_gone(entry.view.uid)
         return {Key("ComputeSession", key[0], entry.session)}
 
     def _observe_config_map(self, body: Object) -> set[Key]:
@@ -218,33 +231,19 @@ class Cache:
         key = (raw["namespace"], raw["name"])
         known, now = self.config_maps.get(key), self.clock()
         watched = (raw.get("labels") or {}).get(SOURCE_LABEL) == "true"
-        if not watched and not self._users_of.get(key):
+        if not self._users_of.has(key):
+            # Each may hold 1 MiB, and anybody may label one: only what an environment names is kept, and read when one begins to.
             self.config_maps.pop(key, None)
             return set()
         fresh = objects.files(body)
         if known and known.files == fresh:
             self.config_maps[key] = ConfigMapView(key[1], known.files, now, watched)
-            return {Key("FlowEnvironment", key[0], user) for user in self._users_of.get(key, ())} if known.watched != watched else set()
+            return {Key("FlowEnvironment", key[0], user) for user in self._users_of.of(key)} if known.watched != watched else set()
         self.config_maps[key] = ConfigMapView(key[1], fresh, now, watched)
         return self._concerned_by_config_map(key)
 
     def _concerned_by_config_map(self, key: Name) -> set[Key]:
-        return {k for user in self._users_of.get(key, ()) for k in self._concerned_by_environment((key[0], user))}
+        return {k for user in self._users_of.of(key) for k in self._concerned_by_environment((key[0], user))}
 
     def _concerned_by_environment(self, key: Name) -> set[Key]:
-        return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", key[0], name) for name in self._sessions_of.get(key, ())}
-
-
-def newer(version: str, known: str) -> bool:
-    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
-    if version.isdigit() and known.isdigit():
-        return int(version) > int(known)
-    return version != known
-
-
-def _discard(index: defaultdict[Name, set[str]], key: Name, name: str) -> None:
-    names = index.get(key)
-    if names is not None:
-        names.discard(name)
-        if not names:
-            del index[key]
+        return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", key[0], name) for name in self._sessions_of.of(key)}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowsession.cluster import errors
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _ORDER = {"ConfigMap": 0, "Pod": 1}
 
+TOLD_SECONDS = 60.0
+"""How long the Event of an end that came too late stands for the next try."""
+
 
 class _PlanCutError(Exception):
     """Something that the rest of the plan builds on was refused: the next decision knows of it."""
@@ -39,36 +43,65 @@ class Executor:
         self._agents = agents
         self._recorder = recorder
         self._edits = edits
+        self._told_ends: dict[str, float] = {}
+        """By uid: ends that people were told of and that came too late, and when that was."""
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
         """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
-        meanwhile, must not cost anybody a pod."""
+        meanwhile, must not cost anybody a pod. Before the object's own end comes only what it builds on, since words age."""
         if plan.look_again_at is not None:
             self._queue.add_after(key, plan.look_again_at - self._cache.clock())
+        try:
+            own = [deletion for deletion in plan.deletes if deletion.uid == uid]
+            await (self._end(key, uid, plan, own) if own else self._go_on(key, uid, plan))
+        except errors.TooLate as error:
+            log.info("to be decided again", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
+            self._queue.add(key)
+
+    async def _go_on(self, key: Key, uid: str, plan: Plan) -> None:
         if plan.call is not None:
             self._call(key, plan)
         for fetch in plan.fetches:
             await self._fetch(fetch)
         if plan.clean is not None:
             await self._clean(plan.clean)
-        try:
-            for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
-                await self._create(key, uid, create)
-        except _PlanCutError:
+        if not await self._create_all(key, uid, plan):
             return
         if plan.fetch_edits is not None:
             await self._edits.fetch(key, uid, plan.fetch_edits)
         if plan.status is not None and not await self._patch(plan.status):
             return
-        own = [deletion for deletion in plan.deletes if deletion.uid == uid]
         for deletion in plan.deletes:
-            if deletion not in own and not await self._delete(key, deletion):
+            if not await self._delete(key, deletion):
                 return
-        # Before the object's own end: nobody could tell of it afterwards.
         for event in plan.events:
+            self._told_ends.pop(uid, None)
             await self._recorder.record(key, uid, event)
-        for deletion in own:
-            await self._delete(key, deletion)
+
+    async def _create_all(self, key: Key, uid: str, plan: Plan) -> bool:
+        """Whether the rest of the plan may build on it."""
+        try:
+            for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
+                await self._create(key, uid, create)
+        except _PlanCutError:
+            return False
+        return True
+
+    async def _end(self, key: Key, uid: str, plan: Plan, own: list[Delete]) -> None:
+        """Tells of the object's end, and then brings it about: nobody could tell of it afterwards. An end that was told of but came too
+        late is tried again without telling anew, else it might come too late for ever."""
+        now = self._cache.clock()
+        self._told_ends = {known: at for known, at in self._told_ends.items() if now - at < TOLD_SECONDS}
+        if not await self._create_all(key, uid, plan):
+            return
+        if uid not in self._told_ends:
+            for event in plan.events:
+                await self._recorder.record(key, uid, event)
+        self._told_ends[uid] = now
+        for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
+            if not await self._delete(key, deletion):
+                break  # what is too late leaves the note
+        self._told_ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
         entry = self._cache.sessions.get((key.namespace, key.name))
@@ -102,7 +135,7 @@ class Executor:
             body = await self._cluster.create(dict(manifest))
         except errors.AlreadyExists:
             body = await self._cluster.get(kind, meta["namespace"], meta["name"])
-            if not _ours(body, manifest):
+            if not objects.ours(body, manifest):
                 if kind == "ConfigMap":
                     raise self._refused_config_map(key, manifest, "another object has this name") from None
                 self._refuse(
@@ -118,10 +151,18 @@ class Executor:
             self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
             return
         if kind == "ConfigMap":
-            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (_packages_in(manifest), self._cache.clock())
+            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (objects.packages_in(manifest), self._cache.clock())
+            self._let_go_of_packages(key)
         else:
             self._cache.refusals.pop(uid, None)
         self._observe(kind, body)
+
+    def _let_go_of_packages(self, key: Key) -> None:
+        """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
+        entry = self._cache.sessions.get((key.namespace, key.name))
+        for pod in owned_pods(self._cache, entry) if entry else ():
+            if (view := self._cache.agents.get(pod.uid)) and view.packages:
+                self._cache.agents[pod.uid] = replace(view, packages=None)
 
     async def _delete(self, key: Key, deletion: Delete) -> bool:
         """Whether it goes, or is gone: not if it has changed meanwhile."""
@@ -133,6 +174,7 @@ class Executor:
                 uid=deletion.uid,
                 resource_version=deletion.resource_version,
                 grace_seconds=deletion.grace_seconds,
+                valid_until=deletion.valid_until,
             )
             if (answer.get("metadata") or {}).get("deletionTimestamp"):
                 self._observe(deletion.kind, answer)
@@ -150,7 +192,12 @@ class Executor:
         """Whether it was written: not if the object has changed meanwhile, or is gone."""
         try:
             body = await self._cluster.patch_status(
-                write.kind, write.namespace, write.name, dict(write.status), resource_version=write.resource_version
+                write.kind,
+                write.namespace,
+                write.name,
+                dict(write.status),
+                resource_version=write.resource_version,
+                valid_until=write.valid_until,
             )
         except errors.NotFound:
             self._bring_up(self._cache.forget(write.kind, write.namespace, write.name))
@@ -191,16 +238,3 @@ class Executor:
     def _bring_up(self, keys: set[Key]) -> None:
         for key in keys:
             self._queue.add(key)
-
-
-def _ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
-    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
-    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
-    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
-    return labelled and wanted <= found
-
-
-def _packages_in(manifest: Mapping[str, Any]) -> int:
-    table: str = (manifest.get("data") or {}).get("packages.txt", "")
-    return max(0, table.count("\n") - 1)

@@ -14,7 +14,7 @@ from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.decide.views import AgentArchive
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import SOURCE_LABEL, Cache, Key, newer
+from flowsession.engine.cache import SOURCE_LABEL, Cache, Key
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.queue import Queue
@@ -55,6 +55,7 @@ class Engine:
         self.queue: Queue[Key] = Queue()
         self.cache = Cache(clock=time.time)
         self._agents = Agents(agent_client, self.cache, self.queue)
+        self.cache.pod_gone = self._agents.forget
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
         self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
         self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), self._edits)
@@ -107,9 +108,10 @@ class Engine:
                     seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
                     self.observe(kind, body)
             for namespace, name in before - seen:
-                if not newer(self._version(kind, namespace, name), listed):
+                if not objects.newer(self._version(kind, namespace, name), listed):
                     for key in self.cache.forget(kind, namespace, name):
                         self.queue.add(key)
+        self.cache.prune()
 
     def _version(self, kind: str, namespace: str, name: str) -> str:
         key = (namespace, name)

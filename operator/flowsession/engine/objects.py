@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide import times
-from flowsession.decide.pod import CONTAINER, SESSION_LABEL
+from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, MANAGED_BY, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
@@ -113,7 +114,7 @@ def pod(body: Object) -> PodEntry:
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
-        image=images[0] if images else "",
+        image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or next(iter(images), ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
@@ -134,6 +135,13 @@ def files(body: Object) -> dict[str, bytes]:
     return found
 
 
+def newer(version: str, known: str) -> bool:
+    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
+    if version.isdigit() and known.isdigit():
+        return int(version) > int(known)
+    return version != known
+
+
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
     return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
 
@@ -152,3 +160,17 @@ def _container(status: Object) -> ContainerView:
         ended_message=(ended.get("message") or "")[:4000],
         image_id=status.get("imageID", ""),
     )
+
+
+def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
+    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
+    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
+    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
+    return labelled and wanted <= found
+
+
+def packages_in(manifest: Mapping[str, Any]) -> int:
+    """How many packages a ConfigMap lists."""
+    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
+    return len(document.get("packages", ())) + int(document.get("truncated", 0))

@@ -13,6 +13,8 @@ K = TypeVar("K")
 
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 120.0
+SPARE_DEADLINES = 64
+"""Overtaken deadlines that may lie in the heap whatever its size."""
 
 
 class Queue(Generic[K]):
@@ -47,6 +49,7 @@ class Queue(Generic[K]):
             return
         self._due[key] = at
         heapq.heappush(self._heap, (at, next(self._order), key))
+        self._compact()
         self._arm()
 
     def retry(self, key: K) -> float:
@@ -71,6 +74,7 @@ class Queue(Generic[K]):
         self._working.add(key)
         # What was due later is overtaken: the decision that follows says anew when to look again.
         self._due.pop(key, None)
+        self._compact()
         metrics.queue_length.set(len(self._ready))
         return key
 
@@ -80,6 +84,12 @@ class Queue(Generic[K]):
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def _compact(self) -> None:
+        """Drops overtaken deadlines once they are the most: a key that comes up every second with a deadline an hour away leaves 3,600."""
+        if len(self._heap) > 2 * len(self._due) + SPARE_DEADLINES:
+            self._heap = [(at, next(self._order), key) for key, at in self._due.items()]
+            heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         """One timer for the earliest deadline."""

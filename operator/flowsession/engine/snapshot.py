@@ -10,7 +10,8 @@ from flowsession.decide.serve import packages_prefix
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import AgentArchive, PodView, SessionSnapshot
-from flowsession.engine.cache import Cache, Name
+from flowsession.engine.cache import Cache
+from flowsession.engine.index import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
 from flowsession.settings import Settings
 

@@ -1,0 +1,102 @@
+"""The operator under exactly the chart's roles: it may do all that it does, and does all that it may."""
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver.api import eventually
+from apiserver.conftest import Cluster
+from apiserver.lab import Lab
+from apiserver.operator_process import CHECKOUT, NAMESPACE, Operator, Zygote
+from apiserver.recorder import Recorder, Request
+from localcluster import binaries, kubeconfig
+from localcluster.kubeconfig import Api as Access
+
+TEMPLATES = ("rbac", "serviceaccount")
+Right = tuple[str, str]
+"""A verb, and group/resource."""
+
+
+@pytest.fixture(scope="module")
+def manifests() -> list[dict[str, Any]]:
+    """What the chart installs for the operator's access."""
+    binaries.build(binaries.HELM)
+    command = [str(binaries.HELM.binary("helm")), "template", "flowsession", str(CHECKOUT / "charts" / "flowsession"), "-n", NAMESPACE]
+    for template in TEMPLATES:
+        command += ["-s", f"templates/{template}.yaml"]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [document for document in yaml.safe_load_all(rendered) if document]
+
+
+@pytest.fixture
+def confined(lab: Lab, cluster: Cluster, manifests: list[dict[str, Any]]) -> Iterator[Lab]:
+    """The operator as the chart's ServiceAccount; its key is still to be made."""
+    applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+    assert applied.returncode == 0, applied.stderr
+    (account,) = [m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"]
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    token = lab.api.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token", asked)["status"]["token"]
+    lab.api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/flowsession-agent-keys")
+    access = Access(lab.recorder.url, cluster.plane.ca, token)
+    zygote = Zygote(kubeconfig.write(cluster.folder / "confined.kubeconfig", access, user="confined"))
+    shared = lab.operator
+    lab.operator = Operator(zygote, lab.recorder, folder=cluster.folder, archive=cluster.folder / "agent.pyz")
+    yield lab
+    lab.operator.kill()
+    zygote.stop()
+    lab.recorder.kill = shared.kill
+    lab.operator = shared
+
+
+def granted(manifests: list[dict[str, Any]]) -> set[Right]:
+    return {
+        (verb, f"{group}/{resource}")
+        for role in manifests
+        if role["kind"] in ("ClusterRole", "Role")
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(request: Request) -> Right:
+    """The right that a request needs, as the API server derives it
+    (https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb)."""
+    group = request.path.split("/")[2] if request.path.startswith("/apis/") else ""
+    one = bool(request.name)
+    reading = "get" if one else "watch" if request.watches else "list"
+    verbs = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete" if one else "deletecollection"}
+    return verbs[request.method], f"{group}/{request.kind}"
+
+
+def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_other(
+    confined: Lab, manifests: list[dict[str, Any]]
+) -> None:
+    lab, before = confined, confined.recorder.mark()
+    conflict = Recorder.answer(409, "Conflict", "injected")
+    faults = [
+        lab.recorder.harm(lab.of_this_namespace(line), conflict)
+        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "DELETE pods")
+    ]
+    lab.operator.start()
+    lab.environment_of_flow(labelled=False, flow__dag__yaml="environment: {image: 'team/flow:1'}\nnodes: []\n")
+    lab.create_session(idle={"timeoutSeconds": 3600})
+    lab.until_ready()
+    for _ in range(2):  # the second time the same Events are counted up
+        lab.change_session(suspend=True)
+        lab.until_condition("Ready", "Suspended")
+        eventually(lambda: lab.session()["status"]["phase"] == "Suspended", what="its pod is gone")
+        lab.change_session(suspend=False)
+        lab.until_ready()
+    lab.change_session(idle={"timeoutSeconds": 5})
+    eventually(lab.gone, seconds=30, what="the idle session ends")
+    eventually(lambda: lab.package_lists() == [], what="its list of packages goes with it")
+    assert all(fault.done.is_set() for fault in faults)
+    requests = [request for request in lab.recorder.requests(since=before) if not request.kind.startswith("/")]
+    assert [str(request) for request in requests if request.status == 403] == []
+    assert lab.operator.lines("error") == []
+    assert {used(request) for request in requests} == granted(manifests)

@@ -1,0 +1,106 @@
+"""The executor: in which order a plan is carried out, and what becomes of it when something comes in between."""
+
+from dataclasses import replace
+
+import pytest
+
+from flowsession.decide.plan import Create, Delete, Event, PatchStatus, Plan
+from unit.builders import NAME, NAMESPACE, NOW
+from unit.world import SESSION, World, _run
+
+IDLE = Event(False, "Idle", "the session is being deleted")
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(environment={"requirementsText": ""})
+    world.settle(until_ready=True)
+    world.told.events.clear()
+    world.api.requests.clear()
+    return world
+
+
+def end_of(world: World, *, valid_until: float | None) -> Plan:
+    meta = world.cache.sessions[NAMESPACE, NAME].meta
+    delete = Delete("ComputeSession", NAMESPACE, NAME, meta.uid, meta.resource_version, valid_until=valid_until)
+    return Plan(deletes=(delete,), events=(IDLE,))
+
+
+def carry_out(world: World, plan: Plan) -> None:
+    world.todo.take()
+    _run(world.executor.carry_out(SESSION, world.cache.sessions[NAMESPACE, NAME].meta.uid, plan))
+
+
+def slow(world: World, seconds: float) -> None:
+    """Every Event takes so long from now on."""
+    record = world.told.record
+
+    async def later(*arguments) -> None:
+        world.clock.now += seconds
+        await record(*arguments)
+
+    world.told.record = later  # type: ignore[method-assign]
+
+
+def test_an_end_in_time_is_told_of_and_brought_about(world):
+    carry_out(world, end_of(world, valid_until=world.clock() + 5))
+    assert (world.api.session, world.told.events) == (None, [IDLE])
+
+
+def test_an_end_that_comes_too_late_is_not_sent_but_decided_again(world):
+    slow(world, 6.0)
+    carry_out(world, end_of(world, valid_until=world.clock() + 5))
+    assert "DELETE ComputeSession" not in world.api.requests
+    assert world.api.session is not None
+    assert world.todo.now, "decided again at once"
+
+
+def test_the_next_try_is_not_told_anew_and_so_not_late_again(world):
+    slow(world, 6.0)
+    for _ in range(2):
+        carry_out(world, end_of(world, valid_until=world.clock() + 5))
+    assert (world.api.session, world.told.events) == (None, [IDLE])
+
+
+@pytest.mark.parametrize("meanwhile", ["told otherwise", "a minute later"])
+def test_another_end_is_told_of_again(world, meanwhile):
+    slow(world, 6.0)
+    carry_out(world, end_of(world, valid_until=world.clock() + 5))
+    if meanwhile == "told otherwise":
+        carry_out(world, Plan(events=(Event(False, "EndCalledOff", "it stays"),)))
+    else:
+        world.clock.now += 60
+    carry_out(world, end_of(world, valid_until=world.clock() + 5))
+    assert [event.reason for event in world.told.events].count("Idle") == 2
+
+
+def test_what_the_end_builds_on_comes_first_and_its_refusal_keeps_it(world):
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "x", "namespace": NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "flowsession"}},
+    }
+    plan = replace(end_of(world, valid_until=None), creates=(Create(config_map),))
+    world.api.refused = {"ConfigMap"}
+    carry_out(world, plan)
+    assert (world.api.requests, world.told.events) == (["POST ConfigMap"], [])
+    world.api.refused = set()
+    carry_out(world, plan)
+    assert world.api.requests[1:] == ["POST ConfigMap", "DELETE ComputeSession"]
+
+
+def test_a_list_of_packages_that_stands_in_a_config_map_is_not_kept_in_memory():
+    world = World(environment={"requirementsText": "pandas\n"})
+    world.settle()
+    assert "POST ConfigMap" in world.api.requests
+    assert [view.packages for view in world.cache.agents.values()] == [None]
+
+
+def test_a_suspension_that_comes_too_late_costs_nobody_a_pod(world):
+    meta = world.cache.sessions[NAMESPACE, NAME].meta
+    (pod,) = world.live_pods()
+    patch = PatchStatus("ComputeSession", NAMESPACE, NAME, meta.resource_version, {"phase": "Suspending"}, valid_until=NOW)
+    delete = Delete("Pod", NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"])
+    carry_out(world, Plan(status=patch, deletes=(delete,), events=(Event(False, "Suspended", "x"),)))
+    assert (world.api.requests, world.told.events) == ([], [])
+    assert world.todo.now
