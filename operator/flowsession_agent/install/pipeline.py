@@ -131,11 +131,11 @@ class Pipeline:
     def _install_by_pip(self) -> Layer:
         self.tool = "pip"
         if not self._base.has_pip:
-            raise InstallError(
-                Failure(
-                    "Other", f"{sys.executable} of the image has neither pip nor uv, so nothing can be installed: use an image with pip."
-                )
-            )
+            if image.find_uv():
+                lacks = "has no pip, which these requirements or installer.tool ask for: use an image with pip, or only what uv installs"
+            else:
+                lacks = "has neither pip nor uv, so nothing can be installed: use an image with pip"
+            raise InstallError(Failure("Other", f"{sys.executable} of the image {lacks}."))
         return self._into_layer(
             lambda layer: tools.pip_install(layer, file=self._file, constraints=self._constraints, only_binary=self._settings.only_binary)
         )
