@@ -119,8 +119,8 @@ def test_a_build_that_fills_the_disk(start: StartAgent, builder_base: str, tmp_p
     assert found["state"] == "Succeeded", found
 
 
-def test_a_build_that_prints_100_mb(start: StartAgent, plain_base: str) -> None:
-    agent = start(python=plain_base)
+def test_a_build_that_prints_100_mb(start: StartAgent, builder_base: str) -> None:
+    agent = start(python=builder_base)
     found = install(
         agent, "[print('x' * 1023) for _ in range(100 * 1024)]", revision="p1", environment={**WITHOUT_ISOLATION, "PIP_VERBOSE": "1"}
     )
