@@ -50,6 +50,9 @@ class Agent:
             "/v1/keepalive": {"POST": self._keep_alive},
             "/v1/packages": {"GET": self._packages},
             "/v1/test": {"POST": self._test},
+            "/v1/edits": {"GET": self._edits},
+            "/v1/edits/restore": {"POST": self._restore},
+            "/v1/edits/discard": {"POST": self._discard},
         }
 
     def call(self, request: Request, body: bytes) -> Answer:
@@ -73,6 +76,7 @@ class Agent:
         answer: Answer = {"podUID": self.pod_uid, "agent": about()}
         answer.update(self.state.members())
         answer["activity"] = self.activity.members()
+        answer["edits"] = self.environment.edits()
         return answer
 
     def _state(self, query: str, _: bytes) -> Answer:
@@ -117,6 +121,20 @@ class Agent:
         if not isinstance(inputs, dict):
             raise bad_request("inputs must be an object: the flow's inputs by name.")
         return {"podUID": self.pod_uid, **self._tests.run(inputs)}
+
+    def _edits(self, _: str, __: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self.environment.edits_archive()}
+
+    def _restore(self, _: str, body: bytes) -> Answer:
+        members = _parse(body) if body else {}
+        force = members.get("force", False) if isinstance(members, dict) else None
+        if not isinstance(force, bool):
+            raise bad_request("force must be true or false.")
+        return {"podUID": self.pod_uid, **self.environment.restore_edits(force=force)}
+
+    def _discard(self, _: str, __: bytes) -> Answer:
+        self.environment.discard_edits()
+        return self._whole_state()
 
 
 def about() -> Answer:

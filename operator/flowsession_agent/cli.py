@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     packages = commands.add_parser("packages", help="list the installed packages, and which of them the requirements brought")
     packages.add_argument("--json", action="store_true", help="print the list as JSON")
     packages.set_defaults(run=_packages)
+    edits = commands.add_parser("edits", help="list the files of the flow folder that were changed here, and where saved edits stand")
+    edits.add_argument("--discard", action="store_true", help="the present edits need not be saved; the files stay")
+    edits.add_argument("--json", action="store_true", help="print what the agent knows of them")
+    edits.set_defaults(run=_edits)
+    restore = commands.add_parser("restore", help="write the edits that an earlier session saved into the flow folder")
+    restore.add_argument("--force", action="store_true", help="also over files edited here, which are kept as NAME.kept")
+    restore.set_defaults(run=_restore)
     commands.add_parser("keep-alive", help="count as work now, so that the session is kept").set_defaults(run=_keep_alive)
     return parser
 
@@ -76,7 +83,8 @@ def _status(arguments: argparse.Namespace) -> None:
     words = {"None": "not installed yet", "Running": f"installing for {install['seconds']:.0f} s", "Succeeded": "installed"}
     packages = words.get(install["state"]) or f"{install['code']}: {install['message']}"
     idle = f"busy: {activity['what']}" if activity["busy"] else f"idle for {activity['idleSeconds']:.0f} s, last {activity['what']}"
-    print(f"packages  {packages}\nactivity  {idle}\nretired   {'yes, it is being ended' if state['retired'] else 'no'}")
+    print(f"packages  {packages}\nactivity  {idle}\nedits     {_edits_in_a_line(state['edits'])}")
+    print(f"retired   {'yes, it is being ended' if state['retired'] else 'no'}")
 
 
 def _packages(arguments: argparse.Namespace) -> None:
@@ -88,6 +96,41 @@ def _packages(arguments: argparse.Namespace) -> None:
     for package in packages:
         replaces = f", replaces {package['replaces']} of the image" if "replaces" in package else ""
         print(f"{package['name']:<{width}}  {package['version']:<16} {package['layer']}{replaces}")
+
+
+def _edits(arguments: argparse.Namespace) -> None:
+    edits = (call("POST", "/v1/edits/discard") if arguments.discard else call("GET", "/v1/state"))["edits"]
+    if arguments.json:
+        print(json.dumps(edits, indent=2))
+        return
+    for name in edits["files"]:
+        print(name)
+    if edits["count"] > len(edits["files"]):
+        print(f"... and {edits['count'] - len(edits['files'])} more")
+    print(f"flow: {_edits_in_a_line(edits)}", file=sys.stderr)
+
+
+def _edits_in_a_line(edits: dict[str, Any]) -> str:
+    count = edits["count"]
+    words = [f"{count} file{'s' if count != 1 else ''} changed, {edits['bytes']:,} bytes" if count else "none"]
+    if edits.get("more"):
+        words.append("more than can be looked at")
+    if edits.get("discarded"):
+        words.append("not to be saved")
+    if edits["restored"]:
+        words.append("saved edits of an earlier session were restored")
+    if edits["offered"]:
+        words.append(f"{edits['offered']} holds edits of an earlier session: run `flow restore`")
+    return "; ".join(words + ([edits["problem"]] if "problem" in edits else []))
+
+
+def _restore(arguments: argparse.Namespace) -> None:
+    done = call("POST", "/v1/edits/restore", {"force": arguments.force})
+    for verb in ("written", "deleted", "kept"):
+        for name in done[verb]:
+            print(f"{verb:<7}  {name}")
+    if not any(done[verb] for verb in ("written", "deleted", "kept")):
+        print(f"The flow folder has the edits of {done['name']} already.")
 
 
 def _keep_alive(_: argparse.Namespace) -> None:

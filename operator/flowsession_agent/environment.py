@@ -7,7 +7,9 @@ import sys
 import threading
 
 from flowsession_agent import flowfolder
-from flowsession_agent.errors import retired
+from flowsession_agent.baseline import Baseline
+from flowsession_agent.digests import of_content
+from flowsession_agent.errors import no_edits, retired
 from flowsession_agent.record import Record
 from flowsession_agent.state import Install
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from flowsession_agent.activity import Activity
     from flowsession_agent.children import Children
+    from flowsession_agent.edits.session import Edits
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.install.worker import Result, Worker
     from flowsession_agent.order import Order
@@ -37,6 +40,7 @@ class Environment:
         self._lock = threading.Lock()
         self._record = Record(home.record)
         self._worker: Worker | None = None
+        self._edits: Edits | None = None
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -70,6 +74,32 @@ class Environment:
                 if new_packages:
                     self._bring_packages(order)
 
+    def edits(self) -> dict[str, Any]:
+        """The object under `edits` in the protocol; where no flow folder was pushed, there are none."""
+        if not self._record.has_flow:
+            return {"count": 0, "files": [], "bytes": 0, "revision": "", "offered": "", "restored": False}
+        return self._all_edits().members()
+
+    def edits_archive(self) -> dict[str, Any]:
+        """The members of `GET /v1/edits`; raises ApiError."""
+        if not self._record.has_flow:
+            raise no_edits()
+        return self._all_edits().answer()
+
+    def restore_edits(self, *, force: bool) -> dict[str, Any]:
+        """Write the edits of an earlier session that are offered; raises ApiError."""
+        with self._activity.work("restore"), self._lock:
+            if not self._record.has_flow:
+                raise no_edits()
+            return self._all_edits().restore(force=force)
+
+    def discard_edits(self) -> None:
+        """Let the present edits need no saving; raises ApiError. No work: it must be possible while the session is being ended."""
+        with self._lock:
+            if not self._record.has_flow:
+                raise no_edits()
+            self._all_edits().discard()
+
     def stop(self) -> None:
         """End a running install; for the agent's own end."""
         if self._worker is not None:
@@ -83,17 +113,38 @@ class Environment:
         return True
 
     def _replace_flow(self, order: Order) -> None:
-        record = self._record
-        earlier, record.pushed = record.pushed, sorted({*record.pushed, *order.files})
-        record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
-        flowfolder.replace(self._home.flow, order.files, pushed=earlier)
-        record.pushed, record.flow_revision = sorted(order.files), order.flow_revision
-        record.save()
+        record, edits, files = self._record, self._all_edits(), order.files or {}
+        with edits.lock:
+            pushing = {name: of_content(content) for name, content in files.items()}
+            baseline = Baseline(record.pushed, record.pushing)
+            first = order.files is not None and not record.had_flow
+            if first:
+                edits.take(order)
+            record.pushing = {**(record.pushing or {}), **pushing}
+            record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
+            moved = flowfolder.replace(self._home.flow, files, baseline=baseline)
+            if first:
+                edits.restore_at_once(order.flow_revision)
+            record.pushed, record.pushing, record.flow_revision = pushing, None, order.flow_revision
+            record.has_flow, record.had_flow = order.files is not None, record.had_flow or order.files is not None
+            record.save()
 
         def edit() -> None:
             self._state.flow_revision = order.flow_revision
 
         self._state.change(edit)
+        for path in moved:
+            print(
+                f"flowsession agent: {path!r} holds what the session had where the environment changed a file", file=sys.stderr, flush=True
+            )
+
+    def _all_edits(self) -> Edits:
+        """Made late: a session without a flow folder needs none of it."""
+        if self._edits is None:
+            from flowsession_agent.edits.session import Edits
+
+            self._edits = Edits(home=self._home, record=self._record)
+        return self._edits
 
     def _bring_packages(self, order: Order) -> None:
         if order.packages_revision == self._record.packages_revision == self._state.packages_revision:

@@ -28,5 +28,10 @@ def retired() -> ApiError:
     return ApiError(409, "Retired", "This session is being ended and takes no more work: start a new one.")
 
 
+def no_edits() -> ApiError:
+    """404: nothing in this session can have been edited."""
+    return ApiError(404, "NoEdits", "This session has no edits: no flow folder was pushed into it.")
+
+
 class StartError(Exception):
     """The sentence that goes to the log and the termination message before the agent exits with 1."""

@@ -43,6 +43,8 @@ class Tests:
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
                 return self._run(flow, inputs)
+            except OSError as error:
+                raise _failed(_not_started(error), "") from error
             finally:
                 self._slots.release()
 
@@ -50,7 +52,7 @@ class Tests:
         import shutil
         import tempfile
 
-        from flowsession_agent import flowenv
+        from flowsession_agent import cgroup, flowenv
         from flowsession_agent.job import Job
         from flowsession_agent.scripts import RUN_FLOW
 
@@ -64,10 +66,13 @@ class Tests:
             environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
             job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
             started = time.monotonic()
+            killed_before = cgroup.killed_for_memory()
             outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
             seconds = round(time.monotonic() - started, 2)
             if outcome.timed_out:
                 raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
+            if outcome.signal_number:
+                raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
             if outcome.exit_code != 0:
                 raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
             return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
@@ -104,6 +109,24 @@ def _outputs(path: str, stderr: str) -> Any:
             return json.load(file)
     except (OSError, ValueError):
         raise _failed("The flow ended without outputs.", stderr) from None
+
+
+def _killed(number: int, *, for_memory: bool) -> str:
+    import signal
+
+    if for_memory:
+        return "The flow's process was killed: the session ran out of memory. Choose a larger size, or let the flow hold less at once."
+    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+    return f"The flow's process was killed by signal {number} ({name}): its own code, or a process of this session, sent it."
+
+
+def _not_started(error: OSError) -> str:
+    import errno
+
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left in the session{where}, so the flow can't run: delete what isn't needed, or ask for more storage."
+    return f"The flow can't be run: {error.strerror}{where}."
 
 
 def _failed(message: str, stderr: str) -> ApiError:

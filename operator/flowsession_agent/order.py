@@ -24,10 +24,11 @@ class Order:
         *,
         packages_revision: str,
         flow_revision: str,
-        files: dict[str, bytes],
+        files: dict[str, bytes] | None,
         requirements: Requirements | None,
         installer: InstallerSettings,
         retry: bool,
+        saved_edits: Any,
     ) -> None:
         self.packages_revision = packages_revision
         self.flow_revision = flow_revision
@@ -35,6 +36,7 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
+        self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
 
 class Requirements:
@@ -81,14 +83,17 @@ def read(body: Any) -> Order:
     return Order(
         packages_revision=packages_revision,
         flow_revision=flow_revision,
-        files=_files(_member(body, "files", dict, {})),
+        files=_files(_member(body, "files", dict, None)),
         requirements=_requirements(_member(body, "requirements", dict, None)),
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
+        saved_edits=body.get("savedEdits"),
     )
 
 
-def _files(encoded: dict[str, Any]) -> dict[str, bytes]:
+def _files(encoded: dict[str, Any] | None) -> dict[str, bytes] | None:
+    if encoded is None:
+        return None
     flowfolder.check_names(encoded)
     files = {}
     for name, content in encoded.items():

@@ -45,8 +45,11 @@ def normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def read(path: str, *, root: str) -> list[Line]:
-    """The lines of the file at `path` and of those that it includes by -r, named relative to `root`; unreadable files have none."""
+def read(path: str, *, root: str, shown: str) -> list[Line]:
+    """The lines of the file at `path`, named `shown`, and of those that it includes by -r, named relative to `root`.
+
+    Unreadable files have none.
+    """
     lines: list[Line] = []
     waiting = [os.path.abspath(path)]
     known: set[str] = set()
@@ -55,7 +58,7 @@ def read(path: str, *, root: str) -> list[Line]:
         if file in known:
             continue
         known.add(file)
-        for line in _logical_lines(file, os.path.relpath(file, root)):
+        for line in _logical_lines(file, os.path.relpath(file, root) if len(known) > 1 else shown):
             include = INCLUDE.fullmatch(line.text)
             if include and include.group(1) in ("-r", "--requirement"):
                 waiting.append(os.path.abspath(os.path.join(os.path.dirname(file), include.group(2))))

@@ -11,6 +11,7 @@ import json
 import time
 from _operator import _compare_digest
 
+from flowsession_agent.digests import sha256
 from flowsession_agent.errors import ApiError, StartError
 
 TYPE_CHECKING = False
@@ -45,7 +46,7 @@ class Keys:
         if len(signature) != size or number >= modulus:
             return False
         found = pow(number, exponent, modulus).to_bytes(size, "big")
-        suffix = DIGEST_INFO + sha256(signed)
+        suffix = DIGEST_INFO + sha256(signed).digest()
         wanted = b"\x00\x01" + b"\xff" * (size - len(suffix) - 3) + b"\x00" + suffix
         return _compare_digest(found, wanted)
 
@@ -100,16 +101,3 @@ def _decode(data: bytes) -> bytes:
     if data.strip(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"):
         raise ValueError("not base64url")
     return binascii.a2b_base64(data.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(data) % 4))
-
-
-def sha256(data: bytes) -> bytes:
-    """SHA-256 by CPython's built-in module: `hashlib` would load OpenSSL, 4 ms of the first answer."""
-    for name in ("_sha2", "_sha256"):
-        try:
-            digest: bytes = __import__(name).sha256(data).digest()
-        except ImportError:
-            continue
-        return digest
-    import hashlib
-
-    return hashlib.sha256(data).digest()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from . import support
+from .editing import PUSHED
 from .support import Agent, Operator
 
 StartAgent = Callable[..., Agent]
@@ -42,6 +43,13 @@ def start(tmp_path: Path, operator: Operator) -> Iterator[StartAgent]:
 def agent(start: StartAgent, python: str) -> Agent:
     """An agent of the oldest and of the newest Python."""
     return start(python=python)
+
+
+@pytest.fixture
+def session(agent: Agent) -> Agent:
+    """A session into which PUSHED was pushed."""
+    assert agent.put("p1", "f1", files=PUSHED)[0] == 200
+    return agent
 
 
 @pytest.fixture(scope="session")

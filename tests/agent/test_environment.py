@@ -165,7 +165,7 @@ def test_a_restarted_container_finds_what_its_volume_holds(start: StartAgent, py
     second.put("p1", "f1", files={"a": b"1", "b": b"2"})
     assert (second.home / "flow" / "a").read_bytes() == b"edited"
     second.put("p1", "f2", files={"a": b"3"})
-    assert tree(second.home / "flow") == {"a": b"3"}
+    assert tree(second.home / "flow") == {"a": b"3", "a.kept": b"edited"}
 
 
 @pytest.mark.parametrize("junk", [b"", b"[]", b'{"pushed": 5}', b"\xff\xfe", b"[" * 100_000], ids=repr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -45,6 +46,7 @@ class Pipeline:
         self._lines: list[requirement_lines.Line] = []
         self._job: Job
         self._file = ""
+        self._copy = ""  # of the requirements, beside the file that the session edited
         self._constraints = ""
         self.tool = ""
         self.outcome: Outcome | None = None
@@ -55,6 +57,14 @@ class Pipeline:
 
     def run(self) -> Layer | None:
         """Install; returns the finished layer, None when the image's packages are enough. Raises InstallError or OSError."""
+        try:
+            return self._install()
+        finally:
+            if self._copy:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._copy)
+
+    def _install(self) -> Layer | None:
         self._prepare()
         uv = image.find_uv() if self._settings.tool != "Pip" else ""
         if self._settings.tool == "Uv" and not uv:
@@ -73,11 +83,16 @@ class Pipeline:
         self._base = image.probe(self._start_job(environ=dict(os.environ), cwd=home.root))
         self._environ = tools.environ(os.environ, home=home, settings=self._settings, image_config=tools.image_config(self._base))
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
-        self._file = os.path.join(home.flow, requirements.path) if requirements.path else home.requirements
         root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
+        self._file = os.path.join(root, name)
         if _read_lines(self._file) != requirements.text.splitlines():
-            flowfolder.write(root, name, requirements.text.encode())
-        self._lines = requirement_lines.read(self._file, root=root)
+            if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
+                folder, _, last = name.rpartition("/")
+                name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
+                self._copy = os.path.join(root, name)
+            flowfolder.put(root, name, lambda file: file.write(requirements.text.encode()))
+            self._file = os.path.join(root, name)
+        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or name)
         if self._base.promptflow:
             self._constraints = os.path.join(home.tmp, "constraints.txt")
             _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
@@ -116,11 +131,11 @@ class Pipeline:
     def _install_by_pip(self) -> Layer:
         self.tool = "pip"
         if not self._base.has_pip:
-            raise InstallError(
-                Failure(
-                    "Other", f"{sys.executable} of the image has neither pip nor uv, so nothing can be installed: use an image with pip."
-                )
-            )
+            if image.find_uv():
+                lacks = "has no pip, which these requirements or installer.tool ask for: use an image with pip, or only what uv installs"
+            else:
+                lacks = "has neither pip nor uv, so nothing can be installed: use an image with pip"
+            raise InstallError(Failure("Other", f"{sys.executable} of the image {lacks}."))
         return self._into_layer(
             lambda layer: tools.pip_install(layer, file=self._file, constraints=self._constraints, only_binary=self._settings.only_binary)
         )

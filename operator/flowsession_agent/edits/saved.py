@@ -1,0 +1,170 @@
+"""The edits that an earlier session saved: taken in with the first push, kept beside the flow folder, written when their time has come.
+
+Their entry in the session's record: `name`, `savedAt`, `flowRevision`, `deleted`, `restored`.
+Of edits that were refused it holds `name` and `problem`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+
+from flowsession_agent import flowfolder
+from flowsession_agent.edits import archive
+from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, LINK, Edit
+from flowsession_agent.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from flowsession_agent.edits.scan import Snapshot
+
+TEXT_LIMIT = 256
+SHOWN = 10
+
+
+class Restored:
+    """What a restore did to the flow folder; `kept` are the new names of what was in the way."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.deleted: list[str] = []
+        self.kept: list[str] = []
+
+
+def take(members: Any, *, path: str) -> dict[str, Any]:
+    """Store `savedEdits` of an order at `path`; returns their entry in the record. Whatever they are, they break nothing."""
+    name = _text(members, "name") or "unnamed"
+    try:
+        content, deleted = _decode(members)
+        edits = archive.read(content)
+        if sum(edit.size for edit in edits) > CONTENT_LIMIT:
+            raise archive.BadArchiveError(f"unpacks to more than {CONTENT_LIMIT:,} bytes")
+        temporary = f"{path}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except archive.BadArchiveError as error:
+        return _refused(name, f"their archive {error}")
+    except OSError as error:
+        return _refused(name, f"they can't be stored ({error.strerror})")
+    entry: dict[str, Any] = {key: _text(members, key) for key in ("savedAt", "flowRevision")}
+    return {"name": name, **entry, "deleted": deleted, "restored": False}
+
+
+def wanted(entry: dict[str, Any], *, path: str) -> tuple[bytes, list[Edit]]:
+    """The stored archive, and what it and the deletions stand for. Raises BadArchiveError or OSError when the stored file was touched."""
+    with open(path, "rb") as file:
+        content = file.read(2 * archive.ARCHIVE_LIMIT)
+    edits = archive.read(content)
+    paths = {edit.path for edit in edits}
+    return content, edits + [Edit(name, DELETED) for name in entry.get("deleted", []) if name not in paths]
+
+
+def conflicts(edits: list[Edit], *, now: Snapshot) -> list[str]:
+    """The session's own edits that these would overwrite or remove."""
+    targets = {edit.path: edit for edit in edits}
+    parents = {path[:position] for path in targets for position, letter in enumerate(path) if letter == "/"}
+    found = []
+    for own in now.edits:
+        target = targets.get(own.path)
+        inside = [own.path[:position] for position, letter in enumerate(own.path) if letter == "/"]
+        in_the_way = own.kind != DELETED and (own.path in parents or any(_writes(targets.get(parent)) for parent in inside))
+        if in_the_way or (target is not None and not target.same(own)):
+            found.append(own.shown)
+    return found
+
+
+def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot) -> Restored:
+    """Make the folder have these edits; what the session has edited itself there is moved aside. Raises OSError when there is no room."""
+    done = Restored()
+    own = {edit.path: edit for edit in now.edits}
+
+    def keep(path: str) -> bool:
+        return path in own or now.more  # then nobody knows
+
+    todo = {edit.path: edit for edit in edits if not edit.same(own.get(edit.path))}
+    for edit in todo.values():
+        if edit.kind == DELETED:
+            _delete(root, edit.path, edited=keep(edit.path), done=done)
+
+    def put(path: str, source: IO[bytes]) -> None:
+        def fill(target: IO[bytes]) -> None:
+            while True:
+                data = source.read(archive.CHUNK)
+                if not data:
+                    return
+                target.write(data)
+
+        moved = flowfolder.put(root, path, fill, executable=todo[path].executable, keep=keep(path))
+        done.kept += [os.path.relpath(kept, root) for kept in moved]
+        done.written.append(path)
+
+    archive.unpack(content, {path for path, edit in todo.items() if edit.kind == FILE}, put)
+    for edit in todo.values():
+        if edit.kind == LINK:
+            target, moved = flowfolder.make_room(root, edit.path)
+            if os.path.lexists(target) and (os.path.isdir(target) or keep(edit.path)):
+                moved.append(flowfolder.move_aside(target))
+            elif os.path.lexists(target):
+                os.unlink(target)
+            os.symlink(edit.content, target)
+            done.kept += [os.path.relpath(kept, root) for kept in moved]
+            done.written.append(edit.path)
+    return done
+
+
+def refuse_conflicts(found: list[str]) -> None:
+    """Raise ApiError naming what a restore would overwrite."""
+    if found:
+        names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        raise ApiError(
+            409,
+            "Edited",
+            f"Edited here since, so not restored: {names}. Run `flow restore --force` to restore them all the same: "
+            "what is there now is then kept beside them as NAME.kept.",
+        )
+
+
+def _writes(edit: Edit | None) -> bool:
+    return edit is not None and edit.kind != DELETED
+
+
+def _delete(root: str, name: str, *, edited: bool, done: Restored) -> None:
+    path = os.path.join(root, name)
+    if not flowfolder.is_inside(root, name) or not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path)):
+        return
+    if edited:
+        done.kept.append(os.path.relpath(flowfolder.move_aside(path), root))
+    else:
+        flowfolder.remove(root, name)
+    done.deleted.append(name)
+
+
+def _decode(members: Any) -> tuple[bytes, list[str]]:
+    """The archive's bytes and the names of the deleted files; raises BadArchiveError."""
+    if not isinstance(members, dict):
+        raise archive.BadArchiveError("is missing")
+    encoded, deleted = members.get("archive"), members.get("deleted")
+    deleted = [] if deleted is None else deleted
+    try:
+        content = binascii.a2b_base64(encoded.encode("ascii"))  # type: ignore[union-attr]
+    except (AttributeError, ValueError):
+        raise archive.BadArchiveError("is not base64") from None
+    if not isinstance(deleted, list) or not all(isinstance(name, str) for name in deleted) or len(deleted) > 2 * ENTRIES_LIMIT:
+        raise archive.BadArchiveError("comes with a list of deleted files that is none")
+    try:
+        flowfolder.check_names(deleted)
+    except ApiError as error:
+        raise archive.BadArchiveError(f"comes with a deleted file that can't be meant: {error.message.rstrip('.')}") from None
+    return content, deleted
+
+
+def _refused(name: str, why: str) -> dict[str, Any]:
+    return {"name": name, "problem": f"The saved edits {name} are not taken: {why}."[:1000]}
+
+
+def _text(members: Any, name: str) -> str:
+    value = members.get(name) if isinstance(members, dict) else None
+    return value[:TEXT_LIMIT].encode(errors="replace").decode() if isinstance(value, str) else ""

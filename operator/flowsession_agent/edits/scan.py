@@ -1,0 +1,219 @@
+"""Find what differs in the flow folder from what was pushed, without following links and without reading twice what hasn't changed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import time
+
+from flowsession_agent.baseline import NOT_KNOWN
+from flowsession_agent.digests import fingerprint, sha256
+from flowsession_agent.flowfolder import AGENTS_OWN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable
+
+    from flowsession_agent.baseline import Baseline
+
+    Signature = tuple[int, int, int, int]
+
+ENTRIES_LIMIT = 5_000
+CONTENT_LIMIT = 64 * 1024 * 1024
+"""Bytes of edits that are told apart by content. No archive takes more, so beyond it size and time have to do."""
+IGNORED_FOLDERS = ("__pycache__", ".promptflow")
+SETTLED_NANOSECONDS = 100_000_000
+"""A file written to within one tick of the file system's clock may change again without a new time (what git calls racy)."""
+CHUNK = 64 * 1024
+FILE, LINK, DELETED = "file", "link", "deleted"
+
+
+class Edit:
+    """One file that is not as pushed. `content` is a fingerprint, a link's target, or empty for a deletion; `size` is in bytes."""
+
+    def __init__(self, path: str, kind: str, *, executable: bool = False, content: str = "", size: int = 0) -> None:
+        self.path = path
+        self.kind = kind
+        self.executable = executable
+        self.content = content
+        self.size = size
+
+    @property
+    def shown(self) -> str:
+        """For people and JSON: the path as legal UTF-8, and whether the file is gone."""
+        return printable(self.path) + (" (deleted)" if self.kind == DELETED else "")
+
+    def same(self, other: Edit | None) -> bool:
+        """Whether both describe the same file."""
+        return other is not None and self._members() == other._members()
+
+    def _members(self) -> tuple[str, str, bool, str]:
+        return self.path, self.kind, self.executable, self.content
+
+    def line(self) -> bytes:
+        """What the revision is a hash over."""
+        return "\0".join([*map(str, self._members()), ""]).encode(errors="surrogateescape") + b"\n"
+
+
+class Snapshot:
+    """The edits at one moment, sorted by path. `more`: the folder has more entries than were looked at; `problem`: what can't be read."""
+
+    def __init__(self, edits: Iterable[Edit], *, more: bool, problem: str) -> None:
+        self.edits = sorted(edits, key=lambda edit: edit.path)
+        self.more = more
+        self.problem = problem
+        self.size = sum(edit.size for edit in self.edits)
+
+    @property
+    def revision(self) -> str:
+        """16 hexadecimal digits that name exactly these edits, empty when there are none."""
+        if not self.edits:
+            return ""
+        digest = sha256(b"more\n" if self.more else b"")
+        for edit in self.edits:
+            digest.update(edit.line())
+        found: str = digest.hexdigest()[:16]
+        return found
+
+
+class Scanner:
+    """Looks at one folder again and again. Not for two threads at once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._known: dict[str, tuple[Signature, str]] = {}
+        self._seen: dict[str, tuple[Signature, str]] = {}
+        self._budget = 0
+        self._problem = ""
+
+    def look(self, baseline: Baseline) -> Snapshot:
+        """The edits now: at most 5,000 entries of the folder are looked at, and the pushed files."""
+        self._seen, self._budget, self._problem = {}, CONTENT_LIMIT, ""
+        edits: list[Edit] = []
+        met: set[str] = set()
+        left = ENTRIES_LIMIT
+        waiting = [""]
+        while waiting and left >= 0:
+            folder = waiting.pop()
+            entries, count = self._entries(folder, left + 1)
+            left -= count
+            for name, is_folder in entries:
+                path = folder + name
+                if is_folder:
+                    waiting.append(path + "/")
+                    continue
+                met.add(path)
+                edit = self.entry(path, baseline)
+                if edit is not None:
+                    edits.append(edit)
+        more = left < 0
+        for path in sorted(set(baseline) - met):
+            if ignored(path):
+                continue
+            there = more and self._is_there(path)  # the walk ended before it
+            edit = self.entry(path, baseline) if there else Edit(path, DELETED) if baseline.must_be_there(path) else None
+            if edit is not None:
+                edits.append(edit)
+        self._known, self._seen = self._seen, {}
+        return Snapshot(edits, more=more, problem=self._problem)
+
+    def entry(self, path: str, baseline: Baseline) -> Edit | None:
+        """The file at `path` as an edit; None when it is as pushed, gone, or neither file nor link."""
+        whole = os.path.join(self._root, path)
+        try:
+            found = os.lstat(whole)
+            if stat.S_ISLNK(found.st_mode):
+                target = os.readlink(whole)
+                return Edit(path, LINK, content=target, size=len(os.fsencode(target)))
+            return self._file(path, whole, found, baseline) if stat.S_ISREG(found.st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):  # removed while we looked
+            return None
+        except OSError as error:
+            self._note(path, error)
+            return None
+
+    def _file(self, path: str, whole: str, found: os.stat_result, baseline: Baseline) -> Edit | None:
+        executable, size = bool(found.st_mode & stat.S_IXUSR), found.st_size
+        if not executable and baseline.fits(path, NOT_KNOWN):
+            return None
+        if baseline.fits_size(path, size):
+            content = self._fingerprint(path, whole, found)
+            if not executable and baseline.fits(path, content):
+                return None
+        else:
+            self._budget -= size
+            content = self._fingerprint(path, whole, found) if self._budget >= 0 else f"{size}:{found.st_mtime_ns}"
+        return Edit(path, FILE, executable=executable, content=content, size=size)
+
+    def _fingerprint(self, path: str, whole: str, found: os.stat_result) -> str:
+        signature = _signature(found)
+        known = self._known.get(path)
+        if known is None or known[0] != signature:
+            descriptor = os.open(whole, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb", buffering=0) as file:
+                digest, size = sha256(), 0
+                while size <= found.st_size:  # a file that grows is read no further than it was long
+                    data = file.read(CHUNK)
+                    if not data:
+                        break
+                    digest.update(data)
+                    size += len(data)
+                steady = _signature(os.fstat(descriptor)) == signature
+            known = signature, fingerprint(size, digest)
+            if not steady or time.time_ns() - found.st_ctime_ns < SETTLED_NANOSECONDS:
+                return known[1]
+        self._seen[path] = known
+        return known[1]
+
+    def _entries(self, folder: str, most: int) -> tuple[list[tuple[str, bool]], int]:
+        """The first `most` entries by name, each with whether it is a folder, and how many they were.
+
+        Left out is what Python and prompt flow write beside the flow's files, and what is neither file, link nor folder.
+        """
+        entries, count = [], 0
+        try:
+            with os.scandir(os.path.join(self._root, folder)) as found:
+                for entry in itertools.islice(found, most):
+                    count += 1
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    kept = is_folder or entry.is_symlink() or entry.is_file(follow_symlinks=False)
+                    if kept and not _ignored_name(entry.name, folder=is_folder):
+                        entries.append((entry.name, is_folder))
+        except FileNotFoundError:  # removed while we looked
+            return [], count
+        except OSError as error:
+            self._note(folder or "The flow folder", error)
+        return sorted(entries), count
+
+    def _is_there(self, path: str) -> bool:
+        """Whether a file or link lies at `path`, without a link on the way to it that leads elsewhere."""
+        parts = path.split("/")
+        folders = [os.path.join(self._root, *parts[:count]) for count in range(1, len(parts))]
+        try:
+            mode = os.lstat(os.path.join(self._root, path)).st_mode
+        except OSError:
+            return False
+        return (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not any(map(os.path.islink, folders))
+
+    def _note(self, path: str, error: OSError) -> None:
+        self._problem = self._problem or f"{printable(path)} can't be read, so it is not saved: {error.strerror}."
+
+
+def ignored(path: str) -> bool:
+    """Whether no edit is ever made of `path`, relative to the flow folder."""
+    *folders, name = path.split("/")
+    return _ignored_name(name, folder=False) or any(_ignored_name(folder, folder=True) for folder in folders)
+
+
+def printable(name: str) -> str:
+    """A file name that may not be UTF-8 as text that is."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _ignored_name(name: str, *, folder: bool) -> bool:
+    return name in IGNORED_FOLDERS if folder else name.endswith(".pyc") or name.startswith(AGENTS_OWN)
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns

@@ -1,0 +1,169 @@
+"""The session's edits as the agent tells of them: in the state, as an archive for the operator, and for `flow edits` and `flow restore`."""
+
+from __future__ import annotations
+
+import binascii
+import threading
+import time
+
+from flowsession_agent.baseline import Baseline
+from flowsession_agent.edits import archive, saved
+from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, Scanner, Snapshot
+from flowsession_agent.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.order import Order
+    from flowsession_agent.record import Record
+    from flowsession_agent.settings import Home
+
+STATE_NAMES = 50
+ANSWER_NAMES = 500
+NAME_LENGTH = 1024
+TRIES = 5
+PAUSE_SECONDS = 0.1
+LARGEST = 3
+
+
+class Edits:
+    """Reads the record; its members are changed, and `lock` is held, by whoever changes the flow folder."""
+
+    def __init__(self, *, home: Home, record: Record) -> None:
+        self._home = home
+        self._record = record
+        self._scanner = Scanner(home.flow)
+        self.lock = threading.RLock()
+
+    def members(self) -> dict[str, Any]:
+        """The object under `edits` in the protocol."""
+        with self.lock:
+            now, record = self._look(), self._record
+            entry = record.saved
+            problem = entry.get("problem") or now.problem
+            found: dict[str, Any] = {
+                "count": len(now.edits),
+                "files": _names(now, STATE_NAMES),
+                "bytes": now.size,
+                "revision": self._unsaved(now),
+                "offered": "" if not self._usable or entry["restored"] else entry["name"],
+                "restored": self._usable and entry["restored"],
+            }
+        if now.more:
+            found["more"] = True
+        if found["count"] and not found["revision"]:
+            found["discarded"] = True
+        if problem:
+            found["problem"] = str(problem)
+        return found
+
+    def answer(self) -> dict[str, Any]:
+        """The members of `GET /v1/edits`. Raises ApiError: NoEdits, TooLarge, or Changing."""
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(PAUSE_SECONDS)
+            with self.lock:
+                now, flow_revision = self._look(), self._record.flow_revision
+                revision = self._unsaved(now)
+            if not revision:
+                discarded = " that are to be saved: `flow edits --discard` was run" if now.edits else ""
+                raise ApiError(404, "NoEdits", f"This session has no edits{discarded}.")
+            if now.more or len(now.edits) > ENTRIES_LIMIT or now.size > CONTENT_LIMIT:
+                raise _too_large(now)
+            try:
+                content = archive.pack(self._home.flow, now.edits)
+            except archive.TooLargeError:
+                raise _too_large(now) from None
+            except archive.ChangingError as error:
+                changing = error
+                continue
+            return {
+                "revision": revision,
+                "flowRevision": flow_revision,
+                "files": _names(now, ANSWER_NAMES),
+                "deleted": [edit.path for edit in now.edits if edit.kind == DELETED],
+                "archive": binascii.b2a_base64(content, newline=False).decode(),
+            }
+        raise ApiError(409, "Changing", f"The edits change while they are read ({changing}): ask again when nothing writes there.")
+
+    def take(self, order: Order) -> None:
+        """Take in the saved edits that came with the first push of a flow folder."""
+        if order.saved_edits is not None:
+            self._record.saved = saved.take(order.saved_edits, path=self._home.edits)
+
+    def restore_at_once(self, flow_revision: str) -> None:
+        """Write the saved edits if they were made on what was just pushed; the reason, when they can't be, goes to the state."""
+        entry = self._record.saved
+        if not self._usable or entry["restored"] or entry["flowRevision"] != flow_revision:
+            return
+        try:
+            self._write(entry, self._look())
+        except (OSError, archive.BadArchiveError) as error:
+            entry["problem"] = f"The saved edits {entry['name']} can't be written: {getattr(error, 'strerror', None) or error}."
+
+    def restore(self, *, force: bool) -> dict[str, Any]:
+        """Write the saved edits on request. Raises ApiError: NoEdits, Edited, or, with what was written left as it is, InternalError."""
+        with self.lock:
+            entry = self._record.saved
+            if not entry:
+                raise ApiError(404, "NoEdits", "No edits of an earlier session came with this one: there is nothing to restore.")
+            if not self._usable:
+                raise ApiError(404, "NoEdits", str(entry.get("problem")))
+            now = self._look()
+            try:
+                _, edits = saved.wanted(entry, path=self._home.edits)
+                if not force:
+                    saved.refuse_conflicts(saved.conflicts(edits, now=now))
+                done = self._write(entry, now)
+                self._record.save()
+            except archive.BadArchiveError as error:
+                raise ApiError(500, "InternalError", f"The saved edits can't be read any more: their archive {error}.") from None
+            except OSError as error:
+                raise ApiError(500, "InternalError", f"The edits can't be written: {error.strerror} ({error.filename}).") from error
+            return {"name": entry["name"], "written": done.written, "deleted": done.deleted, "kept": done.kept}
+
+    def discard(self) -> None:
+        """Let the edits of this moment need no saving."""
+        with self.lock:
+            before, self._record.discarded = self._record.discarded, self._look().revision
+            try:
+                self._record.save()
+            except OSError as error:
+                self._record.discarded = before
+                raise ApiError(500, "InternalError", f"That can't be recorded: {error.strerror} ({error.filename}).") from error
+
+    @property
+    def _usable(self) -> bool:
+        """Whether edits were taken in: those that were refused have a problem and nothing else."""
+        return "flowRevision" in self._record.saved
+
+    def _write(self, entry: dict[str, Any], now: Snapshot) -> saved.Restored:
+        content, edits = saved.wanted(entry, path=self._home.edits)
+        done = saved.write(self._home.flow, content, edits, now=now)
+        entry["restored"] = True
+        entry.pop("problem", None)
+        return done
+
+    def _look(self) -> Snapshot:
+        return self._scanner.look(Baseline(self._record.pushed, self._record.pushing))
+
+    def _unsaved(self, now: Snapshot) -> str:
+        return "" if now.revision == self._record.discarded else now.revision
+
+
+def _names(now: Snapshot, most: int) -> list[str]:
+    return [edit.shown[:NAME_LENGTH] for edit in now.edits[:most]]
+
+
+def _too_large(now: Snapshot) -> ApiError:
+    largest = sorted(now.edits, key=lambda edit: -edit.size)[:LARGEST]
+    names = ", ".join(f"{edit.shown[:200]} {edit.size:,}" for edit in largest)
+    count = f"more than {ENTRIES_LIMIT:,}" if now.more else str(len(now.edits))
+    return ApiError(
+        413,
+        "TooLarge",
+        f"The session's edits are too large to be saved: {count} files with {now.size:,} bytes (the largest: {names}). "
+        f"An archive takes {archive.ARCHIVE_LIMIT:,} bytes compressed, {CONTENT_LIMIT:,} unpacked and {ENTRIES_LIMIT:,} files. "
+        "Copy what you need out of the session (`kubectl cp`) and delete it from the flow folder, or run `flow edits --discard`.",
+    )
