@@ -1,8 +1,8 @@
 """How exact the idle end is: many sessions with mixed work on real kubelets. Prints a Markdown table.
 
-`make bench-idle` after `make deploy`; takes some minutes. Lateness is the API server's DELETED event against the end of the session's last
-work plus its timeout. When work began and ended is told by the work itself, in the pod's termination message: so the pods' clock must be
-this program's, as on a cluster of one machine. Work that never began is none: such a session counts from its readyAt, as one that nobody used.
+`make bench-idle` after `make deploy`; takes some minutes. Lateness is the API server's DELETED event against the end of the session's
+last work plus its timeout. When work began and ended is told by the work itself, in the pod's termination message: so the pods' clock must
+be this program's, as on a cluster of one machine. Work that never began is none: its session counts from its readyAt, as an unused one.
 """
 
 import argparse
@@ -263,17 +263,12 @@ def main() -> None:
 
     def observe_load() -> None:
         while not over.wait(5):
-            with open("/proc/loadavg", encoding="ascii") as file:
-                load.append(float(file.read().split()[0]))
+            load.append(os.getloadavg()[0])
 
     try:
         files = {"flow.dag.yaml": FLOW, "nap.py": NODE}
-        flow = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "nap", "labels": {"flowsession.dev/source": "true"}},
-            "data": files,
-        }
+        labels = {"flowsession.dev/source": "true"}
+        flow = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nap", "labels": labels}, "data": files}
         kubectl("apply", "-f", "-", stdin=json.dumps(flow))
         api.create("flowenvironments", "FlowEnvironment", "plain", {})
         api.create("flowenvironments", "FlowEnvironment", "napping", {"source": {"configMap": {"name": "nap"}}})

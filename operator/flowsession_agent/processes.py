@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 5
 CPU_SHARE = 0.01
 QUIET_SECONDS = 2
-"""The kernel counts CPU time in hundredths of a second, apart for user and system: with 1 % the sum may stand still for nearly this long."""
+"""The kernel shows CPU time in hundredths of a second, apart for user and system: at 1 % their sum may stand still for nearly so long."""
 COMMAND_LENGTH = 100
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""

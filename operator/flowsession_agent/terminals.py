@@ -1,8 +1,8 @@
 """Whether somebody may still sit at a command that `kubectl exec` started.
 
-When the client goes away, the kubelet and containerd leave the command running, and nothing inside the pod shows it: the terminal is not hung
-up, the pipes stay open. But both cut a stream over which nothing went for four hours. So behind a command that did nothing at all for longer
-than that, there is nobody any more; until then it counts, because a person thinking at a prompt looks the same.
+When the client goes away, the kubelet and containerd leave the command running, and nothing inside the pod shows it: the terminal is not
+hung up, the pipes stay open. But both cut a stream over which nothing went for four hours. So behind a command that did nothing at all for
+longer than that there is nobody any more; until then it counts, because a person thinking at a prompt looks the same.
 """
 
 from __future__ import annotations

@@ -132,7 +132,10 @@ def test_a_stopped_agent_does_not_take_its_absence_for_idleness(pod: Agent) -> N
 def test_sleep_left_behind_by_a_terminal_that_was_closed_is_no_work(pod: Agent) -> None:
     becomes_idle(pod)
     program = (
-        "import os, pty, subprocess, sys; pty.spawn(['sh', '-c', 'setsid sleep 7777777 & nohup sleep 7777777 >/dev/null 2>&1 & exit'])"
+        "import os, pty\n"
+        "child, terminal = pty.fork()\n"
+        "if not child: os.execvp('sh', ['sh', '-c', 'trap \"\" HUP; sleep 7777777 & exit'])\n"
+        "os.waitpid(child, 0)"
     )
     assert pod.execute("/proc/1/exe", "-IS", "-c", program).wait() == 0
     left = eventually("left behind", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "7777777" in line])
