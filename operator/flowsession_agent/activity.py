@@ -12,25 +12,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
 
+    from flowsession_agent.processes import Look
     from flowsession_agent.state import State
-
-    Look = Callable[[], str]
 
 
 RETIREMENT_SECONDS = 30
 """The door opens by itself again: an operator that died between asking and ending must not leave it shut for good."""
 
+AWAY_SECONDS = 3
+"""Longer than this between two looks, and the agent was stopped, frozen or starved: nobody could be seen at work, and perhaps nobody could
+work. Such time never counts as idleness. Looks come every half second."""
+
 
 class Activity:
-    """The one clock of idleness. `look` returns what processes are doing now, empty when nothing; it is called with the door held shut."""
+    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the door held shut."""
 
-    def __init__(self, *, state: State, look: Look, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, state: State, look: Callable[[], Look], clock: Callable[[], float] = time.monotonic) -> None:
         self._state = state
         self._look = look
         self._clock = clock
         self._lock = threading.RLock()
         self._running: list[str] = []
         self._seen = ""
+        self._sampled_at: float | None = None
         self._last_at = clock()
         self._last_what = "start"
         self._retired_at = 0.0
@@ -59,13 +63,17 @@ class Activity:
             self._touch(what)
 
     def sample(self) -> None:
-        """Look at the processes; the sampler calls this every second."""
+        """Look at the processes; the sampler calls this twice a second."""
         with self._lock:
             if self._state.retired and self._clock() - self._retired_at > RETIREMENT_SECONDS:
                 self._set_retired(False)
-            before, self._seen = self._seen, self._look()
-            if before or self._seen:  # work that ended between two looks may have lasted until now: never idle too early
-                self._touch(self._seen or before)
+            look = self._look()
+            now, before, self._seen = self._clock(), self._sampled_at, look.now
+            self._sampled_at = now
+            if look.at > self._last_at:
+                self._last_at, self._last_what = look.at, look.what
+            if before is not None and now - before > AWAY_SECONDS:
+                self._touch(self._last_what)
 
     def retire(self, *, idle_at_least: float) -> None:
         """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
@@ -90,7 +98,8 @@ class Activity:
         with self._lock:
             busy = bool(self._running or self._seen)
             what = self._running[-1] if self._running else self._seen or self._last_what
-            return {"busy": busy, "idleSeconds": 0 if busy else int((self._clock() - self._last_at) * 10) / 10, "what": what}
+            until = self._sampled_at if self._seen and self._sampled_at is not None else self._clock()
+            return {"busy": busy, "idleSeconds": 0 if self._running else int((until - self._last_at) * 10) / 10, "what": what}
 
     def _touch(self, what: str) -> None:
         self._last_at = self._clock()

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from flowsession_agent.processes import Processes
+    from flowsession_agent.processes import Look, Processes
     from flowsession_agent.settings import Settings
     from flowsession_agent.wire import Request
 
@@ -65,7 +65,7 @@ class Agent:
             raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
         return method(request.query, body)
 
-    def _look(self) -> str:
+    def _look(self) -> Look:
         if self._processes is None:
             from flowsession_agent.processes import Processes
 

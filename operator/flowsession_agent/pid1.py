@@ -25,6 +25,7 @@ def supervise(agent: Agent) -> int:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     agent.children.reap()  # who ended before the handler stood
     threading.Thread(target=_sample, args=(agent,), daemon=True, name="sample").start()
+    threading.Thread(target=_count, args=(agent,), daemon=True, name="count").start()
     print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
     while True:
         numbers = os.read(wake, 64)
@@ -43,10 +44,19 @@ def _sample(agent: Agent) -> None:
     while True:
         try:
             agent.activity.sample()
-            agent.packages.count()
         except Exception as error:  # /proc not readable for a moment must not end idleness for good
             print(f"flowsession agent: sampling failed: {error!r}", file=sys.stderr, flush=True)
         time.sleep(SAMPLE_SECONDS)
+
+
+def _count(agent: Agent) -> None:
+    """Count the packages once after each install; apart from the looks at the processes, because it takes a second or more."""
+    while True:
+        time.sleep(2 * SAMPLE_SECONDS)
+        try:
+            agent.packages.count()
+        except Exception as error:
+            print(f"flowsession agent: counting the packages failed: {error!r}", file=sys.stderr, flush=True)
 
 
 def _end(agent: Agent) -> None:

@@ -7,13 +7,21 @@ import re
 import time
 
 from flowsession_agent import connections
+from flowsession_agent.terminals import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
+    Identity = tuple[int, int]
+    """PID and time of birth: numbers are used again."""
+    Kind = tuple[str, Identity]
+    """One thing that works: an executed command, a computing process, a server."""
+
 WINDOW_SECONDS = 5
 CPU_SHARE = 0.01
+QUIET_SECONDS = 2
+"""The kernel shows CPU time in hundredths of a second, apart for user and system: at 1 % their sum may stand still for nearly so long."""
 COMMAND_LENGTH = 100
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""
@@ -29,6 +37,47 @@ class Process:
         self.parent = parent
         self.ticks = ticks
         self.started = started
+
+    @property
+    def identity(self) -> Identity:
+        """What no other process has."""
+        return self.pid, self.started
+
+
+class Trace:
+    """What is remembered of one process: its ticks at each look of the last seconds, and when they last grew."""
+
+    def __init__(self, *, since: float, ticks: int, born: bool) -> None:
+        self._samples = [(since, ticks)]
+        self._born = born
+        self.grew_at = since
+
+    def add(self, now: float, ticks: int) -> None:
+        """Takes in what was just read."""
+        if ticks > self._samples[-1][1]:
+            self.grew_at = now
+        self._samples.append((now, ticks))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW_SECONDS:
+            del self._samples[0]
+            self._born = False
+
+    def working(self, ticks_per_second: int) -> bool:
+        """Whether it used more than 1 % of a core over the last 5 seconds, or since its birth; and did so until a moment ago."""
+        (then, before), (now, ticks) = self._samples[0], self._samples[-1]
+        seconds = now - then if self._born else max(now - then, WINDOW_SECONDS)
+        return ticks - before > CPU_SHARE * ticks_per_second * seconds and now - self.grew_at <= QUIET_SECONDS
+
+
+class Look:
+    """What processes are doing `now` (empty: they only wait); what they did last, and at what time they were last seen to; 0 for never.
+
+    `at` may lie a little before a look that finds a process at work: between two growths of its CPU time.
+    """
+
+    def __init__(self, *, now: str = "", what: str = "", at: float = 0.0) -> None:
+        self.now = now
+        self.what = what
+        self.at = at
 
 
 class Processes:
@@ -52,42 +101,78 @@ class Processes:
         self._agent = os.getpid() if agent is None else agent
         self._clock = clock
         self._ticks_per_second = ticks_per_second or os.sysconf("SC_CLK_TCK")
-        self._history: list[tuple[float, dict[tuple[int, int], int]]] = []
+        self._looked_at: float | None = None
+        self._traces: dict[Identity, Trace] = {}
+        self._terminals: dict[Identity, Terminal] = {}
+        self._working: dict[Kind, str] = {}
+        self._last = Look()
 
-    def look(self) -> str:
-        """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`, or empty when they only wait."""
-        now = self._clock()
+    def look(self) -> Look:
+        """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`.
+
+        What is gone since the last look may have worked until now. A process that is still there worked until its CPU time was last
+        seen to grow: its next sleep doesn't count as work for the five seconds that it takes to judge it.
+        """
         own = self._own()
         relevant = self._relevant()
+        own += self._own()  # who was started while we looked is the agent's own too
+        now = self._clock()  # after reading: what was seen to work or to be gone was so before this moment
+        self._trace(relevant, now)
         own_family = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
         found = [process for process in relevant if process.pid not in own_family]
-        while len(self._history) > 1 and now - self._history[1][0] >= WINDOW_SECONDS:
-            del self._history[0]
-        work = self._executed(found) or self._computing(found, now) or connections.served(self._proc, [process.pid for process in found])
-        self._history.append((now, {(process.pid, process.started): process.ticks for process in found}))
-        return work
+        working = {**self._executed(found, now), **self._computing(found)}
+        if server := connections.served(self._proc, [process.pid for process in found]):
+            working["server", (0, 0)] = server
+        self._conclude(working, now)
+        return self._last
 
     def children(self) -> list[int]:
         """The PIDs of the agent's direct children that haven't ended."""
         return [process.pid for process in self._read() if process.parent == self._agent and process.state not in "ZX"]
 
-    def _executed(self, found: list[Process]) -> str:
-        if self._agent == 1:
-            for process in found:
-                if process.parent == 0:
-                    return f"exec {self._command(process)}"
-        return ""
+    def _conclude(self, working: dict[Kind, str], now: float) -> None:
+        at = max((self._until(kind, now) for kind in {**self._working, **working}), default=0.0)
+        if at > self._last.at:
+            what = next(iter(working.values()), "") or next(iter(self._working.values()))
+            self._last = Look(what=what, at=at)
+        self._working = working
+        what = next(iter(working.values()), "")
+        self._last = Look(now=what, what=what or self._last.what, at=self._last.at)
 
-    def _computing(self, found: list[Process], now: float) -> str:
-        """The first process that used more than 1 % of a core over the last 5 seconds; one that wasn't there then started from nothing."""
-        if not self._history:
-            return ""
-        then, before = self._history[0]
-        allowed = CPU_SHARE * self._ticks_per_second * max(now - then, WINDOW_SECONDS)
-        for process in found:
-            if process.ticks - before.get((process.pid, process.started), 0) > allowed:
-                return f"process {self._command(process)}"
-        return ""
+    def _until(self, kind: Kind, now: float) -> float:
+        """Until when something worked that works now or did at the last look. What is gone may have worked until this moment."""
+        name, identity = kind
+        return self._traces[identity].grew_at if name == "process" and identity in self._traces else now
+
+    def _trace(self, relevant: list[Process], now: float) -> None:
+        """Takes in what was read. What wasn't there at the last look has been born since, with nothing on its account."""
+        traces = {}
+        for process in relevant:
+            trace = self._traces.get(process.identity)
+            if trace is None:
+                first = self._looked_at is None
+                trace = Trace(since=self._looked_at or now, ticks=process.ticks if first else 0, born=not first)
+            trace.add(now, process.ticks)
+            traces[process.identity] = trace
+        self._traces, self._looked_at = traces, now
+
+    def _executed(self, found: list[Process], now: float) -> dict[Kind, str]:
+        if self._agent != 1:
+            return {}
+        executed = [process for process in found if process.parent == 0]
+        self._terminals = {process.identity: self._terminals.get(process.identity) or Terminal(now=now) for process in executed}
+        return {
+            ("exec", process.identity): f"exec {self._command(process)}"
+            for process in executed
+            if self._terminals[process.identity].attended(self._proc, _family({process.pid}, found), now=now)
+        }
+
+    def _computing(self, found: list[Process]) -> dict[Kind, str]:
+        return {
+            ("process", process.identity): f"process {self._command(process)}"
+            for process in found
+            if self._traces[process.identity].working(self._ticks_per_second)
+        }
 
     def _relevant(self) -> list[Process]:
         alive = [process for process in self._read() if process.state not in "ZX" and process.pid != self._agent]

@@ -1,5 +1,6 @@
 """Idleness: an agent as PID 1 of a namespace, with commands executed into it as `kubectl exec` does."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flowsession_agent.activity import AWAY_SECONDS
 
 from . import support
 from .conftest import StartAgent
@@ -110,6 +113,51 @@ def test_retire_needs_the_idleness_it_asks_for(pod: Agent) -> None:
     assert (status, answer["code"], answer["activity"]["what"]) == (409, "InUse", "keep-alive")
     for junk in ({"idleAtLeast": "x"}, {"idleAtLeast": -1}, {"idleAtLeast": True}, []):
         assert pod.call("POST", "/v1/retire", junk)[0] == 400
+
+
+def test_a_stopped_agent_does_not_take_its_absence_for_idleness(pod: Agent) -> None:
+    becomes_idle(pod)
+    eventually("idle for 2 s", lambda: activity(pod)["idleSeconds"] > 2)
+    os.kill(pod.pid, signal.SIGSTOP)
+    try:
+        with pod.executing("sleep", "600"):  # work that comes and goes while nobody looks
+            time.sleep(AWAY_SECONDS + 1)
+    finally:
+        os.kill(pod.pid, signal.SIGCONT)
+    status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": AWAY_SECONDS})
+    assert (status, answer["code"]) == (409, "InUse")
+    assert answer["activity"]["idleSeconds"] < 1
+
+
+def test_sleep_left_behind_by_a_terminal_that_was_closed_is_no_work(pod: Agent) -> None:
+    becomes_idle(pod)
+    program = (
+        "import os, pty\n"
+        "child, terminal = pty.fork()\n"
+        "if not child: os.execvp('sh', ['sh', '-c', 'trap \"\" HUP; sleep 7777777 & exit'])\n"
+        "os.waitpid(child, 0)"
+    )
+    assert pod.execute("/proc/1/exe", "-IS", "-c", program).wait() == 0
+    left = eventually("left behind", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "7777777" in line])
+    try:
+        eventually("idle for 4 s", lambda: activity(pod)["idleSeconds"] > 4)
+    finally:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_that_falls_asleep_was_idle_since_then(pod: Agent) -> None:
+    becomes_idle(pod)
+    program = "import time\nwhile time.process_time() < 1: pass\ntime.sleep(600)"
+    assert pod.execute("sh", "-c", f"setsid /proc/1/exe -IS -c '{program}' >/dev/null 2>&1 & exit 0").wait() == 0
+    process = eventually("adopted", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "process_time" in line])
+    try:
+        eventually("busy", lambda: activity(pod)["what"].startswith("process ") and activity(pod)["busy"])
+        becomes_idle(pod)
+        assert 1.5 < activity(pod)["idleSeconds"] < 4, "the two seconds of doubt are idle ones"
+    finally:
+        for pid in process:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_keep_alive_and_retire_never_both_win(pod: Agent) -> None:

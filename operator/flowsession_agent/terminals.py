@@ -1,0 +1,58 @@
+"""Whether somebody may still sit at a command that `kubectl exec` started.
+
+When the client goes away, the kubelet and containerd leave the command running, and nothing inside the pod shows it: the terminal is not
+hung up, the pipes stay open. But both cut a stream over which nothing went for four hours. So behind a command that did nothing at all for
+longer than that there is nobody any more; until then it counts, because a person thinking at a prompt looks the same.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable
+
+    Signs = dict[str, int]
+
+CUT_SECONDS = 4 * 3600
+"""`streamingConnectionIdleTimeout` of the kubelet and `stream_idle_timeout` of containerd, unless somebody set them."""
+
+LOOK_SECONDS = 30
+SWITCHES = (b"voluntary_ctxt_switches:", b"nonvoluntary_ctxt_switches:")
+
+
+class Terminal:
+    """One executed command with all that it started: when any of it ran last, by the clock of the caller."""
+
+    def __init__(self, *, now: float) -> None:
+        self._signs: Signs = {}
+        self._looked_at = now - LOOK_SECONDS
+        self._ran_at = now
+
+    def attended(self, proc: str, pids: Iterable[int], *, now: float) -> bool:
+        """Whether any of the processes ran within the last four hours. Looks twice a minute: a command may have hundreds of threads."""
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            signs = read_signs(proc, pids)
+            if signs != self._signs:
+                self._signs, self._ran_at = signs, now
+        return now - self._ran_at <= CUT_SECONDS
+
+
+def read_signs(proc: str, pids: Iterable[int]) -> Signs:
+    """How often each thread was given a CPU and left it, by its folder (proc_pid_status(5)): the same as long as all of them only sleep."""
+    signs = {}
+    for pid in pids:
+        try:
+            threads = os.listdir(f"{proc}/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            folder = f"{proc}/{pid}/task/{thread}"
+            try:
+                with open(f"{folder}/status", "rb") as file:
+                    signs[folder] = sum(int(line.split()[1]) for line in file if line.startswith(SWITCHES))
+            except (OSError, ValueError, IndexError):  # ended while we looked
+                continue
+    return signs

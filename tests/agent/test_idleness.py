@@ -1,0 +1,140 @@
+"""When a session counts as idle, by a clock that the test sets."""
+
+from collections.abc import Callable
+
+import pytest
+
+from flowsession_agent.activity import AWAY_SECONDS, RETIREMENT_SECONDS, Activity
+from flowsession_agent.errors import ApiError
+from flowsession_agent.processes import Look
+from flowsession_agent.state import State
+
+PERIOD = 0.5
+
+
+class Session:
+    """An Activity whose processes and clock the test plays."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.seen = Look()
+        self.activity = Activity(state=State(), look=lambda: self.seen, clock=lambda: self.now)
+
+    def pass_time(self, seconds: float, *, seen: Callable[[], Look] | None = None) -> None:
+        """The sampler looks twice a second, as it does in a session."""
+        for _ in range(round(seconds / PERIOD)):
+            self.now += PERIOD
+            if seen:
+                self.seen = seen()
+            self.activity.sample()
+
+    def retires(self, *, idle_at_least: float) -> bool:
+        try:
+            self.activity.retire(idle_at_least=idle_at_least)
+        except ApiError:
+            return False
+        return True
+
+    @property
+    def idle_seconds(self) -> float:
+        seconds: float = self.activity.members()["idleSeconds"]
+        return seconds
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session()
+
+
+def test_idleness_counts_from_the_last_work_of_a_process_not_from_the_look_that_finds_it_asleep(session: Session) -> None:
+    session.pass_time(10, seen=lambda: Look(now="process x", what="process x", at=session.now))
+    worked_until = session.now
+    session.pass_time(2, seen=lambda: Look(now="process x", what="process x", at=worked_until))
+    assert session.activity.members() == {"busy": True, "idleSeconds": 2.0, "what": "process x"}
+    assert not session.retires(idle_at_least=1), "it may only have paused"
+    session.pass_time(2, seen=lambda: Look(what="process x", at=worked_until))
+    assert session.activity.members() == {"busy": False, "idleSeconds": 4.0, "what": "process x"}
+    assert not session.retires(idle_at_least=5)
+    session.pass_time(1)
+    assert session.retires(idle_at_least=5)
+
+
+def test_an_open_terminal_is_never_idle(session: Session) -> None:
+    session.pass_time(100, seen=lambda: Look(now="exec bash", what="exec bash", at=session.now))
+    assert session.activity.members() == {"busy": True, "idleSeconds": 0, "what": "exec bash"}
+    assert not session.retires(idle_at_least=0)
+
+
+def test_a_run_is_never_idle_whatever_its_processes_do(session: Session) -> None:
+    with session.activity.work("api test"):
+        session.pass_time(100)
+        assert session.activity.members() == {"busy": True, "idleSeconds": 0, "what": "api test"}
+        assert not session.retires(idle_at_least=5)
+    assert session.idle_seconds == 0
+
+
+def test_what_began_since_the_last_look_is_seen_before_the_door_closes(session: Session) -> None:
+    session.pass_time(60)
+    session.seen = Look(now="exec ls", what="exec ls", at=session.now)
+    assert not session.retires(idle_at_least=5)
+
+
+@pytest.mark.parametrize("away", [AWAY_SECONDS + 1, 60, 3600, 86400])
+def test_time_while_nobody_could_look_is_no_idleness(session: Session, away: float) -> None:
+    """A stopped agent, a frozen container, a paused machine: work may have come and gone unseen, or could not be done."""
+    session.pass_time(4)
+    session.now += away
+    assert not session.retires(idle_at_least=5)
+    assert session.idle_seconds == 0
+    session.pass_time(4.5)
+    assert not session.retires(idle_at_least=5)
+    session.pass_time(0.5)
+    assert session.retires(idle_at_least=5)
+
+
+def test_a_late_look_is_no_reason_to_start_anew(session: Session) -> None:
+    session.pass_time(4)
+    session.now += AWAY_SECONDS
+    assert session.retires(idle_at_least=5)
+
+
+def test_the_first_look_may_come_late(session: Session) -> None:
+    session.now += 60
+    session.activity.sample()
+    assert session.idle_seconds == 60
+
+
+def test_looks_that_fail_leave_no_idle_time_behind() -> None:
+    session = Session()
+    session.pass_time(4)
+
+    def fail() -> Look:
+        raise OSError("no /proc")
+
+    working, session.activity._look = session.activity._look, fail
+    for _ in range(20):
+        session.now += PERIOD
+        with pytest.raises(OSError, match="no /proc"):
+            session.activity.retire(idle_at_least=5)
+    session.activity._look = working
+    session.activity.sample()
+    assert session.idle_seconds == 0
+
+
+def test_the_wall_clock_does_not_matter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's clock that is set an hour forward or back changes nothing: idleness is counted by the monotonic one."""
+    for jump in (3600.0, -3600.0):
+        session.pass_time(2)
+        before = session.idle_seconds
+        monkeypatch.setattr("time.time", lambda jump=jump: 1_000_000_000.0 + jump)
+        session.pass_time(2)
+        assert session.idle_seconds == before + 2
+
+
+def test_a_door_left_shut_opens_by_itself_also_after_a_pause_of_the_node(session: Session) -> None:
+    session.pass_time(10)
+    assert session.retires(idle_at_least=5)
+    session.now += RETIREMENT_SECONDS + 60
+    session.activity.sample()
+    with session.activity.work("keep-alive"):
+        pass
