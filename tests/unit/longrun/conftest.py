@@ -1,0 +1,19 @@
+"""Every test here gets a loop of its own, whose time is made up and begins at 0."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from unit.longrun import clocks
+from unit.longrun.run import LongRun
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def run(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LongRun]:
+    """An empty cluster, and an operator that starts with the first session."""
+    random.seed(4)  # the jitter of back-offs: the same in every run
+    world = LongRun(clocks.install(monkeypatch))
+    yield world
+    await world.stop_operator()
