@@ -57,6 +57,8 @@ class ApiServer:
         self.deleted: dict[tuple[str, str], float] = {}
         """By kind and name: when it was deleted."""
         self.hearers: list[Hearer] = []
+        self.history: list[tuple[float, str, Object]] = []
+        """Every status that a session had: when, whose, and what it said."""
         self.away = False
         self.ending: set[str] = set()
         """Namespaces that are terminating: nothing can be created there."""
@@ -146,6 +148,8 @@ class ApiServer:
         if body["kind"] == "Event":
             about = body["involvedObject"]["name"]
             self.told.append(Told(elapsed(), about, body["type"], body["reason"], body["message"]))
+        if body["kind"] == "ComputeSession":
+            self.history.append((elapsed(), body["metadata"]["name"], copy.deepcopy(body.get("status") or {})))
         self._tell(body, gone=False)
 
     def doom(self, pod: Object) -> None:
@@ -178,12 +182,12 @@ class ApiServer:
     def of(self, kind: str) -> Objects:
         return [body for body in self.objects.values() if body["kind"] == kind]
 
-    def writes(self, *, since: float = 0.0, name: str = "") -> Requests:
+    def writes(self, *, since: float = 0.0, before: float = float("inf"), name: str = "") -> Requests:
         """What was written, Events aside."""
         return [
             request
             for request in self.requests
-            if request.at >= since and request.verb not in ("GET", "LIST") and request.kind != "Event" and name in request.name
+            if since <= request.at < before and request.verb not in ("GET", "LIST") and request.kind != "Event" and name in request.name
         ]
 
     def _collect(self, owner: str) -> None:

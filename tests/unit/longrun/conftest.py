@@ -1,5 +1,6 @@
 """Every test here gets a loop of its own, whose time is made up and begins at 0."""
 
+import logging
 import random
 from collections.abc import AsyncIterator
 
@@ -11,9 +12,11 @@ from unit.longrun.run import LongRun
 
 
 @pytest_asyncio.fixture(loop_scope="function")
-async def run(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LongRun]:
+async def run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[LongRun]:
     """An empty cluster, and an operator that starts with the first session."""
     random.seed(4)  # the jitter of back-offs: the same in every run
     world = LongRun(clocks.install(monkeypatch))
     yield world
     await world.stop_operator()
+    broken = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not broken, "a decision, a call or a callback broke"

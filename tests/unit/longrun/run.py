@@ -176,6 +176,15 @@ class Session:
         assert moment is not None, value
         return moment - NOW
 
+    def transitions(self, condition: str, *, of: int = 0) -> list[tuple[float, str]]:
+        """When a condition's status (or with `of=1` its reason) changed, and to what."""
+        found: list[tuple[float, str]] = []
+        for moment, name, status in self.run.api.history:
+            word = verdict(status, condition)[of]
+            if name == self.name and word != "-" and (not found or found[-1][1] != word):
+                found.append((moment, word))
+        return found
+
     def told(self, reason: str = "") -> list[Told]:
         """The Events about it."""
         return [told for told in self.run.api.told if told.about == self.name and reason in ("", told.reason)]
