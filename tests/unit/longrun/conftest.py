@@ -14,6 +14,7 @@ from unit.longrun.run import LongRun
 @pytest_asyncio.fixture(loop_scope="function")
 async def run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[LongRun]:
     """An empty cluster, and an operator that starts with the first session."""
+    caplog.set_level(logging.ERROR)  # what is tried again is warned of each time
     random.seed(4)  # the jitter of back-offs: the same in every run
     world = LongRun(clocks.install(monkeypatch))
     yield world

@@ -1,10 +1,15 @@
 """The cluster as a whole: its API server is away, a namespace ends, a thousand sessions come to their end in one second."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from flowsession import metrics
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide.plan import Event
+from flowsession.engine.cache import Key
+from flowsession.engine.recorder import Recorder
 from unit.builders import NAMESPACE
 from unit.longrun.clocks import elapsed
 from unit.longrun.run import LongRun, Session, at
@@ -14,47 +19,71 @@ pytestmark = [pytest.mark.looptime(start=0), pytest.mark.asyncio(loop_scope="fun
 HOUR = 3600.0
 
 
-async def _many(run: LongRun, count: int, **fields: object) -> list[Session]:
+async def _many(run: LongRun, count: int, *, timeout: int, name: str = "user") -> list[Session]:
+    """So many sessions, all of them Ready."""
     if run.engine is None:
         await run.start_operator()
-    sessions = [run.create(f"user-{number}", **fields) for number in range(count)]  # type: ignore[arg-type]
-    await run.until(lambda: all(session.ready for session in sessions), within=300)
+    sessions = [run.create(f"{name}-{number}", timeout=timeout) for number in range(count)]
+    for session in sessions:
+        await run.until(lambda: session.ready, within=300)  # noqa: B023 - at once
     return sessions
 
 
 # -- the API server is away
 
 
-async def test_while_the_api_server_is_away_nobody_is_ended_and_nobody_storms(run: LongRun):
-    sessions = await _many(run, 20, timeout=600)
-    workers, idlers = sessions[:10], sessions[10:]
+STORM = pytest.mark.xfail(
+    strict=True,
+    reason="engine/loop.py _work calls queue.succeeded() for a plan that only asked the agent: while the deletion fails, the retirement is asked"
+    " for again every 5 s (decide/idle.py FRESH_SECONDS), and each time the key's back-off begins at 0.1 s again; about 50 failing requests a"
+    " minute for each idle session, and its door never opens",
+)
+
+
+@STORM
+async def test_while_the_api_server_is_away_nobody_storms(run: LongRun):
+    await _many(run, 10, timeout=600)
+    await at(300)
+    run.api.away = True
+    for minutes in range(5, 61, 5):
+        await at(300 + minutes * 60)
+        requests = [request for request in run.api.requests if request.at > 300 and request.verb != "LIST"]
+        assert len(requests) <= 10 * 100, "each session's failing writes are tried with a back-off of two minutes"
+        assert len(run.calls(since=300)) <= 10 * 60
+    assert len([request for request in run.api.requests if request.verb == "LIST"]) <= 4 * 15
+
+
+async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within_a_minute(run: LongRun):
+    workers, idlers = await _many(run, 2, timeout=600, name="worker"), await _many(run, 3, timeout=600)
     for session in workers:
         session.agent.work()
     await at(300)
     run.api.away = True
     await at(300 + HOUR)
-    assert all(session.body is not None for session in sessions)
-    requests = [request for request in run.api.requests if request.at > 300]
-    lists = 4 * HOUR / 300
-    assert len(requests) <= 20 * 100 + lists, "each session's failing writes are tried with a back-off of two minutes"
-    assert len(run.calls(since=300)) <= 20 * 60
+    assert all(session.body is not None for session in [*workers, *idlers])
     run.api.come_back()
-    await run.until(lambda: all(session.body is None for session in idlers), within=300)
-    await asyncio.sleep(300)
+    for session in idlers:
+        await run.until(lambda: session.body is None, within=60 - (elapsed() - 300 - HOUR))  # noqa: B023 - at once
+    await asyncio.sleep(600)
     assert all(session.says("Active") == ("True", "InUse") for session in workers)
 
 
-BACKOFF = "engine/queue.py LONGEST_BACKOFF (120 s, with jitter 144): what failed during an outage is tried again up to 2.4 minutes after it"
-
-
-@pytest.mark.xfail(strict=True, reason=BACKOFF)
-async def test_within_a_minute_after_an_outage_all_is_as_it_shall_be(run: LongRun):
-    sessions = await _many(run, 20, timeout=600)
+async def test_who_works_when_the_api_server_comes_back_is_kept(run: LongRun):
+    """Idle for hours behind an API server that was away, and at work again a minute before it answers."""
+    session = await run.session(timeout=600)
     await at(300)
     run.api.away = True
     await at(300 + HOUR)
+    for _ in range(300):
+        if session.agent.work():
+            break
+        await asyncio.sleep(0.1)
+    run.node.agent(session.pod).retired_at = None
+    session.agent.busy = True
+    await asyncio.sleep(60)
     run.api.come_back()
-    await run.until(lambda: all(session.body is None for session in sessions), within=60)
+    await asyncio.sleep(HOUR)
+    assert session.says("Active") == ("True", "InUse")
 
 
 async def test_what_was_changed_right_after_an_outage_is_seen_at_once(run: LongRun):
@@ -78,6 +107,7 @@ async def test_what_was_deleted_during_an_outage_is_noticed_by_the_next_list(run
     await run.until(lambda: session.status.get("incarnation") == 2 and session.ready, within=310)
 
 
+@STORM
 async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun):
     """The door may be closed right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
     session = await run.session(timeout=600)
@@ -92,28 +122,19 @@ async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="decide/idle.py _end with engine/queue.py retry: during an outage the door of an idle session is closed anew at every attempt to"
-    " delete it (each two minutes at first to last), so that work which begins then is refused although the deletion can't be done",
+    reason="engine/recorder.py _may takes a token for every Event, also for those that were not written: after an outage in which the end was"
+    " tried for hours the burst is spent, and people are never told why their session went",
 )
-async def test_during_an_outage_the_door_is_closed_for_a_tenth_of_the_time_at_most(run: LongRun):
-    session = await run.session(timeout=600)
-    await at(300)
+async def test_events_that_an_outage_swallowed_leave_room_for_the_one_that_can_be_written(run: LongRun):
+    session = await run.session(timeout=86_400)
+    recorder = Recorder(cast(KubernetesCluster, run.api), "operator-0")
+    key, uid = Key("ComputeSession", NAMESPACE, session.name), str(session.body and session.body["metadata"]["uid"])
     run.api.away = True
-    await at(700)
-    closed = 0
-    while elapsed() < 300 + HOUR:
-        await asyncio.sleep(5)
-        closed += 5 if session.agent.retired else 0
-    assert closed <= 0.1 * 3200
-
-
-async def test_an_end_that_an_outage_put_off_is_told_of(run: LongRun):
-    session = await run.session(timeout=600)
-    await at(300)
-    run.api.away = True
-    await at(300 + 6 * HOUR)
+    for _ in range(60):
+        await asyncio.sleep(120)
+        await recorder.record(key, uid, Event(warning=False, reason="Idle", message="the session is being deleted"))
     run.api.come_back()
-    await session.ended(within=200)
+    await recorder.record(key, uid, Event(warning=False, reason="Idle", message="the session is being deleted"))
     assert len(session.told("Idle")) == 1
 
 
@@ -160,7 +181,8 @@ async def test_a_thousand_sessions_that_are_idle_at_the_same_second_are_all_ende
     await asyncio.sleep(5)
     settled, before = elapsed(), _reconciles()
     calls = len(run.calls())
-    await run.until(lambda: not run.api.of("ComputeSession"), within=700)
+    for session in sessions:
+        await run.until(lambda: session.body is None, within=700)  # noqa: B023 - at once
     late = sorted((session.deleted_at or 0.0) - shown[session.name] for session in sessions)
     assert all((session.deleted_at or 0.0) >= started[session.name] + 600 for session in sessions)
     assert late[0] >= 0
