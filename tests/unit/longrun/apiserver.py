@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +66,8 @@ class ApiServer:
         self.pod_created: Callable[[Object], None] = lambda _: None
         self.pod_doomed: Callable[[Object], None] = lambda _: None
         self._numbers = itertools.count(100)
+        self._owned: defaultdict[str, Objects] = defaultdict(list)
+        """By the owner's uid."""
         self._on_the_way: deque[tuple[float, str, Object, bool]] = deque()
 
     # what the engine's gateway offers
@@ -137,6 +139,8 @@ class ApiServer:
         if kind == "Pod":
             body["status"] = {"phase": "Pending"}
         self.objects[kind, meta["namespace"], meta["name"]] = body
+        for owner in meta.get("ownerReferences", ()):
+            self._owned[owner["uid"]].append(body)
         self.changed(body)
         if kind == "Pod":
             self.pod_created(body)
@@ -154,7 +158,8 @@ class ApiServer:
 
     def doom(self, pod: Object) -> None:
         """Begins a pod's end; the kubelet brings it about."""
-        if not pod["metadata"].get("deletionTimestamp"):
+        meta = pod["metadata"]
+        if not meta.get("deletionTimestamp") and self.objects.get(("Pod", meta["namespace"], meta["name"])) is pod:
             pod["metadata"]["deletionTimestamp"] = times.stamp(true_time() + pod["spec"]["terminationGracePeriodSeconds"])
             self.changed(pod)
             self.pod_doomed(pod)
@@ -162,8 +167,9 @@ class ApiServer:
     def remove(self, body: Object) -> None:
         """The object is gone at once; what it owns goes, as the garbage collector has it, a little later."""
         meta = body["metadata"]
-        if self.objects.pop((body["kind"], meta["namespace"], meta["name"]), None) is None:
+        if self.objects.get((body["kind"], meta["namespace"], meta["name"])) is not body:
             return
+        del self.objects[body["kind"], meta["namespace"], meta["name"]]
         self.deleted[body["kind"], meta["name"]] = elapsed()
         meta["resourceVersion"] = str(next(self._numbers))
         self._tell(body, gone=True)
@@ -191,12 +197,11 @@ class ApiServer:
         ]
 
     def _collect(self, owner: str) -> None:
-        for body in list(self.objects.values()):
-            if any(reference["uid"] == owner for reference in body["metadata"].get("ownerReferences", ())):
-                if body["kind"] == "Pod" and body["spec"].get("nodeName"):
-                    self.doom(body)
-                else:
-                    self.remove(body)
+        for body in self._owned.pop(owner, []):
+            if body["kind"] == "Pod" and body["spec"].get("nodeName"):
+                self.doom(body)
+            else:
+                self.remove(body)
 
     def _tell(self, body: Object, *, gone: bool) -> None:
         self.news.set()

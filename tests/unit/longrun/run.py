@@ -25,7 +25,7 @@ from unit.longrun.node import Agent, Node
 
 @dataclass(frozen=True)
 class Call:
-    """One call to an agent; `ended` and `outcome` are its answer's."""
+    """One call to an agent: when it was made, of which pod's, and its name."""
 
     at: float
     pod: str
@@ -76,14 +76,15 @@ class LongRun:
             await self.engine.stop()
             self.engine = None
 
-    def create(self, name: str = "alice", *, timeout: int = 3600, action: str = "Delete", **spec: Any) -> "Session":
+    def create(
+        self, name: str = "alice", *, environment: str = "flow-env", timeout: int = 3600, action: str = "Delete", **spec: Any
+    ) -> "Session":
         """As `kubectl apply` of a session, and of its environment where that is not there yet."""
-        if not self.api.of("FlowEnvironment"):
-            self.api.put(_manifest("FlowEnvironment", "flow-env", {}))
+        if ("FlowEnvironment", NAMESPACE, environment) not in self.api.objects:
+            self.api.put(_manifest("FlowEnvironment", environment, {}))
         idle = {"timeoutSeconds": timeout, "action": action}
-        self.api.put(
-            _manifest("ComputeSession", name, {"environmentRef": {"name": "flow-env"}, "user": f"{name}@example.com", "idle": idle, **spec})
-        )
+        spec = {"environmentRef": {"name": environment}, "user": f"{name}@example.com", "idle": idle, **spec}
+        self.api.put(_manifest("ComputeSession", name, spec))
         return Session(self, name)
 
     async def session(self, name: str = "alice", **fields: Any) -> "Session":
@@ -120,7 +121,7 @@ class LongRun:
         """The calls of agents in that time, long polls of an install aside."""
         return [call for call in self.client.calls if since <= call.at < before and call.what != Follow.__name__]
 
-    def _hear(self, kind: str, body: Object, gone: bool) -> None:  # noqa: FBT001 - a callback
+    def _hear(self, kind: str, body: Object, gone: bool) -> None:
         assert self.engine is not None
         self.engine.observe(kind, body, deleted=gone)
 

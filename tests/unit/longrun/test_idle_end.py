@@ -10,75 +10,75 @@ from unit.longrun.run import LongRun, at
 
 pytestmark = [pytest.mark.looptime(start=0), pytest.mark.asyncio(loop_scope="function")]
 
-TIMEOUTS = pytest.mark.parametrize("timeout", [60, 3600, 86_400])
+TIMEOUTS = pytest.mark.parametrize("idle_for", [60, 3600, 86_400])
 
 
-def warning(timeout: float) -> float:
+def warning(idle_for: float) -> float:
     """How long before the end people are warned: a tenth of the timeout or five minutes, whichever is less."""
-    return min(timeout / 10, 300.0)
+    return min(idle_for / 10, 300.0)
 
 
 @TIMEOUTS
-async def test_an_unused_session_ends_when_its_timeout_has_passed_and_never_earlier(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
+async def test_an_unused_session_ends_when_its_timeout_has_passed_and_never_earlier(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
     ready, shown = elapsed(), session.at("expiresAt")
-    ended = await session.ended(within=timeout + 10)
-    assert ended >= ready + timeout
+    ended = await session.ended(within=idle_for + 10)
+    assert ended >= ready + idle_for
     assert shown <= ended <= shown + 1.0
     assert [told.type for told in session.told("Idle")] == ["Normal"]
-    assert f"(limit {timeout} s)" in session.told("Idle")[0].message
+    assert f"(limit {idle_for} s)" in session.told("Idle")[0].message
 
 
 @TIMEOUTS
-async def test_people_are_warned_once_and_in_time(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
+async def test_people_are_warned_once_and_in_time(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
     end = session.at("expiresAt")
-    await at(end - warning(timeout) - 2)
+    await at(end - warning(idle_for) - 2)
     assert session.says("Active") == ("False", "Idle")
-    await at(end - warning(timeout) + 1)
+    await at(end - warning(idle_for) + 1)
     assert session.says("Active") == ("False", "IdleSoon")
-    await session.ended(within=timeout)
+    await session.ended(within=idle_for)
     (told,) = session.told("IdleSoon")
     assert told.type == "Warning"
-    assert end - warning(timeout) <= told.at <= end - warning(timeout) + 1
+    assert end - warning(idle_for) <= told.at <= end - warning(idle_for) + 1
     assert "keep-alive-requested-at" in told.message
     assert {told.reason for told in session.told()} == {"Running", "IdleSoon", "Idle"}
 
 
 @TIMEOUTS
-async def test_it_is_asked_twice_in_the_whole_timeout_and_not_at_all_in_between(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
+async def test_it_is_asked_twice_in_the_whole_timeout_and_not_at_all_in_between(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
     await asyncio.sleep(1)
     settled, end = elapsed(), session.at("expiresAt")
-    await session.ended(within=timeout + 10)
+    await session.ended(within=idle_for + 10)
     look, retire = run.calls(since=settled)
     assert (look.what, retire.what) == ("Look", "Retire")
-    assert look.at == pytest.approx(end - warning(timeout), abs=1)
+    assert look.at == pytest.approx(end - warning(idle_for), abs=1)
     assert retire.at == pytest.approx(end, abs=1)
 
 
 @TIMEOUTS
-async def test_its_whole_life_takes_a_handful_of_writes_and_none_while_it_sits_there(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
+async def test_its_whole_life_takes_a_handful_of_writes_and_none_while_it_sits_there(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
     await asyncio.sleep(1)
     settled, end = elapsed(), session.at("expiresAt")
     assert [write.verb for write in run.api.writes(name="alice")] == ["POST", "PATCH", "PATCH"], "the pod, Ready, where its packages are"
-    await session.ended(within=timeout + 10)
+    await session.ended(within=idle_for + 10)
     warned, deleted = run.api.writes(since=settled, name="alice")
     assert (warned.verb, deleted.verb) == ("PATCH", "DELETE")
-    assert warned.at > end - warning(timeout) - 1
+    assert warned.at > end - warning(idle_for) - 1
     assert len(run.api.told) == 3
 
 
 @TIMEOUTS
-async def test_a_keep_alive_defers_the_end_by_one_full_timeout(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
-    asked = await _later(timeout * 0.5)
+async def test_a_keep_alive_defers_the_end_by_one_full_timeout(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
+    asked = await _later(idle_for * 0.5)
     session.ask("keepAlive")
     await run.until(lambda: session.status.get("handledRequests", {}).get("keepAlive"), within=2)
-    assert session.at("expiresAt") == pytest.approx(asked + timeout, abs=2)
-    ended = await session.ended(within=2 * timeout)
-    assert asked + timeout <= ended <= asked + timeout + 2
+    assert session.at("expiresAt") == pytest.approx(asked + idle_for, abs=2)
+    ended = await session.ended(within=2 * idle_for)
+    assert asked + idle_for <= ended <= asked + idle_for + 2
     assert len(session.told("IdleSoon")) == 1
 
 
@@ -96,7 +96,7 @@ async def test_a_keep_alive_after_the_warning_takes_it_back_and_the_next_end_is_
 async def test_a_keep_alive_that_comes_while_the_door_is_closed_wins(run: LongRun):
     session = await run.session(timeout=3600)
     await at(session.at("expiresAt") - 0.5)
-    while session.agent.retired_at is None:
+    while session.agent.retired_at is None:  # noqa: ASYNC110 - an agent tells nobody that its door closes
         await asyncio.sleep(0.001)
     session.ask("keepAlive")
     await asyncio.sleep(2)
@@ -174,22 +174,23 @@ async def test_work_that_begins_after_the_warning_calls_the_end_off(run: LongRun
 
 
 FLAPS = pytest.mark.xfail(
-    strict=True, reason="decide/idle.py _show judges Active anew by every answer, and a timeout below about 75 s brings answers more than once a minute"
+    strict=True,
+    reason="decide/idle.py _show judges Active anew by every answer, and a timeout below about 75 s brings answers more than once a minute",
 )
 
 
-@pytest.mark.parametrize("timeout", [pytest.param(30, marks=FLAPS), pytest.param(60, marks=FLAPS), 600, 3600])
-async def test_active_flaps_no_faster_than_once_a_minute_while_work_comes_and_goes(run: LongRun, timeout: int):
-    session = await run.session(timeout=timeout)
+@pytest.mark.parametrize("idle_for", [pytest.param(30, marks=FLAPS), pytest.param(60, marks=FLAPS), 600, 3600])
+async def test_active_flaps_no_faster_than_once_a_minute_while_work_comes_and_goes(run: LongRun, idle_for: int):
+    session = await run.session(timeout=idle_for)
     for _ in range(90):
         await session.agent.work_for(20)
         await asyncio.sleep(20)
     turns = [moment for moment, _ in session.transitions("Active")]
     assert not [(a, b) for a, b in pairwise(turns) if b - a < 60]
-    assert len(run.api.writes(since=5, name="alice")) <= 2 * 3600 / timeout + 2
+    assert len(run.api.writes(since=5, name="alice")) <= 2 * 3600 / idle_for + 2
     assert session.body is not None
     worked = session.agent.last_work
-    assert worked + timeout <= await session.ended(within=timeout + 60) <= worked + timeout + 2
+    assert worked + idle_for <= await session.ended(within=idle_for + 60) <= worked + idle_for + 2
 
 
 async def _later(seconds: float) -> float:

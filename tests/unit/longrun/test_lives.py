@@ -113,8 +113,8 @@ async def test_after_a_settled_life_the_next_pod_comes_at_once(run: LongRun):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="decide/loss.py start_again computes the back-off from status.restarts, which nothing ever sets back: after a settled life of hours"
-    " one quick loss waits as long as if the crashes of last week were its own",
+    reason="decide/loss.py start_again computes the back-off from status.restarts, which nothing ever sets back: after a settled life of"
+    " hours one quick loss waits as long as if the crashes of last week were its own",
 )
 async def test_after_a_settled_life_the_back_off_begins_anew(run: LongRun):
     session = await run.session(timeout=86_400)
@@ -160,8 +160,8 @@ async def test_a_change_in_the_middle_of_an_install_stops_it_and_the_last_one_is
 
 @pytest.mark.xfail(
     strict=True,
-    reason="decide/install.py settled() compares the target with status.packagesRevision alone: while another revision is being installed it"
-    " takes a change back for settled, tells the agent nothing, and the revision that nobody wants any more is installed first",
+    reason="decide/install.py settled() compares the target with status.packagesRevision alone: while another revision is being installed"
+    " it takes a change back for settled, tells the agent nothing, and the revision that nobody wants any more is installed first",
 )
 async def test_a_change_back_to_what_is_installed_ends_the_install_at_once(run: LongRun):
     run.node.prepare = _slow
