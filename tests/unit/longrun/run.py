@@ -18,9 +18,10 @@ from flowsession.decide.views import AgentArchive, PodView
 from flowsession.engine.loop import Engine
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict
+from unit.longrun.agent import Agent
 from unit.longrun.apiserver import ApiServer, Object, Told
 from unit.longrun.clocks import OperatorTime, elapsed, true_time
-from unit.longrun.node import Agent, Node
+from unit.longrun.node import Node
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from unit.longrun.clocks import elapsed
 from unit.longrun.run import LongRun, at
 
-pytestmark = [pytest.mark.looptime(start=0), pytest.mark.asyncio(loop_scope="function")]
+pytestmark = [pytest.mark.looptime(start=0, noop_cycles=2), pytest.mark.asyncio(loop_scope="function")]
 
 TIMEOUTS = pytest.mark.parametrize("idle_for", [60, 3600, 86_400])
 

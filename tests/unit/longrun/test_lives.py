@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from unit.longrun.agent import Agent
 from unit.longrun.clocks import elapsed
-from unit.longrun.node import Agent
 from unit.longrun.run import LongRun, Session, at
 
-pytestmark = [pytest.mark.looptime(start=0), pytest.mark.asyncio(loop_scope="function")]
+pytestmark = [pytest.mark.looptime(start=0, noop_cycles=2), pytest.mark.asyncio(loop_scope="function")]
 
 HOUR, DAY = 3600.0, 86_400.0
 SETTLED = 600.0
