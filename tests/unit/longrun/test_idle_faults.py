@@ -121,8 +121,9 @@ async def test_nobody_lives_for_more_than_one_extra_timeout_when_the_operators_c
 
 @pytest.mark.parametrize("idle_for", [60, 3600, 7200])
 async def test_the_end_comes_on_time_when_the_operators_clock_jumps_ahead(run: LongRun, idle_for: int):
-    _, ended = await _skewed(run, HOUR, idle_for)
+    session, ended = await _skewed(run, HOUR, idle_for)
     assert ended <= idle_for + 5
+    assert [told.reason for told in session.told()] == ["Running", "IdleSoon", "Idle"], "no end was begun too early and called off"
 
 
 async def test_a_clock_that_is_set_right_again_ends_nobody_early(run: LongRun):
