@@ -1,0 +1,101 @@
+"""A node in memory: its kubelet runs pods, and it brings the engine's calls to their agents."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flowsession.cluster.agents import AgentError
+from flowsession.decide import times
+from flowsession.decide.views import PodView
+from unit.longrun.agent import Agent
+from unit.longrun.apiserver import ApiServer, Object
+from unit.longrun.clocks import elapsed, true_time
+
+SCHEDULE_SECONDS, START_SECONDS, END_SECONDS = 0.05, 0.4, 0.5
+ANSWER_SECONDS = 0.003
+SILENT_SECONDS = 3.0
+"""How long the client waits for a connection that never comes about."""
+
+
+class Node:
+    """Runs every pod of the cluster, and brings the operator's calls to the agents."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+        self._agents: dict[str, Agent] = {}
+        self._volumes: dict[str, Object] = {}
+        self.prepare: Callable[[Agent], None] = lambda _: None
+        """Has its way with every new agent before it is asked anything."""
+        self.starts: list[tuple[float, str]] = []
+        """When a container started, and in which pod."""
+        api.pod_created = lambda pod: self._later(SCHEDULE_SECONDS, pod, self._schedule)
+        api.pod_doomed = lambda pod: self._later(END_SECONDS, pod, self._end)
+
+    def agent(self, pod: Object) -> Agent:
+        """The agent in the pod's present container."""
+        return self._agents[pod["metadata"]["uid"]]
+
+    def restart_container(self, pod: Object, reason: str = "OOMKilled", code: int = 137) -> None:
+        """The container dies, and the kubelet starts it again at once."""
+        before = pod["status"]["containerStatuses"][0]["restartCount"]
+        self._run(pod, restarts=before + 1, last={"terminated": {"reason": reason, "exitCode": code}})
+
+    def lose(self, pod: Object) -> None:
+        """The pod is evicted."""
+        pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"}
+        self._agents.pop(pod["metadata"]["uid"], None)
+        self._api.changed(pod)
+
+    async def send(
+        self, pod: PodView, method: str, path: str, body: Object | None, headers: dict[str, str], timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        """The engine's Transport. Raises AgentError."""
+        await asyncio.sleep(ANSWER_SECONDS)
+        agent = self._agents.get(pod.uid)
+        if agent is None or agent.silent:
+            await asyncio.sleep(SILENT_SECONDS)
+            raise AgentError(f"no answer from {pod.ip}: TimeoutError")
+        status, answer = await agent.answer(method, path, body, headers["X-Flowsession-Token"])
+        return status, json.dumps(answer).encode()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _later(self, seconds: float, pod: Object, do: Callable[[Object], None]) -> None:
+        def if_it_is_there() -> None:
+            meta = pod["metadata"]
+            if self._api.objects.get(("Pod", meta["namespace"], meta["name"])) is pod:
+                do(pod)
+
+        asyncio.get_running_loop().call_later(seconds, if_it_is_there)
+
+    def _schedule(self, pod: Object) -> None:
+        pod["spec"]["nodeName"] = "worker-1"
+        self._api.changed(pod)
+        self._later(START_SECONDS, pod, self._start)
+
+    def _start(self, pod: Object) -> None:
+        if not pod["metadata"].get("deletionTimestamp"):
+            self._run(pod, restarts=0, last={})
+
+    def _run(self, pod: Object, *, restarts: int, last: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        state: dict[str, Any] = {"running": {"startedAt": times.stamp(true_time())}}
+        pod["status"] = {
+            "phase": "Running",
+            "podIP": "10.0.0.5",
+            "containerStatuses": [
+                {"name": "session", "restartCount": restarts, "state": state, "lastState": last, "imageID": "runtime@sha256:1"}
+            ],
+        }
+        kept = self._volumes.setdefault(uid, {}) if pod["spec"]["volumes"] else {}
+        self._agents[uid] = Agent(uid, kept)
+        self.prepare(self._agents[uid])
+        self.starts.append((elapsed(), pod["metadata"]["name"]))
+        self._api.changed(pod)
+
+    def _end(self, pod: Object) -> None:
+        self._agents.pop(pod["metadata"]["uid"], None)
+        self._volumes.pop(pod["metadata"]["uid"], None)
+        self._api.remove(pod)

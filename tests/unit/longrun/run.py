@@ -1,0 +1,224 @@
+"""A long run: the real engine, an API server and a node in memory, and what people do to sessions; its hours pass in milliseconds."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from flowsession.api import API_VERSION
+from flowsession.cluster.agents import AgentClient, Answer
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.tokens import Signer
+from flowsession.decide import times
+from flowsession.decide.plan import AgentCall, Follow
+from flowsession.decide.requests import REQUESTS
+from flowsession.decide.views import AgentArchive, PodView
+from flowsession.engine.loop import Engine
+from flowsession.settings import Settings
+from unit.builders import NAMESPACE, NOW, verdict
+from unit.longrun.agent import Agent
+from unit.longrun.apiserver import ApiServer, Object, Told
+from unit.longrun.clocks import OperatorTime, elapsed, true_time
+from unit.longrun.node import Node
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call to an agent: when it was made, of which pod's, and its name."""
+
+    at: float
+    pod: str
+    what: str
+
+
+class Client(AgentClient):
+    """The real client, with a list of what it was asked to do."""
+
+    def __init__(self, node: Node, signer: Signer) -> None:
+        super().__init__(node, signer)
+        self.calls: list[Call] = []
+
+    async def call(self, pod: PodView, call: AgentCall) -> Answer:
+        self.calls.append(Call(elapsed(), pod.name, type(call).__name__))
+        return await super().call(pod, call)
+
+
+class LongRun:
+    """Everything there is; the operator is started and stopped as the test wants."""
+
+    def __init__(self, clock: OperatorTime, settings: Settings | None = None) -> None:
+        self.clock = clock
+        self.api = ApiServer()
+        self.node = Node(self.api)
+        self.client = Client(self.node, Signer(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
+        self.settings = settings or Settings()
+        self.engine: Engine | None = None
+
+    async def start_operator(self) -> None:
+        """A new process: it knows nothing but what the cluster says."""
+        self.engine = Engine(
+            cluster=cast(KubernetesCluster, self.api),
+            agent_client=self.client,
+            settings=self.settings,
+            public_keys="{}",
+            archive=AgentArchive("ab" * 32, "QUdFTlQ="),
+            instance="operator-0",
+        )
+        await self.engine.start()
+        self.api.hearers = [self._hear]
+        self.api.stream_everything()
+
+    async def stop_operator(self) -> None:
+        """As a kill: nothing is finished."""
+        self.api.hearers = []
+        if self.engine is not None:
+            await self.engine.stop()
+            self.engine = None
+
+    def create(
+        self, name: str = "alice", *, environment: str = "flow-env", timeout: int = 3600, action: str = "Delete", **spec: Any
+    ) -> "Session":
+        """As `kubectl apply` of a session, and of its environment where that is not there yet."""
+        if ("FlowEnvironment", NAMESPACE, environment) not in self.api.objects:
+            self.api.put(_manifest("FlowEnvironment", environment, {}))
+        idle = {"timeoutSeconds": timeout, "action": action}
+        spec = {"environmentRef": {"name": environment}, "user": f"{name}@example.com", "idle": idle, **spec}
+        self.api.put(_manifest("ComputeSession", name, spec))
+        return Session(self, name)
+
+    async def session(self, name: str = "alice", **fields: Any) -> "Session":
+        """A session that is Ready."""
+        if self.engine is None:
+            await self.start_operator()
+        session = self.create(name, **fields)
+        await self.until(lambda: session.ready, within=60)
+        return session
+
+    def change_environment(self, **spec: Any) -> None:
+        """As `kubectl apply` of the environment."""
+        body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))
+        if body is None:
+            self.api.put(_manifest("FlowEnvironment", "flow-env", spec))
+            return
+        body["spec"] = spec
+        body["metadata"]["generation"] += 1
+        self.api.changed(body)
+
+    async def until(self, holds: Callable[[], Any], *, within: float) -> float:
+        """Waits for something that shows in the cluster's objects; returns the moment. Fails after `within` seconds of the loop's time."""
+        try:
+            async with asyncio.timeout(within):
+                while not holds():
+                    self.api.news.clear()
+                    await self.api.news.wait()
+        except TimeoutError:
+            statuses = [body.get("status") for body in self.api.of("ComputeSession")][:3]
+            raise AssertionError(f"not so after {within} s: {statuses}, told {self.api.told[-5:]}") from None
+        return elapsed()
+
+    def calls(self, *, since: float = 0.0, before: float = float("inf")) -> list[Call]:
+        """The calls of agents in that time, long polls of an install aside."""
+        return [call for call in self.client.calls if since <= call.at < before and call.what != Follow.__name__]
+
+    def _hear(self, kind: str, body: Object, gone: bool) -> None:
+        assert self.engine is not None
+        self.engine.observe(kind, body, deleted=gone)
+
+
+class Session:
+    """One session as its user sees it. Moments are seconds of the loop's time."""
+
+    def __init__(self, run: LongRun, name: str) -> None:
+        self.run = run
+        self.name = name
+        self._asked = 0
+
+    @property
+    def body(self) -> Object | None:
+        return self.run.api.objects.get(("ComputeSession", NAMESPACE, self.name))
+
+    @property
+    def status(self) -> Object:
+        return (self.body or {}).get("status") or {}
+
+    @property
+    def ready(self) -> bool:
+        return self.says("Ready")[0] == "True"
+
+    @property
+    def deleted_at(self) -> float | None:
+        return self.run.api.deleted.get(("ComputeSession", self.name))
+
+    @property
+    def pod(self) -> Object:
+        """Its pod; there must be exactly one that is not on its way out."""
+        (pod,) = [p for p in self.pods if not p["metadata"].get("deletionTimestamp")]
+        return pod
+
+    @property
+    def pods(self) -> list[Object]:
+        return [pod for pod in self.run.api.of("Pod") if pod["metadata"]["labels"]["flowsession.dev/session"] == self.name]
+
+    @property
+    def agent(self) -> Agent:
+        return self.run.node.agent(self.pod)
+
+    def says(self, condition: str) -> tuple[str, str]:
+        """A condition's status and reason."""
+        return verdict(self.status, condition)
+
+    def at(self, *path: str) -> float:
+        """A timestamp of the status, in the loop's time."""
+        value: Any = self.status
+        for member in path:
+            value = value[member]
+        moment = times.parse(value)
+        assert moment is not None, value
+        return moment - NOW
+
+    def transitions(self, condition: str, *, of: int = 0) -> list[tuple[float, str]]:
+        """When a condition's status (or with `of=1` its reason) changed, and to what."""
+        found: list[tuple[float, str]] = []
+        for moment, name, status in self.run.api.history:
+            word = verdict(status, condition)[of]
+            if name == self.name and word != "-" and (not found or found[-1][1] != word):
+                found.append((moment, word))
+        return found
+
+    def told(self, reason: str = "") -> list[Told]:
+        """The Events about it."""
+        return [told for told in self.run.api.told if told.about == self.name and reason in ("", told.reason)]
+
+    def ask(self, what: str) -> str:
+        """As `kubectl annotate --overwrite`, with a timestamp that was not used before."""
+        self._asked += 1
+        value = f"{times.stamp(true_time())[:-1]}.{self._asked:06d}Z"
+        assert self.body is not None
+        self.body["metadata"].setdefault("annotations", {})[REQUESTS[what]] = value
+        self.run.api.changed(self.body)
+        return value
+
+    def change(self, **spec: Any) -> None:
+        """As `kubectl patch`."""
+        assert self.body is not None
+        self.body["spec"] |= spec
+        self.body["metadata"]["generation"] += 1
+        self.run.api.changed(self.body)
+
+    async def ended(self, *, within: float) -> float:
+        """Waits for its deletion."""
+        await self.run.until(lambda: self.body is None, within=within)
+        assert self.deleted_at is not None
+        return self.deleted_at
+
+
+async def at(moment: float) -> None:
+    """Waits for a moment of the loop's time."""
+    await asyncio.sleep(moment - elapsed())
+
+
+def _manifest(kind: str, name: str, spec: Object) -> Object:
+    meta = {"name": name, "namespace": NAMESPACE, "generation": 1}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}

@@ -1,0 +1,209 @@
+"""The cluster as a whole: its API server is away, a namespace ends, a thousand sessions come to their end in one second."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from flowsession import metrics
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide.plan import Event
+from flowsession.engine.cache import Key
+from flowsession.engine.recorder import Recorder
+from unit.builders import NAMESPACE
+from unit.longrun.clocks import elapsed
+from unit.longrun.run import LongRun, Session, at
+
+pytestmark = [pytest.mark.looptime(start=0, noop_cycles=2), pytest.mark.asyncio(loop_scope="function")]
+
+HOUR = 3600.0
+
+
+async def _many(run: LongRun, count: int, *, idle_for: int, name: str = "user") -> list[Session]:
+    """So many sessions, all of them Ready."""
+    if run.engine is None:
+        await run.start_operator()
+    sessions = [run.create(f"{name}-{number}", environment=f"flow-{number % 20}", timeout=idle_for) for number in range(count)]
+    for session in sessions:
+        await run.until(lambda: session.ready, within=300)  # noqa: B023 - at once
+    return sessions
+
+
+# -- the API server is away
+
+
+STORM = pytest.mark.xfail(
+    strict=True,
+    reason="engine/loop.py _work calls queue.succeeded() for a plan that only asked the agent: while the deletion fails, the retirement is"
+    " asked for again every 5 s (decide/idle.py FRESH_SECONDS), and each time the key's back-off begins at 0.1 s again; about 50 failing"
+    " requests a minute for each idle session, and its door never opens",
+)
+
+
+@STORM
+async def test_while_the_api_server_is_away_nobody_storms(run: LongRun):
+    await _many(run, 10, idle_for=600)
+    await at(300)
+    run.api.away = True
+    for minutes in range(5, 61, 5):
+        await at(300 + minutes * 60)
+        requests = [request for request in run.api.requests if request.at > 300 and request.verb != "LIST"]
+        assert len(requests) <= 10 * 100, "each session's failing writes are tried with a back-off of two minutes"
+        assert len(run.calls(since=300)) <= 10 * 60
+    assert len([request for request in run.api.requests if request.verb == "LIST"]) <= 4 * 15
+
+
+async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within_a_minute(run: LongRun):
+    workers, idlers = await _many(run, 2, idle_for=600, name="worker"), await _many(run, 2, idle_for=600)
+    for session in workers:
+        session.agent.work()
+    await at(300)
+    run.api.away = True
+    await at(300 + HOUR)
+    assert all(session.body is not None for session in [*workers, *idlers])
+    run.api.come_back()
+    for session in idlers:
+        await run.until(lambda: session.body is None, within=60 - (elapsed() - 300 - HOUR))  # noqa: B023 - at once
+    await asyncio.sleep(600)
+    assert all(session.says("Active") == ("True", "InUse") for session in workers)
+
+
+async def test_who_works_when_the_api_server_comes_back_is_kept(run: LongRun):
+    """Idle for hours behind an API server that was away, and at work again a minute before it answers."""
+    session = await run.session(timeout=600)
+    await at(300)
+    run.api.away = True
+    await at(300 + HOUR)
+    session.agent.retired_at = None  # whether the door is open is the matter of another test
+    session.agent.work()
+    await asyncio.sleep(60)
+    run.api.come_back()
+    await asyncio.sleep(HOUR)
+    assert session.says("Active") == ("True", "InUse")
+
+
+async def test_what_was_changed_right_after_an_outage_is_seen_at_once(run: LongRun):
+    session = await run.session(timeout=86_400)
+    await at(300)
+    run.api.away = True
+    await at(300 + HOUR)
+    run.api.come_back()
+    session.change(suspend=True)
+    await run.until(lambda: session.says("Ready") == ("False", "Suspended"), within=3)
+
+
+async def test_what_was_deleted_during_an_outage_is_noticed_by_the_next_list(run: LongRun):
+    session = await run.session(timeout=86_400)
+    await at(300)
+    run.api.away = True
+    await asyncio.sleep(10)
+    run.api.remove(session.pod)
+    await asyncio.sleep(20)
+    run.api.come_back()
+    await run.until(lambda: session.status.get("incarnation") == 2 and session.ready, within=310)
+
+
+@STORM
+async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun):
+    """The door may be closed right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
+    session = await run.session(timeout=600)
+    await at(300)
+    run.api.away = True
+    refused = 0.0
+    while elapsed() < 300 + HOUR:
+        await asyncio.sleep(5)
+        refused = refused + 5 if session.agent.retired else 0.0
+        assert refused <= 35
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="engine/recorder.py _may takes a token for every Event, also for those that were not written: after an outage in which the end"
+    " was tried for hours the burst is spent, and people are never told why their session went",
+)
+async def test_events_that_an_outage_swallowed_leave_room_for_the_one_that_can_be_written(run: LongRun):
+    session = await run.session(timeout=86_400)
+    recorder = Recorder(cast(KubernetesCluster, run.api), "operator-0")
+    key, uid = Key("ComputeSession", NAMESPACE, session.name), str(session.body and session.body["metadata"]["uid"])
+    run.api.away = True
+    for _ in range(60):
+        await asyncio.sleep(120)
+        await recorder.record(key, uid, Event(warning=False, reason="Idle", message="the session is being deleted"))
+    run.api.come_back()
+    await recorder.record(key, uid, Event(warning=False, reason="Idle", message="the session is being deleted"))
+    assert len(session.told("Idle")) == 1
+
+
+async def test_an_operator_that_starts_while_the_api_server_is_away_fails_and_the_next_one_goes_on(run: LongRun):
+    session = await run.session(timeout=600)
+    await run.stop_operator()
+    run.api.away = True
+    with pytest.raises(Exception, match="connection refused"):
+        await run.start_operator()
+    run.api.come_back()
+    await run.start_operator()
+    assert 600 <= await session.ended(within=700) <= 602
+
+
+# -- a namespace that ends
+
+
+async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried(run: LongRun):
+    sessions = await _many(run, 5, idle_for=86_400)
+    await at(60)
+    run.api.ending.add(NAMESPACE)
+    for session in sessions:
+        run.api.doom(session.pod)  # the namespace's content goes, the pods among the first
+    await at(60 + 600)
+    tried = [request for request in run.api.requests if request.at > 60 and request.verb == "POST" and request.kind != "Event"]
+    assert len(tried) <= 2 * 5
+    assert not run.api.of("Pod")
+    for session in sessions:
+        assert session.body is not None
+        run.api.remove(session.body)
+    await asyncio.sleep(60)
+    gone = elapsed()
+    await asyncio.sleep(HOUR)
+    assert not [request for request in run.api.requests if request.at > gone and request.verb not in ("LIST", "GET")]
+
+
+async def test_a_namespace_that_is_made_anew_is_served_within_half_a_minute(run: LongRun):
+    session = await run.session(timeout=86_400)
+    run.api.ending.add(NAMESPACE)
+    run.api.doom(session.pod)
+    await asyncio.sleep(10)
+    for body in list(run.api.objects.values()):
+        run.api.remove(body)
+    run.api.ending.clear()
+    again = run.create(timeout=86_400)
+    await run.until(lambda: again.ready, within=35)
+
+
+# -- a thousand sessions
+
+
+async def test_a_thousand_sessions_that_are_idle_at_the_same_second_are_all_ended_and_none_early(run: LongRun):
+    sessions = await _many(run, 1000, idle_for=600)
+    started = {pod["metadata"]["labels"]["flowsession.dev/session"]: run.node.agent(pod).last_work for pod in run.api.of("Pod")}
+    shown = {session.name: session.at("expiresAt") for session in sessions}
+    await asyncio.sleep(5)
+    settled, before = elapsed(), _reconciles()
+    calls = len(run.calls())
+    for session in sessions:
+        await run.until(lambda: session.body is None, within=700)  # noqa: B023 - at once
+    late = sorted((session.deleted_at or 0.0) - shown[session.name] for session in sessions)
+    assert all((session.deleted_at or 0.0) >= started[session.name] + 600 for session in sessions)
+    assert late[0] >= 0
+    assert late[989] <= 1.5, "p99, with 16 writes at once of 4 ms each"
+    assert len(run.calls()) - calls == 2 * 1000
+    assert len(run.api.writes(since=settled, name="user-")) == 2 * 1000
+    assert _reconciles() - before <= 12 * 1000
+
+
+def _reconciles() -> float:
+    return sum(
+        sample.value
+        for metric in metrics.reconciles.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.labels["kind"] == "ComputeSession"
+    )
