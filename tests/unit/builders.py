@@ -179,6 +179,7 @@ def silent_agent(*, failures: int = 1, since: float = 0.0, **fields: Any) -> Age
         **{"restarts": 0, "asked_at": NOW, "error": "no connection to 10.0.0.5: refused", **fields},
         failures=failures,
         failing_since=NOW - since,
+        silence=since,
     )
 
 

@@ -34,7 +34,21 @@ def ready(idle_for: float, view=None, *, timeout=TIMEOUT, action="Delete", **fie
     """A session that became Ready, its last work, so many seconds ago."""
     ready_at = NOW - idle_for
     made = pod(created_at=ready_at - 11, container=replace(pod().container, running_since=ready_at - 10))
-    return settled_snapshot(pods=(made,), ready_at=ready_at, spec=idle(timeout, action), agent=view, **fields)
+    found = settled_snapshot(pods=(made,), ready_at=ready_at, spec=idle(timeout, action), agent=view, **fields)
+    return replace(found, status=warned(found.status)) if idle_for >= timeout else found
+
+
+def warned(status):
+    """People were told that the session ends soon."""
+    soon = {
+        "type": "Active",
+        "status": "False",
+        "reason": "IdleSoon",
+        "message": "soon",
+        "lastTransitionTime": stamp(NOW - 1),
+        "observedGeneration": 1,
+    }
+    return {**status, "conditions": [*(c for c in status["conditions"] if c["type"] != "Active"), soon]}
 
 
 def says(idle_seconds: float, *, age: float = 0.0, **fields):
@@ -152,6 +166,28 @@ def test_nothing_comes_between_the_decision_and_the_end():
     assert (plan.deletes, plan.creates, plan.status) == (END, (), None)
 
 
+@pytest.mark.parametrize("action", ["Delete", "Suspend"])
+def test_who_could_not_be_warned_in_time_is_warned_all_the_same(action):
+    """The operator was away when the warning was due."""
+    unwarned = replace(ready(500.0, timeout=300, action=action), status=settled_snapshot(ready_at=NOW - 500).status)
+    assert (decide(unwarned).call, decide(unwarned).deletes) == (Look(), ())
+    asked = replace(unwarned, agent=says(500.0))
+    plan, status = decide(asked), status_after(asked)
+    assert ([event.reason for event in plan.events], plan.deletes, plan.call) == (["IdleSoon"], (), None)
+    assert (status["expiresAt"], plan.look_again_at) == (stamp(NOW + 30), NOW + 30)
+    later = replace(asked, status=status)
+    assert (decide(later, NOW + 29).call, decide(later, NOW + 29).writes) == (None, False)
+    assert decide(later, NOW + 30).call == Retire(300.0)
+
+
+def test_a_clock_that_was_wrong_is_believed_no_longer_than_the_agent_is_asked():
+    """The status says that somebody will have worked an hour from now."""
+    snapshot = ready(-3600.0)
+    assert decide(snapshot).call == Look()
+    told = replace(snapshot, agent=says(10.0))
+    assert decide(told).status.status["lastActivity"]["at"] == stamp(NOW - 10)
+
+
 def test_work_answers_back_and_defers_the_end():
     busy = says(0.0, busy=True, what="exec python train.py")
     plan, status = decide(ready(60.0, busy)), status_after(ready(60.0, busy))
@@ -249,7 +285,7 @@ def test_a_retired_agent_is_opened_again_when_the_end_was_called_off(spec):
 
 def test_a_shorter_timeout_brings_the_deadline_forward():
     snapshot = replace(ready(61.0, timeout=3600), spec=idle(TIMEOUT))
-    assert decide(snapshot).call == Retire(60.0)
+    assert decide(snapshot).call == Look(), "people are to be warned before it"
 
 
 # -- restarts of the operator

@@ -159,8 +159,10 @@ def test_a_session_whose_agent_refused_its_environment_ends_when_idle():
     told = (PANDAS.packages_revision, PANDAS.flow_revision)
     view = replace(says(70.0, retired=True), refused="files: bad", told=told)
     old = pod(created_at=NOW - 101, container=container(running_since=NOW - 100))
-    plan = decide(session_snapshot(old, agent=view, spec=idle(60)))
-    assert [deletion.kind for deletion in plan.deletes] == ["ComputeSession"]
+    snapshot = session_snapshot(old, agent=view, spec=idle(60))
+    assert [event.reason for event in decide(snapshot).events] == ["AgentRefused", "IdleSoon"]
+    later = replace(snapshot, status=status_after(snapshot), agent=replace(view, state_at=NOW + 6.0))
+    assert [deletion.kind for deletion in decide(later, NOW + 6.0).deletes] == ["ComputeSession"]
 
 
 def test_the_warning_follows_the_deadline():

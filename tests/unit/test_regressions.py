@@ -42,7 +42,7 @@ from unit.builders import (
     waiting,
 )
 from unit.test_cache import Lists, environment, relisted, session, source
-from unit.test_idle import ready, says
+from unit.test_idle import ready, says, warned
 from unit.world import World
 
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
@@ -218,7 +218,7 @@ def test_the_back_off_after_a_refused_pod_grows_for_other_images_too():
 def test_the_end_takes_one_delete():
     """Active turns from InUse to Idle with the very answer that ends it: a patch of it would make the delete's resourceVersion stale."""
     used = ready(120.0, says(0.0, age=60.0, busy=True, what="exec python"))
-    snapshot = replace(used, status=status_after(used, NOW - 60), agent=says(60.0, retired=True))
+    snapshot = replace(used, status=warned(status_after(used, NOW - 60)), agent=says(60.0, retired=True))
     plan = decide(snapshot)
     assert plan.deletes
     assert plan.status is None

@@ -400,7 +400,7 @@ def test_a_rival_write_between_the_word_and_the_suspension_is_looked_at_first():
     world = World(environment=NOTHING, idle={"timeoutSeconds": 60, "action": "Suspend"})
     world.settle(until_ready=True)
     while not world.agent().retired:
-        world.clock.now = max(world.clock() + 0.05, world.todo.due)
+        world.clock.now = max(world.clock() + 0.05, min(world.todo.due, world.clock() + 1))
         world.work(), world.answer_calls()
     world.change_session(idle={"timeoutSeconds": 3600, "action": "Suspend"})  # its watch event is not here yet
     world.work()

@@ -270,7 +270,7 @@ class SimAgent:
                 revision=self.volume.get("edits", ""),
                 count=1 if self.volume.get("edits") else 0,
                 files=("a.py",) if self.volume.get("edits") else (),
-                offered=self.volume.get("offered", ""),
+                offered="" if self.volume.get("restored") else self.volume.get("offered", ""),
                 restored=self.volume.get("restored", False),
             ),
         )

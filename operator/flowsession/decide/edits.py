@@ -78,7 +78,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
     if agent is None or agent.state is None:
         return
     edits, given = agent.state.edits, draft.snapshot.saved
-    saved_to = given.name if given and given.name == edits.offered else (draft.status.get("edits") or {}).get("savedTo")
+    saved_to = given.name if given and (edits.restored or edits.offered == given.name) else (draft.status.get("edits") or {}).get("savedTo")
     files = list(edits.files[:MOST_SHOWN])
     told = Edits(count=edits.count, files=files or None, saved_to=saved_to, problem=edits.problem or None)
     draft.put("edits", told.to_wire() if edits.count or saved_to else None)

@@ -5,7 +5,7 @@ resourceVersion as precondition, so that work and changes that arrive in between
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
-from flowsession.decide import edits, loss, requests, suspend, times
+from flowsession.decide import edits, loss, requests, suspend, times, warning
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
@@ -18,16 +18,18 @@ REFUSED_PAUSE = 1.0
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
 
-WARNING_SHARE = 0.1
-LONGEST_WARNING = 300.0
-"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
-
 UNREACHABLE_CALLS = 20
-"""So many calls at least must have failed in a row by then: a clock that jumps is no silence."""
+"""So many calls at least must have failed in a row by then."""
+
+SERVER_PAUSE = 10.0
+"""Seconds after which an end is thought of again that an API server that does not answer has kept."""
 
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
 
+
+AHEAD_SECONDS = 5.0
+"""What the status may be ahead of this operator's clock; more is the word of a clock that was wrong."""
 
 KEPT = "keep-alive"
 """What the agent calls a keep-alive among the kinds of work."""
@@ -49,16 +51,18 @@ def decide_idle(draft: Draft) -> bool:
     elif idle.action == IdleAction.NONE:
         _keep_for_good(draft, agent)
     else:
-        deadline = last + idle.timeout_seconds
+        deadline = warning.deadline_after(draft, last)
         shown = times.parse(draft.status.get("expiresAt"))
         # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
         if shown is None or abs(shown - deadline) > 1.0:
             draft.put("expiresAt", times.deadline_stamp(deadline))
-        if draft.now >= deadline:
+        if draft.now >= deadline and not warning.was_warned(draft):
+            warning.warn_late(draft, agent)
+        elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
             _reopen(draft, agent)
-            _warn(draft, agent, deadline)
+            warning.warn(draft, agent, deadline)
     return True
 
 
@@ -72,34 +76,6 @@ def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
         draft.look_again(due)
     elif draft.call is None and not (agent and agent.calling):
         draft.call = Look()
-
-
-def _warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
-    """Asks once before the end, and says how to put it off."""
-    idle, warned = draft.snapshot.spec.idle, draft.was("Active")
-    warn_at = deadline - min(idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
-    draft.look_again(deadline)
-    if draft.now < warn_at:
-        draft.look_again(warn_at)
-    elif warned is not None and warned.reason == "IdleSoon":
-        draft.judge("Active", False, "IdleSoon", _warning(draft))
-    elif agent is None or agent.asked_at < warn_at:
-        if draft.call is None and not (agent and agent.calling):
-            draft.call = Look()
-    elif not agent.failures and agent.state is not None and not agent.state.busy:
-        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
-        draft.judge("Active", False, "IdleSoon", _warning(draft))
-
-
-def _warning(draft: Draft) -> str:
-    """In the words of the status, so that another operator would say the same."""
-    verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
-    edited = (draft.status.get("edits") or {}).get("files") or ()
-    saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
-    return (
-        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves};"
-        f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
-    )
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
@@ -128,7 +104,7 @@ def end_unreachable(draft: Draft) -> bool:
     snapshot, idle, pod = draft.snapshot, draft.snapshot.spec.idle, current_pod(draft)
     agent = agent_of(draft, pod) if pod else None
     limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
-    if agent is None or agent.failures < UNREACHABLE_CALLS or draft.now - agent.failing_since < limit:
+    if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
     message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
@@ -149,9 +125,14 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
     if last is None and draft.status.get("phase") == Phase.FAILED.value:
         pod = current_pod(draft)
         last = pod.container.running_since if pod and pod.container else None  # what can't be used is not kept for ever either
-    if agent and agent.state and (seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0):
+    ahead = last is not None and last > draft.now + AHEAD_SECONDS
+    if agent and agent.state and ((seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0) or ahead):
         last, what = seen, agent.state.what or what
-    if last is not None and (written is None or last - written >= 1.0):
+    elif ahead:  # somebody's clock was wrong, and only the agent can tell
+        last = draft.now
+        if draft.call is None and not (agent and agent.calling) and draft.now >= askable_at(agent):
+            draft.call = Look()
+    if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
         draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
     return last
 
@@ -179,6 +160,11 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     if warned is not None and edits.held(draft):
         draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling:
+        return
+    if draft.snapshot.server_silent:
+        if agent and agent.state and agent.state.retired:
+            draft.call = Reopen()
+        draft.look_again(draft.now + SERVER_PAUSE)
         return
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - edits.FRESH_SECONDS):
         state: AgentState = agent.state

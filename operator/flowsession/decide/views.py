@@ -163,6 +163,8 @@ class AgentView:
     failures: int = 0
     """Calls that failed in a row."""
     failing_since: float = 0.0
+    silence: float = 0.0
+    """Seconds for which it did not answer: what lay between failed calls, each part capped, so that no clock that jumps adds to it."""
     refused: str = ""
     """The agent's own refusal of what it was told (400, 413): asking the same again is of no use."""
     packages: PackageList | None = None
@@ -221,6 +223,8 @@ class SessionSnapshot:
     """ConfigMaps of the operator's own that the API server lately refused, with its words."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
+    server_silent: bool = False
+    """Whether the API server does not answer: nothing can be ended, so nobody's door is to be closed."""
     saved: SavedEdits | None = None
     """The newest edits that this user and environment have saved, as far as `saved_known`."""
     saved_known: bool = False

@@ -14,6 +14,9 @@ from flowsession.engine.queue import Queue
 WAITED_SECONDS = POLL_SECONDS - 1.0
 """A poll of this length has waited for news."""
 
+LONGEST_SILENCE = 90.0
+"""Seconds that may lie between two calls of an agent that does not answer: the longest pause and the call itself."""
+
 log = logging.getLogger(__name__)
 
 
@@ -92,6 +95,7 @@ class Agents:
                 error=str(failure),
                 failures=view.failures + 1,
                 failing_since=view.failing_since if view.failures else now,
+                silence=view.silence + min(max(0.0, now - view.asked_at), LONGEST_SILENCE) if view.failures else 0.0,
                 refused=str(failure) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.refused,
                 told=_told(call) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told,
                 told_request=call.request if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told_request,
@@ -103,6 +107,7 @@ class Agents:
             asked_at=now,
             error="",
             failures=0,
+            silence=0.0,
             refused="" if isinstance(call, Tell) else view.refused,
             told=_told(call) if isinstance(call, Tell) else view.told,
             told_request=call.request if isinstance(call, Tell) else view.told_request,

@@ -25,6 +25,10 @@ from flowsession.settings import Settings
 log = logging.getLogger(__name__)
 
 WORKERS = 16
+SILENT_FAILURES = 3
+SILENT_SECONDS = 30.0
+"""After so many failures in a row nobody's door is closed for an end that would fail too; for so long, then it is tried again."""
+
 RESYNC_SECONDS = 300.0
 FIRST_RESYNC_SECONDS = 10.0
 """What is deleted between the first lists and the watches is seen by neither."""
@@ -128,8 +132,8 @@ class Engine:
         while True:
             key = await self.queue.get()
             try:
-                await self._reconcile(key)
-                self.queue.succeeded(key)
+                if await self._reconcile(key):
+                    self.queue.succeeded(key)
                 metrics.reconciles.labels(key.kind, "ok").inc()
             except errors.NamespaceTerminating:
                 self.cache.ending_namespaces[key.namespace] = self.cache.clock()
@@ -144,10 +148,17 @@ class Engine:
             finally:
                 self.queue.done(key)
 
-    async def _reconcile(self, key: Key) -> None:
+    async def _reconcile(self, key: Key) -> bool:
+        """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
         uid, plan = self.plan(key)
         if plan is not None:
             await self._executor.carry_out(key, uid, plan)
+        return plan is None or plan.writes or (plan.call is None and not self._silent(key))
+
+    def _silent(self, key: Key) -> bool:
+        """Whether the API server has not been doing lately what was asked of it about this object."""
+        failures, seconds = self.queue.failing(key)
+        return failures >= SILENT_FAILURES and seconds < SILENT_SECONDS
 
     def plan(self, key: Key) -> tuple[str, Plan | None]:
         """The object's uid and what is to be done about it; None if it is gone."""
@@ -155,7 +166,7 @@ class Engine:
         if key.kind == "FlowEnvironment":
             found = self._snapshots.environment(name)
             return (self.cache.environments[name].meta.uid, environment.decide(*found, now)) if found else ("", None)
-        snapshot = self._snapshots.session(name, now)
+        snapshot = self._snapshots.session(name, now, server_silent=self._silent(key))
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:

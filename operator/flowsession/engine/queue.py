@@ -12,7 +12,7 @@ from flowsession import metrics
 K = TypeVar("K")
 
 FIRST_BACKOFF = 0.1
-LONGEST_BACKOFF = 120.0
+LONGEST_BACKOFF = 30.0
 SPARE_DEADLINES = 64
 """Overtaken deadlines that may lie in the heap whatever its size."""
 
@@ -25,7 +25,8 @@ class Queue(Generic[K]):
         self._waiting: set[K] = set()
         self._working: set[K] = set()
         self._again: set[K] = set()
-        self._failures: dict[K, int] = {}
+        self._failures: dict[K, tuple[int, float]] = {}
+        """How many in a row, and when the last one was."""
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
@@ -54,11 +55,16 @@ class Queue(Generic[K]):
 
     def retry(self, key: K) -> float:
         """Later, after a pause that doubles with every failure; returns the pause in seconds."""
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        failures, _ = self._failures.get(key, (0, 0.0))
+        self._failures[key] = (failures + 1, asyncio.get_running_loop().time())
         pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self.add_after(key, pause)
         return pause
+
+    def failing(self, key: K) -> tuple[int, float]:
+        """How many times in a row the key has failed, and for how many seconds it has not done so again."""
+        failures, last = self._failures.get(key, (0, 0.0))
+        return failures, asyncio.get_running_loop().time() - last
 
     def succeeded(self, key: K) -> None:
         """Forgets the key's failures."""

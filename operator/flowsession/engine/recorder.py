@@ -48,11 +48,13 @@ class Recorder:
                 try:
                     await self._cluster.patch("Event", key.namespace, name, {"count": count + 1, "lastTimestamp": now})
                     self._written[same] = (name, count + 1)
+                    self._buckets[uid].tokens -= 1
                     return
                 except errors.NotFound:
                     del self._written[same]  # Events live for an hour; this one is told anew
             created = await self._cluster.create(self._manifest(key, uid, event, now))
             self._written[same] = (created["metadata"]["name"], 1)
+            self._buckets[uid].tokens -= 1  # only what was written counts: an outage must not swallow what comes after it
             while len(self._written) > REMEMBERED:
                 self._written.popitem(last=False)
         except errors.ClusterError as error:
@@ -67,10 +69,7 @@ class Recorder:
         now = time.monotonic()
         bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
         bucket.at = now
-        if bucket.tokens < 1:
-            return False
-        bucket.tokens -= 1
-        return True
+        return bucket.tokens >= 1
 
     def _manifest(self, key: Key, uid: str, event: Event, now: str) -> dict[str, Any]:
         return {

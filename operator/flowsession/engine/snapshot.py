@@ -51,7 +51,7 @@ class Snapshots:
         )
         return snapshot, self._resolve(key, entry)
 
-    def session(self, key: Name, now: float) -> SessionSnapshot | None:
+    def session(self, key: Name, now: float, *, server_silent: bool = False) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
         if entry is None:
@@ -90,6 +90,7 @@ class Snapshots:
                 if where == key[0] and now - at < REFUSED_SECONDS
             },
             known_config_maps=self._known(key[0], now),
+            server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
             settings=self.settings,

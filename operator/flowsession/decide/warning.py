@@ -1,0 +1,73 @@
+"""Tells people before idleness ends a session, and how to put that off; a session whose people could not be warned in time lives on."""
+
+from flowsession.api.session import IdleAction
+from flowsession.decide import edits, requests, times
+from flowsession.decide.draft import Draft
+from flowsession.decide.plan import Look
+from flowsession.decide.target import askable_at
+from flowsession.decide.views import AgentView
+
+WARNING_SHARE = 0.1
+LONGEST_WARNING = 300.0
+"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
+
+
+def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
+    """Asks once before the end, and says how to put it off."""
+    idle, warned = draft.snapshot.spec.idle, draft.was("Active")
+    warn_at = deadline - min(idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    draft.look_again(deadline)
+    # A deadline that was promised to people is rounded up to whole seconds.
+    if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
+        draft.look_again(warn_at)
+    elif warned is not None and warned.reason == "IdleSoon":
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
+    elif agent is None or agent.asked_at < warn_at:
+        if draft.call is None and not (agent and agent.calling):
+            draft.call = Look()
+    elif not agent.failures and agent.state is not None and not agent.state.busy:
+        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
+
+
+def was_warned(draft: Draft) -> bool:
+    """Whether people were told that the session ends soon, and know it still."""
+    before = draft.was("Active")
+    return before is not None and before.reason in ("IdleSoon", edits.NOT_SAVED)
+
+
+def deadline_after(draft: Draft, last: float) -> float:
+    """When idleness ends the session: one timeout after the last work, or later where people were warned too late for that."""
+    deadline = last + draft.snapshot.spec.idle.timeout_seconds
+    promised = times.parse(draft.snapshot.status.get("expiresAt"))
+    same_spec = draft.snapshot.status.get("observedGeneration") == draft.snapshot.generation
+    late = promised is not None and deadline + 1.0 < promised <= draft.now + LONGEST_WARNING + 1.0
+    return promised if promised is not None and late and same_spec and was_warned(draft) else deadline
+
+
+def warn_late(draft: Draft, agent: AgentView | None) -> None:
+    """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
+    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > edits.FRESH_SECONDS:
+        if draft.call is not None or (agent and agent.calling):
+            return
+        if draft.now < askable_at(agent):
+            draft.look_again(askable_at(agent))
+        else:
+            draft.call = Look()
+        return
+    promised = draft.now + min(draft.snapshot.spec.idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    draft.put("expiresAt", times.deadline_stamp(promised))
+    draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+    draft.judge("Active", False, "IdleSoon", _warning(draft))
+    draft.look_again(promised)
+
+
+def _warning(draft: Draft) -> str:
+    """In the words of the status, so that another operator would say the same."""
+    verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
+    edited = (draft.status.get("edits") or {}).get("files") or ()
+    saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
+    return (
+        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves};"
+        f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
+    )
