@@ -45,14 +45,17 @@ def test_the_stages_are_a_chain_in_this_order():
         "end_of_lifetime",
         "resolve",
         "reset",
+        "move",
         "have_a_pod",
         "follow_the_pod",
+        "tell_of_wish",
         "tell_the_agent",
         "follow_the_install",
         "activate",
         "serve",
         "list_packages",
         "decide_idle",
+        "mark",
     ]
 
 

@@ -6,7 +6,7 @@ from flowsession.api.base import Condition
 from flowsession.api.session import Phase
 from flowsession.decide import conditions, merge, times
 from flowsession.decide.conditions import Verdict
-from flowsession.decide.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan
+from flowsession.decide.plan import AgentCall, AnnotatePod, Create, Delete, Event, PatchStatus, Plan, ReadEvents
 from flowsession.decide.views import SessionSnapshot
 
 PROGRESS_SECONDS = 2.0
@@ -27,6 +27,8 @@ class Draft:
         self.status: dict[str, Any] = dict(snapshot.status)
         self.old = conditions.read(snapshot.status)
         self.call: AgentCall | None = None
+        self.marks: AnnotatePod | None = None
+        self.read_events: ReadEvents | None = None
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
         self._deletes: list[Delete] = []
@@ -84,6 +86,11 @@ class Draft:
         verdict = self._verdicts.get(condition)
         return verdict.message if verdict else ""
 
+    def reason(self, condition: str) -> str:
+        """The condition's reason, as this draft gave it or as the status has it; empty if there is none."""
+        known = self._verdicts.get(condition) or self.was(condition)
+        return known.reason if known else ""
+
     @property
     def was_ready(self) -> bool:
         """Whether the status says Ready."""
@@ -110,6 +117,8 @@ class Draft:
             status=write if patch else None,
             call=self.call,
             events=tuple(events),
+            marks=None if self._deletes else self.marks,
+            read_events=self.read_events,
             look_again_at=None if self._look_again_at == float("inf") else self._look_again_at,
         )
 

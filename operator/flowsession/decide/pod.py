@@ -21,6 +21,9 @@ ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
 INCARNATION = f"{GROUP}/incarnation"
 
+MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Annotations that keep the autoscalers' hands off a pod and its node."""
+
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
 _LOADER = """\
 import os, sys

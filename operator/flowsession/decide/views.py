@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowsession.api.environment import MinimumCompute
 from flowsession.api.session import ComputeSessionSpec
+from flowsession.decide.quota import QuotaView
 from flowsession.decide.resolution import Resolved, Unresolved
+from flowsession.decide.sizes import Offer
 from flowsession.settings import Settings
 
 
@@ -46,6 +49,10 @@ class PodView:
     scheduled_at: float | None
     unscheduled_message: str
     container: ContainerView | None
+    vm_size: str = ""
+    """Azure's name of the size that it was created with; empty: the chart's defaults."""
+    marked: bool | None = None
+    """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
 
     @property
     def running(self) -> bool:
@@ -143,6 +150,18 @@ class Refusal:
     message: str
     at: float
     count: int
+    """Rounds of refusals: in each, every size that there is quota for by what is known was tried once."""
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    """The sizes (VMSize objects) that the quota admission refused in this round, with its words."""
+
+
+@dataclass(frozen=True)
+class ScalingView:
+    """What the autoscalers and the scheduler said last of a pod that waits for a node."""
+
+    read_at: float
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +190,14 @@ class SessionSnapshot:
     marks: Mapping[str, float] = field(default_factory=dict)
     """When this operator saw the present pod's steps (Created, Scheduled, Running, AgentReady), finer than the API's whole seconds."""
     namespace_ending: bool = False
+    offers: tuple[Offer, ...] = ()
+    """Every VM size, as a session would get it now."""
+    quotas: tuple[QuotaView, ...] = ()
+    """Of the session's namespace."""
+    minimum_compute: MinimumCompute | None = None
+    """What the environment asks for."""
+    scaling: ScalingView | None = None
+    """What was last read of the present pod's Events."""
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Tell
 from flowsession.decide.views import AgentView, PodView
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 
 log = logging.getLogger(__name__)

@@ -9,20 +9,9 @@ from flowsession.decide import resolution
 from flowsession.decide.resolution import ConfigMapView
 from flowsession.decide.views import AgentView, Refusal
 from flowsession.engine import objects
+from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
-
-Name = tuple[str, str]
-"""Namespace and name."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """What is decided about: one object."""
-
-    kind: str
-    namespace: str
-    name: str
-
+from flowsession.engine.sizing import Sizing
 
 SOURCE_LABEL = "flowsession.dev/source"
 _Entry = TypeVar("_Entry")
@@ -51,6 +40,8 @@ class Cache:
     """When an environment's status was last written."""
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
+    sizing: Sizing = field(default_factory=Sizing)
+    """VM sizes, nodes and quotas."""
     _sessions_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
     _pods_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
     _users_of: defaultdict[Name, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -66,7 +57,7 @@ class Cache:
                 return self._observe_pod(objects.pod(body))
             case "ConfigMap":
                 return self._observe_config_map(body)
-        return set()
+        return self.sizing.observe(kind, body, self.clock())
 
     def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
         """Drops an object that is gone; with a uid only that very one."""
@@ -82,7 +73,7 @@ class Cache:
                 # Gone, or only its label is: it is read again, and that tells.
                 self.config_maps.pop(key, None)
                 return self._concerned_by_config_map(key)
-        return set()
+        return self.sizing.forget(kind, key, uid)
 
     def sessions_of(self, environment: Name) -> list[SessionEntry]:
         """The sessions of an environment."""
@@ -108,7 +99,7 @@ class Cache:
             "Pod": self.pods,
             "ConfigMap": [key for key, view in self.config_maps.items() if view.watched],
         }
-        return list(tables[kind])
+        return list(tables[kind]) if kind in tables else self.sizing.names(kind)
 
     def _observe_session(self, entry: SessionEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
@@ -209,6 +200,7 @@ class Cache:
         _discard(self._pods_of, (key[0], entry.session), key[1])
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
+        self.sizing.events.pop(entry.view.uid, None)
         return {Key("ComputeSession", key[0], entry.session)}
 
     def _observe_config_map(self, body: Object) -> set[Key]:
@@ -231,13 +223,6 @@ class Cache:
 
     def _concerned_by_environment(self, key: Name) -> set[Key]:
         return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", key[0], name) for name in self._sessions_of.get(key, ())}
-
-
-def newer(version: str, known: str) -> bool:
-    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
-    if version.isdigit() and known.isdigit():
-        return int(version) > int(known)
-    return version != known
 
 
 def _discard(index: defaultdict[Name, set[str]], key: Name, name: str) -> None:

@@ -6,15 +6,18 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
+from flowsession.decide.choice import canonical
+from flowsession.decide.placement import SIZE_LABEL
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, Fetch, PatchStatus, Plan, ReadEvents
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.serve import packages_prefix
-from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.sizing import refused
 from flowsession.engine.snapshot import owned_pods
 
 log = logging.getLogger(__name__)
@@ -43,8 +46,7 @@ class Executor:
             self._queue.add_after(key, plan.look_again_at - self._cache.clock())
         if plan.call is not None:
             self._call(key, plan)
-        for fetch in plan.fetches:
-            await self._fetch(fetch)
+        await self._read(key, plan)
         if plan.clean is not None:
             await self._clean(plan.clean)
         try:
@@ -58,6 +60,8 @@ class Executor:
         for deletion in plan.deletes:
             if deletion not in own and not await self._delete(key, deletion):
                 return
+        if plan.marks is not None:
+            await self._annotate(plan.marks)
         # Before the object's own end: nobody could tell of it afterwards.
         for event in plan.events:
             await self._recorder.record(key, uid, event)
@@ -89,6 +93,29 @@ class Executor:
         else:
             self._observe("ConfigMap", body)
 
+    async def _read(self, key: Key, plan: Plan) -> None:
+        for fetch in plan.fetches:
+            await self._fetch(fetch)
+        if plan.read_events is not None:
+            await self._read_events(key, plan.read_events)
+
+    async def _read_events(self, key: Key, wanted: ReadEvents) -> None:
+        found = []
+        async for items, _ in self._cluster.list("Event", namespace=wanted.namespace, fields=f"involvedObject.uid={wanted.uid}"):
+            found += items
+        self._cache.sizing.read_events(wanted.uid, found, self._cache.clock())
+        self._queue.add(key)
+
+    async def _annotate(self, wanted: AnnotatePod) -> None:
+        """A pod that is gone, or is another one by now, needs no marks."""
+        body = {"metadata": {"uid": wanted.uid, "annotations": dict(wanted.annotations)}}
+        try:
+            self._observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
+        except errors.NotFound:
+            self._bring_up(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
+        except errors.Conflict:
+            await self._refresh("Pod", wanted.namespace, wanted.name)
+
     async def _create(self, key: Key, uid: str, create: Create) -> None:
         manifest = create.manifest
         kind, meta = manifest["kind"], manifest["metadata"]
@@ -109,7 +136,8 @@ class Executor:
         except errors.Rejected as error:
             if kind == "ConfigMap":
                 raise self._refused_config_map(key, manifest, str(error)) from error
-            self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
+            reason = "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused"
+            self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
             self._cache.own_config_maps[meta["namespace"], meta["name"]] = (_packages_in(manifest), self._cache.clock())
@@ -171,9 +199,8 @@ class Executor:
         self._queue.add(key)
         return _PlanCutError(words)
 
-    def _refuse(self, key: Key, uid: str, reason: str, message: str) -> None:
-        before = self._cache.refusals.get(uid)
-        self._cache.refusals[uid] = Refusal(reason, message, self._cache.clock(), before.count + 1 if before else 1)
+    def _refuse(self, key: Key, uid: str, reason: str, message: str, size: str = "") -> None:
+        self._cache.refusals[uid] = refused(self._cache.refusals.get(uid), reason, message, size, self._cache.clock())
         self._queue.add(key)
 
     def _observe(self, kind: str, body: dict[str, Any]) -> None:

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.decide import times
+from flowsession.api.size import VMSizeSpec
+from flowsession.decide import marks, times
+from flowsession.decide.placement import SIZE_LABEL
 from flowsession.decide.pod import CONTAINER, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
@@ -47,6 +49,15 @@ class EnvironmentEntry:
 
     meta: Meta
     spec: FlowEnvironmentSpec
+    status: Object
+
+
+@dataclass(frozen=True)
+class SizeEntry:
+    """A VMSize in the cache."""
+
+    meta: Meta
+    spec: VMSizeSpec
     status: Object
 
 
@@ -94,6 +105,14 @@ def environment(body: Object) -> EnvironmentEntry:
         raise Unreadable(str(error)) from error
 
 
+def size(body: Object) -> SizeEntry:
+    """Raises Unreadable."""
+    try:
+        return SizeEntry(meta(body), VMSizeSpec.model_validate(body.get("spec")), body.get("status") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
 def pod(body: Object) -> PodEntry:
     """A session's pod."""
     raw, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
@@ -119,6 +138,8 @@ def pod(body: Object) -> PodEntry:
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
+        vm_size=(raw.get("labels") or {}).get(SIZE_LABEL, ""),
+        marked=marks.marked(raw.get("annotations") or {}),
     )
     return PodEntry(view, session=(raw.get("labels") or {}).get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
