@@ -40,9 +40,7 @@ def plane() -> Iterator[ControlPlane]:
     binaries.build(binaries.KUBERNETES)
     binaries.build(binaries.HELM)
     folder = Path(tempfile.mkdtemp(prefix="fs-helm-"))
-    found = ControlPlane(
-        folder, etcd_port=_port(), etcd_peer_port=_port(), apiserver_port=_port(), components=("etcd", "kube-apiserver")
-    )
+    found = ControlPlane(folder, etcd_port=_port(), etcd_peer_port=_port(), apiserver_port=_port(), components=("etcd", "kube-apiserver"))
     try:
         found.start()
         yield found
@@ -92,7 +90,9 @@ def test_from_zero_to_sizes_and_on_by_upgrades(helm: Callable[..., str], kubectl
 
     helm("upgrade", values=SIZES)
     second = sizes(kubectl)
-    assert {name: item["metadata"]["uid"] for name, item in second.items()} == {name: item["metadata"]["uid"] for name, item in first.items()}
+    assert {name: item["metadata"]["uid"] for name, item in second.items()} == {
+        name: item["metadata"]["uid"] for name, item in first.items()
+    }
 
     smaller = {"sizes": {**SIZES["sizes"], "catalogue": ["Standard_D2s_v5"], "extra": []}}
     helm("upgrade", values=smaller)
