@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from flowsession import settings
-from localcluster import binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "charts" / "flowsession"
@@ -17,29 +16,6 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 Manifest = dict[str, Any]
 Helm = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def helm() -> Helm:
-    binaries.build(binaries.HELM)
-    program = binaries.HELM.binary("helm")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
-
-    return run
-
-
-@pytest.fixture
-def render(helm: Helm, tmp_path: Path) -> Callable[..., list[Manifest]]:
-    def template(values: Manifest | None = None, *, release: str = "flowsession", options: tuple[str, ...] = ()) -> list[Manifest]:
-        file = tmp_path / "values.yaml"
-        file.write_text(yaml.safe_dump(values or {}))
-        result = helm("template", release, str(CHART), "-n", "flowsession-system", "-f", str(file), *options)
-        assert result.returncode == 0, result.stderr
-        return [document for document in yaml.safe_load_all(result.stdout) if document]
-
-    return template
 
 
 def only(manifests: list[Manifest], kind: str, name: str | None = None) -> Manifest:
@@ -73,12 +49,16 @@ def test_lint_finds_nothing(helm: Helm) -> None:
 def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..., list[Manifest]]) -> None:
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
+        "flowsession.dev/vmsizes": {"get", "list", "watch"},
         "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
         "flowsession.dev/flowenvironments/status": {"get", "patch"},
         "flowsession.dev/computesessions/status": {"get", "patch"},
-        "/pods": {"get", "list", "watch", "create", "delete"},
+        "flowsession.dev/vmsizes/status": {"get", "patch"},
+        "/pods": {"get", "list", "watch", "create", "patch", "delete"},
+        "/nodes": {"list"},
+        "/resourcequotas": {"get", "list", "watch"},
         "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
-        "/events": {"create", "patch"},
+        "/events": {"list", "create", "patch"},
         "events.k8s.io/events": {"create", "patch"},
     }
 
@@ -170,6 +150,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "ephemeralStorageLimit": "10Gi",
                 "unreachableSeconds": 7200,
             },
+            "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
         }
     )
     assert settings_of(manifests, tmp_path).model_dump(by_alias=True, mode="json") == {
@@ -201,6 +182,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "ephemeralStorageLimit": "10Gi",
             "unreachableSeconds": 7200,
         },
+        "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
     }
 
 
@@ -263,9 +245,9 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    assert names == {"team-a-flowsession", "team-a-flowsession-settings", "team-a-flowsession-view", "team-a-flowsession-edit"}
+    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in ("settings", "view", "edit", "sizes")}
     account = only(manifests, "ServiceAccount")["metadata"]
-    for binding in (only(manifests, "ClusterRoleBinding"), only(manifests, "RoleBinding")):
+    for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
         assert binding["roleRef"]["name"] in names
 
@@ -288,6 +270,14 @@ def test_every_object_says_which_release_it_belongs_to(render: Callable[..., lis
         ({"installer": {"environment": {"LD_PRELOAD": "x"}}}, "'/installer/environment': additional properties 'LD_PRELOAD' not allowed"),
         ({"session": {"runAsUser": 0}}, "'/session/runAsUser': minimum: got 0, want 1"),
         ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
+        ({"sizes": {"catalog": []}}, "'/sizes': additional properties 'catalog' not allowed"),
+        ({"sizes": {"catalogue": ["Standard_D2_v9"]}}, 'no size of files/aks-sizes.yaml is called "Standard_D2_v9"'),
+        ({"sizes": {"override": {"Standard_D2s_v5": {}}}}, '"Standard_D2s_v5" is not selected by sizes.catalogue'),
+        ({"sizes": {"extra": [{"azureName": "x"}]}}, "missing property 'capacity'"),
+        (
+            {"sizes": {"catalogue": ["Standard_D2s_v5"], "extra": [{"azureName": "Standard_D2s_v5", "capacity": {}}]}},
+            "is there already; change it by sizes.override",
+        ),
     ],
 )
 def test_mistakes_are_refused_by_name(helm: Helm, tmp_path: Path, values: Manifest, message: str) -> None:
