@@ -224,3 +224,8 @@ def test_marks_that_somebody_else_set_are_left_alone():
     snapshot = ready(950.0, says(0.0), timeout=1000)
     soon = replace(snapshot, pods=(replace(snapshot.pods[0], marked=None),))
     assert decide(soon).marks is None
+
+
+def test_a_node_on_its_way_is_no_warning():
+    plan = decide(waiting(ScalingView(NOW, "TriggeredScaleUp", "pod triggered scale-up")))
+    assert plan.events == ()

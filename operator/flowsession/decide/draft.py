@@ -15,7 +15,7 @@ PROGRESS_SECONDS = 2.0
 _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
-_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended"})
+_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended", "ScalingUp"})
 
 
 class Draft:

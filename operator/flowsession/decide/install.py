@@ -199,7 +199,7 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
         return False
     if not install and status.get("readyAt"):
         return False
-    limit = draft.snapshot.settings.session.limits.get("memory", "none")
+    limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "none")
     message = (
         f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
         " such as wheels instead of source packages, or raise the limit, then change the requirements or re-create the session"

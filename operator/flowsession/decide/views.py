@@ -51,6 +51,8 @@ class PodView:
     container: ContainerView | None
     vm_size: str = ""
     """Azure's name of the size that it was created with; empty: the chart's defaults."""
+    memory_limit: str = ""
+    """Of its container, as the manifest has it."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
 

@@ -46,19 +46,21 @@ class Nodes:
                 try:
                     await self.look()
                 except errors.ClusterError as error:
-                    log.warning("nodes could not be listed", extra={"error": str(error)})
+                    log.warning("nodes could not be listed; they will be, with the next count", extra={"error": str(error)})
+                except Exception:  # what nobody thought of must not end the looking
+                    log.exception("nodes could not be read")
 
     async def look(self) -> None:
         """LISTs the nodes, if there is a VMSize. Raises ClusterError."""
         sizing = self._cache.sizing
         if not sizing.sizes:
             return
-        sizing.nodes_wanted = False
-        self._listed_at = self._cache.clock()
+        sizing.nodes_wanted, asked_at = False, self._cache.clock()
         keys = {key for entry in sizing.sizes.values() for key in entry.spec.node_selector or {}}
         grouped: dict[_Kind, tuple[dict[str, Fraction], int]] = {}
         async for items, _ in self._cluster.list("Node"):
             gather(items, keys, grouped)
+        self._listed_at = asked_at
         self._bring_up(sizing.set_pools(pools(grouped)))
 
     def _bring_up(self, keys: set[Key]) -> None:

@@ -120,7 +120,7 @@ def pod(body: Object) -> PodEntry:
     scheduled = found.get("PodScheduled", {})
     pending = scheduled.get("status") == "False"
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
-    images = [c.get("image", "") for c in spec.get("containers") or () if c.get("name") == CONTAINER]
+    container: Object = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
     view = PodView(
         name=raw["name"],
         namespace=raw["namespace"],
@@ -132,13 +132,14 @@ def pod(body: Object) -> PodEntry:
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
-        image=images[0] if images else "",
+        image=container.get("image", ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
         vm_size=(raw.get("labels") or {}).get(SIZE_LABEL, ""),
+        memory_limit=str(((container.get("resources") or {}).get("limits") or {}).get("memory", "")),
         marked=marks.marked(raw.get("annotations") or {}),
     )
     return PodEntry(view, session=(raw.get("labels") or {}).get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
