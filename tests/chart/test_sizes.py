@@ -124,6 +124,12 @@ def test_an_override_replaces_members(render: Render) -> None:
     assert not [m for m in manifests if m["kind"] == "PriorityClass"], "a class of one's own is one's own affair"
 
 
+def test_numbers_become_the_strings_that_a_vmsize_has(render: Render) -> None:
+    extra = {"azureName": "kind-small", "capacity": {"cpu": 1, "memory": "1Gi"}, "pricePerHour": 0.25, "requests": {"cpu": 0.5}}
+    spec = sizes(render({"sizes": {"extra": [extra]}}))["kind-small"]["spec"]
+    assert (spec["capacity"]["cpu"], spec["pricePerHour"], spec["requests"]["cpu"]) == ("1", "0.25", "0.5")
+
+
 def test_sizes_that_the_catalogue_lacks(render: Render) -> None:
     extra = {"azureName": "kind-small", "capacity": {"cpu": "1", "memory": "1Gi"}, "sessionsPerNode": 8}
     manifests = render({"sizes": {"extra": [extra]}})

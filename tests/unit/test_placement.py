@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from flowsession.api.environment import MinimumCompute
 from flowsession.decide import scaling
 from flowsession.decide.plan import Delete, ReadEvents
 from flowsession.decide.pod import user_label
@@ -91,6 +92,13 @@ def test_the_size_that_was_chosen_stays_for_the_life_of_the_pod():
         assert status["vmSize"] == D2
         assert verdict(status, "Ready") == ("True", "Running")
         assert not decide(replace(snapshot, status=status)).writes
+
+
+def test_without_sizes_the_environments_minimum_raises_the_charts_defaults():
+    resources = created(minimum_compute=MinimumCompute(cpu="2", memory="4Gi"))["spec"]["containers"][0]["resources"]
+    assert resources == {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+    resources = created(minimum_compute=MinimumCompute(cpu="50m", memory="1Gi"))["spec"]["containers"][0]["resources"]
+    assert resources == {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
 
 
 # -- another size

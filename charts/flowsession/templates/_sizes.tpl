@@ -36,7 +36,13 @@ and sizes.extra. class: whether the chart makes a PriorityClass for it.
 {{- $_ := set $chosen $spec.azureName $spec -}}
 {{- end -}}
 {{- $sizes := dict -}}
-{{- range $azureName, $spec := $chosen -}}
+{{- range $azureName, $given := $chosen -}}
+{{- $spec := deepCopy $given -}}
+{{- /* People write cpu: 2; a VMSize has strings. */ -}}
+{{- range $member := list "capacity" "requests" -}}
+{{- range $resource, $quantity := get $spec $member | default dict -}}{{- $_ := set (get $spec $member) $resource (toString $quantity) -}}{{- end -}}
+{{- end -}}
+{{- if hasKey $spec "pricePerHour" -}}{{- $_ := set $spec "pricePerHour" (toString $spec.pricePerHour) -}}{{- end -}}
 {{- $name := $azureName | lower | replace "_" "-" -}}
 {{- $class := not (hasKey $spec "priorityClassName") -}}
 {{- $full := merge (dict "azureName" $azureName) $spec -}}

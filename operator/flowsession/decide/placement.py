@@ -4,25 +4,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api import GROUP
+from flowsession.api.environment import MinimumCompute
 from flowsession.api.size import UserIsolation
 from flowsession.decide.pod import MARKS, USER_LABEL
-from flowsession.decide.quantity import texts
+from flowsession.decide.quantity import parse, texts
 from flowsession.decide.sizes import Offer
 
 SIZE_LABEL = f"{GROUP}/vm-size"
 
 
-def placed(manifest: Mapping[str, Any], offer: Offer | None) -> dict[str, Any]:
-    """The pod's manifest with what its size asks for; without a size as it is, but for the marks."""
+def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
+    """The pod's manifest with what its size asks for, and the marks. Without a size it asks for the environment's minimum at least."""
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
     meta["annotations"] = {**MARKS, **meta["annotations"]}
+    (container,) = spec["containers"]
     if offer is not None:
         meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}
-        (container,) = spec["containers"]
         spec["containers"] = [{**container, "resources": {"requests": texts(offer.requests), "limits": texts(offer.limits)}}]
         spec |= _where(offer, meta["labels"][USER_LABEL])
+    elif minimum is not None:
+        spec["containers"] = [{**container, "resources": _at_least(container["resources"], minimum)}]
     return {**pod, "metadata": meta, "spec": spec}
+
+
+def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumCompute) -> dict[str, dict[str, str]]:
+    """The resources, with requests no less than the minimum, and limits no less than those requests."""
+    requests, limits = dict(resources["requests"]), dict(resources["limits"])
+    for name, amount in minimum.to_wire().items():
+        if parse(amount) > parse(requests.get(name, "0")):
+            requests[name] = amount
+        if name in limits and parse(limits[name]) < parse(amount):
+            limits[name] = amount
+    return {"requests": requests, "limits": limits}
 
 
 def _where(offer: Offer, user: str) -> dict[str, Any]:

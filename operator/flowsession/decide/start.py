@@ -67,7 +67,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         if name not in snapshot.known_config_maps:
             draft.create(archive)
     draft.only_progress(since=now)
-    draft.create(placement.placed(pods.manifest(snapshot, environment, loss.incarnation(draft)), size))
+    draft.create(placement.placed(pods.manifest(snapshot, environment, loss.incarnation(draft)), size, snapshot.minimum_compute))
     return False
 
 

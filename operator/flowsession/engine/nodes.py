@@ -41,7 +41,6 @@ class Nodes:
             sizing = self._cache.sizing
             if not sizing.sizes:
                 continue
-            self._bring_up(sizing.count(self._cache.pods.values()))
             if sizing.nodes_wanted or self._cache.clock() - self._listed_at >= LIST_SECONDS:
                 try:
                     await self.look()
@@ -49,6 +48,8 @@ class Nodes:
                     log.warning("nodes could not be listed; they will be, with the next count", extra={"error": str(error)})
                 except Exception:  # what nobody thought of must not end the looking
                     log.exception("nodes could not be read")
+            # In the same breath as the pools above, so that both come to one write.
+            self._bring_up(sizing.count(self._cache.pods.values()))
 
     async def look(self) -> None:
         """LISTs the nodes, if there is a VMSize. Raises ClusterError."""
