@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.decide.choice import cost
 from flowsession.decide.quota import PodCost, counts, lacks
 from unit.sizing import D2, amounts, offer, pool, view
 
@@ -95,8 +94,8 @@ def test_a_pod_without_a_class_is_outside_of_every_class(operator, counted):
 
 def test_isolation_looks_into_other_namespaces_and_a_quota_can_forbid_that():
     forbidding = view(pods="0", scopes=["CrossNamespacePodAffinity"])
-    assert lacking(forbidding, pod=cost(offer(D2, pool(), userIsolation="Node"))) == [("team", "pods")]
-    assert lacking(forbidding, pod=cost(offer(D2, pool()))) == []
+    assert lacking(forbidding, pod=offer(D2, pool(), userIsolation="Node").cost) == [("team", "pods")]
+    assert lacking(forbidding, pod=offer(D2, pool()).cost) == []
 
 
 def test_a_quota_that_was_not_counted_yet_has_nothing_used():

@@ -160,8 +160,8 @@ def test_nodes_are_grouped_by_what_sizes_look_at():
         node({"pool": "a", "host": "3"}, [gpu]),
         node({"host": "4"}, cpu="junk", memory="1Gi"),
     ]
-    nodes.gather(page, {"pool"}, grouped)
-    nodes.gather([node({"pool": "a", "host": "5"})], {"pool"}, grouped)
+    nodes.gather(page, {"pool"}, {"cpu", "memory"}, grouped)
+    nodes.gather([node({"pool": "a", "host": "5"})], {"pool"}, {"cpu", "memory"}, grouped)
     found = {(tuple(p.labels.items()), p.taints): p for p in nodes.pools(grouped)}
     plain = found[(("pool", "a"),), ()]
     assert (plain.nodes, plain.allocatable) == (3, pool(cpu="1900m", memory="8Gi").allocatable)
@@ -174,7 +174,7 @@ def test_two_hundred_sizes_and_five_thousand_nodes_are_few_pools():
     for number in range(200):
         sizing.observe("VMSize", size(f"Standard_D{number}s_v5", spec={"nodeSelector": {"type": str(number)}}), NOW)
     grouped: dict[Any, Any] = {}
-    nodes.gather((node({"type": str(n % 8), "host": str(n)}) for n in range(5000)), {"type"}, grouped)
+    nodes.gather((node({"type": str(n % 8), "host": str(n)}) for n in range(5000)), {"type"}, {"cpu", "memory"}, grouped)
     assert len(grouped) == 8
     sizing.set_pools(nodes.pools(grouped))
     assert sorted(offer.nodes for offer in sizing.offers())[-9:] == [0] + [625] * 8

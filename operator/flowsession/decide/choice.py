@@ -2,16 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.session import Phase
-from flowsession.api.size import UserIsolation
 from flowsession.decide import loss
 from flowsession.decide.draft import Draft
 from flowsession.decide.quantity import listed, parse
-from flowsession.decide.quota import PodCost, lacks
+from flowsession.decide.quota import lacks
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import Refusal, SessionSnapshot
 
@@ -59,21 +57,15 @@ def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
     if not candidates:
         return None
     refused = refusal.sizes if refusal else {}
-    lacking = {offer.name: found for offer in candidates if (found := lacks(snapshot.quotas, cost(offer)))}
-    for offer in sorted(candidates, key=_rank):
+    lacking = {offer.name: found for offer in candidates if (found := lacks(snapshot.quotas, offer.cost))}
+    for offer in sorted(candidates, key=lambda offer: offer.rank):
         if offer.name not in lacking and offer.name not in refused:
             return offer
-    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else refused[offer.name]}" for offer in candidates]
+    named_here = candidates[:MOST_NAMED]
+    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else refused[offer.name]}" for offer in named_here]
     way = "end sessions, or have the quota raised" + (", or name another size" if wanted else "")
-    message = f"no quota in namespace {snapshot.namespace!r}: {_some(words, '; ')}; {way}"
+    message = f"no quota in namespace {snapshot.namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
     return NoSize("QuotaExceeded", message, _end_of(refusal) if refusal else None)
-
-
-def cost(offer: Offer) -> PodCost:
-    """What quotas count of a pod of this size."""
-    return PodCost(
-        offer.requests, offer.limits, offer.spec.priority_class_name, across_namespaces=offer.spec.user_isolation is UserIsolation.NODE
-    )
 
 
 def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
@@ -118,12 +110,6 @@ def _fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[
     )
 
 
-def _rank(offer: Offer) -> tuple[bool, bool, object, object, str]:
-    """Sizes with nodes first, then the cheapest, then the one with the largest disk."""
-    price, disk = offer.price, parse(offer.spec.capacity.get("ephemeral-storage", "0"))
-    return not offer.usable, price is None, price or 0, -disk, offer.name
-
-
 def _present_refusal(snapshot: SessionSnapshot, now: float) -> Refusal | None:
     """What the API server refused lately: somebody else was faster, or it counts what is not seen here."""
     refusal = snapshot.refusal
@@ -135,10 +121,11 @@ def _end_of(refusal: Refusal) -> float:
     return refusal.at + loss.pause(refusal.count)
 
 
-def _some(words: list[str], joint: str) -> str:
-    more = f"{joint}and {len(words) - MOST_NAMED} more sizes" if len(words) > MOST_NAMED else ""
+def _some(words: list[str], joint: str, count: int) -> str:
+    """The first words of so many."""
+    more = f"{joint}and {count - MOST_NAMED} more sizes" if count > MOST_NAMED else ""
     return joint.join(words[:MOST_NAMED]) + more
 
 
-def _some_names(offers: Iterable[Offer]) -> str:
-    return _some([offer.spec.azure_name for offer in offers], ", ")
+def _some_names(offers: tuple[Offer, ...]) -> str:
+    return _some([offer.spec.azure_name for offer in offers], ", ", len(offers))

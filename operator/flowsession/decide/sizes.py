@@ -1,7 +1,7 @@
 """VM sizes: what a session of a size gets of a node, and what the VMSize's status says of the size."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +10,7 @@ from flowsession.decide import conditions, merge
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.plan import PatchStatus, Plan
 from flowsession.decide.quantity import Amounts, listed, parse, parse_all, text
+from flowsession.decide.quota import PodCost
 from flowsession.settings import SizeSettings
 
 _RESERVED_CPU = ((1, 60), (2, 100), (4, 140), (8, 180), (16, 260), (32, 420), (64, 740))
@@ -58,11 +59,16 @@ class Offer:
     nodes: int
     usable: bool
     """Whether one of the nodes takes new pods."""
+    cost: PodCost = field(init=False)
+    """What quotas count of a pod of this size."""
+    rank: tuple[bool, bool, Fraction, Fraction, str] = field(init=False)
+    """The lesser, the better: sizes with nodes first, then the cheapest, then the one with the largest disk, then by name."""
 
-    @property
-    def price(self) -> Fraction | None:
-        """Per hour, of a node; None if it is not known."""
-        return parse(self.spec.price_per_hour) if self.spec.price_per_hour is not None else None
+    def __post_init__(self) -> None:
+        isolated = self.spec.user_isolation is UserIsolation.NODE
+        object.__setattr__(self, "cost", PodCost(self.requests, self.limits, self.spec.priority_class_name, across_namespaces=isolated))
+        price, disk = self.spec.price_per_hour, parse(self.spec.capacity.get("ephemeral-storage", "0"))
+        object.__setattr__(self, "rank", (not self.usable, price is None, parse(price or "0"), -disk, self.name))
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,12 @@ class Nodes:
         if not sizing.sizes:
             return
         sizing.nodes_wanted, asked_at = False, self._cache.clock()
-        keys = {key for entry in sizing.sizes.values() for key in entry.spec.node_selector or {}}
+        specs = [entry.spec for entry in sizing.sizes.values()]
+        keys = {key for spec in specs for key in spec.node_selector or {}}
+        resources = {resource for spec in specs for resource in spec.capacity}
         grouped: dict[_Kind, tuple[dict[str, Fraction], int]] = {}
         async for items, _ in self._cluster.list("Node"):
-            gather(items, keys, grouped)
+            gather(items, keys, resources, grouped)
         self._listed_at = asked_at
         self._bring_up(sizing.set_pools(pools(grouped)))
 
@@ -69,15 +71,18 @@ class Nodes:
             self._queue.add(key)
 
 
-def gather(items: Iterable[dict[str, Any]], keys: set[str], grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> None:
+def gather(
+    items: Iterable[dict[str, Any]], keys: set[str], resources: set[str], grouped: dict[_Kind, tuple[dict[str, Fraction], int]]
+) -> None:
     """Adds nodes to the groups of those that sizes can't tell apart: same taints, same labels of those keys that any size selects by."""
+    known: dict[str, Fraction] = {}
     for node in items:
         labels = node["metadata"].get("labels") or {}
         taints = frozenset(
             Taint(taint["key"], taint.get("value") or "", taint["effect"]) for taint in (node.get("spec") or {}).get("taints") or ()
         )
         kind = (frozenset((key, labels[key]) for key in keys if key in labels), taints)
-        gives = _allocatable((node.get("status") or {}).get("allocatable") or {})
+        gives = _allocatable((node.get("status") or {}).get("allocatable") or {}, resources, known)
         least, count = grouped.get(kind, ({}, 0))
         for resource, amount in gives.items():
             least[resource] = min(amount, least.get(resource, amount))
@@ -94,11 +99,13 @@ def pools(grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> tuple[Pool, 
     )
 
 
-def _allocatable(quantities: dict[str, str]) -> dict[str, Fraction]:
+def _allocatable(quantities: dict[str, str], resources: set[str], known: dict[str, Fraction]) -> dict[str, Fraction]:
+    """Nodes of a pool say the same, so a quantity that is `known` is not read again."""
     found = {}
-    for resource, quantity in quantities.items():
+    for resource in resources & quantities.keys():
+        quantity = quantities[resource]
         try:
-            found[resource] = parse(quantity)
+            found[resource] = known[quantity] if quantity in known else known.setdefault(quantity, parse(quantity))
         except ValueError:
             log.warning("a node's allocatable can't be read", extra={"resource": resource, "quantity": quantity})
     return found
