@@ -368,6 +368,22 @@ def test_while_it_waits_for_a_node_the_autoscalers_words_are_in_the_status(sizes
     lab.until_ready()
 
 
+def test_a_mended_size_is_taken_up_by_who_still_waits_for_a_node(sizes: Sizes, lab: Lab) -> None:
+    sizes.create(D2, nodeSelector={"pool": "wrong"})
+    lab.kubelet.hold = True
+    start(lab)
+    lab.create_session()
+    eventually(lab.pods, what="its pod")
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "didn't match node selector"}
+    lab.kubelet.set_status(lab.the_pod(), {"conditions": [scheduled]})
+    lab.until_condition("ComputeAllocated", "Unschedulable", says="node selector")
+    lab.api.patch(f"{SIZES}/{name_of(D2)}", {"spec": {"nodeSelector": {"pool": "right"}}})
+    eventually(lambda: [pod["spec"]["nodeSelector"] for pod in lab.pods()] == [{"pool": "right"}], what="a pod for the right nodes")
+    lab.until_told("ComputeChanged")
+    lab.kubelet.release()
+    lab.until_ready()
+
+
 def test_two_hundred_sizes(sizes: Sizes, lab: Lab) -> None:
     for number in range(200):
         sizes.create(f"Standard_D{number}s_v9", pricePerHour=f"{number + 1}.5")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.api.environment import MinimumCompute
-from flowsession.decide import scaling
+from flowsession.decide import placement, scaling
 from flowsession.decide.plan import Delete, ReadEvents
 from flowsession.decide.pod import user_label
 from flowsession.decide.scaling import read
@@ -137,6 +137,37 @@ def test_a_size_that_is_not_there_is_waited_for_on_the_present_one():
     assert not decide(replace(snapshot, status=status)).events, "told once"
     came = replace(snapshot, status=status, offers=(offer(D2), offer("Standard_D3s_v5")))
     assert decide(came).deletes
+
+
+def pending(size, **fields):
+    """A pod of that size that no node takes."""
+    terms = placement.terms(size)
+    return pending_pod(node="", container=None, unscheduled_message="0/3 nodes", vm_size=size.spec.azure_name, size_terms=terms, **fields)
+
+
+WRONG, MENDED = offer(D2, nodeSelector={"pool": "x"}), offer(D2, nodeSelector={"pool": "a"})
+
+
+@pytest.mark.parametrize(
+    ("now", "replaced"),
+    [
+        ((WRONG,), False),
+        ((MENDED,), True),
+        ((offer(D2, nodes({"pool": "x"}, cpu="900m", memory="1Gi"), nodeSelector={"pool": "x"}),), True),
+        ((offer(D2, nodeSelector={"pool": "x"}, pricePerHour="9", autoSelect=False),), False),
+        ((offer(D4),), True),
+        ((), False),
+    ],
+    ids=["as before", "selector mended", "its nodes give less", "price", "size gone", "all sizes gone"],
+)
+def test_a_pod_that_no_node_takes_is_replaced_when_its_size_has_changed(now, replaced):
+    snapshot = session_snapshot(pending(WRONG), offers=now)
+    assert bool(decide(snapshot).deletes) is replaced
+    assert not decide(replace(snapshot, pods=(replace(snapshot.pods[0], node="worker-1"),))).deletes, "one that a node took is left alone"
+
+
+def test_a_named_size_that_has_gone_leaves_the_waiting_pod():
+    assert not decide(session_snapshot(pending(WRONG), offers=(offer(D4),), spec=session_spec(compute={"vmSize": D2}))).deletes
 
 
 # -- while it waits for a node

@@ -47,8 +47,8 @@ def entry(name: str = "ada", *, vm_size: str = "", status: Any = None) -> object
 def sizing() -> Sizing:
     """With a session that waits for a pod."""
     found = Sizing(SizeSettings(daemonset_requests={}))
-    found.note(ADA, entry(), has_pod=False)
-    found.note(BOB, entry("bob"), has_pod=True)
+    found.note(ADA, entry(), placed=False)
+    found.note(BOB, entry("bob"), placed=True)
     return found
 
 
@@ -62,7 +62,7 @@ def test_a_size_concerns_itself_and_who_waits_for_a_pod(sizing):
 
 
 def test_a_size_concerns_who_names_it_even_with_a_pod(sizing):
-    sizing.note(BOB, entry("bob", vm_size="Standard_D2s_v5"), has_pod=True)
+    sizing.note(BOB, entry("bob", vm_size="Standard_D2s_v5"), placed=True)
     assert sizing.observe("VMSize", size(), NOW) == {SIZE, key(ADA), key(BOB)}
     assert sizing.forget("VMSize", ("", SIZE.name)) == {SIZE, key(ADA), key(BOB)}
     assert sizing.offers() == ()
@@ -95,10 +95,10 @@ def test_a_refusal_holds_until_a_quota_has_more_room(sizing):
 
 
 def test_suspended_and_deleted_sessions_wait_for_nothing(sizing):
-    sizing.note(ADA, entry(status={"suspended": {"by": "User"}}), has_pod=False)
+    sizing.note(ADA, entry(status={"suspended": {"by": "User"}}), placed=False)
     assert sizing.observe("VMSize", size(), NOW) == {SIZE}
-    sizing.note(ADA, entry(vm_size=D2), has_pod=False)
-    sizing.note(ADA, None, has_pod=False)
+    sizing.note(ADA, entry(vm_size=D2), placed=False)
+    sizing.note(ADA, None, placed=False)
     assert sizing.observe("VMSize", size(version=2, spec={"sessionsPerNode": 2}), NOW) == {SIZE}
 
 
@@ -113,7 +113,7 @@ def test_nodes_concern_the_sizes_that_they_change_and_who_waits(sizing):
 def test_relabelled_nodes_wake_no_session_that_runs(sizing):
     sizing.observe("VMSize", size(spec={"nodeSelector": {"pool": "a"}}), NOW)
     sizing.set_pools((pool({"pool": "a"}),))
-    sizing.note(ADA, entry(), has_pod=True)
+    sizing.note(ADA, entry(), placed=True)
     assert sizing.set_pools((pool({"pool": "b"}),)) == {SIZE}
 
 

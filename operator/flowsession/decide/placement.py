@@ -1,5 +1,7 @@
 """What a VM size means for a pod: its share of a node, which nodes, and beside whom."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,7 @@ from flowsession.decide.quantity import parse, texts
 from flowsession.decide.sizes import Offer
 
 SIZE_LABEL = f"{GROUP}/vm-size"
+TERMS = f"{GROUP}/vm-size-terms"
 
 
 def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
@@ -21,11 +24,18 @@ def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCom
     (container,) = spec["containers"]
     if offer is not None:
         meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}
+        meta["annotations"] = {**meta["annotations"], TERMS: terms(offer)}
         spec["containers"] = [{**container, "resources": {"requests": texts(offer.requests), "limits": texts(offer.limits)}}]
         spec |= _where(offer, meta["labels"][USER_LABEL])
     elif minimum is not None:
         spec["containers"] = [{**container, "resources": _at_least(container["resources"], minimum)}]
     return {**pod, "metadata": meta, "spec": spec}
+
+
+def terms(offer: Offer) -> str:
+    """Stands for all that the size means for a pod: another value, and a pod created now would be another one."""
+    meant = [_where(offer, user=""), texts(offer.requests), texts(offer.limits)]
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumCompute) -> dict[str, dict[str, str]]:

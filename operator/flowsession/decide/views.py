@@ -51,6 +51,8 @@ class PodView:
     container: ContainerView | None
     vm_size: str = ""
     """Azure's name of the size that it was created with; empty: the chart's defaults."""
+    size_terms: str = ""
+    """What the size meant for pods when this one was created; see placement.terms."""
     memory_limit: str = ""
     """Of its container, as the manifest has it."""
     marked: bool | None = None

@@ -12,7 +12,7 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.decide import marks, times
-from flowsession.decide.placement import SIZE_LABEL
+from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import CONTAINER, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
@@ -139,6 +139,7 @@ def pod(body: Object) -> PodEntry:
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
         vm_size=(raw.get("labels") or {}).get(SIZE_LABEL, ""),
+        size_terms=(raw.get("annotations") or {}).get(TERMS, ""),
         memory_limit=str(((container.get("resources") or {}).get("limits") or {}).get("memory", "")),
         marked=marks.marked(raw.get("annotations") or {}),
     )

@@ -35,8 +35,8 @@ class Sizing:
     _grown_at: dict[str, float] = field(default_factory=dict)
     """By namespace: when a quota was last seen to have more room than before."""
     _quotas_of: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _without_pod: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By namespace: sessions that shall have a pod and have none."""
+    _unplaced: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By namespace: sessions that shall have a pod on a node and have none."""
     _wishes: dict[Name, str] = field(default_factory=dict)
     """Sessions that name a size, with the name of its object."""
 
@@ -97,19 +97,19 @@ class Sizing:
         count = self.sessions[entry.spec.azure_name]
         return SizeSnapshot(entry.meta.resource_version, entry.meta.generation, entry.status, offer, count, self.settings.autoscaler)
 
-    def note(self, key: Name, session: SessionEntry | None, *, has_pod: bool) -> None:
+    def note(self, key: Name, session: SessionEntry | None, *, placed: bool) -> None:
         """Remembers what a session waits for, so that it is brought up when that changes; None: the session is gone."""
         named = session.spec.compute.vm_size if session else ""
         if named:
             self._wishes[key] = choice.canonical(named)
         else:
             self._wishes.pop(key, None)
-        if session is not None and not has_pod and not session.status.get("suspended"):
-            self._without_pod[key[0]].add(key[1])
-        elif (waiting := self._without_pod.get(key[0])) is not None:
+        if session is not None and not placed and not session.status.get("suspended"):
+            self._unplaced[key[0]].add(key[1])
+        elif (waiting := self._unplaced.get(key[0])) is not None:
             waiting.discard(key[1])
             if not waiting:
-                del self._without_pod[key[0]]
+                del self._unplaced[key[0]]
 
     def set_pools(self, pools: tuple[Pool, ...]) -> set[Key]:
         """Takes in what a LIST of the nodes has shown."""
@@ -167,9 +167,9 @@ class Sizing:
         return {Key("VMSize", "", name)} | wishing | self._waiting()
 
     def _waiting(self, namespace: str = "") -> set[Key]:
-        """The sessions without a pod, of one namespace or of all."""
-        where = [namespace] if namespace else list(self._without_pod)
-        return {Key("ComputeSession", each, name) for each in where for name in self._without_pod.get(each, ())}
+        """The sessions without a pod on a node, of one namespace or of all."""
+        where = [namespace] if namespace else list(self._unplaced)
+        return {Key("ComputeSession", each, name) for each in where for name in self._unplaced.get(each, ())}
 
 
 def refused(before: Refusal | None, reason: str, message: str, size: str, now: float) -> Refusal:

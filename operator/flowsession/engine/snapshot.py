@@ -55,7 +55,7 @@ class Snapshots:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
-        self.cache.sizing.note(key, entry, has_pod=bool(pods))
+        self.cache.sizing.note(key, entry, placed=any(pod.node for pod in pods))
         if entry is None:
             return None
         current = pods[-1] if pods else None
