@@ -20,7 +20,7 @@ from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient, DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import load_signer
-from flowsession.decide.views import AgentArchive
+from flowsession.decide.agentviews import AgentArchive
 from flowsession.engine.loop import Engine
 from flowsession.logs import configure as configure_logs
 from flowsession.probes import application

@@ -15,6 +15,8 @@ _RESOURCES: dict[str, tuple[str, str, str]] = {
     "ComputeSession": (GROUP, VERSION, "computesessions"),
     "Pod": ("", "v1", "pods"),
     "ConfigMap": ("", "v1", "configmaps"),
+    "VMSize": (GROUP, VERSION, "vmsizes"),
+    "ResourceQuota": ("", "v1", "resourcequotas"),
 }
 
 

@@ -49,6 +49,17 @@ class SessionDefaults(_Settings):
     edits_retention_days: int = Field(default=30, ge=1)
 
 
+class SizeSettings(_Settings):
+    """What is so for every VMSize."""
+
+    autoscaler: bool = False
+    """Whether something adds nodes for pods that find no room."""
+    daemonset_requests: dict[str, str] = {"cpu": "300m", "memory": "500Mi"}
+    """What the cluster's own daemonsets request on every node, and sessions can't have."""
+    max_pods_per_node: int = Field(default=250, ge=10, le=1000)
+    """For AKS's memory reservation of nodes that are not there yet."""
+
+
 class Settings(_Settings):
     """Everything that can be set; the chart's values.yaml documents it for people."""
 
@@ -57,6 +68,7 @@ class Settings(_Settings):
     agent_via: AgentVia = AgentVia.DIRECT
     installer: InstallerDefaults = InstallerDefaults()
     session: SessionDefaults = SessionDefaults()
+    sizes: SizeSettings = SizeSettings()
 
 
 def load(path: Path | None) -> Settings:

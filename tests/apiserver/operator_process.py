@@ -114,7 +114,10 @@ class Operator:
 
     def wait_until_watching(self) -> None:
         deadline = time.monotonic() + 20
-        while not all(self._recorder.watching(kind) for kind in ("computesessions", "flowenvironments", "pods", "configmaps")):
+        while not all(
+            self._recorder.watching(kind)
+            for kind in ("computesessions", "flowenvironments", "pods", "configmaps", "vmsizes", "resourcequotas")
+        ):
             assert self.running, f"the operator ended: {self.last_words()}"
             assert time.monotonic() < deadline, f"the operator does not watch: {self.last_words()}"
             time.sleep(0.01)

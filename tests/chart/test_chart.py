@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from flowsession import settings
-from localcluster import binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "charts" / "flowsession"
@@ -17,29 +16,6 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 Manifest = dict[str, Any]
 Helm = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def helm() -> Helm:
-    binaries.build(binaries.HELM)
-    program = binaries.HELM.binary("helm")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
-
-    return run
-
-
-@pytest.fixture
-def render(helm: Helm, tmp_path: Path) -> Callable[..., list[Manifest]]:
-    def template(values: Manifest | None = None, *, release: str = "flowsession", options: tuple[str, ...] = ()) -> list[Manifest]:
-        file = tmp_path / "values.yaml"
-        file.write_text(yaml.safe_dump(values or {}))
-        result = helm("template", release, str(CHART), "-n", "flowsession-system", "-f", str(file), *options)
-        assert result.returncode == 0, result.stderr
-        return [document for document in yaml.safe_load_all(result.stdout) if document]
-
-    return template
 
 
 def only(manifests: list[Manifest], kind: str, name: str | None = None) -> Manifest:
@@ -74,12 +50,16 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
     """That each of these is needed, and nothing else, is seen in tests/apiserver/test_rbac.py."""
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
+        "flowsession.dev/vmsizes": {"get", "list", "watch"},
         "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
         "flowsession.dev/flowenvironments/status": {"patch"},
         "flowsession.dev/computesessions/status": {"patch"},
-        "/pods": {"get", "list", "watch", "create", "delete"},
-        "/configmaps": {"get", "list", "watch", "create", "deletecollection"},
-        "/events": {"create", "patch"},
+        "flowsession.dev/vmsizes/status": {"patch"},
+        "/pods": {"get", "list", "watch", "create", "patch", "delete"},
+        "/nodes": {"list"},
+        "/resourcequotas": {"list", "watch"},
+        "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
+        "/events": {"list", "create", "patch"},
     }
 
 
@@ -171,6 +151,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "unreachableSeconds": 7200,
                 "editsRetentionDays": 30,
             },
+            "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
         }
     )
     assert settings_of(manifests, tmp_path).model_dump(by_alias=True, mode="json") == {
@@ -203,6 +184,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "unreachableSeconds": 7200,
             "editsRetentionDays": 30,
         },
+        "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
     }
 
 
@@ -265,9 +247,9 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    assert names == {"team-a-flowsession", "team-a-flowsession-settings", "team-a-flowsession-view", "team-a-flowsession-edit"}
+    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in ("settings", "view", "edit", "sizes")}
     account = only(manifests, "ServiceAccount")["metadata"]
-    for binding in (only(manifests, "ClusterRoleBinding"), only(manifests, "RoleBinding")):
+    for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
         assert binding["roleRef"]["name"] in names
 
@@ -290,6 +272,14 @@ def test_every_object_says_which_release_it_belongs_to(render: Callable[..., lis
         ({"installer": {"environment": {"LD_PRELOAD": "x"}}}, "'/installer/environment': additional properties 'LD_PRELOAD' not allowed"),
         ({"session": {"runAsUser": 0}}, "'/session/runAsUser': minimum: got 0, want 1"),
         ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
+        ({"sizes": {"catalog": []}}, "'/sizes': additional properties 'catalog' not allowed"),
+        ({"sizes": {"catalogue": ["Standard_D2_v9"]}}, 'no size of files/aks-sizes.yaml is called "Standard_D2_v9"'),
+        ({"sizes": {"override": {"Standard_D2s_v5": {}}}}, '"Standard_D2s_v5" is not selected by sizes.catalogue'),
+        ({"sizes": {"extra": [{"azureName": "x"}]}}, "missing property 'capacity'"),
+        (
+            {"sizes": {"catalogue": ["Standard_D2s_v5"], "extra": [{"azureName": "Standard_D2s_v5", "capacity": {}}]}},
+            "is there already; change it by sizes.override",
+        ),
     ],
 )
 def test_mistakes_are_refused_by_name(helm: Helm, tmp_path: Path, values: Manifest, message: str) -> None:

@@ -7,10 +7,11 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide import resolution, times
 from flowsession.decide import session as sessions
+from flowsession.decide.agentviews import AgentArchive, AgentState, AgentView, InstallView
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.plan import Plan
 from flowsession.decide.resolution import ConfigMapView, Resolved, Unresolved
-from flowsession.decide.views import AgentArchive, AgentState, AgentView, ContainerView, InstallView, PodView, SessionSnapshot
+from flowsession.decide.views import ContainerView, PodView, SessionSnapshot
 from flowsession.settings import Settings
 
 NOW = 1_800_000_000.0

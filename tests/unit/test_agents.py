@@ -9,7 +9,8 @@ import pytest
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Tell
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.objects import PodEntry
 from flowsession.engine.queue import Queue
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state

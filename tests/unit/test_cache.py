@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide import environment as environments
+from flowsession.decide.agentviews import AgentArchive, AgentView
 from flowsession.decide.plan import Fetch
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
-from flowsession.decide.views import AgentArchive, AgentView, Refusal
+from flowsession.decide.views import Refusal
 from flowsession.engine import objects
-from flowsession.engine.cache import LATELY_SECONDS, Cache, Key
+from flowsession.engine.cache import LATELY_SECONDS, Cache
+from flowsession.engine.keys import Key, newer
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.snapshot import KNOWN_SECONDS, Snapshots
 from flowsession.settings import Settings
@@ -76,7 +78,7 @@ def source(text: str, version: int = 1, *, labelled: bool = True) -> dict[str, A
     [("2", "1", True), ("10", "9", True), ("1", "1", False), ("9", "10", False), ("a", "b", True), ("a", "a", False)],
 )
 def test_versions_are_compared_as_numbers(version, known, expected):
-    assert objects.newer(version, known) is expected
+    assert newer(version, known) is expected
 
 
 @pytest.mark.parametrize(
@@ -280,9 +282,9 @@ def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
 
 def everything_in(cache: Cache) -> dict[str, Any]:
     """The tables that are not empty."""
-    return {
-        field.name: found for field in fields(cache) if field.name not in ("clock", "pod_gone") and len(found := getattr(cache, field.name))
-    }
+    tables = {field.name: getattr(cache, field.name) for field in fields(cache) if field.name not in ("clock", "pod_gone", "sizing")}
+    of_sizes = {field.name: found for field in fields(cache.sizing) if isinstance(found := getattr(cache.sizing, field.name), dict)}
+    return {name: table for name, table in {**tables, **of_sizes}.items() if len(table)}
 
 
 # -- snapshots

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.decide.plan import FetchEdits, Look, Retire, TakeEdits
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
 from flowsession.engine.edits import MOST_KEPT, Edits
+from flowsession.engine.keys import Key
 from unit.builders import NOW, condition, stamp
 from unit.world import World
 

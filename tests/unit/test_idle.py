@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.decide import times
+from flowsession.decide.agentviews import PackageList
 from flowsession.decide.plan import Delete, Look, Reopen, Retire
-from flowsession.decide.views import PackageList
 from flowsession.settings import Settings
 from unit.builders import (
     NOW,

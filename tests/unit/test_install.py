@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from flowsession.decide.agentviews import InstallView
 from flowsession.decide.draft import PROGRESS_SECONDS
 from flowsession.decide.install import FOLLOW_PAUSE, LONGEST_QUIET_PAUSE
 from flowsession.decide.plan import Follow, Tell
-from flowsession.decide.views import InstallView
 from unit.builders import (
     DAG,
     NOW,

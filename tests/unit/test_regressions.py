@@ -13,9 +13,9 @@ import pytest
 from flowsession.cluster import answers
 from flowsession.decide import environment as environments
 from flowsession.decide import flowfolder, requirements
+from flowsession.decide.agentviews import InstallView
 from flowsession.decide.plan import Follow, ListPackages, Tell
 from flowsession.decide.resolution import Resolved, Unresolved
-from flowsession.decide.views import InstallView
 from flowsession.engine.cache import Cache
 from unit.builders import (
     DAG,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from flowsession.decide.agentviews import PackageList
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.serve import packages_config_map_name
 from flowsession.decide.start import REFUSED_SECONDS
-from flowsession.decide.views import PackageList
 from unit.builders import (
     NOW,
     POD,

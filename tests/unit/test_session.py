@@ -45,15 +45,18 @@ def test_the_stages_are_a_chain_in_this_order():
         "end_of_lifetime",
         "resolve",
         "reset",
+        "move",
         "have_a_pod",
         "follow_the_pod",
         "end_unreachable",
+        "tell_of_wish",
         "tell_the_agent",
         "follow_the_install",
         "activate",
         "serve",
         "list_packages",
         "decide_idle",
+        "mark",
     ]
 
 

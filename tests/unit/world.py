@@ -16,15 +16,18 @@ from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
 from flowsession.decide import session as sessions
 from flowsession.decide import times
+from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList
 from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
-from flowsession.decide.views import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList, PodView
+from flowsession.decide.views import PodView
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.snapshot import Snapshots
 from flowsession.settings import Settings
@@ -100,7 +103,15 @@ class ApiServer:
         return copy.deepcopy(body)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
-        raise AssertionError("only events are patched, and the world takes them elsewhere")
+        """Annotations of pods; events the world takes elsewhere."""
+        assert (kind, set(body["metadata"])) == ("Pod", {"uid", "annotations"}), body
+        self._request("PATCH", kind)
+        pod = self._found(kind, namespace, name)
+        if pod["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise errors.Conflict("the uid is another one", status=409)
+        pod["metadata"] = _merged(pod["metadata"], body["metadata"])
+        self.changed(pod)
+        return copy.deepcopy(pod)
 
     async def delete(
         self,
@@ -348,7 +359,7 @@ class Calls(Agents):
 
 
 def _new_view(restarts: int) -> Any:
-    from flowsession.decide.views import AgentView
+    from flowsession.decide.agentviews import AgentView
 
     return AgentView(restarts=restarts)
 
@@ -430,7 +441,8 @@ class World:
         self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="))
         queue = cast("Queue[Key]", self.todo)
         edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
-        self.executor = Executor(cast(Any, self.api), self.cache, queue, cast(Agents, self.calls), cast(Recorder, self.told), edits)
+        reader = Reader(cast(Any, self.api), self.cache, queue, edits)
+        self.executor = Executor(cast(Any, self.api), self.cache, queue, cast(Agents, self.calls), cast(Recorder, self.told), reader)
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))

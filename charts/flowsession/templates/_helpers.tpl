@@ -47,6 +47,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range $kind := list "requests" "limits" }}
 {{- range $resource, $quantity := get $session $kind }}{{ $_ := set (get $session $kind) $resource (toString $quantity) }}{{ end }}
 {{- end -}}
+{{- $sizes := pick .Values.sizes "autoscaler" "maxPodsPerNode" }}
+{{- $daemonsets := dict }}
+{{- range $resource, $quantity := .Values.sizes.daemonsetRequests }}{{ $_ := set $daemonsets $resource (toString $quantity) }}{{ end }}
+{{- $_ := set $sizes "daemonsetRequests" $daemonsets -}}
 runtimeImage: {{ include "flowsession.image" (list . .Values.runtime.image) | quote }}
 imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
 agentVia: Direct
@@ -54,4 +58,6 @@ installer:
   {{- toYaml $installer | nindent 2 }}
 session:
   {{- toYaml $session | nindent 2 }}
+sizes:
+  {{- toYaml $sizes | nindent 2 }}
 {{- end }}

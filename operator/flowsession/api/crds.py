@@ -13,6 +13,7 @@ from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.api.schema import structural
 from flowsession.api.session import ComputeSessionSpec, ComputeSessionStatus
+from flowsession.api.size import NAME_RULE, VMSizeSpec, VMSizeStatus
 
 LONGEST_NAME = 50
 """Bytes of an object's name: pod and ConfigMap names and label values (63 at most) are made from it with a suffix."""
@@ -29,6 +30,9 @@ class Kind:
     spec: type[BaseModel]
     status: type[BaseModel]
     columns: tuple[dict[str, Any], ...]
+    cluster_wide: bool = False
+    rules: tuple[dict[str, str], ...] = ()
+    """CEL rules on the whole object."""
 
 
 def _column(name: str, path: str, *, type_: str = "string", wide: bool = False, description: str = "") -> dict[str, Any]:
@@ -81,7 +85,29 @@ SESSION = Kind(
         _column("Packages", ".status.packages.count", type_="integer", wide=True),
     ),
 )
-KINDS = (ENVIRONMENT, SESSION)
+SIZE = Kind(
+    name="VMSize",
+    plural="vmsizes",
+    short_names=("vmsize",),
+    description="An Azure VM size: which nodes have it, what a session gets of such a node, and what it costs.",
+    spec=VMSizeSpec,
+    status=VMSizeStatus,
+    columns=(
+        _column("CPU", ".spec.capacity.cpu"),
+        _column("Memory", ".spec.capacity.memory"),
+        _column("Price", ".spec.pricePerHour", description="Of a node, per hour."),
+        _column("Nodes", ".status.nodes", type_="integer"),
+        _column("Sessions", ".status.sessions", type_="integer"),
+        _column("Available", '.status.conditions[?(@.type=="Available")].reason'),
+        _column("Age", ".metadata.creationTimestamp", type_="date"),
+        _column("Per Node", ".spec.sessionsPerNode", type_="integer", wide=True),
+        _column("Isolation", ".spec.userIsolation", wide=True),
+        _column("Auto", ".spec.autoSelect", type_="boolean", wide=True),
+    ),
+    cluster_wide=True,
+    rules=(NAME_RULE,),
+)
+KINDS = (ENVIRONMENT, SESSION, SIZE)
 
 
 def definition(kind: Kind) -> dict[str, Any]:
@@ -100,7 +126,7 @@ def definition(kind: Kind) -> dict[str, Any]:
                 "shortNames": list(kind.short_names),
                 "categories": ["flowsession"],
             },
-            "scope": "Namespaced",
+            "scope": "Cluster" if kind.cluster_wide else "Namespaced",
             "versions": [
                 {
                     "name": VERSION,
@@ -134,7 +160,8 @@ def _root(kind: Kind) -> dict[str, Any]:
             rule(
                 f"self.metadata.name.size() <= {LONGEST_NAME}",
                 f"metadata.name must have at most {LONGEST_NAME} characters: names of pods are made from it",
-            )
+            ),
+            *kind.rules,
         ],
     }
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from flowsession.api.base import Conditions, Model, ObjectName, rule, validations
+from flowsession.api.size import Quantity
 
 
 class ConfigMapItem(Model):
@@ -77,6 +78,13 @@ class Installer(Model):
     only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
 
 
+class MinimumCompute(Model):
+    """What a session of the environment must be guaranteed at least."""
+
+    cpu: Quantity | None = Field(default=None, description='Processors, such as "2" or "500m".')
+    memory: Quantity | None = Field(default=None, description="Memory, such as 8Gi.")
+
+
 class FlowEnvironmentSpec(Model):
     """The flow folder and what it needs."""
 
@@ -101,6 +109,10 @@ class FlowEnvironmentSpec(Model):
         max_length=262144,
         description="The requirements, in the format of requirements.txt. Absent: the file that flow.dag.yaml names,"
         " or requirements.txt. Empty: none.",
+    )
+    minimum_compute: MinimumCompute | None = Field(
+        default=None,
+        description="What a session must be guaranteed: when it names no VM size, one is chosen whose share is at least this.",
     )
     installer: Installer = Field(default_factory=Installer, description="How requirements are installed.")
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.compute import Compute
 from flowsession.api.podsettings import EnvVar, PodMetadata
 
 
@@ -79,6 +80,7 @@ class ComputeSessionSpec(Model):
         description="The person whose session this is, such as alice@example.com. Immutable.",
         json_schema_extra=validations(rule(IMMUTABLE, "user is immutable: a session belongs to one person")),
     )
+    compute: Compute = Field(default_factory=Compute, description="What the session runs on.")
     idle: Idle = Field(default_factory=Idle, description="When an unused session ends.")
     suspend: bool = Field(
         default=False, description="True: the compute is released, the object and its settings stay; false again: it starts anew."

@@ -12,9 +12,10 @@ from flowsession import metrics
 from flowsession.cluster import answers, errors
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
+from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.pod import AGENT_PORT
-from flowsession.decide.views import AgentState, EditsArchive, PackageList, PodView
+from flowsession.decide.views import PodView
 
 CALL_SECONDS = 10.0
 POLL_SECONDS = 30.0

@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from flowsession.decide.views import AgentState, EditsArchive, EditsView, InstallView, PackageList
+from flowsession.decide.agentviews import AgentState, EditsArchive, EditsView, InstallView, PackageList
 
 LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000

@@ -29,6 +29,9 @@ _PLURALS = {
     "ConfigMap": ("/api/v1", "configmaps"),
     "Secret": ("/api/v1", "secrets"),
     "Event": ("/api/v1", "events"),
+    "VMSize": (f"/apis/{GROUP}/{VERSION}", "vmsizes"),
+    "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "Node": ("/api/v1", "nodes"),
 }
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _JSON = "application/json"
@@ -67,12 +70,12 @@ class KubernetesCluster:
         """One object."""
         return await self._request("GET", _path(kind, namespace, name))
 
-    async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[list[Object], str]]:
-        """Every object of a kind in all namespaces, page by page, each page with its resourceVersion."""
-        base, plural = _PLURALS[kind]
-        query = {"limit": str(PAGES.get(kind, PAGE))} | ({"labelSelector": labels} if labels else {})
+    async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[tuple[list[Object], str]]:
+        """Every object of a kind in one namespace or in all, page by page, each page with its resourceVersion."""
+        query = {"limit": str(PAGES.get(kind, PAGE))}
+        query |= ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
         while True:
-            page = await self._request("GET", f"{base}/{plural}?{urlencode(query)}")
+            page = await self._request("GET", f"{_path(kind, namespace)}?{urlencode(query)}")
             yield page["items"], page["metadata"]["resourceVersion"]
             if not page["metadata"].get("continue"):
                 return
@@ -211,5 +214,5 @@ async def capped(response: aiohttp.ClientResponse, largest: int) -> bytes:
 
 def _path(kind: str, namespace: str, name: str = "") -> str:
     base, plural = _PLURALS[kind]
-    path = f"{base}/namespaces/{quote(namespace)}/{plural}"
+    path = f"{base}/namespaces/{quote(namespace)}/{plural}" if namespace else f"{base}/{plural}"
     return f"{path}/{quote(name)}" if name else path

@@ -6,7 +6,7 @@ from flowsession.api.base import Condition
 from flowsession.api.session import Phase
 from flowsession.decide import conditions, merge, times
 from flowsession.decide.conditions import Verdict
-from flowsession.decide.plan import AgentCall, Create, Delete, Event, FetchEdits, PatchStatus, Plan
+from flowsession.decide.plan import AgentCall, AnnotatePod, Create, Delete, Event, FetchEdits, PatchStatus, Plan, ReadEvents
 from flowsession.decide.views import SessionSnapshot
 
 PROGRESS_SECONDS = 2.0
@@ -15,7 +15,7 @@ PROGRESS_SECONDS = 2.0
 _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
-_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended"})
+_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended", "ScalingUp"})
 
 
 class Draft:
@@ -28,6 +28,8 @@ class Draft:
         self.old = conditions.read(snapshot.status)
         self.call: AgentCall | None = None
         self._fetch_edits: FetchEdits | None = None
+        self.marks: AnnotatePod | None = None
+        self.read_events: ReadEvents | None = None
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
         self._built_on: list[Create] = []
@@ -97,9 +99,9 @@ class Draft:
         return verdict.message if verdict else ""
 
     def reason(self, condition: str) -> str:
-        """The reason that this draft gave the condition so far."""
-        verdict = self._verdicts.get(condition)
-        return verdict.reason if verdict else ""
+        """The condition's reason, as this draft gave it or as the status has it; empty if there is none."""
+        known = self._verdicts.get(condition) or self.was(condition)
+        return known.reason if known else ""
 
     @property
     def was_ready(self) -> bool:
@@ -131,6 +133,8 @@ class Draft:
             call=self.call,
             fetch_edits=self._fetch_edits,
             events=tuple(events),
+            marks=None if self._deletes else self.marks,
+            read_events=self.read_events,
             look_again_at=None if self._look_again_at == float("inf") else self._look_again_at,
         )
 

@@ -7,12 +7,12 @@ from typing import Any
 from flowsession.api import API_VERSION, GROUP
 from flowsession.api.session import Edits
 from flowsession.decide import times
+from flowsession.decide.agentviews import AgentView, EditsArchive, SavedEdits
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import agent_of, askable_at
-from flowsession.decide.views import AgentView, EditsArchive, SavedEdits
 
 EDITS = "edits"
 """What the label flowsession.dev/content says of saved edits."""

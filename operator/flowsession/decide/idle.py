@@ -6,11 +6,11 @@ resourceVersion as precondition, so that work and changes that arrive in between
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import edits, loss, requests, suspend, times, warning
+from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import agent_of, askable_at, pause_after
-from flowsession.decide.views import AgentState, AgentView
 
 REFUSED_PAUSE = 1.0
 """Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""

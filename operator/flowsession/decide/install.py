@@ -2,6 +2,7 @@
 
 from flowsession.api.session import Install, Phase
 from flowsession.decide import edits, requests
+from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.loss import incarnation
 from flowsession.decide.plan import Follow, Look, Tell
@@ -18,7 +19,7 @@ from flowsession.decide.target import (
     target,
     was_installing,
 )
-from flowsession.decide.views import AgentView, InstallView, PodView
+from flowsession.decide.views import PodView
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
@@ -171,7 +172,7 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
         return False
     if not install and status.get("readyAt"):
         return False
-    limit = draft.snapshot.settings.session.limits.get("memory", "none")
+    limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "none")
     message = (
         f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
         " such as wheels instead of source packages, or raise the limit, then change the requirements, or try again by the annotation"

@@ -135,6 +135,25 @@ class FetchEdits:
 
 
 @dataclass(frozen=True)
+class AnnotatePod:
+    """Merge-PATCH of annotations of one very pod; None takes one off."""
+
+    namespace: str
+    name: str
+    uid: str
+    annotations: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class ReadEvents:
+    """LIST of the Events about one pod, which no watch shows."""
+
+    namespace: str
+    pod: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that follows from one snapshot. An empty plan means: everything is as it shall be."""
 
@@ -148,8 +167,10 @@ class Plan:
     """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
     clean: DeletePackages | None = None
     fetch_edits: FetchEdits | None = None
+    marks: AnnotatePod | None = None
+    read_events: ReadEvents | None = None
 
     @property
     def writes(self) -> bool:
         """Whether anything would be written to the API server."""
-        return bool(self.creates or self.deletes or self.status)
+        return bool(self.creates or self.deletes or self.status or self.marks)

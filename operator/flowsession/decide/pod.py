@@ -24,6 +24,9 @@ CONTENT_LABEL = f"{GROUP}/content"
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
+MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Annotations that keep the autoscalers' hands off a pod and its node."""
+
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
 _LOADER = """\
 import os, sys

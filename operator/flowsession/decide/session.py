@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flowsession.api.session import Phase
-from flowsession.decide import idle, install, requests, serve, start, suspend
+from flowsession.decide import idle, install, marks, requests, resize, serve, start, suspend
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -98,13 +98,16 @@ STAGES: tuple[Stage, ...] = (
     suspend.end_of_lifetime,
     resolve,
     suspend.reset,
+    resize.move,
     start.have_a_pod,
     start.follow_the_pod,
     idle.end_unreachable,
+    resize.tell_of_wish,
     tell_the_agent,
     install.follow_the_install,
     suspend.activate,
     serve.serve,
     serve.list_packages,
     idle.decide_idle,
+    marks.mark,
 )

@@ -1,7 +1,7 @@
 """The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
 
 from flowsession.api.session import Phase
-from flowsession.decide import loss, times
+from flowsession.decide import choice, loss, placement, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.resolution import Resolved
@@ -50,11 +50,8 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     if now < due:
         draft.look_again(due)
         return False
-    refusal = snapshot.refusal
-    if refusal is not None and now < refusal.at + loss.pause(refusal.count):
-        draft.judge("ComputeAllocated", False, refusal.reason, refusal.message)
-        draft.not_ready(Phase.PENDING, refusal.reason, refusal.message)
-        draft.look_again(refusal.at + loss.pause(refusal.count))
+    allocated, size = choice.allocate(draft)
+    if not allocated:
         return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
@@ -70,7 +67,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         if name not in snapshot.known_config_maps:
             draft.create(archive)
     draft.only_progress(since=now)
-    draft.create(pods.manifest(snapshot, environment, loss.incarnation(draft)))
+    draft.create(placement.placed(pods.manifest(snapshot, environment, loss.incarnation(draft)), size, snapshot.minimum_compute))
     if environment.files is not None and not snapshot.saved_known:
         draft.look_for_edits(loss.incarnation(draft))
     return False
@@ -99,8 +96,9 @@ def follow_the_pod(draft: Draft) -> bool:
         return True
     container = pod.container
     if pod.unscheduled_message:
-        draft.judge("ComputeAllocated", False, "Unschedulable", _unschedulable(pod))
-        draft.not_ready(Phase.PENDING, "Unschedulable", _unschedulable(pod))
+        reason, message = scaling.unschedulable(draft, pod)
+        draft.judge("ComputeAllocated", False, reason, message)
+        draft.not_ready(Phase.PENDING, reason, message)
     elif container is not None and container.waiting_reason in _PULL_REASONS:
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
@@ -149,16 +147,12 @@ def _remember(draft: Draft, pod: PodView) -> None:
     draft.put("podName", pod.name)
     draft.put("incarnation", loss.incarnation(draft))
     draft.put("nodeName", pod.node or None)
-    draft.put("vmSize", draft.snapshot.settings.session.size_name)
+    draft.put("vmSize", pod.vm_size or draft.snapshot.settings.session.size_name)
     if not draft.status.get("startedAt"):
         draft.put("startedAt", times.stamp(pod.created_at))
     draft.put("baseImage", pod.image)
     if pod.container and pod.container.image_id:
         draft.put("imageDigest", pod.container.image_id)
-
-
-def _unschedulable(pod: PodView) -> str:
-    return f"no node has room for the session: {pod.unscheduled_message}"
 
 
 def _pull(draft: Draft, pod: PodView) -> str:

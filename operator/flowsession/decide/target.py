@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from flowsession.api.session import OnChange
 from flowsession.decide import requests
+from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import current_pod
-from flowsession.decide.views import AgentView, PodView
+from flowsession.decide.views import PodView
 
 LONGEST_PAUSE = 60.0
 """Seconds between two calls of an agent that does not answer, at most."""

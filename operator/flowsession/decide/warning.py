@@ -2,10 +2,10 @@
 
 from flowsession.api.session import IdleAction
 from flowsession.decide import edits, requests, times
+from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Look
 from flowsession.decide.target import askable_at
-from flowsession.decide.views import AgentView
 
 WARNING_SHARE = 0.1
 LONGEST_WARNING = 300.0

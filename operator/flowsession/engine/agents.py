@@ -5,10 +5,12 @@ import logging
 from dataclasses import replace
 
 from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, AgentRefused, Answer
+from flowsession.decide.agentviews import AgentView
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
-from flowsession.decide.views import AgentView, PodView
+from flowsession.decide.views import PodView
 from flowsession.engine import edits
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 
 WAITED_SECONDS = POLL_SECONDS - 1.0

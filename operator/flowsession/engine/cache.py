@@ -5,21 +5,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from flowsession.decide import resolution
+from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.resolution import ConfigMapView
-from flowsession.decide.views import AgentView, Refusal, SavedEdits
+from flowsession.decide.views import Refusal
 from flowsession.engine import objects
-from flowsession.engine.index import Index, Name
+from flowsession.engine.index import Index
+from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
-
-
-@dataclass(frozen=True)
-class Key:
-    """What is decided about: one object."""
-
-    kind: str
-    namespace: str
-    name: str
-
+from flowsession.engine.sizing import Sizing
 
 SOURCE_LABEL = "flowsession.dev/source"
 LATELY_SECONDS = 300.0
@@ -53,6 +46,8 @@ class Cache:
     """When an environment's status was last written."""
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
+    sizing: Sizing = field(default_factory=Sizing)
+    """VM sizes, nodes and quotas."""
     _sessions_of: Index = field(default_factory=Index)
     _pods_of: Index = field(default_factory=Index)
     _users_of: Index = field(default_factory=Index)
@@ -68,7 +63,7 @@ class Cache:
                 return self._observe_pod(objects.pod(body))
             case "ConfigMap":
                 return self._observe_config_map(body)
-        return set()
+        return self.sizing.observe(kind, body, self.clock())
 
     def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
         """Drops an object that is gone; with a uid only that very one."""
@@ -84,7 +79,7 @@ class Cache:
                 # Gone, or only its label is: it is read again, and that tells.
                 self.config_maps.pop(key, None)
                 return self._concerned_by_config_map(key)
-        return set()
+        return self.sizing.forget(kind, key, uid)
 
     def sessions_of(self, environment: Name) -> list[SessionEntry]:
         """The sessions of an environment."""
@@ -107,7 +102,9 @@ class Cache:
     def names(self, kind: str) -> Iterable[Name]:
         """The names of all cached objects of a kind."""
         found: dict[str, Iterable[Name]] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments, "Pod": self.pods}
-        return list(found[kind] if kind in found else (key for key, view in self.config_maps.items() if view.watched))
+        if kind == "ConfigMap":
+            return [key for key, view in self.config_maps.items() if view.watched]
+        return list(found[kind]) if kind in found else self.sizing.names(kind)
 
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
@@ -115,6 +112,7 @@ class Cache:
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
         self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in sessions}
+        self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.own_config_maps = {name: found for name, found in self.own_config_maps.items() if self._lately(found[1])}
         self.refused_config_maps = {name: found for name, found in self.refused_config_maps.items() if self._lately(found[1])}
@@ -126,7 +124,7 @@ class Cache:
     def _observe_session(self, entry: SessionEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
         known = self.sessions.get(key)
-        if known and not objects.newer(entry.meta.resource_version, known.meta.resource_version):
+        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
             return set()
         if known and known.meta.uid != entry.meta.uid:
             self._forget_session(key, known.meta.uid)
@@ -155,7 +153,7 @@ class Cache:
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
         known = self.environments.get(key)
-        if known and not objects.newer(entry.meta.resource_version, known.meta.resource_version):
+        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
             return set()
         self._index_users(known, remove=True)
         self.environments[key] = entry
@@ -197,7 +195,7 @@ class Cache:
         view = entry.view
         key = (view.namespace, view.name)
         known = self.pods.get(key)
-        if known and not objects.newer(view.resource_version, known.view.resource_version):
+        if known and not newer(view.resource_version, known.view.resource_version):
             return set()
         if known and known.view.uid != view.uid:
             self._forget_pod(key, known.view.uid)
@@ -224,6 +222,7 @@ class Cache:
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
         self.pod_gone(entry.view.uid)
+        self.sizing.events.pop(entry.view.uid, None)
         return {Key("ComputeSession", key[0], entry.session)}
 
     def _observe_config_map(self, body: Object) -> set[Key]:

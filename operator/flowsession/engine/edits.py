@@ -9,11 +9,12 @@ from flowsession.api import GROUP
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide import times
+from flowsession.decide.agentviews import SavedEdits
 from flowsession.decide.edits import EDITS, selector
 from flowsession.decide.plan import FetchEdits
 from flowsession.decide.pod import CONTENT_LABEL, MANAGED_BY, MANAGER
-from flowsession.decide.views import SavedEdits
-from flowsession.engine.cache import Cache, Key
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 
 log = logging.getLogger(__name__)

@@ -7,16 +7,19 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.plan import Create, Delete, DeletePackages, Fetch, PatchStatus, Plan
+from flowsession.decide.choice import canonical
+from flowsession.decide.placement import SIZE_LABEL
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.decide.serve import PACKAGES, packages_prefix
-from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache, Key
-from flowsession.engine.edits import Edits
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.sizing import refused
 from flowsession.engine.snapshot import owned_pods
 
 log = logging.getLogger(__name__)
@@ -35,14 +38,14 @@ class Executor:
     """The only one who writes. Raises ClusterError for what is to be tried again."""
 
     def __init__(
-        self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder, edits: Edits
+        self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder, reader: Reader
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._agents = agents
         self._recorder = recorder
-        self._edits = edits
+        self._reader = reader
         self._told_ends: dict[str, float] = {}
         """By uid: ends that people were told of and that came too late, and when that was."""
 
@@ -61,19 +64,20 @@ class Executor:
     async def _go_on(self, key: Key, uid: str, plan: Plan) -> None:
         if plan.call is not None:
             self._call(key, plan)
-        for fetch in plan.fetches:
-            await self._fetch(fetch)
+        await self._reader.read(key, plan)
         if plan.clean is not None:
             await self._clean(plan.clean)
         if not await self._create_all(key, uid, plan):
             return
         if plan.fetch_edits is not None:
-            await self._edits.fetch(key, uid, plan.fetch_edits)
+            await self._reader.edits(key, uid, plan.fetch_edits)
         if plan.status is not None and not await self._patch(plan.status):
             return
         for deletion in plan.deletes:
             if not await self._delete(key, deletion):
                 return
+        if plan.marks is not None:
+            await self._annotate(plan.marks)
         for event in plan.events:
             self._told_ends.pop(uid, None)
             await self._recorder.record(key, uid, event)
@@ -120,13 +124,15 @@ class Executor:
         ]:
             del self._cache.own_config_maps[key]
 
-    async def _fetch(self, fetch: Fetch) -> None:
+    async def _annotate(self, wanted: AnnotatePod) -> None:
+        """A pod that is gone, or is another one by now, needs no marks."""
+        body = {"metadata": {"uid": wanted.uid, "annotations": dict(wanted.annotations)}}
         try:
-            body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
+            self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
         except errors.NotFound:
-            self._bring_up(self._cache.missing_config_map(fetch.namespace, fetch.name))
-        else:
-            self._observe("ConfigMap", body)
+            self._reader.bring_up(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
+        except errors.Conflict:
+            await self._reader.refresh("Pod", wanted.namespace, wanted.name)
 
     async def _create(self, key: Key, uid: str, create: Create) -> None:
         manifest = create.manifest
@@ -148,14 +154,15 @@ class Executor:
         except errors.Rejected as error:
             if kind == "ConfigMap":
                 raise self._refused_config_map(key, manifest, str(error)) from error
-            self._refuse(key, uid, "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused", str(error))
+            reason = "QuotaExceeded" if isinstance(error, errors.QuotaExceeded) else "PodRefused"
+            self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
             self._cache.own_config_maps[meta["namespace"], meta["name"]] = (objects.packages_in(manifest), self._cache.clock())
             self._let_go_of_packages(key)
         else:
             self._cache.refusals.pop(uid, None)
-        self._observe(kind, body)
+        self._reader.observe(kind, body)
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
@@ -177,13 +184,13 @@ class Executor:
                 valid_until=deletion.valid_until,
             )
             if (answer.get("metadata") or {}).get("deletionTimestamp"):
-                self._observe(deletion.kind, answer)
+                self._reader.observe(deletion.kind, answer)
             else:
-                self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+                self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.NotFound:
-            self._bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+            self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.Conflict:
-            await self._refresh(deletion.kind, deletion.namespace, deletion.name)
+            await self._reader.refresh(deletion.kind, deletion.namespace, deletion.name)
             self._queue.add(key)
             return False
         return True
@@ -200,23 +207,16 @@ class Executor:
                 valid_until=write.valid_until,
             )
         except errors.NotFound:
-            self._bring_up(self._cache.forget(write.kind, write.namespace, write.name))
+            self._reader.bring_up(self._cache.forget(write.kind, write.namespace, write.name))
             return False
         except errors.Conflict:
-            await self._refresh(write.kind, write.namespace, write.name)
+            await self._reader.refresh(write.kind, write.namespace, write.name)
             self._queue.add(Key(write.kind, write.namespace, write.name))
             return False
         if write.kind == "FlowEnvironment":
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
-        self._observe(write.kind, body)
+        self._reader.observe(write.kind, body)
         return True
-
-    async def _refresh(self, kind: str, namespace: str, name: str) -> None:
-        """Another one has written: what it wrote may still be on its way through the watch."""
-        try:
-            self._observe(kind, await self._cluster.get(kind, namespace, name))
-        except errors.NotFound:
-            self._bring_up(self._cache.forget(kind, namespace, name))
 
     def _refused_config_map(self, key: Key, manifest: Mapping[str, Any], words: str) -> _PlanCutError:
         meta = manifest["metadata"]
@@ -224,17 +224,6 @@ class Executor:
         self._queue.add(key)
         return _PlanCutError(words)
 
-    def _refuse(self, key: Key, uid: str, reason: str, message: str) -> None:
-        before = self._cache.refusals.get(uid)
-        self._cache.refusals[uid] = Refusal(reason, message, self._cache.clock(), before.count + 1 if before else 1)
+    def _refuse(self, key: Key, uid: str, reason: str, message: str, size: str = "") -> None:
+        self._cache.refusals[uid] = refused(self._cache.refusals.get(uid), reason, message, size, self._cache.clock())
         self._queue.add(key)
-
-    def _observe(self, kind: str, body: dict[str, Any]) -> None:
-        try:
-            self._bring_up(self._cache.observe(kind, body))
-        except objects.Unreadable:
-            log.exception("unreadable object", extra={"kind": kind, "object": body["metadata"].get("name")})
-
-    def _bring_up(self, keys: set[Key]) -> None:
-        for key in keys:
-            self._queue.add(key)

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-Name = tuple[str, str]
-"""Namespace and name."""
+from flowsession.engine.keys import Name
 
 
 class Index:

@@ -8,17 +8,21 @@ from flowsession import metrics
 from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide import environment, session
+from flowsession.decide import environment, session, sizes
+from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
 from flowsession.decide.pod import MANAGED_BY, MANAGER
-from flowsession.decide.views import AgentArchive
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import SOURCE_LABEL, Cache, Key
+from flowsession.engine.cache import SOURCE_LABEL, Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
+from flowsession.engine.keys import Key, newer
+from flowsession.engine.nodes import Nodes
 from flowsession.engine.queue import Queue
+from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.sizing import Sizing
 from flowsession.engine.snapshot import Snapshots
 from flowsession.settings import Settings
 
@@ -38,6 +42,8 @@ SELECTORS = {
     "ConfigMap": f"{SOURCE_LABEL}=true",
     "ComputeSession": "",
     "Pod": f"{MANAGED_BY}={MANAGER}",
+    "VMSize": "",
+    "ResourceQuota": "",
 }
 """What is watched, with the label selectors that keep the rest of the cluster out."""
 
@@ -57,12 +63,14 @@ class Engine:
     ) -> None:
         self._cluster = cluster
         self.queue: Queue[Key] = Queue()
-        self.cache = Cache(clock=time.time)
+        self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
         self._agents = Agents(agent_client, self.cache, self.queue)
         self.cache.pod_gone = self._agents.forget
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
         self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), self._edits)
+        reader = Reader(cluster, self.cache, self.queue, self._edits)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader)
+        self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
         self.primed = False
         """Whether the cache holds the whole cluster; decisions before that would create what is there already."""
@@ -70,10 +78,12 @@ class Engine:
     async def start(self) -> None:
         """Lists everything, then lets the workers loose. Raises ClusterError."""
         await self.resync()
+        await self._nodes.look()
         self.primed = True
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work(), name=f"worker-{n}") for n in range(WORKERS)]
         self._tasks.append(loop.create_task(self._resync_for_ever(), name="resync"))
+        self._tasks.append(loop.create_task(self._nodes.look_for_ever(), name="nodes"))
 
     async def stop(self) -> None:
         """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
@@ -109,10 +119,10 @@ class Engine:
             async for items, version in self._cluster.list(kind, labels=labels):
                 listed = version
                 for body in items:
-                    seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
+                    seen.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
                     self.observe(kind, body)
             for namespace, name in before - seen:
-                if not objects.newer(self._version(kind, namespace, name), listed):
+                if not newer(self._version(kind, namespace, name), listed):
                     for key in self.cache.forget(kind, namespace, name):
                         self.queue.add(key)
         self.cache.prune()
@@ -126,7 +136,7 @@ class Engine:
                 return self.cache.environments[key].meta.resource_version if key in self.cache.environments else "0"
             case "Pod":
                 return self.cache.pods[key].view.resource_version if key in self.cache.pods else "0"
-        return "0"
+        return self.cache.sizing.version(kind, key)
 
     async def _work(self) -> None:
         while True:
@@ -166,6 +176,9 @@ class Engine:
         if key.kind == "FlowEnvironment":
             found = self._snapshots.environment(name)
             return (self.cache.environments[name].meta.uid, environment.decide(*found, now)) if found else ("", None)
+        if key.kind == "VMSize":
+            size = self.cache.sizing.snapshot(key.name)
+            return (self.cache.sizing.sizes[key.name].meta.uid, sizes.decide(size, now)) if size else ("", None)
         snapshot = self._snapshots.session(name, now, server_silent=self._silent(key))
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 

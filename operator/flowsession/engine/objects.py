@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.decide import times
+from flowsession.api.size import VMSizeSpec
+from flowsession.decide import marks, times
+from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, MANAGED_BY, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
@@ -48,6 +50,15 @@ class EnvironmentEntry:
 
     meta: Meta
     spec: FlowEnvironmentSpec
+    status: Object
+
+
+@dataclass(frozen=True)
+class SizeEntry:
+    """A VMSize in the cache."""
+
+    meta: Meta
+    spec: VMSizeSpec
     status: Object
 
 
@@ -95,6 +106,14 @@ def environment(body: Object) -> EnvironmentEntry:
         raise Unreadable(str(error)) from error
 
 
+def size(body: Object) -> SizeEntry:
+    """Raises Unreadable."""
+    try:
+        return SizeEntry(meta(body), VMSizeSpec.model_validate(body.get("spec")), body.get("status") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
 def pod(body: Object) -> PodEntry:
     """A session's pod."""
     raw, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
@@ -102,7 +121,7 @@ def pod(body: Object) -> PodEntry:
     scheduled = found.get("PodScheduled", {})
     pending = scheduled.get("status") == "False"
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
-    images = [c.get("image", "") for c in spec.get("containers") or () if c.get("name") == CONTAINER]
+    container: Object = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
     view = PodView(
         name=raw["name"],
         namespace=raw["namespace"],
@@ -114,12 +133,16 @@ def pod(body: Object) -> PodEntry:
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
-        image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or next(iter(images), ""),
+        image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or container.get("image", ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
+        vm_size=(raw.get("labels") or {}).get(SIZE_LABEL, ""),
+        size_terms=(raw.get("annotations") or {}).get(TERMS, ""),
+        memory_limit=str(((container.get("resources") or {}).get("limits") or {}).get("memory", "")),
+        marked=marks.marked(raw.get("annotations") or {}),
     )
     return PodEntry(view, session=(raw.get("labels") or {}).get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
@@ -133,13 +156,6 @@ def files(body: Object) -> dict[str, bytes]:
         except binascii.Error:
             found[name] = b""
     return found
-
-
-def newer(version: str, known: str) -> bool:
-    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
-    if version.isdigit() and known.isdigit():
-        return int(version) > int(known)
-    return version != known
 
 
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:

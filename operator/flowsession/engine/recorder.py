@@ -11,7 +11,7 @@ from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide import times
 from flowsession.decide.plan import Event
-from flowsession.engine.cache import Key
+from flowsession.engine.keys import Key
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.decide import resolution
+from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.serve import packages_prefix
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
-from flowsession.decide.views import AgentArchive, PodView, SessionSnapshot
+from flowsession.decide.views import PodView, SessionSnapshot
 from flowsession.engine.cache import Cache
-from flowsession.engine.index import Name
+from flowsession.engine.keys import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
 from flowsession.settings import Settings
 
@@ -54,9 +55,10 @@ class Snapshots:
     def session(self, key: Name, now: float, *, server_silent: bool = False) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
+        pods = owned_pods(self.cache, entry) if entry else ()
+        self.cache.sizing.note(key, entry, placed=any(pod.node for pod in pods))
         if entry is None:
             return None
-        pods = owned_pods(self.cache, entry)
         current = pods[-1] if pods else None
         environment_key = (key[0], entry.spec.environment_ref.name)
         environment = self.cache.environments.get(environment_key)
@@ -78,10 +80,14 @@ class Snapshots:
             environment_uid=environment.meta.uid if environment else "",
             pods=pods,
             agent=self.cache.agents.get(current.uid) if current else None,
-            refusal=self.cache.refusals.get(entry.meta.uid),
+            refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
             elder=self._elder(entry, environment_key),
             marks=self.cache.marks.get(current.uid, {}) if current else {},
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            offers=self.cache.sizing.offers(),
+            quotas=self.cache.sizing.quotas_of(key[0]),
+            minimum_compute=environment.spec.minimum_compute if environment else None,
+            scaling=self.cache.sizing.events.get(current.uid) if current else None,
             public_keys=self.public_keys,
             agent_archive=self.archive,
             refused_config_maps={

@@ -12,9 +12,10 @@ from flowsession.cluster.agents import AgentClient, Answer
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.decide import times
+from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import AgentCall, Follow
 from flowsession.decide.requests import REQUESTS
-from flowsession.decide.views import AgentArchive, PodView
+from flowsession.decide.views import PodView
 from flowsession.engine.loop import Engine
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict

@@ -1,0 +1,130 @@
+"""What is known of a session's agent: its answers, trimmed, and the calls that this operator made."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class InstallView:
+    """What the agent says of the last install."""
+
+    state: str = "None"
+    packages_revision: str = ""
+    tool: str = ""
+    exit_code: int | None = None
+    seconds: float = 0.0
+    changed: int = 0
+    code: str = ""
+    message: str = ""
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EditsView:
+    """What the agent says of files of the flow folder that were changed inside the session."""
+
+    revision: str = ""
+    """Of the edits that are there now; empty: none that would have to be saved."""
+    count: int = 0
+    files: tuple[str, ...] = ()
+    offered: str = ""
+    """Name of the saved edits that the session was given."""
+    restored: bool = False
+    """Whether they lie in the flow folder."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class EditsArchive:
+    """The answer to an edits call: the edited files, packed. Without a revision there are none; `problem` says why they can't be had."""
+
+    revision: str = ""
+    flow_revision: str = ""
+    files: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    archive: str = ""
+    """A .tar.gz in base64."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SavedEdits:
+    """A ConfigMap with the edits of an earlier session of the same user and environment."""
+
+    name: str
+    saved_at: str
+    flow_revision: str
+    deleted: tuple[str, ...]
+    archive: str
+    """A .tar.gz in base64; empty once the agent has it."""
+
+
+@dataclass(frozen=True)
+class AgentState:
+    """The agent's answer to a state call."""
+
+    version: int
+    packages_revision: str
+    flow_revision: str
+    install: InstallView
+    busy: bool
+    idle_seconds: float
+    what: str
+    packages: int
+    retired: bool
+    edits: EditsView = field(default=EditsView())
+
+
+@dataclass(frozen=True)
+class PackageList:
+    """The answer to a packages call: how many, and the two forms that the ConfigMap holds."""
+
+    count: int
+    table: str
+    document: str
+
+
+@dataclass(frozen=True)
+class AgentView:
+    """What is known of the agent in the present pod, by calls that this operator made."""
+
+    restarts: int
+    """Restart count of the container when it was asked: another one means another agent."""
+    calling: bool = False
+    """Whether a call is under way; its answer will bring this key up again."""
+    following: bool = False
+    """Whether that call is only a long poll, which a call with something to say may cut short."""
+    asked_at: float = 0.0
+    """When the last call ended, well or not."""
+    state: AgentState | None = None
+    state_at: float = 0.0
+    quiet: int = 0
+    """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
+    told: tuple[str, str] | None = None
+    """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
+    told_request: str = ""
+    """The install request that it was last told for."""
+    kept: str = ""
+    """The keep-alive request that it was last told of."""
+    error: str = ""
+    """Why the last call failed; empty when it was answered."""
+    failures: int = 0
+    """Calls that failed in a row."""
+    failing_since: float = 0.0
+    silence: float = 0.0
+    """Seconds for which it did not answer: what lay between failed calls, each part capped, so that no clock that jumps adds to it."""
+    refused: str = ""
+    """The agent's own refusal of what it was told (400, 413): asking the same again is of no use."""
+    packages: PackageList | None = None
+    edits: EditsArchive | None = None
+    edits_at: float = 0.0
+    """When it was last asked for edits."""
+
+
+@dataclass(frozen=True)
+class AgentArchive:
+    """The file agent.pyz that images without an agent get."""
+
+    sha256: str
+    base64: str

@@ -1,0 +1,70 @@
+"""Reads what no watch shows, and takes in what was read."""
+
+import logging
+from typing import Any
+
+from flowsession.cluster import errors
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide.plan import Fetch, FetchEdits, Plan, ReadEvents
+from flowsession.engine import objects
+from flowsession.engine.cache import Cache
+from flowsession.engine.edits import Edits
+from flowsession.engine.keys import Key
+from flowsession.engine.queue import Queue
+
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Everything that it learns goes into the cache."""
+
+    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], edits: Edits) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._queue = queue
+        self._edits = edits
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        try:
+            body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
+        except errors.NotFound:
+            self.bring_up(self._cache.missing_config_map(fetch.namespace, fetch.name))
+        else:
+            self.observe("ConfigMap", body)
+
+    async def read(self, key: Key, plan: Plan) -> None:
+        """Reads the ConfigMaps and Events that a plan asks for. Raises ClusterError."""
+        for fetch in plan.fetches:
+            await self._fetch(fetch)
+        if plan.read_events is not None:
+            await self._read_events(key, plan.read_events)
+
+    async def edits(self, key: Key, uid: str, wanted: FetchEdits) -> None:
+        """Looks for saved edits. Raises ClusterError."""
+        await self._edits.fetch(key, uid, wanted)
+
+    async def refresh(self, kind: str, namespace: str, name: str) -> None:
+        """Another one has written: what it wrote may still be on its way through the watch."""
+        try:
+            self.observe(kind, await self._cluster.get(kind, namespace, name))
+        except errors.NotFound:
+            self.bring_up(self._cache.forget(kind, namespace, name))
+
+    def observe(self, kind: str, body: dict[str, Any]) -> None:
+        """Takes in an object, and brings up the keys that it concerns."""
+        try:
+            self.bring_up(self._cache.observe(kind, body))
+        except objects.Unreadable:
+            log.exception("unreadable object", extra={"kind": kind, "object": body["metadata"].get("name")})
+
+    def bring_up(self, keys: set[Key]) -> None:
+        """Has these keys decided about."""
+        for key in keys:
+            self._queue.add(key)
+
+    async def _read_events(self, key: Key, wanted: ReadEvents) -> None:
+        found = []
+        async for items, _ in self._cluster.list("Event", namespace=wanted.namespace, fields=f"involvedObject.uid={wanted.uid}"):
+            found += items
+        self._cache.sizing.read_events(wanted.uid, found, self._cache.clock())
+        self._queue.add(key)
