@@ -66,6 +66,12 @@ CONTAINERD = Module(
 HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 PAUSE = Module("pause", {"pause": "flowsession.dev/tools/pause"})
 ALL = (KUBERNETES, CONTAINERD, HELM, PAUSE)
+"""What the local cluster is made of."""
+
+KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+KARPENTER = Module("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"})
+SCALE = (KWOK, KARPENTER)
+"""What the tests of placement and of an autoscaler need besides. Built only by those who ask for it: three minutes on 2 cores."""
 
 
 def unbuilt(*modules: Module) -> list[tuple[Module, str]]:
