@@ -27,6 +27,8 @@ class StandIn:
     bed: Bed
     apart: bool = True
     together: bool = True
+    quiet: float = 3
+    """For how many seconds no pod may get a node before the rest counts as unschedulable."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -39,7 +41,7 @@ class StandIn:
         for answer in self.bed.post_all("/api/v1/namespaces/{namespace}/pods", pods):
             if isinstance(answer, Refused) and "exceeded quota" not in answer.message:
                 raise answer
-        self.bed.until_scheduled()
+        self.bed.until_scheduled(quiet=self.quiet)
         return list(sessions)
 
     def pod(self, session: Object, size: Size) -> Object:

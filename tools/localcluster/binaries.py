@@ -1,6 +1,7 @@
 """Builds the cluster's programs from Go modules, once per content of their go.mod and go.sum."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -125,6 +126,22 @@ def _go_build(module: Module, program: str) -> None:
         last = "\n".join(result.stderr.strip().splitlines()[-10:])
         raise CannotContinue(f"go build of {program} failed; Go's last lines were:\n{last}")
     unfinished.rename(target)
+
+
+def source(module: Module, path: str) -> Path:
+    """The folder of a Go module that `module` builds on, such as sigs.k8s.io/karpenter, with its CRDs and examples; fetched if needed."""
+    check_go()
+    result = subprocess.run(
+        ["go", "mod", "download", "-json", path],
+        cwd=module.folder,
+        check=False,
+        env={**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode != 0:
+        raise CannotContinue(f"go mod download of {path} failed: {result.stdout.strip()} {result.stderr.strip()}")
+    return Path(json.loads(result.stdout)["Dir"])
 
 
 def install_folder() -> Path:
