@@ -3,13 +3,18 @@
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
+from apiserver.agents import free_port
 from apiserver.api import Api, Refused, eventually
 from apiserver.conftest import Cluster, private_cluster
 from localcluster import binaries
@@ -26,6 +31,7 @@ _CONTROLLERS = (
 )
 _COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _PAGE = 500
+_ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
 _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -38,11 +44,23 @@ class ScalePlane(ControlPlane):
 
     pod_network = "127.90.0.0/16"
 
+    @cached_property
+    def scheduler_port(self) -> int:
+        """Where the scheduler tells anybody on this machine how it fares."""
+        return free_port()
+
     def daemons(self) -> list[Daemon]:
         found = super().daemons()
         more = {
             "kube-controller-manager": [f"--controllers={_CONTROLLERS}", "--node-monitor-grace-period=1h"],
-            "kube-scheduler": ["--kube-api-qps=2000", "--kube-api-burst=4000"],
+            "kube-scheduler": [
+                "--kube-api-qps=2000",
+                "--kube-api-burst=4000",
+                f"--secure-port={self.scheduler_port}",
+                f"--bind-address={LOOPBACK}",
+                f"--cert-dir={self.folder}/scheduler",
+                "--authorization-always-allow-paths=/metrics",
+            ],
         }
         for daemon in found:
             daemon.argv += more.get(daemon.name, [])
@@ -64,6 +82,18 @@ class ScalePlane(ControlPlane):
             f"--node-ip={LOOPBACK}",
         ]
         return Daemon("kwok", argv, folder=self.folder, configuration=[stages])
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """What the scheduler says of its own work: how many attempts, and how many seconds it thought about them."""
+
+    attempts: int
+    seconds: float
+
+    def since(self, before: "Scheduled") -> float:
+        """Milliseconds for one attempt since then."""
+        return 1000 * (self.seconds - before.seconds) / max(1, self.attempts - before.attempts)
 
 
 @dataclass
@@ -106,9 +136,9 @@ class Bed:
             return list(workers.map(post, bodies))
 
     def create(self, path: str, *bodies: Object) -> None:
-        """All of them, or the first refusal is raised."""
+        """All of them, unless there already; the first other refusal is raised."""
         for answer in self.post_all(path, bodies):
-            if isinstance(answer, Refused):
+            if isinstance(answer, Refused) and answer.status != 409:
                 raise answer
 
     def add_pools(self, sizes: Sequence[Size]) -> None:
@@ -151,6 +181,16 @@ class Bed:
             time.sleep(0.02)
         return (changed if left else time.monotonic()) - began
 
+    def scheduled(self) -> Scheduled:
+        """The scheduler's own count and clock, binding not included."""
+        plane = self.cluster.plane
+        assert isinstance(plane, ScalePlane)
+        with urllib3.PoolManager(cert_reqs="CERT_NONE", assert_hostname=False) as http, warnings.catch_warnings():
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+            text = http.request("GET", f"https://{LOOPBACK}:{plane.scheduler_port}/metrics", timeout=20).data.decode()
+        found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(_ALGORITHM))
+        return Scheduled(int(float(found.get(f"{_ALGORITHM}_count", 0))), float(found.get(f"{_ALGORITHM}_sum", 0)))
+
     @contextmanager
     def scheduler_held(self) -> Iterator[None]:
         """Nothing is scheduled meanwhile, so that what then happens at once can be timed."""
@@ -169,7 +209,7 @@ class Bed:
         eventually(lambda: not self.api.get(f"{path}?limit=1")["items"], seconds=120, what=f"no {plural} any more")
 
     def until_empty(self, *, seconds: float = 120) -> None:
-        """Returns when there is no pod any more."""
+        """Returns when there is no pod any more. The garbage collector notices new kinds of owners only every half minute."""
         eventually(lambda: not self.api.get("/api/v1/pods?limit=1")["items"], seconds=seconds, what="no pods any more")
 
 

@@ -37,15 +37,15 @@ class StandIn:
 
     def place(self, sessions: Sequence[Object]) -> list[Object]:
         """Creates their pods; the answer is the sessions. A refusal by quota is the namespace's affair, any other is raised."""
-        pods = [self.pod(session, BY_NAME[session["spec"]["compute"]["vmSize"]]) for session in sessions]
-        for answer in self.bed.post_all("/api/v1/namespaces/{namespace}/pods", pods):
+        for answer in self.bed.post_all("/api/v1/namespaces/{namespace}/pods", [self.pod_of(session) for session in sessions]):
             if isinstance(answer, Refused) and "exceeded quota" not in answer.message:
                 raise answer
         self.bed.until_scheduled(quiet=self.quiet)
         return list(sessions)
 
-    def pod(self, session: Object, size: Size) -> Object:
-        """The pod of a session on this size."""
+    def pod_of(self, session: Object) -> Object:
+        """The pod of a session on the size that it names."""
+        size = BY_NAME[session["spec"]["compute"]["vmSize"]]
         meta = session["metadata"]
         share = share_of(size)
         labels = {

@@ -15,7 +15,7 @@ PLAIN, SCOPED, CPU, CROSSING = NAMESPACES[:4]
 """The namespaces with a quota: of pods, of one size's pods, of cores, of pods whose affinity reaches into other namespaces."""
 
 
-def sessions() -> list[Object]:
+def sessions(users: range = range(USERS)) -> list[Object]:
     """In an order in which users, sizes and namespaces are mixed, the same in every run."""
     found = [
         session(
@@ -24,7 +24,7 @@ def sessions() -> list[Object]:
             user=f"user-{user:03d}@example.com",
             size=SIZES[(user + 3 * (number % 2)) % len(SIZES)],
         )
-        for user in range(USERS)
+        for user in users
         for number in range(len(NAMESPACES))
     ]
     random.Random(5).shuffle(found)
