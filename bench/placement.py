@@ -68,7 +68,7 @@ def main() -> None:
             for present in (0, options.present)
         ]
     print(
-        "| terms of the pods | pods there already | ms of the scheduler per pod | ms per pod until no more get a node | packing | without a node |"
+        "| terms of the pods | pods there already | scheduler, ms per pod | until no more get a node, ms per pod | packing | without a node |"
     )
     print("|---|---|---|---|---|---|")
     for row in rows:
