@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -13,7 +13,9 @@ from scale.counting import Amounts
 Object = dict[str, Any]
 
 SESSION = "flowsession.dev/session"
-_GRAIN = {"cpu": Fraction(1, 1000), "memory": Fraction(2**20), "ephemeral-storage": Fraction(2**20)}
+_DISK = "ephemeral-storage"
+"""Nobody is promised a share of it: how much a session may fill is a limit of its own."""
+_GRAIN = {"cpu": Fraction(1, 1000), "memory": Fraction(2**20)}
 """By how much a share may be rounded down; other resources are whole numbers."""
 
 
@@ -26,6 +28,8 @@ class Facts:
     sessions: Sequence[Object]
     sizes: Sequence[Object]
     quotas: Sequence[Object] = ()
+    left_to_daemonsets: Mapping[str, str] = field(default_factory=dict)
+    """What every node keeps for daemonsets before the rest is shared, by the operator's settings; a half of the node at most."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class _Check:
                     yield Violation("Share", "/".join(_key(session)), text)
 
     def _share(self, size: Object) -> Amounts:
-        """What the smallest node of the pool can give to one session, of each resource that the size speaks of."""
+        """What the smallest node of the pool can give to one session, of each resource that the size speaks of but its disk."""
         spec = size["spec"]
         selected = [
             node
@@ -151,10 +155,11 @@ class _Check:
         ]
         fixed = {resource: counting.quantity(text) for resource, text in (spec.get("requests") or {}).items()}
         shares: Amounts = {}
-        for resource in spec["capacity"]:
+        for resource in spec["capacity"].keys() - {_DISK}:
             given = min(counting.quantity(node["status"]["allocatable"].get(resource, "0")) for node in selected)
-            shares[resource] = fixed.get(resource, given / spec["sessionsPerNode"])
-        return shares
+            kept = counting.quantity(self.facts.left_to_daemonsets.get(resource, "0"))
+            shares[resource] = max(given - kept, given / 2 if kept else given) / spec["sessionsPerNode"]
+        return shares | fixed
 
     def _allocatable(self) -> Iterator[Violation]:
         asked: dict[str, Amounts] = defaultdict(lambda: defaultdict(Fraction))
@@ -203,7 +208,7 @@ class _Check:
         """Whether every quota would let in one more pod like those of this size that there are, or like none but with its share."""
         one = next((pod for _, other, pod, _ in self._placed() if other is size), None)
         if one is None:
-            resources = {"requests": dict.fromkeys(size["spec"]["capacity"], "1")}
+            resources = {"requests": dict.fromkeys(self._share(size), "1")}
             one = {"spec": {"containers": [{"resources": resources}], "priorityClassName": size["spec"].get("priorityClassName", "")}}
             more = counting.charges(self._share(size), {})
         else:

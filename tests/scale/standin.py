@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from apiserver.api import Refused
@@ -17,6 +18,7 @@ Object = dict[str, Any]
 MANAGED_BY = "app.kubernetes.io/managed-by"
 USER = "flowsession.dev/user"
 HOSTNAME = "kubernetes.io/hostname"
+_NOT_SHARED = ("pods", "ephemeral-storage")
 BY_NAME = {size.azure_name: size for size in SIZES}
 
 
@@ -27,6 +29,8 @@ class StandIn:
     bed: Bed
     apart: bool = True
     together: bool = True
+    left_to_daemonsets = MappingProxyType[str, str]({})
+    """It shares the whole node."""
     quiet: float = 3
     """For how many seconds no pod may get a node before the rest counts as unschedulable."""
 
@@ -85,7 +89,9 @@ class StandIn:
 
 def share_of(size: Size) -> dict[str, str]:
     """What a node of this size gives to each of its sessions: whole millicores, mebibytes and devices."""
-    given = {resource: quantity(text) / size.sessions_per_node for resource, text in size.allocatable().items() if resource != "pods"}
+    given = {
+        resource: quantity(text) / size.sessions_per_node for resource, text in size.allocatable().items() if resource not in _NOT_SHARED
+    }
     return {resource: _written(resource, amount) for resource, amount in given.items()}
 
 
@@ -93,6 +99,6 @@ def _written(resource: str, amount: Fraction) -> str:
     match resource:
         case "cpu":
             return f"{int(amount * 1000)}m"
-        case "memory" | "ephemeral-storage":
+        case "memory":
             return f"{int(amount // 2**20)}Mi"
     return str(int(amount))

@@ -37,7 +37,7 @@ def pools(bed: Bed, switchboard: Switchboard) -> Iterator[Bed]:
 @pytest.fixture(params=["stand-in", pytest.param("operator", marks=NEEDS_SIZES)])
 def maker(pools: Bed, request: pytest.FixtureRequest) -> Iterator[Maker]:
     """Who makes the sessions' pods."""
-    found: Maker = OperatorInBed(pools) if request.param == "operator" else StandIn(pools, quiet=60)
+    found: Maker = OperatorInBed(pools, autoscaler=True) if request.param == "operator" else StandIn(pools, quiet=60)
     with found.running():
         yield found
 
@@ -50,7 +50,7 @@ def test_pools_grow_from_zero_and_go_back_to_zero(maker: Maker, pools: Bed, caps
     eventually(lambda: all(pod["status"]["phase"] == "Running" for pod in pools.pods()), seconds=60)
     running = time.monotonic() - began
     assert Counter(map(pool_of, pools.nodes())) == Counter(size.azure_name for size in sizes)
-    assert violations(pools, sessions) == []
+    assert violations(maker, pools, sessions) == []
 
     empty_again = remove(maker, pools)
     with capsys.disabled():
@@ -64,7 +64,7 @@ def test_a_user_s_sessions_share_a_new_node_and_users_do_not(maker: Maker, pools
     namespaces = ("team", "another")
     wanted = [session(f"s{user}", f"user-{user}", MIDDLE, namespace) for user in range(3) for namespace in namespaces]
     sessions = maker.place(wanted)
-    assert violations(pools, sessions) == []
+    assert violations(maker, pools, sessions) == []
     assert len(pools.nodes()) == 3
     remove(maker, pools)
 
@@ -75,7 +75,7 @@ def test_a_session_that_ends_by_idleness_leaves_no_node(pools: Bed, capsys: pyte
     if not SIZED:
         del idle["spec"]["compute"]
     idle["spec"]["idle"] = {"action": "Delete", "timeoutSeconds": IDLE_SECONDS}
-    maker = OperatorInBed(pools)
+    maker = OperatorInBed(pools, autoscaler=True)
     with maker.running():
         began = time.monotonic()
         (found,) = maker.place([idle])
@@ -97,8 +97,9 @@ def session(name: str, user: str, size: Size, namespace: str = "team") -> Object
     return workload.session(name, namespace=namespace, user=user, size=size)
 
 
-def violations(bed: Bed, sessions: list[Object]) -> list[str]:
-    report = check(Facts(bed.nodes(), bed.pods(), sessions, [size.vm_size() for size in SIZES if has_nodes(bed, size)]))
+def violations(maker: Maker, bed: Bed, sessions: list[Object]) -> list[str]:
+    sizes = [size.vm_size() for size in SIZES if has_nodes(bed, size)]
+    report = check(Facts(bed.nodes(), bed.pods(), sessions, sizes, left_to_daemonsets=maker.left_to_daemonsets))
     assert report.placed == len(sessions)
     return [str(violation) for violation in report.violations]
 

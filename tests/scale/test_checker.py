@@ -88,7 +88,7 @@ def test_users_may_share_a_node_whose_size_does_not_part_them(world: World) -> N
     assert check(Facts(world.nodes, world.pods, world.sessions, [shared])).violations == []
 
 
-@pytest.mark.parametrize(("resource", "text"), [("cpu", "966m"), ("cpu", "963m"), ("memory", "1Gi"), ("ephemeral-storage", "0")])
+@pytest.mark.parametrize(("resource", "text"), [("cpu", "966m"), ("cpu", "963m"), ("memory", "1Gi")])
 def test_requests_that_are_not_the_share_are_found(world: World, resource: str, text: str) -> None:
     assert share_of(SMALL)["cpu"] == "965m"
     world.pods[0]["spec"]["containers"][0]["resources"]["requests"][resource] = text
@@ -110,6 +110,21 @@ def test_the_share_is_of_what_nodes_give_not_of_what_the_size_says(world: World)
     assert world.rules()["Share"] == 3
 
 
+def test_what_is_left_to_daemonsets_is_not_shared(world: World) -> None:
+    facts = Facts(world.nodes, world.pods, world.sessions, [SMALL.vm_size()], left_to_daemonsets={"cpu": "300m"})
+    assert check(facts).by_rule == {"Share": 3}
+    for each in world.pods:
+        each["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "890m"
+    assert check(facts).violations == []
+
+
+def test_daemonsets_take_no_more_than_a_half(world: World) -> None:
+    for each in world.pods:
+        each["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "482m"
+    facts = Facts(world.nodes, world.pods, world.sessions, [SMALL.vm_size()], left_to_daemonsets={"cpu": "3"})
+    assert check(facts).violations == []
+
+
 def test_a_size_s_own_requests_override_the_share(world: World) -> None:
     size = SMALL.vm_size()
     size["spec"]["requests"] = {"cpu": "100m"}
@@ -123,7 +138,7 @@ def test_a_node_with_more_than_it_can_give_is_found(world: World) -> None:
     for number in range(4):
         world.sessions.append(session(f"a{number + 3}"))
         world.pods.append(pod(world.sessions[-1], world.pods[0]["spec"]["nodeName"]))
-    assert world.rules() == {"Allocatable": 3}  # cpu, memory, disk
+    assert world.rules() == {"Allocatable": 2}  # cpu and memory
 
 
 def test_pods_of_others_count_for_what_a_node_can_give(world: World) -> None:

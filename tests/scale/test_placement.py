@@ -51,7 +51,14 @@ def test_a_thousand_sessions_lie_where_they_should(maker: Maker, pools: Bed, cap
     before, began = pools.scheduled(), time.monotonic()
     sessions = maker.place(wanted)
     seconds, thought = time.monotonic() - began, pools.scheduled().since(before)
-    facts = Facts(pools.nodes(), pools.pods(), sessions, [size.vm_size() for size in SIZES], pools.everything("/api/v1/resourcequotas"))
+    facts = Facts(
+        pools.nodes(),
+        pools.pods(),
+        sessions,
+        [size.vm_size() for size in SIZES],
+        pools.everything("/api/v1/resourcequotas"),
+        maker.left_to_daemonsets,
+    )
     report = check(facts)
     with capsys.disabled():
         print(f"\n{type(maker).__name__}: {figures(report, seconds, thought)}")
