@@ -18,7 +18,7 @@ from flowsession_agent import build
 from localcluster.daemons import Daemon
 from scale import workload
 from scale.bed import Bed
-from scale.sizes import SIZES
+from scale.sizes import PODS_PER_NODE, SIZES
 
 Object = dict[str, Any]
 
@@ -47,7 +47,7 @@ class OperatorInBed:
         with ended_with_us([daemon]):
             yield
 
-    def place(self, sessions: Sequence[Object], *, seconds: float = 600) -> list[Object]:
+    def place(self, sessions: Sequence[Object], *, seconds: float = 300) -> list[Object]:
         """Creates them, and returns them as they are when each is Ready or has been told that the quota keeps it out."""
         for namespace in sorted({session["metadata"]["namespace"] for session in sessions}):
             self.bed.create(f"{FLOWSESSION}/namespaces/{namespace}/flowenvironments", workload.environment(namespace))
@@ -68,12 +68,19 @@ class OperatorInBed:
             with suppress(AssertionError) if time.monotonic() < deadline else nullcontext():
                 return settled()
 
+    def _sizes(self) -> Object:
+        """What is so for all sizes: for a pool without nodes the operator must reckon with the same nodes as ours."""
+        return {
+            "autoscaler": self.autoscaler,
+            "daemonsetRequests": dict(self.left_to_daemonsets),
+            "maxPodsPerNode": PODS_PER_NODE,
+        }
+
     def _daemon(self) -> Daemon:
         folder = self.bed.cluster.folder
         archive, settings = folder / "agent.pyz", folder / "settings.yaml"
         build.build(str(archive))
-        sizes = {"sizes": {"autoscaler": self.autoscaler, "daemonsetRequests": dict(self.left_to_daemonsets)}}
-        settings.write_text(yaml.safe_dump({**SETTINGS, **(sizes if SIZED else {})}))
+        settings.write_text(yaml.safe_dump({**SETTINGS, **({"sizes": self._sizes()} if SIZED else {})}))
         words = ["--settings", settings, "--agent", archive, "--port", "0", "--namespace", NAMESPACE, "--log-level", "info"]
         kubeconfig = str(self.bed.cluster.plane.kubeconfig)
         return Daemon(

@@ -40,6 +40,7 @@ def maker(pools: Bed, request: pytest.FixtureRequest) -> Iterator[Maker]:
     found: Maker = OperatorInBed(pools, autoscaler=True) if request.param == "operator" else StandIn(pools, quiet=60)
     with found.running():
         yield found
+        remove(found, pools)
 
 
 def test_pools_grow_from_zero_and_go_back_to_zero(maker: Maker, pools: Bed, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +67,6 @@ def test_a_user_s_sessions_share_a_new_node_and_users_do_not(maker: Maker, pools
     sessions = maker.place(wanted)
     assert violations(maker, pools, sessions) == []
     assert len(pools.nodes()) == 3
-    remove(maker, pools)
 
 
 def test_a_session_that_ends_by_idleness_leaves_no_node(pools: Bed, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +77,7 @@ def test_a_session_that_ends_by_idleness_leaves_no_node(pools: Bed, capsys: pyte
     idle["spec"]["idle"] = {"action": "Delete", "timeoutSeconds": IDLE_SECONDS}
     maker = OperatorInBed(pools, autoscaler=True)
     with maker.running():
+        assert not pools.nodes()
         began = time.monotonic()
         (found,) = maker.place([idle])
         ready = time.monotonic() - began
