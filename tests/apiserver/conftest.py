@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,47 +70,61 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """etcd, kube-apiserver and kube-controller-manager with the CRDs."""
-    binaries.build(binaries.KUBERNETES)
+    with private_cluster(PrivateControlPlane, ("etcd", "kube-apiserver", "kube-controller-manager")) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def private_cluster(make: type[ControlPlane], components: Sequence[str]) -> Iterator[Cluster]:
+    """A control plane with our CRDs in a folder of its own; nothing is left of it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="fs-api-"))
-    plane = PrivateControlPlane(
-        folder,
-        etcd_port=free_port(),
-        etcd_peer_port=free_port(),
-        apiserver_port=free_port(),
-        components=("etcd", "kube-apiserver", "kube-controller-manager"),
-    )
-    watchdog: subprocess.Popen[bytes] | None = None
-    try:
+    plane = make(folder, etcd_port=free_port(), etcd_peer_port=free_port(), apiserver_port=free_port(), components=components)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(plane.stop)
         plane.start()
+        stack.enter_context(ended_with_us(plane.daemons()))
         found = Cluster(plane, Api(plane.server, plane.token, plane.ca), folder)
-        pids = [str(daemon.pid()) for daemon in plane.daemons()]
-        watchdog = subprocess.Popen([sys.executable, "-c", _WATCHDOG, *pids], stdin=subprocess.PIPE, start_new_session=True)
-        for file in sorted((CHECKOUT / "crds").glob("*.yaml")):
-            found.api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(file.read_text()))
-        for file in sorted((CHECKOUT / "crds").glob("*.yaml")):
-            name = yaml.safe_load(file.read_text())["metadata"]["name"]
-            eventually(lambda name=name: _established(found.api, name), what=f"CRD {name} is served", seconds=30)
+        install_crds(found.api, sorted((CHECKOUT / "crds").glob("*.yaml")))
         found.api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         yield found
+
+
+@contextlib.contextmanager
+def ended_with_us(daemons: Sequence[Daemon]) -> Iterator[None]:
+    """Kills these programs at the end, and also if the tests themselves are killed with -9.
+
+    Nothing of them is kept, and a graceful stop of an API server waits half a minute for open watches.
+    """
+    pids = [str(daemon.pid()) for daemon in daemons]
+    watchdog = subprocess.Popen([sys.executable, "-c", _WATCHDOG, *pids], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
     finally:
-        # Nothing of it is kept, and a graceful stop waits half a minute for open watches.
-        for daemon in plane.daemons():
+        for daemon in daemons:
             if pid := daemon.pid():
                 kill_process(pid)
-        plane.stop()
-        if watchdog is not None:
-            kill_process(watchdog.pid)
-            watchdog.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        kill_process(watchdog.pid)
+        watchdog.wait()
 
 
-def _established(api: Api, name: str) -> bool:
+def install_crds(api: Api, files: Sequence[Path]) -> None:
+    """Returns when all of them are served."""
+    definitions = [yaml.safe_load(file.read_text()) for file in files]
+    for definition in definitions:
+        api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    for definition in definitions:
+        eventually(lambda crd=definition: _served(api, crd), what=f"CRD {definition['metadata']['name']} is served", seconds=30)
+
+
+def _served(api: Api, crd: dict[str, Any]) -> bool:
     """A new kind's storage takes its time after the condition says so."""
-    conditions = api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}").get("status", {}).get("conditions", ())
+    name, spec = crd["metadata"]["name"], crd["spec"]
+    conditions = api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}").get("status", {}).get("conditions") or ()
     if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
         return False
     try:
-        api.get(f"/apis/flowsession.dev/v1alpha1/{name.partition('.')[0]}")
+        api.get(f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
     except Refused:
         return False
     return True

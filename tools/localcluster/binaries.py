@@ -1,6 +1,7 @@
 """Builds the cluster's programs from Go modules, once per content of their go.mod and go.sum."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -66,6 +67,12 @@ CONTAINERD = Module(
 HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 PAUSE = Module("pause", {"pause": "flowsession.dev/tools/pause"})
 ALL = (KUBERNETES, CONTAINERD, HELM, PAUSE)
+"""What the local cluster is made of."""
+
+KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+KARPENTER = Module("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"})
+SCALE = (KWOK, KARPENTER)
+"""What the tests of placement and of an autoscaler need besides. Built only by those who ask for it: three minutes on 2 cores."""
 
 
 def unbuilt(*modules: Module) -> list[tuple[Module, str]]:
@@ -119,6 +126,22 @@ def _go_build(module: Module, program: str) -> None:
         last = "\n".join(result.stderr.strip().splitlines()[-10:])
         raise CannotContinue(f"go build of {program} failed; Go's last lines were:\n{last}")
     unfinished.rename(target)
+
+
+def source(module: Module, path: str) -> Path:
+    """The folder of a Go module that `module` builds on, such as sigs.k8s.io/karpenter, with its CRDs and examples; fetched if needed."""
+    check_go()
+    result = subprocess.run(
+        ["go", "mod", "download", "-json", path],
+        cwd=module.folder,
+        check=False,
+        env={**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode != 0:
+        raise CannotContinue(f"go mod download of {path} failed: {result.stdout.strip()} {result.stderr.strip()}")
+    return Path(json.loads(result.stdout)["Dir"])
 
 
 def install_folder() -> Path:
