@@ -89,6 +89,8 @@ class Agent:
                 if self.retired:
                     return self._closed()
                 self.last_work, self.what = elapsed(), "keep-alive"
+            case "GET", "/v1/edits":
+                return 404, {"podUID": self.uid, "code": "NoEdits", "message": "nothing was edited"}
             case "GET", "/v1/packages":
                 return 200, {"podUID": self.uid, "packages": [{"name": "numpy", "version": "2.1", "layer": "image"}]}
             case _:
@@ -114,6 +116,7 @@ class Agent:
             "install": self.install,
             "activity": self._activity(),
             "packages": {"count": 1},
+            "edits": {"count": 0, "files": [], "bytes": 0, "revision": "", "offered": "", "restored": False},
             "retired": self.retired,
         }
 

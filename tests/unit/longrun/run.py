@@ -51,7 +51,7 @@ class LongRun:
 
     def __init__(self, clock: OperatorTime, settings: Settings | None = None) -> None:
         self.clock = clock
-        self.api = ApiServer()
+        self.api = ApiServer(clock.time)
         self.node = Node(self.api)
         self.client = Client(self.node, Signer(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
         self.settings = settings or Settings()

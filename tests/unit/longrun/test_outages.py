@@ -8,7 +8,7 @@ import pytest
 from flowsession import metrics
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.plan import Event
-from flowsession.engine.cache import Key
+from flowsession.engine.keys import Key
 from flowsession.engine.recorder import Recorder
 from unit.builders import NAMESPACE
 from unit.longrun.clocks import elapsed
