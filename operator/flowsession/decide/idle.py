@@ -24,6 +24,9 @@ UNREACHABLE_CALLS = 20
 SERVER_PAUSE = 10.0
 """Seconds after which an end is thought of again that an API server that does not answer has kept."""
 
+UNDONE_SECONDS = 1.0
+"""Seconds after which an end is thought of again that should be done by then: the door of one that failed must not stay closed."""
+
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
 
@@ -200,6 +203,7 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_unt
     """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
+    draft.look_again(draft.now + UNDONE_SECONDS)
     draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)

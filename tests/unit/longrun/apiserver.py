@@ -5,7 +5,6 @@ import copy
 import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from flowsession.cluster import errors
@@ -13,6 +12,8 @@ from flowsession.decide import times
 from flowsession.engine.loop import SELECTORS
 from unit.builders import applied
 from unit.longrun.clocks import elapsed, true_time
+from unit.longrun.records import Request, Requests, Told
+from unit.longrun.selectors import has_fields, labelled
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -23,28 +24,6 @@ WATCH_SECONDS = 0.02
 """How late a watch tells: later than the answer to the write itself."""
 EVENT_LIFE = 3600.0
 """An Event is gone an hour after it was written last (kube-apiserver's --event-ttl)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    at: float
-    verb: str
-    kind: str
-    name: str
-
-
-Requests = list[Request]
-
-
-@dataclass(frozen=True)
-class Told:
-    """One write of an Event."""
-
-    at: float
-    about: str
-    type: str
-    reason: str
-    message: str
 
 
 class ApiServer:
@@ -79,7 +58,7 @@ class ApiServer:
 
     async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[tuple[Objects, str]]:
         await self._request("LIST", kind, "")
-        found = [body for body in self._some(kind, namespace, labels) if _has_fields(body, fields)]
+        found = [body for body in self._some(kind, namespace, labels) if has_fields(body, fields)]
         yield copy.deepcopy(found), self._version()
 
     async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
@@ -223,7 +202,7 @@ class ApiServer:
 
     def _tell(self, body: Object, *, gone: bool) -> None:
         self.news.set()
-        if self.away or body["kind"] not in SELECTORS or not _labelled(body, SELECTORS[body["kind"]]):
+        if self.away or body["kind"] not in SELECTORS or not labelled(body, SELECTORS[body["kind"]]):
             return
         loop = asyncio.get_running_loop()
         self._on_the_way.append((loop.time() + WATCH_SECONDS, body["kind"], copy.deepcopy(body), gone))
@@ -240,7 +219,7 @@ class ApiServer:
 
     def _some(self, kind: str, namespace: str, labels: str) -> Objects:
         found = (body for body in self.of(kind) if namespace in ("", body["metadata"]["namespace"]))
-        return [body for body in found if _labelled(body, labels)]
+        return [body for body in found if labelled(body, labels)]
 
     def _found(self, kind: str, namespace: str, name: str) -> Object:
         if (kind, namespace, name) not in self.objects:
@@ -254,18 +233,3 @@ class ApiServer:
         await asyncio.sleep(ANSWER_SECONDS)
         if self.away:
             raise errors.Unavailable(f"{verb} {kind}: connection refused")
-
-
-def _labelled(body: Object, selector: str) -> bool:
-    labels = body["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in (term.split("=") for term in selector.split(",") if term))
-
-
-def _has_fields(body: Object, selector: str) -> bool:
-    for path, wanted in (term.split("=") for term in selector.split(",") if term):
-        value: Any = body
-        for member in path.split("."):
-            value = value[member]
-        if value != wanted:
-            return False
-    return True

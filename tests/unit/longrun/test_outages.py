@@ -33,6 +33,7 @@ async def _many(run: LongRun, count: int, *, idle_for: int, name: str = "user") 
 
 AWAY = pytest.mark.parametrize("away_at", [300, 560])
 
+
 @AWAY
 async def test_while_the_api_server_is_away_nobody_storms(run: LongRun, away_at: int):
     await _many(run, 10, idle_for=600)
@@ -43,7 +44,7 @@ async def test_while_the_api_server_is_away_nobody_storms(run: LongRun, away_at:
         requests = [request for request in run.api.requests if request.at > away_at and request.verb != "LIST"]
         tries = 10 * (12 + minutes * 60 / 24)
         assert len(requests) <= tries, "the back-off of a session's failing writes is half a minute, give or take a fifth"
-        assert len(run.calls(since=away_at)) <= tries
+        assert len(run.calls(since=away_at)) <= 2 * tries, "a try of the end closes the door and opens it again"
     assert len([request for request in run.api.requests if request.verb == "LIST"]) <= 4 * 15
 
 
