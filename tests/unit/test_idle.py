@@ -389,6 +389,15 @@ def test_the_warning_of_a_short_timeout_is_soon_enough_for_that():
     assert plan.look_again_at == NOW - 10 + 27
 
 
+def test_nothing_is_written_on_a_word_that_is_about_to_be_replaced():
+    """It was asked 54 s after the turn, and is again now, 54 s after the last work."""
+    seen = in_use(54, says(26.0, what="exec python"), timeout=60)
+    later = replace(seen, status=status_after(seen))
+    assert (decide(later, NOW + 28).call, decide(later, NOW + 28).status) == (Look(), None)
+    idle_still = replace(later, agent=agent(state(idle_seconds=7.0, what="exec python"), state_at=NOW + 28, asked_at=NOW + 28))
+    assert verdict(status_after(idle_still, NOW + 28), "Active") == ("False", "Idle")
+
+
 def test_the_warning_does_not_wait():
     snapshot = in_use(20, says(28.0, what="exec python"), timeout=30)
     assert verdict(status_after(snapshot), "Active") == ("False", "IdleSoon")

@@ -153,22 +153,22 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
     elif agent.kept and agent.state.what == KEPT:
         draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
-    elif (steady_until := _in_use_until(draft, agent.state)) > draft.now:
-        # The warning of a short timeout comes before the second of the two, so that this costs no write of its own.
-        draft.look_again(max(steady_until, last + STEADY_SECONDS))
+    elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
+        draft.look_again(steady_until)
     else:
         what = (draft.status.get("lastActivity") or {}).get("what", "start")
         draft.judge("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
 
 
-def _in_use_until(draft: Draft, state: AgentState) -> float:
-    """Until when the Active condition stays as it is although there is no work, in seconds since 1970: the end of an install is told at
-    once, as is a fresh start, which ends all work."""
+def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float) -> float:
+    """Until when Active stays True although the agent knows of no work, in seconds since 1970: where it said so within a minute after the
+    turn, until that minute and one since the last work are over. Within the latter a short timeout has it asked again, so that nothing is
+    written on a word that is about to be replaced. The end of an install is told at once, as is a fresh start, which ends all work."""
     before = draft.was("Active")
     since = times.parse(before.last_transition_time) if before is not None and before.status == "True" else None
     if since is None or since > draft.now + AHEAD_SECONDS or since < moment(draft.status.get("readyAt"), since) or state.what == INSTALLED:
         return 0.0
-    return since + STEADY_SECONDS
+    return max(since, last) + STEADY_SECONDS if agent.state_at < since + STEADY_SECONDS else 0.0
 
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
