@@ -42,6 +42,8 @@ def act(deed: str) -> str:
         with open("/dev/shm/filled", "wb") as file:
             while True:
                 file.write(bytes(1 << 20))
+    elif deed == "memory":
+        b"x" * (3 << 30)
     elif deed != "nothing":
         os.kill(os.getppid(), getattr(signal, deed))
     return deed
@@ -95,6 +97,17 @@ def test_a_flow_that_fills_the_disk_fails_with_the_reason_and_leaves_the_session
     assert run_flow(cluster, pod, "nothing").returncode == 0
     assert restarts(cluster, pod) == 0
     assert cluster.status("s")["phase"] == "Running"
+
+
+def test_a_flow_that_needs_too_much_memory_fails_with_the_reason_and_leaves_the_session_usable(cluster: Cluster) -> None:
+    """Told apart from an install that does (test_bad_input): that one keeps the session from being ready."""
+    pod = start(cluster)
+    ended = run_flow(cluster, pod, "memory")
+    assert ended.returncode != 0
+    assert "memory" in ended.stderr
+    cluster.until("the flow runs", lambda: run_flow(cluster, pod, "nothing").returncode == 0, 60)
+    installed = cluster.condition("s", "PackagesInstalled")
+    assert (installed["status"], cluster.status("s")["podName"]) == ("True", pod)
 
 
 def test_a_pod_evicted_for_its_disk_is_told_by_its_cause_and_comes_back(cluster: Cluster) -> None:
