@@ -80,7 +80,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     conflict = Recorder.answer(409, "Conflict", "injected")
     faults = [
         lab.recorder.harm(lab.of_this_namespace(line), conflict)
-        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "DELETE pods")
+        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "PATCH computeinstances/status", "DELETE pods")
     ]
     lab.operator.start()
     lab.environment_of_flow(labelled=False, flow__dag__yaml="environment: {image: 'team/flow:1'}\nnodes: []\n")
