@@ -89,7 +89,7 @@ class KubernetesCluster:
         query = {"limit": str(PAGE), "labelSelector": labels}
         while True:
             page = await self._request("GET", f"{path}?{urlencode(query)}", accept=_METADATA_ONLY)
-            for item in page["items"]:
+            for item in page["items"] or ():  # null where there are none, unlike in other lists
                 yield item["metadata"]
             if not page["metadata"].get("continue"):
                 return
