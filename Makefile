@@ -33,12 +33,12 @@ images: ## build the operator's and the runtime image, with Docker or else build
 run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
 	@PYTHONPATH=tools $(VENV)/bin/python -m demo operator --agent $(VENV)/agent.pyz
 
-.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e lint fmt crds bench bench-idle
+.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-placement
 test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
-	@$(VENV)/bin/pytest -x tests/unit tests/chart tests/agent tests/apiserver tests/e2e
+	@$(VENV)/bin/pytest -x tests/unit tests/scale/test_checker.py tests/chart tests/agent tests/apiserver tests/e2e
 
 test-unit: $(READY) ## decisions and other pure parts, in seconds
-	@$(VENV)/bin/pytest -q tests/unit
+	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
 
 test-agent: $(READY) ## the agent, with real pip and uv
 	@$(VENV)/bin/pytest tests/agent
@@ -51,6 +51,9 @@ test-chart: $(READY) ## helm lint and template
 
 test-e2e: $(READY) ## the whole thing on real kubelets
 	@$(VENV)/bin/pytest tests/e2e
+
+test-scale: $(READY) ## 500 played nodes, 1,000 sessions, a real autoscaler; prints its figures (the first time 10 minutes of building)
+	@$(VENV)/bin/pytest -s tests/scale
 
 lint: $(READY) ## style, types, import direction, stale generated files
 	@$(VENV)/bin/ruff check .
@@ -71,6 +74,9 @@ bench: $(READY) ## measure start times against bare pods on the current cluster;
 
 bench-idle: $(READY) ## measure how exact the idle end is, over 200 sessions with mixed work
 	@PYTHONPATH=tools $(VENV)/bin/python bench/idle.py
+
+bench-placement: $(READY) ## measure what keeping users apart costs the scheduler
+	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/placement.py
 
 $(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@

@@ -34,8 +34,7 @@ class Activity:
         self._lock = threading.RLock()
         self._running: list[str] = []
         self._seen = ""
-        self._sampled_at: float | None = None
-        self._last_at = clock()
+        self._last_at = self._sampled_at = clock()
         self._last_what = "start"
         self._retired_at = 0.0
 
@@ -72,7 +71,7 @@ class Activity:
             self._sampled_at = now
             if look.at > self._last_at:
                 self._last_at, self._last_what = look.at, look.what
-            if before is not None and now - before > AWAY_SECONDS:
+            if now - before > AWAY_SECONDS:
                 self._touch(self._last_what)
 
     def retire(self, *, idle_at_least: float) -> None:
@@ -98,7 +97,7 @@ class Activity:
         with self._lock:
             busy = bool(self._running or self._seen)
             what = self._running[-1] if self._running else self._seen or self._last_what
-            until = self._sampled_at if self._seen and self._sampled_at is not None else self._clock()
+            until = self._sampled_at if self._seen else self._clock()
             return {"busy": busy, "idleSeconds": 0 if self._running else int((until - self._last_at) * 10) / 10, "what": what}
 
     def _touch(self, what: str) -> None:

@@ -7,65 +7,21 @@ import re
 import time
 
 from flowsession_agent import connections
+from flowsession_agent.cputime import Trace, parse_stat, read_schedstat
 from flowsession_agent.terminals import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
-    Identity = tuple[int, int]
-    """PID and time of birth: numbers are used again."""
+    from flowsession_agent.cputime import Identity, Process
+
     Kind = tuple[str, Identity]
     """One thing that works: an executed command, a computing process, a server."""
 
-WINDOW_SECONDS = 5
-CPU_SHARE = 0.01
-QUIET_SECONDS = 2
-"""The kernel shows CPU time in hundredths of a second, apart for user and system: at 1 % their sum may stand still for nearly so long."""
 COMMAND_LENGTH = 100
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""
-
-
-class Process:
-    """The fields of /proc/PID/stat that tell work from waiting; `ticks` includes children that were waited for."""
-
-    def __init__(self, *, pid: int, name: str, state: str, parent: int, ticks: int, started: int) -> None:
-        self.pid = pid
-        self.name = name
-        self.state = state
-        self.parent = parent
-        self.ticks = ticks
-        self.started = started
-
-    @property
-    def identity(self) -> Identity:
-        """What no other process has."""
-        return self.pid, self.started
-
-
-class Trace:
-    """What is remembered of one process: its ticks at each look of the last seconds, and when they last grew."""
-
-    def __init__(self, *, since: float, ticks: int, born: bool) -> None:
-        self._samples = [(since, ticks)]
-        self._born = born
-        self.grew_at = since
-
-    def add(self, now: float, ticks: int) -> None:
-        """Takes in what was just read."""
-        if ticks > self._samples[-1][1]:
-            self.grew_at = now
-        self._samples.append((now, ticks))
-        while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW_SECONDS:
-            del self._samples[0]
-            self._born = False
-
-    def working(self, ticks_per_second: int) -> bool:
-        """Whether it used more than 1 % of a core over the last 5 seconds, or since its birth; and did so until a moment ago."""
-        (then, before), (now, ticks) = self._samples[0], self._samples[-1]
-        seconds = now - then if self._born else max(now - then, WINDOW_SECONDS)
-        return ticks - before > CPU_SHARE * ticks_per_second * seconds and now - self.grew_at <= QUIET_SECONDS
 
 
 class Look:
@@ -148,11 +104,13 @@ class Processes:
         """Takes in what was read. What wasn't there at the last look has been born since, with nothing on its account."""
         traces = {}
         for process in relevant:
+            process.ran, process.waited = read_schedstat(f"{self._proc}/{process.pid}/task")
             trace = self._traces.get(process.identity)
             if trace is None:
                 first = self._looked_at is None
-                trace = Trace(since=self._looked_at or now, ticks=process.ticks if first else 0, born=not first)
-            trace.add(now, process.ticks)
+                ticks, waited = (process.ticks, process.waited) if first else (0, 0)
+                trace = Trace(since=self._looked_at or now, ticks=ticks, waited=waited, born=not first)
+            trace.add(now, process)
             traces[process.identity] = trace
         self._traces, self._looked_at = traces, now
 
@@ -209,18 +167,3 @@ def _family(roots: set[int], processes: list[Process]) -> set[int]:
         grown = not children <= family
         family |= children
     return family
-
-
-def parse_stat(line: bytes) -> Process:
-    """One /proc/PID/stat (proc(5)); the name in parentheses may itself hold spaces and parentheses. Raises ValueError or IndexError."""
-    before, _, after = line.rpartition(b")")
-    pid, _, name = before.partition(b" (")
-    fields = after.split()
-    return Process(
-        pid=int(pid),
-        name=name.decode(errors="replace"),
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        ticks=sum(int(field) for field in fields[11:15]),
-        started=int(fields[19]),
-    )

@@ -98,10 +98,10 @@ def test_a_late_look_is_no_reason_to_start_anew(session: Session) -> None:
     assert session.retires(idle_at_least=5)
 
 
-def test_the_first_look_may_come_late(session: Session) -> None:
+def test_an_agent_that_was_stopped_before_its_first_look(session: Session) -> None:
     session.now += 60
-    session.activity.sample()
-    assert session.idle_seconds == 60
+    assert not session.retires(idle_at_least=5)
+    assert session.idle_seconds == 0
 
 
 def test_looks_that_fail_leave_no_idle_time_behind() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flowsession_agent.processes import WINDOW_SECONDS, Look, Processes, parse_stat
+from flowsession_agent.cputime import WINDOW_SECONDS, parse_stat
+from flowsession_agent.processes import Look, Processes
 from flowsession_agent.terminals import CUT_SECONDS
 
 SHORTEST_TIMEOUT = 5
@@ -31,6 +32,8 @@ class Machine:
         name: str = "python",
         switches: int = 1,
         system_ticks: int = 0,
+        ran: float = 0,
+        waited: float = 0,
     ) -> None:
         folder = self.folder / str(pid)
         thread = folder / "task" / str(pid)
@@ -38,6 +41,7 @@ class Machine:
         (folder / "cmdline").write_bytes(command.replace(" ", "\0").encode() + b"\0" if command else b"")
         fields = [state, parent, 0, 0, 0, 0, 0, 0, 0, 0, 0, ticks, system_ticks, 0, 0, 20, 0, 1, 0, 500 + pid, 0, 0]
         (folder / "stat").write_text(f"{pid} ({name}) " + " ".join(map(str, fields)))
+        (thread / "schedstat").write_text(f"{ran * 1e9:.0f} {waited * 1e9:.0f} 1\n")
         (thread / "status").write_text(f"Name:\t{name}\nvoluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t0\n")
 
     def end(self, pid: int) -> None:
@@ -86,6 +90,39 @@ def test_a_process_that_falls_asleep_worked_until_its_cpu_time_grew_last(machine
     assert asleep[-1].what == "process python x.py"
 
 
+def test_the_last_work_is_known_more_exactly_than_the_kernel_shows_cpu_time(machine: Machine) -> None:
+    machine.set(30)
+    machine.look()
+    machine.set(30, ticks=100, ran=1)
+    machine.look(after=0.5)
+    machine.set(30, ticks=100, ran=1.0001)  # the last line of its log
+    worked_at = machine.now + 0.5
+    looks = [machine.whole_look(after=0.5) for _ in range(12)]
+    assert (looks[-1].now, looks[-1].at) == ("", worked_at)
+
+
+def test_work_that_the_node_starves_is_work(machine: Machine) -> None:
+    """It would use 5 % of a core, but gets a hundredth of a second only every two."""
+    machine.set(30, ticks=1000)
+    machine.look()
+    for look in range(1, 60):
+        cycles = look * 0.5 / 2
+        machine.set(30, ticks=1000 + int(cycles), ran=cycles * 0.01, waited=cycles * 1.8, state="R")
+        told = machine.look(after=0.5)
+        if look > 12:
+            assert told == "process python x.py"
+
+
+def test_a_program_that_polls_is_no_work_on_a_starved_node_either(machine: Machine) -> None:
+    machine.set(30, ticks=1000)
+    machine.look()
+    for look in range(1, 100):
+        seconds = look * 0.5
+        machine.set(30, ticks=1000 + int(seconds * 0.15), ran=seconds * 0.0015, waited=seconds * 0.9)
+        told = machine.look(after=0.5)
+        assert told == "", "0.15 % of a core"
+
+
 def test_a_process_that_ends_worked_until_the_look_that_misses_it(machine: Machine) -> None:
     machine.set(30)
     machine.look()
@@ -111,7 +148,7 @@ def test_steady_work_is_never_taken_for_idleness(machine: Machine, share: float,
     """The kernel counts whole hundredths of user and of system time, apart, as the process happens to use them."""
     chance = random.Random(seed)
     user, system = chance.random() * 10, chance.random() * 10
-    machine.set(30, ticks=int(user), system_ticks=int(system))
+    machine.set(30, ticks=int(user), system_ticks=int(system), ran=(user + system) / 100)
     machine.look()
     began = machine.now
     for _ in range(80):
@@ -119,7 +156,7 @@ def test_steady_work_is_never_taken_for_idleness(machine: Machine, share: float,
         in_system = chance.random()
         user += 100 * share * pause * (1 - in_system)
         system += 100 * share * pause * in_system
-        machine.set(30, ticks=int(user), system_ticks=int(system))
+        machine.set(30, ticks=int(user), system_ticks=int(system), ran=(user + system) / 100)
         look = machine.whole_look(after=pause)
         if machine.now - began > WINDOW_SECONDS + 1:
             assert look.now == "process python x.py"
@@ -136,7 +173,7 @@ def test_work_at_the_edge_is_never_idle_for_the_shortest_timeout(machine: Machin
         in_system = chance.random()
         user += 50 * share * (1 - in_system)
         system += 50 * share * in_system
-        machine.set(30, ticks=int(user), system_ticks=int(system))
+        machine.set(30, ticks=int(user), system_ticks=int(system), ran=(user + system) / 100)
         look = machine.whole_look(after=0.5)
         if machine.now - began > WINDOW_SECONDS + 1:
             assert machine.now - look.at < SHORTEST_TIMEOUT

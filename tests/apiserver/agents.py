@@ -63,6 +63,9 @@ class FakeAgent:
     what: str = "start"
     last_work: float = field(default_factory=time.monotonic)
     environment: dict[str, Any] = field(default_factory=dict)
+    edits: str = ""
+    """What was edited in the flow folder, which is its revision too."""
+    restored: bool = False
     instead: Any = None
     """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
     silent: bool = False
@@ -109,6 +112,12 @@ class FakeAgent:
             },
             "activity": {"busy": self.busy, "idleSeconds": idle, "what": self.what},
             "packages": {"count": len(PACKAGES)},
+            "edits": {
+                "count": int(bool(self.edits)),
+                "files": ["a.py"] * bool(self.edits),
+                "revision": self.edits,
+                "restored": self.restored,
+            },
             "retired": self.retired,
         }
 
@@ -139,12 +148,20 @@ class FakeAgent:
         status, document = self._answer(call)
         return web.json_response({"podUID": self.pod_uid, **document}, status=status)
 
-    def _answer(self, call: Call) -> tuple[int, dict[str, Any]]:
+    def _answer(self, call: Call) -> tuple[int, dict[str, Any]]:  # noqa: PLR0911 - one for each call
         match call.method, call.path:
             case "PUT", "/v1/environment":
                 if self.retired and call.body["packagesRevision"] != self.environment.get("packagesRevision"):
                     return 409, {"code": "Retired", "message": "retired"}
+                if earlier := call.body.get("savedEdits"):
+                    self.edits, self.restored = base64.b64decode(earlier["archive"]).decode(), True
                 self.environment = call.body
+            case "GET", "/v1/edits" if self.edits:
+                archive = base64.b64encode(self.edits.encode()).decode()
+                flow = self.environment["flowRevision"]
+                return 200, {"revision": self.edits, "flowRevision": flow, "files": ["a.py"], "deleted": [], "archive": archive}
+            case "GET", "/v1/edits":
+                return 404, {"code": "NoEdits", "message": "no edits"}
             case "GET", "/v1/packages":
                 return 200, {"packages": PACKAGES}
             case "POST", "/v1/retire":

@@ -8,9 +8,10 @@ import pytest
 from apiserver.agents import NoAgent
 from apiserver.api import eventually, stays
 from apiserver.lab import Lab
+from apiserver.recorder import Request
 from flowsession.decide import times
 
-RETIRE, REOPEN = "POST /v1/retire", "DELETE /v1/retire"
+LOOK, RETIRE, REOPEN = "GET /v1/state", "POST /v1/retire", "DELETE /v1/retire"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_an_idle_session_ends_on_time_after_one_or_two_writes(started: Lab) -> N
     assert last_work + 5 <= end.at <= last_work + 5 + 2
     assert agent.lines().count(RETIRE) <= 2
     assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events", "configmaps"))) <= 2
-    eventually(lambda: started.pods() == [], what="garbage collection takes the pod")
+    eventually(lambda: started.pods() == [], seconds=60, what="garbage collection takes the pod (it looks for new kinds every 30 s)")
     started.until_told("Idle")
 
 
@@ -72,6 +73,21 @@ def test_an_end_leaves_nothing_behind_that_writes_on(long_idle: Lab) -> None:
     assert len(lines) <= 3, f"one to show when it would end after the restart, and at most two for the end: {lines}"
 
 
+def test_edits_are_saved_before_the_end_and_given_to_the_next_session(started: Lab) -> None:
+    started.environment_of_flow()
+    started.create_session(idle={"timeoutSeconds": 5})
+    started.until_ready()
+    started.agent().edits = "one"
+    before = started.recorder.mark()
+    eventually(started.gone, seconds=30)
+    lines = started.lines(since=before, without=("flowenvironments", "events"))
+    assert lines.index("POST configmaps") < lines.index("DELETE computesessions")
+    started.create_session()
+    started.until_ready()
+    assert (started.agent().edits, started.agent().restored) == ("one", True)
+    assert started.session()["status"]["edits"]["savedTo"].startswith("env-edits-")
+
+
 def test_the_agent_is_asked_before_and_never_after_a_refusal(long_idle: Lab) -> None:
     agent = long_idle.agent()
     agent.busy, agent.what = True, "exec python train.py"
@@ -83,7 +99,8 @@ def test_the_agent_is_asked_before_and_never_after_a_refusal(long_idle: Lab) -> 
     expires = times.parse(status["expiresAt"])
     assert expires is not None
     assert expires > time.time() + 50
-    assert agent.lines().count(RETIRE) == 1
+    assert agent.lines()[-1] == LOOK
+    assert RETIRE not in agent.lines()
 
 
 def test_a_probe_that_finds_nothing_new_writes_nothing(started: Lab) -> None:
@@ -182,10 +199,14 @@ def test_a_change_of_no_consequence_only_delays_the_end(long_idle: Lab) -> None:
     long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), relabel)
     long_idle.operator.start()
     eventually(long_idle.gone)
-    ends = [w for w in long_idle.writes() if w.line == "DELETE computesessions"]
-    assert [w.status for w in ends] == [409, 200]
-    assert ends[0].json["preconditions"]["uid"] == ends[1].json["preconditions"]["uid"]
-    assert ends[0].json["preconditions"]["resourceVersion"] != ends[1].json["preconditions"]["resourceVersion"]
+
+    def ends() -> list[Request]:
+        return [w for w in long_idle.writes() if w.line == "DELETE computesessions"]
+
+    eventually(lambda: [w.status for w in ends()] == [409, 200], what="its answer is recorded")
+    first, second = ends()
+    assert first.json["preconditions"]["uid"] == second.json["preconditions"]["uid"]
+    assert first.json["preconditions"]["resourceVersion"] != second.json["preconditions"]["resourceVersion"]
 
 
 def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None:

@@ -86,7 +86,8 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab.environment_of_flow(labelled=False, flow__dag__yaml="environment: {image: 'team/flow:1'}\nnodes: []\n")
     lab.create_session(idle={"timeoutSeconds": 3600})
     lab.until_ready()
-    for _ in range(2):  # the second time the same Events are counted up
+    for edited in ("one", "two"):  # the second time the same Events are counted up, and what was saved first goes
+        lab.agent().edits = edited
         lab.change_session(suspend=True)
         lab.until_condition("Ready", "Suspended")
         eventually(lambda: lab.session()["status"]["phase"] == "Suspended", what="its pod is gone")

@@ -172,3 +172,32 @@ def test_the_last_session_takes_the_package_lists_with_it(cluster: Cluster) -> N
     listed = cluster.until("the packages are listed", lambda: cluster.status("s").get("packages"))
     cluster.kubectl("delete", "csess", "s")
     cluster.until_gone("configmap", listed["configMapName"], 60)
+
+
+def test_a_changed_image_waits_for_a_reset(cluster: Cluster) -> None:
+    image = cluster.target.build_args.get("BASE", "docker.io/library/python:3.12-slim")
+    cluster.apply(environment(), session())
+    before = cluster.until_ready("s")
+    cluster.patch("flowenvironment", "plain", {"spec": {"baseImage": image}})
+    changed = cluster.until_condition("s", "InSync", status="False", reason="ImageChanged")
+    assert "reset-requested-at" in changed["message"]
+    assert cluster.status("s")["podName"] == before["podName"]
+    value = now()
+    ask(cluster, "s", "reset", value)
+    cluster.until("the reset is done", lambda: handled(cluster, "s", "reset", value) and cluster.status("s").get("phase") == "Running")
+    cluster.until_condition("s", "InSync", status="True")
+    assert cluster.status("s")["baseImage"] == image
+
+
+def test_several_changes_during_an_install_end_in_the_last(cluster: Cluster) -> None:
+    cluster.apply(environment(requirementsText="rapidfuzz==3.14.0\n"), session())
+    before = cluster.until_ready("s")
+    for version in ("3.14.1", "3.13.0", "3.14.1"):
+        cluster.patch("flowenvironment", "plain", {"spec": {"requirementsText": f"rapidfuzz=={version}\npyfiglet\n"}})
+    cluster.until("the last one is installed", lambda: _version(cluster, before["podName"]) == "3.14.1", 60)
+    cluster.until_condition("s", "InSync", status="True")
+    assert cluster.status("s")["podName"] == before["podName"]
+
+
+def _version(cluster: Cluster, pod: str) -> str:
+    return cluster.kubectl.attempt("exec", pod, "--", "python", "-c", "import rapidfuzz; print(rapidfuzz.__version__)").stdout.strip()

@@ -188,6 +188,31 @@ def test_a_clock_that_was_wrong_is_believed_no_longer_than_the_agent_is_asked():
     assert decide(told).status.status["lastActivity"]["at"] == stamp(NOW - 10)
 
 
+@pytest.mark.parametrize("ahead", [5.1, 3600.0])
+def test_what_an_agent_said_in_the_future_is_not_known(ahead):
+    """The operator's clock was set back after the agent had answered: that word would be fresh for an hour."""
+    before = says(60.0, age=-ahead, retired=True)
+    plan = decide(ready(60.0, before))
+    assert (plan.deletes, plan.call) == ((), Retire(60.0))
+    assert decide(ready(-ahead, before)).call == Look(), "nor how long it has been idle"
+    assert decide(ready(-ahead, before)).look_again_at <= NOW + TIMEOUT
+    assert decide(ready(55.0, before)).call == Look(), "the warning waits for a word of today"
+    failed = silent_agent(failures=7, asked_at=NOW + ahead)
+    assert decide(ready(60.0, failed)).call == Retire(60.0), "nor does its pause end an hour from now"
+
+
+@pytest.mark.parametrize("action", ["Delete", "Suspend"])
+def test_an_end_that_can_t_be_done_opens_the_door_again(action):
+    ending = ready(60.0, says(60.0, retired=True), action=action)
+    plan = decide(ending)
+    assert plan.deletes
+    assert plan.look_again_at == NOW + 1, "sooner than the back-off, should it fail"
+    silent = replace(ending, server_silent=True)
+    assert (decide(silent, NOW + 1).deletes, decide(silent, NOW + 1).call) == ((), Reopen())
+    opened = replace(silent, agent=says(60.0))
+    assert (decide(opened).call, decide(opened).writes, decide(opened).look_again_at) == (None, False, NOW + 10)
+
+
 def test_work_answers_back_and_defers_the_end():
     busy = says(0.0, busy=True, what="exec python train.py")
     plan, status = decide(ready(60.0, busy)), status_after(ready(60.0, busy))
@@ -324,6 +349,87 @@ def test_whatever_the_agent_says_the_end_is_never_early(ready_ago, idle_seconds,
         assert ready_ago - age >= timeout
 
 
+# -- how often Active turns
+
+
+def in_use(since: float, view, *, timeout=TIMEOUT, idle_for=300.0, reason="InUse"):
+    """A session that was said to be in use so many seconds ago, and what its agent says now."""
+    snapshot = ready(idle_for, view, timeout=max(timeout, 600))
+    active = {
+        "type": "Active",
+        "status": "True",
+        "reason": reason,
+        "message": "in use: exec python",
+        "lastTransitionTime": stamp(NOW - since),
+        "observedGeneration": 1,
+    }
+    others = [c for c in snapshot.status["conditions"] if c["type"] != "Active"]
+    return replace(snapshot, status={**snapshot.status, "conditions": [*others, active]}, spec=idle(timeout))
+
+
+@pytest.mark.parametrize("reason", ["InUse", "KeptAlive"])
+@pytest.mark.parametrize(("since", "shown"), [(0, "True"), (59, "True"), (60, "False"), (3600, "False")])
+def test_who_was_said_to_be_in_use_is_so_for_a_minute_at_least(since, shown, reason):
+    snapshot = in_use(since, says(10.0, what="exec python"), timeout=3600, reason=reason)
+    assert verdict(status_after(snapshot), "Active") == (shown, reason if shown == "True" else "Idle")
+    assert status_after(snapshot)["lastActivity"]["at"] == stamp(NOW - 10), "all else is told at once"
+
+
+def test_and_no_longer_than_a_minute_after_the_last_work():
+    snapshot = in_use(20, says(10.0, what="exec python"), timeout=3600)
+    plan, later = decide(snapshot), replace(snapshot, status=status_after(snapshot))
+    assert (plan.call, plan.look_again_at) == (None, NOW + 50)
+    assert verdict(status_after(later, NOW + 50), "Active") == ("False", "Idle")
+    assert decide(later, NOW + 50).call is None
+    assert decide(later).status is None, "twice is once"
+
+
+def test_the_warning_of_a_short_timeout_is_soon_enough_for_that():
+    plan = decide(in_use(20, says(10.0, what="exec python"), timeout=30))
+    assert plan.look_again_at == NOW - 10 + 27
+
+
+def test_nothing_is_written_on_a_word_that_is_about_to_be_replaced():
+    """It was asked 54 s after the turn, and is again now, 54 s after the last work."""
+    seen = in_use(54, says(26.0, what="exec python"), timeout=60)
+    later = replace(seen, status=status_after(seen))
+    assert (decide(later, NOW + 28).call, decide(later, NOW + 28).status) == (Look(), None)
+    idle_still = replace(later, agent=agent(state(idle_seconds=7.0, what="exec python"), state_at=NOW + 28, asked_at=NOW + 28))
+    assert verdict(status_after(idle_still, NOW + 28), "Active") == ("False", "Idle")
+
+
+def test_the_warning_does_not_wait():
+    snapshot = in_use(20, says(28.0, what="exec python"), timeout=30)
+    assert verdict(status_after(snapshot), "Active") == ("False", "IdleSoon")
+
+
+def test_the_end_of_an_install_does_not_wait_nor_does_a_fresh_start():
+    assert verdict(status_after(in_use(20, says(10.0, what="install"), timeout=3600)), "Active") == ("False", "Idle")
+    fresh = in_use(20, says(10.0), timeout=3600, idle_for=10.0)
+    assert verdict(status_after(fresh), "Active") == ("False", "Idle")
+
+
+def test_a_condition_of_the_future_holds_up_nothing():
+    assert verdict(status_after(in_use(-3600, says(10.0, what="exec python"), timeout=3600)), "Active") == ("False", "Idle")
+
+
+@given(st.integers(0, 120), st.integers(0, 400), st.sampled_from([5, 30, 60, 66, 67, 90, 3600]))
+def test_nobody_is_in_use_for_more_than_a_minute_after_the_last_work_was_seen(since, rested, timeout):
+    snapshot = in_use(since, says(float(rested), what="exec python"), timeout=timeout)
+    now, asked = NOW, 0
+    for _ in range(10):
+        status, plan = status_after(snapshot, now), decide(snapshot, now)
+        if verdict(status, "Active")[0] == "False" or plan.deletes:
+            break
+        asked += plan.call is not None
+        answer = says(rested + now - NOW, what="exec python", retired=isinstance(plan.call, Retire))
+        view = replace(answer, asked_at=now, state_at=now) if plan.call else snapshot.agent
+        snapshot, now = replace(snapshot, status=status, agent=view), now if plan.call else plan.look_again_at
+    assert verdict(status, "Active")[0] == "False"
+    assert now <= max(NOW, NOW - since + 60, NOW - rested + 60)
+    assert asked <= 1, "the question before the warning"
+
+
 # -- the warning, and what was called off
 
 
@@ -338,6 +444,15 @@ def test_a_warning_is_not_repeated_by_the_next_operator():
 def test_nobody_is_warned_on_an_old_word(view):
     plan = decide(ready(55.0, view))
     assert (plan.events, plan.call) == ((), None)
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 1), (2, 2), (3, 4)])
+def test_who_can_t_be_asked_before_the_warning_is_asked_again_in_time_for_it(failures, pause):
+    snapshot = ready(55.0, silent_agent(failures=failures))
+    plan = decide(snapshot)
+    assert (plan.call, plan.look_again_at) == (None, NOW + pause)
+    assert decide(snapshot, NOW + pause).call == Look()
+    assert decide(replace(snapshot, agent=replace(snapshot.agent, calling=True)), NOW + pause).call is None
 
 
 def test_the_warning_goes_when_work_is_seen():

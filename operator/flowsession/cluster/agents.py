@@ -154,8 +154,8 @@ class AgentClient:
         finally:
             if not isinstance(call, Follow):
                 metrics.agent_calls.labels(type(call).__name__, outcome).observe(time.perf_counter() - started)
-        if isinstance(call, TakeEdits) and (status in (200, 413) or document.get("code") == "NoEdits"):
-            # The state follows, for the revision that edits that can't be had would have.
+        if isinstance(call, TakeEdits) and status in (200, 404, 413):
+            # The state follows, for the revision that edits that can't be had would have. An agent too old to know edits has none to give.
             edits, was = document, status
             status, document = await self._send(pod, Request("GET", "/v1/state"))
             if status == 200:

@@ -12,7 +12,7 @@ from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import agent_of, askable_at
+from flowsession.decide.target import askable_at, lately_of
 
 EDITS = "edits"
 """What the label flowsession.dev/content says of saved edits."""
@@ -39,7 +39,7 @@ def may_leave(draft: Draft) -> bool:
     pod = current_pod(draft)
     if pod is None or not pod.running or not _has_folder(draft):
         return True
-    agent = agent_of(draft, pod)
+    agent = lately_of(draft, pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.tell(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True

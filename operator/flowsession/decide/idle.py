@@ -10,7 +10,7 @@ from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import agent_of, askable_at, pause_after
+from flowsession.decide.target import AHEAD_SECONDS, agent_of, askable_at, lately_of, pause_after
 
 REFUSED_PAUSE = 1.0
 """Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
@@ -24,15 +24,20 @@ UNREACHABLE_CALLS = 20
 SERVER_PAUSE = 10.0
 """Seconds after which an end is thought of again that an API server that does not answer has kept."""
 
+UNDONE_SECONDS = 1.0
+"""Seconds after which an end is thought of again that should be done by then: the door of one that failed must not stay closed."""
+
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
 
-
-AHEAD_SECONDS = 5.0
-"""What the status may be ahead of this operator's clock; more is the word of a clock that was wrong."""
+STEADY_SECONDS = 60.0
+"""How long a session that was said to be in use is so at least: with a short timeout it may be found idle every half a minute."""
 
 KEPT = "keep-alive"
 """What the agent calls a keep-alive among the kinds of work."""
+
+INSTALLED = "install"
+"""The same for an install."""
 
 
 def decide_idle(draft: Draft) -> bool:
@@ -40,7 +45,7 @@ def decide_idle(draft: Draft) -> bool:
     pod, idle = current_pod(draft), draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
-    agent = agent_of(draft, pod)
+    agent = lately_of(draft, pod)
     last = _last_activity(draft, agent)
     if last is None:
         return False
@@ -150,9 +155,22 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
     elif agent.kept and agent.state.what == KEPT:
         draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
+    elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
+        draft.look_again(steady_until)
     else:
         what = (draft.status.get("lastActivity") or {}).get("what", "start")
         draft.judge("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
+
+
+def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float) -> float:
+    """Until when Active stays True although the agent knows of no work, in seconds since 1970: where it said so within a minute after the
+    turn, until that minute and one since the last work are over. Within the latter a short timeout has it asked again, so that nothing is
+    written on a word that is about to be replaced. The end of an install is told at once, as is a fresh start, which ends all work."""
+    before = draft.was("Active")
+    since = times.parse(before.last_transition_time) if before is not None and before.status == "True" else None
+    if since is None or since > draft.now + AHEAD_SECONDS or since < moment(draft.status.get("readyAt"), since) or state.what == INSTALLED:
+        return 0.0
+    return max(since, last) + STEADY_SECONDS if agent.state_at < since + STEADY_SECONDS else 0.0
 
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
@@ -187,6 +205,7 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_unt
     """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
+    draft.look_again(draft.now + UNDONE_SECONDS)
     draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)

@@ -1,6 +1,6 @@
 """What the session shall have, what its container is known to have, and when its agent may be asked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowsession.api.session import OnChange
 from flowsession.decide import requests
@@ -12,6 +12,9 @@ from flowsession.decide.views import PodView
 
 LONGEST_PAUSE = 60.0
 """Seconds between two calls of an agent that does not answer, at most."""
+
+AHEAD_SECONDS = 5.0
+"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
 
 NOT_INSTALLED = (
     f"the environment's requirements could not be installed; correct them, or try again by the annotation {requests.REQUESTS['install']}"
@@ -45,6 +48,19 @@ def agent_of(draft: Draft, pod: PodView) -> AgentView | None:
     """What is known of the agent in this very container: a restarted one is another agent."""
     agent = draft.snapshot.agent
     return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
+
+
+def lately_of(draft: Draft, pod: PodView) -> AgentView | None:
+    """The same for those who go by how old its words are: what it said in the future, by a clock that was set back since, is not known."""
+    agent, latest = agent_of(draft, pod), draft.now + AHEAD_SECONDS
+    if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
+        return agent
+    return replace(
+        agent,
+        asked_at=agent.asked_at if agent.asked_at <= latest else 0.0,
+        state=agent.state if agent.state_at <= latest else None,
+        edits_at=agent.edits_at if agent.edits_at <= latest else 0.0,
+    )
 
 
 def settled(draft: Draft, pod: PodView) -> bool:

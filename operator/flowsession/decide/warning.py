@@ -22,10 +22,12 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
         draft.look_again(warn_at)
     elif warned is not None and warned.reason == "IdleSoon":
         draft.judge("Active", False, "IdleSoon", _warning(draft))
-    elif agent is None or agent.asked_at < warn_at:
-        if draft.call is None and not (agent and agent.calling):
+    elif agent is None or agent.failures or agent.asked_at < warn_at:
+        if draft.now < askable_at(agent):
+            draft.look_again(askable_at(agent))
+        elif draft.call is None and not (agent and agent.calling):
             draft.call = Look()
-    elif not agent.failures and agent.state is not None and not agent.state.busy:
+    elif agent.state is not None and not agent.state.busy:
         draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
 

@@ -89,11 +89,16 @@ class Agent:
                 if self.retired:
                     return self._closed()
                 self.last_work, self.what = elapsed(), "keep-alive"
-            case "GET", "/v1/packages":
-                return 200, {"podUID": self.uid, "packages": [{"name": "numpy", "version": "2.1", "layer": "image"}]}
+            case "GET", "/v1/edits" | "/v1/packages":
+                return self._content(url.path)
             case _:
                 raise AssertionError(f"no such call: {method} {target}")
         return 200, self._state()
+
+    def _content(self, path: str) -> tuple[int, Object]:
+        if path == "/v1/edits":
+            return 404, {"podUID": self.uid, "code": "NoEdits", "message": "nothing was edited"}
+        return 200, {"podUID": self.uid, "packages": [{"name": "numpy", "version": "2.1", "layer": "image"}]}
 
     def _refused(self, token: str) -> tuple[int, Object] | None:
         part = token.split(".")[1]
@@ -114,6 +119,7 @@ class Agent:
             "install": self.install,
             "activity": self._activity(),
             "packages": {"count": 1},
+            "edits": {"count": 0, "files": [], "bytes": 0, "revision": "", "offered": "", "restored": False},
             "retired": self.retired,
         }
 

@@ -5,7 +5,6 @@ import copy
 import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from flowsession.cluster import errors
@@ -13,6 +12,8 @@ from flowsession.decide import times
 from flowsession.engine.loop import SELECTORS
 from unit.builders import applied
 from unit.longrun.clocks import elapsed, true_time
+from unit.longrun.records import Request, Requests, Told
+from unit.longrun.selectors import has_fields, labelled
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -25,32 +26,11 @@ EVENT_LIFE = 3600.0
 """An Event is gone an hour after it was written last (kube-apiserver's --event-ttl)."""
 
 
-@dataclass(frozen=True)
-class Request:
-    at: float
-    verb: str
-    kind: str
-    name: str
-
-
-Requests = list[Request]
-
-
-@dataclass(frozen=True)
-class Told:
-    """One write of an Event."""
-
-    at: float
-    about: str
-    type: str
-    reason: str
-    message: str
-
-
 class ApiServer:
     """What the engine's gateway offers, and what other people do to the objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, operator_time: Callable[[], float]) -> None:
+        self._operator_time = operator_time
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.requests: list[Request] = []
         self.told: list[Told] = []
@@ -76,9 +56,15 @@ class ApiServer:
         await self._request("GET", kind, name)
         return copy.deepcopy(self._found(kind, namespace, name))
 
-    async def list(self, kind: str, *, labels: str = "") -> AsyncIterator[tuple[Objects, str]]:
+    async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[tuple[Objects, str]]:
         await self._request("LIST", kind, "")
-        yield [copy.deepcopy(body) for body in self.objects.values() if body["kind"] == kind and _labelled(body, labels)], self._version()
+        found = [body for body in self._some(kind, namespace, labels) if has_fields(body, fields)]
+        yield copy.deepcopy(found), self._version()
+
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
+        await self._request("LIST", kind, "")
+        for meta in [copy.deepcopy(body["metadata"]) for body in self._some(kind, namespace, labels)]:
+            yield meta
 
     async def create(self, manifest: Object) -> Object:
         kind, meta = manifest["kind"], manifest["metadata"]
@@ -89,8 +75,10 @@ class ApiServer:
             raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
         return copy.deepcopy(self.put(copy.deepcopy(manifest)))
 
-    async def patch_status(self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str) -> Object:
-        await self._request("PATCH", kind, name)
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
+    ) -> Object:
+        await self._request("PATCH", kind, name, valid_until=valid_until)
         body = self._found(kind, namespace, name)
         if body["metadata"]["resourceVersion"] != resource_version:
             raise errors.Conflict("the object has been modified", status=409)
@@ -106,17 +94,27 @@ class ApiServer:
         if kind == "Event" and true_time() - (times.parse(found["lastTimestamp"]) or 0.0) > EVENT_LIFE:
             del self.objects[kind, namespace, name]
             raise errors.NotFound(f"events {name} not found", status=404)
-        found.update(copy.deepcopy(body))
+        if body.get("metadata", {}).get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
+            raise errors.Conflict("precondition failed", status=409)
+        found.update(applied(found, copy.deepcopy(body)))
         self.changed(found)
         return copy.deepcopy(found)
 
     async def delete(
-        self, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        valid_until: float | None = None,
     ) -> Object:
-        await self._request("DELETE", kind, name)
+        await self._request("DELETE", kind, name, valid_until=valid_until)
         body = self._found(kind, namespace, name)
         meta = body["metadata"]
-        if meta["uid"] != uid or resource_version not in (None, meta["resourceVersion"]):
+        if uid not in ("", meta["uid"]) or resource_version not in (None, meta["resourceVersion"]):
             raise errors.Conflict("precondition failed", status=409)
         if kind == "Pod" and grace_seconds != 0 and body["spec"].get("nodeName") and body["status"]["phase"] in ("Pending", "Running"):
             self.doom(body)
@@ -126,9 +124,8 @@ class ApiServer:
 
     async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
         await self._request("DELETE", kind, "*")
-        for body in [b for b in self.objects.values() if b["kind"] == kind and b["metadata"]["namespace"] == namespace]:
-            if _labelled(body, labels):
-                self.remove(body)
+        for body in self._some(kind, namespace, labels):
+            self.remove(body)
 
     # what happens in the cluster
 
@@ -205,7 +202,7 @@ class ApiServer:
 
     def _tell(self, body: Object, *, gone: bool) -> None:
         self.news.set()
-        if self.away or body["kind"] not in SELECTORS or not _labelled(body, SELECTORS[body["kind"]]):
+        if self.away or body["kind"] not in SELECTORS or not labelled(body, SELECTORS[body["kind"]]):
             return
         loop = asyncio.get_running_loop()
         self._on_the_way.append((loop.time() + WATCH_SECONDS, body["kind"], copy.deepcopy(body), gone))
@@ -220,18 +217,19 @@ class ApiServer:
     def _version(self) -> str:
         return str(next(self._numbers))
 
+    def _some(self, kind: str, namespace: str, labels: str) -> Objects:
+        found = (body for body in self.of(kind) if namespace in ("", body["metadata"]["namespace"]))
+        return [body for body in found if labelled(body, labels)]
+
     def _found(self, kind: str, namespace: str, name: str) -> Object:
         if (kind, namespace, name) not in self.objects:
             raise errors.NotFound(f"{kind} {name} not found", status=404)
         return self.objects[kind, namespace, name]
 
-    async def _request(self, verb: str, kind: str, name: str) -> None:
+    async def _request(self, verb: str, kind: str, name: str, *, valid_until: float | None = None) -> None:
+        if valid_until is not None and self._operator_time() > valid_until:
+            raise errors.TooLate(f"{verb} {kind}: not sent")
         self.requests.append(Request(elapsed(), verb, kind, name))
         await asyncio.sleep(ANSWER_SECONDS)
         if self.away:
             raise errors.Unavailable(f"{verb} {kind}: connection refused")
-
-
-def _labelled(body: Object, selector: str) -> bool:
-    labels = body["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in (term.split("=") for term in selector.split(",") if term))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from flowsession.cluster.agents import AgentError
+from flowsession.cluster.agents import AgentError, Request
 from flowsession.decide import times
 from flowsession.decide.views import PodView
 from unit.longrun.agent import Agent
@@ -47,17 +47,17 @@ class Node:
         self._agents.pop(pod["metadata"]["uid"], None)
         self._api.changed(pod)
 
-    async def send(
-        self, pod: PodView, method: str, path: str, body: Object | None, headers: dict[str, str], timeout_seconds: float
-    ) -> tuple[int, bytes]:
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
         """The engine's Transport. Raises AgentError."""
         await asyncio.sleep(ANSWER_SECONDS)
         agent = self._agents.get(pod.uid)
         if agent is None or agent.silent:
             await asyncio.sleep(SILENT_SECONDS)
             raise AgentError(f"no answer from {pod.ip}: TimeoutError")
-        status, answer = await agent.answer(method, path, body, headers["X-Flowsession-Token"])
-        return status, json.dumps(answer).encode()
+        status, answer = await agent.answer(request.method, request.path, request.body, headers["X-Flowsession-Token"])
+        raw = json.dumps(answer).encode()
+        assert len(raw) <= request.largest
+        return status, raw
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -20,18 +19,10 @@ from flowsession.engine.loop import Engine
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict
 from unit.longrun.agent import Agent
-from unit.longrun.apiserver import ApiServer, Object, Told
+from unit.longrun.apiserver import ApiServer, Object
 from unit.longrun.clocks import OperatorTime, elapsed, true_time
 from unit.longrun.node import Node
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call to an agent: when it was made, of which pod's, and its name."""
-
-    at: float
-    pod: str
-    what: str
+from unit.longrun.records import Call, Told
 
 
 class Client(AgentClient):
@@ -51,7 +42,7 @@ class LongRun:
 
     def __init__(self, clock: OperatorTime, settings: Settings | None = None) -> None:
         self.clock = clock
-        self.api = ApiServer()
+        self.api = ApiServer(clock.time)
         self.node = Node(self.api)
         self.client = Client(self.node, Signer(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
         self.settings = settings or Settings()

@@ -111,11 +111,6 @@ async def test_after_a_settled_life_the_next_pod_comes_at_once(run: LongRun):
     assert await _lose_when_ready(run, session) < 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="decide/loss.py start_again computes the back-off from status.restarts, which nothing ever sets back: after a settled life of"
-    " hours one quick loss waits as long as if the crashes of last week were its own",
-)
 async def test_after_a_settled_life_the_back_off_begins_anew(run: LongRun):
     session = await run.session(timeout=86_400)
     for _ in range(6):
@@ -158,11 +153,6 @@ async def test_a_change_in_the_middle_of_an_install_stops_it_and_the_last_one_is
     assert session.status["install"]["revision"] == session.agent.volume["packages"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="decide/install.py settled() compares the target with status.packagesRevision alone: while another revision is being installed"
-    " it takes a change back for settled, tells the agent nothing, and the revision that nobody wants any more is installed first",
-)
 async def test_a_change_back_to_what_is_installed_ends_the_install_at_once(run: LongRun):
     run.node.prepare = _slow
     run.change_environment(requirementsText="pandas\n")
@@ -276,7 +266,10 @@ async def test_a_week_of_use_is_told_in_a_few_events_a_day(run: LongRun):
     counts = {reason: sum(event.reason == reason for event in told) for reason in {event.reason for event in told}}
     evenings = 8
     assert counts == {"IdleSoon": 3 * 7 + evenings, "Idle": evenings, "Suspended": evenings, "Resumed": 7, "Running": 7}
-    assert len(run.api.writes(since=5, name="alice")) <= 20 * evenings
+    writes = run.api.writes(since=5, name="alice")
+    marks = [write for write in writes if (write.verb, write.kind) == ("PATCH", "Pod")]
+    assert len(writes) - len(marks) <= 20 * evenings
+    assert len(marks) == 2 * 3 * 7 + evenings, "autoscalers may have the node from the warning on, and no more once there is work again"
     assert len(run.calls(since=5)) <= 20 * evenings
 
 

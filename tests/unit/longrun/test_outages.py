@@ -8,7 +8,7 @@ import pytest
 from flowsession import metrics
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.plan import Event
-from flowsession.engine.cache import Key
+from flowsession.engine.keys import Key
 from flowsession.engine.recorder import Recorder
 from unit.builders import NAMESPACE
 from unit.longrun.clocks import elapsed
@@ -29,41 +29,40 @@ async def _many(run: LongRun, count: int, *, idle_for: int, name: str = "user") 
     return sessions
 
 
-# -- the API server is away
+# -- the API server is away: before people are warned of an end after 600 s, or between that and the end
+
+AWAY = pytest.mark.parametrize("away_at", [300, 560])
 
 
-STORM = pytest.mark.xfail(
-    strict=True,
-    reason="engine/loop.py _work calls queue.succeeded() for a plan that only asked the agent: while the deletion fails, the retirement is"
-    " asked for again every 5 s (decide/idle.py FRESH_SECONDS), and each time the key's back-off begins at 0.1 s again; about 50 failing"
-    " requests a minute for each idle session, and its door never opens",
-)
-
-
-@STORM
-async def test_while_the_api_server_is_away_nobody_storms(run: LongRun):
+@AWAY
+async def test_while_the_api_server_is_away_nobody_storms(run: LongRun, away_at: int):
     await _many(run, 10, idle_for=600)
-    await at(300)
+    await at(away_at)
     run.api.away = True
     for minutes in range(5, 61, 5):
-        await at(300 + minutes * 60)
-        requests = [request for request in run.api.requests if request.at > 300 and request.verb != "LIST"]
-        assert len(requests) <= 10 * 100, "each session's failing writes are tried with a back-off of two minutes"
-        assert len(run.calls(since=300)) <= 10 * 60
+        await at(away_at + minutes * 60)
+        requests = [request for request in run.api.requests if request.at > away_at and request.verb != "LIST"]
+        tries = 10 * (12 + minutes * 60 / 24)
+        assert len(requests) <= tries, "the back-off of a session's failing writes is half a minute, give or take a fifth"
+        assert len(run.calls(since=away_at)) <= 2 * tries, "a try of the end closes the door and opens it again"
     assert len([request for request in run.api.requests if request.verb == "LIST"]) <= 4 * 15
 
 
-async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within_a_minute(run: LongRun):
+@AWAY
+async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within_a_minute(run: LongRun, away_at: int):
     workers, idlers = await _many(run, 2, idle_for=600, name="worker"), await _many(run, 2, idle_for=600)
     for session in workers:
         session.agent.work()
-    await at(300)
+    await at(away_at)
     run.api.away = True
-    await at(300 + HOUR)
+    await at(away_at + HOUR)
     assert all(session.body is not None for session in [*workers, *idlers])
     run.api.come_back()
     for session in idlers:
-        await run.until(lambda: session.body is None, within=60 - (elapsed() - 300 - HOUR))  # noqa: B023 - at once
+        await run.until(lambda: session.told("IdleSoon"), within=60 - (elapsed() - away_at - HOUR))  # noqa: B023 - at once
+        late = 60 if away_at == 300 else 0  # a tenth of the timeout for those who could not be warned before
+        await run.until(lambda: session.body is None, within=60 + late - (elapsed() - away_at - HOUR))  # noqa: B023 - at once
+        assert (session.deleted_at or 0.0) >= session.told("IdleSoon")[0].at + 59
     await asyncio.sleep(600)
     assert all(session.says("Active") == ("True", "InUse") for session in workers)
 
@@ -103,24 +102,19 @@ async def test_what_was_deleted_during_an_outage_is_noticed_by_the_next_list(run
     await run.until(lambda: session.status.get("incarnation") == 2 and session.ready, within=310)
 
 
-@STORM
-async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun):
+@AWAY
+async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun, away_at: int):
     """The door may be closed right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
     session = await run.session(timeout=600)
-    await at(300)
+    await at(away_at)
     run.api.away = True
     refused = 0.0
-    while elapsed() < 300 + HOUR:
+    while elapsed() < away_at + HOUR:
         await asyncio.sleep(5)
         refused = refused + 5 if session.agent.retired else 0.0
         assert refused <= 35
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine/recorder.py _may takes a token for every Event, also for those that were not written: after an outage in which the end"
-    " was tried for hours the burst is spent, and people are never told why their session went",
-)
 async def test_events_that_an_outage_swallowed_leave_room_for_the_one_that_can_be_written(run: LongRun):
     session = await run.session(timeout=86_400)
     recorder = Recorder(cast(KubernetesCluster, run.api), "operator-0")
@@ -196,7 +190,7 @@ async def test_a_thousand_sessions_that_are_idle_at_the_same_second_are_all_ende
     assert late[0] >= 0
     assert late[989] <= 1.5, "p99, with 16 writes at once of 4 ms each"
     assert len(run.calls()) - calls == 2 * 1000
-    assert len(run.api.writes(since=settled, name="user-")) == 2 * 1000
+    assert len(run.api.writes(since=settled, name="user-")) == 3 * 1000, "the warning, the marks for autoscalers, the end"
     assert _reconciles() - before <= 12 * 1000
 
 

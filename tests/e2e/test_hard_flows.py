@@ -1,0 +1,200 @@
+"""Flows and terminals that misbehave, and a stopped agent, on real kubelets: the session says what happened and stays or comes back.
+
+Not shown here: the kubelet's own judgement that a pod filled its disk. The local cluster's kubelets can't measure it
+(`localStorageCapacityIsolation: false`), so one test fills a filesystem that is full for real, and another writes into the pod's status
+what such a kubelet writes.
+"""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Cluster, Object, environment, session
+from test_idle import LATEST, watch_until_deleted
+
+from demo.targets import Local
+from flowsession_agent.terminals import CUT_SECONDS
+
+FLOW = """\
+inputs:
+  deed: {type: string, default: nothing}
+outputs:
+  done: {type: string, reference: "${act.output}"}
+nodes:
+- {name: act, type: python, source: {type: code, path: act.py}, inputs: {deed: "${inputs.deed}"}}
+"""
+ACT = """\
+import os
+import signal
+
+from promptflow.core import tool
+
+
+@tool
+def act(deed: str) -> str:
+    if deed == "fill":
+        with open("/dev/shm/filled", "wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
+    elif deed == "memory":
+        b"x" * (3 << 30)
+    elif deed != "nothing":
+        os.kill(os.getppid(), getattr(signal, deed))
+    return deed
+"""
+
+
+def flow_folder() -> Object:
+    metadata = {"name": "flow", "labels": {"flowsession.dev/source": "true"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"flow.dag.yaml": FLOW, "act.py": ACT}}
+
+
+def start(cluster: Cluster, *, idle: int = 3600) -> str:
+    """The pod of a ready session with the flow."""
+    cluster.apply(flow_folder(), environment(source={"configMap": {"name": "flow"}}), session(idle=idle))
+    return str(cluster.until_ready("s")["podName"])
+
+
+def run_flow(cluster: Cluster, pod: str, deed: str) -> subprocess.CompletedProcess[str]:
+    return cluster.kubectl.attempt("exec", pod, "--", "flow", "test", "--inputs", f"deed={deed}")
+
+
+def restarts(cluster: Cluster, pod: str) -> int:
+    found = cluster.get("pod", pod) or {}
+    return max((entry["restartCount"] for entry in found.get("status", {}).get("containerStatuses", [])), default=0)
+
+
+def test_a_flow_that_kills_its_parent_hard_kills_nobody(cluster: Cluster) -> None:
+    """The kernel keeps PID 1 of a pod from signals of the pod that it doesn't handle."""
+    pod = start(cluster)
+    ended = run_flow(cluster, pod, "SIGKILL")
+    assert (ended.returncode, '"done": "SIGKILL"' in ended.stdout) == (0, True), ended.stderr
+    assert restarts(cluster, pod) == 0
+    assert cluster.status("s")["phase"] == "Running"
+
+
+def test_a_flow_that_asks_its_parent_to_end_gets_its_session_back(cluster: Cluster) -> None:
+    pod = start(cluster)
+    assert run_flow(cluster, pod, "SIGTERM").returncode != 0
+    cluster.until("the container was started again", lambda: restarts(cluster, pod) == 1)
+    cluster.until("the session serves again", lambda: cluster.status("s").get("containerRestarts") == 1)
+    cluster.until_ready("s")
+    cluster.until("the flow runs again", lambda: run_flow(cluster, pod, "nothing").returncode == 0, 60)
+    assert cluster.status("s")["podName"] == pod
+
+
+def test_a_flow_that_fills_the_disk_fails_with_the_reason_and_leaves_the_session_usable(cluster: Cluster) -> None:
+    pod = start(cluster)
+    ended = run_flow(cluster, pod, "fill")
+    assert ended.returncode != 0
+    assert "No space left on device" in ended.stderr
+    assert run_flow(cluster, pod, "nothing").returncode == 0
+    assert restarts(cluster, pod) == 0
+    assert cluster.status("s")["phase"] == "Running"
+
+
+def test_a_flow_that_needs_too_much_memory_fails_with_the_reason_and_leaves_the_session_usable(cluster: Cluster) -> None:
+    """Told apart from an install that does (test_bad_input): that one keeps the session from being ready."""
+    pod = start(cluster)
+    ended = run_flow(cluster, pod, "memory")
+    assert ended.returncode != 0
+    assert "memory" in ended.stderr
+    cluster.until("the flow runs", lambda: run_flow(cluster, pod, "nothing").returncode == 0, 60)
+    installed = cluster.condition("s", "PackagesInstalled")
+    assert (installed["status"], cluster.status("s")["podName"]) == ("True", pod)
+
+
+def test_a_pod_evicted_for_its_disk_is_told_by_its_cause_and_comes_back(cluster: Cluster) -> None:
+    words = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
+    cluster.apply(environment(), session())
+    before = cluster.until_ready("s")
+    evicted = f'{{"status": {{"phase": "Failed", "reason": "Evicted", "message": "{words}"}}}}'
+    cluster.kubectl("patch", "pod", before["podName"], "--subresource=status", "--type=merge", "-p", evicted)
+    cluster.until(
+        "another pod serves", lambda: cluster.status("s").get("incarnation") == 2 and cluster.condition("s", "Ready").get("status")
+    )
+    after = cluster.until_ready("s")
+    assert after["podName"] != before["podName"]
+    told = cluster.until("it is told", lambda: [event["message"] for event in cluster.events("s") if event["reason"] == "Evicted"])
+    assert "ephemeral local storage" in told[0]
+    assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s", "--field-selector", "status.phase=Running")) == 1
+
+
+@pytest.mark.parametrize("tty", [True, False], ids=["terminal", "pipe"])
+def test_sleep_left_behind_by_a_closed_terminal_does_not_keep_the_session(cluster: Cluster, tty: bool) -> None:
+    cluster.apply(environment(), session(idle=8))
+    pod = cluster.until_ready("s")["podName"]
+    command = ["sh", "-c", 'trap "" HUP; sleep infinity < /dev/null > /dev/null 2>&1 & exit 0']
+    flags = ["-it"] if tty else []
+    screen, keyboard = pty.openpty()
+    terminal = subprocess.Popen(cluster.command("exec", *flags, pod, "--", *command), stdin=keyboard, stdout=keyboard, stderr=keyboard)
+    assert terminal.wait(60) == 0
+    closed_at = time.time()
+    os.close(screen)
+    os.close(keyboard)
+    assert "sleep\0infinity" in left_in(cluster, pod)
+    deleted_at, last = watch_until_deleted(cluster, "s", 60)
+    assert closed_at + 8 - 1 < deleted_at < closed_at + 8 + LATEST + 2, last["status"]
+
+
+def left_in(cluster: Cluster, pod: str) -> str:
+    """The command lines of the pod's processes, read from outside: looking must not be work."""
+    return "\n".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids_of(cluster, pod))
+
+
+def pids_of(cluster: Cluster, pod: str) -> list[int]:
+    """The pod's processes as this machine numbers them, PID 1 of the pod first."""
+    if not isinstance(cluster.target, Local):
+        pytest.skip("only the local cluster's nodes are this machine")
+    uid = (cluster.get("pod", pod) or {})["metadata"]["uid"]
+    wanted = f"FLOWSESSION_POD_UID={uid}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                inside = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("NSpid:"))
+                found.append((int(inside.split()[-1]), int(folder.name)))
+        except OSError:
+            continue
+    return [pid for _, pid in sorted(found)]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_stopped_agent_does_not_take_its_absence_for_idleness(cluster: Cluster) -> None:
+    cluster.apply(environment(), session(idle=10))
+    pod = cluster.until_ready("s")["podName"]
+    with stopped(pids_of(cluster, pod)[0]):
+        time.sleep(20)  # two timeouts: the promise is about this very time
+        assert cluster.status("s")["phase"] == "Running", "who can't be asked is not idle"
+    thawed_at = time.time()
+    deleted_at, last = watch_until_deleted(cluster, "s", 120)
+    assert deleted_at >= thawed_at + 10
+    assert cluster.events("s")[-1]["reason"] == "Idle", last["status"]
+
+
+def test_a_terminal_whose_client_was_killed_still_counts(cluster: Cluster) -> None:
+    """Nothing in the pod shows that the client is gone. Work must not be deleted, so it counts until the kubelet itself would cut it."""
+    assert CUT_SECONDS == 4 * 3600, "streamingConnectionIdleTimeout of a kubelet, unless it was set"
+    cluster.apply(environment(), session(idle=5))
+    pod = cluster.until_ready("s")["podName"]
+    client = subprocess.Popen(cluster.command("exec", pod, "--", "sleep", "600"))
+    cluster.until("it runs", lambda: "sleep\x00600" in left_in(cluster, pod), 30)
+    client.kill()
+    client.wait()
+    time.sleep(15)  # three timeouts: the promise is about this very time
+    assert "sleep\x00600" in left_in(cluster, pod), "this runtime ends what lost its client: then there is nothing to judge"
+    assert cluster.condition("s", "Active")["reason"] == "InUse"
