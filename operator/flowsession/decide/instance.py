@@ -64,7 +64,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
     notes = InstanceNotes(snapshot, now)
     _refuse_junk(notes)
     notes.put("sessions", len(snapshot.guests))
-    if (seen := last_activity(snapshot.status, snapshot.guests)) is not None:
+    if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
         notes.put("lastActivityAt", times.stamp(seen))
     by = _stopped_by(notes)
     if by is None:

@@ -19,6 +19,9 @@ AGAIN_SECONDS = 60.0
 REFUSED_PAUSE = 1.0
 """Seconds after which an agent is asked again that would not close its door although it was without work."""
 
+UNDONE_SECONDS = 1.0
+"""Seconds after which a stop is thought of again that should be done by then."""
+
 WARNING_SHARE = 0.1
 LONGEST_WARNING = 300.0
 """People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
@@ -26,7 +29,7 @@ LONGEST_WARNING = 300.0
 
 def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
     """Warns of the idle stop, and stops the instance when all its doors are closed. Work in any session puts that off."""
-    due, timeout = quiet_at(snapshot.spec, notes.status, snapshot.guests), snapshot.spec.idle.timeout_seconds
+    due, timeout = quiet_at(snapshot.spec, notes.status, snapshot.guests, notes.now), snapshot.spec.idle.timeout_seconds
     if due is None:
         notes.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
@@ -49,13 +52,14 @@ def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
         notes.look_again(notes.now + AGAIN_SECONDS)  # the agents' answers come before
         return
     words = [guest.agent.state_at for guest in snapshot.guests if guest.pod and guest.pod.running and guest.agent]
+    notes.look_again(notes.now + UNDONE_SECONDS)
     notes.valid_until = min(words) + FRESH_SECONDS if words else None
     notes.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(notes.now)).to_wire())
     notes.judge("Active", False, "Idle", "stopped")
     notes.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
 
 
-def make_way(draft: Draft, agent: AgentView | None) -> bool:
+def make_way(draft: Draft, agent: AgentView | None) -> bool:  # noqa: PLR0911 - each thing that is in the way has an end of its own
     """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
     compute = draft.snapshot.spec.compute
     view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
@@ -76,7 +80,8 @@ def make_way(draft: Draft, agent: AgentView | None) -> bool:
         return False
     if draft.snapshot.server_silent:
         return False
-    assert agent is not None and agent.state is not None, "it is one of those that were asked"
+    if agent is None or agent.state is None:
+        return False
     # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
     due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
     if draft.now < due:

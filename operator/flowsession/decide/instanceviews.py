@@ -15,6 +15,9 @@ from flowsession.settings import Settings
 FRESH_SECONDS = 5.0
 """How old an agent's word may be when an instance is stopped on it."""
 
+AHEAD_SECONDS = 5.0
+"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -33,19 +36,23 @@ class Guest:
     waits: bool = False
     """Whether it shall have a pod and has none."""
 
-    def quiet(self, since: float) -> bool:
+    def quiet(self, since: float, now: float) -> bool:
         """Whether its agent, asked since then, was without work; or nobody can work in it at all."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
-        return agent is not None and agent.state is not None and not (agent.failures or agent.state.busy) and agent.state_at >= since
+        if agent is None or agent.state is None or agent.failures or agent.state.busy:
+            return False
+        return since <= agent.state_at <= now + AHEAD_SECONDS
 
     def closed(self, now: float) -> bool:
         """Whether its door is closed to new work, by a fresh word; or there is none."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
-        return agent is not None and agent.state is not None and agent.state.retired and agent.state_at >= now - FRESH_SECONDS
+        if agent is None or agent.state is None or not agent.state.retired:
+            return False
+        return now - FRESH_SECONDS <= agent.state_at <= now + AHEAD_SECONDS
 
 
 @dataclass(frozen=True)
@@ -76,17 +83,17 @@ class InstanceSnapshot:
     settings: Settings = field(default_factory=Settings)
 
 
-def quiet_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], guests: tuple[Guest, ...]) -> float | None:
+def quiet_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
     """When the instance has been unused for its idle time, by what is known now."""
     started = times.parse(status.get("readyAt"))
     if spec.idle.action == InstanceIdleAction.NONE or started is None:
         return None
-    used = max(started, last_activity(status, guests) or 0.0) + spec.idle.timeout_seconds
+    used = max(started, last_activity(status, guests, now) or 0.0) + spec.idle.timeout_seconds
     return max([used, *(guest.starts_until for guest in guests)])
 
 
-def last_activity(status: Mapping[str, Any], guests: tuple[Guest, ...]) -> float | None:
+def last_activity(status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
     """When work was last seen in any session on it; a session's start is work."""
     seen = [times.parse(status.get("lastActivityAt")) or 0.0]
-    seen += [max(guest.began, guest.worked) for guest in guests if guest.pod is not None or guest.waits]
-    return max(seen) or None
+    seen += [at for guest in guests if guest.pod is not None or guest.waits for at in (guest.began, guest.worked)]
+    return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

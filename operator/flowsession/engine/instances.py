@@ -94,7 +94,14 @@ class Instances:
         """The names of a user's instances."""
         return tuple(sorted(name for (where, name), entry in self.entries.items() if where == namespace and entry.spec.user == user))
 
-    def view(self, name: Name, anchors: Mapping[Name, PodEntry], guests: Callable[[Name], tuple[Guest, ...]]) -> InstanceView | None:
+    def key_of(self, session: SessionEntry | None) -> Key | None:
+        """The instance that a session names."""
+        name = _named(session) if session else None
+        return Key(KIND, *name) if name else None
+
+    def view(
+        self, name: Name, anchors: Mapping[Name, PodEntry], guests: Callable[[Name], tuple[Guest, ...]], now: float
+    ) -> InstanceView | None:
         """An instance as sessions see it; None if it is not there."""
         entry = self.entries.get(name)
         if entry is None or entry.meta.deleting:
@@ -108,8 +115,8 @@ class Instances:
         all_quiet = False
         if ready and not stopped:
             present = guests(name)
-            due = quiet_at(spec, status, present)
-            all_quiet = due is not None and all(guest.quiet(due) for guest in present)
+            due = quiet_at(spec, status, present, now)
+            all_quiet = due is not None and all(guest.quiet(due, now) for guest in present)
         return InstanceView(
             name=name[1],
             user=spec.user,

@@ -183,7 +183,9 @@ class Engine:
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)
-        snapshot = self._snapshots.session(name, now, server_silent=self._silent(key))
+        beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
+        silent = self._silent(key) or (beside is not None and self._silent(beside))
+        snapshot = self._snapshots.session(name, now, server_silent=silent)
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:

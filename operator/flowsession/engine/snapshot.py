@@ -87,7 +87,7 @@ class Snapshots:
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),
-            instances=self._instances(entry, current),
+            instances=self._instances(entry, current, now),
             other_instances=self._other_instances(entry),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
@@ -136,11 +136,11 @@ class Snapshots:
             settings=self.settings,
         )
 
-    def _instances(self, entry: SessionEntry, pod: PodView | None) -> dict[str, InstanceView]:
+    def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:
         ref = entry.spec.compute.instance_ref
         names = {ref.name if ref else "", pod.instance if pod else ""} - {""}
         where, cache = entry.meta.namespace, self.cache
-        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: guests(cache, key)) for name in names}
+        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: guests(cache, key), now) for name in names}
         return {name: view for name, view in views.items() if view}
 
     def _other_instances(self, entry: SessionEntry) -> tuple[str, ...]:
