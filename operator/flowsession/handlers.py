@@ -16,6 +16,7 @@ _RESOURCES: dict[str, tuple[str, str, str]] = {
     "Pod": ("", "v1", "pods"),
     "ConfigMap": ("", "v1", "configmaps"),
     "VMSize": (GROUP, VERSION, "vmsizes"),
+    "ComputeInstance": (GROUP, VERSION, "computeinstances"),
     "ResourceQuota": ("", "v1", "resourcequotas"),
 }
 

@@ -227,11 +227,11 @@ def agents(namespace: Lab, background: Background) -> Callable[..., None]:
 
 def _remove_all(api: Api) -> None:
     """What other tests left must not occupy the operator of this one."""
-    for path in ("/apis/flowsession.dev/v1alpha1/computesessions", "/apis/flowsession.dev/v1alpha1/flowenvironments", "/api/v1/pods"):
+    kinds = [f"/apis/flowsession.dev/v1alpha1/{kind}" for kind in ("computesessions", "computeinstances", "flowenvironments")]
+    for path in (*kinds, "/api/v1/pods"):
         for item in api.get(path)["items"]:
             meta = item["metadata"]
-            one = path.replace("/computesessions", "").replace("/flowenvironments", "").replace("/pods", "")
-            plural = path.rsplit("/", 1)[1]
+            one, plural = path.rsplit("/", 1)
             target = f"{one}/namespaces/{meta['namespace']}/{plural}/{meta['name']}"
             if meta.get("finalizers"):
                 with contextlib.suppress(Exception):

@@ -124,9 +124,11 @@ class Kubelet:
         self._api.post(f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target})
         number = next(self._numbers)
         ip = f"127.87.{number // 250}.{number % 250 + 1}"
-        agent = self.make_agent()
-        agent.start(pod, ip)
-        self.agents[meta["uid"]] = agent
+        (container,) = pod["spec"]["containers"]
+        if container["name"] == "session":
+            agent = self.make_agent()
+            agent.start(pod, ip)
+            self.agents[meta["uid"]] = agent
         self.set_status(
             pod,
             {
@@ -137,8 +139,8 @@ class Kubelet:
                 "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}],
                 "containerStatuses": [
                     {
-                        "name": "session",
-                        "image": pod["spec"]["containers"][0]["image"],
+                        "name": container["name"],
+                        "image": container["image"],
                         "imageID": "sha256:0123456789abcdef",
                         "ready": True,
                         "restartCount": 0,

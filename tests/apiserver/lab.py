@@ -39,7 +39,7 @@ class Lab:
     # Paths.
 
     def path(self, plural: str, name: str = "") -> str:
-        base = FLOWSESSION if plural in ("computesessions", "flowenvironments") else "/api/v1"
+        base = FLOWSESSION if plural in ("computesessions", "flowenvironments", "computeinstances") else "/api/v1"
         return f"{base}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     # What people do.

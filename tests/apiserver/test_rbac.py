@@ -12,6 +12,8 @@ from apiserver.conftest import Cluster
 from apiserver.lab import Lab
 from apiserver.operator_process import CHECKOUT, NAMESPACE, Operator, Zygote
 from apiserver.recorder import Recorder, Request
+from apiserver.test_instances import Instances
+from apiserver.test_sizes import D2, FAST, Sizes
 from localcluster import binaries, kubeconfig
 from localcluster.kubeconfig import Api as Access
 
@@ -80,11 +82,25 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     conflict = Recorder.answer(409, "Conflict", "injected")
     faults = [
         lab.recorder.harm(lab.of_this_namespace(line), conflict)
-        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "DELETE pods")
+        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "PATCH computeinstances/status", "DELETE pods")
     ]
-    lab.operator.start()
+    faults.append(lab.recorder.harm(lambda request: request.line == "PATCH vmsizes/status", conflict))
+    sizes, instances = Sizes(lab), Instances(lab)
+    sizes.create(D2)
+    lab.operator.start(constants=FAST)
+    sizes.available(D2, "NoNodes")
     lab.environment_of_flow(labelled=False, flow__dag__yaml="environment: {image: 'team/flow:1'}\nnodes: []\n")
+    instances.create()
+    instances.until("Running")
+    instances.change(running=False)
+    instances.until("Stopped")
+    lab.kubelet.hold = True
     lab.create_session(idle={"timeoutSeconds": 3600})
+    pod = eventually(lambda: lab.pods()[0] if lab.pods() else None, what="its pod")
+    full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+    lab.kubelet.set_status(pod, {"conditions": [full]})
+    lab.until_condition("ComputeAllocated", "Unschedulable")
+    lab.kubelet.release()
     lab.until_ready()
     for edited in ("one", "two"):  # the second time the same Events are counted up, and what was saved first goes
         lab.agent().edits = edited
@@ -93,9 +109,15 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
         eventually(lambda: lab.session()["status"]["phase"] == "Suspended", what="its pod is gone")
         lab.change_session(suspend=False)
         lab.until_ready()
+    lab.operator.kill()
+    lab.backdate(seconds=3590)
+    lab.operator.start(constants=FAST)
+    lab.until_condition("Active", "IdleSoon")  # and the marks for autoscalers go
+    lab.settle()
     lab.change_session(idle={"timeoutSeconds": 5})
     eventually(lab.gone, seconds=30, what="the idle session ends")
     eventually(lambda: lab.package_lists() == [], what="its list of packages goes with it")
+    sizes.remove_all()
     assert all(fault.done.is_set() for fault in faults)
     requests = [request for request in lab.recorder.requests(since=before) if not request.kind.startswith("/")]
     assert [str(request) for request in requests if request.status == 403] == []

@@ -50,10 +50,12 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
     """That each of these is needed, and nothing else, is seen in tests/apiserver/test_rbac.py."""
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
+        "flowsession.dev/computeinstances": {"get", "list", "watch"},
         "flowsession.dev/vmsizes": {"get", "list", "watch"},
         "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
         "flowsession.dev/flowenvironments/status": {"patch"},
         "flowsession.dev/computesessions/status": {"patch"},
+        "flowsession.dev/computeinstances/status": {"patch"},
         "flowsession.dev/vmsizes/status": {"patch"},
         "/pods": {"get", "list", "watch", "create", "patch", "delete"},
         "/nodes": {"list"},

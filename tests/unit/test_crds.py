@@ -120,8 +120,9 @@ def test_names_and_subresources(kind):
     [
         (crds.ENVIRONMENT, ["Ready", "Image", "Requirements", "Sessions", "Age"]),
         (crds.SESSION, ["User", "Environment", "Size", "Status", "Expires", "Age"]),
+        (crds.INSTANCE, ["User", "Size", "Status", "Sessions", "Last Activity", "Age"]),
     ],
-    ids=["FlowEnvironment", "ComputeSession"],
+    ids=["FlowEnvironment", "ComputeSession", "ComputeInstance"],
 )
 def test_what_kubectl_get_shows(kind, columns):
     assert [column["name"] for column in kind.columns if not column.get("priority")] == columns
@@ -158,5 +159,5 @@ def test_conditions_are_merged_by_type():
 
 
 def test_statuses_read_what_newer_operators_wrote():
-    assert ComputeSessionStatus.model_validate({"phase": "Running", "cost": {"perHour": "1"}}).phase is Phase.RUNNING
+    assert ComputeSessionStatus.model_validate({"phase": "Running", "budget": {"perHour": "1"}}).phase is Phase.RUNNING
     assert FlowEnvironmentStatus.model_validate({"latestImage": "x"}).to_wire() == {}

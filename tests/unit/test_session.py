@@ -43,6 +43,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "refuse_duplicate",
         "stay_suspended",
         "end_of_lifetime",
+        "stand_by",
         "resolve",
         "reset",
         "move",

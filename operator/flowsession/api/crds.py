@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from flowsession.api import GROUP, VERSION
 from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
+from flowsession.api.instance import ComputeInstanceSpec, ComputeInstanceStatus
 from flowsession.api.schema import structural
 from flowsession.api.session import ComputeSessionSpec, ComputeSessionStatus
 from flowsession.api.size import NAME_RULE, VMSizeSpec, VMSizeStatus
@@ -48,6 +49,7 @@ def _ready(field: str) -> str:
     return f'.status.conditions[?(@.type=="Ready")].{field}'
 
 
+_COST = _column("Cost", ".status.cost.perHour", wide=True, description="Per hour at present; status.cost tells what it has come to.")
 ENVIRONMENT = Kind(
     name="FlowEnvironment",
     plural="flowenvironments",
@@ -83,6 +85,7 @@ SESSION = Kind(
         _column("Node", ".status.nodeName", wide=True),
         _column("Image", ".status.baseImage", wide=True),
         _column("Packages", ".status.packages.count", type_="integer", wide=True),
+        _COST,
     ),
 )
 SIZE = Kind(
@@ -107,7 +110,26 @@ SIZE = Kind(
     cluster_wide=True,
     rules=(NAME_RULE,),
 )
-KINDS = (ENVIRONMENT, SESSION, SIZE)
+INSTANCE = Kind(
+    name="ComputeInstance",
+    plural="computeinstances",
+    short_names=("cinst",),
+    description="One person's own machine: a node of a VM size, reserved for as long as the instance runs, whose sessions share it.",
+    spec=ComputeInstanceSpec,
+    status=ComputeInstanceStatus,
+    columns=(
+        _column("User", ".spec.user"),
+        _column("Size", ".spec.vmSize"),
+        _column("Status", ".status.phase"),
+        _column("Sessions", ".status.sessions", type_="integer"),
+        _column("Last Activity", ".status.lastActivityAt", type_="date", description="How long ago, as last observed."),
+        _column("Age", ".metadata.creationTimestamp", type_="date"),
+        _column("Reason", _ready("reason"), wide=True),
+        _column("Node", ".status.nodeName", wide=True),
+        _COST,
+    ),
+)
+KINDS = (ENVIRONMENT, SESSION, SIZE, INSTANCE)
 
 
 def definition(kind: Kind) -> dict[str, Any]:

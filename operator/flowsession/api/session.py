@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
-from flowsession.api.compute import Compute
+from flowsession.api.compute import Compute, Cost
 from flowsession.api.podsettings import EnvVar, PodMetadata
 
 
@@ -208,4 +208,5 @@ class ComputeSessionStatus(Model):
         default=None,
         description="Those of the restarts without 10 minutes of use in between; each doubles the pause before the next start.",
     )
+    cost: Cost | None = Field(default=None, description="What it costs; absent where no price is known.")
     conditions: Conditions | None = None

@@ -30,6 +30,7 @@ _PLURALS = {
     "Secret": ("/api/v1", "secrets"),
     "Event": ("/api/v1", "events"),
     "VMSize": (f"/apis/{GROUP}/{VERSION}", "vmsizes"),
+    "ComputeInstance": (f"/apis/{GROUP}/{VERSION}", "computeinstances"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
     "Node": ("/api/v1", "nodes"),
 }

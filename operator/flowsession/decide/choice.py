@@ -2,16 +2,18 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.session import Phase
 from flowsession.decide import loss
 from flowsession.decide.draft import Draft
-from flowsession.decide.quantity import listed, parse
-from flowsession.decide.quota import lacks
+from flowsession.decide.quantity import listed, parse, parse_all
+from flowsession.decide.quota import PodCost, QuotaView, lacks
 from flowsession.decide.sizes import Offer
-from flowsession.decide.views import Refusal, SessionSnapshot
+from flowsession.decide.views import InstanceView, Refusal, SessionSnapshot
 
 MOST_NAMED = 8
 """Sizes that a message goes into, at most."""
@@ -47,25 +49,58 @@ def allocate(draft: Draft) -> tuple[bool, Offer | None]:
 
 def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
     """The size for the next pod; None where no VMSize is installed and none is named."""
+    if (ref := snapshot.spec.compute.instance_ref) is not None:
+        return _beside(snapshot, snapshot.instances[ref.name], now)
     wanted = snapshot.spec.compute.vm_size
     candidates = named(wanted, snapshot.offers) if wanted else _fitting(snapshot.offers, snapshot.minimum_compute)
     if isinstance(candidates, NoSize):
         return candidates
-    refusal = _present_refusal(snapshot, now)
-    if refusal is not None and (refusal.reason != "QuotaExceeded" or not candidates):
+    refusal = _present(snapshot.refusal, now)
+    if refusal is not None and not candidates:
         return NoSize(refusal.reason, refusal.message, _end_of(refusal))
     if not candidates:
         return None
-    refused = refusal.sizes if refusal else {}
-    lacking = {offer.name: found for offer in candidates if (found := lacks(snapshot.quotas, offer.cost))}
+    way = "end sessions, or have the quota raised" + (", or name another size" if wanted else "")
+    return within_quota(candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, way=way)
+
+
+def within_quota(
+    candidates: list[Offer],
+    quotas: tuple[QuotaView, ...],
+    refused: Refusal | None,
+    now: float,
+    *,
+    namespace: str,
+    cost: Callable[[Offer], PodCost],
+    way: str,
+) -> Offer | NoSize:
+    """The best of them that the namespace's quotas have room for, or why there is none; `way`: what may be done about it."""
+    refusal = _present(refused, now)
+    if refusal is not None and refusal.reason != "QuotaExceeded":
+        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+    sizes = refusal.sizes if refusal else {}
+    lacking = {offer.name: found for offer in candidates if (found := lacks(quotas, cost(offer)))}
     for offer in sorted(candidates, key=lambda offer: offer.rank):
-        if offer.name not in lacking and offer.name not in refused:
+        if offer.name not in lacking and offer.name not in sizes:
             return offer
     named_here = candidates[:MOST_NAMED]
-    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else refused[offer.name]}" for offer in named_here]
-    way = "end sessions, or have the quota raised" + (", or name another size" if wanted else "")
-    message = f"no quota in namespace {snapshot.namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
+    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else sizes[offer.name]}" for offer in named_here]
+    message = f"no quota in namespace {namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
     return NoSize("QuotaExceeded", message, _end_of(refusal) if refusal else None)
+
+
+def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
+    """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
+    if (refusal := _present(snapshot.refusal, now)) is not None:
+        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+    offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
+    devices = {name: amount for name, amount in offer.requests.items() if "/" in name} if offer else {}
+    nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
+    pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
+    if found := lacks(snapshot.quotas, pod):
+        said = f"no quota in namespace {snapshot.namespace!r}: {found[0]}; end sessions, or have the quota raised"
+        return NoSize("QuotaExceeded", said)
+    return offer
 
 
 def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
@@ -110,9 +145,8 @@ def _fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[
     )
 
 
-def _present_refusal(snapshot: SessionSnapshot, now: float) -> Refusal | None:
+def _present(refusal: Refusal | None, now: float) -> Refusal | None:
     """What the API server refused lately: somebody else was faster, or it counts what is not seen here."""
-    refusal = snapshot.refusal
     return refusal if refusal is not None and now < _end_of(refusal) else None
 
 

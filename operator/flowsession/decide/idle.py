@@ -5,7 +5,7 @@ resourceVersion as precondition, so that work and changes that arrive in between
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
-from flowsession.decide import edits, loss, requests, suspend, times, warning
+from flowsession.decide import edits, instanceidle, loss, requests, suspend, times, warning
 from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
@@ -66,7 +66,8 @@ def decide_idle(draft: Draft) -> bool:
         elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
-            _reopen(draft, agent)
+            if not instanceidle.make_way(draft, agent):
+                _reopen(draft, agent)
             warning.warn(draft, agent, deadline)
     return True
 
@@ -74,7 +75,8 @@ def decide_idle(draft: Draft) -> bool:
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
     """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
     draft.put("expiresAt", None)
-    _reopen(draft, agent)
+    if not instanceidle.make_way(draft, agent):
+        _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
     due = asked_at + (pause_after(agent) if agent and agent.failures else draft.snapshot.spec.idle.timeout_seconds)
     if draft.now < due:

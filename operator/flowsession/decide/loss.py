@@ -3,6 +3,7 @@
 from flowsession.api.session import Phase
 from flowsession.decide import times
 from flowsession.decide.draft import Draft, moment
+from flowsession.decide.notes import Notes
 from flowsession.decide.plan import Delete
 from flowsession.decide.views import PodView
 
@@ -60,7 +61,7 @@ def leave_the_pod(draft: Draft) -> None:
         draft.put(gone, None)
 
 
-def remove(draft: Draft, stray: PodView) -> None:
+def remove(draft: Notes, stray: PodView) -> None:
     """Sees a pod out: gently, and by force when its node is gone."""
     if stray.deleting_since is None:
         draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))

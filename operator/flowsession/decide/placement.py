@@ -9,7 +9,7 @@ from flowsession.api import GROUP
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.size import UserIsolation
 from flowsession.decide.pod import MARKS, USER_LABEL
-from flowsession.decide.quantity import parse, texts
+from flowsession.decide.quantity import Amounts, parse, texts
 from flowsession.decide.sizes import Offer
 
 SIZE_LABEL = f"{GROUP}/vm-size"
@@ -26,7 +26,7 @@ def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCom
         meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}
         meta["annotations"] = {**meta["annotations"], TERMS: terms(offer)}
         spec["containers"] = [{**container, "resources": {"requests": texts(offer.requests), "limits": texts(offer.limits)}}]
-        spec |= _where(offer, meta["labels"][USER_LABEL])
+        spec |= where(offer, meta["labels"][USER_LABEL])
     elif minimum is not None:
         spec["containers"] = [{**container, "resources": _at_least(container["resources"], minimum)}]
     return {**pod, "metadata": meta, "spec": spec}
@@ -34,7 +34,12 @@ def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCom
 
 def terms(offer: Offer) -> str:
     """Stands for all that the size means for a pod: another value, and a pod created now would be another one."""
-    meant = [_where(offer, user=""), texts(offer.requests), texts(offer.limits)]
+    return digest(offer, offer.requests, offer.limits)
+
+
+def digest(offer: Offer, requests: Amounts, limits: Amounts) -> str:
+    """Stands for the nodes of a size and what a pod asks for there."""
+    meant = [where(offer, user=""), texts(requests), texts(limits)]
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -49,7 +54,8 @@ def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumComput
     return {"requests": requests, "limits": limits}
 
 
-def _where(offer: Offer, user: str) -> dict[str, Any]:
+def where(offer: Offer, user: str) -> dict[str, Any]:
+    """The part of a pod's spec that says which nodes it may be on, and beside whom."""
     size = offer.spec
     where: dict[str, Any] = {
         "nodeSelector": dict(size.node_selector or {}),

@@ -40,6 +40,8 @@ class PodCost:
     priority_class: str = ""
     across_namespaces: bool = False
     """Whether its (anti-)affinity looks into other namespaces."""
+    of: str = "a session"
+    """Whose pod it is, in messages."""
     usage: Mapping[str, Fraction] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,10 +57,11 @@ class Lack:
     needs: Fraction
     left: Fraction
     hard: Fraction
+    of: str = "a session"
 
     def __str__(self) -> str:
         left, hard, needs = (text(self.resource, amount) for amount in (self.left, self.hard, self.needs))
-        return f"quota {self.quota!r} has {left} of {hard} {self.resource} left, a session needs {needs}"
+        return f"quota {self.quota!r} has {left} of {hard} {self.resource} left, {self.of} needs {needs}"
 
 
 def read(body: Mapping[str, Any]) -> QuotaView:
@@ -91,7 +94,7 @@ def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
         for resource, hard in quota.hard.items():
             needs, used = pod.usage.get(resource, Fraction(0)), quota.used.get(resource, Fraction(0))
             if needs > 0 and used + needs > hard:
-                found.append(Lack(quota.name, resource, needs, max(hard - used, Fraction(0)), hard))
+                found.append(Lack(quota.name, resource, needs, max(hard - used, Fraction(0)), hard, pod.of))
     return found
 
 

@@ -1,52 +1,64 @@
-"""A session whose pod is not of the size that it shall have: it moves, with a new pod, as soon as there is such a size."""
+"""A session whose pod is not where its spec wants it, by size or instance: it moves, with a new pod, as soon as it can."""
 
 from flowsession.api.session import Phase
-from flowsession.decide import choice, loss, placement
+from flowsession.decide import beside, choice, edits, loss, placement
+from flowsession.decide.beside import Problem
 from flowsession.decide.draft import Draft
 from flowsession.decide.start import current_pod
 from flowsession.decide.views import PodView
 
 
 def move(draft: Draft) -> bool:
-    """Restarts the session on the size that its spec names now. Where there is no such size, it goes on with what it has."""
+    """Restarts the session on the compute that its spec names now, once what was edited is saved. Where there is none such, it goes on
+    with what it has."""
     if (waiting := _outdated(draft)) is not None:
-        return _start_anew(draft, waiting)
+        said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
+        return _start_anew(draft, said, said)
     pod = _misplaced(draft)
-    wanted = draft.snapshot.spec.compute.vm_size
-    if pod is None or isinstance(choice.named(wanted, draft.snapshot.offers), choice.NoSize):
+    if pod is None or _problem(draft) is not None:
         return True
-    before = _size_of(draft, pod)
-    loss.leave_the_pod(draft)
-    draft.not_ready(Phase.STARTING, "Starting", f"moving from {before} to {wanted}: the former pod is being replaced")
-    draft.judge("ComputeAllocated", None, "Scheduling", f"moving from {before} to {wanted}")
-    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(
-        warning=False, reason="ComputeChanged", message=f"spec.compute has changed: moving from {before} to {wanted}, with a new pod"
-    )
-    return False
+    if not edits.may_leave(draft):
+        return False
+    moving = f"moving from {_place_of(draft, pod)} to {_wanted(draft)}"
+    return _start_anew(draft, f"{moving}: the former pod is being replaced", f"spec.compute has changed: {moving}, with a new pod")
 
 
 def tell_of_wish(draft: Draft) -> bool:
-    """Says why the session stays where it is although its spec names another size, and what it stays on."""
-    pod = _misplaced(draft)
-    if pod is not None:
-        found = choice.named(draft.snapshot.spec.compute.vm_size, draft.snapshot.offers)
-        if isinstance(found, choice.NoSize):
-            said = f"{found.message}; until then the session goes on with {_size_of(draft, pod)}"
-            draft.judge("ComputeAllocated", False, found.reason, said)
+    """Says why the session stays where it is although its spec names another compute, and what it stays on."""
+    pod, problem = _misplaced(draft), _problem(draft)
+    if pod is not None and problem is not None:
+        until = f"until then the session goes on with {_place_of(draft, pod)}, and for good if spec.compute says so again"
+        draft.judge("ComputeAllocated", False, problem[0], f"{problem[1]}; {until}")
     return True
 
 
 def _misplaced(draft: Draft) -> PodView | None:
-    """The session's pod, if its spec names another size than that pod has. No size named: whatever it has is right."""
-    pod, wanted = current_pod(draft), draft.snapshot.spec.compute.vm_size
-    return pod if pod is not None and wanted and choice.canonical(wanted) != choice.canonical(pod.vm_size) else None
+    """The session's pod, if its spec wants it elsewhere. No size named: whatever it has is right."""
+    pod, compute = current_pod(draft), draft.snapshot.spec.compute
+    if pod is None:
+        return None
+    if compute.instance_ref is not None:
+        view = draft.snapshot.instances.get(compute.instance_ref.name)
+        stays = pod.instance == compute.instance_ref.name and (view is None or not view.node or pod.size_terms == view.node)
+    else:
+        stays = not pod.instance and (not compute.vm_size or choice.canonical(compute.vm_size) == choice.canonical(pod.vm_size))
+    return None if stays else pod
+
+
+def _problem(draft: Draft) -> Problem | None:
+    """Why what the spec names can't be had."""
+    compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
+    if compute.instance_ref is not None:
+        name = compute.instance_ref.name
+        return beside.problem_of(draft, name) or beside.not_ready(draft, name)
+    found = choice.named(compute.vm_size, snapshot.offers) if compute.vm_size else None
+    return (found.reason, found.message) if isinstance(found, choice.NoSize) else None
 
 
 def _outdated(draft: Draft) -> PodView | None:
     """The session's pod, if no node takes it and a pod created now would be another one: its size was mended, or has gone."""
     pod, snapshot = current_pod(draft), draft.snapshot
-    if pod is None or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
+    if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
         return None
     offer = next((offer for offer in snapshot.offers if offer.name == choice.canonical(pod.vm_size)), None)
     if offer is None:
@@ -54,14 +66,26 @@ def _outdated(draft: Draft) -> PodView | None:
     return pod if placement.terms(offer) != pod.size_terms else None
 
 
-def _start_anew(draft: Draft, pod: PodView) -> bool:
+def _start_anew(draft: Draft, said: str, told: str) -> bool:
     loss.leave_the_pod(draft)
-    said = f"size {pod.vm_size} has changed before a node took {pod.name}: it is being replaced"
     draft.not_ready(Phase.STARTING, "Starting", said)
     draft.judge("ComputeAllocated", None, "Scheduling", said)
-    draft.tell(warning=False, reason="ComputeChanged", message=said)
+    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.tell(warning=False, reason="ComputeChanged", message=told)
     return False
 
 
-def _size_of(draft: Draft, pod: PodView) -> str:
-    return pod.vm_size or draft.snapshot.settings.session.size_name
+def _place_of(draft: Draft, pod: PodView) -> str:
+    return (
+        f"instance {pod.instance!r} on {pod.node or 'no node'}"
+        if pod.instance
+        else pod.vm_size or draft.snapshot.settings.session.size_name
+    )
+
+
+def _wanted(draft: Draft) -> str:
+    compute = draft.snapshot.spec.compute
+    if compute.instance_ref is not None:
+        name = compute.instance_ref.name
+        return f"instance {name!r} on {draft.snapshot.instances[name].node}"
+    return compute.vm_size or "a size of the operator's choice"

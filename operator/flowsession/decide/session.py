@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flowsession.api.session import Phase
-from flowsession.decide import idle, install, marks, requests, resize, serve, start, suspend
+from flowsession.decide import beside, cost, idle, install, marks, requests, resize, serve, start, suspend
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -26,6 +26,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     for stage in STAGES:
         if not stage(draft):
             break
+    cost.of_session(draft)
     return draft.plan()
 
 
@@ -96,6 +97,7 @@ STAGES: tuple[Stage, ...] = (
     refuse_duplicate,
     suspend.stay_suspended,
     suspend.end_of_lifetime,
+    beside.stand_by,
     resolve,
     suspend.reset,
     resize.move,

@@ -1,19 +1,22 @@
 """The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
 
+from typing import Any
+
 from flowsession.api.session import Phase
-from flowsession.decide import choice, loss, placement, scaling, times
+from flowsession.decide import anchor, choice, loss, placement, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.resolution import Resolved
-from flowsession.decide.views import PodView
+from flowsession.decide.sizes import Offer
+from flowsession.decide.views import PodView, SessionSnapshot
 
 REFUSED_SECONDS = 60.0
 """How long a refusal of the API server is taken to hold before the same is tried again."""
 
-_PULL_REASONS = frozenset(
+PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 )
-_BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
 
 
 def current_pod(draft: Draft) -> PodView | None:
@@ -67,10 +70,17 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         if name not in snapshot.known_config_maps:
             draft.create(archive)
     draft.only_progress(since=now)
-    draft.create(placement.placed(pods.manifest(snapshot, environment, loss.incarnation(draft)), size, snapshot.minimum_compute))
+    draft.create(_where_it_belongs(snapshot, pods.manifest(snapshot, environment, loss.incarnation(draft)), size))
     if environment.files is not None and not snapshot.saved_known:
         draft.look_for_edits(loss.incarnation(draft))
     return False
+
+
+def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
+    ref = snapshot.spec.compute.instance_ref
+    if ref is not None:
+        return anchor.beside(manifest, snapshot.instances[ref.name], size)
+    return placement.placed(manifest, size, snapshot.minimum_compute)
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
@@ -81,7 +91,7 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
         isinstance(environment, Resolved)
         and pod.image != environment.base_image
         and pod.container is not None
-        and pod.container.waiting_reason in _PULL_REASONS | _BROKEN_REASONS
+        and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
     )
 
@@ -96,13 +106,13 @@ def follow_the_pod(draft: Draft) -> bool:
         return True
     container = pod.container
     if pod.unscheduled_message:
-        reason, message = scaling.unschedulable(draft, pod)
+        reason, message = scaling.unschedulable(draft, pod, draft.snapshot.scaling)
         draft.judge("ComputeAllocated", False, reason, message)
         draft.not_ready(Phase.PENDING, reason, message)
-    elif container is not None and container.waiting_reason in _PULL_REASONS:
+    elif container is not None and container.waiting_reason in PULL_REASONS:
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
-    elif container is not None and (container.waiting_reason in _BROKEN_REASONS or container.ended_reason):
+    elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
         reason, message = died(pod)
         draft.not_ready(Phase.FAILED, reason, message)

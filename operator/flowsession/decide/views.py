@@ -59,6 +59,8 @@ class PodView:
     """What the size meant for pods when this one was created; see placement.terms."""
     memory_limit: str = ""
     """Of its container, as the manifest has it."""
+    instance: str = ""
+    """Name of the ComputeInstance that it is on, or holds the reservation of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
 
@@ -91,6 +93,30 @@ class ScalingView:
 
 
 @dataclass(frozen=True)
+class InstanceView:
+    """A ComputeInstance, as the sessions on it see it."""
+
+    name: str
+    user: str
+    stopped: str = ""
+    """Why it does not run, or shall not: User or Idle; empty while it shall run."""
+    node: str = ""
+    """The node that is reserved; empty while none is."""
+    vm_size: str = ""
+    """Azure's name of the size of the present reservation."""
+    resources: Mapping[str, str] = field(default_factory=dict)
+    """What is reserved."""
+    said: str = ""
+    """Its own words about being not ready."""
+    idle_seconds: int = 0
+    """Its idle time."""
+    quiet_at: float | None = None
+    """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
+    all_quiet: bool = False
+    """Whether every session on it was asked since then, and was without work."""
+
+
+@dataclass(frozen=True)
 class SessionSnapshot:
     """All that a decision about a session depends on."""
 
@@ -120,6 +146,10 @@ class SessionSnapshot:
     """Every VM size, as a session would get it now."""
     quotas: tuple[QuotaView, ...] = ()
     """Of the session's namespace."""
+    instances: Mapping[str, InstanceView] = field(default_factory=dict)
+    """Those that concern the session, by name: the one that its spec names and the one that its pod is on."""
+    other_instances: tuple[str, ...] = ()
+    """Names of all instances of its user in the namespace, where the one that the spec names is not there."""
     minimum_compute: MinimumCompute | None = None
     """What the environment asks for."""
     scaling: ScalingView | None = None

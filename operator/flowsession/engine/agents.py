@@ -85,6 +85,9 @@ class Agents:
             if answer.state is not None:
                 self._cache.marks.get(pod.uid, {}).setdefault("AgentReady", self._cache.clock())
         self._queue.add(key)
+        if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
+            for concerned in self._cache.sizing.instances.beside(entry):
+                self._queue.add(concerned)
 
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()

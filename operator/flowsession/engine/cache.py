@@ -47,7 +47,7 @@ class Cache:
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
-    """VM sizes, nodes and quotas."""
+    """VM sizes, nodes, quotas and instances."""
     _sessions_of: Index = field(default_factory=Index)
     _pods_of: Index = field(default_factory=Index)
     _users_of: Index = field(default_factory=Index)
@@ -108,7 +108,8 @@ class Cache:
 
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
-        pods, sessions = {entry.view.uid for entry in self.pods.values()}, {entry.meta.uid for entry in self.sessions.values()}
+        pods = {entry.view.uid for entry in self.pods.values()}
+        sessions = {entry.meta.uid for entry in self.sessions.values()} | self.sizing.instances.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
         self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in sessions}
@@ -128,11 +129,12 @@ class Cache:
             return set()
         if known and known.meta.uid != entry.meta.uid:
             self._forget_session(key, known.meta.uid)
+            known = None
         self.sessions[key] = entry
         environment = entry.spec.environment_ref.name
         self._sessions_of.add((key[0], environment), key[1])
-        concerned = {Key("ComputeSession", *key)}
-        if known is None or known.meta.uid != entry.meta.uid:
+        concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry)
+        if known is None:
             concerned.add(Key("FlowEnvironment", key[0], environment))
             # A new session may be the elder of two that were created in the same second.
             rivals = (other for other in self.sessions_of((key[0], environment)) if other.spec.user == entry.spec.user)
@@ -148,7 +150,7 @@ class Cache:
         self._sessions_of.discard((key[0], environment), key[1])
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
-        return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)}
+        return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
@@ -211,7 +213,7 @@ class Cache:
                 marks.setdefault("Scheduled", now)
             if view.running:
                 marks.setdefault("Running", now)
-        return {Key("ComputeSession", view.namespace, entry.session)}
+        return self.sizing.instances.note_pod(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
         entry = self.pods.get(key)
@@ -223,7 +225,7 @@ class Cache:
         self.marks.pop(entry.view.uid, None)
         self.pod_gone(entry.view.uid)
         self.sizing.events.pop(entry.view.uid, None)
-        return {Key("ComputeSession", key[0], entry.session)}
+        return self.sizing.instances.note_pod(entry, None)
 
     def _observe_config_map(self, body: Object) -> set[Key]:
         raw = body["metadata"]

@@ -215,6 +215,8 @@ class Executor:
             return False
         if write.kind == "FlowEnvironment":
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
+        elif write.kind == "ComputeInstance":
+            self._cache.sizing.instances.written_at[write.namespace, write.name] = self._cache.clock()
         self._reader.observe(write.kind, body)
         return True
 

@@ -8,7 +8,7 @@ from flowsession import metrics
 from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide import environment, session, sizes
+from flowsession.decide import environment, instance, session, sizes
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
 from flowsession.decide.pod import MANAGED_BY, MANAGER
@@ -41,6 +41,7 @@ SELECTORS = {
     "FlowEnvironment": "",
     "ConfigMap": f"{SOURCE_LABEL}=true",
     "ComputeSession": "",
+    "ComputeInstance": "",
     "Pod": f"{MANAGED_BY}={MANAGER}",
     "VMSize": "",
     "ResourceQuota": "",
@@ -179,7 +180,12 @@ class Engine:
         if key.kind == "VMSize":
             size = self.cache.sizing.snapshot(key.name)
             return (self.cache.sizing.sizes[key.name].meta.uid, sizes.decide(size, now)) if size else ("", None)
-        snapshot = self._snapshots.session(name, now, server_silent=self._silent(key))
+        if key.kind == "ComputeInstance":
+            found_instance = self._snapshots.instance(name, now)
+            return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)
+        beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
+        silent = self._silent(key) or (beside is not None and self._silent(beside))
+        snapshot = self._snapshots.session(name, now, server_silent=silent)
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:

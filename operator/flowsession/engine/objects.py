@@ -4,17 +4,19 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.decide import marks, times
+from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.placement import SIZE_LABEL, TERMS
-from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
+from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
@@ -63,12 +65,26 @@ class SizeEntry:
 
 
 @dataclass(frozen=True)
+class InstanceEntry:
+    """A ComputeInstance in the cache."""
+
+    meta: Meta
+    spec: ComputeInstanceSpec
+    status: Object
+    resume: str
+
+
+@dataclass(frozen=True)
 class PodEntry:
-    """A session's pod in the cache."""
+    """A session's pod in the cache, or an instance's anchor."""
 
     view: PodView
     session: str
     owner_uid: str
+    anchor: bool = False
+    """Whether it holds an instance's reservation."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Of an anchor: what is reserved."""
 
 
 class Unreadable(Exception):
@@ -114,14 +130,28 @@ def size(body: Object) -> SizeEntry:
         raise Unreadable(str(error)) from error
 
 
+def instance(body: Object) -> InstanceEntry:
+    """Raises Unreadable."""
+    try:
+        spec = ComputeInstanceSpec.model_validate(body.get("spec"))
+        resume = _requests(body["metadata"].get("annotations") or {}).get("resume", "")
+        return InstanceEntry(meta(body), spec, body.get("status") or {}, resume)
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
 def pod(body: Object) -> PodEntry:
-    """A session's pod."""
+    """A session's pod, or an anchor."""
     raw, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
     found = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     scheduled = found.get("PodScheduled", {})
     pending = scheduled.get("status") == "False"
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
-    container: Object = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
+    labels = raw.get("labels") or {}
+    anchor = owner.get("kind") == "ComputeInstance"
+    main = ANCHOR if anchor else CONTAINER
+    container: Object = next((c for c in spec.get("containers") or () if c.get("name") == main), {})
+    limits = (container.get("resources") or {}).get("limits") or {}
     view = PodView(
         name=raw["name"],
         namespace=raw["namespace"],
@@ -138,14 +168,17 @@ def pod(body: Object) -> PodEntry:
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
-        container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), None),
-        vm_size=(raw.get("labels") or {}).get(SIZE_LABEL, ""),
+        container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == main), None),
+        vm_size=labels.get(SIZE_LABEL, ""),
         settings=(raw.get("annotations") or {}).get(SETTINGS_ANNOTATION, ""),
         size_terms=(raw.get("annotations") or {}).get(TERMS, ""),
-        memory_limit=str(((container.get("resources") or {}).get("limits") or {}).get("memory", "")),
+        memory_limit=str(limits.get("memory", "")),
+        instance=labels.get(INSTANCE_LABEL, ""),
         marked=marks.marked(raw.get("annotations") or {}),
     )
-    return PodEntry(view, session=(raw.get("labels") or {}).get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
+    if anchor:
+        return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
+    return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
 
 def files(body: Object) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What is known of VM sizes, of the nodes that have them and of quotas, and which sessions that concerns."""
+"""What is known of VM sizes, of the nodes that have them, of quotas and instances, and which sessions that concerns."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from flowsession.decide.quota import QuotaView
 from flowsession.decide.sizes import Offer, Pool, SizeSnapshot
 from flowsession.decide.views import Refusal, ScalingView
 from flowsession.engine import objects
+from flowsession.engine.instances import Instances
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import Object, PodEntry, SessionEntry, SizeEntry
 from flowsession.settings import SizeSettings
@@ -29,6 +30,7 @@ class Sizing:
     """Number of sessions' pods by Azure's name of their size, as last counted."""
     events: dict[str, ScalingView] = field(default_factory=dict)
     """By the uid of a pod that waits for a node."""
+    instances: Instances = field(default_factory=Instances)
     nodes_wanted: bool = False
     """Whether a size has come or changed since the nodes were listed last."""
     _offers: tuple[Offer, ...] | None = None
@@ -47,6 +49,8 @@ class Sizing:
                 return self._observe_size(objects.size(body))
             case "ResourceQuota":
                 return self._observe_quota(body, now)
+            case "ComputeInstance":
+                return self.instances.observe(body)
         return set()
 
     def forget(self, kind: str, key: Name, uid: str = "") -> set[Key]:
@@ -60,16 +64,19 @@ class Sizing:
             self._quotas_of[key[0]].discard(key[1])
             self._grown_at.pop(key[0], None)
             return self._waiting(key[0])
-        return set()
+        return self.instances.forget(key, uid) if kind == "ComputeInstance" else set()
 
     def names(self, kind: str) -> list[Name]:
         """The names of all cached objects of a kind."""
-        return [("", name) for name in self.sizes] if kind == "VMSize" else list(self.quotas) if kind == "ResourceQuota" else []
+        found = {"VMSize": [("", name) for name in self.sizes], "ResourceQuota": self.quotas, "ComputeInstance": self.instances.entries}
+        return list(found.get(kind, ()))
 
     def version(self, kind: str, key: Name) -> str:
         """The resourceVersion that is known of an object; "0" if it is not known."""
         if kind == "VMSize" and key[1] in self.sizes:
             return self.sizes[key[1]].meta.resource_version
+        if kind == "ComputeInstance" and key in self.instances.entries:
+            return self.instances.entries[key].meta.resource_version
         return self.quotas[key][2] if kind == "ResourceQuota" and key in self.quotas else "0"
 
     def offers(self) -> tuple[Offer, ...]:
@@ -122,7 +129,7 @@ class Sizing:
 
     def count(self, pods: Iterable[PodEntry]) -> set[Key]:
         """Counts the sessions of each size anew; what came of it wakes only the sizes themselves."""
-        self.sessions = Counter(pod.view.vm_size for pod in pods if pod.view.vm_size and pod.view.deleting_since is None)
+        self.sessions = Counter(pod.view.vm_size for pod in pods if pod.view.vm_size and pod.view.deleting_since is None and not pod.anchor)
         return {
             Key("VMSize", "", name)
             for name, entry in self.sizes.items()
@@ -167,9 +174,11 @@ class Sizing:
         return {Key("VMSize", "", name)} | wishing | self._waiting()
 
     def _waiting(self, namespace: str = "") -> set[Key]:
-        """The sessions without a pod on a node, of one namespace or of all."""
+        """The sessions and instances without a pod on a node, of one namespace or of all."""
         where = [namespace] if namespace else list(self._unplaced)
-        return {Key("ComputeSession", each, name) for each in where for name in self._unplaced.get(each, ())}
+        return {Key("ComputeSession", each, name) for each in where for name in self._unplaced.get(each, ())} | self.instances.unplaced(
+            namespace
+        )
 
 
 def refused(before: Refusal | None, reason: str, message: str, size: str, now: float) -> Refusal:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowsession.decide import resolution
+from flowsession.decide import resolution, times
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.environment import EnvironmentSnapshot
+from flowsession.decide.instanceviews import Guest, InstanceSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.serve import packages_prefix
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
-from flowsession.decide.views import PodView, SessionSnapshot
+from flowsession.decide.views import InstanceView, PodView, SessionSnapshot
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
@@ -86,6 +87,8 @@ class Snapshots:
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),
+            instances=self._instances(entry, current, now),
+            other_instances=self._other_instances(entry),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
             public_keys=self.public_keys,
@@ -101,6 +104,50 @@ class Snapshots:
             saved_known=saved is not None,
             settings=self.settings,
         )
+
+    def instance(self, key: Name, now: float) -> InstanceSnapshot | None:
+        """A ComputeInstance with all that surrounds it; None if it is gone."""
+        cache = self.cache
+        entry = cache.sizing.instances.entries.get(key)
+        if entry is None:
+            return None
+        pods = [cache.pods[key[0], name] for name in cache.sizing.instances.pods.of(key)]
+        anchors = sorted((pod for pod in pods if pod.owner_uid == entry.meta.uid), key=lambda pod: pod.view.created_at)
+        newest = anchors[-1].view.uid if anchors else ""
+        return InstanceSnapshot(
+            namespace=key[0],
+            name=key[1],
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            deleting=entry.meta.deleting,
+            spec=entry.spec,
+            status=entry.status,
+            resume=entry.resume,
+            pods=tuple(pod.view for pod in anchors),
+            guests=guests(cache, key),
+            visitors=sum(not pod.anchor for pod in pods),
+            offers=cache.sizing.offers(),
+            quotas=cache.sizing.quotas_of(key[0]),
+            refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
+            scaling=cache.sizing.events.get(newest),
+            namespace_ending=now - cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            written_at=cache.sizing.instances.written_at.get(key, 0.0),
+            settings=self.settings,
+        )
+
+    def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:
+        ref = entry.spec.compute.instance_ref
+        names = {ref.name if ref else "", pod.instance if pod else ""} - {""}
+        where, cache = entry.meta.namespace, self.cache
+        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: guests(cache, key), now) for name in names}
+        return {name: view for name, view in views.items() if view}
+
+    def _other_instances(self, entry: SessionEntry) -> tuple[str, ...]:
+        ref, where = entry.spec.compute.instance_ref, entry.meta.namespace
+        if ref is None or (where, ref.name) in self.cache.sizing.instances.entries:
+            return ()
+        return self.cache.sizing.instances.of_user(where, entry.spec.user)
 
     def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
         """Resolving parses files, so it is done once for each state of the environment and its sources."""
@@ -133,6 +180,26 @@ def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
     """The pods that this very session owns, among all that carry its name; the newest last."""
     pods = cache.pods_of((session.meta.namespace, session.meta.name))
     return tuple(sorted((pod.view for pod in pods if pod.owner_uid == session.meta.uid), key=lambda pod: pod.created_at))
+
+
+def guests(cache: Cache, instance: Name) -> tuple[Guest, ...]:
+    """The sessions of an instance's user that name it."""
+    named = [cache.sessions[instance[0], name] for name in sorted(cache.sizing.instances.sessions.of(instance))]
+    user = cache.sizing.instances.entries[instance].spec.user
+    return tuple(_guest(cache, session, instance[1]) for session in named if session.spec.user == user)
+
+
+def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
+    status, spec = session.status, session.spec
+    pods = owned_pods(cache, session)
+    pod = next((pod for pod in reversed(pods) if pod.instance == instance), None)
+    agent = cache.agents.get(pod.uid) if pod else None
+    same = agent and pod and pod.container and agent.restarts == pod.container.restarts
+    began = max(session.meta.created_at, times.parse(status.get("startedAt")) or 0.0)
+    starting = began + spec.start_timeout_seconds if pod is not None and not status.get("readyAt") else 0.0
+    worked = times.parse((status.get("lastActivity") or {}).get("at")) or 0.0
+    waits = pod is None and not spec.suspend and not status.get("suspended") and status.get("phase") != "Failed"
+    return Guest(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
 
 
 def _no_environment(key: Name) -> Unresolved:
