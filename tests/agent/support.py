@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from localcluster.ports import free_port
+
 SOURCES = Path(__file__).parents[2] / "operator"
 START = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server import serve; sys.exit(serve())"
 FLOW = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -194,13 +196,6 @@ def start_as_pid1(folder: Path, *, prefix: Sequence[str] = IN_NAMESPACE, **argum
     agent = start(folder, prefix=prefix, **arguments)
     agent.pid = int(Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()[0])
     return agent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def pythons() -> list[str]:

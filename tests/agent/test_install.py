@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from localcluster.ports import free_port
+
 from . import support
 from .conftest import StartAgent
 from .support import Agent, eventually, hanging_index
@@ -137,7 +139,7 @@ def test_only_wheels_where_there_is_none(agent: Agent, tool: str) -> None:
 
 
 def test_an_index_that_can_not_be_reached(agent: Agent, tool: str) -> None:
-    index = f"http://someone:secret@127.0.0.1:{support.free_port()}/simple"
+    index = f"http://someone:secret@127.0.0.1:{free_port()}/simple"
     environment = {"PIP_RETRIES": "1", "UV_HTTP_RETRIES": "0", "PIP_FIND_LINKS": str(agent.home)}
     install = agent.install("p1", "six\n", tool=tool, indexURL=index, environment=environment)
     code, message = failure(install)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from localcluster.ports import free_port
+
 from . import support
 from .conftest import StartAgent
 from .support import Agent, eventually, hanging_index
@@ -97,7 +99,7 @@ def test_a_wrong_start_is_one_sentence(tmp_path: Path, operator: support.Operato
         "FLOWSESSION_HOME": str(tmp_path / "session"),
         "FLOWSESSION_POD_UID": "u",
         "FLOWSESSION_PUBLIC_KEYS": json.dumps({"keys": [operator.public]}),
-        "FLOWSESSION_PORT": str(support.free_port()),
+        "FLOWSESSION_PORT": str(free_port()),
     }
     ran = subprocess.run(
         [sys.executable, "-IS", "-c", support.START], env={**settings, **change}, capture_output=True, text=True, timeout=20, check=False

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver.agents import FakeAgent, free_port
+from apiserver.agents import FakeAgent
 from apiserver.api import Api, Refused, eventually
 from apiserver.background import Background
 from apiserver.kubelet import Kubelet
@@ -25,6 +25,7 @@ from localcluster import binaries, kubeconfig
 from localcluster.controlplane import ControlPlane
 from localcluster.daemons import Daemon
 from localcluster.kubeconfig import Api as Access
+from localcluster.ports import free_port
 
 # The last thing that cleans up, should the tests themselves be killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import free_port
 from apiserver.api import Api, eventually
 from apiserver.recorder import kill_process
 from flowsession.decide import placement, pod
 from localcluster import binaries
 from localcluster.controlplane import ControlPlane
+from localcluster.ports import free_port
 from unit.builders import resolved, session_snapshot, session_spec
 from unit.sizing import D2, offer
 from unit.sizing import pool as nodes

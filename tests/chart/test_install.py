@@ -1,7 +1,6 @@
 """The chart, installed by the real Helm into a real API server: also from zero, where no kind of ours is known yet."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import yaml
 
 from localcluster import binaries
 from localcluster.controlplane import ControlPlane
+from localcluster.ports import free_port
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "flowsession"
 SIZES: dict[str, Any] = {
@@ -31,19 +31,15 @@ NAMES = {
 TOO_EARLY = 'no matches for kind "VMSize"'
 
 
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def plane() -> Iterator[ControlPlane]:
     """An API server of its own, with nothing of ours in it."""
     binaries.build(binaries.KUBERNETES)
     binaries.build(binaries.HELM)
     folder = Path(tempfile.mkdtemp(prefix="fs-helm-"))
-    found = ControlPlane(folder, etcd_port=_port(), etcd_peer_port=_port(), apiserver_port=_port(), components=("etcd", "kube-apiserver"))
+    found = ControlPlane(
+        folder, etcd_port=free_port(), etcd_peer_port=free_port(), apiserver_port=free_port(), components=("etcd", "kube-apiserver")
+    )
     try:
         found.start()
         yield found

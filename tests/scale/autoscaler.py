@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from apiserver.agents import free_port
 from apiserver.api import eventually
 from apiserver.conftest import ended_with_us, install_crds
 from localcluster import binaries
 from localcluster.binaries import KARPENTER
 from localcluster.daemons import Daemon
+from localcluster.ports import free_port
 from scale.bed import Bed
 from scale.counting import quantity
 from scale.sizes import INSTANCE_TYPE, Size

@@ -14,13 +14,13 @@ from typing import Any
 
 import urllib3
 
-from apiserver.agents import free_port
 from apiserver.api import Api, Refused, eventually
 from apiserver.conftest import Cluster, private_cluster
 from localcluster import binaries
 from localcluster.binaries import KWOK
 from localcluster.controlplane import LOOPBACK, ControlPlane
 from localcluster.daemons import Daemon
+from localcluster.ports import free_port
 from scale.agents import Switchboard
 from scale.sizes import INSTANCE_TYPE, Size
 
