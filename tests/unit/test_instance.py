@@ -142,7 +142,7 @@ def test_a_lost_anchor_is_made_anew_with_back_off():
 
 
 def test_the_anchor_waits_for_the_sessions_pods():
-    stopping = running(spec=spec(running=False), visitors=2)
+    stopping = replace(running(), spec=spec(running=False), visitors=2, generation=2)
     assert not instance.decide(stopping, NOW).deletes
     status = status_after(stopping)
     assert (status["phase"], status["stopped"]["by"]) == ("Stopping", "User")
