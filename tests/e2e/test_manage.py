@@ -189,6 +189,17 @@ def test_a_changed_image_waits_for_a_reset(cluster: Cluster) -> None:
     assert cluster.status("s")["baseImage"] == image
 
 
+def test_a_changed_environment_variable_waits_for_the_next_start(cluster: Cluster) -> None:
+    cluster.apply(environment(), session())
+    before = cluster.until_ready("s")
+    cluster.patch("csess", "s", {"spec": {"env": [{"name": "MODE", "value": "slow"}]}})
+    cluster.until_condition("s", "InSync", status="False", reason="SettingsChanged")
+    assert cluster.status("s")["podName"] == before["podName"]
+    ask(cluster, "s", "reset", now())
+    cluster.until_condition("s", "InSync", status="True")
+    assert cluster.exec(cluster.status("s")["podName"], "sh", "-c", "echo $MODE").strip() == "slow"
+
+
 def test_several_changes_during_an_install_end_in_the_last(cluster: Cluster) -> None:
     cluster.apply(environment(requirementsText="rapidfuzz==3.14.0\n"), session())
     before = cluster.until_ready("s")

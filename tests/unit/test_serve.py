@@ -6,6 +6,7 @@ import pytest
 
 from flowsession.decide.agentviews import PackageList
 from flowsession.decide.plan import ListPackages
+from flowsession.decide.pod import settings_of
 from flowsession.decide.serve import packages_config_map_name
 from flowsession.decide.start import REFUSED_SECONDS
 from unit.builders import (
@@ -19,6 +20,7 @@ from unit.builders import (
     ready_status,
     resolved,
     session_snapshot,
+    session_spec,
     settled_snapshot,
     silent_agent,
     stamp,
@@ -159,3 +161,26 @@ def test_a_later_install_gets_a_list_of_its_own():
     snapshot = settled_snapshot(PANDAS, agent=agent(state(numpy), numpy))
     assert decide(replace(snapshot, environment=numpy)).call == ListPackages()
     assert ready_status(PANDAS)["packages"]["configMapName"] == NAME
+
+
+def test_changed_settings_wait_for_the_next_start_and_are_told_of():
+    env = [{"name": "MODE", "value": "slow"}]
+    made = pod(settings=settings_of(session_spec()))
+    snapshot = settled_snapshot(pods=(made,), agent=agent())
+    snapshot = replace(snapshot, status=status_after(snapshot))
+    assert not decide(snapshot).writes
+    changed = replace(snapshot, spec=session_spec(env=env), generation=2)
+    status = status_after(changed)
+    assert verdict(status, "InSync") == ("False", "SettingsChanged")
+    assert "reset-requested-at" in condition(status, "InSync")["message"]
+    assert decide(changed).deletes == ()
+    again = replace(changed, status=status)
+    assert not decide(again).writes
+    assert not decide(replace(again, agent=None)).writes, "another operator says the same"
+    back = replace(again, spec=session_spec(), generation=3, agent=None)
+    assert verdict(status_after(back), "InSync") == ("True", "InSync")
+
+
+def test_settings_are_those_of_the_pod_only():
+    assert settings_of(session_spec()) == settings_of(session_spec(idle={"timeoutSeconds": 60}, onChange="Wait"))
+    assert settings_of(session_spec()) != settings_of(session_spec(podMetadata={"labels": {"a": "b"}}))

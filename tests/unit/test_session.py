@@ -55,6 +55,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "follow_the_install",
         "activate",
         "serve",
+        "compare_settings",
         "list_packages",
         "decide_idle",
         "mark",

@@ -1,9 +1,11 @@
 """The session's pod: its name, and the manifest that the API server gets."""
 
 import hashlib
+import json
 from typing import Any
 
 from flowsession.api import API_VERSION, GROUP
+from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.views import SessionSnapshot
 
@@ -22,6 +24,8 @@ USER_LABEL = f"{GROUP}/user"
 INSTANCE_LABEL = f"{GROUP}/instance"
 CONTENT_LABEL = f"{GROUP}/content"
 """What one of the operator's own ConfigMaps holds."""
+SETTINGS_ANNOTATION = f"{GROUP}/settings"
+"""Hash of what the session's spec says of its pod and what a running pod can't take up."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
@@ -150,11 +154,18 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
                 IMAGE_ANNOTATION: environment.base_image,
+                SETTINGS_ANNOTATION: settings_of(snapshot.spec),
             },
             "ownerReferences": [owner(snapshot)],
         },
         "spec": spec,
     }
+
+
+def settings_of(spec: ComputeSessionSpec) -> str:
+    """A hash of the session's own environment variables, labels and annotations."""
+    given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def owner(snapshot: SessionSnapshot) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import Any
 
 from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
-from flowsession.decide import times
+from flowsession.decide import requests, times
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import ListPackages
-from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, settings_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
 from flowsession.decide.target import agent_of, askable_at, same_container
@@ -40,6 +40,20 @@ def serve(draft: Draft) -> bool:
         draft.tell(warning=False, reason="Running", message=_story(stages, pod))
     draft.status["phase"] = Phase.RUNNING.value
     draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
+    return True
+
+
+def compare_settings(draft: Draft) -> bool:
+    """Says so where the spec's `env` or `podMetadata` have changed since the pod was created: they hold from the next start on."""
+    pod = current_pod(draft)
+    assert pod is not None, "the stages before saw to it"
+    changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
+    reason = draft.reason("InSync")
+    if changed and reason in ("InSync", "SettingsChanged"):
+        said = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
+        draft.judge("InSync", False, "SettingsChanged", said)
+    elif not changed and reason == "SettingsChanged":
+        draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     return True
 
 

@@ -109,6 +109,7 @@ STAGES: tuple[Stage, ...] = (
     install.follow_the_install,
     suspend.activate,
     serve.serve,
+    serve.compare_settings,
     serve.list_packages,
     idle.decide_idle,
     marks.mark,

@@ -51,6 +51,8 @@ class PodView:
     scheduled_at: float | None
     unscheduled_message: str
     container: ContainerView | None
+    settings: str = ""
+    """Hash of the session's settings for its pod when this one was created; see pod.settings_of."""
     vm_size: str = ""
     """Azure's name of the size that it was created with; empty: the chart's defaults."""
     size_terms: str = ""

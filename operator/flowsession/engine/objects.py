@@ -16,7 +16,7 @@ from flowsession.api.size import VMSizeSpec
 from flowsession.decide import marks, times
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.placement import SIZE_LABEL, TERMS
-from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL
+from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
@@ -170,6 +170,7 @@ def pod(body: Object) -> PodEntry:
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == main), None),
         vm_size=labels.get(SIZE_LABEL, ""),
+        settings=(raw.get("annotations") or {}).get(SETTINGS_ANNOTATION, ""),
         size_terms=(raw.get("annotations") or {}).get(TERMS, ""),
         memory_limit=str(limits.get("memory", "")),
         instance=labels.get(INSTANCE_LABEL, ""),
