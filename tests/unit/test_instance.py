@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.decide import anchor, instance
@@ -59,6 +61,10 @@ def running(*, used: float = 0.0, **fields: Any) -> InstanceSnapshot:
     """An instance that was last used so many seconds ago, as it came to be."""
     begun = snapshot(pods=(held(),), spec=fields.get("spec", spec()))
     return snapshot(**{"pods": (held(),), "status": status_after(begun, NOW - used), **fields})
+
+
+FULL = pending_pod(name=ANCHOR, node="", unscheduled_message="0/3 nodes", container=None)
+NO_IMAGE = pending_pod(name=ANCHOR, container=builders.waiting("ErrImagePull", "no such image"))
 
 
 # -- the reservation
@@ -323,3 +329,68 @@ def test_quiet_time_counts_from_the_last_work_of_anybody():
     assert quiet_at(spec(), status, (guest(idle=100), guest(idle=300)), NOW) == NOW + 3500
     assert quiet_at(spec(), status, (guest(worked=NOW + 900),), NOW) == NOW - 400, "a clock that was wrong"
     assert quiet_at(spec(), {}, (), NOW) is None
+
+
+def test_an_anchor_that_no_node_takes_is_replaced_when_its_size_was_mended():
+    full = replace(FULL, vm_size=D2, size_terms=anchor.terms(SIZE))
+    waiting = snapshot(pods=(full,), status={"podName": ANCHOR, "incarnation": 1})
+    assert not instance.decide(waiting, NOW).deletes
+    mended = replace(waiting, offers=(offer(D2, nodeSelector={"pool": "b"}),))
+    assert instance.decide(mended, NOW).deletes == (Delete("Pod", NAMESPACE, ANCHOR, "pod-1"),)
+    assert status_after(mended)["incarnation"] == 2
+    taken = replace(mended, pods=(replace(full, node="worker-1"),))
+    assert not instance.decide(taken, NOW).deletes, "one that a node took is left alone"
+
+
+PODS = [(), (held(),), (FULL,), (NO_IMAGE,), (held(phase="Failed"),), (held(deleting_since=NOW - 5),), (held(deleting_since=NOW - 100),)]
+GUESTS = [
+    (),
+    (guest(idle=10),),
+    (guest(idle=9000, retired=True),),
+    (guest(idle=9000, agent=None),),
+    (guest(pod=None, agent=None, waits=True),),
+]
+STATUSES = [
+    {},
+    IDLE,
+    {"podName": ANCHOR},
+    running(used=9000).status,
+    {"podName": ANCHOR, "incarnation": 2},
+    {"stopped": {"by": "User", "at": stamp(NOW)}},
+]
+
+
+@given(
+    pods=st.sampled_from(PODS),
+    guests=st.sampled_from(GUESTS),
+    status=st.sampled_from(STATUSES),
+    visitors=st.integers(0, 1),
+    runs=st.booleans(),
+    resume=st.sampled_from(["", stamp(NOW), "junk"]),
+    offers=st.sampled_from([(), (SIZE,)]),
+    generation=st.integers(1, 2),
+    action=st.sampled_from(["Stop", "None"]),
+)
+def test_whatever_there_is_a_plan_carried_out_leaves_nothing_to_say(
+    pods, guests, status, visitors, runs, resume, offers, generation, action
+):
+    found = snapshot(
+        pods=pods,
+        guests=guests,
+        status=status,
+        visitors=visitors,
+        resume=resume,
+        offers=offers,
+        generation=generation,
+        spec=spec(running=runs, idle={"action": action}),
+    )
+    plan = instance.decide(found, NOW)
+    after = replace(found, status=status_after(found))
+    assert verdict(after.status, "Ready")[0] != "-" or plan.creates or pods
+    assert not (plan.creates and [one for one in pods if one.deleting_since is None and one.name == ANCHOR and one.phase == "Running"])
+    assert not (plan.deletes and visitors and not runs), "the reservation is held for those who are still there"
+    again = instance.decide(after, NOW)
+    if not (plan.creates or plan.deletes or "incarnation" in (plan.status.status if plan.status else {})) and plan.status:
+        stopped_now = "stopped" in plan.status.status  # what follows from that is decided next
+        assert again.status is None or stopped_now, (plan, again)
+        assert not again.events or stopped_now
