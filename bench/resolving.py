@@ -64,8 +64,8 @@ CASES: dict[str, Callable[[], bytes]] = {
     "a flow file of 750 nodes": lambda: tar([flow(b"../x", 750), ("x", b"")]),
     "noise": lambda: tar([flow(), ("f/noise", os.urandom(900_000)), ("f/zeros", b"\0" * 7_000_000)]),
     "a bomb: 64 MiB of zeros": lambda: gzip.compress(b"\0" * (64 << 20)),
-    "2,000 requirements": lambda: tar(
-        [flow(), ("f/requirements.txt", b"".join(b"package-%d[extra]==1.2.%d ; python_version >= '3.9'\n" % (n, n) for n in range(2000)))]
+    "1,000 requirements": lambda: tar(
+        [flow(), ("f/requirements.txt", b"".join(b"pkg-%d[extra]==1.2.%d ; python_version > '3'\n" % (n, n) for n in range(1000)))]
     ),
 }
 

@@ -290,7 +290,7 @@ class SimAgent:
         wanted, flow = body["packagesRevision"], body["flowRevision"]
         if self.retired and (wanted, flow) != (self.volume.get("packages"), self.volume.get("flow")):
             raise AgentError("HTTP 409: retired")
-        if any(name.endswith("/") for name in body["files"] or ()):
+        if any(len(name) > 255 for name in body["files"] or ()):
             raise AgentRefused("files: a name must be a relative path")
         if (earlier := body.get("savedEdits")) and "flow" not in self.volume and flow != "none":
             self.volume["offered"] = earlier["name"]

@@ -71,7 +71,7 @@ class Source(Model):
     config_map: ConfigMapSource | None = Field(default=None, description="Files from the keys of a ConfigMap.")
     archive: ArchiveSource | None = Field(
         default=None,
-        description="A .tar.gz or .zip of the folder, for folders with sub-folders: up to 4,000 members, 8 MiB unpacked.",
+        description="A .tar.gz or .zip of the folder, for folders with sub-folders: up to 3,000 members, 8 MiB unpacked.",
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flowsession.decide import tarball
 
-MOST_ENTRIES = 4_000
+MOST_ENTRIES = 3_000
 """Files, folders and links of an archive. Reading as many takes up to 70 ms (measured), during which nobody else is served."""
 
 LARGEST_UNPACKED = 8 * 1024 * 1024

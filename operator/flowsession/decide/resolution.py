@@ -98,27 +98,30 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
     text, path = spec.requirements_text, None
     if text is None and files is not None and flow and flow.requirements_path:
         path = flow.requirements_path
+        if len(files[path]) > requirements.LARGEST:
+            said = f"{path} has {len(files[path]):,} bytes; at most {requirements.LARGEST:,} are read"
+            return Unresolved("RequirementsRejected", f"{said}: split the environment, or lock fewer platforms")
         text = flowyaml.text_of(path, files[path])
     where = path or "spec.requirementsText"
     if path is None and _LONE_FILE.match((text or "").strip()):
         said = f"spec.requirementsText is {(text or '').strip()!r}, but takes the lines themselves: to pip that is the name of a package"
         return Unresolved("RequirementsRejected", f"{said}; write the lines, or put the file into the flow folder")
-    review = requirements.review(text or "")
+    review = requirements.review(text or "", path=path, files=files)
     if review.errors:
-        shown = "; ".join(f"line {f.line}: {f.message}" for f in review.errors[:5])
+        shown = "; ".join(f"{f.file or where} line {f.line}: {f.message}" for f in review.errors[:5])
         more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
-        return Unresolved("RequirementsRejected", f"{where} {shown}{more}")
-    warnings += [SourceWarning(file=where, line=f.line, code=f.code, message=f.message) for f in review.warnings]
+        return Unresolved("RequirementsRejected", f"{shown}{more}")
+    warnings += [SourceWarning(file=f.file or where, line=f.line, code=f.code, message=f.message) for f in review.warnings]
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
     own = spec.installer.model_dump(mode="json")
     return Resolved(
         base_image=image,
-        requirements_text=text if review.count else None,
+        requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
-        packages_revision=_hash([image, text if review.count else None, own if review.count else None]),
+        packages_revision=_hash([image, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
         flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) if files is not None else "none",
         files=files,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
