@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HEAD_LIMIT = 16 * 1024
-BODY_LIMIT = 8 * 1024 * 1024
+BODY_LIMIT = 16 * 1024 * 1024
 REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -124,7 +124,7 @@ class Wire:
 
 
 def parse_head(head: bytes) -> Request:
-    """The request line and headers; raises ApiError for what isn't HTTP/1.x, is sent chunked or is over 8 MiB."""
+    """The request line and headers; raises ApiError for what isn't HTTP/1.x, is sent chunked or is over 16 MiB."""
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].startswith("/"):

@@ -42,13 +42,13 @@ def test_headers_over_16_kib_are_refused(agent: Agent) -> None:
     assert exchange(agent, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_body_over_8_mib_is_refused_unread_and_the_answer_arrives(agent: Agent) -> None:
-    status, answer = agent.call("PUT", "/v1/environment", b" " * (8 * 1024 * 1024 + 1))
+def test_a_body_over_16_mib_is_refused_unread_and_the_answer_arrives(agent: Agent) -> None:
+    status, answer = agent.call("PUT", "/v1/environment", b" " * (16 * 1024 * 1024 + 1))
     assert (status, answer["code"]) == (413, "TooLarge")
 
 
 def test_without_a_token_no_body_is_read_and_the_answer_arrives(agent: Agent) -> None:
-    status, answer = agent.call("PUT", "/v1/environment", b" " * (8 * 1024 * 1024), token=None)
+    status, answer = agent.call("PUT", "/v1/environment", b" " * (16 * 1024 * 1024), token=None)
     assert (status, answer["code"]) == (401, "TokenMissing")
     assert resource_peak(agent) < 60
 

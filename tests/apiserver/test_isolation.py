@@ -1,62 +1,27 @@
 """The promise of userIsolation: Node, kept by the real scheduler: whoever comes first, no node ever has sessions of two users."""
 
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apiserver.api import Api, eventually
-from apiserver.recorder import kill_process
+from apiserver.scheduling import NAMESPACES, six_nodes
 from flowsession.decide import placement, pod
-from localcluster import binaries
-from localcluster.controlplane import ControlPlane
-from localcluster.ports import free_port
 from unit.builders import resolved, session_snapshot, session_spec
 from unit.sizing import D2, offer
 from unit.sizing import pool as nodes
 
-NODES = [f"node-{number}" for number in range(6)]
-NAMESPACES = ["red", "green", "blue"]
 SIZE = offer(D2, nodes({"pool": "a"}), nodeSelector={"pool": "a"}, sessionsPerNode=4, userIsolation="Node")
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    """A scheduler, and six nodes that nobody runs: what it decides is all that is asked."""
-    binaries.build(binaries.KUBERNETES)
-    folder = Path(tempfile.mkdtemp(prefix="fs-sched-"))
-    components = ("etcd", "kube-apiserver", "kube-scheduler")
-    plane = ControlPlane(folder, etcd_port=free_port(), etcd_peer_port=free_port(), apiserver_port=free_port(), components=components)
-    try:
-        plane.start()
-        found = Api(plane.server, plane.token, plane.ca)
-        for name in NODES:
-            found.post("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": _labels(name)}})
-            gives = {"cpu": "1900m", "memory": "6Gi", "pods": "110"}
-            ready = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready"}]
-            found.patch(f"/api/v1/nodes/{name}/status", {"status": {"allocatable": gives, "capacity": gives, "conditions": ready}})
-            found.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})
-        for name in NAMESPACES:
-            found.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-            found.post(f"/api/v1/namespaces/{name}/serviceaccounts", account)
+    with six_nodes() as found:
         yield found
-    finally:
-        for daemon in plane.daemons():
-            if pid := daemon.pid():
-                kill_process(pid)
-        plane.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _labels(name: str) -> dict[str, str]:
-    return {"pool": "a", "kubernetes.io/hostname": name}
 
 
 def start(api: Api, user: str, namespace: str, number: int = 1) -> None:

@@ -10,7 +10,8 @@ from flowsession.decide import session as sessions
 from flowsession.decide.agentviews import AgentArchive, AgentState, AgentView, InstallView
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.plan import Plan
-from flowsession.decide.resolution import ConfigMapView, Resolved, Unresolved
+from flowsession.decide.resolution import Resolved, Unresolved
+from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import ContainerView, PodView, SessionSnapshot
 from flowsession.settings import Settings
 

@@ -70,6 +70,37 @@ def test_the_warning_names_the_edited_files():
     assert world.status()["edits"] == {"count": 1, "files": ["a.py"]}
 
 
+@pytest.mark.parametrize("to", [{"vmSize": "Standard_D2s_v5"}, {"type": "Instance", "instanceRef": {"name": "box"}}], ids=["size", "box"])
+def test_a_move_to_other_compute_takes_them_along(to):
+    world = world_with("one")
+    first = world.agent()
+    world.add_size("Standard_D2s_v5")
+    world.set_instance()
+    world.change_session(compute=to)
+    until(world, lambda: world.is_ready() and world.agent() is not first)
+    assert world.agent().volume["edits"] == "one"
+    assert world.told_of("ComputeChanged") == 1
+    writes = world.writes()
+    assert writes.index("POST ConfigMap") < writes.index("DELETE Pod")
+
+
+@pytest.mark.parametrize("how", [{"stopped": "User"}, {"stopped": "Idle"}, None], ids=["stopped", "idle", "deleted"])
+def test_a_session_that_loses_its_instance_takes_them_along(how):
+    world = world_with("")
+    world.add_size("Standard_D2s_v5")
+    world.set_instance()
+    world.change_session(compute={"type": "Instance", "instanceRef": {"name": "box"}})
+    until(world, lambda: world.is_ready() and world.status()["vmSize"] == "Standard_D2s_v5")
+    world.agent().edit(world.clock(), "one")
+    world.set_instance(**how) if how else world.remove_instance()
+    until(world, lambda: world.status()["phase"] == "Pending" and world.api.pods == [])
+    assert condition(world.status(), "ComputeAllocated")["reason"] == ("InstanceStopped" if how else "InstanceNotFound")
+    assert world.saved_edits == {"one"}
+    world.set_instance(node="worker-2")
+    until(world, world.is_ready)
+    assert world.agent().volume["edits"] == "one"
+
+
 @pytest.mark.parametrize("how", ["suspend", "idle", "reset"])
 def test_the_next_start_has_them_again(how):
     world = world_with("one", action="Suspend")

@@ -136,6 +136,20 @@ def test_the_flow_folder_is_the_source(flow_path):
             id="bad line",
         ),
         pytest.param(
+            {**FOLDER, "requirements.txt": b"numpy\n" * 200_000},
+            {},
+            "RequirementsRejected",
+            ["requirements.txt has 1,200,000 bytes; at most 1,000,000 are read", "lock fewer platforms"],
+            id="over 1 MB",
+        ),
+        pytest.param(
+            {**FOLDER, "requirements.txt": b"-r a.txt\n./x\n", "a.txt": b"\nb ==\n"},
+            {},
+            "RequirementsRejected",
+            ["a.txt line 2: 'b =='", "; requirements.txt line 2: './x'"],
+            id="bad line in an included file",
+        ),
+        pytest.param(
             {**FOLDER, "requirements.txt": b"\xff\xfe\xff"}, {}, "FlowInvalid", ["requirements.txt is not text"], id="binary requirements"
         ),
         pytest.param(
@@ -237,6 +251,7 @@ SAME = pytest.mark.parametrize(
         pytest.param({"files": {**FOLDER, "main.py": b"changed"}}, True, False, id="code"),
         pytest.param({"files": {**FOLDER, "new.py": b""}}, True, False, id="a new file"),
         pytest.param({"files": {**FOLDER, "requirements.txt": b"pandas\nscipy\n"}}, False, False, id="requirements"),
+        pytest.param({"files": {**FOLDER, "requirements.txt": b"-r r.txt", "r.txt": b"pandas"}}, False, False, id="an included file"),
         pytest.param({"baseImage": "other:1"}, False, True, id="image"),
         pytest.param({"installer": {"onlyBinary": True}}, False, True, id="installer"),
         pytest.param({"requirementsText": "pandas\nnumpy\n"}, True, True, id="the same lines from the spec"),
@@ -253,6 +268,22 @@ def test_revisions_change_with_what_they_stand_for_and_only_then(fields, package
     before, after = from_folder(FOLDER), from_folder(**{"files": FOLDER, **fields})
     assert (before.packages_revision == after.packages_revision) is packages
     assert (before.flow_revision == after.flow_revision) is flow
+
+
+def test_a_change_in_an_included_file_is_an_install():
+    files = {**FOLDER, "requirements.txt": b"-r a.txt\n-c b.txt\n", "a.txt": b"pandas\n", "b.txt": b"pandas<3\n"}
+    before = from_folder(files)
+    assert before.requirements_count == 1
+    for name in ("a.txt", "b.txt"):
+        assert from_folder({**files, name: b"numpy\n"}).packages_revision != before.packages_revision
+    assert before.wire["requirements"] == {"text": "-r a.txt\n-c b.txt\n", "path": "requirements.txt"}
+
+
+def test_the_version_of_prompt_flow_is_the_images():
+    found = from_folder({**FOLDER, "requirements.txt": b"promptflow==1.10.0\npandas\n"})
+    assert found.wire["requirements"]["text"] == "promptflow\npandas\n"
+    assert [(one.file, one.line, one.code) for one in found.warnings] == [("requirements.txt", 1, "PinnedPromptflow")]
+    assert found.files["requirements.txt"] == b"promptflow==1.10.0\npandas\n", "the folder stays as it is"
 
 
 def test_without_requirements_the_installers_settings_are_no_reason_to_install():

@@ -51,6 +51,7 @@ def test_which_flow_it_is(files, kind, file):
         pytest.param("environment: {}\n", REQUIREMENTS, "requirements.txt", id="found by itself with an empty environment"),
         pytest.param("environment:\n", REQUIREMENTS, "requirements.txt", id="found by itself with a null environment"),
         pytest.param("environment: {python_requirements_txt: }\n", REQUIREMENTS, "requirements.txt", id="a null key is an unset one"),
+        pytest.param("environment: {python_requirements_txt: ''}\n", REQUIREMENTS, "requirements.txt", id="an empty one too"),
         pytest.param(
             "environment: {python_requirements_txt: env/dev.txt}\n", {"env/dev.txt": b"", **REQUIREMENTS}, "env/dev.txt", id="named wins"
         ),
@@ -68,6 +69,37 @@ def test_the_image_that_the_flow_asks_for():
 @pytest.mark.parametrize("files", [{"flow.flex.yaml": b"entry: a:b", **REQUIREMENTS}, {"chat.prompty": b"---\n", **REQUIREMENTS}])
 def test_every_kind_of_flow_finds_its_requirements(files):
     assert read(files).requirements_path == "requirements.txt"
+
+
+@pytest.mark.parametrize("front", ["---\n{}\n---\nsystem:\nHello\n", "\n---\r\n{}\r\n---\r\n", "-----\n{}\n-----\n"])
+def test_a_prompty_asks_by_its_front_matter(front):
+    text = front.replace("{}", "environment: {image: 'reg/x:1', python_requirements_txt: dev.txt}\nnodes: [1]")
+    found = read({"chat.prompty": text.encode(), "dev.txt": b"", **REQUIREMENTS})
+    assert found == Flow(kind="prompty", file="chat.prompty", nodes=None, image="reg/x:1", requirements_path="dev.txt")
+
+
+@pytest.mark.parametrize("text", ["", "no front matter", "---\n---\n", "---\nenvironment: {image: x}\n", "text\n---\na: [\n---\n"])
+def test_a_prompty_without_front_matter_asks_for_nothing(text):
+    assert read({"chat.prompty": text.encode()}).image == ""
+
+
+def test_what_is_wrong_with_a_front_matter_is_told_with_its_line():
+    assert "chat.prompty line 3, column " in str(fails({"chat.prompty": b"---\nname: x\na: b: c\n---\n"}))
+
+
+@pytest.mark.parametrize("plain", ["yes", "no", "on", "off", "y", "1:30", "0b2", "1e", "+.x"])
+def test_plain_values_are_those_of_yaml_1_2(plain):
+    assert read(dag(f"environment: {{image: {plain}}}\n")).image == plain
+
+
+@pytest.mark.parametrize("plain", ["true", "False", "12", "0o17", "0x1F", "1_000", "1.5", "1e3", ".5", "-.inf", ".NaN", "2001-01-01"])
+def test_what_is_no_text_in_yaml_1_2_is_no_image(plain):
+    assert "environment.image is" in str(fails(dag(f"environment: {{image: {plain}}}\n")))
+
+
+def test_a_key_that_is_there_twice_is_refused_as_prompt_flow_does():
+    error = fails(dag("nodes: []\nenvironment: {image: a}\nenvironment: {image: b}\n"))
+    assert "flow.dag.yaml line 3, column 1: not YAML: the key 'environment' is there twice" in str(error)
 
 
 def utf16(text: str) -> bytes:
@@ -124,7 +156,6 @@ def test_what_is_wrong_with_the_flow_file(text, words):
         ("../dev.txt", ["'../dev.txt', outside of the flow folder", "put the file into the folder"]),
         ("a/../../dev.txt", ["outside of the flow folder"]),
         ("/etc/passwd", ["'/etc/passwd', outside of the flow folder"]),
-        ("''", ["names the requirements file ''"]),
     ],
 )
 def test_a_requirements_file_that_cannot_be(named, words):
@@ -139,7 +170,9 @@ def test_a_requirements_file_that_cannot_be(named, words):
     [
         pytest.param({}, ["neither flow.dag.yaml nor flow.flex.yaml (it holds: nothing)", "check source and flowPath"], id="nothing"),
         pytest.param({"main.py": b""}, ["it holds: main.py"], id="no flow"),
-        pytest.param({"sub/flow.dag.yaml": DAG}, ["it holds: sub/flow.dag.yaml"], id="flow in a sub-folder"),
+        pytest.param(
+            {"sub/flow.dag.yaml": DAG}, ["it holds: sub/flow.dag.yaml", "set flowPath: there is one in sub"], id="flow in a sub-folder"
+        ),
         pytest.param({"a.prompty": b"", "b.prompty": b""}, ["neither", "a.prompty, b.prompty"], id="two prompties"),
         pytest.param({"flow.dag.yaml": DAG, "flow.flex.yaml": b"a: b"}, ["flow.dag.yaml and flow.flex.yaml; keep one"], id="dag and flex"),
         pytest.param({"flow.dag.yaml": DAG, "flow.dag.yml": DAG}, ["flow.dag.yaml and flow.dag.yml; keep one"], id="both endings"),

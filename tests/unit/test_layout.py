@@ -65,7 +65,7 @@ def test_the_protocols_document_names_what_the_operator_uses():
         assert word in PROTOCOL, word
     for path in ("/v1/state", "PUT /v1/environment", "/v1/retire", "GET /v1/packages"):
         assert path in PROTOCOL, path
-    assert "8 MiB" in PROTOCOL, "what the agent takes; docs/agent-protocol.md has the operator's own limits too"
-    assert wire.BODY_LIMIT == 8 * 1024 * 1024
+    assert "16 MiB" in PROTOCOL, "what the agent takes; docs/agent-protocol.md has the operator's own limits too"
+    assert wire.BODY_LIMIT == 16 * 1024 * 1024
     assert f"{agents.LARGEST_STATE // 1024} KiB" in PROTOCOL
     assert f"{agents.LARGEST_LIST // 1024**2} MiB of a list" in PROTOCOL

@@ -15,10 +15,20 @@ BROKEN = {"requirementsText": "pandas ==\n"}
 OTHER_IMAGE = {"requirementsText": "pandas\n", "baseImage": "registry/python:3.12"}
 FOLDER = {"requirementsText": "", "source": {"configMap": {"name": "flow"}}}
 ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE, FOLDER])
-STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory"}
+STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory", "SizeNotFound", "InstanceNotFound", "InstanceStopped"}
 ACTIONS = st.sampled_from(["Delete", "Suspend", "None"])
 TIMEOUTS = st.sampled_from([5, 60, 90])
 ON_CHANGE = st.sampled_from(["Install", "Wait"])
+COMPUTES = st.sampled_from(
+    [
+        {},
+        {"vmSize": "Standard_D2s_v5"},
+        {"vmSize": "Standard_D4s_v5"},
+        {"vmSize": "Standard_D3s_v5"},
+        {"type": "Instance", "instanceRef": {"name": "box"}},
+    ]
+)
+"""The third size is not there."""
 REQUESTS = st.sampled_from(["reset", "install", "resume", "keepAlive"])
 
 
@@ -28,6 +38,8 @@ class SessionLife(RuleBasedStateMachine):
     @initialize(environment=ENVIRONMENTS, timeout=st.sampled_from([5, 60]), action=ACTIONS, on_change=ON_CHANGE, started=st.booleans())
     def begin(self, environment, timeout, action, on_change, started):
         self.world = World(environment=environment, idle={"timeoutSeconds": timeout, "action": action}, onChange=on_change)
+        for size in ("Standard_D2s_v5", "Standard_D4s_v5"):
+            self.world.add_size(size)
         if started and environment is not BROKEN:
             self.world.settle(until_ready=True)
 
@@ -117,6 +129,17 @@ class SessionLife(RuleBasedStateMachine):
     @rule(on_change=ON_CHANGE)
     def on_change_changes(self, on_change):
         self.world.change_session(onChange=on_change)
+
+    @rule(compute=COMPUTES)
+    def compute_changes(self, compute):
+        self.world.change_session(compute=compute)
+
+    @rule(how=st.sampled_from([{"node": "worker-1"}, {"node": "worker-2"}, {"stopped": "User"}, {"stopped": "Idle"}, None]))
+    def instance_changes(self, how):
+        if how is None:
+            self.world.remove_instance()
+        else:
+            self.world.set_instance(**how)
 
     @rule(what=REQUESTS)
     def a_request(self, what):

@@ -70,7 +70,14 @@ def test_a_long_run_of_spaces_does_not_hold_up_everybody():
 
 @pytest.mark.parametrize(
     "text",
-    ["x: 1:" + "1:" * 250 + "1.5", "x: " + "1:" * 600 + "1", "x: !!bool maybe", "x: !!int ''", "x: !!float ''", "x: !!timestamp foo"],
+    [
+        "x: !!float 1:" + "1:" * 250 + "1.5",
+        "x: " + "1:" * 600 + "1",
+        "x: !!bool maybe",
+        "x: !!int ''",
+        "x: !!float ''",
+        "x: !!timestamp foo",
+    ],
 )
 def test_every_yaml_that_cannot_be_read_is_a_folder_error(text):
     """KeyError, IndexError, AttributeError out of PyYAML's constructors: retried for ever, with no condition."""
@@ -90,7 +97,9 @@ def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one
     world = World(environment={"requirementsText": ""}, idle={"action": "None"})
     refused = world.cache.config_maps  # the environment's files come from a ConfigMap
     items = [{"key": "a", "path": "flow.dag.yaml"}]
-    world.change_environment(requirementsText="", source={"configMap": {"name": "flow", "items": [*items, {"key": "a", "path": "data/"}]}})
+    world.change_environment(
+        requirementsText="", source={"configMap": {"name": "flow", "items": [*items, {"key": "a", "path": "x" * 300}]}}
+    )
     world.api.put(
         {
             "kind": "ConfigMap",

@@ -17,7 +17,9 @@ from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, An
 from flowsession.decide import session as sessions
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList
+from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, TakeEdits, Tell
+from flowsession.decide.pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
 from flowsession.decide.views import PodView
@@ -36,6 +38,8 @@ from unit.builders import NAME, NAMESPACE, NOW
 Object = dict[str, Any]
 SESSION = Key("ComputeSession", NAMESPACE, NAME)
 RUNTIME = "flowsession-runtime:latest"
+BOX = "box"
+"""The one instance that a world may have."""
 QUIET_ROUNDS = 60
 """Rounds without a write after which a world is called settled."""
 
@@ -167,7 +171,8 @@ class ApiServer:
 
     @property
     def pods(self) -> list[Object]:
-        return [body for (kind, _, _), body in self.objects.items() if kind == "Pod"]
+        """The sessions' pods."""
+        return [body for (kind, _, _), body in self.objects.items() if kind == "Pod" and SESSION_LABEL in body["metadata"]["labels"]]
 
     @property
     def session(self) -> Object | None:
@@ -290,7 +295,7 @@ class SimAgent:
         wanted, flow = body["packagesRevision"], body["flowRevision"]
         if self.retired and (wanted, flow) != (self.volume.get("packages"), self.volume.get("flow")):
             raise AgentError("HTTP 409: retired")
-        if any(name.endswith("/") for name in body["files"] or ()):
+        if any(len(name) > 255 for name in body["files"] or ()):
             raise AgentRefused("files: a name must be a relative path")
         if (earlier := body.get("savedEdits")) and "flow" not in self.volume and flow != "none":
             self.volume["offered"] = earlier["name"]
@@ -609,6 +614,38 @@ class World:
         body["spec"] = spec
         body["metadata"]["generation"] = self._generation
         self.api.changed(body)
+
+    def add_size(self, azure_name: str) -> None:
+        """A VM size that there are nodes of."""
+        spec = {"azureName": azure_name, "capacity": {"cpu": "2", "memory": "8Gi"}, "pricePerHour": "0.1"}
+        body = _object("VMSize", azure_name.lower().replace("_", "-"), spec)
+        body["metadata"]["namespace"] = ""
+        self.api.put(body)
+
+    def set_instance(self, *, node: str = "worker-1", stopped: str = "") -> None:
+        """Whatever its own decisions led to: an instance that has reserved this node, or is stopped by somebody."""
+        self.remove_instance()
+        spec = {"user": "alice@example.com", "vmSize": "Standard_D2s_v5", "idle": {"action": "None"}, "running": stopped != "User"}
+        body = _object("ComputeInstance", BOX, spec)
+        body["status"] = {"podName": "box-anchor-1", "readyAt": times.stamp(self.clock())}
+        if stopped:
+            body["status"]["stopped"] = {"by": stopped, "at": times.stamp(self.clock())}
+        self.api.put(body)
+        if not stopped:
+            owner = {"kind": "ComputeInstance", "uid": body["metadata"]["uid"], "controller": True}
+            labels = {INSTANCE_LABEL: BOX, "flowsession.dev/vm-size": "Standard_D2s_v5"}
+            limits = {"cpu": "1900m", "memory": "6Gi"}
+            meta = {"name": "box-anchor-1", "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner]}
+            spec = {"nodeName": node, "containers": [{"name": ANCHOR, "resources": {"limits": limits}}]}
+            pod = self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+            state = {"name": ANCHOR, "restartCount": 0, "state": {"running": {"startedAt": times.stamp(self.clock())}}}
+            pod["status"] = {"phase": "Running", "podIP": "10.0.0.9", "containerStatuses": [state]}
+            self.api.changed(pod)
+
+    def remove_instance(self) -> None:
+        body = self.api.objects.get(("ComputeInstance", NAMESPACE, BOX))
+        if body is not None:
+            self.api.remove(body)
 
     def remove_environment(self) -> None:
         body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))

@@ -9,7 +9,8 @@ from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStat
 from flowsession.decide import conditions, merge, times
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
-from flowsession.decide.resolution import ConfigMapView, Resolved, Unresolved, needed_config_maps
+from flowsession.decide.resolution import Resolved, Unresolved, needed_config_maps
+from flowsession.decide.sources import ConfigMapView
 
 REREAD_SECONDS = 300.0
 """How often a ConfigMap that no watch shows is read again."""

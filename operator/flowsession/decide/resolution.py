@@ -7,24 +7,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, SourceWarning
-from flowsession.decide import flowfolder, requirements
+from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
+from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
 
+MOST_WARNINGS = 50
+"""Warnings in a status at most; a status has a size."""
+
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
-
-
-@dataclass(frozen=True)
-class ConfigMapView:
-    """A ConfigMap as it was last seen. `files` None: there is no such ConfigMap."""
-
-    name: str
-    files: Mapping[str, bytes] | None
-    read_at: float
-    watched: bool
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,7 @@ class Resolved:
 
 def needed_config_maps(spec: FlowEnvironmentSpec) -> tuple[str, ...]:
     """Names of the ConfigMaps that the spec refers to."""
-    names = []
-    if spec.source and spec.source.config_map:
-        names.append(spec.source.config_map.name)
+    names = list(sources.needed_config_maps(spec.source))
     if spec.installer.ca_bundle_config_map_name:
         names.append(spec.installer.ca_bundle_config_map_name)
     return tuple(names)
@@ -86,16 +77,15 @@ def resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView],
         return None
     try:
         return _resolve(spec, config_maps, settings)
-    except flowfolder.FolderError as error:
+    except flowyaml.FolderError as error:
         return Unresolved(error.reason, str(error))
+    except sources.SourceError as error:
+        return Unresolved("SourceNotFound", str(error))
 
 
 def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Resolved | Unresolved:
-    files = _source_files(spec, config_maps)
-    if isinstance(files, Unresolved):
-        return files
-    flow = flowfolder.read(files) if files is not None else None
     warnings: list[SourceWarning] = []
+    files, flow, included = _flow_folder(spec, config_maps, warnings)
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
         warnings.append(
             SourceWarning(
@@ -108,63 +98,78 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
     text, path = spec.requirements_text, None
     if text is None and files is not None and flow and flow.requirements_path:
         path = flow.requirements_path
-        text = flowfolder.text_of(path, files[path])
+        if len(files[path]) > requirements.LARGEST:
+            said = f"{path} has {len(files[path]):,} bytes; at most {requirements.LARGEST:,} are read"
+            return Unresolved("RequirementsRejected", f"{said}: split the environment, or lock fewer platforms")
+        text = flowyaml.text_of(path, files[path])
     where = path or "spec.requirementsText"
     if path is None and _LONE_FILE.match((text or "").strip()):
         said = f"spec.requirementsText is {(text or '').strip()!r}, but takes the lines themselves: to pip that is the name of a package"
         return Unresolved("RequirementsRejected", f"{said}; write the lines, or put the file into the flow folder")
-    review = requirements.review(text or "")
+    review = requirements.review(text or "", path=path, files=files)
     if review.errors:
-        shown = "; ".join(f"line {f.line}: {f.message}" for f in review.errors[:5])
+        shown = "; ".join(f"{f.file or where} line {f.line}: {f.message}" for f in review.errors[:5])
         more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
-        return Unresolved("RequirementsRejected", f"{where} {shown}{more}")
-    warnings += [SourceWarning(file=where, line=f.line, code=f.code, message=f.message) for f in review.warnings]
+        return Unresolved("RequirementsRejected", f"{shown}{more}")
+    warnings += [SourceWarning(file=f.file or where, line=f.line, code=f.code, message=f.message) for f in review.warnings]
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
     own = spec.installer.model_dump(mode="json")
     return Resolved(
         base_image=image,
-        requirements_text=text if review.count else None,
+        requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
-        packages_revision=_hash([image, text if review.count else None, own if review.count else None]),
+        packages_revision=_hash([image, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
         flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) if files is not None else "none",
         files=files,
-        flow=FlowSummary(kind=flow.kind, nodes=flow.nodes) if flow else None,
-        warnings=tuple(warnings),
+        flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
+        warnings=_few(warnings),
         installer=installer,
     )
 
 
-def _source_files(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes] | Unresolved | None:
-    source = spec.source.config_map if spec.source else None
+def _flow_folder(
+    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], warnings: list[SourceWarning]
+) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
+    """The flow folder's files with its includes merged, what it asks for, and how many includes it has; adds to `warnings`."""
+    source = sources.read(spec.source, config_maps)
     if source is None:
-        return None
-    view = config_maps[source.name]
-    if view.files is None:
-        return Unresolved(
-            "SourceNotFound", f"ConfigMap {source.name!r} of spec.source.configMap does not exist in this namespace; create it"
-        )
-    keys = view.files
-    if source.items is not None:
-        absent = [item.key for item in source.items if item.key not in keys]
-        if absent:
-            return Unresolved(
-                "SourceNotFound",
-                f"ConfigMap {source.name!r} has no key {', '.join(map(repr, absent[:5]))}, named in spec.source.configMap.items"
-                f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})",
-            )
-        keys = {item.path.removeprefix("./"): view.files[item.key] for item in source.items}
-    prefix = str(PurePosixPath(spec.flow_path))
-    if prefix == ".":
-        return keys
-    inside = {name.removeprefix(f"{prefix}/"): data for name, data in keys.items() if name.startswith(f"{prefix}/")}
-    if not inside:
-        return Unresolved(
-            "FlowInvalid", f"the source has no folder {spec.flow_path!r} (spec.flowPath); it holds: {', '.join(sorted(keys)[:10])}"
-        )
-    return inside
+        return None, None, None
+    folder = sources.normalised(spec.flow_path)
+    files: Mapping[str, bytes] = sources.inside(source, folder)
+    opened = flowfolder.open_flow(files)
+    entries = () if opened.kind == "prompty" else includes.named_by(opened.name, opened.values.get(includes.KEY))
+    if not entries:
+        return files, flowfolder.judge(opened, files), None
+    merged = includes.merge(source, folder, entries, file=opened.name)
+    for duplicate in merged.duplicates:
+        warnings.append(_replaced(duplicate))
+    # An include may bring another flow file. The one that counts then loses its own includes, as with prompt flow.
+    if merged.files[flowfolder.flow_file(merged.files)[0]] is not files[opened.name]:
+        opened = flowfolder.open_flow(merged.files)
+    files = merged.files
+    if includes.KEY in opened.values:
+        files = {**files, opened.name: flowyaml.emptied(opened.name, files[opened.name], includes.KEY, opened.values)}
+    return files, flowfolder.judge(opened, files), merged.count
+
+
+def _replaced(duplicate: includes.Duplicate) -> SourceWarning:
+    count, few = len(duplicate.files), ", ".join(duplicate.files[:5])
+    what = duplicate.files[0] if count == 1 else f"{count} files ({few}{', ...' if count > 5 else ''})"
+    return SourceWarning(
+        file=duplicate.files[0],
+        code="DuplicateInclude",
+        message=f"additional_includes entry {duplicate.entry!r} replaces {what} of the flow folder; the last one wins: rename one of them",
+    )
+
+
+def _few(warnings: list[SourceWarning]) -> tuple[SourceWarning, ...]:
+    if len(warnings) <= MOST_WARNINGS:
+        return tuple(warnings)
+    rest = len(warnings) - MOST_WARNINGS + 1
+    return (*warnings[: MOST_WARNINGS - 1], SourceWarning(code="More", message=f"{rest} more warnings are not shown"))
 
 
 def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> dict[str, Any] | Unresolved:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from flowsession.decide import resolution
 from flowsession.decide.agentviews import AgentView, SavedEdits
-from flowsession.decide.resolution import ConfigMapView
+from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
 from flowsession.engine.index import Index

@@ -1,0 +1,90 @@
+"""How long the operator's one thread is held up by resolving an environment: an ordinary one, and the worst that its limits let in.
+
+    PYTHONPATH=operator python bench/resolving.py
+
+CPU time of this process, the best of five; prints what docs/figures.md holds. Nothing is started, nothing is written.
+"""
+
+import gzip
+import io
+import os
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.decide import resolution
+from flowsession.decide.archives import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.decide.resolution import Resolved
+from flowsession.decide.sources import ConfigMapView
+from flowsession.settings import Settings
+
+Files = Iterable[tuple[str, bytes]]
+NODE = b"- {name: n, type: python, source: {type: code, path: step.py}, inputs: {question: '${inputs.q}', top_k: 5}, api: chat}\n"
+SHARE = LARGEST_UNPACKED // MOST_ENTRIES - 16
+
+
+def tar(files: Files) -> bytes:
+    """A .tar.gz."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def pack_zip(files: Files) -> bytes:
+    """A .zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files:
+            packed.writestr(name, content)
+    return buffer.getvalue()
+
+
+def flow(includes: bytes = b"", nodes: int = 5) -> tuple[str, bytes]:
+    """A flow file in the folder f."""
+    return "f/flow.dag.yaml", b"additional_includes: [%s]\nnodes:\n%s" % (includes, NODE * nodes)
+
+
+def many(size: int, count: int = MOST_ENTRIES - 2) -> list[tuple[str, bytes]]:
+    """Many files in the folder s."""
+    return [(f"s/d{n % 50}/f{n}.py", b"x" * size) for n in range(count)]
+
+
+CASES: dict[str, Callable[[], bytes]] = {
+    "an ordinary flow: 20 nodes, 30 files, a shared folder": lambda: tar([flow(b"../s", 20), *many(3000, 30)]),
+    "all files that may be, all included, tar": lambda: tar([flow(b"../s"), *many(SHARE)]),
+    "the same, zip": lambda: pack_zip([flow(b"../s"), *many(SHARE)]),
+    "the same, included twice": lambda: pack_zip([flow(b"../s, ../s"), *many(SHARE)]),
+    "2,000 files to be zipped": lambda: tar([flow(b"../s.zip"), *many(1000, 2000)]),
+    "a flow file of 750 nodes": lambda: tar([flow(b"../x", 750), ("x", b"")]),
+    "noise": lambda: tar([flow(), ("f/noise", os.urandom(900_000)), ("f/zeros", b"\0" * 7_000_000)]),
+    "a bomb: 64 MiB of zeros": lambda: gzip.compress(b"\0" * (64 << 20)),
+    "1,000 requirements": lambda: tar(
+        [flow(), ("f/requirements.txt", b"".join(b"pkg-%d[extra]==1.2.%d ; python_version > '3'\n" % (n, n) for n in range(1000)))]
+    ),
+}
+
+
+def main() -> None:
+    """Prints a table."""
+    source = {"archive": {"configMap": {"name": "flow", "key": "flow"}}}
+    wanted = FlowEnvironmentSpec.model_validate({"source": source, "flowPath": "f"})
+    print("| environment | ms | outcome |\n|---|---|---|")
+    for name, make in CASES.items():
+        view = ConfigMapView("flow", {"flow": make()}, 0.0, watched=True)
+        taken = []
+        for _ in range(5):
+            start = time.process_time()
+            found = resolution.resolve(wanted, {"flow": view}, Settings())
+            taken.append(time.process_time() - start)
+        outcome = "resolved" if isinstance(found, Resolved) else "refused"
+        print(f"| {name} | {min(taken) * 1000:.0f} | {outcome} |")
+
+
+if __name__ == "__main__":
+    main()

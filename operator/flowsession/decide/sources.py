@@ -1,0 +1,108 @@
+"""Reads the source of an environment into files: names are relative, `/`-separated, and no file is also a folder."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from flowsession.api.environment import ArchiveSource, ConfigMapSource, Source
+from flowsession.decide import archives
+from flowsession.decide.flowyaml import FolderError
+
+
+class SourceError(Exception):
+    """There is no such source; the text says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class ConfigMapView:
+    """A ConfigMap as it was last seen. `files` None: there is no such ConfigMap."""
+
+    name: str
+    files: Mapping[str, bytes] | None
+    read_at: float
+    watched: bool
+
+
+def needed_config_maps(source: Source | None) -> tuple[str, ...]:
+    """Names of the ConfigMaps that the source is read from."""
+    if source is None:
+        return ()
+    members = (source.config_map, source.archive.config_map if source.archive else None)
+    return tuple(member.name for member in members if member)
+
+
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes] | None:
+    """All files of the source; None: there is none. Raises SourceError and FolderError."""
+    if source is None:
+        return None
+    if source.archive:
+        return _unpacked(source.archive, config_maps)
+    if source.config_map:
+        return _keys(source.config_map, config_maps)
+    return None
+
+
+def normalised(flow_path: str) -> str:
+    """spec.flowPath without what means nothing; "." for the source itself."""
+    return str(PurePosixPath(flow_path))
+
+
+def inside(files: Mapping[str, bytes], folder: str) -> Mapping[str, bytes]:
+    """The files below `folder`, by their names there. Raises FolderError when there are none."""
+    if folder == ".":
+        return files
+    found = {name.removeprefix(f"{folder}/"): data for name, data in files.items() if name.startswith(f"{folder}/")}
+    if not found:
+        raise FolderError(f"the source has no folder {folder!r} (spec.flowPath); it holds: {', '.join(sorted(files)[:10])}")
+    return found
+
+
+def check_folders(names: Iterable[str]) -> None:
+    """Raises FolderError when a name is also the folder of another."""
+    known = set(names)
+    folders: set[str] = set()
+    for name in known:
+        parent = name.rpartition("/")[0]
+        while parent and parent not in folders:
+            if parent in known:
+                raise FolderError(f"{parent!r} of the source is a file, and {name!r} needs it to be a folder; rename one of them")
+            folders.add(parent)
+            parent = parent.rpartition("/")[0]
+
+
+def _keys(source: ConfigMapSource, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes]:
+    keys = _config_map(source.name, config_maps, "spec.source.configMap")
+    if source.items is None:
+        return keys
+    absent = [item.key for item in source.items if item.key not in keys]
+    if absent:
+        raise SourceError(
+            f"ConfigMap {source.name!r} has no key {', '.join(map(repr, absent[:5]))}, named in spec.source.configMap.items"
+            f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})"
+        )
+    files = {str(PurePosixPath(item.path)): keys[item.key] for item in source.items}
+    check_folders(files)
+    return files
+
+
+def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes]:
+    where = source.config_map
+    keys = _config_map(where.name, config_maps, "spec.source.archive.configMap")
+    if where.key not in keys:
+        raise SourceError(
+            f"ConfigMap {where.name!r} has no key {where.key!r}, named in spec.source.archive.configMap.key"
+            f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})"
+        )
+    try:
+        files = archives.read(keys[where.key])
+    except archives.ArchiveError as error:
+        raise FolderError(f"{where.key} of ConfigMap {where.name!r}: {error}") from None
+    check_folders(files)
+    return files
+
+
+def _config_map(name: str, config_maps: Mapping[str, ConfigMapView], field: str) -> Mapping[str, bytes]:
+    found = config_maps[name].files
+    if found is None:
+        raise SourceError(f"ConfigMap {name!r} of {field} does not exist in this namespace; create it")
+    return found
