@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.decide import resolution
-from flowsession.decide.archives import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.decide.archivelinks import LARGEST_UNPACKED, MOST_ENTRIES
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
