@@ -1,6 +1,6 @@
 """Resolves flow folders by prompt flow's own code; run by the Python of an image, one JSON request a line, one answer a line.
 
-Request: {"archive": base64 of a .tar.gz, "flow": "folder in it"}. Answer: {"files", "requirements", "image", "kind", "duplicates"} or {"error"}.
+Request: {"archive": base64 of a .tar.gz, "flow": "folder in it"}. Answer: what `resolve` returns, or {"error"}.
 """
 
 import base64
