@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.decide import resolution
-from flowsession.decide.archives import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.decide.archivelinks import LARGEST_UNPACKED, MOST_ENTRIES
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
@@ -55,6 +55,7 @@ def many(size: int, count: int = MOST_ENTRIES - 2) -> list[tuple[str, bytes]]:
     return [(f"s/d{n % 50}/f{n}.py", b"x" * size) for n in range(count)]
 
 
+LOCK = ("f/requirements.txt", b"".join(b"pkg-%d[extra]==1.2.%d ; python_version > '3'\n" % (n, n) for n in range(1000)))
 CASES: dict[str, Callable[[], bytes]] = {
     "an ordinary flow: 20 nodes, 30 files, a shared folder": lambda: tar([flow(b"../s", 20), *many(3000, 30)]),
     "all files that may be, all included, tar": lambda: tar([flow(b"../s"), *many(SHARE)]),
@@ -64,9 +65,8 @@ CASES: dict[str, Callable[[], bytes]] = {
     "a flow file of 750 nodes": lambda: tar([flow(b"../x", 750), ("x", b"")]),
     "noise": lambda: tar([flow(), ("f/noise", os.urandom(900_000)), ("f/zeros", b"\0" * 7_000_000)]),
     "a bomb: 64 MiB of zeros": lambda: gzip.compress(b"\0" * (64 << 20)),
-    "1,000 requirements": lambda: tar(
-        [flow(), ("f/requirements.txt", b"".join(b"pkg-%d[extra]==1.2.%d ; python_version > '3'\n" % (n, n) for n in range(1000)))]
-    ),
+    "1,000 requirements": lambda: tar([flow(), LOCK]),
+    "as many files, 750 nodes and 1,000 requirements at once": lambda: pack_zip([flow(b"../s", 750), LOCK, *many(SHARE, 2500)]),
 }
 
 

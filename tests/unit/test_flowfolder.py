@@ -34,6 +34,7 @@ def test_a_dag_flow():
         ({"flow.dag.yml": DAG}, "dag", "flow.dag.yml"),
         ({"flow.flex.yaml": b"entry: main:run"}, "flex", "flow.flex.yaml"),
         ({"flow.flex.yml": b"entry: main:run"}, "flex", "flow.flex.yml"),
+        ({"flow.dag.yaml": b"entry: main:run"}, "flex", "flow.dag.yaml"),
         ({"chat.prompty": b"---\nname: chat\n---\n"}, "prompty", "chat.prompty"),
         ({"flow.dag.yaml": DAG, "chat.prompty": b"---\n"}, "dag", "flow.dag.yaml"),
     ],

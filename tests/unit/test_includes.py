@@ -143,6 +143,18 @@ def test_an_entry_of_any_length_gives_a_short_message():
     assert len(refused("x" * 5000)) < 400
 
 
+def test_a_link_comes_in_under_the_name_of_what_it_points_at_as_upstream_has_it():
+    source = {"flow/main.py": b"", "real/a.txt": b"a", "link/a.txt": b"a", "alias.txt": b"a", "top.txt": b"t"}
+    links = {"link": "real", "alias.txt": "real/a.txt"}
+
+    def brought(entry):
+        return set(includes.merge(source, "flow", [entry], file=FLOW, links=links).files) - {"main.py"}
+
+    assert brought("../link") == {"real/a.txt"}
+    assert brought("../alias.txt") == {"a.txt"}
+    assert brought("../link/../top.txt") == {"top.txt"}
+
+
 def test_a_file_into_a_folder_that_holds_a_folder_of_that_name_is_refused():
     source = {**SOURCE, "flows/chat/data/data/x": b""}
     assert "'data' and 'data/data' are folders" in refused("../../odd/data", source=source)

@@ -67,16 +67,16 @@ def named_by(file: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, file: str) -> Merged:
+def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, file: str, links: Mapping[str, str] | None = None) -> Merged:
     """The files of `folder` in `source` with what `entries` name. `folder` is normalised, "." for the whole source; `file` is the flow
-    file's name, for messages. Raises FolderError naming the entry that can't be."""
+    file's name, for messages; `links` says where symbolic links of the source lead. Raises FolderError naming the entry that can't be."""
     tree = _tree(source)
     at_home = _find(tree, folder)
     assert isinstance(at_home, dict), "a flow file was read from there"
     result = _Result(dict(_walk(at_home)))
     duplicates, zips = [], _Zips()
     for entry in entries:
-        replaced = result.take(entry, _named(tree, folder, entry, file, zips))
+        replaced = result.take(entry, _named(tree, _real(folder, entry, links or {}), entry, file, zips))
         if replaced:
             duplicates.append(Duplicate(entry, tuple(replaced)))
     size = sum(map(len, result.files.values()))
@@ -150,13 +150,12 @@ class _Zips:
         return self._made[path]
 
 
-def _named(tree: Tree, folder: str, entry: str, file: str, zips: _Zips) -> Iterator[tuple[str, bytes]]:
+def _named(tree: Tree, path: str, entry: str, file: str, zips: _Zips) -> Iterator[tuple[str, bytes]]:
     """What an entry brings: names in the merged folder, and contents."""
     what = f"{file}: {KEY} entry {_shown(entry)}"
     if entry.startswith("/") or _DRIVE.match(entry):
         raise FolderError(f"{what} is an absolute path; put it into the source, and write the way there from the flow folder")
-    path = posixpath.normpath(posixpath.join(folder, entry))
-    if path == ".." or path.startswith("../"):
+    if path == "..":
         raise FolderError(
             f"{what} leads out of the source; let the source hold that too, and name the flow folder inside it by spec.flowPath"
         )
@@ -170,6 +169,23 @@ def _named(tree: Tree, folder: str, entry: str, file: str, zips: _Zips) -> Itera
     if found is None:
         raise FolderError(f"{what} is not in the source{_advice(tree, path)}")
     return iter([(name, found)]) if isinstance(found, bytes) else _walk(found, f"{name}/")
+
+
+def _real(folder: str, entry: str, links: Mapping[str, str]) -> str:
+    """Where an entry leads, as pathlib's resolve() has it: a link's name gives way to that of what it points at. "." is the source, ".."
+    anything outside of it."""
+    parts: list[str] = []
+    for part in posixpath.join(folder, entry).split("/"):
+        if part == "..":
+            if not parts:
+                return ".."
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+            target = links.get("/".join(parts))
+            if target is not None:
+                parts = target.split("/")
+    return "/".join(parts) or "."
 
 
 def _advice(tree: Tree, path: str) -> str:

@@ -138,12 +138,12 @@ def _flow_folder(
     if source is None:
         return None, None, None
     folder = sources.normalised(spec.flow_path)
-    files: Mapping[str, bytes] = sources.inside(source, folder)
+    files: Mapping[str, bytes] = sources.inside(source.files, folder)
     opened = flowfolder.open_flow(files)
     entries = () if opened.kind == "prompty" else includes.named_by(opened.name, opened.values.get(includes.KEY))
     if not entries:
         return files, flowfolder.judge(opened, files), None
-    merged = includes.merge(source, folder, entries, file=opened.name)
+    merged = includes.merge(source.files, folder, entries, file=opened.name, links=source.links)
     for duplicate in merged.duplicates:
         warnings.append(_replaced(duplicate))
     # An include may bring another flow file. The one that counts then loses its own includes, as with prompt flow.

@@ -1,11 +1,11 @@
 """Reads the source of an environment into files: names are relative, `/`-separated, and no file is also a folder."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from flowsession.api.environment import ArchiveSource, ConfigMapSource, Source
-from flowsession.decide import archives
+from flowsession.decide import archivelinks, archives
 from flowsession.decide.flowyaml import FolderError
 
 
@@ -23,6 +23,15 @@ class ConfigMapView:
     watched: bool
 
 
+@dataclass(frozen=True)
+class SourceFiles:
+    """All files of a source."""
+
+    files: Mapping[str, bytes]
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Symbolic links, and where they lead in the end; their files are among `files` too."""
+
+
 def needed_config_maps(source: Source | None) -> tuple[str, ...]:
     """Names of the ConfigMaps that the source is read from."""
     if source is None:
@@ -31,14 +40,14 @@ def needed_config_maps(source: Source | None) -> tuple[str, ...]:
     return tuple(member.name for member in members if member)
 
 
-def read(source: Source | None, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes] | None:
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles | None:
     """All files of the source; None: there is none. Raises SourceError and FolderError."""
     if source is None:
         return None
     if source.archive:
         return _unpacked(source.archive, config_maps)
     if source.config_map:
-        return _keys(source.config_map, config_maps)
+        return SourceFiles(_keys(source.config_map, config_maps))
     return None
 
 
@@ -85,7 +94,7 @@ def _keys(source: ConfigMapSource, config_maps: Mapping[str, ConfigMapView]) -> 
     return files
 
 
-def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes]:
+def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
     where = source.config_map
     keys = _config_map(where.name, config_maps, "spec.source.archive.configMap")
     if where.key not in keys:
@@ -94,11 +103,11 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
             f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})"
         )
     try:
-        files = archives.read(keys[where.key])
-    except archives.ArchiveError as error:
+        unpacked = archives.unpack(keys[where.key])
+    except archivelinks.ArchiveError as error:
         raise FolderError(f"{where.key} of ConfigMap {where.name!r}: {error}") from None
-    check_folders(files)
-    return files
+    check_folders(unpacked.files)
+    return SourceFiles(unpacked.files, unpacked.links)
 
 
 def _config_map(name: str, config_maps: Mapping[str, ConfigMapView], field: str) -> Mapping[str, bytes]:
