@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import Cluster, Object, environment, session
-from test_sizes import SMALL, priority_class, size
+from test_vm_sizes import SMALL, priority_class, size
 
 USER = "alice@example.com"
 BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
