@@ -114,11 +114,15 @@ def sources(draw: st.DrawFn) -> tuple[dict[str, bytes], dict[str, str], str, str
     if draw(st.integers(0, 9)) == 0:
         add(files, "shared/flow.dag.yaml", b"environment: {image: brought/along}\nadditional_includes: [nowhere]\n")
     links: dict[str, str] = {}
+    ends: dict[str, str] = {}
     for path in draw(st.lists(PATHS, max_size=2)):
         if files:
             target = draw(st.sampled_from(sorted({*files, *folders(files)})))
             if not clash(files, path) and not any(clash(dict.fromkeys(links, b""), one) for one in (path, target)):
-                links[path] = posixpath.relpath(target, posixpath.dirname(path) or ".")
+                targets = [*ends.values(), target]
+                # Links into folders that hold links may go round for ever: prompt flow follows them until it dies. Refused here.
+                if not any(link.startswith(f"{end}/") for link in (*links, path) for end in targets):
+                    links[path], ends[path] = posixpath.relpath(target, posixpath.dirname(path) or "."), target
     there = sorted({*files, *folders(files), *links})
     real = [draw(written(posixpath.relpath(path, flow))) for path in draw(st.lists(st.sampled_from(there), max_size=4))] if there else []
     odd = draw(st.lists(st.sampled_from(ODD), max_size=1)) if draw(st.integers(0, 3)) == 0 else []

@@ -32,8 +32,10 @@ class Warnings(logging.Handler):
 def resolve(request, warnings):
     """What prompt flow makes of it: `pf flow build` resolves includes and environment in this order."""
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name) / "source"
-        root.mkdir()
+        root = (
+            Path(name) / "1" / "2" / "3" / "4" / "source"
+        )  # so deep that no way out of it leads to /tmp itself: all of it would be copied
+        root.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(request["archive"]))) as packed:
             packed.extractall(root)
         folder, file = resolve_flow_path(root / request["flow"], allow_prompty_dir=True)

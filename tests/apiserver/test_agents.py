@@ -1,6 +1,9 @@
 """The operator and agents: the real one, tokens, and agents that are mad, hostile or not there."""
 
+import base64
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,37 @@ def test_the_real_agent_gets_the_flow_folder(started: Lab, real: Callable[[], Re
     eventually(lambda: started.session()["status"]["flowRevision"] != before)
     assert (real().home / "flow" / "data" / "x.csv").read_text() == "c,d\n"
     started.until_condition("InSync", "InSync")
+
+
+def packed(**files: bytes) -> dict[str, str]:
+    """The binaryData of a ConfigMap with the files in a .tar.gz; names are given with `__` for the slash and `___` for the dot."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name.replace("___", ".").replace("__", "/"))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return {"flow.tar.gz": base64.b64encode(buffer.getvalue()).decode()}
+
+
+def test_the_real_agent_gets_a_packed_folder_with_its_includes_and_each_change_of_them(started: Lab, real: Callable[[], RealAgent]) -> None:
+    """Nearly as large as may be: 8 MiB, which are 11 on the wire."""
+    dag = b"additional_includes: [../../shared]\nnodes: []\n"
+    large = b"0" * (8 * 1024 * 1024 - 200)
+    started.create_config_map(binary=packed(flows__chat__flow___dag___yaml=dag, shared__util___py=b"1", flows__chat__large___csv=large))
+    started.create_environment(source={"archive": {"configMap": {"name": "flow", "key": "flow.tar.gz"}}}, flowPath="flows/chat")
+    started.create_session()
+    _ready(started)
+    assert (real().home / "flow" / "shared" / "util.py").read_text() == "1"
+    assert (real().home / "flow" / "large.csv").stat().st_size == len(large)
+    before = started.session()["status"]["flowRevision"]
+    changed = packed(flows__chat__flow___dag___yaml=dag, shared__util___py=b"2")
+    started.api.patch(started.path("configmaps", "flow"), {"binaryData": changed})
+    eventually(lambda: started.session()["status"]["flowRevision"] != before)
+    assert (real().home / "flow" / "shared" / "util.py").read_text() == "2"
+    assert not (real().home / "flow" / "large.csv").exists()
+    started.api.patch(started.path("configmaps", "flow"), {"binaryData": packed(flows__chat__flow___dag___yaml=dag)})
+    started.until_environment("FlowInvalid", says="entry '../../shared' is not in the source")
 
 
 def test_the_real_agent_agrees_to_the_end_of_an_idle_session(started: Lab, real: Callable[[], RealAgent]) -> None:
