@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
 	@$(VENV)/bin/pytest -x tests/unit tests/scale/test_checker.py tests/chart tests/agent tests/apiserver tests/e2e
 
-test-unit: $(READY) ## decisions and other pure parts, in seconds
+test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
 
 test-agent: $(READY) ## the agent, with real pip and uv
