@@ -33,6 +33,7 @@ _PLURALS = {
     "ComputeInstance": (f"/apis/{GROUP}/{VERSION}", "computeinstances"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
     "Node": ("/api/v1", "nodes"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
 }
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _JSON = "application/json"
@@ -82,11 +83,11 @@ class KubernetesCluster:
                 return
             query["continue"] = page["metadata"]["continue"]
 
-    async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         """The metadata alone of what carries the labels, in one namespace or in all."""
         base, plural = _PLURALS[kind]
         path = _path(kind, namespace) if namespace else f"{base}/{plural}"
-        query = {"limit": str(PAGE), "labelSelector": labels}
+        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
             page = await self._request("GET", f"{path}?{urlencode(query)}", accept=_METADATA_ONLY)
             for item in page["items"] or ():  # null where there are none, unlike in other lists

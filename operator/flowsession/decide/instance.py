@@ -1,7 +1,7 @@
 """ComputeInstance: keeps a node of its size reserved while it shall run, and lets go of it when nobody uses it."""
 
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
-from flowsession.decide import anchor, choice, cost, instanceidle, loss, scaling, start, times
+from flowsession.decide import accounts, anchor, choice, cost, instanceidle, loss, scaling, start, times
 from flowsession.decide.draft import moment
 from flowsession.decide.instanceviews import InstanceSnapshot, last_activity
 from flowsession.decide.notes import Notes
@@ -14,7 +14,7 @@ from flowsession.decide.views import PodView
 COUNT_SECONDS = 10.0
 """The number of sessions and their last activity alone are written at most this often."""
 
-_OF_THE_POD = ("podName", "nodeName", "readyAt")
+_OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
 
 class InstanceNotes(Notes):
@@ -51,6 +51,7 @@ class InstanceNotes(Notes):
             status=write if patch else None,
             events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp"})), *self._events),
             read_events=self.read_events,
+            wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
 
@@ -208,7 +209,15 @@ def _reserve(notes: InstanceNotes) -> None:
         if found.look_again_at is not None:
             notes.look_again(found.look_again_at)
         return
-    notes.create(Create(anchor.manifest(snapshot, found, _incarnation(notes))))
+    if snapshot.accounts is None:
+        notes.wants_accounts = True
+        return
+    identity = accounts.choose(snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
+    if isinstance(identity, accounts.Lacking):
+        notes.is_not_ready(InstancePhase.PENDING, identity.reason, identity.message)
+        notes.look_again(notes.now + accounts.LOOK_SECONDS)
+        return
+    notes.create(Create(accounts.with_identity(anchor.manifest(snapshot, found, _incarnation(notes)), identity)))
 
 
 def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
@@ -223,6 +232,7 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
     notes.put("podName", pod.name)
     notes.put("incarnation", _incarnation(notes))
     notes.put("nodeName", pod.node or None)
+    notes.put("identity", pod.identity.in_use())
     if not notes.status.get("startedAt"):
         notes.put("startedAt", times.stamp(pod.created_at))
     container = pod.container
