@@ -12,7 +12,7 @@ from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import askable_at, lately_of
+from flowsession.decide.target import ask, lately_of
 
 EDITS = "edits"
 """What the label flowsession.dev/content says of saved edits."""
@@ -94,8 +94,7 @@ def wanted(draft: Draft) -> dict[str, Any] | None:
 
 def held(draft: Draft) -> bool:
     """Whether an end was put off before because of edits."""
-    before = draft.was("Active")
-    return before is not None and before.reason == NOT_SAVED
+    return draft.reason_before("Active") == NOT_SAVED
 
 
 def lost(draft: Draft) -> str:
@@ -121,13 +120,7 @@ def _has_folder(draft: Draft) -> bool:
 
 
 def _ask(draft: Draft, agent: AgentView | None) -> None:
-    if (agent and agent.calling and not agent.following) or draft.call is not None:
-        return
-    due = max(askable_at(agent), agent.edits_at + AGAIN_SECONDS if agent else 0.0)
-    if draft.now < due:
-        draft.look_again(due)
-    else:
-        draft.call = TakeEdits()
+    ask(draft, agent, TakeEdits(), not_before=agent.edits_at + AGAIN_SECONDS if agent else 0.0, interrupts=True)
 
 
 def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
@@ -136,8 +129,8 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
         draft.tell(warning=True, reason=NOT_SAVED, message=message)
     draft.judge("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
-    if agent.state and agent.state.retired and not agent.calling and draft.call is None:
-        draft.call = Reopen()  # it stays, so it may be used
+    if agent.state and agent.state.retired:
+        ask(draft, agent, Reopen())  # it stays, so it may be used
 
 
 def _wire(saved_edits: SavedEdits) -> dict[str, Any]:

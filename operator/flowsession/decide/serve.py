@@ -11,7 +11,7 @@ from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, settings_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
-from flowsession.decide.target import agent_of, askable_at, same_container
+from flowsession.decide.target import agent_of, ask, same_container
 from flowsession.decide.views import PodView
 
 PACKAGES = "packages"
@@ -76,12 +76,8 @@ def list_packages(draft: Draft) -> bool:
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
-    elif draft.call is None and not (agent and agent.calling):
-        due = askable_at(agent)
-        if draft.now < due:
-            draft.look_again(due)
-        else:
-            draft.call = ListPackages()
+    else:
+        ask(draft, agent, ListPackages())
     return True
 
 
