@@ -9,6 +9,7 @@ from flowsession.api.session import Edits
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentView, EditsArchive, SavedEdits
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import FRESH_SECONDS
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
 from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.decide.start import current_pod
@@ -16,9 +17,6 @@ from flowsession.decide.target import ask, lately_of
 
 EDITS = "edits"
 """What the label flowsession.dev/content says of saved edits."""
-
-FRESH_SECONDS = 5.0
-"""How old the agent's word on what was edited may be when it is acted on."""
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0

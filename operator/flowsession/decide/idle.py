@@ -8,12 +8,10 @@ from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import edits, instanceidle, loss, requests, suspend, times, warning
 from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
+from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import AHEAD_SECONDS, agent_of, ask, askable_at, lately_of
-
-REFUSED_PAUSE = 1.0
-"""Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
+from flowsession.decide.target import agent_of, ask, askable_at, lately_of
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
@@ -23,9 +21,6 @@ UNREACHABLE_CALLS = 20
 
 SERVER_PAUSE = 10.0
 """Seconds after which an end is thought of again that an API server that does not answer has kept."""
-
-UNDONE_SECONDS = 1.0
-"""Seconds after which an end is thought of again that should be done by then: the door of one that failed must not stay closed."""
 
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
@@ -176,11 +171,11 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
             draft.call = Reopen()
         draft.look_again(draft.now + SERVER_PAUSE)
         return
-    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - edits.FRESH_SECONDS):
+    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
         state: AgentState = agent.state
         if edits.saved(draft, agent):
             said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
-            _finish(draft, "Idle", said, warning=False, valid_until=agent.state_at + edits.FRESH_SECONDS)
+            _finish(draft, "Idle", said, warning=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:

@@ -8,23 +8,14 @@ from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
-from flowsession.decide.instanceviews import FRESH_SECONDS, InstanceSnapshot, quiet_at
+from flowsession.decide.idletimes import FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS, warned_for
+from flowsession.decide.instanceviews import InstanceSnapshot, quiet_at
 from flowsession.decide.notes import Notes
 from flowsession.decide.plan import Look, Retire
 from flowsession.decide.target import ask
 
 AGAIN_SECONDS = 60.0
 """How often a quiet session's agent is asked again while another one on the instance can't be asked."""
-
-REFUSED_PAUSE = 1.0
-"""Seconds after which an agent is asked again that would not close its door although it was without work."""
-
-UNDONE_SECONDS = 1.0
-"""Seconds after which a stop is thought of again that should be done by then."""
-
-WARNING_SHARE = 0.1
-LONGEST_WARNING = 300.0
-"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
 
 
 def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
@@ -33,7 +24,7 @@ def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
     if due is None:
         notes.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
-    warn_at = due - min(timeout * WARNING_SHARE, LONGEST_WARNING)
+    warn_at = due - warned_for(timeout)
     if notes.now < warn_at:
         notes.judge("Active", True, "InUse", f"used within the last {timeout} s")
         notes.look_again(warn_at)

@@ -6,6 +6,7 @@ from flowsession.api.session import OnChange
 from flowsession.decide import requests
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import AHEAD_SECONDS
 from flowsession.decide.plan import AgentCall
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import current_pod
@@ -13,9 +14,6 @@ from flowsession.decide.views import PodView
 
 LONGEST_PAUSE = 60.0
 """Seconds between two calls of an agent that does not answer, at most."""
-
-AHEAD_SECONDS = 5.0
-"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
 
 NOT_INSTALLED = (
     f"the environment's requirements could not be installed; correct them, or try again by the annotation {requests.REQUESTS['install']}"

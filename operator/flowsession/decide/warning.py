@@ -4,17 +4,14 @@ from flowsession.api.session import IdleAction
 from flowsession.decide import edits, requests, times
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import FRESH_SECONDS, LONGEST_WARNING, warned_for
 from flowsession.decide.plan import Look
 from flowsession.decide.target import ask
-
-WARNING_SHARE = 0.1
-LONGEST_WARNING = 300.0
-"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
 
 
 def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     """Asks once before the end, and says how to put it off."""
-    warn_at = deadline - min(draft.snapshot.spec.idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    warn_at = deadline - warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.look_again(deadline)
     # A deadline that was promised to people is rounded up to whole seconds.
     if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
@@ -44,10 +41,10 @@ def deadline_after(draft: Draft, last: float) -> float:
 
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
     """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
-    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > edits.FRESH_SECONDS:
+    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
         ask(draft, agent, Look())
         return
-    promised = draft.now + min(draft.snapshot.spec.idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
     draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
     draft.judge("Active", False, "IdleSoon", _warning(draft))
