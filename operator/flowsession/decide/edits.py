@@ -1,22 +1,19 @@
 """Edits of the flow folder are not lost: saved in a ConfigMap before the pod goes, and handed to the next session of the same user."""
 
-import hashlib
 import json
 from typing import Any
 
-from flowsession.api import API_VERSION, GROUP
+from flowsession.api import GROUP
 from flowsession.api.session import Edits
-from flowsession.decide import times
+from flowsession.decide import configmaps, times
 from flowsession.decide.agentviews import AgentView, EditsArchive, SavedEdits
+from flowsession.decide.configmaps import EDITS
 from flowsession.decide.draft import Draft
 from flowsession.decide.idletimes import FRESH_SECONDS
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
-from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
+from flowsession.decide.pod import USER_LABEL, user_label
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import ask, lately_of
-
-EDITS = "edits"
-"""What the label flowsession.dev/content says of saved edits."""
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -52,7 +49,8 @@ def saved(draft: Draft, agent: AgentView) -> bool:
     assert agent.state is not None, "the callers saw to it"
     snapshot, edits = draft.snapshot, agent.state.edits
     before = (draft.status.get("edits") or {}).get("savedTo")
-    name = config_map_name(draft, edits.revision) if edits.revision else None
+    uid, user = snapshot.environment_uid, snapshot.spec.user
+    name = configmaps.name_of(EDITS, snapshot.spec.environment_ref.name, uid, user, edits.revision) if edits.revision else None
     packed = agent.edits if agent.edits and agent.edits.revision == edits.revision else None
     if name and name not in snapshot.known_config_maps:
         problem = snapshot.refused_config_maps.get(name) or (packed.problem if packed else "")
@@ -100,19 +98,6 @@ def lost(draft: Draft) -> str:
     return "what was edited in the session's flow folder could not be saved" if _has_folder(draft) else ""
 
 
-def config_map_name(draft: Draft, revision: str) -> str:
-    """Content-addressed: the same edits of the same person are saved once."""
-    snapshot = draft.snapshot
-    environment = snapshot.spec.environment_ref.name
-    key = f"{snapshot.environment_uid} {snapshot.spec.user} {revision}"
-    return f"{environment}-edits-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-
-
-def selector(environment: str, user: str) -> str:
-    """The labels of what a user has saved of an environment."""
-    return f"{CONTENT_LABEL}={EDITS},{ENVIRONMENT_LABEL}={environment},{USER_LABEL}={user_label(user)}"
-
-
 def _has_folder(draft: Draft) -> bool:
     return draft.snapshot.status.get("flowRevision") not in (None, "", "none")
 
@@ -142,8 +127,7 @@ def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
 
 
 def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]:
-    snapshot = draft.snapshot
-    environment, user = snapshot.spec.environment_ref.name, snapshot.spec.user
+    snapshot, user = draft.snapshot, draft.snapshot.spec.user
     about = {
         "user": user,
         "session": snapshot.name,
@@ -152,18 +136,12 @@ def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]
         "files": packed.files,
         "deleted": packed.deleted,
     }
-    owner = {"apiVersion": API_VERSION, "kind": "FlowEnvironment", "name": environment, "uid": snapshot.environment_uid}
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": snapshot.namespace,
-            "labels": {MANAGED_BY: MANAGER, CONTENT_LABEL: EDITS, ENVIRONMENT_LABEL: environment, USER_LABEL: user_label(user)},
-            "annotations": {f"{GROUP}/user": user},
-            "ownerReferences": [owner] if snapshot.environment_uid else [],
-        },
-        "immutable": True,
-        "data": {"edits.json": json.dumps(about, separators=(",", ":"))},
-        "binaryData": {"edits.tar.gz": packed.archive},
-    }
+    return configmaps.manifest(
+        EDITS,
+        name,
+        snapshot,
+        {"edits.json": json.dumps(about, separators=(",", ":"))},
+        binary={"edits.tar.gz": packed.archive},
+        labels={USER_LABEL: user_label(user)},
+        annotations={f"{GROUP}/user": user},
+    )
