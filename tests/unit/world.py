@@ -23,6 +23,7 @@ from flowsession.decide.pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
 from flowsession.decide.views import PodView
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
@@ -75,9 +76,9 @@ class ApiServer:
         self._request("GET", kind)
         return copy.deepcopy(self._found(kind, namespace, name))
 
-    async def metadata(self, kind: str, namespace: str, *, labels: str) -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str, *, labels: str = "") -> AsyncIterator[Object]:
         self._request("GET", kind)
-        wanted = dict(pair.split("=") for pair in labels.split(","))
+        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
         for body in list(self.objects.values()):
             if body["kind"] == kind and wanted.items() <= body["metadata"].get("labels", {}).items():
                 yield copy.deepcopy(body["metadata"])
@@ -443,7 +444,8 @@ class World:
         self.cache = Cache(clock=self.clock)
         self.todo = Todo(self.clock)
         self.calls = Calls(self.cache, self.todo)
-        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="))
+        self.accounts = Accounts(cast(Any, self.api), self.clock)
+        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
         queue = cast("Queue[Key]", self.todo)
         edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
         reader = Reader(cast(Any, self.api), self.cache, queue, edits)
@@ -474,12 +476,22 @@ class World:
                     self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
+        """What is decided, once the ServiceAccounts are read where that is asked for. Raises ClusterError."""
         snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())
-        return sessions.decide(snapshot, self.clock()) if snapshot else None
+        plan = sessions.decide(snapshot, self.clock()) if snapshot else None
+        if plan is not None and plan.wants_accounts:
+            _run(self.accounts.read(NAMESPACE))
+            return self.plan()
+        return plan
 
     def reconcile(self) -> Plan | None:
         """One decision, carried out."""
-        plan = self.plan()
+        try:
+            plan = self.plan()
+        except errors.ClusterError:
+            self.todo.add_after(SESSION, 0.1)
+            self.faulty = True
+            return None
         if plan is None:
             return None
         suspends = plan.status is not None and (plan.status.status.get("suspended") or {}).get("by") == "Idle"

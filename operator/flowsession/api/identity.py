@@ -21,7 +21,7 @@ class Identity(Model):
         json_schema_extra=validations(
             rule(
                 "!has(self.type) || self.type == 'Managed' || (!has(self.serviceAccountName) && !has(self.clientID))",
-                "identity.serviceAccountName and identity.clientID are for type Managed; type User finds the ServiceAccount by the user's name",
+                "identity.serviceAccountName and identity.clientID are for type Managed; type User goes by the user's name",
             ),
             rule(
                 "!(has(self.serviceAccountName) && has(self.clientID))",
@@ -37,7 +37,9 @@ class Identity(Model):
         " with that client ID, or the first one of the namespace.",
     )
     service_account_name: ObjectName | None = Field(
-        default=None, description="Name of the ServiceAccount. With type Managed only.", json_schema_extra={"x-reference": "serviceaccounts"}
+        default=None,
+        description="Name of the ServiceAccount. With type Managed only.",
+        json_schema_extra={"x-reference": "serviceaccounts"},
     )
     client_id: str | None = Field(
         default=None,

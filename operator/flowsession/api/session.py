@@ -112,7 +112,8 @@ class ComputeSessionSpec(Model):
     )
     identity: Identity = Field(
         default_factory=Identity,
-        description="As whom the session acts. A change restarts the session with the new identity. On a ComputeInstance it is the instance's.",
+        description="As whom the session acts. A change restarts the session with the new identity. On a ComputeInstance it is the"
+        " instance's.",
     )
     env: list[EnvVar] | None = Field(
         default=None,

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowsession.api import GROUP
-from flowsession.api.identity import Identity, IdentityInUse, IdentityType
+from flowsession.api.identity import Identity, IdentityType
+from flowsession.decide.notes import Notes
 
 ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
@@ -48,7 +49,9 @@ class PodIdentity:
 
     def in_use(self) -> dict[str, Any] | None:
         """What a status says of it."""
-        return IdentityInUse(service_account_name=self.account, client_id=self.client_id or None).to_wire() if self.account else None
+        if not self.account:
+            return None
+        return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
 
     def __str__(self) -> str:
         return f"ServiceAccount {self.account!r}" if self.account else "no identity"
@@ -83,6 +86,17 @@ def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Accou
         if found is None:
             return _lacking(wanted, namespace, fitting)
     return PodIdentity(asked(wanted), found.name, found.client_id, found.version)
+
+
+def found(notes: Notes, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
+    """The same for a decision: None where the accounts must be read first, and another look later on where one lacks."""
+    if accounts is None:
+        notes.wants_accounts = True
+        return None
+    chosen = choose(wanted, user, namespace, accounts)
+    if isinstance(chosen, Lacking):
+        notes.look_again(notes.now + LOOK_SECONDS)
+    return chosen
 
 
 def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:
@@ -128,16 +142,14 @@ def _is_meant(wanted: Identity, account: Account) -> bool:
 
 def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lacking:
     where, label = f"namespace {namespace!r}", f'{ASSIGNABLE_LABEL}: "true"'
-    if wanted.service_account_name and fitting:
-        said = f"ServiceAccount {wanted.service_account_name!r} in {where} may not be assigned to sessions: have it labelled {label}"
-        return Lacking("IdentityNotAssignable", said)
-    if wanted.service_account_name:
-        said = f"there is no ServiceAccount {wanted.service_account_name!r} in {where}: name one that is labelled {label}, or have it created"
-        return Lacking("IdentityNotFound", said)
-    if wanted.client_id and fitting:
-        said = f"ServiceAccount {fitting[0].name!r} in {where} has client ID {wanted.client_id}, but may not be assigned: have it labelled {label}"
-        return Lacking("IdentityNotAssignable", said)
-    if wanted.client_id:
-        said = f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {wanted.client_id}; have one annotated so and labelled {label}"
-        return Lacking("IdentityNotFound", said)
-    return Lacking("IdentityNotFound", f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}")
+    name, client_id = wanted.service_account_name, wanted.client_id
+    if fitting and (name or client_id):
+        said = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
+        return Lacking("IdentityNotAssignable", f"{said} may not be assigned to sessions: have it labelled {label}")
+    if name:
+        said = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
+    elif client_id:
+        said = f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+    else:
+        said = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
+    return Lacking("IdentityNotFound", said)

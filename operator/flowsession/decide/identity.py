@@ -4,7 +4,7 @@ import re
 
 from flowsession.api.identity import Identity
 from flowsession.api.session import Phase
-from flowsession.decide import accounts, loss
+from flowsession.decide import accounts
 from flowsession.decide.accounts import Lacking, PodIdentity
 from flowsession.decide.draft import Draft
 from flowsession.decide.views import PodView
@@ -40,12 +40,6 @@ def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
     draft.look_again(draft.now + accounts.LOOK_SECONDS)
     found = _found(draft, _wanted(draft))
     return isinstance(found, PodIdentity) and found != pod.identity
-
-
-def replaced(draft: Draft) -> None:
-    """Lets go of such a pod; the next one is created with the ServiceAccount as it is now."""
-    loss.leave_the_pod(draft)
-    draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
 
 
 def to_pull(draft: Draft, pod: PodView, said: str) -> str:
@@ -89,13 +83,7 @@ def _wanted(draft: Draft) -> Identity:
 
 def _found(draft: Draft, wanted: Identity) -> PodIdentity | Lacking | None:
     snapshot = draft.snapshot
-    if snapshot.accounts is None:
-        draft.wants_accounts = True
-        return None
-    found = accounts.choose(wanted, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
-    if isinstance(found, Lacking):
-        draft.look_again(draft.now + accounts.LOOK_SECONDS)
-    return found
+    return accounts.found(draft, wanted, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
 
 
 def _registry(image: str) -> str:

@@ -209,23 +209,19 @@ def _reserve(notes: InstanceNotes) -> None:
         if found.look_again_at is not None:
             notes.look_again(found.look_again_at)
         return
-    if snapshot.accounts is None:
-        notes.wants_accounts = True
-        return
-    identity = accounts.choose(snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
+    identity = accounts.found(notes, snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
     if isinstance(identity, accounts.Lacking):
         notes.is_not_ready(InstancePhase.PENDING, identity.reason, identity.message)
-        notes.look_again(notes.now + accounts.LOOK_SECONDS)
-        return
-    notes.create(Create(accounts.with_identity(anchor.manifest(snapshot, found, _incarnation(notes)), identity)))
+    elif identity is not None:
+        notes.create(Create(accounts.with_identity(anchor.manifest(snapshot, found, _incarnation(notes)), identity)))
 
 
 def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
     named = choice.named(snapshot.spec.vm_size, snapshot.offers)
     if isinstance(named, choice.NoSize):
         return named
-    way, where = "end what uses it, or have the quota raised", snapshot.namespace
-    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=where, cost=anchor.cost_of, way=way)
+    way, cost_of = "end what uses it, or have the quota raised", anchor.cost_of
+    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=snapshot.namespace, cost=cost_of, way=way)
 
 
 def _follow(notes: InstanceNotes, pod: PodView) -> None:

@@ -39,12 +39,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         loss.remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
         return loss.start_again(draft, *loss.cause_of_end(pod))
-    if pod is not None and _has_wrong_image(draft, pod):
-        loss.leave_the_pod(draft)
-        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
-        return False
-    if pod is not None and _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
-        identity.replaced(draft)
+    if pod is not None and _starts_in_vain(draft, pod):
         return False
     if pod is not None:
         return True
@@ -88,6 +83,19 @@ def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size:
     if ref is not None:
         return anchor.beside(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
+
+
+def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
+    """Lets go of a pod that can't start, where one that was created now could."""
+    if _has_wrong_image(draft, pod):
+        loss.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+        return True
+    if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
+        loss.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
+        return True
+    return False
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:

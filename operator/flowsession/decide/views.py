@@ -65,7 +65,7 @@ class PodView:
     """Name of the ComputeInstance that it is on, or holds the reservation of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
-    identity: PodIdentity = PodIdentity()
+    identity: PodIdentity = field(default_factory=PodIdentity)
 
     @property
     def running(self) -> bool:
@@ -117,7 +117,7 @@ class InstanceView:
     """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
     all_quiet: bool = False
     """Whether every session on it was asked since then, and was without work."""
-    identity: Identity = Identity()
+    identity: Identity = field(default_factory=Identity)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class Engine:
     async def _reconcile(self, key: Key) -> bool:
         """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
         uid, plan = self.plan(key)
-        if plan is not None and plan.wants_accounts:
+        while plan is not None and plan.wants_accounts:
             await self._accounts.read(key.namespace)
             uid, plan = self.plan(key)  # at once, before they are old
         if plan is not None:
