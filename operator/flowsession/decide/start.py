@@ -59,23 +59,30 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
-    if pods.needs_archive(snapshot, environment):
-        archive = pods.agent_config_map(snapshot)
-        name = archive["metadata"]["name"]
-        if name in snapshot.refused_config_maps:
-            said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
-            draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
-            draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
-            draft.look_again(now + REFUSED_SECONDS)
-            return False
-        if name not in snapshot.known_config_maps:
-            draft.create(archive)
+    if pods.needs_archive(snapshot, environment) and not _bring_the_agent(draft):
+        return False
     draft.only_progress(since=now)
     manifest = accounts.with_identity(pods.manifest(snapshot, environment, loss.incarnation(draft)), acts_as)
     draft.create(_where_it_belongs(snapshot, manifest, size))
     if environment.files is not None and not snapshot.saved_known:
         draft.look_for_edits(loss.incarnation(draft))
     return False
+
+
+def _bring_the_agent(draft: Draft) -> bool:
+    """Sees to it that the ConfigMap with the agent is there; else the status says why it is not."""
+    snapshot = draft.snapshot
+    archive = pods.agent_config_map(snapshot)
+    name = archive["metadata"]["name"]
+    if name in snapshot.refused_config_maps:
+        said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
+        draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
+        draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
+        draft.look_again(draft.now + REFUSED_SECONDS)
+        return False
+    if name not in snapshot.known_config_maps:
+        draft.create(archive)
+    return True
 
 
 def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
