@@ -231,7 +231,6 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
     notes.put("identity", pod.identity.in_use())
     if not notes.status.get("startedAt"):
         notes.put("startedAt", times.stamp(pod.created_at))
-    container = pod.container
     if pod.running:
         if not notes.status.get("readyAt"):
             notes.put("readyAt", times.stamp(notes.now))
@@ -240,7 +239,7 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
         instanceidle.decide_idle(notes, notes.snapshot)
     elif pod.unscheduled_message:
         notes.is_not_ready(InstancePhase.PENDING, *scaling.unschedulable(notes, pod, notes.snapshot.scaling, "instance"))
-    elif container is not None and container.waiting_reason in start.PULL_REASONS:
+    elif (container := pod.container) is not None and container.waiting_reason in start.PULL_REASONS:
         said = container.waiting_message.strip() or "no further word from the node"
         message = f"image {notes.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
         notes.is_not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
