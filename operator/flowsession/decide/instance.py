@@ -6,7 +6,6 @@ from flowsession.decide.draft import moment
 from flowsession.decide.instanceviews import InstanceSnapshot, last_activity
 from flowsession.decide.notes import Notes
 from flowsession.decide.plan import Create, Delete, PatchStatus, Plan
-from flowsession.decide.requests import REQUESTS
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import PodView
@@ -94,7 +93,7 @@ def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
             notes.tell(warning=False, reason="Stopped", message=_why(notes, by))
     notes.judge("Active", False, "Idle", "stopped")
     if not snapshot.spec.running and requests.pending(notes, "resume"):
-        why = f"the instance is stopped by spec.running, so {REQUESTS['resume']} has no effect; set spec.running to true"
+        why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
         requests.refuse(notes, "resume", why)
     if snapshot.visitors:
         waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
@@ -113,7 +112,7 @@ def _why(notes: InstanceNotes, by: StoppedBy) -> str:
         return "stopped by spec.running; set it to true to start again"
     return (
         f"stopped after {notes.snapshot.spec.idle.timeout_seconds} s without work on it;"
-        f" set the annotation {REQUESTS['resume']} to a new timestamp, or change the spec, to start again"
+        f" set the annotation {requests.REQUESTS['resume']} to a new timestamp, or change the spec, to start again"
     )
 
 
