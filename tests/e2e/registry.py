@@ -55,7 +55,8 @@ class Registry:
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+            protocol_version = default_request_version = "HTTP/1.1"
+            """Also of what is no HTTP: containerd tries TLS first, and goes on in plain words if it is answered with such."""
 
             def do_GET(self) -> None:
                 if self.headers.get("Authorization") != registry._login:
