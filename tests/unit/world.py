@@ -480,22 +480,22 @@ class World:
                     self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
-        """What is decided, once the ServiceAccounts are read where that is asked for. Raises ClusterError."""
+        """What is decided, once the ServiceAccounts are read where that is asked for; None also where they can't be."""
         snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())
         plan = sessions.decide(snapshot, self.clock()) if snapshot else None
-        if plan is not None and plan.wants_accounts:
-            _run(self.accounts.read(NAMESPACE))
-            return self.plan()
-        return plan
-
-    def reconcile(self) -> Plan | None:
-        """One decision, carried out."""
+        if plan is None or not plan.wants_accounts:
+            return plan
         try:
-            plan = self.plan()
+            _run(self.accounts.read(NAMESPACE))
         except errors.ClusterError:
             self.todo.add_after(SESSION, 0.1)
             self.faulty = True
             return None
+        return self.plan()
+
+    def reconcile(self) -> Plan | None:
+        """One decision, carried out."""
+        plan = self.plan()
         if plan is None:
             return None
         suspends = plan.status is not None and (plan.status.status.get("suspended") or {}).get("by") == "Idle"
@@ -527,7 +527,9 @@ class World:
     def live_pods(self) -> list[Object]:
         return [pod for pod in self.api.pods if pod["status"]["phase"] not in ("Failed", "Succeeded")]
 
-    def pod_running(self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "") -> None:
+    def pod_running(
+        self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "", said: str = "manifest unknown"
+    ) -> None:
         pod["spec"]["nodeName"] = "worker-1"
         status: Object = {
             "name": "session",
@@ -536,7 +538,7 @@ class World:
             "imageID": "sha256:1",
         }
         if image_problem:
-            status |= {"state": {"waiting": {"reason": image_problem, "message": "manifest unknown"}}, "imageID": ""}
+            status |= {"state": {"waiting": {"reason": image_problem, "message": said}}, "imageID": ""}
             pod["status"] = {"phase": "Pending", "containerStatuses": [status]}
         else:
             status["state"] = {"running": {"startedAt": times.stamp(self.clock())}}
@@ -637,6 +639,18 @@ class World:
         body = _object("VMSize", azure_name.lower().replace("_", "-"), spec)
         body["metadata"]["namespace"] = ""
         self.api.put(body)
+
+    def set_account(self, name: str, *, assignable: bool = False, user: str = "") -> None:
+        """A ServiceAccount as it is from now on."""
+        known = self.api.objects.get(("ServiceAccount", NAMESPACE, name))
+        body = known or self.api.put({"kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}})
+        body["metadata"]["labels"] = {"flowsession.dev/assignable": "true"} if assignable else {}
+        body["metadata"]["annotations"] = {"flowsession.dev/user": user} if user else {}
+        self.api.changed(body)
+
+    def remove_account(self, name: str) -> None:
+        if (body := self.api.objects.get(("ServiceAccount", NAMESPACE, name))) is not None:
+            self.api.remove(body)
 
     def set_instance(self, *, node: str = "worker-1", stopped: str = "") -> None:
         """Whatever its own decisions led to: an instance that has reserved this node, or is stopped by somebody."""
