@@ -52,7 +52,7 @@ def to_pull(draft: Draft, pod: PodView, said: str) -> str:
             f"; the session pulls as {pod.identity}: give that imagePullSecrets for {registry}, or let the cluster's nodes pull from it,"
             " and the session starts by itself"
         )
-    return f"; {_none(draft)} one that has imagePullSecrets for {registry}, or let the cluster's nodes pull from it"
+    return f"; {_none(draft, f'has imagePullSecrets for {registry}')}, or let the cluster's nodes pull from it"
 
 
 def to_install(draft: Draft, pod: PodView, said: str) -> str:
@@ -61,14 +61,14 @@ def to_install(draft: Draft, pod: PodView, said: str) -> str:
         return ""
     if pod.identity.account:
         return f"; the session installs as {pod.identity}: grant that the right to read the feed"
-    return f"; {_none(draft)} one that may read the feed, then reset the session"
+    return f"; {_none(draft, 'may read the feed')}; then reset the session"
 
 
-def _none(draft: Draft) -> str:
-    snapshot = draft.snapshot
+def _none(draft: Draft, can: str) -> str:
+    where, user = draft.snapshot.namespace, draft.snapshot.spec.user
     return (
-        f"the session has no identity: have {accounts.USER_ANNOTATION}: {snapshot.spec.user} annotated to a ServiceAccount of namespace"
-        f" {snapshot.namespace!r}, or name an assignable one in spec.identity,"
+        f"the session has no identity: have a ServiceAccount of namespace {where!r} that {can} annotated"
+        f" {accounts.USER_ANNOTATION}: {user}, or name an assignable one in spec.identity"
     )
 
 
