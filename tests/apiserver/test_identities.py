@@ -3,7 +3,7 @@
 from typing import Any
 
 from apiserver.api import Object, eventually
-from apiserver.lab import Lab
+from apiserver.lab import Lab, refusal
 
 USER = {"flowsession.dev/user": "ada@example.com"}
 FAST = {"flowsession.decide.accounts:LOOK_SECONDS": 0.5}
@@ -71,3 +71,15 @@ def test_another_identity_is_another_pod(started: Lab) -> None:
     eventually(lambda: (pods := started.pods()) and pods[0]["metadata"]["name"] != before, what="another pod")
     assert started.until_ready()["status"]["identity"] == {"serviceAccountName": "runner"}
     assert "ServiceAccount 'runner'" in started.until_told("IdentityChanged")["message"]
+
+
+def test_identities_that_make_no_sense_are_refused_in_words(started: Lab) -> None:
+    on_instance = {"compute": {"type": "Instance", "instanceRef": {"name": "box"}}}
+    for spec, words in (
+        ({**on_instance, "identity": {"type": "Managed"}}, "a session on a compute instance has the instance's identity"),
+        ({"identity": {"serviceAccountName": "runner"}}, "are for type Managed"),
+        ({"identity": {"type": "Managed", "serviceAccountName": "runner", "clientID": "1"}}, "not by both"),
+    ):
+        assert words in refusal(started.create_session, **spec)
+    started.create_session(**on_instance)
+    assert "has the instance's identity" in refusal(started.change_session, identity={"type": "Managed"})
