@@ -93,7 +93,7 @@ def test_the_identity_pulls_the_image_and_says_what_to_grant_until_it_can(cluste
         cluster.apply(environment(baseImage=registry.image), session())
         refused = cluster.until_condition("s", "Ready", status="False", reason="ImagePullFailed")
         for words in (
-            "401",
+            "authorization failed",
             "the session has no identity",
             "flowsession.dev/user: alice@example.com",
             f"imagePullSecrets for {registry.host}",
