@@ -13,10 +13,13 @@ from demo import programs
 from demo.deploy import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Target, choose
+from localcluster import images
 
 Object = dict[str, Any]
 T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[2]
+LABELS = {"app.kubernetes.io/part-of": "flowsession-e2e"}
+"""On namespaces and on what lies in none, so that a run finds what one that was killed has left."""
 
 
 class Cluster:
@@ -78,6 +81,18 @@ class Cluster:
     def until_gone(self, kind: str, name: str, seconds: float = 120.0) -> None:
         self.until(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, seconds)
 
+    def until_nodes_are_free(self, seconds: float = 120.0) -> None:
+        """For tests of node pools, which need them whole. The failure names the pods that are in the way."""
+        end = time.monotonic() + seconds
+        while pods := self.kubectl.list("pods", "-A", "-l", "flowsession.dev/user"):
+            names = ", ".join(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods)
+            assert time.monotonic() < end, f"these pods are on the nodes still; end their sessions: {names}"
+            time.sleep(0.2)
+
+    def create_namespace(self) -> None:
+        """Its own, which is not there yet."""
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}})
+
     def command(self, *arguments: str) -> list[str]:
         """A kubectl command line for what runs beside the test."""
         return [str(self.kubectl.program), "--kubeconfig", str(self.kubectl.kubeconfig), "-n", self.namespace, *arguments]
@@ -106,14 +121,28 @@ def deployed() -> Cluster:
     """The operator of this very checkout, installed by Helm as `make deploy` does."""
     target = choose()
     target.up()
+    left = Kubectl(programs.kubectl(), target.kubeconfig, "default")
+    selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
+    left("delete", "namespaces,priorityclasses", "-l", selector, "--timeout=120s")
     deploy(target)
+    left("delete", "vmsizes", "-l", selector)
     return Cluster(target)
+
+
+@pytest.fixture(scope="session")
+def python_image(deployed: Cluster) -> str:
+    """An image with Python and without our agent, on the nodes or at a public registry."""
+    own = deployed.target.build_args.get("BASE")
+    if own is None:
+        return "docker.io/library/python:3.12-slim"
+    deployed.target.load(images.find(own))
+    return own
 
 
 @pytest.fixture
 def cluster(deployed: Cluster) -> Iterator[Cluster]:
     """A namespace of its own."""
-    name = f"e2e-{uuid.uuid4().hex[:8]}"
-    deployed.kubectl("create", "namespace", name)
-    yield deployed.within(name)
-    deployed.kubectl("delete", "namespace", name, "--wait=false")
+    own = deployed.within(f"e2e-{uuid.uuid4().hex[:8]}")
+    own.create_namespace()
+    yield own
+    deployed.kubectl("delete", "namespace", own.namespace, "--wait=false")

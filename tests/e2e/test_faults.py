@@ -1,6 +1,6 @@
 """Pods lost, containers killed, the operator killed: nothing doubled, nothing lost, and it comes back by itself."""
 
-from conftest import CHECKOUT, Cluster, environment, session
+from conftest import CHECKOUT, LABELS, Cluster, environment, session
 
 SYSTEM = "flowsession-system"
 
@@ -110,7 +110,8 @@ def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
                             "command": ["sleep", "infinity"], "resources": {"requests": {"cpu": f"{room}m"}}}],
         },
     }  # fmt: skip
-    cluster.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 1_000_000})
+    metadata = {"name": name, "labels": LABELS}
+    cluster.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": 1_000_000})
     try:
         cluster.apply(urgent)
         cluster.until("the session comes back", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)

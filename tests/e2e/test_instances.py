@@ -20,8 +20,7 @@ FLOW = {
 @pytest.fixture
 def pool(cluster: Cluster) -> Iterator[Cluster]:
     """One size with one node; what keeps strangers off is the reservation alone, not isolation."""
-    everywhere = cluster.within("").kubectl
-    cluster.until("former sessions are gone", lambda: everywhere.list("pods", "-A", "-l", "flowsession.dev/user") == [])
+    cluster.until_nodes_are_free()
     found = size(SMALL, price="0.096", userIsolation="None")
     name = found["metadata"]["name"]
     cluster.apply(priority_class(SMALL), found, FLOW, environment(source={"configMap": {"name": "flow"}}), environment("other"))
@@ -94,6 +93,7 @@ def test_a_stranger_cannot_take_the_room_and_the_sessions_get_it(pool: Cluster) 
     pool.until("the node is taken", lambda: _reason(pool) == "Unschedulable", 60)
     pool.kubectl("delete", "csess", "stranger")
     pool.until_ready("one")
+    assert (pool.get("cinst", "box") or {})["status"]["incarnation"] == 2, "one stop, one more anchor"
 
 
 def _reason(cluster: Cluster) -> str:

@@ -82,9 +82,8 @@ def test_a_changed_requirement_is_installed_in_place(cluster: Cluster) -> None:
     assert cluster.exec(after["podName"], "python", "-c", "import rapidfuzz; print(rapidfuzz.__version__)").strip() == "3.14.1"
 
 
-def test_an_image_without_our_agent_gets_it_from_a_config_map(cluster: Cluster) -> None:
-    image = cluster.target.build_args.get("BASE", "docker.io/library/python:3.12-slim")
-    cluster.apply(environment(baseImage=image), session())
+def test_an_image_without_our_agent_gets_it_from_a_config_map(cluster: Cluster, python_image: str) -> None:
+    cluster.apply(environment(baseImage=python_image), session())
     status = cluster.until_ready("s")
     answer = cluster.exec(status["podName"], "python3", "/tmp/flowsession/agent.pyz", "status")
     assert answer

@@ -174,11 +174,10 @@ def test_the_last_session_takes_the_package_lists_with_it(cluster: Cluster) -> N
     cluster.until_gone("configmap", listed["configMapName"], 60)
 
 
-def test_a_changed_image_waits_for_a_reset(cluster: Cluster) -> None:
-    image = cluster.target.build_args.get("BASE", "docker.io/library/python:3.12-slim")
+def test_a_changed_image_waits_for_a_reset(cluster: Cluster, python_image: str) -> None:
     cluster.apply(environment(), session())
     before = cluster.until_ready("s")
-    cluster.patch("flowenvironment", "plain", {"spec": {"baseImage": image}})
+    cluster.patch("flowenvironment", "plain", {"spec": {"baseImage": python_image}})
     changed = cluster.until_condition("s", "InSync", status="False", reason="ImageChanged")
     assert "reset-requested-at" in changed["message"]
     assert cluster.status("s")["podName"] == before["podName"]
@@ -186,7 +185,7 @@ def test_a_changed_image_waits_for_a_reset(cluster: Cluster) -> None:
     ask(cluster, "s", "reset", value)
     cluster.until("the reset is done", lambda: handled(cluster, "s", "reset", value) and cluster.status("s").get("phase") == "Running")
     cluster.until_condition("s", "InSync", status="True")
-    assert cluster.status("s")["baseImage"] == image
+    assert cluster.status("s")["baseImage"] == python_image
 
 
 def test_a_changed_environment_variable_waits_for_the_next_start(cluster: Cluster) -> None:

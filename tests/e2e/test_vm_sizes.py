@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import Cluster, Object, environment, session
+from conftest import LABELS, Cluster, Object, environment, session
 
 SMALL, LARGE = "Standard_D2s_v5", "Standard_D4s_v5"
 
@@ -13,7 +13,7 @@ def size(azure_name: str, *, price: str, **spec: object) -> Object:
     return {
         "apiVersion": "flowsession.dev/v1alpha1",
         "kind": "VMSize",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": LABELS},
         "spec": {
             "azureName": azure_name,
             "capacity": {"cpu": "2", "memory": "8Gi"},
@@ -28,14 +28,13 @@ def size(azure_name: str, *, price: str, **spec: object) -> Object:
 
 def priority_class(azure_name: str) -> Object:
     name = f"e2e-{azure_name.lower().replace('_', '-')}"
-    return {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 0}
+    return {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name, "labels": LABELS}, "value": 0}
 
 
 @pytest.fixture
 def sized(cluster: Cluster) -> Iterator[Cluster]:
     """Two sizes, a pool of one node each, one user to a node; nobody else's session is there any more."""
-    everywhere = cluster.within("").kubectl
-    cluster.until("former sessions are gone", lambda: everywhere.list("pods", "-A", "-l", "flowsession.dev/user") == [])
+    cluster.until_nodes_are_free()
     sizes = [size(SMALL, price="0.096", userIsolation="Node"), size(LARGE, price="0.192", userIsolation="Node")]
     cluster.apply(priority_class(SMALL), priority_class(LARGE), *sizes)
     cluster.until(
@@ -74,7 +73,7 @@ def test_one_user_to_a_node_across_namespaces(sized: Cluster, deployed: Cluster)
     sized.apply(environment(), session("alices", compute={"vmSize": SMALL}))
     node = sized.until_ready("alices")["nodeName"]
     other = deployed.within(f"{sized.namespace}-b")
-    deployed.kubectl("create", "namespace", other.namespace)
+    other.create_namespace()
     try:
         other.apply(environment(), session("bobs", user="bob@example.com", compute={"vmSize": SMALL}))
         waiting = other.until_condition("bobs", "ComputeAllocated", status="False", reason="Unschedulable")

@@ -161,6 +161,16 @@ def test_the_anchor_waits_for_the_sessions_pods():
     assert not instance.decide(replace(gone, status=status_after(gone)), NOW).writes
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["followed", "created a moment ago"])
+def test_while_the_anchor_goes_nothing_more_is_written(seen):
+    """Else each write of a new incarnation is the cause of the next, for as long as the kubelet takes."""
+    stopping = replace(running(), spec=spec(running=False), generation=2, **({} if seen else {"status": {}}))
+    status = status_after(stopping)
+    going = replace(stopping, status=status, pods=(held(deleting_since=NOW),))
+    plan = instance.decide(going, NOW)
+    assert (status["incarnation"], plan.status, plan.deletes) == (2, None, ())
+
+
 IDLE = {"phase": "Stopped", "stopped": {"by": "Idle", "at": stamp(NOW)}, "observedGeneration": 1, "incarnation": 2}
 
 

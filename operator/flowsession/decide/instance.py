@@ -115,10 +115,10 @@ def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
         waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
         notes.is_not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(notes, by)}; {waiting}")
         return
+    if notes.status.get("podName") or _anchor(notes):
+        _leave(notes)
     for pod in snapshot.pods:
         loss.remove(notes, pod)
-    if notes.status.get("podName") or snapshot.pods:
-        _leave(notes)
     phase = InstancePhase.STOPPING if snapshot.pods else InstancePhase.STOPPED
     notes.is_not_ready(phase, "Stopped", _why(notes, by))
 

@@ -59,6 +59,11 @@ class Notes:
         """The condition as the status has it."""
         return self.old.get(condition)
 
+    def reason_before(self, condition: str) -> str:
+        """The condition's reason as the status has it; empty if there is none."""
+        before = self.was(condition)
+        return before.reason if before else ""
+
     def said(self, condition: str) -> str:
         """The message that was given to the condition so far."""
         verdict = self._verdicts.get(condition)
@@ -66,8 +71,8 @@ class Notes:
 
     def reason(self, condition: str) -> str:
         """The condition's reason, as it was given or as the status has it; empty if there is none."""
-        known = self._verdicts.get(condition) or self.was(condition)
-        return known.reason if known else ""
+        verdict = self._verdicts.get(condition)
+        return verdict.reason if verdict else self.reason_before(condition)
 
     def _patch(self) -> dict[str, Any]:
         """What turns the status that there is into the one that was noted."""

@@ -8,10 +8,10 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
+from flowsession.decide.configmaps import PACKAGES, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
 from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan
-from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
-from flowsession.decide.serve import PACKAGES, packages_prefix
+from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
@@ -115,13 +115,10 @@ class Executor:
             self._agents.start(key, pods[-1], plan.call)
 
     async def _clean(self, clean: DeletePackages) -> None:
-        labels = f"{MANAGED_BY}={MANAGER},{CONTENT_LABEL}={PACKAGES},{ENVIRONMENT_LABEL}={clean.environment}"
+        labels = selector(PACKAGES, {ENVIRONMENT_LABEL: clean.environment})
         await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
-        for key in [
-            key
-            for key in self._cache.own_config_maps
-            if key[0] == clean.namespace and key[1].startswith(packages_prefix(clean.environment))
-        ]:
+        names = prefix(PACKAGES, clean.environment)
+        for key in [key for key in self._cache.own_config_maps if key[0] == clean.namespace and key[1].startswith(names)]:
             del self._cache.own_config_maps[key]
 
     async def _annotate(self, wanted: AnnotatePod) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from flowsession.decide import resolution, times
 from flowsession.decide.agentviews import AgentArchive
+from flowsession.decide.configmaps import PACKAGES, prefix
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.instanceviews import Guest, InstanceSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
-from flowsession.decide.serve import packages_prefix
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import InstanceView, PodView, SessionSnapshot
@@ -48,7 +48,7 @@ class Snapshots:
                 name: view for name in resolution.needed_config_maps(entry.spec) if (view := self.cache.config_maps.get((key[0], name)))
             },
             sessions=len(self.cache.sessions_of(key)),
-            has_lists=any(name.startswith(packages_prefix(key[1])) for name in self._known(key[0], self.cache.clock())),
+            has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
             written_at=self.cache.written_at.get(key, 0.0),
         )
         return snapshot, self._resolve(key, entry)
