@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import shutil
 import subprocess
 import tarfile
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
+
 from .conftest import StartAgent
-from .gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
 
 FLOW: dict[str, bytes | None] = {"chat/flow.dag.yaml": b"nodes: []\n", "chat/requirements.txt": b"pandas\n", "shared/x.py": b"X = 1\n"}
 Answer = dict[str, Any]
@@ -198,9 +200,15 @@ def test_ssh(read: Read, repository: Repository, tmp_path: Path) -> None:
     try:
         url = f"ssh://root@127.0.0.1:{server.port}{repository.bare}"
         good = {"ssh-privatekey": server.key, "known_hosts": server.known_hosts}
-        assert read(url=url, secret=good)["files"] == FLOW
+        answer = read(url=url, secret=good)
+        assert (answer["state"], answer.get("files")) == ("Done", FLOW), answer
         another = server.known_hosts.split()[0] + " " + (tmp_path / "user.pub").read_text()
-        failed(read(url=url, secret={**good, "known_hosts": another}), "UnknownHostKey", "Host key verification failed", "known_hosts must hold")
+        failed(
+            read(url=url, secret={**good, "known_hosts": another}),
+            "UnknownHostKey",
+            "Host key verification failed",
+            "known_hosts must hold",
+        )
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "strange"], check=True)
         strange = (tmp_path / "strange").read_text()
         failed(read(url=url, secret={**good, "ssh-privatekey": strange}), "AuthenticationFailed", "Permission denied", "ssh-privatekey")
@@ -255,7 +263,7 @@ def test_what_is_too_large(read: Read, repository: Repository) -> None:
     repository.commit({"big.csv": b"1" * 9_000_000})
     failed(read(), "TooLarge", "9,000,", "at most 8,388,608", "the largest: big.csv 9,000,000", ".amlignore", "persistentVolumeClaim")
     assert read(path="chat")["state"] == "Done"
-    repository.commit({"big.csv": None, "noise.bin": Path("/dev/urandom").open("rb").read(1_100_000)})
+    repository.commit({"big.csv": None, "noise.bin": os.urandom(1_100_000)})
     failed(read(), "TooLarge", "when packed, and at most 1,000,000", "noise.bin 1,100,000")
     repository.commit({"noise.bin": None, **{f"many/{number}": b"" for number in range(3001)}})
     failed(read(), "TooLarge", "3,004 files, and at most 3,000")

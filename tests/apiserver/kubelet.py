@@ -125,7 +125,7 @@ class Kubelet:
         number = next(self._numbers)
         ip = f"127.87.{number // 250}.{number % 250 + 1}"
         (container,) = pod["spec"]["containers"]
-        if container["name"] == "session":
+        if container["name"] in ("session", "resolver"):
             agent = self.make_agent()
             agent.start(pod, ip)
             self.agents[meta["uid"]] = agent

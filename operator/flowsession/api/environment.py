@@ -5,8 +5,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from flowsession.api.base import Conditions, Model, ObjectName, rule, validations
-from flowsession.api.source import Source, SourceStatus, SourceWarning
 from flowsession.api.size import Quantity
+from flowsession.api.source import Source, SourceStatus, SourceWarning
 
 
 class InstallerTool(StrEnum):
@@ -112,5 +112,7 @@ class FlowEnvironmentStatus(Model):
     warnings: list[SourceWarning] | None = Field(default=None, description="What is odd but stops nothing.")
     source: SourceStatus | None = Field(default=None, description="What was last read of a source that a pod of its own reads (git).")
     sessions: int | None = Field(default=None, description="Number of sessions of this environment.")
-    handled_requests: HandledRequests | None = Field(default=None, description="The request annotations that were handled last, by their values.")
+    handled_requests: HandledRequests | None = Field(
+        default=None, description="The request annotations that were handled last, by their values."
+    )
     conditions: Conditions | None = None

@@ -70,7 +70,7 @@ class GitSource(Model):
             ),
             rule(
                 "!self.matches('^https?://[^/]*@') && !self.matches('^ssh://[^/]*:[^/]*@')",
-                "url must hold no credentials: whoever may read the FlowEnvironment could read them; name a Secret in credentialsSecretName",
+                "url must hold no credentials: it is no secret; put them into a Secret and name that in credentialsSecretName",
             ),
         ),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import os
 import re
+import shutil
 import tempfile
 
 from flowsession_agent.source import pack
@@ -75,6 +76,7 @@ class Repository:
     def __init__(self, order: GitOrder, git: Git) -> None:
         self._order = order
         self._git = git
+        self._commit = ""
         self.what = order.url if order.path == "." else f"{order.path} of {order.url}"
 
     def find(self) -> tuple[str, str]:
@@ -102,23 +104,26 @@ class Repository:
 
     def fetch(self, commit: str) -> str:
         """Brings the commit and its folders, without the files where the server can leave them out; returns the commit's id."""
-        self._git.must("init", "--quiet", self._git.folder, inside=False)
-        self._git.must("remote", "add", "origin", self._order.url)
-        outcome = self._git.run(
-            "fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "--no-recurse-submodules", "origin", commit
-        )
-        if outcome.exit_code and re.search(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref", outcome.stderr):
-            # A server that gives only what its branches and tags point at, or a commit that is none of it.
-            every = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-            self._git.must("fetch", "--quiet", "--filter=blob:none", "--no-recurse-submodules", "origin", *every)
-        elif outcome.exit_code:
-            raise self._git.failed("fetch", outcome)
+        self._fetch(commit, "--filter=blob:none")
         parsed = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
         if parsed.exit_code:
             raise SourceError(
                 "RevisionNotFound", f"{self._order.url} has no commit {commit}; write the full id of one that a branch or tag leads to"
             )
-        return parsed.stdout.strip()
+        self._commit = parsed.stdout.strip()
+        return self._commit
+
+    def _fetch(self, commit: str, *how: str) -> None:
+        shutil.rmtree(self._git.folder, ignore_errors=True)
+        self._git.must("init", "--quiet", self._git.folder, inside=False)
+        self._git.must("remote", "add", "origin", self._order.url)
+        how = ("--quiet", "--no-recurse-submodules", *how)
+        outcome = self._git.run("fetch", "--depth=1", "--no-tags", *how, "origin", commit)
+        if outcome.exit_code and re.search(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref", outcome.stderr):
+            # A server that gives only what its branches and tags point at, or a commit that is none of it.
+            self._git.must("fetch", *how, "origin", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        elif outcome.exit_code:
+            raise self._git.failed("fetch", outcome)
 
     def entries(self, commit: str) -> tuple[list[Entry], list[dict[str, Any]]]:
         """The files of the source's folder, without what .amlignore leaves out, and warnings of submodules. Raises SourceError."""
@@ -156,9 +161,11 @@ class Repository:
         """Contents of files, and what links say. Raises SourceError."""
         wanted = "".join(f"{oid}\n" for oid in dict.fromkeys(entry.oid for entry in entries)).encode()
         with self._git.file(wanted) as oids:
-            # All files at once; where the server sent them with the commit, or refuses, cat-file gets what is missing one by one.
+            # All files at once. A server that gives files by their commit only (by ssh, those that are not told to speak version 2 of
+            # git's protocol) is asked for the whole commit.
             options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--filter=blob:none", "--stdin")
-            self._git.run("-c", "fetch.negotiationAlgorithm=noop", "fetch", *options, "origin", stdin=oids)
+            if self._git.run("-c", "fetch.negotiationAlgorithm=noop", "fetch", *options, "origin", stdin=oids).exit_code:
+                self._fetch(self._commit)
         with self._git.file(wanted) as oids, self._git.file() as output:
             outcome = self._git.run("cat-file", "--batch", "--buffer", stdin=oids, stdout=output)
             if outcome.exit_code:

@@ -1,4 +1,4 @@
-"""Real git servers for tests: git's own http-backend behind HTTP with a password, and OpenSSH's sshd."""
+"""Real git servers on this machine, for tests: git's own http-backend behind HTTP with a password, and OpenSSH's sshd."""
 
 import base64
 import contextlib
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from localcluster.ports import free_port
-
-from .support import eventually
+from localcluster.wait import until
 
 BACKEND = "/usr/lib/git-core/git-http-backend"
-USER, PASSWORD = "ada", "s3cret-of-ada"  # noqa: S105 - of a server in these tests
+USER, PASSWORD = "ada", "s3cret-of-ada"
 _OWN = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 _NAMES = {f"GIT_{who}_{what}": "ada@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -141,21 +140,21 @@ def serving(root: Path, **how: Any) -> Iterator[HttpServer]:
 class SshServer:
     """sshd on a port of its own that lets one key in, as whoever runs the tests."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
         self.port = free_port()
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
         kind, key = (folder / "host.pub").read_text().split()[:2]
-        self.known_hosts = f"[127.0.0.1]:{self.port} {kind} {key}\n"
+        self.known_hosts = f"[{host}]:{self.port} {kind} {key}\n"
         self.key = (folder / "user").read_text()
         options = ("PidFile=none", "StrictModes=no", "UsePAM=no", "PasswordAuthentication=no", "PermitRootLogin=yes", "LogLevel=ERROR")
-        settings = (f"HostKey={folder}/host", f"AuthorizedKeysFile={folder}/authorized", "ListenAddress=127.0.0.1", *options)
+        settings = (f"HostKey={folder}/host", f"AuthorizedKeysFile={folder}/authorized", f"ListenAddress={host}", *options)
         Path("/run/sshd").mkdir(exist_ok=True)
         words = [word for setting in settings for word in ("-o", setting)]
         self._process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", str(self.port), *words])
-        scan = ["ssh-keyscan", "-p", str(self.port), "127.0.0.1"]
-        eventually("sshd answers", lambda: subprocess.run(scan, capture_output=True, check=False).stdout)
+        scan = ["ssh-keyscan", "-p", str(self.port), host]
+        assert until(lambda: bool(subprocess.run(scan, capture_output=True, check=False).stdout), seconds=20), "sshd does not answer"
 
     def stop(self) -> None:
         self._process.terminate()
