@@ -88,6 +88,9 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     ("FlowEnvironment", "source.archive.configMap.name"): lambda name: {
         "source": {"archive": {"configMap": {"name": name, "key": "flow.zip"}}}
     },
+    ("FlowEnvironment", "source.git.credentialsSecretName"): lambda name: {
+        "source": {"git": {"url": "https://git.example.com/flows.git", "credentialsSecretName": name}}
+    },
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
 }
 """A spec for each field that refers to something: by kind and path."""
@@ -199,6 +202,14 @@ def test_what_runs_beside_something_is_changed_by_those_only_who_may_read_it(tea
     said = refusal(team.change, BOB, "FlowEnvironment", "env", {"spec": {"installer": {"indexURL": "https://bob.example.com/simple"}}})
     assert "ConfigMap flow" in said
     team.change(BOB, "FlowEnvironment", "env", {"spec": {"source": None, "requirementsText": "pandas"}})
+
+
+def test_credentials_are_sent_elsewhere_by_those_only_who_may_read_them(team: Team) -> None:
+    team.grant(ALICE, "secrets", "get", "login")
+    git = {"url": "https://git.example.com/flows.git", "credentialsSecretName": "login"}
+    team.create(ALICE, "FlowEnvironment", {"source": {"git": git}}, "env")
+    said = refusal(team.change, BOB, "FlowEnvironment", "env", {"spec": {"source": {"git": {"url": "https://bob.example.com/flows.git"}}}})
+    assert "Secret login" in said
 
 
 def test_what_does_not_touch_the_spec_needs_no_rights_of_its_authors(team: Team) -> None:

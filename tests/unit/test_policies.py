@@ -35,6 +35,7 @@ def test_what_is_referred_to():
         "FlowEnvironment": {
             "source.configMap.name": "configmaps",
             "source.archive.configMap.name": "configmaps",
+            "source.git.credentialsSecretName": "secrets",
             "installer.caBundleConfigMapName": "configmaps",
         },
         "ComputeSession": {
