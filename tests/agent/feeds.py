@@ -8,6 +8,7 @@ import http.server
 import ipaddress
 import json
 import re
+import secrets
 import socket
 import ssl
 import subprocess
@@ -63,7 +64,7 @@ class Authority:
     """A private CA, and a certificate of its for `host`, an address."""
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
-        key, self._certificate = _certificate("Tests' own CA", None, None)
+        key, self._certificate = _certificate(f"Tests' own CA {secrets.token_hex(4)}", None, None)
         server_key, server = _certificate(host, key, self._certificate)
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
         chain, private = folder / "server.crt", folder / "server.key"
@@ -152,6 +153,41 @@ def _pump(source: socket.socket, target: socket.socket, record: bytearray | None
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+class Tunnel:
+    """A proxy that knows CONNECT, and remembers the request lines."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.place = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked: list[str] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head and (data := connection.recv(1)):
+                head += data
+            self.asked.append(head.partition(b"\r\n")[0].decode())
+            host, _, port = self.asked[-1].split(" ")[1].rpartition(":")
+            with socket.create_connection((host, int(port))) as behind:
+                connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=_pump, args=(behind, connection, None), daemon=True)
+                back.start()
+                _pump(connection, behind, None)
+                back.join(30)
 
 
 class Index:

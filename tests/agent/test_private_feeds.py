@@ -12,7 +12,7 @@ from localcluster.ports import free_port
 
 from . import feeds
 from .conftest import StartAgent
-from .feeds import Authority, Entra, Index, Server, closing, where_is
+from .feeds import Authority, Entra, Index, Server, Tunnel, closing, where_is
 from .support import Agent, descendants, eventually
 
 SECRET = "Secret 'team-feed'"
@@ -70,6 +70,17 @@ def test_in_the_requirements(agent: Agent, index: Index, token: str, tool: str) 
     assert token not in told(agent)
 
 
+def test_with_the_oldest_and_the_newest_python(start: StartAgent, python: str, tmp_path: Path, token: str) -> None:
+    authority = Authority(tmp_path)
+    index = Index(tmp_path / "index", token, context=authority.context)
+    feeds.wheel(index.packages, "inner_base", value="base")
+    agent = start(python=python)
+    with closing(index):
+        done = install(agent, f"-i {index.url()}\ninner-base\n", tool="Pip", feed=offered(token), caBundle=authority.pem)
+    assert done["state"] == "Succeeded", done["message"] + done["stderrTail"]
+    assert where_is(token, agent) == []
+
+
 @pytest.mark.parametrize("setting", ["indexURL", "extraIndexURLs"])
 def test_in_the_settings(agent: Agent, index: Index, token: str, tool: str, setting: str) -> None:
     nothing = Server(lambda path, headers: (404, {}, b""))
@@ -110,6 +121,58 @@ def test_behind_a_private_ca(agent: Agent, tmp_path: Path, token: str, tool: str
         assert index.origin in refused["message"] and "certificate" in refused["message"] and "caBundleConfigMapName" in refused["message"]
         done = install(agent, text, revision="p2", tool=tool, feed=offered(token), caBundle=authority.pem)
         assert (done["state"], value_of(agent, "inner_base")) == ("Succeeded", "tls"), done
+
+
+def test_a_private_ca_beside_the_system_s(start: StartAgent, plain_base: str, tmp_path: Path, token: str, tool: str) -> None:
+    """The settings' certificates don't take away the others: the public index beside the feed has one of those."""
+    (tmp_path / "system").mkdir()
+    system, own = Authority(tmp_path / "system"), Authority(tmp_path)
+    (tmp_path / "system.pem").write_text(system.pem)
+    agent = start(python=plain_base, SSL_CERT_FILE=str(tmp_path / "system.pem"), PIP_CERT="", PIP_FIND_LINKS="")
+    public = Index(tmp_path / "public", "open", context=system.context)
+    feed = Index(tmp_path / "feed", token, context=own.context)
+    feeds.wheel(public.packages, "outer_base", value="public")
+    feeds.wheel(feed.packages, "inner_tool", requires=["outer-base"], value="private")
+    with closing(public, feed):
+        text = f"-i {public.url('flowsession:open')}\n--extra-index-url {feed.url()}\ninner-tool\n"
+        done = install(agent, text, tool=tool, feed=offered(token), caBundle=own.pem)
+    assert done["state"] == "Succeeded", done["message"] + done["stderrTail"]
+    assert (value_of(agent, "inner_tool"), value_of(agent, "outer_base")) == ("private", "public")
+
+
+def test_by_a_proxy(agent: Agent, index: Index, tmp_path: Path, token: str, tool: str) -> None:
+    """The company's proxy stands between the agent and the feed, and never between the installer and the agent."""
+    asked = "http://pypi.corp.example:8080/simple/inner-base/"
+
+    def answer(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        if not path.startswith("http://pypi.corp.example:8080/") or "Authorization" not in headers:
+            return 404, {}, b""
+        if path.endswith(".whl"):
+            return 200, {"Content-Type": "application/octet-stream"}, file.read_bytes()
+        return 200, {"Content-Type": "text/html"}, _page("text/html", "inner-base", f"/files/{file.name}", file)
+
+    file = feeds.wheel(tmp_path / "made", "inner_base", value="proxied")
+    proxy = Server(answer)
+    with closing(proxy):
+        text = "-i http://{private}@pypi.corp.example:8080/simple/\ninner-base\n"
+        environment = {"HTTP_PROXY": f"http://me:pass@{proxy.place}", "NO_PROXY": "other.example"}
+        done = install(agent, text, tool=tool, feed=offered(token), environment=environment)
+    assert done["state"] == "Succeeded", done
+    assert asked in [path for _, path, _, _ in proxy.asked]
+    assert {headers["Proxy-Authorization"] for _, _, headers, _ in proxy.asked} == {"Basic bWU6cGFzcw=="}
+
+
+def test_by_a_proxy_with_tls_to_the_feed(agent: Agent, tmp_path: Path, token: str, tool: str) -> None:
+    authority = Authority(tmp_path)
+    index = Index(tmp_path / "index", token, context=authority.context)
+    feeds.wheel(index.packages, "inner_base", value="tunnelled")
+    tunnel = Tunnel()
+    with closing(index, tunnel):
+        text = f"-i {index.url()}\ninner-base\n"
+        environment = {"HTTPS_PROXY": f"http://{tunnel.place}"}
+        done = install(agent, text, tool=tool, feed=offered(token), environment=environment, caBundle=authority.pem)
+    assert (done["state"], value_of(agent, "inner_base")) == ("Succeeded", "tunnelled"), done
+    assert {line.rpartition(" ")[0] for line in tunnel.asked} == {f"CONNECT {index.place}"}
 
 
 def test_a_hunt_for_the_token(agent: Agent, index: Index, token: str, tool: str) -> None:
@@ -223,6 +286,18 @@ def test_a_refusal_is_no_reason_to_take_the_package_from_elsewhere(agent: Agent,
     assert "flowsession:open" not in told(agent), "what is written in a URL is not repeated either"
 
 
+PASSWORD = "hunter2" * 20
+
+
+@pytest.mark.parametrize("line", [f"x @ https://me:{PASSWORD}@GONE/x-1.0-py3-none-any.whl", f"x y https://me:2@{PASSWORD}@GONE/x.whl"])
+def test_a_password_in_a_line_is_not_repeated(agent: Agent, tool: str, line: str) -> None:
+    """However long it is, so that a message might be cut before the @ that tells it, and with an @ in it."""
+    text = line.replace("GONE", f"127.0.0.1:{free_port()}")
+    done = install(agent, f"{text}\n", tool=tool, environment={"UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0"})
+    assert done["state"] == "Failed"
+    assert "hunter2" not in told(agent)
+
+
 def test_a_package_that_the_feed_lacks(agent: Agent, index: Index, token: str, tool: str) -> None:
     done = install(agent, f"-i {index.url()}\nno-such-thing\n", tool=tool, feed=offered(token))
     assert done["code"] == "NoMatchingDistribution"
@@ -323,6 +398,7 @@ def test_the_secret_helps_out_where_the_identity_has_nothing(identified: Agent, 
     done = install(identified, f"-i {index.url()}\ninner-tool\n", feed=offered(token), **DEVOPS)
     assert done["state"] == "Succeeded", done
     assert any("AADSTS70021" in warning and SECRET in warning for warning in done["warnings"])
+    assert len(entra.asked) == 1, "and it is not asked again for every file"
 
 
 def test_an_identity_that_the_feed_does_not_know(identified: Agent, index: Index, entra: Entra) -> None:

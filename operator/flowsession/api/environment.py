@@ -112,7 +112,8 @@ class Installer(Model):
         " where the session's identity has no token to give. Read anew at every install.",
     )
     ca_bundle_config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap in this namespace with key ca.crt: certificates (PEM) that the index may be signed by."
+        default=None,
+        description="ConfigMap in this namespace with key ca.crt: certificates (PEM) to trust beside the system's, for a private CA.",
     )
     only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
 

@@ -32,15 +32,14 @@ class Credentials:
     def token(self, feed: Feed) -> str:
         """What the feed gets as password. Raises FeedError."""
         with self._lock:
-            if self._identity is not None and self._is_for_identity(feed):
+            if self._identity is not None and self._is_for_identity(feed) and not self.warnings:
                 try:
                     return self._identity.token()
                 except IdentityError as error:
                     said = f"identity {self._identity.client} gives no token for feed {feed.origin}: {error}"
                     if not self._offered.token:
                         raise FeedError(Failure(MISSING, f"{said}. {self._offered.problem or 'Correct that'}.")) from None
-                    if said not in self.warnings:
-                        self.warnings.append(f"{said}; used that of {self._offered.source} instead")
+                    self.warnings.append(f"{said}; used that of {self._offered.source} instead")  # and it is not asked again
             if self._offered.token:
                 return self._offered.token
             raise FeedError(Failure(MISSING, self._lacking(feed)))

@@ -2,7 +2,8 @@
 
 AKS's workload identity webhook gives the pod four variables and the file: https://azure.github.io/azure-workload-identity/docs/.
 The exchange is the client credentials grant with a federated credential:
-https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow.
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow. Azure Artifacts takes such a token as a password,
+as Microsoft's own https://pypi.org/project/artifacts-keyring-nofuss/ gives it for workload identities.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class Identity:
             document = None
         if not isinstance(document, dict):
             raise IdentityError(f"{where} answered {answer.status} with something else than JSON")
-        token, seconds = document.get("access_token"), document.get("expires_in", 3600)
-        if answer.status == 200 and isinstance(token, str) and token and "\n" not in token and isinstance(seconds, (int, float)):
-            return token, float(seconds)
+        token, seconds = document.get("access_token"), document.get("expires_in")
+        if answer.status == 200 and isinstance(token, str) and token and token.isascii() and token.isprintable():
+            return token, float(seconds) if isinstance(seconds, (int, float)) else EARLY_SECONDS
         said = str(document.get("error_description") or document.get("error") or "no reason given").replace(assertion, "****")
         raise IdentityError(f"{where} answered {answer.status}: {_first_sentences(said)}")
 

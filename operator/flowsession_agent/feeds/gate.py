@@ -124,8 +124,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             answer = self._route(feed).ask(self.command, path, headers)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            record.unreachable(feed, reason(error))
-            self._refuse(502, f"{feed.origin} can't be reached: {reason(error)}")
+            self._give_up(feed, reason(error))
             return
         record.answered(feed, path, answer.status)
         self._answer(feed, path, answer)
@@ -152,11 +151,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if target is not None and 300 <= answer.status < 400:
             headers["Location"] = self._local(feed, urljoin(url, target))
         if self.command == "GET" and answer.status == 200 and links.is_page(headers.get("Content-Type", "")):
-            body = answer.read(PAGE_LIMIT + 1)
+            try:
+                body = answer.read(PAGE_LIMIT + 1)
+            except (OSError, http.client.HTTPException) as error:
+                self._give_up(feed, reason(error))
+                return
             if len(body) > PAGE_LIMIT or answer.headers.get("Content-Encoding", "identity") != "identity":
-                answer.close()
-                self._routes.pop(feed.number).close()
-                self._refuse(502, f"{feed.origin} sent a page that is packed, or larger than {PAGE_LIMIT} bytes")
+                self._give_up(feed, f"its page {path} is packed although nobody asked for that, or larger than {PAGE_LIMIT} bytes")
                 return
             body = links.rewritten(body, content_type=headers["Content-Type"], url=url, local=lambda link: self._local(feed, link))
             self._head(answer.status, {**headers, "Content-Length": str(len(body))})
@@ -179,6 +180,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._routes.pop(feed.number).close()
             if not isinstance(error, ConnectionError):
                 self.server.record.unreachable(feed, reason(error))
+
+    def _give_up(self, feed: Feed, why: str) -> None:
+        """Answer in the feed's place, which did not, or not to the end."""
+        if feed.number in self._routes:
+            self._routes.pop(feed.number).close()
+        self.server.record.unreachable(feed, why)
+        self._refuse(502, f"{feed.origin} can't be reached: {why}")
 
     def _local(self, feed: Feed, url: str) -> str:
         path = feed.serves(url)

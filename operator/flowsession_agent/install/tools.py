@@ -6,6 +6,8 @@ import configparser
 import os
 import re
 
+from flowsession_agent.install import certificates
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
@@ -49,7 +51,7 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
     if settings.ca_bundle:
         bundle = os.path.join(home.tmp, "ca-bundle.pem")
         with open(bundle, "w", encoding="utf-8") as file:
-            file.write(settings.ca_bundle)
+            file.write(certificates.bundle(settings.ca_bundle))
         found.update(dict.fromkeys(CA_VARIABLES, bundle))
     for pip, uv in SAME_FOR_UV.items():
         if pip in found:
