@@ -6,8 +6,6 @@ import configparser
 import os
 import re
 
-from flowsession_agent.install import certificates
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
@@ -49,6 +47,8 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
     if settings.extra_index_urls:
         found["PIP_EXTRA_INDEX_URL"] = found["UV_INDEX"] = " ".join(settings.extra_index_urls)
     if settings.ca_bundle:
+        from flowsession_agent.install import certificates
+
         bundle = os.path.join(home.tmp, "ca-bundle.pem")
         with open(bundle, "w", encoding="utf-8") as file:
             file.write(certificates.bundle(settings.ca_bundle))
