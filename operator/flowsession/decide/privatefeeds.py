@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from flowsession.api.environment import SourceWarning
+from flowsession.api.source import SourceWarning
 from flowsession.decide.requirementlines import lines
 
 PRIVATE = "{private}"

@@ -10,7 +10,7 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
 from flowsession.decide.configmaps import PACKAGES, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource
 from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
@@ -108,6 +108,10 @@ class Executor:
         self._told_ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
+        if isinstance(plan.call, ReadSource):
+            if reader := self._cache.pods.get((key.namespace, plan.call.pod)):
+                self._agents.start(key, reader.view, plan.call)
+            return
         entry = self._cache.sessions.get((key.namespace, key.name))
         if entry is None or plan.call is None:
             return
@@ -163,7 +167,7 @@ class Executor:
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
-        entry = self._cache.sessions.get((key.namespace, key.name))
+        entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         for pod in owned_pods(self._cache, entry) if entry else ():
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)

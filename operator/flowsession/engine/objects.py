@@ -5,6 +5,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,8 +14,10 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import marks, times
+from flowsession.decide import marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
+from flowsession.decide.environment import REFRESH
+from flowsession.decide.pinned import Pinned
 from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
 from flowsession.decide.requests import REQUESTS
@@ -54,6 +57,18 @@ class EnvironmentEntry:
     meta: Meta
     spec: FlowEnvironmentSpec
     status: Object
+    refresh: str = ""
+    """The value of its refresh request."""
+
+    @cached_property
+    def read_before(self) -> Pinned | None:
+        """What a pod has read of its source; None: the operator reads it itself."""
+        return pinned.of(self.spec, self.status)
+
+    @property
+    def config_maps(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps that it is resolved from."""
+        return resolution.needed_config_maps(self.spec, self.read_before)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,10 @@ class PodEntry:
     """Whether it holds an instance's reservation."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """Of an anchor: what is reserved."""
+    environment: str = ""
+    """The environment whose source it reads."""
+    source: str = ""
+    refresh: str = ""
 
 
 class Unreadable(Exception):
@@ -113,7 +132,8 @@ def session(body: Object) -> SessionEntry:
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {})
+    annotations = body["metadata"].get("annotations") or {}
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, annotations.get(REFRESH, "")[:100])
 
 
 def size(body: Object) -> SizeEntry:
@@ -135,7 +155,8 @@ def pod(body: Object) -> PodEntry:
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
     labels = raw.get("labels") or {}
     anchor = owner.get("kind") == "ComputeInstance"
-    main = ANCHOR if anchor else CONTAINER
+    resolver = owner.get("kind") == "FlowEnvironment"
+    main = ANCHOR if anchor else resolverpod.CONTAINER if resolver else CONTAINER
     container: Object = next((c for c in spec.get("containers") or () if c.get("name") == main), {})
     limits = (container.get("resources") or {}).get("limits") or {}
     view = PodView(
@@ -164,6 +185,9 @@ def pod(body: Object) -> PodEntry:
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
+    if resolver:
+        source, refresh = ((raw.get("annotations") or {}).get(name, "") for name in resolverpod.MARKS)
+        return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
 
