@@ -32,6 +32,8 @@ class InstallerDefaults(_Settings):
     ca_bundle: str = ""
     environment: dict[str, str] = {}
     only_binary: bool = False
+    identity_feed_hosts: tuple[str, ...] = ("pkgs.dev.azure.com", "*.pkgs.visualstudio.com")
+    """Servers that a session's identity has a token for; `*.` in front stands for what is below."""
 
 
 class SessionDefaults(_Settings):

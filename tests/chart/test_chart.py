@@ -63,11 +63,16 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
         "/serviceaccounts": {"list"},
         "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
         "/events": {"list", "create", "patch"},
+        "/secrets": {"get"},
     }
 
 
-def test_secrets_are_reached_in_the_operators_own_namespace_only_and_read_by_name(render: Callable[..., list[Manifest]]) -> None:
-    role = only(render(), "Role")
+def test_without_the_right_to_feeds_secrets_are_reached_in_the_operators_own_namespace_only_and_read_by_name(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render({"installer": {"readFeedSecrets": False}})
+    assert "/secrets" not in granted(only(manifests, "ClusterRole", "flowsession"))
+    role = only(manifests, "Role")
     assert role["metadata"]["namespace"] == "flowsession-system"
     assert granted(role) == {"/secrets": {"create", "get"}}
     for rule in role["rules"]:
@@ -165,6 +170,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "onlyBinary": True,
                 "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3129", "noProxy": "10.0.0.0/8"},
                 "environment": {"PIP_DEFAULT_TIMEOUT": "60"},
+                "identityFeedHosts": ["pypi.example.com", "*.feeds.example.com"],
             },
             "session": {
                 "sizeName": "small",
@@ -199,6 +205,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "HTTPS_PROXY": "http://proxy:3129",
                 "NO_PROXY": "10.0.0.0/8",
             },
+            "identityFeedHosts": ["pypi.example.com", "*.feeds.example.com"],
         },
         "session": {
             "sizeName": "small",

@@ -24,7 +24,7 @@ from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
 from flowsession.decide.views import PodView
 from flowsession.engine.accounts import Accounts
-from flowsession.engine.agents import Agents
+from flowsession.engine.agents import Agents, ReadFeed
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
@@ -337,7 +337,7 @@ class Calls(Agents):
     """The engine's own book-keeping of calls; the answers come when the world says so."""
 
     def __init__(self, cache: Cache, queue: "Todo") -> None:
-        super().__init__(cast(AgentClient, None), cache, cast("Queue[Key]", queue))
+        super().__init__(cast(AgentClient, None), cache, cast("Queue[Key]", queue), cast(ReadFeed, None))
         self.waiting: dict[str, tuple[int, AgentCall]] = {}
         self.asked_at: dict[str, float] = {}
         self.log: list[AgentCall] = []

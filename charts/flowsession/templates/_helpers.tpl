@@ -40,7 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $value }}{{ $_ := set $environment $name $value }}{{ end }}
 {{- end }}
 {{- end }}
-{{- $installer := omit .Values.installer "proxy" "environment" }}
+{{- $installer := omit .Values.installer "proxy" "environment" "readFeedSecrets" }}
 {{- $_ := set $installer "environment" $environment }}
 {{- $session := deepCopy .Values.session }}
 {{- /* People write cpu: 1; the operator's file has strings. */}}

@@ -31,13 +31,23 @@ class Installer(Model):
         default=None,
         alias="indexURL",
         max_length=2048,
-        description="Base URL of the package index, instead of the operator's or the installer's own.",
+        description="Base URL of the package index, instead of the operator's or the installer's own. {private} in place of user and"
+        " password, as in https://{private}@pkgs.dev.azure.com/ORG/_packaging/FEED/pypi/simple/, becomes a token on the way.",
     )
     extra_index_urls: list[str] | None = Field(
-        default=None, alias="extraIndexURLs", max_length=20, description="Further indexes, searched beside the first."
+        default=None,
+        alias="extraIndexURLs",
+        max_length=20,
+        description="Further indexes, searched beside the first; {private} as in indexURL.",
+    )
+    credentials_secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret in this namespace, labelled flowsession.dev/feed=true, whose key token is what {private} becomes"
+        " where the session's identity has no token to give. Read anew at every install.",
     )
     ca_bundle_config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap in this namespace with key ca.crt: certificates (PEM) that the index may be signed by."
+        default=None,
+        description="ConfigMap in this namespace with key ca.crt: certificates (PEM) to trust beside the system's, for a private CA.",
     )
     only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
 

@@ -68,6 +68,8 @@ class Tell:
     body: Manifest
     request: str = ""
     """The install request that this is the answer to; the agent tries a failed install again for a new one."""
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds: read when the call is made, and in no plan."""
 
 
 @dataclass(frozen=True)

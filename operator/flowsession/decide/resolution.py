@@ -11,7 +11,7 @@ from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary
 from flowsession.api.source import SourceWarning
-from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
+from flowsession.decide import flowfolder, flowyaml, includes, privatefeeds, requirements, sources
 from flowsession.decide.pinned import Pinned
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
@@ -44,6 +44,8 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds, where there is something to install."""
 
     @property
     def keeps_something(self) -> bool:
@@ -123,6 +125,9 @@ def _resolve(
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
+    if review.count:
+        read = {where: text or "", **review.included}
+        warnings += privatefeeds.warnings(read, installer, secret=spec.installer.credentials_secret_name or "")
     own = spec.installer.model_dump(mode="json")
     return Resolved(
         base_image=image,
@@ -135,6 +140,7 @@ def _resolve(
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
+        feed_secret=spec.installer.credentials_secret_name or "" if review.count else "",
     )
 
 
@@ -200,6 +206,7 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
         "caBundle": bundle,
         "onlyBinary": own.only_binary or default.only_binary,
         "environment": dict(default.environment),
+        "identityFeedHosts": list(default.identity_feed_hosts),
     }
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 from flowsession import metrics
-from flowsession.cluster import errors
+from flowsession.cluster import errors, feeds
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide import environment, instance, session, sizes
@@ -66,7 +67,7 @@ class Engine:
         self._cluster = cluster
         self.queue: Queue[Key] = Queue()
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
-        self._agents = Agents(agent_client, self.cache, self.queue)
+        self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
         self._accounts = Accounts(cluster)
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)

@@ -9,6 +9,8 @@ import re
 import sys
 
 from flowsession_agent import cgroup, flowfolder, requirement_lines
+from flowsession_agent.feeds import urls
+from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
 from flowsession_agent.install import failures, tools, venvs
 from flowsession_agent.install.failures import Failure
@@ -18,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.feeds.session import PrivateFeeds
+    from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.job import Job, Outcome
     from flowsession_agent.order import Order
@@ -37,8 +41,9 @@ class InstallError(Exception):
 class Pipeline:
     """The steps of one install, and what they learnt."""
 
-    def __init__(self, *, home: Home, order: Order, start_job: Callable[..., Job]) -> None:
+    def __init__(self, *, home: Home, order: Order, address: Address, start_job: Callable[..., Job]) -> None:
         self._home = home
+        self._address = address
         self._order = order
         self._settings = order.installer
         self._start_job = start_job
@@ -46,6 +51,7 @@ class Pipeline:
         self._lines: list[requirement_lines.Line] = []
         self._job: Job
         self._file = ""
+        self._feeds: PrivateFeeds | None = None
         self._copy = ""  # of the requirements, beside the file that the session edited
         self._constraints = ""
         self.tool = ""
@@ -60,12 +66,22 @@ class Pipeline:
         try:
             return self._install()
         finally:
+            if self._feeds is not None:
+                self.warnings += self._feeds.warnings
+                self._feeds.close()
+            self._settings.feed.token = ""
             if self._copy:
                 with contextlib.suppress(OSError):
                     os.unlink(self._copy)
 
+    def told(self, text: str) -> str:
+        """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
+        return failures.redact(self._feeds.restored(text) if self._feeds is not None else text)[-TAIL_LENGTH:]
+
     def _install(self) -> Layer | None:
         self._prepare()
+        if urls.asked_for(self._environ, self._lines):
+            self._open_feeds()
         uv = image.find_uv() if self._settings.tool != "Pip" else ""
         if self._settings.tool == "Uv" and not uv:
             raise InstallError(Failure("Other", "installer.tool is Uv, but the image has no uv: choose Auto or Pip, or another image."))
@@ -97,6 +113,22 @@ class Pipeline:
             self._constraints = os.path.join(home.tmp, "constraints.txt")
             _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
 
+    def _open_feeds(self) -> None:
+        """Let the tools reach private feeds by way of the gate."""
+        from flowsession_agent.feeds.session import PrivateFeeds
+
+        home, requirements = self._home, self._order.requirements
+        assert requirements is not None
+        root = home.flow if requirements.path else home.root
+        try:
+            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=root)
+            self._environ = self._feeds.environ()
+            self._file = self._feeds.requirements(self._file)
+        except FeedError as error:
+            raise InstallError(error.failure) from None
+        self._job = self._start_job(environ=self._environ, cwd=home.flow)
+        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or os.path.basename(home.requirements))
+
     def _plan(self, uv: str) -> list[str] | None:
         """What uv would add to the image, or None when pip is to have the last word."""
         self.tool = "uv"
@@ -112,6 +144,8 @@ class Pipeline:
         if outcome.exit_code == 0:
             return tools.planned(outcome.stdout + outcome.stderr, self._lines)
         failure = self._classify(outcome)
+        if failure.code == REFUSED:
+            raise InstallError(failure)
         asks_pip = outcome.exit_code == 2 or re.search(r"hint: .*pre-?release", outcome.stderr, re.IGNORECASE) is not None
         only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
@@ -173,7 +207,7 @@ class Pipeline:
         if outcome.exit_code != 0:
             self.outcome = outcome
             last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(Failure("Broken", f"Installed, but prompt flow can't be imported any more: {redacted(last)[:300]}."))
+            raise InstallError(Failure("Broken", f"Installed, but prompt flow can't be imported any more: {failures.redact(last)[:300]}."))
 
     @property
     def names(self) -> list[str]:
@@ -191,6 +225,9 @@ class Pipeline:
     def _run(self, command: list[str]) -> Outcome:
         self.outcome = self._job.run(command)
         self._give_up_if_over(self.outcome)
+        fatal = self._feeds.fatal() if self._feeds is not None else None
+        if fatal is not None:
+            raise InstallError(fatal)
         return self.outcome
 
     def _give_up_if_over(self, outcome: Outcome) -> None:
@@ -211,14 +248,10 @@ class Pipeline:
     def _classify(self, outcome: Outcome) -> Failure:
         if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed
             return failures.no_memory()
-        return failures.classify(
+        failure = failures.classify(
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
         )
-
-
-def redacted(text: str) -> str:
-    """`text` without credentials, short enough for an answer."""
-    return failures.redact(text)[-TAIL_LENGTH:]
+        return self._feeds.explained(failure) if self._feeds is not None else failure
 
 
 def _read_lines(path: str) -> list[str] | None:
