@@ -1,16 +1,18 @@
 """FlowEnvironment: reads what it refers to, and writes the status that says what it comes to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, merge, times
+from flowsession.decide import conditions, imagestatus, merge, times
 from flowsession.decide.conditions import Verdict
+from flowsession.decide.imagestatus import ImageFacts, ImageNews
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.decide.resolution import Resolved, Unresolved, needed_config_maps
 from flowsession.decide.sources import ConfigMapView
+from flowsession.settings import Settings
 
 REREAD_SECONDS = 300.0
 """How often a ConfigMap that no watch shows is read again."""
@@ -36,6 +38,10 @@ class EnvironmentSnapshot:
     """Whether package lists of this environment were lately made or found."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The request annotations, by what they ask for: checkVersion, update."""
+    image: ImageFacts = field(default=ImageFacts())
+    settings: Settings = field(default_factory=Settings)
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
@@ -44,8 +50,13 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         missing = [name for name in needed_config_maps(snapshot.spec) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
     fetches, look_again_at = _rereads(snapshot, now)
-    verdict = _verdict(resolution)
-    wanted = _status(snapshot, resolution, verdict, now)
+    verdict, news = _verdict(resolution), None
+    if isinstance(resolution, Resolved):
+        news = imagestatus.decide(snapshot.status, snapshot.requests, resolution.image, snapshot.image, snapshot.settings, now)
+        if news.look_again_at < (look_again_at or float("inf")):
+            look_again_at = news.look_again_at
+    wanted = _status(snapshot, resolution, verdict, news, now)
+    question = news.question if news else None
     old = conditions.read(snapshot.status).get("Ready")
     patch = merge.difference(snapshot.status, wanted)
     if set(patch) == {"sessions"} and now - snapshot.written_at < COUNT_SECONDS:
@@ -55,14 +66,17 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     unused = snapshot.sessions == 0 and (snapshot.has_lists or snapshot.status.get("sessions", 0) > 0)
     clean = DeletePackages(snapshot.namespace, snapshot.name) if unused else None
     if not patch:
-        return Plan(fetches=fetches, look_again_at=look_again_at, clean=clean)
-    news = verdict.status is False and (old is None or old.reason != verdict.reason or old.message != verdict.message)
+        return Plan(fetches=fetches, look_again_at=look_again_at, clean=clean, question=question)
+    events = news.events if news else []
+    if verdict.status is False and (old is None or old.reason != verdict.reason or old.message != verdict.message):
+        events = [Event(warning=True, reason=verdict.reason, message=verdict.message), *events]
     return Plan(
         fetches=fetches,
         status=PatchStatus("FlowEnvironment", snapshot.namespace, snapshot.name, snapshot.resource_version, patch),
-        events=(Event(warning=True, reason=verdict.reason, message=verdict.message),) if news else (),
+        events=tuple(events),
         look_again_at=look_again_at,
         clean=clean,
+        question=question,
     )
 
 
@@ -92,23 +106,29 @@ def _verdict(resolution: Resolved | Unresolved) -> Verdict:
     return Verdict(True, "Resolved", f"{flow}, {packages}, image {resolution.base_image}")
 
 
-def _status(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, verdict: Verdict, now: float) -> dict[str, Any]:
+def _status(
+    snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, verdict: Verdict, news: ImageNews | None, now: float
+) -> dict[str, Any]:
     """The wanted status; what was resolved before stays while the present spec can't be."""
-    status = dict(snapshot.status)
-    if isinstance(resolution, Resolved):
+    status, verdicts = dict(snapshot.status), {"Ready": verdict}
+    if news is not None and isinstance(resolution, Resolved):
         fresh: Model = FlowEnvironmentStatus(
-            base_image=resolution.base_image,
             requirements_file=resolution.requirements_path,
             requirements=resolution.requirements_count,
             packages_revision=resolution.packages_revision,
             flow_revision=resolution.flow_revision if resolution.files is not None else None,
             flow=resolution.flow,
-            warnings=list(resolution.warnings) or None,
+            warnings=[*imagestatus.without_promptflow(snapshot.status, resolution.image, snapshot.image), *resolution.warnings] or None,
         )
         for absent in ("requirementsFile", "flowRevision", "flow", "warnings"):
             status.pop(absent, None)
         status.update(fresh.to_wire())
+        for name, value in news.status.items():
+            status.pop(name, None)
+            if value is not None:
+                status[name] = value
+        verdicts[imagestatus.NEWER] = news.verdict
     status["observedGeneration"] = snapshot.generation
     status["sessions"] = snapshot.sessions
-    status["conditions"] = conditions.judged(conditions.read(snapshot.status), {"Ready": verdict}, generation=snapshot.generation, now=now)
+    status["conditions"] = conditions.judged(conditions.read(snapshot.status), verdicts, generation=snapshot.generation, now=now)
     return status

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowsession.decide.imagechecks import Question
+
 Manifest = Mapping[str, Any]
 
 
@@ -169,6 +171,8 @@ class Plan:
     fetch_edits: FetchEdits | None = None
     marks: AnnotatePod | None = None
     read_events: ReadEvents | None = None
+    question: Question | None = None
+    """What the registry of an environment's image is to be asked."""
 
     @property
     def writes(self) -> bool:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, SourceWarning
-from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
+from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin, SourceWarning
+from flowsession.decide import flowfolder, flowyaml, images, includes, requirements, sources
+from flowsession.decide.images import Image, Standing
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
 
 MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
 
+STANDS_FOR_NOTHING = Standing()
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 
@@ -26,13 +28,15 @@ class Unresolved:
 
     reason: str
     message: str
+    own: bool = False
+    """Whether it is the session's own spec that is to be mended, not its environment's."""
 
 
 @dataclass(frozen=True)
 class Resolved:
     """What a session of this environment shall have."""
 
-    base_image: str
+    image: Image
     requirements_text: str | None
     requirements_path: str | None
     requirements_count: int
@@ -42,6 +46,11 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def base_image(self) -> str:
+        """The image as it was asked for."""
+        return self.image.name
 
     @property
     def keeps_something(self) -> bool:
@@ -71,19 +80,23 @@ def needed_config_maps(spec: FlowEnvironmentSpec) -> tuple[str, ...]:
     return tuple(names)
 
 
-def resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet."""
+def resolve(
+    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, stands: Standing = STANDS_FOR_NOTHING
+) -> Resolved | Unresolved | None:
+    """What the spec comes to; None while something was not read yet. An image that was chosen before stays, as far as it `stands`."""
     if any(name not in config_maps for name in needed_config_maps(spec)):
         return None
     try:
-        return _resolve(spec, config_maps, settings)
+        return _resolve(spec, config_maps, settings, stands)
     except flowyaml.FolderError as error:
         return Unresolved(error.reason, str(error))
     except sources.SourceError as error:
         return Unresolved("SourceNotFound", str(error))
 
 
-def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Resolved | Unresolved:
+def _resolve(
+    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, stands: Standing
+) -> Resolved | Unresolved:
     warnings: list[SourceWarning] = []
     files, flow, included = _flow_folder(spec, config_maps, warnings)
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
@@ -94,7 +107,11 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
                 message=f"environment.image {flow.image} is overridden by spec.baseImage {spec.base_image}",
             )
         )
-    image = spec.base_image or (flow.image if flow else "") or settings.runtime_image
+    image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
+    if image.origin is not ImageOrigin.DEFAULT:
+        asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
+        if said := images.refusal(image.name, asked_by, settings):
+            return Unresolved("ImageNotAllowed", said)
     text, path = spec.requirements_text, None
     if text is None and files is not None and flow and flow.requirements_path:
         path = flow.requirements_path
@@ -117,11 +134,11 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
         return installer
     own = spec.installer.model_dump(mode="json")
     return Resolved(
-        base_image=image,
+        image=image,
         requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
-        packages_revision=_hash([image, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
+        packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
         flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) if files is not None else "none",
         files=files,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,

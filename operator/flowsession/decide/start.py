@@ -3,9 +3,10 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.decide import anchor, choice, loss, placement, scaling, times
+from flowsession.decide import anchor, choice, loss, placement, podimages, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
+from flowsession.decide.images import UPDATE_ANNOTATION
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import PodView, SessionSnapshot
@@ -41,7 +42,11 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         return loss.start_again(draft, *loss.cause_of_end(pod))
     if pod is not None and _has_wrong_image(draft, pod):
         loss.leave_the_pod(draft)
-        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+        draft.not_ready(
+            Phase.STARTING,
+            "Starting",
+            f"the environment's image has changed before {pod.started_from or pod.image} ran; starting again with it",
+        )
         return False
     if pod is not None:
         return True
@@ -89,7 +94,7 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
-        and pod.image != environment.base_image
+        and podimages.changed(pod, environment.image)
         and pod.container is not None
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
@@ -168,8 +173,9 @@ def _remember(draft: Draft, pod: PodView) -> None:
 def _pull(draft: Draft, pod: PodView) -> str:
     container = pod.container
     said = container.waiting_message.strip() if container else ""
-    before, cause = draft.was("Ready"), f"image {pod.image} can't be pulled;"
+    before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
         return before.message[at:]  # the back-off's own words name no cause
     said = said or "no further word from the node"
-    return f"{cause} check its name and the cluster's access to the registry: {said}"
+    way = f"; if the registry has dropped that digest, take the present one by the environment's annotation {UPDATE_ANNOTATION}"
+    return f"{cause} check its name and the cluster's access to the registry: {said}{way if '@' in pod.started_from else ''}"

@@ -13,10 +13,18 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import marks, times
+from flowsession.decide import images, marks, times
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.placement import SIZE_LABEL, TERMS
-from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
+from flowsession.decide.pod import (
+    CONTAINER,
+    IMAGE_ANNOTATION,
+    IMAGE_UPDATE_ANNOTATION,
+    INSTANCE_LABEL,
+    MANAGED_BY,
+    SESSION_LABEL,
+    SETTINGS_ANNOTATION,
+)
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
@@ -53,6 +61,8 @@ class EnvironmentEntry:
     meta: Meta
     spec: FlowEnvironmentSpec
     status: Object
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The request annotations, by what they ask for: checkVersion, update."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,9 @@ def session(body: Object) -> SessionEntry:
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
     try:
-        return EnvironmentEntry(meta(body), FlowEnvironmentSpec.model_validate(body.get("spec") or {}), body.get("status") or {})
+        spec, asked = FlowEnvironmentSpec.model_validate(body.get("spec") or {}), body["metadata"].get("annotations") or {}
+        requests = {what: asked[name][:100] for what, name in images.REQUESTS.items() if asked.get(name)}
+        return EnvironmentEntry(meta(body), spec, body.get("status") or {}, requests)
     except ValidationError as error:
         raise Unreadable(str(error)) from error
 
@@ -164,6 +176,8 @@ def pod(body: Object) -> PodEntry:
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
         image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or container.get("image", ""),
+        started_from=container.get("image", ""),
+        image_update=(raw.get("annotations") or {}).get(IMAGE_UPDATE_ANNOTATION, ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
