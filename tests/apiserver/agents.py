@@ -55,6 +55,7 @@ class FakeAgent:
 
     background: Background
     calls: list[Call] = field(default_factory=list)
+    packages: list[dict[str, str]] = field(default_factory=lambda: PACKAGES)
     refused: list[str] = field(default_factory=list)
     """Why tokens were refused."""
     retired_at: float = float("-inf")
@@ -111,7 +112,7 @@ class FakeAgent:
                 "seconds": 0,
             },
             "activity": {"busy": self.busy, "idleSeconds": idle, "what": self.what},
-            "packages": {"count": len(PACKAGES)},
+            "packages": {"count": len(self.packages)},
             "edits": {
                 "count": int(bool(self.edits)),
                 "files": ["a.py"] * bool(self.edits),
@@ -163,7 +164,7 @@ class FakeAgent:
             case "GET", "/v1/edits":
                 return 404, {"code": "NoEdits", "message": "no edits"}
             case "GET", "/v1/packages":
-                return 200, {"packages": PACKAGES}
+                return 200, {"packages": self.packages}
             case "POST", "/v1/retire":
                 activity = self.state()["activity"]
                 if not self.retired and (activity["busy"] or activity["idleSeconds"] < call.body["idleAtLeast"]):

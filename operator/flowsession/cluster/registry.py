@@ -56,7 +56,8 @@ class RegistryClient:
         except TimeoutError:
             said = f"{reference.registry} has not answered within {SECONDS:.0f} s; {again}"
         except (aiohttp.ClientError, OSError) as error:
-            said = f"{reference.registry} can't be reached ({str(error)[:300] or type(error).__name__}); {again}"
+            words = " ".join(str(error).split())[:300] or type(error).__name__
+            said = f"{reference.registry} can't be reached ({words}); {again}"
         return ImageCheck(question, reason="RegistryUnreachable", message=said)
 
     async def _ask(self, question: Question, access: Access) -> ImageCheck:
