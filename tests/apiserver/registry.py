@@ -22,6 +22,7 @@ from localcluster.ports import free_port
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
+_ANY = {"Accept": f"{MANIFEST}, {INDEX}, application/vnd.docker.distribution.manifest.v2+json"}
 BASE = "org.opencontainers.image.base"
 
 
@@ -56,6 +57,18 @@ class Registry:
         """An image without layers, by `repository:tag`; its digest."""
         repository, _, tag = name.partition(":")
         return self._put_image(repository, tag, labels or {}, annotations or {})
+
+    def digest(self, name: str) -> str:
+        """What a tag means now."""
+        repository, _, tag = name.partition(":")
+        return self._request("HEAD", repository, f"manifests/{tag}", headers=_ANY).headers["Docker-Content-Digest"]
+
+    def tag(self, name: str, other: str) -> None:
+        """Has another tag of the same repository mean this image."""
+        repository, _, tag = name.partition(":")
+        found = self._request("GET", repository, f"manifests/{tag}", headers=_ANY)
+        headers = {"Content-Type": found.headers["Content-Type"]}
+        self._request("PUT", repository, f"manifests/{other.partition(':')[2]}", body=found.data, headers=headers)
 
     def push_index(self, name: str, *platforms: Mapping[str, str]) -> tuple[str, list[str]]:
         """An index of one image for each mapping of labels; its digest, and theirs."""

@@ -21,7 +21,9 @@ _SHARED = ("cpu", "memory")
 """What is reserved. Devices are not: what the anchor held nobody else could use."""
 
 _LEFT = Fraction(1, 1000)
-"""A processor less is requested than the limit is, which makes the pod Burstable; see docs/instances.md."""
+"""So much of a processor less is requested than the limit is, which makes the pod Burstable: the kubelet gives the cgroup of all Burstable
+pods the sum of their requests as its weight (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the
+instance, which request nothing, are in it."""
 
 
 def name_of(snapshot: InstanceSnapshot, incarnation: int) -> str:

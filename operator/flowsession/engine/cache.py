@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from flowsession.decide import resolution
 from flowsession.decide.agentviews import AgentView, SavedEdits
@@ -18,7 +17,6 @@ from flowsession.engine.sizing import Sizing
 SOURCE_LABEL = "flowsession.dev/source"
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
-_Entry = TypeVar("_Entry")
 
 
 @dataclass

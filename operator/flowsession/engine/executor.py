@@ -138,7 +138,7 @@ class Executor:
         try:
             self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
+            self._queue.add_all(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
         except errors.Conflict:
             await self._reader.refresh("Pod", wanted.namespace, wanted.name)
 
@@ -196,9 +196,9 @@ class Executor:
             if (answer.get("metadata") or {}).get("deletionTimestamp"):
                 self._reader.observe(deletion.kind, answer)
             else:
-                self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+                self._queue.add_all(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+            self._queue.add_all(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.Conflict:
             await self._reader.refresh(deletion.kind, deletion.namespace, deletion.name)
             self._queue.add(key)
@@ -217,7 +217,7 @@ class Executor:
                 valid_until=write.valid_until,
             )
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget(write.kind, write.namespace, write.name))
+            self._queue.add_all(self._cache.forget(write.kind, write.namespace, write.name))
             return False
         except errors.Conflict:
             await self._reader.refresh(write.kind, write.namespace, write.name)

@@ -5,9 +5,9 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
@@ -29,6 +29,7 @@ from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
 Object = Mapping[str, Any]
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -117,39 +118,22 @@ def meta(body: Object) -> Meta:
 
 def session(body: Object) -> SessionEntry:
     """Raises Unreadable."""
-    try:
-        spec = ComputeSessionSpec.model_validate(body.get("spec"))
-        return SessionEntry(meta(body), spec, body.get("status") or {}, _requests(body["metadata"].get("annotations") or {}))
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return SessionEntry(meta(body), _spec(ComputeSessionSpec, body), body.get("status") or {}, _requests(body))
 
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    try:
-        spec, asked = FlowEnvironmentSpec.model_validate(body.get("spec") or {}), body["metadata"].get("annotations") or {}
-        requests = {what: asked[name][:100] for what, name in images.REQUESTS.items() if asked.get(name)}
-        return EnvironmentEntry(meta(body), spec, body.get("status") or {}, requests)
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, _requests(body, images.REQUESTS))
 
 
 def size(body: Object) -> SizeEntry:
     """Raises Unreadable."""
-    try:
-        return SizeEntry(meta(body), VMSizeSpec.model_validate(body.get("spec")), body.get("status") or {})
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return SizeEntry(meta(body), _spec(VMSizeSpec, body), body.get("status") or {})
 
 
 def instance(body: Object) -> InstanceEntry:
     """Raises Unreadable."""
-    try:
-        spec = ComputeInstanceSpec.model_validate(body.get("spec"))
-        resume = _requests(body["metadata"].get("annotations") or {}).get("resume", "")
-        return InstanceEntry(meta(body), spec, body.get("status") or {}, resume)
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return InstanceEntry(meta(body), _spec(ComputeInstanceSpec, body), body.get("status") or {}, _requests(body).get("resume", ""))
 
 
 def pod(body: Object) -> PodEntry:
@@ -206,8 +190,17 @@ def files(body: Object) -> dict[str, bytes]:
     return found
 
 
-def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
-    return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
+def _spec(model: type[M], body: Object) -> M:
+    """Raises Unreadable."""
+    try:
+        return model.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _requests(body: Object, names: Mapping[str, str] = REQUESTS) -> dict[str, str]:
+    annotations = body["metadata"].get("annotations") or {}
+    return {what: annotations[name][:100] for what, name in names.items() if annotations.get(name)}
 
 
 def _container(status: Object) -> ContainerView:
