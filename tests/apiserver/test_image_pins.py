@@ -10,7 +10,7 @@ from apiserver.api import Object, eventually
 from apiserver.background import Background
 from apiserver.lab import Lab
 from apiserver.operator_process import RUNTIME_IMAGE, SETTINGS
-from apiserver.registry import BASE, Registry
+from localcluster.registry import BASE, Registry
 
 NEWER = "NewerImageAvailable"
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")

@@ -11,12 +11,12 @@ import pytest
 from aiohttp import web
 
 from apiserver.background import Background
-from apiserver.registry import BASE, Registry, Tokens
 from flowsession.cluster import registry as registries
 from flowsession.cluster.registry import RegistryClient
 from flowsession.decide.imagechecks import Base, ImageCheck, Question
 from flowsession.settings import ImageSettings, Settings
 from localcluster.ports import free_port
+from localcluster.registry import BASE, Registry, Tokens
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Asker = Callable[..., Awaitable[ImageCheck]]
@@ -253,3 +253,20 @@ async def test_a_registry_can_not_send_the_operator_elsewhere_in_the_cluster(ask
     check = await ask(f"{serve(sends_on)}/x:1")
     assert check.reason == "RegistryRefused", check
     assert asked == []
+
+
+async def test_a_name_that_a_pattern_allows_may_not_mean_this_machine(ask: Asker, serve: Callable[[Handler], str]) -> None:
+    """Who owns a name below a domain decides what it means; a registry that is named in full may be anywhere."""
+    asked: list[str] = []
+
+    async def inner(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(headers={"Docker-Content-Digest": SHA})
+
+    image = f"localhost:{serve(inner).partition(':')[2]}/x:1"
+    check = await ask(image, allowed_registries=("local*",))
+    assert check.reason == "RegistryUnreachable"
+    assert "an address that the operator does not connect to" in check.message
+    assert asked == []
+    await ask(image)
+    assert asked

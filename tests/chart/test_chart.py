@@ -209,7 +209,7 @@ def test_credentials_for_registries_are_mounted_and_never_read_by_the_api(render
     pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
     assert {"name": "registries", "secret": {"secretName": "registries"}} in pod["volumes"]
     assert {"name": "registries", "mountPath": "/etc/flowsession-registries", "readOnly": True} in pod["containers"][0]["volumeMounts"]
-    assert "secrets" not in [resource for rule in only(manifests, "ClusterRole")["rules"] for resource in rule["resources"]]
+    assert "secrets" not in [resource for rule in only(manifests, "ClusterRole", "flowsession")["rules"] for resource in rule["resources"]]
     assert "registries" not in [volume["name"] for volume in only(render(), "Deployment")["spec"]["template"]["spec"]["volumes"]]
 
 

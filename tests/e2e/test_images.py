@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from conftest import Cluster, environment, session
 
-from apiserver.registry import Registry
 from demo.deploy import deploy
 from demo.kubectl import Object
 from localcluster import buildah
+from localcluster.registry import Registry
 
 FIRST, SECOND = "team/python:first", "team/python:second"
 TAG = "team/python:1"

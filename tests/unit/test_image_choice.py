@@ -254,6 +254,20 @@ def test_a_digest_that_the_registry_has_dropped_is_told_with_the_way_out():
     assert "flowsession.dev/update-requested-at" in said
 
 
+def test_an_earlier_default_that_is_gone_is_told_with_the_present_one():
+    stuck = pending_pod(image="runtime:0", started_from="runtime:0", container=waiting("ErrImagePull", "not found"))
+    status = status_after(session_snapshot(stuck, environment=environment_on(Image("runtime:0", ImageOrigin.DEFAULT))))
+    said = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
+    assert RUNTIME in said
+    assert "flowsession.dev/update-requested-at" in said
+
+
+def test_a_digest_of_ones_own_choice_is_no_matter_of_an_update():
+    stuck = pending_pod(image=PINNED, started_from=PINNED, container=waiting("ErrImagePull", "not found"))
+    status = status_after(session_snapshot(stuck, environment=environment_on(image(PINNED))))
+    assert "update-requested-at" not in next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
+
+
 def test_an_own_image_changes_nothing_else_of_the_environment():
     environment = resolved(baseImage=TEAM)
     own = images.with_own(environment, "own:1")

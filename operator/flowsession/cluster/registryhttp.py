@@ -1,6 +1,7 @@
 """GET and HEAD at OCI registries, with what an answer may make us do kept small: sizes, redirects, where tokens come from, and time."""
 
 import asyncio
+import errno
 import ipaddress
 import json
 import re
@@ -167,7 +168,7 @@ class _GuardedResolver(AbstractResolver):
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         found = [entry for entry in await self._system.resolve(host, port, family) if not _out_of_bounds(entry["host"])]
         if not found:
-            raise OSError(f"{host} means an address that the operator does not connect to")
+            raise OSError(errno.EACCES, f"{host} means an address that the operator does not connect to")
         return found
 
     async def close(self) -> None:

@@ -57,6 +57,11 @@ class Image:
         return self.pinned or self.name
 
     @property
+    def whose(self) -> str:
+        """Who has chosen it, for sentences."""
+        return "session's" if self.origin is None else "environment's"
+
+    @property
     def digest(self) -> str:
         """The digest alone; empty while none is known."""
         return self.pinned.partition("@")[2]

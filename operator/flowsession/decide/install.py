@@ -51,13 +51,15 @@ def tell_the_agent(draft: Draft) -> bool:
             "InSync",
             False,
             "ImageChanged",
-            f"the environment's image is now {environment.image.reference}; take it up by the annotation {requests.REQUESTS['reset']}",
+            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation {requests.REQUESTS['reset']}",
         )
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
     if image_changed and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
+            requests.refuse(
+                draft, "install", f"the {environment.image.whose} image has changed too; set the annotation {requests.REQUESTS['reset']}"
+            )
         return True
     if settled(draft, pod):
         return True

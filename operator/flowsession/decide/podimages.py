@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+from flowsession.api.environment import ImageOrigin
 from flowsession.decide import imageref
-from flowsession.decide.images import Image
+from flowsession.decide.images import UPDATE_ANNOTATION, Image
 from flowsession.decide.views import PodView
+from flowsession.settings import Settings
 
 
 def digest_of(pod: PodView) -> str:
@@ -22,6 +24,17 @@ def changed(pod: PodView, image: Image) -> bool:
     if image.digest:
         return digest_of(pod) not in ("", image.digest)
     return image.pull_anew and pod.image_update != image.update
+
+
+def way_out(pod: PodView, image: Image, settings: Settings) -> str:
+    """What else may help where the image can't be pulled: one that an environment has stayed on may be gone from its registry."""
+    if image.pinned and pod.started_from == image.pinned:
+        what = "that digest, take the tag's present one"
+    elif image.origin is ImageOrigin.DEFAULT and image.name != settings.runtime_image:
+        what = f"that earlier default, take the present one, {settings.runtime_image},"
+    else:
+        return ""
+    return f", or, if the registry has dropped {what} by the environment's annotation {UPDATE_ANNOTATION}"
 
 
 def reported(pods: Iterable[PodView], image: Image, known: str) -> str:

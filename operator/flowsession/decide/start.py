@@ -6,7 +6,6 @@ from flowsession.api.session import Phase
 from flowsession.decide import anchor, choice, loss, placement, podimages, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
-from flowsession.decide.images import UPDATE_ANNOTATION
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import PodView, SessionSnapshot
@@ -45,7 +44,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         draft.not_ready(
             Phase.STARTING,
             "Starting",
-            f"the environment's image has changed before {pod.started_from or pod.image} ran; starting again with it",
+            f"the image has changed before {pod.started_from or pod.image} ran; starting again with the new one",
         )
         return False
     if pod is not None:
@@ -177,5 +176,6 @@ def _pull(draft: Draft, pod: PodView) -> str:
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
         return before.message[at:]  # the back-off's own words name no cause
     said = said or "no further word from the node"
-    way = f"; if the registry has dropped that digest, take the present one by the environment's annotation {UPDATE_ANNOTATION}"
-    return f"{cause} check its name and the cluster's access to the registry: {said}{way if '@' in pod.started_from else ''}"
+    environment = draft.snapshot.environment
+    way = podimages.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
+    return f"{cause} check its name and the cluster's access to the registry{way}: {said}"

@@ -35,9 +35,11 @@ class Imaging:
         return _key(environment) if warned == bool(said) else set()
 
     def note_pod(self, entry: PodEntry, environment: EnvironmentEntry | None) -> set[Key]:
-        """A pod may be the first whose node says which image it runs."""
-        reports = entry.view.container is not None and entry.view.container.image_id
-        return _key(environment) if environment and reports and not environment.status.get("imageDigest") else set()
+        """A pod may be the first whose node says which image it runs, or the first that a registry gave it to."""
+        reports = entry.view.container.image_id if entry.view.container else ""
+        known = (environment.status.get("imageDigest") or "") if environment else ""
+        news = reports and (not known or ("@" in reports and "@" not in known))
+        return _key(environment) if environment and news else set()
 
     def another(self, known: EnvironmentEntry | None, entry: EnvironmentEntry) -> bool:
         """Whether sessions have to look at the image again: it is another one, or another digest of it."""

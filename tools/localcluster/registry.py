@@ -1,4 +1,4 @@
-"""A real OCI registry (github.com/distribution/distribution) on this machine, and what tests push to it."""
+"""A real OCI registry (github.com/distribution/distribution) on this machine, and what tests push to it; no cluster needs one."""
 
 import base64
 import hashlib
@@ -15,10 +15,9 @@ import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from apiserver.api import eventually
-from apiserver.recorder import kill_process
-from localcluster import binaries
+from localcluster import binaries, wait
 from localcluster.ports import free_port
+from localcluster.say import CannotContinue
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -47,10 +46,13 @@ class Registry:
         self._http = urllib3.PoolManager()
         with (folder / "registry.log").open("wb") as log:
             self._process = subprocess.Popen([binaries.REGISTRY.binary("registry"), "serve", file], stdout=log, stderr=log)
-        eventually(self._serves, seconds=20, what="the registry serves")
+        if not wait.until(self._serves, seconds=20, saying="the registry"):
+            self.stop()
+            raise CannotContinue(f"the registry does not serve; see {folder}/registry.log")
 
     def stop(self) -> None:
-        kill_process(self._process.pid)
+        """Ends it; what was pushed stays in its folder."""
+        self._process.kill()
         self._process.wait()
 
     def push(self, name: str, *, labels: Mapping[str, str] | None = None, annotations: Mapping[str, str] | None = None) -> str:
@@ -116,11 +118,13 @@ class Registry:
         url = path if path.startswith("http") else f"http://{self.host}/v2/{repository}/{path}"
         token = {"Authorization": f"Bearer {self.tokens.mint(repository, 'pull', 'push')}"} if self.tokens else {}
         answer = self._http.request(method, url, body=body, headers={**token, **(headers or {})})
-        assert answer.status < 300, (method, url, answer.status, answer.data[:500])
+        if answer.status >= 300:
+            raise CannotContinue(f"{method} {url} was answered with {answer.status}: {answer.data[:500]!r}")
         return answer
 
     def _serves(self) -> bool:
-        assert self._process.poll() is None, "the registry has ended"
+        if self._process.poll() is not None:
+            raise CannotContinue("the registry has ended; another program may listen on its port")
         try:
             return self._http.request("GET", f"http://{self.host}/v2/", retries=False).status in (200, 401)
         except urllib3.exceptions.HTTPError:
