@@ -51,7 +51,8 @@ def tell_the_agent(draft: Draft) -> bool:
             "InSync",
             False,
             "ImageChanged",
-            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation {requests.REQUESTS['reset']}",
+            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation"
+            f" {requests.REQUESTS['reset']}",
         )
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))

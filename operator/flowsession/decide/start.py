@@ -44,7 +44,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         draft.not_ready(
             Phase.STARTING,
             "Starting",
-            f"the image has changed before {pod.started_from or pod.image} ran; starting again with the new one",
+            f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it",
         )
         return False
     if pod is not None:
@@ -85,6 +85,11 @@ def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size:
     if ref is not None:
         return anchor.beside(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
+
+
+def _whose(draft: Draft) -> str:
+    environment = draft.snapshot.environment
+    return f"the {environment.image.whose}" if isinstance(environment, Resolved) else "the"
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
