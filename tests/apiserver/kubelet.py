@@ -127,7 +127,7 @@ class Kubelet:
         self._api.post(f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target})
         ip = self._address()
         (container,) = pod["spec"]["containers"]
-        if container["name"] == "session":
+        if container["name"] in ("session", "resolver"):
             agent = self.make_agent()
             while True:
                 try:

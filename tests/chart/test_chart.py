@@ -161,6 +161,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "caBundle": CERTIFICATE,
                 "credentialsSecretName": "registries",
             },
+            "resolver": {"requests": {"cpu": 1, "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
         }
     )
     assert settings_of(manifests, tmp_path).model_dump(by_alias=True, mode="json") == {
@@ -201,6 +202,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "caBundle": CERTIFICATE,
             "credentialsFile": "/etc/flowsession-registries/.dockerconfigjson",
         },
+        "resolver": {"requests": {"cpu": "1", "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
     }
 
 

@@ -286,7 +286,7 @@ def test_a_refused_own_image_is_the_sessions_own_affair():
 
 def test_what_stands_is_taken_into_account_when_an_environment_is_resolved():
     stands = Standing(image=TEAM, origin="Spec", digest=PINNED)
-    found = resolution.resolve(spec(baseImage=TEAM), {}, Settings(), stands)
+    found = resolution.resolve(spec(baseImage=TEAM), {}, Settings(), stands=stands)
     assert isinstance(found, Resolved)
     assert found.image.reference == PINNED
     assert found.packages_revision == resolved(requirements=None, baseImage=TEAM).packages_revision

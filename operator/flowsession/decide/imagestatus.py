@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowsession.api.environment import ImageOrigin, SourceWarning
+from flowsession.api.environment import ImageOrigin
+from flowsession.api.source import SourceWarning
 from flowsession.decide import conditions, imagechecks, imageref, images, times
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.imagechecks import ImageCheck, Question
@@ -84,8 +85,9 @@ def without_promptflow(status: Mapping[str, Any], image: Image, facts: ImageFact
 def _pending(status: Mapping[str, Any], requests: Mapping[str, str], news: ImageNews) -> dict[str, str]:
     """The requests to be met; junk is refused, once."""
     handled, pending = status.get("handledRequests") or {}, {}
-    for what, value in requests.items():
-        if handled.get(what) == value:
+    for what in images.REQUESTS:
+        value = requests.get(what, "")
+        if not value or handled.get(what) == value:
             continue
         if times.parse(value) is None:
             said = f"annotation {images.REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"

@@ -70,7 +70,7 @@ def list_packages(draft: Draft) -> bool:
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
         said = {configmaps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
-        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot, data, annotations=said))
+        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=said))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name, promptflow=agent.packages.promptflow).to_wire())
         if not agent.packages.promptflow and environment.image.origin is None:
             message = f"spec.baseImage {environment.image.name} has no prompt flow; build it from the runtime image to run flows in it"

@@ -10,9 +10,9 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
 from flowsession.decide.configmaps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource
 from flowsession.decide.pod import ENVIRONMENT_LABEL
-from flowsession.engine import objects
+from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
 from flowsession.engine.imagechecks import ImageChecks
@@ -119,6 +119,10 @@ class Executor:
         self._told_ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
+        if isinstance(plan.call, ReadSource):
+            if reader := self._cache.pods.get((key.namespace, plan.call.pod)):
+                self._agents.start(key, reader.view, plan.call)
+            return
         entry = self._cache.sessions.get((key.namespace, key.name))
         if entry is None or plan.call is None:
             return
@@ -149,7 +153,7 @@ class Executor:
             body = await self._cluster.create(dict(manifest))
         except errors.AlreadyExists:
             body = await self._cluster.get(kind, meta["namespace"], meta["name"])
-            if not objects.ours(body, manifest):
+            if not manifests.ours(body, manifest):
                 if kind == "ConfigMap":
                     raise self._refused_config_map(key, manifest, "another object has this name") from None
                 self._refuse(
@@ -166,7 +170,7 @@ class Executor:
             self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
-            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (objects.packages_in(manifest), self._cache.clock())
+            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (manifests.packages_in(manifest), self._cache.clock())
             if (version := (meta.get("annotations") or {}).get(PROMPTFLOW_ANNOTATION)) is not None:
                 self._cache.imaging.promptflow[meta["namespace"], meta["name"]] = version
             self._let_go_of_packages(key)
@@ -176,7 +180,7 @@ class Executor:
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
-        entry = self._cache.sessions.get((key.namespace, key.name))
+        entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         for pod in owned_pods(self._cache, entry) if entry else ():
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)

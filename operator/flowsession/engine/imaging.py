@@ -11,8 +11,6 @@ from flowsession.decide.views import PodView
 from flowsession.engine.keys import Key, Name
 from flowsession.engine.objects import EnvironmentEntry, PodEntry, SessionEntry
 
-_OF_THE_IMAGE = ("baseImage", "imageDigest", "pullAnew")
-
 
 @dataclass
 class Imaging:
@@ -40,10 +38,6 @@ class Imaging:
         known = (environment.status.get("imageDigest") or "") if environment else ""
         news = reports and (not known or ("@" in reports and "@" not in known))
         return _key(environment) if environment and news else set()
-
-    def another(self, known: EnvironmentEntry | None, entry: EnvironmentEntry) -> bool:
-        """Whether sessions have to look at the image again: it is another one, or another digest of it."""
-        return known is not None and any(known.status.get(name) != entry.status.get(name) for name in _OF_THE_IMAGE)
 
     def facts(self, entry: EnvironmentEntry, image: Image, sessions: Iterable[SessionEntry], pods: Iterable[PodView]) -> ImageFacts:
         """What the environment's sessions, those with an image of their own aside, and its registry have said of its image."""

@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,15 +13,17 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import images, marks, times
+from flowsession.decide import images, marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
+from flowsession.decide.environment import REFRESH
+from flowsession.decide.images import Standing
+from flowsession.decide.pinned import Pinned
 from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import (
     CONTAINER,
     IMAGE_ANNOTATION,
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
-    MANAGED_BY,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -63,7 +65,22 @@ class EnvironmentEntry:
     spec: FlowEnvironmentSpec
     status: Object
     requests: Mapping[str, str] = field(default_factory=dict)
-    """The request annotations, by what they ask for: checkVersion, update."""
+    """The request annotations, by what they ask for: refresh, checkVersion, update."""
+
+    @cached_property
+    def read_before(self) -> Pinned | None:
+        """What a pod has read of its source; None: the operator reads it itself."""
+        return pinned.of(self.spec, self.status)
+
+    @cached_property
+    def image(self) -> Standing:
+        """Which image it stays on, as far as its status says."""
+        return images.standing(self.status, self.requests)
+
+    @property
+    def config_maps(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps that it is resolved from."""
+        return resolution.needed_config_maps(self.spec, self.read_before)
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,10 @@ class PodEntry:
     """Whether it holds an instance's reservation."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """Of an anchor: what is reserved."""
+    environment: str = ""
+    """The environment whose source it reads."""
+    source: str = ""
+    refresh: str = ""
 
 
 class Unreadable(Exception):
@@ -123,7 +144,8 @@ def session(body: Object) -> SessionEntry:
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, _requests(body, images.REQUESTS))
+    requests = _requests(body, {**images.REQUESTS, "refresh": REFRESH})
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, requests)
 
 
 def size(body: Object) -> SizeEntry:
@@ -145,7 +167,8 @@ def pod(body: Object) -> PodEntry:
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
     labels = raw.get("labels") or {}
     anchor = owner.get("kind") == "ComputeInstance"
-    main = ANCHOR if anchor else CONTAINER
+    resolver = owner.get("kind") == "FlowEnvironment"
+    main = ANCHOR if anchor else resolverpod.CONTAINER if resolver else CONTAINER
     container: Object = next((c for c in spec.get("containers") or () if c.get("name") == main), {})
     limits = (container.get("resources") or {}).get("limits") or {}
     view = PodView(
@@ -176,6 +199,9 @@ def pod(body: Object) -> PodEntry:
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
+    if resolver:
+        source, refresh = ((raw.get("annotations") or {}).get(name, "") for name in resolverpod.MARKS)
+        return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
 
@@ -217,17 +243,3 @@ def _container(status: Object) -> ContainerView:
         ended_message=(ended.get("message") or "")[:4000],
         image_id=status.get("imageID", ""),
     )
-
-
-def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
-    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
-    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
-    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
-    return labelled and wanted <= found
-
-
-def packages_in(manifest: Mapping[str, Any]) -> int:
-    """How many packages a ConfigMap lists."""
-    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
-    return len(document.get("packages", ())) + int(document.get("truncated", 0))
