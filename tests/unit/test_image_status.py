@@ -47,7 +47,9 @@ class World:
 
     def plan(self) -> Plan:
         stands = images.standing(self.status, self.requests)
-        return environments.decide(self.snapshot, resolution.resolve(spec(baseImage=self.image), {}, self.settings, stands=stands), self.now)
+        return environments.decide(
+            self.snapshot, resolution.resolve(spec(baseImage=self.image), {}, self.settings, stands=stands), self.now
+        )
 
     def decide(self) -> Plan:
         """Carries the plan out; nothing is left to do then, but what the registry is to answer."""
