@@ -70,6 +70,21 @@ class SizeSettings(_Settings):
     """For AKS's memory reservation of nodes that are not there yet."""
 
 
+class ImageSettings(_Settings):
+    """Which images may be used, and how their registries are asked whether they have moved."""
+
+    allowed_registries: tuple[str, ...] = ()
+    """Patterns: a registry, or a registry and a path below it. None: every image may be used, and no registry is asked."""
+    check_every_seconds: int = Field(default=0, ge=0)
+    """0: only on request."""
+    insecure_registries: tuple[str, ...] = ()
+    """HOST:PORT of registries that speak plain http."""
+    ca_bundle: str = ""
+    """Certificates (PEM) that registries may be signed by, besides the well-known ones."""
+    credentials_file: str = ""
+    """A docker config.json, as Secrets of type kubernetes.io/dockerconfigjson hold it; empty: anonymous."""
+
+
 class Settings(_Settings):
     """Everything that can be set; the chart's values.yaml documents it for people."""
 
@@ -79,6 +94,7 @@ class Settings(_Settings):
     installer: InstallerDefaults = InstallerDefaults()
     session: SessionDefaults = SessionDefaults()
     sizes: SizeSettings = SizeSettings()
+    images: ImageSettings = ImageSettings()
     resolver: ResolverSettings = ResolverSettings()
 
 

@@ -209,6 +209,7 @@ def namespace(
     """A fresh namespace, in peace; the operator may or may not be running."""
     recorder_of_all.peace()
     kubelet_of_all.hold = False
+    kubelet_of_all.image_ids.clear()
     kubelet_of_all.make_agent = lambda: FakeAgent(background)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
     recorder_of_all.peace()

@@ -185,6 +185,13 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "editsRetentionDays": 30,
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
+            "images": {
+                "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
+                "checkEverySeconds": 3600,
+                "insecureRegistries": ["reg.example.com:5000"],
+                "caBundle": CERTIFICATE,
+                "credentialsSecretName": "registries",
+            },
             "resolver": {"requests": {"cpu": 1, "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
         }
     )
@@ -220,8 +227,24 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "editsRetentionDays": 30,
         },
         "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
+        "images": {
+            "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
+            "checkEverySeconds": 3600,
+            "insecureRegistries": ["reg.example.com:5000"],
+            "caBundle": CERTIFICATE,
+            "credentialsFile": "/etc/flowsession-registries/.dockerconfigjson",
+        },
         "resolver": {"requests": {"cpu": "1", "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
     }
+
+
+def test_credentials_for_registries_are_mounted_and_never_read_by_the_api(render: Callable[..., list[Manifest]]) -> None:
+    manifests = render({"images": {"credentialsSecretName": "registries"}})
+    pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    assert {"name": "registries", "secret": {"secretName": "registries"}} in pod["volumes"]
+    assert {"name": "registries", "mountPath": "/etc/flowsession-registries", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    assert "secrets" not in [resource for rule in only(manifests, "ClusterRole", "flowsession")["rules"] for resource in rule["resources"]]
+    assert "registries" not in [volume["name"] for volume in only(render(), "Deployment")["spec"]["template"]["spec"]["volumes"]]
 
 
 def test_a_changed_setting_restarts_the_operator_and_nothing_else_does(render: Callable[..., list[Manifest]]) -> None:
@@ -309,6 +332,9 @@ def test_every_object_says_which_release_it_belongs_to(render: Callable[..., lis
         ({"installer": {"caBundle": "/etc/ssl/ca.pem"}}, "'/installer/caBundle': '/etc/ssl/ca.pem' does not match pattern"),
         ({"installer": {"environment": {"LD_PRELOAD": "x"}}}, "'/installer/environment': additional properties 'LD_PRELOAD' not allowed"),
         ({"session": {"runAsUser": 0}}, "'/session/runAsUser': minimum: got 0, want 1"),
+        ({"images": {"checkEverySeconds": 10}}, "'/images/checkEverySeconds'"),
+        ({"images": {"allowedRegistries": ["a b"]}}, "'/images/allowedRegistries/0': 'a b' does not match pattern"),
+        ({"images": {"allowedRegistries": ["/x"]}}, "'/images/allowedRegistries/0': '/x' does not match pattern"),
         ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
         ({"sizes": {"catalog": []}}, "'/sizes': additional properties 'catalog' not allowed"),
         ({"sizes": {"catalogue": ["Standard_D2_v9"]}}, 'no size of files/aks-sizes.yaml is called "Standard_D2_v9"'),

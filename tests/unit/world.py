@@ -28,6 +28,7 @@ from flowsession.engine.agents import Agents, ReadFeed
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
+from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
@@ -453,7 +454,8 @@ class World:
         queue = cast("Queue[Key]", self.todo)
         edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
         reader = Reader(cast(Any, self.api), self.cache, queue, edits)
-        self.executor = Executor(cast(Any, self.api), self.cache, queue, cast(Agents, self.calls), cast(Recorder, self.told), reader)
+        calls, told, api = cast(Agents, self.calls), cast(Recorder, self.told), cast(Any, self.api)
+        self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None))
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))

@@ -54,6 +54,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $daemonsets := dict }}
 {{- range $resource, $quantity := .Values.sizes.daemonsetRequests }}{{ $_ := set $daemonsets $resource (toString $quantity) }}{{ end }}
 {{- $_ := set $sizes "daemonsetRequests" $daemonsets -}}
+{{- $images := omit .Values.images "credentialsSecretName" }}
+{{- if .Values.images.credentialsSecretName }}{{ $_ := set $images "credentialsFile" "/etc/flowsession-registries/.dockerconfigjson" }}{{ end }}
 runtimeImage: {{ include "flowsession.image" (list . .Values.runtime.image) | quote }}
 imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
 agentVia: Direct
@@ -63,6 +65,8 @@ session:
   {{- toYaml $session | nindent 2 }}
 sizes:
   {{- toYaml $sizes | nindent 2 }}
+images:
+  {{- toYaml $images | nindent 2 }}
 resolver:
   {{- toYaml $resolver | nindent 2 }}
 {{- end }}

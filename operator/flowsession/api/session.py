@@ -92,6 +92,11 @@ class ComputeSessionSpec(Model):
         json_schema_extra=validations(rule(IMMUTABLE, "user is immutable: a session belongs to one person")),
     )
     compute: Compute = Field(default_factory=Compute, description="What the session runs on.")
+    base_image: str = Field(
+        default="",
+        max_length=1024,
+        description="This session's own image, instead of its environment's; a change needs a reset. Empty: the environment's.",
+    )
     idle: Idle = Field(default_factory=Idle, description="When an unused session ends.")
     suspend: bool = Field(
         default=False, description="True: the compute is released, the object and its settings stay; false again: it starts anew."
@@ -173,6 +178,9 @@ class Packages(Model):
 
     count: int = Field(description="Number of packages.")
     config_map_name: str = Field(description="ConfigMap with keys packages.txt (a table to read) and packages.json.")
+    promptflow: str | None = Field(
+        default=None, description="Version of prompt flow in the image, whatever was installed over it; empty if it has none."
+    )
 
 
 class Edits(Model):

@@ -1,7 +1,7 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, requests
+from flowsession.decide import edits, podimages, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -49,19 +49,22 @@ def tell_the_agent(draft: Draft) -> bool:
     agent = agent_of(draft, pod)
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
-    image_changed = pod.image != environment.base_image
+    image_changed = podimages.changed(pod, environment.image)
     if image_changed:
         draft.judge(
             "InSync",
             False,
             "ImageChanged",
-            f"the environment's image is now {environment.base_image}; take it up by the annotation {requests.REQUESTS['reset']}",
+            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation"
+            f" {requests.REQUESTS['reset']}",
         )
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
     if image_changed and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
+            requests.refuse(
+                draft, "install", f"the {environment.image.whose} image has changed too; set the annotation {requests.REQUESTS['reset']}"
+            )
         return True
     if settled(draft, pod):
         return True
@@ -116,7 +119,7 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and pod.image == environment.base_image:
+        if in_sync and wanted.packages == environment.packages_revision and not podimages.changed(pod, environment.image):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True

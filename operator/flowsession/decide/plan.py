@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowsession.decide.imagechecks import Question
+
 Manifest = Mapping[str, Any]
 
 
@@ -181,6 +183,8 @@ class Plan:
     read_events: ReadEvents | None = None
     wants_accounts: bool = False
     """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
+    question: Question | None = None
+    """What the registry of an environment's image is to be asked."""
 
     @property
     def writes(self) -> bool:

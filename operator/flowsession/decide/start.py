@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.decide import accounts, anchor, choice, identity, loss, placement, scaling, times
+from flowsession.decide import accounts, anchor, choice, identity, loss, placement, podimages, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.resolution import Resolved
@@ -96,7 +96,8 @@ def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
     """Lets go of a pod that can't start, where one that was created now could."""
     if _has_wrong_image(draft, pod):
         loss.leave_the_pod(draft)
-        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+        what = f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it"
+        draft.not_ready(Phase.STARTING, "Starting", what)
         return True
     if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
         loss.leave_the_pod(draft)
@@ -105,13 +106,18 @@ def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
     return False
 
 
+def _whose(draft: Draft) -> str:
+    environment = draft.snapshot.environment
+    return f"the {environment.image.whose}" if isinstance(environment, Resolved) else "the"
+
+
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
     """A running session is never restarted for another image, but one whose image does not even start had better start with the right
     one."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
-        and pod.image != environment.base_image
+        and podimages.changed(pod, environment.image)
         and pod.container is not None
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
@@ -196,8 +202,10 @@ def _remember(draft: Draft, pod: PodView) -> None:
 def _pull(draft: Draft, pod: PodView) -> str:
     container = pod.container
     said = container.waiting_message.strip() if container else ""
-    before, cause = draft.was("Ready"), f"image {pod.image} can't be pulled;"
+    before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
         return before.message[at:]  # the back-off's own words name no cause
     said = said or "no further word from the node"
-    return f"{cause} check its name and the cluster's access to the registry: {said}{identity.to_pull(draft, pod, said)}"
+    environment = draft.snapshot.environment
+    way = podimages.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
+    return f"{cause} check its name and the cluster's access to the registry{way}: {said}{identity.to_pull(draft, pod, said)}"

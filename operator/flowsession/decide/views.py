@@ -48,7 +48,7 @@ class PodView:
     disruption: str
     """Reason of its DisruptionTarget condition, where something ended it on purpose."""
     image: str
-    """The image that was asked for, whatever an admission webhook made of it."""
+    """The image that was asked for, whatever an admission webhook made of it, and by whichever digest."""
     ip: str
     node: str
     scheduled_at: float | None
@@ -64,6 +64,10 @@ class PodView:
     """Of its container, as the manifest has it."""
     instance: str = ""
     """Name of the ComputeInstance that it is on, or holds the reservation of."""
+    started_from: str = ""
+    """The image as the manifest has it."""
+    image_update: str = ""
+    """The last update of the environment's image when this pod was created."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
@@ -165,6 +169,8 @@ class SessionSnapshot:
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
     """ConfigMaps of the operator's own that the API server lately refused, with its words."""
+    known_promptflow: Mapping[str, str] = field(default_factory=dict)
+    """What those of them that list packages say of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
     server_silent: bool = False

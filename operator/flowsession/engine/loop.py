@@ -9,6 +9,7 @@ from flowsession import metrics
 from flowsession.cluster import errors, feeds
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.registry import RegistryClient
 from flowsession.decide import environment, instance, session, sizes
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
@@ -19,6 +20,7 @@ from flowsession.engine.agents import Agents
 from flowsession.engine.cache import SOURCE_LABEL, Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
+from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
 from flowsession.engine.queue import Queue
@@ -73,7 +75,8 @@ class Engine:
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
         reader = Reader(cluster, self.cache, self.queue, self._edits)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader)
+        self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader, self._checks)
         self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
         self.primed = False
@@ -95,6 +98,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._agents.close()
+        await self._checks.close()
 
     def observe(self, kind: str, body: objects.Object, *, deleted: bool = False) -> None:
         """Takes in a watch event."""
