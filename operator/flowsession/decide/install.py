@@ -16,6 +16,7 @@ from flowsession.decide.target import (
     pause_after,
     same_container,
     settled,
+    takes_another_pod,
     target,
     was_installing,
 )
@@ -45,19 +46,13 @@ def tell_the_agent(draft: Draft) -> bool:
     agent = agent_of(draft, pod)
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
-    image_changed = pod.image != environment.base_image
-    if image_changed:
-        draft.judge(
-            "InSync",
-            False,
-            "ImageChanged",
-            f"the environment's image is now {environment.base_image}; take it up by the annotation {requests.REQUESTS['reset']}",
-        )
+    if stale := takes_another_pod(pod, environment):
+        draft.judge("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
-    if image_changed and draft.was_ready and same_container(draft, pod):
+    if stale and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
+            requests.refuse(draft, "install", f"{stale.message}; set the annotation {requests.REQUESTS['reset']}")
         return True
     if settled(draft, pod):
         return True
@@ -112,7 +107,7 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and pod.image == environment.base_image:
+        if in_sync and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True

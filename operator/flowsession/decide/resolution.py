@@ -12,7 +12,7 @@ from typing import Any
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary
 from flowsession.api.source import SourceWarning
 from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
-from flowsession.decide.pinned import Pinned
+from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
 
@@ -44,6 +44,8 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+    claim: Claim | None = None
+    """The flow folder is this claim's, in place; `files` are None then."""
 
     @property
     def keeps_something(self) -> bool:
@@ -123,18 +125,20 @@ def _resolve(
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
-    own = spec.installer.model_dump(mode="json")
+    own, claim = spec.installer.model_dump(mode="json"), in_place(spec)
+    pushed = None if claim else files
     return Resolved(
         base_image=image,
         requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
         packages_revision=_hash([image, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
-        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) if files is not None else "none",
-        files=files,
+        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}) if pushed is not None else "none",
+        files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
+        claim=claim,
     )
 
 

@@ -160,28 +160,19 @@ def _ask(scene: Scene, reading: Reading, pod: ResolverPod, known: Mapping[str, A
     if agent is not None and now < agent.asked_at + pause:
         reading.look_again_at = agent.asked_at + pause
         return
-    git = scene.source.git if scene.source else None
-    assert git is not None, "the only kind that a pod reads"
+    assert scene.source is not None, "there is something to read"
     view = scene.config_maps.get(known.get("configMapName") or "")
-    installer = scene.settings.installer
-    body = {
-        "git": {
-            "url": git.url,
-            "revision": git.revision,
-            "path": git.path,
-            "known": known.get("commit", "") if view is not None and view.files is not None else "",
-        },
-        "seconds": scene.settings.resolver.timeout_seconds,
-        "caBundle": installer.ca_bundle,
-        "environment": {name: value for name, value in installer.environment.items() if name.upper().endswith("_PROXY")},
-    }
-    reading.call = ReadSource(pod.view.name, body)
+    there = view is not None and view.files is not None
+    reading.call = ReadSource(pod.view.name, resolverpod.order(scene.source, known.get("commit", "") if there else "", scene.settings))
 
 
 def _take(scene: Scene, reading: Reading, pod: ResolverPod, known: dict[str, Any], answer: SourceAnswer, now: float) -> None:
     stays = {key: value for key, value in known.items() if key not in ("failures", "reason", "message")}
     if answer.unchanged:
         _conclude(scene, reading, pod, {**stays, "checkedAt": times.stamp(now)})
+        return
+    if bool(answer.commit) != (scene.source is not None and scene.source.git is not None):
+        _fail(scene, reading, pod, known, "SourceNotFound", "the agent that read it named no commit, or one of nothing", now)
         return
     archive = base64.b64decode(answer.archive)
     digest = hashlib.sha256(archive).hexdigest()
@@ -193,8 +184,7 @@ def _take(scene: Scene, reading: Reading, pod: ResolverPod, known: dict[str, Any
     reading.creates = (Create(configmaps.manifest(configmaps.SOURCE, name, where, {}, binary={pinned.KEY: answer.archive})),)
     source: dict[str, Any] = {
         "specHash": pod.source,
-        "revision": answer.revision,
-        "commit": answer.commit,
+        **({"revision": answer.revision, "commit": answer.commit} if answer.commit else {}),
         "digest": f"sha256:{digest}",
         "configMapName": name,
         "resolvedAt": times.stamp(now),

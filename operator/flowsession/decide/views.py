@@ -62,6 +62,8 @@ class PodView:
     """Of its container, as the manifest has it."""
     instance: str = ""
     """Name of the ComputeInstance that it is on, or holds the reservation of."""
+    claim: str = ""
+    """The claim's folder that it uses in place; see pod.claim_of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
 

@@ -1,5 +1,6 @@
 """Carries out a plan: at most one write for each object, every answer straight into the cache."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -159,7 +160,7 @@ class Executor:
             self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
-            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (objects.packages_in(manifest), self._cache.clock())
+            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (packages_in(manifest), self._cache.clock())
             self._let_go_of_packages(key)
         else:
             self._cache.refusals.pop(uid, None)
@@ -230,3 +231,9 @@ class Executor:
     def _refuse(self, key: Key, uid: str, reason: str, message: str, size: str = "") -> None:
         self._cache.refusals[uid] = refused(self._cache.refusals.get(uid), reason, message, size, self._cache.clock())
         self._queue.add(key)
+
+
+def packages_in(manifest: Mapping[str, Any]) -> int:
+    """How many packages a ConfigMap lists."""
+    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
+    return len(document.get("packages", ())) + int(document.get("truncated", 0))
