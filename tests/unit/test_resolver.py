@@ -357,7 +357,8 @@ def test_a_source_that_needs_no_pod_leaves_nothing_behind():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"phase": "Failed", "reason": "DeadlineExceeded"}, "it took too long"),
+        ({"phase": "Failed", "reason": "DeadlineExceeded"}, "it took too long; its Events say why it never started; a claim may be in use"),
+        ({"phase": "Failed", "reason": "DeadlineExceeded", "container": waiting("", ended_reason="Error")}, "ended: it took too long"),
         ({"phase": "Failed", "container": waiting("", ended_reason="OOMKilled")}, "it ran out of memory"),
         (
             {"phase": "Failed", "container": waiting("", ended_reason="Error", ended_message="no folder")},

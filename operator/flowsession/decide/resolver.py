@@ -221,7 +221,9 @@ def _removal(pod: ResolverPod) -> Delete:
 def _end_of(pod: ResolverPod) -> str:
     view, container = pod.view, pod.view.container
     if view.reason == "DeadlineExceeded":
-        waited = _waits_for(view) if container is None or container.running_since is None else ""
+        started = container is not None and (container.running_since is not None or bool(container.ended_reason))
+        events = "its Events say why it never started; a claim may be in use on another node"
+        waited = "" if started else _waits_for(view) or events
         silent = f"its agent: {pod.agent.error}" if pod.agent and pod.agent.error else ""
         return "; ".join(part for part in ("it took too long", waited, silent) if part)
     if container is not None and container.ended_reason == "OOMKilled":
