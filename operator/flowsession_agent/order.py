@@ -58,6 +58,7 @@ class InstallerSettings:
         self.ca_bundle: str = _member(members, "caBundle", str, "")
         self.only_binary: bool = _member(members, "onlyBinary", bool, False)
         self.environment: dict[str, str] = _member(members, "environment", dict, {})
+        self.cache: dict[str, str] = _member(members, "cache", dict, {})  # where the package cache has an index, by the index's own URL
         if self.tool not in TOOLS:
             raise bad_request(f"installer.tool is {self.tool!r}, not one of {', '.join(TOOLS)}.")
         if not 0 < self.timeout_seconds <= 86400:
@@ -65,6 +66,9 @@ class InstallerSettings:
         for url in [self.index_url, *self.extra_index_urls]:
             if not isinstance(url, str) or url.split() not in ([], [url]) or "\0" in url:
                 raise bad_request("installer.indexURL and extraIndexURLs must be URLs without spaces.")
+        for index, cached in self.cache.items():
+            if not isinstance(cached, str) or not cached.startswith("http://") or cached.split() != [cached] or "\0" in index:
+                raise bad_request("installer.cache must name http:// URLs by those of indexes.")
         for name, value in self.environment.items():
             if not isinstance(value, str) or "\0" in value or "=" in name:
                 raise bad_request(f"installer.environment: the value of {name!r} must be a string.")

@@ -12,7 +12,8 @@ from typing import Any
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, SourceWarning
 from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
 from flowsession.decide.sources import ConfigMapView
-from flowsession.settings import Settings
+from flowsession.settings import PackageCache, Settings
+from flowsession_cache import addresses
 
 MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
@@ -192,7 +193,13 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
         "caBundle": bundle,
         "onlyBinary": own.only_binary or default.only_binary,
         "environment": dict(default.environment),
+        "cache": _cached(settings.package_cache),
     }
+
+
+def _cached(cache: PackageCache) -> dict[str, str]:
+    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _hash(value: object) -> str:

@@ -12,6 +12,7 @@ from flowsession_agent import cgroup, flowfolder, requirement_lines
 from flowsession_agent.install import base as image
 from flowsession_agent.install import failures, tools, venvs
 from flowsession_agent.install.failures import Failure
+from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.scripts import REPORT
 
 TYPE_CHECKING = False
@@ -69,8 +70,31 @@ class Pipeline:
         uv = image.find_uv() if self._settings.tool != "Pip" else ""
         if self._settings.tool == "Uv" and not uv:
             raise InstallError(Failure("Other", "installer.tool is Uv, but the image has no uv: choose Auto or Pip, or another image."))
-        environment = self._environ
-        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, environment)):
+        if not self._settings.cache:
+            return self._by_some_tool(uv)
+        cache, direct = PackageCache(self._settings.cache), self._environ
+        cached = cache.environ(direct)
+        if cached is None:
+            return self._by_some_tool(uv)
+        why = cache.missing()
+        if not why:
+            self._use(cached)
+            try:
+                return self._by_some_tool(uv)
+            except InstallError as error:
+                why = "" if self._job.stopped else cache.blame(error.failure.code, self.outcome)
+                if not why:
+                    raise
+            self._use(direct)
+        self.warnings = [f"the package cache at {cache.address} was not used: {why}"]
+        return self._by_some_tool(uv)
+
+    def _use(self, environ: dict[str, str]) -> None:
+        self._environ = environ
+        self._job = self._start_job(environ=environ, cwd=self._home.flow)
+
+    def _by_some_tool(self, uv: str) -> Layer | None:
+        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, self._environ)):
             plan = self._plan(uv)
             if plan is not None:
                 return self._install_plan(uv, plan)
@@ -85,7 +109,7 @@ class Pipeline:
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
         root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
         self._file = os.path.join(root, name)
-        if _read_lines(self._file) != requirements.text.splitlines():
+        if requirement_lines.raw(self._file) != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
@@ -164,7 +188,7 @@ class Pipeline:
             last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
             raise InstallError(Failure("Broken", f"Installed, but Python can't list its packages any more: {last[:300]}.")) from None
         # As pip does it: told, and no failure. What prompt flow itself needs is put to the proof below.
-        self.warnings = [f"the packages don't fit together: {problem}" for problem in self.report["problems"]]
+        self.warnings += [f"the packages don't fit together: {problem}" for problem in self.report["problems"]]
         module = self._promptflow_module()
         if not module:
             return
@@ -219,14 +243,6 @@ class Pipeline:
 def redacted(text: str) -> str:
     """`text` without credentials, short enough for an answer."""
     return failures.redact(text)[-TAIL_LENGTH:]
-
-
-def _read_lines(path: str) -> list[str] | None:
-    try:
-        with open(path, "rb") as file:
-            return requirement_lines.decode(file.read()).splitlines()
-    except OSError:
-        return None
 
 
 def _write(path: str, lines: list[str]) -> None:
