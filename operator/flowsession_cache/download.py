@@ -12,6 +12,7 @@ import aiohttp
 
 from flowsession_cache.pages import File
 from flowsession_cache.store import Store
+from flowsession_cache.transport import lost_tls
 
 CHUNK = 256 * 1024
 HELD_BACK = 64 * 1024
@@ -106,7 +107,7 @@ class Download:
         async with self._session.get(self._file.url, headers={"Accept-Encoding": "identity"}) as response:
             if response.status != 200:
                 raise NotBrought(f"{self._file.url} answered {response.status}")
-            if self._file.url.startswith("https:") and response.url.scheme != "https":
+            if lost_tls(self._file.url, response):
                 raise NotBrought(f"{self._file.url} was redirected to an address without TLS")
             self._reserve(response.content_length or 0)
             self.size = response.content_length

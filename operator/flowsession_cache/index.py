@@ -12,6 +12,7 @@ import aiohttp
 from flowsession_cache import pages
 from flowsession_cache.addresses import key_of
 from flowsession_cache.pages import Page
+from flowsession_cache.transport import lost_tls
 
 LONGEST_FRESH = 600.0
 """Seconds for which a page is good without asking again: what PyPI tells everybody."""
@@ -35,6 +36,7 @@ class Unavailable(Exception):
 class _Remembered:
     page: Page
     etag: str
+    asked_at: float
     fresh_until: float
 
 
@@ -62,7 +64,7 @@ class Index:
             async with lock:
                 known = self._pages.get(project)
                 # What another caller fetched while this one waited is fresh enough for anybody.
-                if known and known.fresh_until > time.monotonic() and (not fresh or known.fresh_until - LONGEST_FRESH > asked):
+                if known and known.fresh_until > time.monotonic() and (not fresh or known.asked_at >= asked):
                     self._pages.move_to_end(project)
                 else:
                     known = await self._fetch(project, known)
@@ -78,20 +80,21 @@ class Index:
     async def _fetch(self, project: str, known: _Remembered | None) -> _Remembered:
         url = f"{self.url}/{project}/"
         headers = {"Accept": pages.ACCEPT, **({"If-None-Match": known.etag} if known and known.etag else {})}
+        asked_at = time.monotonic()
         try:
             async with self._session.get(url, headers=headers) as response:
                 fresh_until = time.monotonic() + _fresh_seconds(response.headers.get("Cache-Control", ""))
                 if response.status == 304 and known:
-                    return replace(known, fresh_until=fresh_until)
+                    return replace(known, asked_at=asked_at, fresh_until=fresh_until)
                 if response.status in (404, 410):
                     raise Unavailable(404, f"{url} answered {response.status}")
                 if response.status != 200:
                     raise Unavailable(502, f"{url} answered {response.status}")
-                if url.startswith("https:") and response.url.scheme != "https":
+                if lost_tls(url, response):
                     raise Unavailable(502, f"{url} was redirected to an address without TLS")
                 body = await _limited(response)
                 page = pages.read(body, content_type=response.content_type, base=str(response.url), prefix=f"/{self.key}/files/{project}")
-                return _Remembered(page, response.headers.get("ETag", ""), fresh_until)
+                return _Remembered(page, response.headers.get("ETag", ""), asked_at, fresh_until)
         except pages.PageError as error:
             raise Unavailable(502, f"{url}: {error}") from None
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -13,7 +13,7 @@ JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "text/html"
 ACCEPT = f"{JSON_TYPE}, application/vnd.pypi.simple.v1+html;q=0.2, {HTML_TYPE};q=0.01"
 _ABSOLUTE = re.compile(r"https?://[^\s/@#]+/[^\s#]*")  # without credentials, which are nobody else's to use
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
 
@@ -70,14 +70,14 @@ def read(body: bytes, *, content_type: str, base: str, prefix: str) -> Page:
         file.pop("gpg-sig", None)
         sha256, name = file["hashes"].get("sha256", ""), file["filename"]
         secure = url.startswith("https:") or scheme == "http"
-        if not (secure and _ABSOLUTE.fullmatch(url) and _SHA256.fullmatch(sha256) and _FILENAME.fullmatch(name)):
+        if not (secure and _ABSOLUTE.fullmatch(url) and _DIGEST.fullmatch(sha256) and _FILENAME.fullmatch(name)):
             continue
         files[sha256] = File(name, url, sha256)
         file["url"] = f"{prefix}/{sha256}/{quote(name)}"
         metadata = file.pop("dist-info-metadata", None)
         metadata = file.pop("core-metadata", None) or metadata
         digest = metadata.get("sha256", "") if isinstance(metadata, dict) else ""
-        if isinstance(digest, str) and _SHA256.fullmatch(digest):
+        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
             # Read from beside the file's own address, and that is where clients look for it.
             files[f"{sha256}.metadata"] = File(f"{name}.metadata", f"{url}.metadata", digest)
             file["core-metadata"] = file["dist-info-metadata"] = {"sha256": digest}
