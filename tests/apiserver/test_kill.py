@@ -20,7 +20,7 @@ def moment(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def _killed_at_every_write(
+def killed_at_every_write(
     lab: Lab, moment: str, *, prepare: Callable[[], None], act: Callable[[], None], over: Callable[[], bool], check: Callable[[], None]
 ) -> list[str]:
     """The writes at which it was killed, in order; every one of them ended well."""
@@ -76,7 +76,7 @@ def test_during_the_start(started: Lab, moment: str) -> None:
         started.create_environment()
         started.until_environment("Resolved")
 
-    writes = _killed_at_every_write(
+    writes = killed_at_every_write(
         started,
         moment,
         prepare=prepare,
@@ -104,7 +104,7 @@ def test_during_the_start_with_a_flow_folder_and_an_image_without_agent(started:
         ]
         assert len(archives) == 1
 
-    writes = _killed_at_every_write(
+    writes = killed_at_every_write(
         started,
         moment,
         prepare=prepare,
@@ -128,7 +128,7 @@ def test_during_the_restart_after_a_lost_pod(lab: Lab, moment: str) -> None:
         status = lab.session()["status"]
         return status.get("incarnation") == 2 and bool(status.get("packages")) and status.get("phase") == "Running"
 
-    writes = _killed_at_every_write(
+    writes = killed_at_every_write(
         lab,
         moment,
         prepare=prepare,
@@ -158,7 +158,7 @@ def test_during_the_end_of_an_idle_session(started: Lab, moment: str) -> None:
         assert 1 <= told <= 2, f"{told} Events Idle"
         assert started.events(reason="PodFailed") == []
 
-    writes = _killed_at_every_write(
+    writes = killed_at_every_write(
         started, moment, prepare=prepare, act=lambda: started.operator.start(wait=False), over=started.gone, check=check
     )
     assert "DELETE computesessions" in writes

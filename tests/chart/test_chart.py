@@ -155,6 +155,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
             "packageCache": {"enabled": True, "indexURLs": ["https://pypi.example.com/simple"]},
+            "resolver": {"requests": {"cpu": 1, "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
         }
     )
     assert settings_of(manifests, tmp_path).model_dump(by_alias=True, mode="json") == {
@@ -192,6 +193,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "url": "http://flowsession-packages.flowsession-system.svc:8080",
             "indexes": ["https://pypi.example.com/simple"],
         },
+        "resolver": {"requests": {"cpu": "1", "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
     }
 
 

@@ -1,13 +1,14 @@
 """A session that has all it shall have: Ready, the story of its start, its packages."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from flowsession.decide import configmaps
 from flowsession.decide.agentviews import PackageList
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import settings_of
-from flowsession.decide.serve import packages_config_map_name
 from flowsession.decide.start import REFUSED_SECONDS
 from unit.builders import (
     NOW,
@@ -31,6 +32,7 @@ from unit.builders import (
 
 PANDAS = resolved()
 LIST = PackageList(171, "PACKAGE\npandas\n", '{"packages":[]}')
+packages_config_map_name = partial(configmaps.name_of, configmaps.PACKAGES)
 NAME = packages_config_map_name("flow-env", "env-uid", PANDAS.packages_revision, "runtime@sha256:1")
 
 

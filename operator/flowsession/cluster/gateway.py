@@ -75,25 +75,15 @@ class KubernetesCluster:
         """Every object of a kind in one namespace or in all, page by page, each page with its resourceVersion."""
         query = {"limit": str(PAGES.get(kind, PAGE))}
         query |= ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
-        while True:
-            page = await self._request("GET", f"{_path(kind, namespace)}?{urlencode(query)}")
+        async for page in self._pages(_path(kind, namespace), query):
             yield page["items"], page["metadata"]["resourceVersion"]
-            if not page["metadata"].get("continue"):
-                return
-            query["continue"] = page["metadata"]["continue"]
 
     async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
         """The metadata alone of what carries the labels, in one namespace or in all."""
-        base, plural = _PLURALS[kind]
-        path = _path(kind, namespace) if namespace else f"{base}/{plural}"
         query = {"limit": str(PAGE), "labelSelector": labels}
-        while True:
-            page = await self._request("GET", f"{path}?{urlencode(query)}", accept=_METADATA_ONLY)
+        async for page in self._pages(_path(kind, namespace), query, accept=_METADATA_ONLY):
             for item in page["items"] or ():  # null where there are none, unlike in other lists
                 yield item["metadata"]
-            if not page["metadata"].get("continue"):
-                return
-            query["continue"] = page["metadata"]["continue"]
 
     async def create(self, manifest: Object) -> Object:
         """The object as the server stored it."""
@@ -153,6 +143,14 @@ class KubernetesCluster:
         nothing does, TooLarge."""
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
         return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds, largest=largest)
+
+    async def _pages(self, path: str, query: dict[str, str], *, accept: str = _JSON) -> AsyncIterator[Object]:
+        more = ""
+        while True:
+            page = await self._request("GET", f"{path}?{urlencode(query | ({'continue': more} if more else {}))}", accept=accept)
+            yield page
+            if not (more := page["metadata"].get("continue") or ""):
+                return
 
     async def _request(
         self,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from flowsession.api import API_VERSION, GROUP
+from flowsession.api import GROUP
 from flowsession.decide import placement
+from flowsession.decide.children import controller, restricted, restricted_container
 from flowsession.decide.instanceviews import InstanceSnapshot
 from flowsession.decide.pod import INSTANCE_LABEL, MANAGED_BY, MANAGER, MARKS, USER_LABEL, user_label
 from flowsession.decide.quantity import Amounts, texts
@@ -20,7 +21,9 @@ _SHARED = ("cpu", "memory")
 """What is reserved. Devices are not: what the anchor held nobody else could use."""
 
 _LEFT = Fraction(1, 1000)
-"""A processor less is requested than the limit is, which makes the pod Burstable; see docs/instances.md."""
+"""So much of a processor less is requested than the limit is, which makes the pod Burstable: the kubelet gives the cgroup of all Burstable
+pods the sum of their requests as its weight (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the
+instance, which request nothing, are in it."""
 
 
 def name_of(snapshot: InstanceSnapshot, incarnation: int) -> str:
@@ -42,7 +45,7 @@ def cost_of(offer: Offer) -> PodCost:
 
 def manifest(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> dict[str, Any]:
     """The anchor: restricted Pod Security, no token, no volume, one sleeping process, of the image that its node needs anyway."""
-    settings, user = snapshot.settings.session, user_label(snapshot.spec.user)
+    user = user_label(snapshot.spec.user)
     requests, limits = reserved(offer)
     return {
         "apiVersion": "v1",
@@ -57,28 +60,12 @@ def manifest(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> dict
                 placement.SIZE_LABEL: offer.spec.azure_name,
             },
             "annotations": {**MARKS, f"{GROUP}/user": snapshot.spec.user, placement.TERMS: terms(offer)},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "ComputeInstance",
-                    "name": snapshot.name,
-                    "uid": snapshot.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [controller("ComputeInstance", snapshot.name, snapshot.uid)],
         },
         "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
+            **restricted(snapshot.settings.session.run_as_user),
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 1,  # sleep as process 1 does not hear SIGTERM
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": settings.run_as_user,
-                "runAsGroup": settings.run_as_user,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
             "containers": [
                 {
                     "name": ANCHOR,
@@ -86,11 +73,7 @@ def manifest(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> dict
                     "imagePullPolicy": snapshot.settings.image_pull_policy,
                     "command": ["sleep", "infinity"],
                     "resources": {"requests": texts(requests), "limits": texts(limits)},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "readOnlyRootFilesystem": True,
-                    },
+                    "securityContext": restricted_container(read_only=True),
                 }
             ],
             **placement.where(offer, user),

@@ -1,24 +1,19 @@
 """Edits of the flow folder are not lost: saved in a ConfigMap before the pod goes, and handed to the next session of the same user."""
 
-import hashlib
 import json
 from typing import Any
 
-from flowsession.api import API_VERSION, GROUP
+from flowsession.api import GROUP
 from flowsession.api.session import Edits
-from flowsession.decide import times
+from flowsession.decide import configmaps, times
 from flowsession.decide.agentviews import AgentView, EditsArchive, SavedEdits
+from flowsession.decide.configmaps import EDITS
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import FRESH_SECONDS
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
-from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
+from flowsession.decide.pod import USER_LABEL, user_label
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import askable_at, lately_of
-
-EDITS = "edits"
-"""What the label flowsession.dev/content says of saved edits."""
-
-FRESH_SECONDS = 5.0
-"""How old the agent's word on what was edited may be when it is acted on."""
+from flowsession.decide.target import ask, lately_of
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -54,7 +49,8 @@ def saved(draft: Draft, agent: AgentView) -> bool:
     assert agent.state is not None, "the callers saw to it"
     snapshot, edits = draft.snapshot, agent.state.edits
     before = (draft.status.get("edits") or {}).get("savedTo")
-    name = config_map_name(draft, edits.revision) if edits.revision else None
+    uid, user = snapshot.environment_uid, snapshot.spec.user
+    name = configmaps.name_of(EDITS, snapshot.spec.environment_ref.name, uid, user, edits.revision) if edits.revision else None
     packed = agent.edits if agent.edits and agent.edits.revision == edits.revision else None
     if name and name not in snapshot.known_config_maps:
         problem = snapshot.refused_config_maps.get(name) or (packed.problem if packed else "")
@@ -94,8 +90,7 @@ def wanted(draft: Draft) -> dict[str, Any] | None:
 
 def held(draft: Draft) -> bool:
     """Whether an end was put off before because of edits."""
-    before = draft.was("Active")
-    return before is not None and before.reason == NOT_SAVED
+    return draft.reason_before("Active") == NOT_SAVED
 
 
 def lost(draft: Draft) -> str:
@@ -103,31 +98,12 @@ def lost(draft: Draft) -> str:
     return "what was edited in the session's flow folder could not be saved" if _has_folder(draft) else ""
 
 
-def config_map_name(draft: Draft, revision: str) -> str:
-    """Content-addressed: the same edits of the same person are saved once."""
-    snapshot = draft.snapshot
-    environment = snapshot.spec.environment_ref.name
-    key = f"{snapshot.environment_uid} {snapshot.spec.user} {revision}"
-    return f"{environment}-edits-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-
-
-def selector(environment: str, user: str) -> str:
-    """The labels of what a user has saved of an environment."""
-    return f"{CONTENT_LABEL}={EDITS},{ENVIRONMENT_LABEL}={environment},{USER_LABEL}={user_label(user)}"
-
-
 def _has_folder(draft: Draft) -> bool:
     return draft.snapshot.status.get("flowRevision") not in (None, "", "none")
 
 
 def _ask(draft: Draft, agent: AgentView | None) -> None:
-    if (agent and agent.calling and not agent.following) or draft.call is not None:
-        return
-    due = max(askable_at(agent), agent.edits_at + AGAIN_SECONDS if agent else 0.0)
-    if draft.now < due:
-        draft.look_again(due)
-    else:
-        draft.call = TakeEdits()
+    ask(draft, agent, TakeEdits(), not_before=agent.edits_at + AGAIN_SECONDS if agent else 0.0, interrupts=True)
 
 
 def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
@@ -136,8 +112,8 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
         draft.tell(warning=True, reason=NOT_SAVED, message=message)
     draft.judge("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
-    if agent.state and agent.state.retired and not agent.calling and draft.call is None:
-        draft.call = Reopen()  # it stays, so it may be used
+    if agent.state and agent.state.retired:
+        ask(draft, agent, Reopen())  # it stays, so it may be used
 
 
 def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
@@ -151,8 +127,7 @@ def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
 
 
 def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]:
-    snapshot = draft.snapshot
-    environment, user = snapshot.spec.environment_ref.name, snapshot.spec.user
+    snapshot, user = draft.snapshot, draft.snapshot.spec.user
     about = {
         "user": user,
         "session": snapshot.name,
@@ -161,18 +136,12 @@ def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]
         "files": packed.files,
         "deleted": packed.deleted,
     }
-    owner = {"apiVersion": API_VERSION, "kind": "FlowEnvironment", "name": environment, "uid": snapshot.environment_uid}
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": snapshot.namespace,
-            "labels": {MANAGED_BY: MANAGER, CONTENT_LABEL: EDITS, ENVIRONMENT_LABEL: environment, USER_LABEL: user_label(user)},
-            "annotations": {f"{GROUP}/user": user},
-            "ownerReferences": [owner] if snapshot.environment_uid else [],
-        },
-        "immutable": True,
-        "data": {"edits.json": json.dumps(about, separators=(",", ":"))},
-        "binaryData": {"edits.tar.gz": packed.archive},
-    }
+    return configmaps.manifest(
+        EDITS,
+        name,
+        snapshot.where,
+        {"edits.json": json.dumps(about, separators=(",", ":"))},
+        binary={"edits.tar.gz": packed.archive},
+        labels={USER_LABEL: user_label(user)},
+        annotations={f"{GROUP}/user": user},
+    )

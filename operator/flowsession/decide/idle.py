@@ -8,12 +8,10 @@ from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.decide import edits, instanceidle, loss, requests, suspend, times, warning
 from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
+from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
-from flowsession.decide.target import AHEAD_SECONDS, agent_of, askable_at, lately_of, pause_after
-
-REFUSED_PAUSE = 1.0
-"""Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
+from flowsession.decide.target import agent_of, ask, askable_at, lately_of
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
@@ -23,9 +21,6 @@ UNREACHABLE_CALLS = 20
 
 SERVER_PAUSE = 10.0
 """Seconds after which an end is thought of again that an API server that does not answer has kept."""
-
-UNDONE_SECONDS = 1.0
-"""Seconds after which an end is thought of again that should be done by then: the door of one that failed must not stay closed."""
 
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
@@ -78,11 +73,8 @@ def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
     if not instanceidle.make_way(draft, agent):
         _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
-    due = asked_at + (pause_after(agent) if agent and agent.failures else draft.snapshot.spec.idle.timeout_seconds)
-    if draft.now < due:
-        draft.look_again(due)
-    elif draft.call is None and not (agent and agent.calling):
-        draft.call = Look()
+    failing = agent is not None and agent.failures
+    ask(draft, agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
@@ -95,15 +87,10 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
         draft.put("expiresAt", times.deadline_stamp(agent.state_at + timeout) if ends else None)
         draft.look_again(agent.state_at + timeout)
         return
-    if (agent and agent.calling) or draft.call is not None:
-        return
-    due = askable_at(agent)
-    if draft.now < due:
-        draft.look_again(due)
-    elif agent and agent.state and agent.state.retired:
+    if agent and agent.state and agent.state.retired:
         _reopen(draft, agent)
     else:
-        draft.call = KeepAlive(value)
+        ask(draft, agent, KeepAlive(value))
 
 
 def end_unreachable(draft: Draft) -> bool:
@@ -117,7 +104,7 @@ def end_unreachable(draft: Draft) -> bool:
     if idle.action == IdleAction.NONE:
         loss.start_again(draft, "ProbeFailed", message)
     else:
-        _finish(draft, "ProbeFailed", message, warning=True)
+        _finish(draft, "ProbeFailed", message, alarming=True)
     return False
 
 
@@ -137,8 +124,7 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
         last, what = seen, agent.state.what or what
     elif ahead:  # somebody's clock was wrong, and only the agent can tell
         last = draft.now
-        if draft.call is None and not (agent and agent.calling) and draft.now >= askable_at(agent):
-            draft.call = Look()
+        ask(draft, agent, Look())
     if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
         draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
     return last
@@ -175,9 +161,8 @@ def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
-    if warned is not None and warned.reason == "IdleSoon" and not (agent and agent.failures >= PROBE_FAILED_AFTER):
-        draft.judge("Active", False, "IdleSoon", warned.message)
-    if warned is not None and edits.held(draft):
+    silent = agent is not None and agent.failures >= PROBE_FAILED_AFTER
+    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
         draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling:
         return
@@ -186,11 +171,11 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
             draft.call = Reopen()
         draft.look_again(draft.now + SERVER_PAUSE)
         return
-    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - edits.FRESH_SECONDS):
+    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
         state: AgentState = agent.state
         if edits.saved(draft, agent):
             said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
-            _finish(draft, "Idle", said, warning=False, valid_until=agent.state_at + edits.FRESH_SECONDS)
+            _finish(draft, "Idle", said, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
@@ -201,12 +186,12 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     draft.call = Retire(idle_at_least=float(timeout))
 
 
-def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_until: float | None = None) -> None:
+def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_until: float | None = None) -> None:
     """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.look_again(draft.now + UNDONE_SECONDS)
-    draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
+    draft.tell(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
         draft.valid_until = valid_until
@@ -217,11 +202,5 @@ def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_unt
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """The end was called off: by a longer timeout, by another action, or by work that was seen."""
-    if agent is None or agent.state is None or not agent.state.retired or agent.calling or draft.call is not None:
-        return
-    if draft.now < askable_at(agent):
-        draft.look_again(askable_at(agent))
-        return
-    draft.call = Reopen()
-    if not agent.failures:
+    if agent and agent.state and agent.state.retired and ask(draft, agent, Reopen()) and not agent.failures:
         draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

@@ -8,23 +8,14 @@ from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
-from flowsession.decide.instanceviews import FRESH_SECONDS, InstanceSnapshot, quiet_at
+from flowsession.decide.idletimes import FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS, warned_for
+from flowsession.decide.instanceviews import InstanceSnapshot, quiet_at
 from flowsession.decide.notes import Notes
 from flowsession.decide.plan import Look, Retire
-from flowsession.decide.target import askable_at
+from flowsession.decide.target import ask
 
 AGAIN_SECONDS = 60.0
 """How often a quiet session's agent is asked again while another one on the instance can't be asked."""
-
-REFUSED_PAUSE = 1.0
-"""Seconds after which an agent is asked again that would not close its door although it was without work."""
-
-UNDONE_SECONDS = 1.0
-"""Seconds after which a stop is thought of again that should be done by then."""
-
-WARNING_SHARE = 0.1
-LONGEST_WARNING = 300.0
-"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
 
 
 def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
@@ -33,7 +24,7 @@ def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
     if due is None:
         notes.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
-    warn_at = due - min(timeout * WARNING_SHARE, LONGEST_WARNING)
+    warn_at = due - warned_for(timeout)
     if notes.now < warn_at:
         notes.judge("Active", True, "InUse", f"used within the last {timeout} s")
         notes.look_again(warn_at)
@@ -59,7 +50,7 @@ def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
     notes.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
 
 
-def make_way(draft: Draft, agent: AgentView | None) -> bool:  # noqa: PLR0911 - each thing that is in the way has an end of its own
+def make_way(draft: Draft, agent: AgentView | None) -> bool:
     """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
     compute = draft.snapshot.spec.compute
     view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
@@ -68,24 +59,13 @@ def make_way(draft: Draft, agent: AgentView | None) -> bool:  # noqa: PLR0911 - 
     if draft.now < view.quiet_at:
         draft.look_again(view.quiet_at)
         return False
-    if draft.call is not None or (agent and agent.calling):
-        return view.all_quiet
     if not view.all_quiet:
         asked = agent is not None and agent.asked_at >= view.quiet_at
-        due = max(askable_at(agent), agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
-        if draft.now < due:
-            draft.look_again(due)
-        else:
-            draft.call = Look()
+        ask(draft, agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
         return False
-    if draft.snapshot.server_silent:
-        return False
-    if agent is None or agent.state is None:
+    if draft.snapshot.server_silent or agent is None or agent.state is None:
         return False
     # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
     due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
-    if draft.now < due:
-        draft.look_again(due)
-    else:
-        draft.call = Retire(idle_at_least=float(view.idle_seconds))
+    ask(draft, agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
     return True

@@ -7,16 +7,11 @@ from typing import Any
 from flowsession.api.instance import ComputeInstanceSpec, InstanceIdleAction
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentView
+from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS
 from flowsession.decide.quota import QuotaView
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import PodView, Refusal, ScalingView
 from flowsession.settings import Settings
-
-FRESH_SECONDS = 5.0
-"""How old an agent's word may be when an instance is stopped on it."""
-
-AHEAD_SECONDS = 5.0
-"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import warned_for
 from flowsession.decide.plan import AnnotatePod
 from flowsession.decide.pod import MARKS
 from flowsession.decide.start import current_pod
-from flowsession.decide.warning import LONGEST_WARNING, WARNING_SHARE
 
 WORTH_SECONDS = 60.0
 """An end that is nearer than this is not worth a write: no autoscaler decides that fast."""
@@ -19,15 +19,10 @@ def mark(draft: Draft) -> bool:
     (`idle.action: None`) keeps them: it is asked too rarely for anybody to know that nobody has just begun to work.
     """
     pod = current_pod(draft)
-    wanted = not (draft.reason("Active") == "IdleSoon" and _warned_for(draft) >= WORTH_SECONDS)
+    wanted = not (draft.reason("Active") == "IdleSoon" and warned_for(draft.snapshot.spec.idle.timeout_seconds) >= WORTH_SECONDS)
     if pod is not None and pod.running and pod.marked is not None and pod.marked != wanted:
         draft.marks = AnnotatePod(pod.namespace, pod.name, pod.uid, {name: value if wanted else None for name, value in MARKS.items()})
     return True
-
-
-def _warned_for(draft: Draft) -> float:
-    """Seconds from the warning to the idle end."""
-    return min(draft.snapshot.spec.idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
 
 
 def marked(annotations: Mapping[str, str]) -> bool | None:

@@ -12,8 +12,10 @@ from flowsession.decide.plan import Create, Delete, Event, ReadEvents
 class Notes:
     """Collects what is found. Only this class and its heirs know how a status becomes a patch."""
 
-    def __init__(self, status: Mapping[str, Any], generation: int, now: float) -> None:
+    def __init__(self, status: Mapping[str, Any], generation: int, now: float, requests: Mapping[str, str]) -> None:
         self.now = now
+        self.requests = requests
+        """The request annotations, by what they ask for."""
         self.status: dict[str, Any] = dict(status)
         self.old = conditions.read(status)
         self.read_events: ReadEvents | None = None
@@ -50,14 +52,14 @@ class Notes:
         """The key comes up again at this moment, if nothing happens before."""
         self._look_again_at = min(self._look_again_at, at)
 
-    def handled(self, request: str) -> str | None:
-        """The value of a request annotation that was handled last."""
-        value: str | None = self.status.get("handledRequests", {}).get(request)
-        return value
-
     def was(self, condition: str) -> Condition | None:
         """The condition as the status has it."""
         return self.old.get(condition)
+
+    def reason_before(self, condition: str) -> str:
+        """The condition's reason as the status has it; empty if there is none."""
+        before = self.was(condition)
+        return before.reason if before else ""
 
     def said(self, condition: str) -> str:
         """The message that was given to the condition so far."""
@@ -66,8 +68,8 @@ class Notes:
 
     def reason(self, condition: str) -> str:
         """The condition's reason, as it was given or as the status has it; empty if there is none."""
-        known = self._verdicts.get(condition) or self.was(condition)
-        return known.reason if known else ""
+        verdict = self._verdicts.get(condition)
+        return verdict.reason if verdict else self.reason_before(condition)
 
     def _patch(self) -> dict[str, Any]:
         """What turns the status that there is into the one that was noted."""

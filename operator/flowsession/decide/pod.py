@@ -4,8 +4,9 @@ import hashlib
 import json
 from typing import Any
 
-from flowsession.api import API_VERSION, GROUP
+from flowsession.api import GROUP
 from flowsession.api.session import ComputeSessionSpec
+from flowsession.decide.children import controller, restricted, restricted_container
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.views import SessionSnapshot
 
@@ -22,8 +23,6 @@ SESSION_LABEL = f"{GROUP}/session"
 ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
 INSTANCE_LABEL = f"{GROUP}/instance"
-CONTENT_LABEL = f"{GROUP}/content"
-"""What one of the operator's own ConfigMaps holds."""
 SETTINGS_ANNOTATION = f"{GROUP}/settings"
 """Hash of what the session's spec says of its pod and what a running pod can't take up."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
@@ -106,17 +105,9 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         command = [AGENT_IN_IMAGE]
     extra = snapshot.spec.pod_metadata
     spec: dict[str, Any] = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **restricted(settings.run_as_user, mounts=True),
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": settings.termination_grace_period_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": settings.run_as_user,
-            "runAsGroup": settings.run_as_user,
-            "fsGroup": settings.run_as_user,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "containers": [
             {
                 "name": CONTAINER,
@@ -126,7 +117,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 "env": _environment(snapshot, home),
                 "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "securityContext": restricted_container(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": mounts,
             }
@@ -156,7 +147,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 IMAGE_ANNOTATION: environment.base_image,
                 SETTINGS_ANNOTATION: settings_of(snapshot.spec),
             },
-            "ownerReferences": [owner(snapshot)],
+            "ownerReferences": [controller("ComputeSession", snapshot.name, snapshot.uid)],
         },
         "spec": spec,
     }
@@ -166,18 +157,6 @@ def settings_of(spec: ComputeSessionSpec) -> str:
     """A hash of the session's own environment variables, labels and annotations."""
     given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def owner(snapshot: SessionSnapshot) -> dict[str, Any]:
-    """The session as owner of its pod: garbage collection does the deleting."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ComputeSession",
-        "name": snapshot.name,
-        "uid": snapshot.uid,
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
 
 
 def _environment(snapshot: SessionSnapshot, home: str) -> list[dict[str, Any]]:

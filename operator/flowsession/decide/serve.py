@@ -1,21 +1,15 @@
 """A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
 
-import hashlib
-from typing import Any
-
-from flowsession.api import API_VERSION
 from flowsession.api.session import Packages, Phase, Stage
-from flowsession.decide import requests, times
+from flowsession.decide import configmaps, requests, times
+from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import ListPackages
-from flowsession.decide.pod import CONTENT_LABEL, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER, settings_of
+from flowsession.decide.pod import settings_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
-from flowsession.decide.target import agent_of, askable_at, same_container
+from flowsession.decide.target import agent_of, ask, same_container
 from flowsession.decide.views import PodView
-
-PACKAGES = "packages"
-"""What the label flowsession.dev/content says of a list of packages."""
 
 
 def serve(draft: Draft) -> bool:
@@ -66,52 +60,20 @@ def list_packages(draft: Draft) -> bool:
     if not revision or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     image = draft.status.get("imageDigest") or pod.image
-    name = packages_config_map_name(draft.snapshot.spec.environment_ref.name, draft.snapshot.environment_uid, revision, image)
+    name = configmaps.name_of(PACKAGES, draft.snapshot.spec.environment_ref.name, draft.snapshot.environment_uid, revision, image)
     if (draft.status.get("packages") or {}).get("configMapName") == name:
         return True
     if name in draft.snapshot.known_config_maps:
         draft.put("packages", Packages(count=draft.snapshot.known_config_maps[name], config_map_name=name).to_wire())
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
-        draft.create(_config_map(draft, name, agent.packages.table, agent.packages.document))
+        data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
+        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot.where, data))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
-    elif draft.call is None and not (agent and agent.calling):
-        due = askable_at(agent)
-        if draft.now < due:
-            draft.look_again(due)
-        else:
-            draft.call = ListPackages()
+    else:
+        ask(draft, agent, ListPackages())
     return True
-
-
-def packages_prefix(environment: str) -> str:
-    """What the names of an environment's package lists begin with."""
-    return f"{environment}-packages-"
-
-
-def packages_config_map_name(environment: str, uid: str, revision: str, image: str) -> str:
-    """Content-addressed: the same packages in the same image have the same list, for as long as the environment lives that owns it."""
-    return f"{packages_prefix(environment)}{hashlib.sha256(f'{uid} {revision} {image}'.encode()).hexdigest()[:10]}"
-
-
-def _config_map(draft: Draft, name: str, table: str, document: str) -> dict[str, Any]:
-    snapshot = draft.snapshot
-    environment = snapshot.spec.environment_ref.name
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": snapshot.namespace,
-            "labels": {MANAGED_BY: MANAGER, CONTENT_LABEL: PACKAGES, ENVIRONMENT_LABEL: environment},
-            "ownerReferences": [
-                {"apiVersion": API_VERSION, "kind": "FlowEnvironment", "name": environment, "uid": snapshot.environment_uid}
-            ],
-        },
-        "immutable": True,
-        "data": {"packages.txt": table, "packages.json": document},
-    }
 
 
 def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:

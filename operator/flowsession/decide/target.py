@@ -6,15 +6,14 @@ from flowsession.api.session import OnChange
 from flowsession.decide import requests
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import AHEAD_SECONDS
+from flowsession.decide.plan import AgentCall
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import current_pod
 from flowsession.decide.views import PodView
 
 LONGEST_PAUSE = 60.0
 """Seconds between two calls of an agent that does not answer, at most."""
-
-AHEAD_SECONDS = 5.0
-"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
 
 NOT_INSTALLED = (
     f"the environment's requirements could not be installed; correct them, or try again by the annotation {requests.REQUESTS['install']}"
@@ -74,8 +73,7 @@ def settled(draft: Draft, pod: PodView) -> bool:
 
 def was_installing(draft: Draft) -> bool:
     """Whether an install was under way by the status."""
-    before = draft.was("PackagesInstalled")
-    return before is not None and before.reason == "Installing"
+    return draft.reason_before("PackagesInstalled") == "Installing"
 
 
 def same_container(draft: Draft, pod: PodView) -> bool:
@@ -92,6 +90,21 @@ def out_of_sync(draft: Draft, environment: Resolved) -> str:
     if tried and before is not None and before.status == "False":
         return NOT_INSTALLED
     return f"the environment's requirements have changed; install them by the annotation {requests.REQUESTS['install']}"
+
+
+def ask(draft: Draft, agent: AgentView | None, call: AgentCall, *, not_before: float = 0.0, interrupts: bool = False) -> bool:
+    """Has the agent called unless a call is under way or planned, whose answer brings this session up again; whether it is called now.
+
+    It is so at `not_before`, in seconds since 1970, at the earliest. A call that `interrupts` does not wait for a long poll's answer.
+    """
+    if draft.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
+        return False
+    due = max(askable_at(agent), not_before)
+    if draft.now < due:
+        draft.look_again(due)
+        return False
+    draft.call = call
+    return True
 
 
 def askable_at(agent: AgentView | None) -> float:

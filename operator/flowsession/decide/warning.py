@@ -4,29 +4,22 @@ from flowsession.api.session import IdleAction
 from flowsession.decide import edits, requests, times
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
+from flowsession.decide.idletimes import FRESH_SECONDS, LONGEST_WARNING, warned_for
 from flowsession.decide.plan import Look
-from flowsession.decide.target import askable_at
-
-WARNING_SHARE = 0.1
-LONGEST_WARNING = 300.0
-"""People are warned when a tenth of the timeout is left, or 5 minutes, whichever is less."""
+from flowsession.decide.target import ask
 
 
 def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     """Asks once before the end, and says how to put it off."""
-    idle, warned = draft.snapshot.spec.idle, draft.was("Active")
-    warn_at = deadline - min(idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    warn_at = deadline - warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.look_again(deadline)
     # A deadline that was promised to people is rounded up to whole seconds.
     if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
         draft.look_again(warn_at)
-    elif warned is not None and warned.reason == "IdleSoon":
+    elif draft.reason_before("Active") == "IdleSoon":
         draft.judge("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.failures or agent.asked_at < warn_at:
-        if draft.now < askable_at(agent):
-            draft.look_again(askable_at(agent))
-        elif draft.call is None and not (agent and agent.calling):
-            draft.call = Look()
+        ask(draft, agent, Look())
     elif agent.state is not None and not agent.state.busy:
         draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
@@ -34,8 +27,7 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
 
 def was_warned(draft: Draft) -> bool:
     """Whether people were told that the session ends soon, and know it still."""
-    before = draft.was("Active")
-    return before is not None and before.reason in ("IdleSoon", edits.NOT_SAVED)
+    return draft.reason_before("Active") in ("IdleSoon", edits.NOT_SAVED)
 
 
 def deadline_after(draft: Draft, last: float) -> float:
@@ -49,15 +41,10 @@ def deadline_after(draft: Draft, last: float) -> float:
 
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
     """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
-    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > edits.FRESH_SECONDS:
-        if draft.call is not None or (agent and agent.calling):
-            return
-        if draft.now < askable_at(agent):
-            draft.look_again(askable_at(agent))
-        else:
-            draft.call = Look()
+    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
+        ask(draft, agent, Look())
         return
-    promised = draft.now + min(draft.snapshot.spec.idle.timeout_seconds * WARNING_SHARE, LONGEST_WARNING)
+    promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
     draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
     draft.judge("Active", False, "IdleSoon", _warning(draft))

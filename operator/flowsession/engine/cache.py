@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from flowsession.decide import resolution
 from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
@@ -12,12 +10,12 @@ from flowsession.engine import objects
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.resolvers import Resolvers
 from flowsession.engine.sizing import Sizing
 
 SOURCE_LABEL = "flowsession.dev/source"
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
-_Entry = TypeVar("_Entry")
 
 
 @dataclass
@@ -48,6 +46,7 @@ class Cache:
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
     """VM sizes, nodes, quotas and instances."""
+    resolvers: Resolvers = field(default_factory=Resolvers)
     _sessions_of: Index = field(default_factory=Index)
     _pods_of: Index = field(default_factory=Index)
     _users_of: Index = field(default_factory=Index)
@@ -109,10 +108,11 @@ class Cache:
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
         pods = {entry.view.uid for entry in self.pods.values()}
-        sessions = {entry.meta.uid for entry in self.sessions.values()} | self.sizing.instances.uids()
+        sessions = {entry.meta.uid for entry in self.sessions.values()}
+        owners = sessions | {entry.meta.uid for entry in self.environments.values()} | self.sizing.instances.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
-        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in sessions}
+        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.own_config_maps = {name: found for name, found in self.own_config_maps.items() if self._lately(found[1])}
@@ -161,8 +161,8 @@ class Cache:
         self.environments[key] = entry
         self._index_users(entry)
         self._drop_unused(known)
-        changed = known is None or known.meta.generation != entry.meta.generation or known.meta.uid != entry.meta.uid
-        return self._concerned_by_environment(key) if changed else {Key("FlowEnvironment", *key)}
+        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before) for one in (known, entry))
+        return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
 
     def _forget_environment(self, key: Name, uid: str) -> set[Key]:
         entry = self.environments.get(key)
@@ -172,13 +172,14 @@ class Cache:
         self._drop_unused(entry)
         del self.environments[key]
         self.written_at.pop(key, None)
+        self.refusals.pop(entry.meta.uid, None)
         return self._concerned_by_environment(key)
 
     def _drop_unused(self, entry: EnvironmentEntry | None) -> None:
         """A ConfigMap that nobody looks at any more is read anew when somebody does."""
         if entry is None:
             return
-        for name in resolution.needed_config_maps(entry.spec):
+        for name in entry.config_maps:
             if not self._users_of.has((entry.meta.namespace, name)):
                 self.config_maps.pop((entry.meta.namespace, name), None)
 
@@ -186,12 +187,9 @@ class Cache:
         """Which environments look at which ConfigMaps."""
         if entry is None:
             return
-        namespace = entry.meta.namespace
-        for name in resolution.needed_config_maps(entry.spec):
-            if remove:
-                self._users_of.discard((namespace, name), entry.meta.name)
-            else:
-                self._users_of.add((namespace, name), entry.meta.name)
+        change = self._users_of.discard if remove else self._users_of.add
+        for name in entry.config_maps:
+            change((entry.meta.namespace, name), entry.meta.name)
 
     def _observe_pod(self, entry: PodEntry) -> set[Key]:
         view = entry.view
@@ -213,7 +211,7 @@ class Cache:
                 marks.setdefault("Scheduled", now)
             if view.running:
                 marks.setdefault("Running", now)
-        return self.sizing.instances.note_pod(known, entry)
+        return self.sizing.instances.note_pod(known, entry) | self.resolvers.note(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
         entry = self.pods.get(key)
@@ -225,7 +223,7 @@ class Cache:
         self.marks.pop(entry.view.uid, None)
         self.pod_gone(entry.view.uid)
         self.sizing.events.pop(entry.view.uid, None)
-        return self.sizing.instances.note_pod(entry, None)
+        return self.sizing.instances.note_pod(entry, None) | self.resolvers.note(entry, None)
 
     def _observe_config_map(self, body: Object) -> set[Key]:
         raw = body["metadata"]

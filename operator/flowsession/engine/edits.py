@@ -10,9 +10,9 @@ from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide import times
 from flowsession.decide.agentviews import SavedEdits
-from flowsession.decide.edits import EDITS, selector
+from flowsession.decide.configmaps import EDITS, selector
 from flowsession.decide.plan import FetchEdits
-from flowsession.decide.pod import CONTENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.decide.pod import ENVIRONMENT_LABEL, USER_LABEL, user_label
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
@@ -42,7 +42,7 @@ class Edits:
         """Takes the newest that this user saved of this very environment into the cache. Raises ClusterError."""
         saved = None
         try:
-            labels = selector(wanted.environment, wanted.user)
+            labels = selector(EDITS, {ENVIRONMENT_LABEL: wanted.environment, USER_LABEL: user_label(wanted.user)})
             listed = [meta async for meta in self._cluster.metadata("ConfigMap", wanted.namespace, labels=labels)]
             found = [meta for meta in listed if _is_for(meta, wanted)]
             found.sort(key=_age, reverse=True)
@@ -65,7 +65,7 @@ class Edits:
         self._pruned_at = now
         old = [
             meta
-            async for meta in self._cluster.metadata("ConfigMap", labels=f"{MANAGED_BY}={MANAGER},{CONTENT_LABEL}={EDITS}")
+            async for meta in self._cluster.metadata("ConfigMap", labels=selector(EDITS, {}))
             if now - (times.parse(meta["creationTimestamp"]) or now) > self._retention
         ]
         for meta in old:
