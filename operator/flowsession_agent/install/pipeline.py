@@ -192,7 +192,7 @@ class Pipeline:
         module = self._promptflow_module()
         if not module:
             return
-        outcome = self._job.run([layer.python, "-I", "-c", f"import {module}"])
+        outcome = self._job.run([layer.python, "-I", "-c", f"import gc; gc.disable(); import {module}"])
         self._give_up_if_over(outcome)
         if outcome.exit_code != 0:
             self.outcome = outcome
