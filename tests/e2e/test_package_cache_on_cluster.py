@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import Cluster, environment, session
 
 from demo import programs
 from demo.deploy import CHART, NAMESPACE, RELEASE
 from flowsession_cache.addresses import cached
-
-from .conftest import Cluster, environment, session
 
 NAME = f"{RELEASE}-packages"
 PYPI = "https://pypi.org/simple"

@@ -51,7 +51,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if $value }}{{ $_ := set $environment $name $value }}{{ end }}
 {{- end }}
 {{- end }}
-{{- $installer := omit .Values.installer "proxy" "environment" }}
+{{- $installer := omit .Values.installer "proxy" "environment" "readFeedSecrets" }}
 {{- $_ := set $installer "environment" $environment }}
 {{- $session := deepCopy .Values.session }}
 {{- /* People write cpu: 1; the operator's file has strings. */}}
@@ -65,6 +65,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $daemonsets := dict }}
 {{- range $resource, $quantity := .Values.sizes.daemonsetRequests }}{{ $_ := set $daemonsets $resource (toString $quantity) }}{{ end }}
 {{- $_ := set $sizes "daemonsetRequests" $daemonsets -}}
+{{- $images := omit .Values.images "credentialsSecretName" }}
+{{- if .Values.images.credentialsSecretName }}{{ $_ := set $images "credentialsFile" "/etc/flowsession-registries/.dockerconfigjson" }}{{ end }}
 runtimeImage: {{ include "flowsession.image" (list . .Values.runtime.image) | quote }}
 imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
 agentVia: Direct
@@ -80,6 +82,18 @@ session:
   {{- toYaml $session | nindent 2 }}
 sizes:
   {{- toYaml $sizes | nindent 2 }}
+images:
+  {{- toYaml $images | nindent 2 }}
 resolver:
   {{- toYaml $resolver | nindent 2 }}
+{{- end }}
+
+{{/* The version of MutatingAdmissionPolicy that the cluster serves; empty: none. v1 is served from Kubernetes 1.36 on; before, only where it was switched on. */}}
+{{- define "flowsession.mutatingPolicies" -}}
+{{- $group := "admissionregistration.k8s.io" }}
+{{- if or (.Capabilities.APIVersions.Has (printf "%s/v1/MutatingAdmissionPolicy" $group)) (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version) -}}
+{{ $group }}/v1
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1beta1/MutatingAdmissionPolicy" $group) -}}
+{{ $group }}/v1beta1
+{{- end }}
 {{- end }}

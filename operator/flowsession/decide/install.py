@@ -1,9 +1,10 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, requests
+from flowsession.decide import edits, podimages, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
+from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
@@ -28,6 +29,9 @@ UNREACHABLE_AFTER = 20.0
 OUT_OF_MEMORY = 137
 """Exit code of what was killed by signal 9."""
 
+FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
+"""Failures at a private feed, by the agent's codes."""
+
 FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
 
@@ -45,19 +49,22 @@ def tell_the_agent(draft: Draft) -> bool:
     agent = agent_of(draft, pod)
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
-    image_changed = pod.image != environment.base_image
+    image_changed = podimages.changed(pod, environment.image)
     if image_changed:
         draft.judge(
             "InSync",
             False,
             "ImageChanged",
-            f"the environment's image is now {environment.base_image}; take it up by the annotation {requests.REQUESTS['reset']}",
+            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation"
+            f" {requests.REQUESTS['reset']}",
         )
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
     if image_changed and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(draft, "install", f"the environment's image has changed too; set the annotation {requests.REQUESTS['reset']}")
+            requests.refuse(
+                draft, "install", f"the {environment.image.whose} image has changed too; set the annotation {requests.REQUESTS['reset']}"
+            )
         return True
     if settled(draft, pod):
         return True
@@ -77,7 +84,8 @@ def tell_the_agent(draft: Draft) -> bool:
     if earlier is None:
         draft.look_for_edits(incarnation(draft))
     else:
-        _ask(draft, agent, Look() if unknown else Tell({**environment.wire, "packagesRevision": wanted.packages, **earlier}, request))
+        body = {**environment.wire, "packagesRevision": wanted.packages, **earlier}
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
@@ -106,16 +114,26 @@ def follow_the_install(draft: Draft) -> bool:
             draft.only_progress(since=began(draft, pod))
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
-        reason = "InstallTimeout" if install.state == "TimedOut" else "InstallFailed"
-        draft.judge("PackagesInstalled", False, reason, install.message or "the installer gave no reason")
+        _not_installed(draft, pod, install)
         draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and pod.image == environment.base_image:
+        if in_sync and wanted.packages == environment.packages_revision and not podimages.changed(pod, environment.image):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
+
+
+def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
+    reason, message = "InstallFailed", install.message or "the installer gave no reason"
+    if install.code in FEED_REASONS:  # nothing in the environment need change for it to work the next time
+        reason, message = install.code, f"{message} Then try again by the annotation {requests.REQUESTS['install']}"
+    elif hint := to_install(draft, pod, message):
+        message = message.removesuffix(".") + hint
+    if install.state == "TimedOut":
+        reason = "InstallTimeout"
+    draft.judge("PackagesInstalled", False, reason, message)
 
 
 def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:

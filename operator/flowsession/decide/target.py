@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from flowsession.api.session import OnChange
-from flowsession.decide import requests
+from flowsession.decide import podimages, requests
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.draft import Draft
 from flowsession.decide.idletimes import AHEAD_SECONDS
@@ -68,7 +68,7 @@ def settled(draft: Draft, pod: PodView) -> bool:
     if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod) or was_installing(draft):
         return False
     has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
-    return (has == target(draft, environment) and not requests.pending(draft, "install")) or pod.image != environment.base_image
+    return (has == target(draft, environment) and not requests.pending(draft, "install")) or podimages.changed(pod, environment.image)
 
 
 def was_installing(draft: Draft) -> bool:
