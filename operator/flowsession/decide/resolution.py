@@ -15,7 +15,8 @@ from flowsession.decide import flowfolder, flowyaml, images, includes, privatefe
 from flowsession.decide.images import Image, Standing
 from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.sources import ConfigMapView
-from flowsession.settings import Settings
+from flowsession.settings import PackageCache, Settings
+from flowsession_cache import addresses
 
 MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
@@ -231,8 +232,14 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
         "caBundle": bundle,
         "onlyBinary": own.only_binary or default.only_binary,
         "environment": dict(default.environment),
+        "cache": _cached(settings.package_cache),
         "identityFeedHosts": list(default.identity_feed_hosts),
     }
+
+
+def _cached(cache: PackageCache) -> dict[str, str]:
+    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _hash(value: object) -> str:
