@@ -36,6 +36,15 @@ class InstallerDefaults(_Settings):
     """Servers that a session's identity has a token for; `*.` in front stands for what is below."""
 
 
+class PackageCache(_Settings):
+    """The cache that sessions install through; empty: none."""
+
+    url: str = ""
+    """http://HOST:PORT, reached from the sessions' pods."""
+    indexes: tuple[str, ...] = ()
+    """URLs of the package indexes that it has."""
+
+
 class SessionDefaults(_Settings):
     """What a session's pod asks for while no VMSize says otherwise. Quantities as Kubernetes writes them."""
 
@@ -92,6 +101,7 @@ class Settings(_Settings):
     image_pull_policy: str = "IfNotPresent"
     agent_via: AgentVia = AgentVia.DIRECT
     installer: InstallerDefaults = InstallerDefaults()
+    package_cache: PackageCache = PackageCache()
     session: SessionDefaults = SessionDefaults()
     sizes: SizeSettings = SizeSettings()
     images: ImageSettings = ImageSettings()

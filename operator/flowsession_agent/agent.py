@@ -57,7 +57,7 @@ class Agent:
         if settings.resolver:
             from flowsession_agent.source.resolver import Resolver
 
-            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials)
+            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials, mount=settings.source)
             self._calls["/v1/source"] = {"PUT": self._source}
 
     def call(self, request: Request, body: bytes) -> Answer:

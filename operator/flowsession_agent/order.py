@@ -71,6 +71,7 @@ class InstallerSettings:
         self.ca_bundle: str = _member(members, "caBundle", str, "")
         self.only_binary: bool = _member(members, "onlyBinary", bool, False)
         self.environment: dict[str, str] = _member(members, "environment", dict, {})
+        self.cache: dict[str, str] = _member(members, "cache", dict, {})  # where the package cache has an index, by the index's own URL
         self.feed = FeedSettings(_member(members, "feed", dict, {}))
         self.identity_feed_hosts: list[str] = _member(members, "identityFeedHosts", list, AZURE_DEVOPS)
         if self.tool not in TOOLS:
@@ -80,6 +81,9 @@ class InstallerSettings:
         for url in [self.index_url, *self.extra_index_urls]:
             if not isinstance(url, str) or url.split() not in ([], [url]) or "\0" in url:
                 raise bad_request("installer.indexURL and extraIndexURLs must be URLs without spaces.")
+        for index, cached in self.cache.items():
+            if not isinstance(cached, str) or not cached.startswith("http://") or cached.split() != [cached] or "\0" in index:
+                raise bad_request("installer.cache must name http:// URLs by those of indexes.")
         if not all(isinstance(host, str) for host in self.identity_feed_hosts):
             raise bad_request("installer.identityFeedHosts must be names of hosts.")
         for name, value in self.environment.items():

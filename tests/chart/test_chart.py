@@ -27,7 +27,7 @@ def only(manifests: list[Manifest], kind: str, name: str | None = None) -> Manif
 def settings_of(manifests: list[Manifest], tmp_path: Path) -> settings.Settings:
     """What the operator itself makes of the file."""
     file = tmp_path / "settings.yaml"
-    file.write_text(only(manifests, "ConfigMap")["data"]["settings.yaml"])
+    file.write_text(only(manifests, "ConfigMap", "flowsession-settings")["data"]["settings.yaml"])
     return settings.load(file)
 
 
@@ -185,6 +185,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "editsRetentionDays": 30,
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
+            "packageCache": {"enabled": True, "indexURLs": ["https://pypi.example.com/simple"]},
             "images": {
                 "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
                 "checkEverySeconds": 3600,
@@ -227,6 +228,10 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "editsRetentionDays": 30,
         },
         "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
+        "packageCache": {
+            "url": "http://flowsession-packages.flowsession-system.svc:8080",
+            "indexes": ["https://pypi.example.com/simple"],
+        },
         "images": {
             "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
             "checkEverySeconds": 3600,
@@ -239,7 +244,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
 
 
 def test_credentials_for_registries_are_mounted_and_never_read_by_the_api(render: Callable[..., list[Manifest]]) -> None:
-    manifests = render({"images": {"credentialsSecretName": "registries"}})
+    manifests = render({"images": {"credentialsSecretName": "registries"}, "installer": {"readFeedSecrets": False}})
     pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
     assert {"name": "registries", "secret": {"secretName": "registries"}} in pod["volumes"]
     assert {"name": "registries", "mountPath": "/etc/flowsession-registries", "readOnly": True} in pod["containers"][0]["volumeMounts"]

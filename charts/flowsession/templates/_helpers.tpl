@@ -26,6 +26,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- define "flowsession.packageCacheSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "flowsession.name" . }}-packages
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Mi, Gi or Ti in bytes. */}}
+{{- define "flowsession.bytes" -}}
+{{- $unit := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- mul (trimSuffix (substr 0 2 (regexFind "[MGT]i$" .)) . | int64) (get $unit (regexFind "[MGT]i$" .)) }}
+{{- end }}
+
 {{/* repository:tag of an image value, with the chart's appVersion as default tag: (list . .Values.runtime.image). */}}
 {{- define "flowsession.image" -}}
 {{- $root := index . 0 }}{{ $image := index . 1 -}}
@@ -61,6 +72,12 @@ imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
 agentVia: Direct
 installer:
   {{- toYaml $installer | nindent 2 }}
+{{- if .Values.packageCache.enabled }}
+packageCache:
+  url: {{ printf "http://%s-packages.%s.svc:8080" (include "flowsession.fullname" .) .Release.Namespace }}
+  indexes:
+    {{- toYaml .Values.packageCache.indexURLs | nindent 4 }}
+{{- end }}
 session:
   {{- toYaml $session | nindent 2 }}
 sizes:

@@ -176,7 +176,7 @@ def _verdict(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, r
     packages = f"{resolution.requirements_count} requirements" if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
     before = snapshot.read_before
-    at = f", {before.revision} at {before.commit[:12]}" if before else ""
+    at = f", {before.revision} at {before.commit[:12]}" if before and before.commit else ""
     stale = (
         f"; the last look at the source failed, what was read before stays in use: {before.message}" if before and before.message else ""
     )

@@ -1,7 +1,7 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, podimages, requests
+from flowsession.decide import edits, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -17,6 +17,7 @@ from flowsession.decide.target import (
     pause_after,
     same_container,
     settled,
+    takes_another_pod,
     target,
     was_installing,
 )
@@ -49,22 +50,13 @@ def tell_the_agent(draft: Draft) -> bool:
     agent = agent_of(draft, pod)
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
-    image_changed = podimages.changed(pod, environment.image)
-    if image_changed:
-        draft.judge(
-            "InSync",
-            False,
-            "ImageChanged",
-            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation"
-            f" {requests.REQUESTS['reset']}",
-        )
+    if stale := takes_another_pod(pod, environment):
+        draft.judge("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
-    if image_changed and draft.was_ready and same_container(draft, pod):
+    if stale and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(
-                draft, "install", f"the {environment.image.whose} image has changed too; set the annotation {requests.REQUESTS['reset']}"
-            )
+            requests.refuse(draft, "install", f"{stale.message}; set the annotation {requests.REQUESTS['reset']}")
         return True
     if settled(draft, pod):
         return True
@@ -119,7 +111,7 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and not podimages.changed(pod, environment.image):
+        if in_sync and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True

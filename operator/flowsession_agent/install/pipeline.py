@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -12,9 +11,10 @@ from flowsession_agent import cgroup, flowfolder, requirement_lines
 from flowsession_agent.feeds import urls
 from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
-from flowsession_agent.install import failures, tools, venvs
+from flowsession_agent.install import ends, failures, tools, venvs
 from flowsession_agent.install.failures import Failure
-from flowsession_agent.scripts import REPORT
+from flowsession_agent.install.packagecache import PackageCache
+from flowsession_agent.install.proof import Broken, prove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,8 +85,31 @@ class Pipeline:
         uv = image.find_uv() if self._settings.tool != "Pip" else ""
         if self._settings.tool == "Uv" and not uv:
             raise InstallError(Failure("Other", "installer.tool is Uv, but the image has no uv: choose Auto or Pip, or another image."))
-        environment = self._environ
-        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, environment)):
+        if not self._settings.cache:
+            return self._by_some_tool(uv)
+        cache, direct = PackageCache(self._settings.cache), self._environ
+        cached = cache.environ(direct)
+        if cached is None:
+            return self._by_some_tool(uv)
+        why = cache.missing()
+        if not why:
+            self._use(cached)
+            try:
+                return self._by_some_tool(uv)
+            except InstallError as error:
+                why = "" if self._job.stopped else cache.blame(error.failure.code, self.outcome)
+                if not why:
+                    raise
+            self._use(direct)
+        self.warnings = [f"the package cache at {cache.address} was not used: {why}"]
+        return self._by_some_tool(uv)
+
+    def _use(self, environ: dict[str, str]) -> None:
+        self._environ = environ
+        self._job = self._start_job(environ=environ, cwd=self._home.flow)
+
+    def _by_some_tool(self, uv: str) -> Layer | None:
+        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, self._environ)):
             plan = self._plan(uv)
             if plan is not None:
                 return self._install_plan(uv, plan)
@@ -101,7 +124,7 @@ class Pipeline:
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
         root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
         self._file = os.path.join(root, name)
-        if _read_lines(self._file) != requirements.text.splitlines():
+        if requirement_lines.raw(self._file) != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
@@ -189,38 +212,24 @@ class Pipeline:
         return layer
 
     def _prove(self, layer: Layer) -> None:
-        """Compare what `pip check` would say with before, and import prompt flow if the layer could have broken it."""
-        outcome = self._job.run([layer.python, "-I", "-c", REPORT, layer.path + "/", json.dumps(self.names)])
-        self._give_up_if_over(outcome)
+        def run(command: list[str]) -> Outcome:
+            outcome = self._job.run(command)
+            self._give_up_if_over(outcome)
+            return outcome
+
         try:
-            self.report = json.loads(outcome.stdout)
-        except ValueError:
-            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(Failure("Broken", f"Installed, but Python can't list its packages any more: {last[:300]}.")) from None
-        # As pip does it: told, and no failure. What prompt flow itself needs is put to the proof below.
-        self.warnings = [f"the packages don't fit together: {problem}" for problem in self.report["problems"]]
-        module = self._promptflow_module()
-        if not module:
-            return
-        outcome = self._job.run([layer.python, "-I", "-c", f"import {module}"])
-        self._give_up_if_over(outcome)
-        if outcome.exit_code != 0:
-            self.outcome = outcome
-            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(Failure("Broken", f"Installed, but prompt flow can't be imported any more: {failures.redact(last)[:300]}."))
+            proof = prove(layer, self.names, run=run)
+        except Broken as error:
+            self.outcome = error.outcome or self.outcome
+            raise InstallError(error.failure) from None
+        self.report = proof
+        # As pip does it: told, and no failure.
+        self.warnings += [f"the packages don't fit together: {problem}" for problem in proof["problems"]]
 
     @property
     def names(self) -> list[str]:
         """The distributions that the requirements name."""
         return sorted({line.name for line in self._lines if line.name})
-
-    def _promptflow_module(self) -> str:
-        """What to import as a smoke test (1.7 s), empty when the layer hides no module of the image and brings no prompt flow."""
-        packages = {requirement_lines.normalise(package["name"]): package for package in self.report["packages"]}
-        brought = any(name.startswith("promptflow") and package["layer"] != "image" for name, package in packages.items())
-        if not self.report["shadowed"] and not brought:
-            return ""
-        return "promptflow.client" if "promptflow-devkit" in packages else "promptflow.core" if "promptflow-core" in packages else ""
 
     def _run(self, command: list[str]) -> Outcome:
         self.outcome = self._job.run(command)
@@ -231,19 +240,9 @@ class Pipeline:
         return self.outcome
 
     def _give_up_if_over(self, outcome: Outcome) -> None:
-        if outcome.stopped:
-            raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
-        if outcome.timed_out:
-            seconds = self._settings.timeout_seconds
-            raise InstallError(
-                Failure(
-                    "Timeout", f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
-                )
-            )
-        if outcome.signal_number == 9:
-            raise InstallError(
-                Failure("OutOfMemory", f"The node killed {self.tool or 'Python'} (signal 9), most likely for memory: choose a larger size.")
-            )
+        failure = ends.of_end(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
+        if failure is not None:
+            raise InstallError(failure)
 
     def _classify(self, outcome: Outcome) -> Failure:
         if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed
@@ -252,14 +251,6 @@ class Pipeline:
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
         )
         return self._feeds.explained(failure) if self._feeds is not None else failure
-
-
-def _read_lines(path: str) -> list[str] | None:
-    try:
-        with open(path, "rb") as file:
-            return requirement_lines.decode(file.read()).splitlines()
-    except OSError:
-        return None
 
 
 def _write(path: str, lines: list[str]) -> None:
