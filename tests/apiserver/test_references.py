@@ -91,6 +91,7 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     ("FlowEnvironment", "source.git.credentialsSecretName"): lambda name: {
         "source": {"git": {"url": "https://git.example.com/flows.git", "credentialsSecretName": name}}
     },
+    ("FlowEnvironment", "source.persistentVolumeClaim.claimName"): lambda name: {"source": {"persistentVolumeClaim": {"claimName": name}}},
     ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
 }
