@@ -33,7 +33,7 @@ images: ## build the operator's and the runtime image, with Docker or else build
 run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
 	@PYTHONPATH=tools $(VENV)/bin/python -m demo operator --agent $(VENV)/agent.pyz
 
-.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-placement
+.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
 test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
 	@$(VENV)/bin/pytest -x tests/unit tests/scale/test_checker.py tests/chart tests/agent tests/apiserver tests/e2e
 
@@ -74,6 +74,9 @@ bench: $(READY) ## measure start times against bare pods on the current cluster;
 
 bench-idle: $(READY) ## measure how exact the idle end is, over 200 sessions with mixed work
 	@PYTHONPATH=tools $(VENV)/bin/python bench/idle.py
+
+bench-install: $(READY) ## measure how long 70 packages take, by pip, in a session, and through the package cache
+	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/install.py
 
 bench-placement: $(READY) ## measure what keeping users apart costs the scheduler
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/placement.py

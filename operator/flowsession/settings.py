@@ -32,6 +32,17 @@ class InstallerDefaults(_Settings):
     ca_bundle: str = ""
     environment: dict[str, str] = {}
     only_binary: bool = False
+    identity_feed_hosts: tuple[str, ...] = ("pkgs.dev.azure.com", "*.pkgs.visualstudio.com")
+    """Servers that a session's identity has a token for; `*.` in front stands for what is below."""
+
+
+class PackageCache(_Settings):
+    """The cache that sessions install through; empty: none."""
+
+    url: str = ""
+    """http://HOST:PORT, reached from the sessions' pods."""
+    indexes: tuple[str, ...] = ()
+    """URLs of the package indexes that it has."""
 
 
 class SessionDefaults(_Settings):
@@ -68,6 +79,21 @@ class SizeSettings(_Settings):
     """For AKS's memory reservation of nodes that are not there yet."""
 
 
+class ImageSettings(_Settings):
+    """Which images may be used, and how their registries are asked whether they have moved."""
+
+    allowed_registries: tuple[str, ...] = ()
+    """Patterns: a registry, or a registry and a path below it. None: every image may be used, and no registry is asked."""
+    check_every_seconds: int = Field(default=0, ge=0)
+    """0: only on request."""
+    insecure_registries: tuple[str, ...] = ()
+    """HOST:PORT of registries that speak plain http."""
+    ca_bundle: str = ""
+    """Certificates (PEM) that registries may be signed by, besides the well-known ones."""
+    credentials_file: str = ""
+    """A docker config.json, as Secrets of type kubernetes.io/dockerconfigjson hold it; empty: anonymous."""
+
+
 class Settings(_Settings):
     """Everything that can be set; the chart's values.yaml documents it for people."""
 
@@ -75,8 +101,10 @@ class Settings(_Settings):
     image_pull_policy: str = "IfNotPresent"
     agent_via: AgentVia = AgentVia.DIRECT
     installer: InstallerDefaults = InstallerDefaults()
+    package_cache: PackageCache = PackageCache()
     session: SessionDefaults = SessionDefaults()
     sizes: SizeSettings = SizeSettings()
+    images: ImageSettings = ImageSettings()
     resolver: ResolverSettings = ResolverSettings()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowsession_agent.activity import Activity
     from flowsession_agent.children import Children
     from flowsession_agent.edits.session import Edits
+    from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.install.worker import Result, Worker
     from flowsession_agent.order import Order
@@ -41,6 +42,7 @@ class Environment:
         self._record = Record(home.record)
         self._worker: Worker | None = None
         self._edits: Edits | None = None
+        self._address: Address | None = None
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -168,12 +170,19 @@ class Environment:
             venvs.remove_unused(self._home)
 
     def _start_install(self, order: Order) -> None:
+        from flowsession_agent.feeds.urls import Address
         from flowsession_agent.install.worker import Worker
 
+        self._address = self._address or Address()
+        if order.installer.feed.token:
+            from flowsession_agent.pid1 import protect
+
+            protect()
         self._activity.begin("install")
         running = Install(state="Running", packages_revision=order.packages_revision)
         self._show(running)
-        earlier, self._worker = self._worker, Worker(home=self._home, order=order, children=self._children, done=self._finished)
+        earlier = self._worker
+        self._worker = Worker(home=self._home, order=order, address=self._address, children=self._children, done=self._finished)
         self._worker.start(running, after=earlier)
 
     def _finished(self, running: Install, result: Result) -> None:

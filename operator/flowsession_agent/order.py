@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 TOOLS = ("Auto", "Uv", "Pip")
 REVISION_LIMIT = 256
+AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
+TOKEN_LIMIT = 64 * 1024
 FILES_LIMIT = 8 * 1024 * 1024
 
 
@@ -47,6 +49,17 @@ class Requirements:
         self.path = path
 
 
+class FeedSettings:
+    """The token that the operator has for feeds, whose it is, and why there is none although one was asked for."""
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self.token: str = _member(members, "token", str, "")
+        self.source: str = _member(members, "from", str, "the operator")
+        self.problem: str = _member(members, "problem", str, "")
+        if len(self.token) > TOKEN_LIMIT or not (self.token.isascii() and self.token.isprintable()):
+            raise bad_request("installer.feed.token must be printable ASCII, of at most 64 KiB.")
+
+
 class InstallerSettings:
     """How to install; the defaults of docs/agent-protocol.md where the operator leaves something out."""
 
@@ -58,6 +71,9 @@ class InstallerSettings:
         self.ca_bundle: str = _member(members, "caBundle", str, "")
         self.only_binary: bool = _member(members, "onlyBinary", bool, False)
         self.environment: dict[str, str] = _member(members, "environment", dict, {})
+        self.cache: dict[str, str] = _member(members, "cache", dict, {})  # where the package cache has an index, by the index's own URL
+        self.feed = FeedSettings(_member(members, "feed", dict, {}))
+        self.identity_feed_hosts: list[str] = _member(members, "identityFeedHosts", list, AZURE_DEVOPS)
         if self.tool not in TOOLS:
             raise bad_request(f"installer.tool is {self.tool!r}, not one of {', '.join(TOOLS)}.")
         if not 0 < self.timeout_seconds <= 86400:
@@ -65,6 +81,11 @@ class InstallerSettings:
         for url in [self.index_url, *self.extra_index_urls]:
             if not isinstance(url, str) or url.split() not in ([], [url]) or "\0" in url:
                 raise bad_request("installer.indexURL and extraIndexURLs must be URLs without spaces.")
+        for index, cached in self.cache.items():
+            if not isinstance(cached, str) or not cached.startswith("http://") or cached.split() != [cached] or "\0" in index:
+                raise bad_request("installer.cache must name http:// URLs by those of indexes.")
+        if not all(isinstance(host, str) for host in self.identity_feed_hosts):
+            raise bad_request("installer.identityFeedHosts must be names of hosts.")
         for name, value in self.environment.items():
             if not isinstance(value, str) or "\0" in value or "=" in name:
                 raise bad_request(f"installer.environment: the value of {name!r} must be a string.")

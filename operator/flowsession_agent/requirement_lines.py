@@ -66,6 +66,15 @@ def read(path: str, *, root: str, shown: str) -> list[Line]:
     return lines
 
 
+def raw(path: str) -> list[str] | None:
+    """A file's lines as they stand, None when it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return decode(file.read()).splitlines()
+    except OSError:
+        return None
+
+
 def decode(data: bytes) -> str:
     """Text as pip reads it: by its byte order mark, else UTF-8."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

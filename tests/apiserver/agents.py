@@ -55,6 +55,7 @@ class FakeAgent:
 
     background: Background
     calls: list[Call] = field(default_factory=list)
+    packages: list[dict[str, str]] = field(default_factory=lambda: PACKAGES)
     refused: list[str] = field(default_factory=list)
     """Why tokens were refused."""
     retired_at: float = float("-inf")
@@ -113,7 +114,7 @@ class FakeAgent:
                 "seconds": 0,
             },
             "activity": {"busy": self.busy, "idleSeconds": idle, "what": self.what},
-            "packages": {"count": len(PACKAGES)},
+            "packages": {"count": len(self.packages)},
             "edits": {
                 "count": int(bool(self.edits)),
                 "files": ["a.py"] * bool(self.edits),
@@ -167,7 +168,7 @@ class FakeAgent:
             case "PUT", "/v1/source":
                 return 200, self.source
             case "GET", "/v1/packages":
-                return 200, {"packages": PACKAGES}
+                return 200, {"packages": self.packages}
             case "POST", "/v1/retire":
                 activity = self.state()["activity"]
                 if not self.retired and (activity["busy"] or activity["idleSeconds"] < call.body["idleAtLeast"]):

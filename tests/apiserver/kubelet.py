@@ -29,6 +29,8 @@ class Kubelet:
         self.make_agent = make_agent
         self.hold = False
         """Pods stay unscheduled while this is so; `release` lets them go on."""
+        self.image_ids: dict[str, str] = {}
+        """What the node reports of an image, by what the manifest calls it; of any other the id of one that no registry gave to it."""
         self.agents: dict[str, Agent] = {}
         """By the pod's uid."""
         self._seen: set[str] = set()
@@ -148,7 +150,7 @@ class Kubelet:
                     {
                         "name": container["name"],
                         "image": container["image"],
-                        "imageID": "sha256:0123456789abcdef",
+                        "imageID": self.image_ids.get(container["image"], "sha256:0123456789abcdef"),
                         "ready": True,
                         "restartCount": 0,
                         "state": {"running": {"startedAt": now()}},

@@ -27,7 +27,7 @@ def only(manifests: list[Manifest], kind: str, name: str | None = None) -> Manif
 def settings_of(manifests: list[Manifest], tmp_path: Path) -> settings.Settings:
     """What the operator itself makes of the file."""
     file = tmp_path / "settings.yaml"
-    file.write_text(only(manifests, "ConfigMap")["data"]["settings.yaml"])
+    file.write_text(only(manifests, "ConfigMap", "flowsession-settings")["data"]["settings.yaml"])
     return settings.load(file)
 
 
@@ -60,13 +60,19 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
         "/pods": {"get", "list", "watch", "create", "patch", "delete"},
         "/nodes": {"list"},
         "/resourcequotas": {"list", "watch"},
+        "/serviceaccounts": {"list"},
         "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
         "/events": {"list", "create", "patch"},
+        "/secrets": {"get"},
     }
 
 
-def test_secrets_are_reached_in_the_operators_own_namespace_only_and_read_by_name(render: Callable[..., list[Manifest]]) -> None:
-    role = only(render(), "Role")
+def test_without_the_right_to_feeds_secrets_are_reached_in_the_operators_own_namespace_only_and_read_by_name(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render({"installer": {"readFeedSecrets": False}})
+    assert "/secrets" not in granted(only(manifests, "ClusterRole", "flowsession"))
+    role = only(manifests, "Role")
     assert role["metadata"]["namespace"] == "flowsession-system"
     assert granted(role) == {"/secrets": {"create", "get"}}
     for rule in role["rules"]:
@@ -90,6 +96,30 @@ def test_the_clusters_own_roles_are_extended_for_users(render: Callable[..., lis
     assert aggregated == [{"view"}, {"edit", "admin"}]
     assert all(verbs == {"get", "list", "watch"} for verbs in granted(view).values())
     assert not any("status" in resource for resource in granted(edit)), "a status is the operator's word"
+
+
+def test_each_admission_policy_is_bound_and_denies(render: Callable[..., list[Manifest]]) -> None:
+    """What they refuse is seen in tests/apiserver/test_references.py."""
+    manifests = render()
+    kinds = {"computesessions", "computeinstances", "flowenvironments"}
+    bound = [m["spec"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert {spec["policyName"] for spec in bound} == {f"flowsession-{kind}" for kind in kinds}
+    assert all(spec["validationActions"] == ["Deny"] and "matchResources" not in spec for spec in bound)
+    assert {m["metadata"]["name"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicy"} == {spec["policyName"] for spec in bound}
+    assert not any("AdmissionPolicy" in m["kind"] for m in render({"admissionPolicies": {"install": False}}))
+
+
+@pytest.mark.parametrize(
+    ("options", "version"),
+    [
+        (("--kube-version", "1.36.0"), "v1"),
+        (("--kube-version", "1.34.0", "--api-versions", "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy"), "v1beta1"),
+        (("--kube-version", "1.34.0"), ""),
+    ],
+)
+def test_the_user_is_filled_in_where_the_cluster_can(render: Callable[..., list[Manifest]], options: tuple[str, ...], version: str) -> None:
+    found = [m["apiVersion"] for m in render(options=options) if m["kind"].startswith("MutatingAdmissionPolicy")]
+    assert found == [f"admissionregistration.k8s.io/{version}"] * (2 if version else 0)
 
 
 def test_the_operators_pod_passes_restricted_pod_security(render: Callable[..., list[Manifest]]) -> None:
@@ -140,6 +170,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "onlyBinary": True,
                 "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3129", "noProxy": "10.0.0.0/8"},
                 "environment": {"PIP_DEFAULT_TIMEOUT": "60"},
+                "identityFeedHosts": ["pypi.example.com", "*.feeds.example.com"],
             },
             "session": {
                 "sizeName": "small",
@@ -154,6 +185,14 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "editsRetentionDays": 30,
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
+            "packageCache": {"enabled": True, "indexURLs": ["https://pypi.example.com/simple"]},
+            "images": {
+                "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
+                "checkEverySeconds": 3600,
+                "insecureRegistries": ["reg.example.com:5000"],
+                "caBundle": CERTIFICATE,
+                "credentialsSecretName": "registries",
+            },
             "resolver": {"requests": {"cpu": 1, "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
         }
     )
@@ -174,6 +213,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "HTTPS_PROXY": "http://proxy:3129",
                 "NO_PROXY": "10.0.0.0/8",
             },
+            "identityFeedHosts": ["pypi.example.com", "*.feeds.example.com"],
         },
         "session": {
             "sizeName": "small",
@@ -188,8 +228,28 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "editsRetentionDays": 30,
         },
         "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
+        "packageCache": {
+            "url": "http://flowsession-packages.flowsession-system.svc:8080",
+            "indexes": ["https://pypi.example.com/simple"],
+        },
+        "images": {
+            "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
+            "checkEverySeconds": 3600,
+            "insecureRegistries": ["reg.example.com:5000"],
+            "caBundle": CERTIFICATE,
+            "credentialsFile": "/etc/flowsession-registries/.dockerconfigjson",
+        },
         "resolver": {"requests": {"cpu": "1", "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
     }
+
+
+def test_credentials_for_registries_are_mounted_and_never_read_by_the_api(render: Callable[..., list[Manifest]]) -> None:
+    manifests = render({"images": {"credentialsSecretName": "registries"}, "installer": {"readFeedSecrets": False}})
+    pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    assert {"name": "registries", "secret": {"secretName": "registries"}} in pod["volumes"]
+    assert {"name": "registries", "mountPath": "/etc/flowsession-registries", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    assert "secrets" not in [resource for rule in only(manifests, "ClusterRole", "flowsession")["rules"] for resource in rule["resources"]]
+    assert "registries" not in [volume["name"] for volume in only(render(), "Deployment")["spec"]["template"]["spec"]["volumes"]]
 
 
 def test_a_changed_setting_restarts_the_operator_and_nothing_else_does(render: Callable[..., list[Manifest]]) -> None:
@@ -251,7 +311,9 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in ("settings", "view", "edit", "sizes")}
+    own = {"settings", "view", "edit", "sizes", "assign-identities", "administer-sizes"}
+    policies = {"computesessions", "computeinstances", "flowenvironments", "user"}
+    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in own | policies}
     account = only(manifests, "ServiceAccount")["metadata"]
     for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
@@ -275,6 +337,9 @@ def test_every_object_says_which_release_it_belongs_to(render: Callable[..., lis
         ({"installer": {"caBundle": "/etc/ssl/ca.pem"}}, "'/installer/caBundle': '/etc/ssl/ca.pem' does not match pattern"),
         ({"installer": {"environment": {"LD_PRELOAD": "x"}}}, "'/installer/environment': additional properties 'LD_PRELOAD' not allowed"),
         ({"session": {"runAsUser": 0}}, "'/session/runAsUser': minimum: got 0, want 1"),
+        ({"images": {"checkEverySeconds": 10}}, "'/images/checkEverySeconds'"),
+        ({"images": {"allowedRegistries": ["a b"]}}, "'/images/allowedRegistries/0': 'a b' does not match pattern"),
+        ({"images": {"allowedRegistries": ["/x"]}}, "'/images/allowedRegistries/0': '/x' does not match pattern"),
         ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
         ({"sizes": {"catalog": []}}, "'/sizes': additional properties 'catalog' not allowed"),
         ({"sizes": {"catalogue": ["Standard_D2_v9"]}}, 'no size of files/aks-sizes.yaml is called "Standard_D2_v9"'),

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.errors import Unavailable
+from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Tell
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
@@ -16,6 +19,7 @@ from flowsession.engine.queue import Queue
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state
 
 KEY = Key("ComputeSession", NAMESPACE, NAME)
+TOKEN = "only-for-the-feed"
 TELL = Tell(resolved().wire, "2026-11-22T20:00:00Z")
 
 
@@ -24,12 +28,14 @@ class Client:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.feeds: list[FeedCredentials | None] = []
         self.cancelled: list[Any] = []
         self.forgotten: list[str] = []
         self._answers: list[asyncio.Future[Answer]] = []
 
-    async def call(self, view: Any, call: Any) -> Answer:
+    async def call(self, view: Any, call: Any, feed: FeedCredentials | None = None) -> Answer:
         self.calls.append(call)
+        self.feeds.append(feed)
         self._answers.append(asyncio.get_running_loop().create_future())
         try:
             return await self._answers[-1]
@@ -56,7 +62,14 @@ async def settle() -> None:
 class Setup:
     def __init__(self) -> None:
         self.client, self.cache, self.queue = Client(), Cache(clock=lambda: NOW), Queue[Key]()
-        self.agents = Agents(cast(AgentClient, self.client), self.cache, self.queue)
+        self.agents = Agents(cast(AgentClient, self.client), self.cache, self.queue, self.read_feed)
+        self.secret: FeedCredentials | Exception = FeedCredentials("Secret 'team-feed'", TOKEN)
+
+    async def read_feed(self, namespace: str, name: str) -> FeedCredentials:
+        assert (namespace, name) == (NAMESPACE, "team-feed")
+        if isinstance(self.secret, Exception):
+            raise self.secret
+        return self.secret
 
     async def start(self, call: Any, **fields: Any) -> None:
         self.agents.start(KEY, pod(**fields), call)
@@ -202,3 +215,26 @@ async def test_closing_ends_every_call(at):
     await at.start(Look(), uid="pod-2")
     await at.agents.close()
     assert at.client.cancelled == [Follow(since=3), Look()]
+
+
+async def test_the_token_for_feeds_is_read_for_the_one_call(at):
+    await at.start(replace(TELL, feed_secret="team-feed"))
+    assert at.client.feeds == [FeedCredentials("Secret 'team-feed'", TOKEN)]
+    assert TOKEN not in f"{at.client.calls}{at.view}{at.client.feeds}", "no repr tells it"
+    await at.client.answer(0, Answer(state=state()))
+    assert TOKEN not in f"{vars(at.cache)}{vars(at.agents)}", "nor is it kept"
+
+
+async def test_no_other_call_reads_it(at):
+    await at.start(TELL)
+    await at.client.answer(0, Answer(state=state()))
+    await at.start(Look())
+    assert at.client.feeds == [None, None]
+
+
+async def test_a_secret_that_can_not_be_read_now_is_asked_for_again(at):
+    at.secret = Unavailable("GET /api: connection refused")
+    await at.start(replace(TELL, feed_secret="team-feed"))
+    await settle()
+    assert (at.client.calls, at.view.failures) == ([], 1)
+    assert "Secret 'team-feed' can't be read: GET /api: connection refused" in at.view.error

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flowsession.cluster import answers
 from flowsession.cluster.agents import AgentError, _parsed
 from flowsession.decide.agentviews import AgentState, InstallView
-from flowsession.engine.executor import packages_in
+from flowsession.engine.manifests import packages_in
 
 GOOD = {
     "bootID": "boot",

@@ -16,6 +16,7 @@ from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.cache import LATELY_SECONDS, Cache
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.loop import SELECTORS, Engine
@@ -231,13 +232,14 @@ def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
 def test_what_was_heard_long_ago_does_not_stay(cache, clock):
     def note() -> None:
         cache.own_config_maps[NAMESPACE, "list"] = (7, clock.now)
+        cache.imaging.promptflow[NAMESPACE, "list"] = "1.18.5"
         cache.refused_config_maps[NAMESPACE, "list"] = ("no", clock.now)
         cache.ending_namespaces[NAMESPACE] = clock.now
 
     note()
     clock.now += LATELY_SECONDS - 1
     cache.prune()
-    assert set(everything_in(cache)) == {"own_config_maps", "refused_config_maps", "ending_namespaces"}
+    assert set(everything_in(cache)) == {"own_config_maps", "promptflow", "refused_config_maps", "ending_namespaces"}
     clock.now += 1
     cache.prune()
     assert everything_in(cache) == {}
@@ -282,16 +284,18 @@ def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
 
 def everything_in(cache: Cache) -> dict[str, Any]:
     """The tables that are not empty."""
-    tables = {field.name: getattr(cache, field.name) for field in fields(cache) if field.name not in ("clock", "pod_gone", "sizing")}
-    of_sizes = {field.name: found for field in fields(cache.sizing) if isinstance(found := getattr(cache.sizing, field.name), dict)}
-    return {name: table for name, table in {**tables, **of_sizes}.items() if len(table)}
+    parts = ("clock", "pod_gone", "sizing", "imaging")
+    tables = {field.name: getattr(cache, field.name) for field in fields(cache) if field.name not in parts}
+    for part in (cache.sizing, cache.imaging):
+        tables |= {field.name: found for field in fields(part) if isinstance(found := getattr(part, field.name), dict)}
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 # -- snapshots
 
 
 def snapshots(cache: Cache) -> Snapshots:
-    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""))
+    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)))
 
 
 @pytest.mark.parametrize(

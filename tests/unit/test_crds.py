@@ -160,4 +160,4 @@ def test_conditions_are_merged_by_type():
 
 def test_statuses_read_what_newer_operators_wrote():
     assert ComputeSessionStatus.model_validate({"phase": "Running", "budget": {"perHour": "1"}}).phase is Phase.RUNNING
-    assert FlowEnvironmentStatus.model_validate({"latestImage": "x"}).to_wire() == {}
+    assert FlowEnvironmentStatus.model_validate({"budget": "x"}).to_wire() == {}

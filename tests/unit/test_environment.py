@@ -12,7 +12,7 @@ from flowsession.engine.cache import Cache
 from flowsession.engine.executor import Executor
 from flowsession.engine.keys import Key
 from flowsession.engine.reader import Reader
-from flowsession.settings import InstallerDefaults, Settings
+from flowsession.settings import InstallerDefaults, PackageCache, Settings
 from unit.builders import (
     DAG,
     NOW,
@@ -232,6 +232,16 @@ def test_what_the_environment_leaves_out_comes_from_the_operator(own, key, expec
     assert resolved(settings=settings, installer=own).wire["installer"][key] == expected
 
 
+def test_the_agent_learns_where_the_package_cache_has_each_index():
+    cache = PackageCache(url="http://cache:8080", indexes=("https://pypi.org/simple/", "https://mirror/simple"))
+    assert resolved(settings=Settings(package_cache=cache)).wire["installer"]["cache"] == {
+        "https://pypi.org/simple/": "http://cache:8080/5a06749b2297be54/simple",
+        "https://mirror/simple": "http://cache:8080/bf0222858183d3d9/simple",
+    }
+    assert resolved().wire["installer"]["cache"] == {}
+    assert resolved(settings=Settings(package_cache=PackageCache(indexes=("https://mirror",)))).wire["installer"]["cache"] == {}
+
+
 def test_the_body_that_the_agent_gets():
     wire = resolved(files={"flow.dag.yaml": DAG, "r.txt": b"\xff"}, requirements="pandas\n").wire
     assert wire["files"]["r.txt"] == "/w=="
@@ -258,6 +268,9 @@ SAME = pytest.mark.parametrize(
         pytest.param({"requirementsText": ""}, False, True, id="no requirements"),
         pytest.param(
             {"settings": Settings(installer=InstallerDefaults(index_url="https://mirror"))}, True, True, id="the operator's settings"
+        ),
+        pytest.param(
+            {"settings": Settings(package_cache=PackageCache(url="http://cache", indexes=("https://mirror",)))}, True, True, id="a cache"
         ),
     ],
 )
@@ -455,7 +468,7 @@ async def test_only_this_environments_lists_are_deleted_and_forgotten():
     cluster, cache = _Collections(), Cache(clock=lambda: NOW)
     own = {("team", "flow-env-packages-1"), ("team", "other-packages-1"), ("else", "flow-env-packages-1"), ("team", "flowsession-agent-1")}
     cache.own_config_maps.update(dict.fromkeys(own, (3, NOW)))
-    executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None))
+    executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None), None)
     await executor.carry_out(Key("FlowEnvironment", "team", "flow-env"), "uid", Plan(clean=DeletePackages("team", "flow-env")))
     assert cluster.deleted == [
         (

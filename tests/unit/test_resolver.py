@@ -256,7 +256,7 @@ def test_a_new_commit_takes_the_place_of_the_old_one():
 def test_a_request_reads_it_again_and_is_answered_once():
     world = World()
     world.read()
-    world.more["refresh"] = "2026-11-22T20:00:00Z"
+    world.more["requests"] = {"refresh": "2026-11-22T20:00:00Z"}
     world.read(replace(DONE, commit=NEWER))
     assert (world.status["source"]["commit"], world.status["handledRequests"]) == (NEWER, {"refresh": "2026-11-22T20:00:00Z"})
     assert not world.decide().creates
@@ -265,7 +265,7 @@ def test_a_request_reads_it_again_and_is_answered_once():
 def test_a_request_that_is_no_timestamp_is_refused():
     world = World()
     world.read()
-    world.more["refresh"] = "now"
+    world.more["requests"] = {"refresh": "now"}
     world.settle()
     assert world.status["handledRequests"] == {"refresh": "now"}
     assert [event for event in world.events if event.startswith("RequestRefused")] != []
@@ -276,7 +276,7 @@ def test_a_request_reads_config_maps_again_too():
     snapshot = environment_snapshot(
         spec=spec(source={"configMap": {"name": "flow"}}),
         config_maps={"flow": ConfigMapView("flow", {"flow.dag.yaml": DAG}, NOW, watched=False)},
-        refresh="2026-11-22T20:00:00Z",
+        requests={"refresh": "2026-11-22T20:00:00Z"},
     )
     found = resolution.resolve(snapshot.spec, snapshot.config_maps, Settings())
     plan = environments.decide(snapshot, found, NOW)
@@ -344,7 +344,7 @@ def test_a_source_that_needs_no_pod_leaves_nothing_behind():
     world = World()
     world.read()
     world.now += 60
-    world.more["refresh"] = "2026-11-22T20:00:00Z"
+    world.more["requests"] = {"refresh": "2026-11-22T20:00:00Z"}
     world.settle()
     old = world.status["source"]["configMapName"]
     world.spec = spec(requirementsText="")
@@ -578,7 +578,7 @@ def test_changed_requirements_of_a_claim_are_seen_at_a_request():
     world = of(CLAIM)
     world.read(READ)
     before = world.status["packagesRevision"]
-    world.more["refresh"] = "2026-11-22T20:00:00Z"
+    world.more["requests"] = {"refresh": "2026-11-22T20:00:00Z"}
     world.read(replace(READ, archive=packed({"chat/flow.dag.yaml": DAG, "chat/requirements.txt": b"numpy\n"})))
     assert world.status["packagesRevision"] != before
 

@@ -31,7 +31,7 @@ from unit.builders import (
 )
 
 PANDAS = resolved()
-LIST = PackageList(171, "PACKAGE\npandas\n", '{"packages":[]}')
+LIST = PackageList(171, "PACKAGE\npandas\n", '{"packages":[]}', promptflow="1.18.5")
 packages_config_map_name = partial(configmaps.name_of, configmaps.PACKAGES)
 NAME = packages_config_map_name("flow-env", "env-uid", PANDAS.packages_revision, "runtime@sha256:1")
 
@@ -121,7 +121,8 @@ def test_the_list_goes_into_a_config_map_of_the_environment():
     ]
     assert manifest["data"] == {"packages.txt": LIST.table, "packages.json": LIST.document}
     assert manifest["immutable"] is True
-    assert plan.status.status["packages"] == {"count": 171, "configMapName": NAME}
+    assert manifest["metadata"]["annotations"] == {"flowsession.dev/promptflow": "1.18.5"}
+    assert plan.status.status["packages"] == {"count": 171, "configMapName": NAME, "promptflow": "1.18.5"}
 
 
 def test_a_list_that_is_there_already_is_not_asked_for():

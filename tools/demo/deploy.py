@@ -23,12 +23,15 @@ _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 Values = dict[str, Any]
 
 
-def deploy(target: Target) -> None:
-    """Returns when the operator of this very checkout is ready on the target, which must be up."""
+def deploy(target: Target, more: Values | None = None) -> None:
+    """Returns when the operator of this very checkout is ready on the target, which must be up; with `more` values of the chart."""
     operator, runtime = build_images(target)
     for image in (operator, runtime):
         target.load(image)
-    _install(target, {"operator": {"image": _image(operator)}, "runtime": {"image": _image(runtime)}, **installer_values(target.index)})
+    _install(
+        target,
+        {"operator": {"image": _image(operator)}, "runtime": {"image": _image(runtime)}, **installer_values(target.index), **(more or {})},
+    )
 
 
 def build_images(target: Target) -> tuple[images.ImageRef, images.ImageRef]:

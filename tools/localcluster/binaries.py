@@ -71,6 +71,9 @@ ALL = (KUBERNETES, CONTAINERD, HELM, PAUSE)
 
 KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 KARPENTER = Module("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"})
+REGISTRY = Module("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"})
+"""An OCI registry, for the tests of images that move."""
+
 SCALE = (KWOK, KARPENTER)
 """What the tests of placement and of an autoscaler need besides. Built only by those who ask for it: three minutes on 2 cores."""
 

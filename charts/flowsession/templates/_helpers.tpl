@@ -26,6 +26,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- define "flowsession.packageCacheSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "flowsession.name" . }}-packages
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Mi, Gi or Ti in bytes. */}}
+{{- define "flowsession.bytes" -}}
+{{- $unit := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- mul (trimSuffix (substr 0 2 (regexFind "[MGT]i$" .)) . | int64) (get $unit (regexFind "[MGT]i$" .)) }}
+{{- end }}
+
 {{/* repository:tag of an image value, with the chart's appVersion as default tag: (list . .Values.runtime.image). */}}
 {{- define "flowsession.image" -}}
 {{- $root := index . 0 }}{{ $image := index . 1 -}}
@@ -40,7 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $value }}{{ $_ := set $environment $name $value }}{{ end }}
 {{- end }}
 {{- end }}
-{{- $installer := omit .Values.installer "proxy" "environment" }}
+{{- $installer := omit .Values.installer "proxy" "environment" "readFeedSecrets" }}
 {{- $_ := set $installer "environment" $environment }}
 {{- $session := deepCopy .Values.session }}
 {{- /* People write cpu: 1; the operator's file has strings. */}}
@@ -54,15 +65,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $daemonsets := dict }}
 {{- range $resource, $quantity := .Values.sizes.daemonsetRequests }}{{ $_ := set $daemonsets $resource (toString $quantity) }}{{ end }}
 {{- $_ := set $sizes "daemonsetRequests" $daemonsets -}}
+{{- $images := omit .Values.images "credentialsSecretName" }}
+{{- if .Values.images.credentialsSecretName }}{{ $_ := set $images "credentialsFile" "/etc/flowsession-registries/.dockerconfigjson" }}{{ end }}
 runtimeImage: {{ include "flowsession.image" (list . .Values.runtime.image) | quote }}
 imagePullPolicy: {{ .Values.runtime.image.pullPolicy }}
 agentVia: Direct
 installer:
   {{- toYaml $installer | nindent 2 }}
+{{- if .Values.packageCache.enabled }}
+packageCache:
+  url: {{ printf "http://%s-packages.%s.svc:8080" (include "flowsession.fullname" .) .Release.Namespace }}
+  indexes:
+    {{- toYaml .Values.packageCache.indexURLs | nindent 4 }}
+{{- end }}
 session:
   {{- toYaml $session | nindent 2 }}
 sizes:
   {{- toYaml $sizes | nindent 2 }}
+images:
+  {{- toYaml $images | nindent 2 }}
 resolver:
   {{- toYaml $resolver | nindent 2 }}
+{{- end }}
+
+{{/* The version of MutatingAdmissionPolicy that the cluster serves; empty: none. v1 is served from Kubernetes 1.36 on; before, only where it was switched on. */}}
+{{- define "flowsession.mutatingPolicies" -}}
+{{- $group := "admissionregistration.k8s.io" }}
+{{- if or (.Capabilities.APIVersions.Has (printf "%s/v1/MutatingAdmissionPolicy" $group)) (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version) -}}
+{{ $group }}/v1
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1beta1/MutatingAdmissionPolicy" $group) -}}
+{{ $group }}/v1beta1
+{{- end }}
 {{- end }}

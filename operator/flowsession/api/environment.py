@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from flowsession.api.base import Conditions, Model, ObjectName, rule, validations
+from flowsession.api.base import Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.size import Quantity
 from flowsession.api.source import Source, SourceStatus, SourceWarning
 
@@ -31,15 +31,33 @@ class Installer(Model):
         default=None,
         alias="indexURL",
         max_length=2048,
-        description="Base URL of the package index, instead of the operator's or the installer's own.",
+        description="Base URL of the package index, instead of the operator's or the installer's own. {private} in place of user and"
+        " password, as in https://{private}@pkgs.dev.azure.com/ORG/_packaging/FEED/pypi/simple/, becomes a token on the way.",
     )
     extra_index_urls: list[str] | None = Field(
-        default=None, alias="extraIndexURLs", max_length=20, description="Further indexes, searched beside the first."
+        default=None,
+        alias="extraIndexURLs",
+        max_length=20,
+        description="Further indexes, searched beside the first; {private} as in indexURL.",
+    )
+    credentials_secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret in this namespace, labelled flowsession.dev/feed=true, whose key token is what {private} becomes"
+        " where the session's identity has no token to give. Read anew at every install.",
     )
     ca_bundle_config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap in this namespace with key ca.crt: certificates (PEM) that the index may be signed by."
+        default=None,
+        description="ConfigMap in this namespace with key ca.crt: certificates (PEM) to trust beside the system's, for a private CA.",
     )
     only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
+
+
+class ImageOrigin(StrEnum):
+    """Who asked for an image."""
+
+    DEFAULT = "Default"
+    SPEC = "Spec"
+    FLOW = "Flow"
 
 
 class MinimumCompute(Model):
@@ -89,10 +107,12 @@ class FlowSummary(Model):
     includes: int | None = Field(default=None, description="Number of entries of additional_includes, merged into the flow folder.")
 
 
-class HandledRequests(Model):
-    """Values of request annotations that were handled."""
+class EnvironmentRequests(Model):
+    """The value of each request annotation that was handled last."""
 
     refresh: str | None = Field(default=None, description="Of flowsession.dev/refresh-requested-at.")
+    check_version: str | None = Field(default=None, description="Of flowsession.dev/check-version-requested-at.")
+    update: str | None = Field(default=None, description="Of flowsession.dev/update-requested-at.")
 
 
 class FlowEnvironmentStatus(Model):
@@ -100,6 +120,23 @@ class FlowEnvironmentStatus(Model):
 
     observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
     base_image: str | None = Field(default=None, description="The image that sessions start from.")
+    base_image_from: ImageOrigin | None = Field(
+        default=None,
+        description="Who asked for it. Spec: spec.baseImage. Flow: flow.dag.yaml. Default: nobody, so it is the default runtime image of"
+        " the time; the environment stays on it until flowsession.dev/update-requested-at asks for the present one.",
+    )
+    image_digest: str | None = Field(
+        default=None,
+        description="What a node reported of that image when a session first ran it. NAME@sha256:...: further sessions start from exactly"
+        " this, until flowsession.dev/update-requested-at. A bare sha256:... is the id of an image that no registry gave to the node.",
+    )
+    pull_anew: bool | None = Field(
+        default=None,
+        description="An update was asked for and the registry could not be asked for the digest: nodes pull the image by its tag, even"
+        " where they have it, until one reports a digest.",
+    )
+    latest_image: str | None = Field(default=None, description="The newer image, as far as is known; the same as now if there is none.")
+    image_checked_at: Timestamp | None = Field(default=None, description="When the registry was last asked whether the image has moved.")
     requirements_file: str | None = Field(
         default=None, description="File of the flow folder that the requirements come from; empty: requirementsText."
     )
@@ -112,7 +149,7 @@ class FlowEnvironmentStatus(Model):
     warnings: list[SourceWarning] | None = Field(default=None, description="What is odd but stops nothing.")
     source: SourceStatus | None = Field(default=None, description="What was last read of a source that a pod of its own reads (git).")
     sessions: int | None = Field(default=None, description="Number of sessions of this environment.")
-    handled_requests: HandledRequests | None = Field(
-        default=None, description="The request annotations that were handled last, by their values."
+    handled_requests: EnvironmentRequests | None = Field(
+        default=None, description="The value of each request annotation that was handled last."
     )
     conditions: Conditions | None = None

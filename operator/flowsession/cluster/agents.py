@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
 
 from flowsession import metrics
 from flowsession.cluster import answers, errors, sourceanswers
+from flowsession.cluster.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList, SourceAnswer
@@ -56,7 +57,8 @@ class Request:
 
     method: str
     path: str
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] | None = field(default=None, repr=False)
+    """May hold a token."""
     timeout_seconds: float = CALL_SECONDS
     largest: int = LARGEST_STATE
     """Bytes of the answer at most: it is held in the operator's memory, which is everybody's."""
@@ -144,9 +146,9 @@ class AgentClient:
         self._signer = signer
         self._clock_offsets: dict[str, float] = {}
 
-    async def call(self, pod: PodView, call: AgentCall) -> Answer:
-        """One call. Raises AgentError."""
-        request = _request_of(call)
+    async def call(self, pod: PodView, call: AgentCall, feed: FeedCredentials | None = None) -> Answer:
+        """One call; `feed` goes with a Tell. Raises AgentError."""
+        request = _request_of(call, feed)
         started = time.perf_counter()
         outcome = "failed"
         try:
@@ -208,10 +210,11 @@ class _NotListening(AgentError):
     """Nothing listens on the port, yet."""
 
 
-def _request_of(call: AgentCall) -> Request:  # noqa: PLR0911 - one for each call
+def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call
     match call:
         case Tell(body=body):
-            return Request("PUT", "/v1/environment", {**body, "retry": True} if call.request else dict(body))
+            credentials = {"installer": {**body["installer"], "feed": feed.to_wire()}} if feed else {}
+            return Request("PUT", "/v1/environment", {**body, **({"retry": True} if call.request else {}), **credentials})
         case Look():
             return Request("GET", "/v1/state")
         case KeepAlive():

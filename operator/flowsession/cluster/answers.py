@@ -110,7 +110,14 @@ def packages(document: dict[str, Any]) -> PackageList:
     lines = [*rows[: shown + 1], *([f"... ({left_out:,} more; see `flow packages` in the session)"] if left_out else [])]
     truncated = f',"truncated":{left_out}' if left_out else ""
     listed = ",".join(entries[:shown])
-    return PackageList(count=len(found), table="\n".join(lines) + "\n", document=f'{{"packages":[{listed}]{truncated}}}')
+    whole = f'{{"packages":[{listed}]{truncated}}}'
+    return PackageList(count=len(found), table="\n".join(lines) + "\n", document=whole, promptflow=_promptflow(found))
+
+
+def _promptflow(found: list[_Row]) -> str:
+    """The version that the image has of prompt flow, or of its core, which runs flows too."""
+    versions = {name.lower().replace("_", "-"): version if layer == "image" else before for name, version, layer, _, before in found}
+    return versions.get("promptflow") or versions.get("promptflow-core", "")
 
 
 def _fitting(rows: list[str], entries: list[str]) -> int:

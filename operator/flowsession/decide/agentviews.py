@@ -85,6 +85,8 @@ class PackageList:
     count: int
     table: str
     document: str
+    promptflow: str = ""
+    """The version of prompt flow that the image has, whatever was installed over it; empty if it has none."""
 
 
 @dataclass(frozen=True)

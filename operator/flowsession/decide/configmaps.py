@@ -15,6 +15,9 @@ PACKAGES = "packages"
 EDITS = "edits"
 SOURCE = "source"
 
+PROMPTFLOW_ANNOTATION = f"{GROUP}/promptflow"
+"""On a list of packages: the version of prompt flow that the image has, empty if it has none."""
+
 
 def name_of(content: str, environment: str, uid: str, *parts: str) -> str:
     """The same parts have the same name, for as long as the environment lives."""

@@ -7,8 +7,9 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, merge, pinned, resolver, times
+from flowsession.decide import conditions, imagestatus, merge, pinned, resolver, times
 from flowsession.decide.conditions import Verdict
+from flowsession.decide.imagestatus import ImageFacts, ImageNews
 from flowsession.decide.pinned import Pinned
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.decide.resolution import Resolved, Unresolved, needed_config_maps
@@ -44,9 +45,10 @@ class EnvironmentSnapshot:
     """Whether package lists of this environment were lately made or found."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The request annotations, by what they ask for: refresh, checkVersion, update."""
+    image: ImageFacts = field(default=ImageFacts())
     uid: str = ""
-    refresh: str = ""
-    """The value of its refresh request."""
     resolvers: tuple[ResolverPod, ...] = ()
     """The pods that read its source."""
     refusal: Refusal | None = None
@@ -63,7 +65,8 @@ class EnvironmentSnapshot:
     @property
     def requested(self) -> str:
         """The refresh request that is not handled yet; empty if there is none."""
-        return self.refresh if (self.status.get("handledRequests") or {}).get("refresh") != self.refresh else ""
+        refresh = self.requests.get("refresh", "")
+        return refresh if (self.status.get("handledRequests") or {}).get("refresh") != refresh else ""
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
@@ -80,8 +83,11 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         # What is watched is read again too: it costs little, and people ask when they doubt.
         fetches = tuple(Fetch(snapshot.namespace, name) for name in needed_config_maps(snapshot.spec))
         reading.handled = snapshot.requested
+    image = _image(snapshot, resolution, now)
+    if image is not None and image.look_again_at < (look_again_at or float("inf")):
+        look_again_at = image.look_again_at
     verdict = _verdict(snapshot, resolution, reading)
-    wanted = _status(snapshot, resolution, verdict, now)
+    wanted = _status(snapshot, resolution, verdict, image, now)
     _say_what_was_read(wanted, reading, junk)
     old = conditions.read(snapshot.status).get("Ready")
     patch = merge.difference(snapshot.status, wanted)
@@ -98,6 +104,8 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     if junk:
         said = f"annotation {REFRESH} is {junk!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
         events += (Event(warning=True, reason="RequestRefused", message=said),)
+    if image is not None:
+        events += tuple(image.events)
     return Plan(
         creates=reading.creates,
         deletes=tuple(reading.deletes),
@@ -107,7 +115,14 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         events=events if patch else (),
         look_again_at=look_again_at,
         clean=clean,
+        question=image.question if image else None,
     )
+
+
+def _image(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, now: float) -> ImageNews | None:
+    if isinstance(resolution, Unresolved):
+        return None
+    return imagestatus.decide(snapshot.status, snapshot.requests, resolution.image, snapshot.image, snapshot.settings, now)
 
 
 def _scene(snapshot: EnvironmentSnapshot, request: str) -> Scene:
@@ -168,23 +183,29 @@ def _verdict(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, r
     return Verdict(True, "Resolved", f"{flow}, {packages}, image {resolution.base_image}{at}{stale}")
 
 
-def _status(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, verdict: Verdict, now: float) -> dict[str, Any]:
+def _status(
+    snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, verdict: Verdict, news: ImageNews | None, now: float
+) -> dict[str, Any]:
     """The wanted status; what was resolved before stays while the present spec can't be."""
-    status = dict(snapshot.status)
-    if isinstance(resolution, Resolved):
+    status, verdicts = dict(snapshot.status), {"Ready": verdict}
+    if news is not None and isinstance(resolution, Resolved):
         fresh: Model = FlowEnvironmentStatus(
-            base_image=resolution.base_image,
             requirements_file=resolution.requirements_path,
             requirements=resolution.requirements_count,
             packages_revision=resolution.packages_revision,
             flow_revision=resolution.flow_revision if resolution.files is not None else None,
             flow=resolution.flow,
-            warnings=list(resolution.warnings) or None,
+            warnings=[*imagestatus.without_promptflow(snapshot.status, resolution.image, snapshot.image), *resolution.warnings] or None,
         )
         for absent in ("requirementsFile", "flowRevision", "flow", "warnings"):
             status.pop(absent, None)
         status.update(fresh.to_wire())
+        for name, value in news.status.items():
+            status.pop(name, None)
+            if value is not None:
+                status[name] = value
+        verdicts[imagestatus.NEWER] = news.verdict
     status["observedGeneration"] = snapshot.generation
     status["sessions"] = snapshot.sessions
-    status["conditions"] = conditions.judged(conditions.read(snapshot.status), {"Ready": verdict}, generation=snapshot.generation, now=now)
+    status["conditions"] = conditions.judged(conditions.read(snapshot.status), verdicts, generation=snapshot.generation, now=now)
     return status

@@ -4,6 +4,7 @@ from flowsession.api.session import Install, Phase
 from flowsession.decide import edits, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
+from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
@@ -28,6 +29,9 @@ UNREACHABLE_AFTER = 20.0
 
 OUT_OF_MEMORY = 137
 """Exit code of what was killed by signal 9."""
+
+FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
+"""Failures at a private feed, by the agent's codes."""
 
 FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
@@ -72,7 +76,8 @@ def tell_the_agent(draft: Draft) -> bool:
     if earlier is None:
         draft.look_for_edits(incarnation(draft))
     else:
-        _ask(draft, agent, Look() if unknown else Tell({**environment.wire, "packagesRevision": wanted.packages, **earlier}, request))
+        body = {**environment.wire, "packagesRevision": wanted.packages, **earlier}
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
@@ -101,8 +106,7 @@ def follow_the_install(draft: Draft) -> bool:
             draft.only_progress(since=began(draft, pod))
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
-        reason = "InstallTimeout" if install.state == "TimedOut" else "InstallFailed"
-        draft.judge("PackagesInstalled", False, reason, install.message or "the installer gave no reason")
+        _not_installed(draft, pod, install)
         draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
         _installed(draft, environment, install)
@@ -111,6 +115,17 @@ def follow_the_install(draft: Draft) -> bool:
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
+
+
+def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
+    reason, message = "InstallFailed", install.message or "the installer gave no reason"
+    if install.code in FEED_REASONS:  # nothing in the environment need change for it to work the next time
+        reason, message = install.code, f"{message} Then try again by the annotation {requests.REQUESTS['install']}"
+    elif hint := to_install(draft, pod, message):
+        message = message.removesuffix(".") + hint
+    if install.state == "TimedOut":
+        reason = "InstallTimeout"
+    draft.judge("PackagesInstalled", False, reason, message)
 
 
 def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowsession.decide.imagechecks import Question
+
 Manifest = Mapping[str, Any]
 
 
@@ -68,6 +70,8 @@ class Tell:
     body: Manifest
     request: str = ""
     """The install request that this is the answer to; the agent tries a failed install again for a new one."""
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds: read when the call is made, and in no plan."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,10 @@ class Plan:
     fetch_edits: FetchEdits | None = None
     marks: AnnotatePod | None = None
     read_events: ReadEvents | None = None
+    wants_accounts: bool = False
+    """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
+    question: Question | None = None
+    """What the registry of an environment's image is to be asked."""
 
     @property
     def writes(self) -> bool:

@@ -34,6 +34,9 @@ CLAIM_ANNOTATION = f"{GROUP}/claim"
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
+IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
+"""The environment's last update of its image when the pod was created."""
+
 MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations that keep the autoscalers' hands off a pod and its node."""
 
@@ -95,7 +98,7 @@ def agent_config_map(snapshot: SessionSnapshot) -> dict[str, Any]:
 
 def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> dict[str, Any]:
     """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
-    settings = snapshot.settings.session
+    settings, image = snapshot.settings.session, environment.image
     home = KEPT_HOME if environment.keeps_something else LOST_HOME
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
@@ -120,8 +123,8 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         "containers": [
             {
                 "name": CONTAINER,
-                "image": environment.base_image,
-                "imagePullPolicy": snapshot.settings.image_pull_policy,
+                "image": image.reference,
+                "imagePullPolicy": "Always" if image.pull_anew else snapshot.settings.image_pull_policy,
                 "command": command,
                 "env": _environment(snapshot, home, claim),
                 "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
@@ -155,7 +158,8 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
-                IMAGE_ANNOTATION: environment.base_image,
+                IMAGE_ANNOTATION: image.name,
+                **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
                 SETTINGS_ANNOTATION: settings_of(snapshot.spec),
                 **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
             },

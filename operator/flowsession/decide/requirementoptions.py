@@ -7,7 +7,7 @@ from flowsession.decide.requirementlines import FLAGS, VALUED, Line
 
 INCLUDES = ("--requirement", "--constraint")
 
-_SECRET = re.compile(r"(://)[^/\s@]+@")
+_SECRET = re.compile(r"(://)(?!(?:[^/\s@:]*:)?\{private\}@)[^/\s?#]+@")
 
 COMMAND_LINE = {
     **dict.fromkeys(
@@ -86,8 +86,9 @@ class Judged:
 
 
 def shown(text: str) -> str:
-    """A line for a message: not too long, and without what may be a password."""
-    return repr(_SECRET.sub(r"\1****@", text if len(text) <= 120 else f"{text[:120]}..."))
+    """A line for a message: not too long, and without what may be a password. It goes first: the end may hold the @ that tells it."""
+    masked = _SECRET.sub(r"\1****@", text)
+    return repr(masked if len(masked) <= 120 else f"{masked[:120]}...")
 
 
 def options(line: Line) -> Judged:

@@ -86,6 +86,9 @@ def _named(line: Line, warnings: list[Finding], *, constraint: bool) -> Judged:
 
 def _link(line: Line, url: str, name: str, rest: str, warnings: list[Finding], *, hashes: bool, constraint: bool) -> Judged:
     text = shown(line.body)
+    if "{private}" in url.lower():
+        advice = "{private} stands in index URLs only: name the package, and its index in a line -i https://{private}@..."
+        return _refused(line, "PrivateLink", f"{text}: {advice}")
     if _VCS.match(url):
         if _is_local(url.partition("+")[2]):
             return _refused(line, "LocalPath", f"{text} is a local repository; build it into your image, or publish it to an index")

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary
+from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
-from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
+from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirements, sources
+from flowsession.decide.images import Image, Standing
 from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.sources import ConfigMapView
-from flowsession.settings import Settings
+from flowsession.settings import PackageCache, Settings
+from flowsession_cache import addresses
 
 MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
 
+STANDS_FOR_NOTHING = Standing()
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 
@@ -28,13 +31,15 @@ class Unresolved:
 
     reason: str
     message: str
+    own: bool = False
+    """Whether it is the session's own spec that is to be mended, not its environment's."""
 
 
 @dataclass(frozen=True)
 class Resolved:
     """What a session of this environment shall have."""
 
-    base_image: str
+    image: Image
     requirements_text: str | None
     requirements_path: str | None
     requirements_count: int
@@ -44,8 +49,15 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds, where there is something to install."""
     claim: Claim | None = None
     """The flow folder is this claim's, in place; `files` are None then."""
+
+    @property
+    def base_image(self) -> str:
+        """The image as it was asked for."""
+        return self.image.name
 
     @property
     def keeps_something(self) -> bool:
@@ -76,14 +88,18 @@ def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = N
 
 
 def resolve(
-    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, read_before: Pinned | None = None
+    spec: FlowEnvironmentSpec,
+    config_maps: Mapping[str, ConfigMapView],
+    settings: Settings,
+    read_before: Pinned | None = None,
+    stands: Standing = STANDS_FOR_NOTHING,
 ) -> Resolved | Unresolved | None:
     """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
-    reads it itself."""
+    reads it itself. An image that was chosen before stays, as far as it `stands`."""
     if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:
-        return _resolve(spec, config_maps, settings, read_before)
+        return _resolve(spec, config_maps, settings, read_before, stands)
     except flowyaml.FolderError as error:
         return Unresolved(error.reason, str(error))
     except sources.SourceError as error:
@@ -91,7 +107,11 @@ def resolve(
 
 
 def _resolve(
-    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, read_before: Pinned | None
+    spec: FlowEnvironmentSpec,
+    config_maps: Mapping[str, ConfigMapView],
+    settings: Settings,
+    read_before: Pinned | None,
+    stands: Standing,
 ) -> Resolved | Unresolved:
     warnings: list[SourceWarning] = []
     source = sources.read(spec.source, config_maps, read_before)
@@ -104,7 +124,11 @@ def _resolve(
                 message=f"environment.image {flow.image} is overridden by spec.baseImage {spec.base_image}",
             )
         )
-    image = spec.base_image or (flow.image if flow else "") or settings.runtime_image
+    image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
+    if image.origin is not ImageOrigin.DEFAULT:
+        asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
+        if said := images.refusal(image.name, asked_by, settings):
+            return Unresolved("ImageNotAllowed", said)
     text, path = spec.requirements_text, None
     if text is None and files is not None and flow and flow.requirements_path:
         path = flow.requirements_path
@@ -125,19 +149,23 @@ def _resolve(
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
+    if review.count:
+        read = {where: text or "", **review.included}
+        warnings += privatefeeds.warnings(read, installer, secret=spec.installer.credentials_secret_name or "")
     own, claim = spec.installer.model_dump(mode="json"), in_place(spec)
     pushed = None if claim else files
     return Resolved(
-        base_image=image,
+        image=image,
         requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
-        packages_revision=_hash([image, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
+        packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
         flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}) if pushed is not None else "none",
         files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
+        feed_secret=spec.installer.credentials_secret_name or "" if review.count else "",
         claim=claim,
     )
 
@@ -204,7 +232,14 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
         "caBundle": bundle,
         "onlyBinary": own.only_binary or default.only_binary,
         "environment": dict(default.environment),
+        "cache": _cached(settings.package_cache),
+        "identityFeedHosts": list(default.identity_feed_hosts),
     }
+
+
+def _cached(cache: PackageCache) -> dict[str, str]:
+    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _hash(value: object) -> str:

@@ -4,6 +4,7 @@ from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import configmaps, requests, times
 from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
+from flowsession.decide.imagestatus import WITHOUT
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import settings_of
 from flowsession.decide.resolution import Resolved
@@ -64,11 +65,16 @@ def list_packages(draft: Draft) -> bool:
     if (draft.status.get("packages") or {}).get("configMapName") == name:
         return True
     if name in draft.snapshot.known_config_maps:
-        draft.put("packages", Packages(count=draft.snapshot.known_config_maps[name], config_map_name=name).to_wire())
+        count, promptflow = draft.snapshot.known_config_maps[name], draft.snapshot.known_promptflow.get(name)
+        draft.put("packages", Packages(count=count, config_map_name=name, promptflow=promptflow).to_wire())
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
-        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot.where, data))
-        draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
+        said = {configmaps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
+        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=said))
+        draft.put("packages", Packages(count=agent.packages.count, config_map_name=name, promptflow=agent.packages.promptflow).to_wire())
+        if not agent.packages.promptflow and environment.image.origin is None:
+            message = f"spec.baseImage {environment.image.name} has no prompt flow; build it from the runtime image to run flows in it"
+            draft.tell(warning=True, reason=WITHOUT, message=message)
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:

@@ -87,7 +87,7 @@ def tell_the_agent(draft: Draft) -> bool:
 
 
 def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
-    if unresolved.reason == "EnvironmentNotFound":
+    if unresolved.own or unresolved.reason == "EnvironmentNotFound":
         return unresolved.message
     return f"environment {snapshot.spec.environment_ref.name!r}: {unresolved.message}"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from flowsession.api.session import OnChange
-from flowsession.decide import requests
+from flowsession.decide import podimages, requests
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.draft import Draft
@@ -121,8 +121,8 @@ def pause_after(agent: AgentView) -> float:
 
 def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
     """What of the environment a running pod can't take up."""
-    if pod.image != environment.base_image:
-        return Verdict(False, "ImageChanged", f"the environment's image is now {environment.base_image}")
+    if podimages.changed(pod, environment.image):
+        return Verdict(False, "ImageChanged", f"the {environment.image.whose} image is now {environment.image.reference}")
     if pod.claim != claim_of(environment.claim):
         now = f"the PersistentVolumeClaim {environment.claim.name!r}" if environment.claim else "no PersistentVolumeClaim any more"
         return Verdict(False, "FlowChanged", f"the environment's flow folder is now {now}, or another folder of it")

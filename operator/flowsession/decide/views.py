@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.environment import MinimumCompute
+from flowsession.api.identity import Identity
 from flowsession.api.session import ComputeSessionSpec
+from flowsession.decide.accounts import Account, PodIdentity
 from flowsession.decide.agentviews import AgentArchive, AgentView, SavedEdits
 from flowsession.decide.children import Where
 from flowsession.decide.quota import QuotaView
@@ -46,7 +48,7 @@ class PodView:
     disruption: str
     """Reason of its DisruptionTarget condition, where something ended it on purpose."""
     image: str
-    """The image that was asked for, whatever an admission webhook made of it."""
+    """The image that was asked for, whatever an admission webhook made of it, and by whichever digest."""
     ip: str
     node: str
     scheduled_at: float | None
@@ -62,10 +64,15 @@ class PodView:
     """Of its container, as the manifest has it."""
     instance: str = ""
     """Name of the ComputeInstance that it is on, or holds the reservation of."""
+    started_from: str = ""
+    """The image as the manifest has it."""
+    image_update: str = ""
+    """The last update of the environment's image when this pod was created."""
     claim: str = ""
     """The claim's folder that it uses in place; see pod.claim_of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
+    identity: PodIdentity = field(default_factory=PodIdentity)
 
     @property
     def running(self) -> bool:
@@ -117,6 +124,7 @@ class InstanceView:
     """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
     all_quiet: bool = False
     """Whether every session on it was asked since then, and was without work."""
+    identity: Identity = field(default_factory=Identity)
 
 
 @dataclass(frozen=True)
@@ -157,10 +165,14 @@ class SessionSnapshot:
     """What the environment asks for."""
     scaling: ScalingView | None = None
     """What was last read of the present pod's Events."""
+    accounts: tuple[Account, ...] | None = None
+    """The namespace's ServiceAccounts; None: not read just now."""
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
     """ConfigMaps of the operator's own that the API server lately refused, with its words."""
+    known_promptflow: Mapping[str, str] = field(default_factory=dict)
+    """What those of them that list packages say of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
     server_silent: bool = False

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.errors import ClusterError
+from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
 from flowsession.decide.views import PodView
@@ -22,14 +25,19 @@ LONGEST_SILENCE = 90.0
 log = logging.getLogger(__name__)
 
 
+ReadFeed = Callable[[str, str], Awaitable[FeedCredentials]]
+"""Reads the token of the Secret of that namespace and name. Raises ClusterError."""
+
+
 class Agents:
     """At most one call for each session at a time; its answer enters the cache as an observation and brings the key up again.
 
     A long poll gives way to a call that has something to say.
     """
 
-    def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
+    def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key], read_feed: ReadFeed) -> None:
         self._client = client
+        self._read_feed = read_feed
         self._cache = cache
         self._queue = queue
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +78,7 @@ class Agents:
         failure: AgentError | None = None
         answer, started = Answer(), asyncio.get_running_loop().time()
         try:
-            answer = await self._client.call(pod, call)
+            answer = await self._client.call(pod, call, await self._feed(pod, call))
         except AgentError as error:
             failure = error
             log.debug("agent call failed", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__, "error": str(error)})
@@ -88,6 +96,15 @@ class Agents:
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
             for concerned in self._cache.sizing.instances.beside(entry):
                 self._queue.add(concerned)
+
+    async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
+        """What an agent is told for private feeds; read anew each time, so that a Secret that was corrected is seen."""
+        if not isinstance(call, Tell) or not call.feed_secret:
+            return None
+        try:
+            return await self._read_feed(pod.namespace, call.feed_secret)
+        except ClusterError as error:
+            raise AgentError(f"it was not asked, since Secret {call.feed_secret!r} can't be read: {error}") from error
 
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()

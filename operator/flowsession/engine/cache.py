@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
-from flowsession.engine import objects
+from flowsession.engine import objects, steps
+from flowsession.engine.imaging import Imaging
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
@@ -46,6 +47,7 @@ class Cache:
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
     """VM sizes, nodes, quotas and instances."""
+    imaging: Imaging = field(default_factory=Imaging)
     resolvers: Resolvers = field(default_factory=Resolvers)
     _sessions_of: Index = field(default_factory=Index)
     _pods_of: Index = field(default_factory=Index)
@@ -116,6 +118,7 @@ class Cache:
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.own_config_maps = {name: found for name, found in self.own_config_maps.items() if self._lately(found[1])}
+        self.imaging.prune({entry.meta.uid for entry in self.environments.values()}, self.own_config_maps)
         self.refused_config_maps = {name: found for name, found in self.refused_config_maps.items() if self._lately(found[1])}
         self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if self._lately(at)}
 
@@ -134,6 +137,7 @@ class Cache:
         environment = entry.spec.environment_ref.name
         self._sessions_of.add((key[0], environment), key[1])
         concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry)
+        concerned |= self.imaging.note_session(known, entry, self.environments.get((key[0], environment)))
         if known is None:
             concerned.add(Key("FlowEnvironment", key[0], environment))
             # A new session may be the elder of two that were created in the same second.
@@ -161,7 +165,7 @@ class Cache:
         self.environments[key] = entry
         self._index_users(entry)
         self._drop_unused(known)
-        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before) for one in (known, entry))
+        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before, one.image) for one in (known, entry))
         return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
 
     def _forget_environment(self, key: Name, uid: str) -> set[Key]:
@@ -203,15 +207,11 @@ class Cache:
             self._pods_of.discard((view.namespace, known.session), view.name)  # somebody has relabelled it
         self.pods[key] = entry
         self._pods_of.add((view.namespace, entry.session), view.name)
-        marks, now = self.marks.setdefault(view.uid, {}), self.clock()
-        # A pod that was there before this operator was is no news: only what is seen as it happens is a mark.
-        if known is not None or abs(now - view.created_at) < 2.0:
-            marks.setdefault("Created", now)
-            if view.node:
-                marks.setdefault("Scheduled", now)
-            if view.running:
-                marks.setdefault("Running", now)
-        return self.sizing.instances.note_pod(known, entry) | self.resolvers.note(known, entry)
+        steps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
+        session = self.sessions.get((view.namespace, entry.session))
+        environment = self.environments.get((view.namespace, session.spec.environment_ref.name)) if session else None
+        concerned = self.sizing.instances.note_pod(known, entry) | self.imaging.note_pod(entry, environment)
+        return concerned | self.resolvers.note(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
         entry = self.pods.get(key)

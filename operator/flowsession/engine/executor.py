@@ -1,6 +1,5 @@
 """Carries out a plan: at most one write for each object, every answer straight into the cache."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +8,14 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
-from flowsession.decide.configmaps import PACKAGES, prefix, selector
+from flowsession.decide.configmaps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
 from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource
 from flowsession.decide.pod import ENVIRONMENT_LABEL
-from flowsession.engine import objects
+from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
+from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
@@ -39,7 +39,14 @@ class Executor:
     """The only one who writes. Raises ClusterError for what is to be tried again."""
 
     def __init__(
-        self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], agents: Agents, recorder: Recorder, reader: Reader
+        self,
+        cluster: KubernetesCluster,
+        cache: Cache,
+        queue: Queue[Key],
+        agents: Agents,
+        recorder: Recorder,
+        reader: Reader,
+        checks: ImageChecks,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -47,6 +54,7 @@ class Executor:
         self._agents = agents
         self._recorder = recorder
         self._reader = reader
+        self._checks = checks
         self._told_ends: dict[str, float] = {}
         """By uid: ends that people were told of and that came too late, and when that was."""
 
@@ -65,6 +73,8 @@ class Executor:
     async def _go_on(self, key: Key, uid: str, plan: Plan) -> None:
         if plan.call is not None:
             self._call(key, plan)
+        if plan.question is not None:
+            self._checks.start(key, uid, plan.question)
         await self._reader.read(key, plan)
         if plan.clean is not None:
             await self._clean(plan.clean)
@@ -143,7 +153,7 @@ class Executor:
             body = await self._cluster.create(dict(manifest))
         except errors.AlreadyExists:
             body = await self._cluster.get(kind, meta["namespace"], meta["name"])
-            if not objects.ours(body, manifest):
+            if not manifests.ours(body, manifest):
                 if kind == "ConfigMap":
                     raise self._refused_config_map(key, manifest, "another object has this name") from None
                 self._refuse(
@@ -160,7 +170,9 @@ class Executor:
             self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
-            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (packages_in(manifest), self._cache.clock())
+            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (manifests.packages_in(manifest), self._cache.clock())
+            if (version := (meta.get("annotations") or {}).get(PROMPTFLOW_ANNOTATION)) is not None:
+                self._cache.imaging.promptflow[meta["namespace"], meta["name"]] = version
             self._let_go_of_packages(key)
         else:
             self._cache.refusals.pop(uid, None)
@@ -231,9 +243,3 @@ class Executor:
     def _refuse(self, key: Key, uid: str, reason: str, message: str, size: str = "") -> None:
         self._cache.refusals[uid] = refused(self._cache.refusals.get(uid), reason, message, size, self._cache.clock())
         self._queue.add(key)
-
-
-def packages_in(manifest: Mapping[str, Any]) -> int:
-    """How many packages a ConfigMap lists."""
-    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
-    return len(document.get("packages", ())) + int(document.get("truncated", 0))

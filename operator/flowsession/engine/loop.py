@@ -3,20 +3,24 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 from flowsession import metrics
-from flowsession.cluster import errors
+from flowsession.cluster import errors, feeds
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.registry import RegistryClient
 from flowsession.decide import environment, instance, session, sizes
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
 from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.engine import objects
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import SOURCE_LABEL, Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
+from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
 from flowsession.engine.queue import Queue
@@ -65,12 +69,14 @@ class Engine:
         self._cluster = cluster
         self.queue: Queue[Key] = Queue()
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
-        self._agents = Agents(agent_client, self.cache, self.queue)
+        self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
-        self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
+        self._accounts = Accounts(cluster)
+        self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
         reader = Reader(cluster, self.cache, self.queue, self._edits)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader)
+        self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader, self._checks)
         self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
         self.primed = False
@@ -92,6 +98,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._agents.close()
+        await self._checks.close()
 
     def observe(self, kind: str, body: objects.Object, *, deleted: bool = False) -> None:
         """Takes in a watch event."""
@@ -160,6 +167,9 @@ class Engine:
     async def _reconcile(self, key: Key) -> bool:
         """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
         uid, plan = self.plan(key)
+        while plan is not None and plan.wants_accounts:
+            await self._accounts.read(key.namespace)
+            uid, plan = self.plan(key)  # at once, before they are old
         if plan is not None:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))

@@ -13,17 +13,18 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import marks, pinned, resolution, resolverpod, times
+from flowsession.decide import accounts, images, marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.environment import REFRESH
+from flowsession.decide.images import Standing
 from flowsession.decide.pinned import Pinned
 from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import (
     CLAIM_ANNOTATION,
     CONTAINER,
     IMAGE_ANNOTATION,
+    IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
-    MANAGED_BY,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -64,13 +65,18 @@ class EnvironmentEntry:
     meta: Meta
     spec: FlowEnvironmentSpec
     status: Object
-    refresh: str = ""
-    """The value of its refresh request."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The request annotations, by what they ask for: refresh, checkVersion, update."""
 
     @cached_property
     def read_before(self) -> Pinned | None:
         """What a pod has read of its source; None: the operator reads it itself."""
         return pinned.of(self.spec, self.status)
+
+    @cached_property
+    def image(self) -> Standing:
+        """Which image it stays on, as far as its status says."""
+        return images.standing(self.status, self.requests)
 
     @property
     def config_maps(self) -> tuple[str, ...]:
@@ -139,8 +145,8 @@ def session(body: Object) -> SessionEntry:
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    annotations = body["metadata"].get("annotations") or {}
-    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, annotations.get(REFRESH, "")[:100])
+    requests = _requests(body, {**images.REQUESTS, "refresh": REFRESH})
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, requests)
 
 
 def size(body: Object) -> SizeEntry:
@@ -178,6 +184,8 @@ def pod(body: Object) -> PodEntry:
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
         image=annotations.get(IMAGE_ANNOTATION) or container.get("image", ""),
+        started_from=container.get("image", ""),
+        image_update=annotations.get(IMAGE_UPDATE_ANNOTATION, ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
@@ -190,6 +198,7 @@ def pod(body: Object) -> PodEntry:
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
         marked=marks.marked(annotations),
+        identity=accounts.of_pod(annotations),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
@@ -218,9 +227,9 @@ def _spec(model: type[M], body: Object) -> M:
         raise Unreadable(str(error)) from error
 
 
-def _requests(body: Object) -> dict[str, str]:
+def _requests(body: Object, names: Mapping[str, str] = REQUESTS) -> dict[str, str]:
     annotations = body["metadata"].get("annotations") or {}
-    return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
+    return {what: annotations[name][:100] for what, name in names.items() if annotations.get(name)}
 
 
 def _container(status: Object) -> ContainerView:
@@ -237,11 +246,3 @@ def _container(status: Object) -> ContainerView:
         ended_message=(ended.get("message") or "")[:4000],
         image_id=status.get("imageID", ""),
     )
-
-
-def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
-    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
-    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
-    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
-    return labelled and wanted <= found

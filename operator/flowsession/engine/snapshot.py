@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowsession.decide import resolution, times
+from flowsession.decide import images, resolution, times
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.configmaps import PACKAGES, prefix
 from flowsession.decide.environment import EnvironmentSnapshot
+from flowsession.decide.images import Image
+from flowsession.decide.imagestatus import ImageFacts
 from flowsession.decide.instanceviews import Guest, InstanceSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import InstanceView, PodView, SessionSnapshot
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
@@ -29,6 +32,7 @@ class Snapshots:
     settings: Settings
     public_keys: str
     archive: AgentArchive
+    accounts: Accounts
     _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
@@ -37,6 +41,7 @@ class Snapshots:
         if entry is None or entry.meta.deleting:
             self._resolutions.pop(key, None)
             return None
+        resolved = self._resolve(key, entry)
         snapshot = EnvironmentSnapshot(
             namespace=key[0],
             name=key[1],
@@ -48,15 +53,16 @@ class Snapshots:
             sessions=len(self.cache.sessions_of(key)),
             has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
             written_at=self.cache.written_at.get(key, 0.0),
+            requests=entry.requests,
+            image=self._image_facts(key, entry, resolved.image) if isinstance(resolved, Resolved) else ImageFacts(),
             uid=entry.meta.uid,
-            refresh=entry.refresh,
             resolvers=self.cache.resolvers.of(entry, self.cache.pods, self.cache.agents),
             refusal=self.cache.refusals.get(entry.meta.uid),
             refused_config_maps=self._refused(key[0], self.cache.clock()),
             public_keys=self.public_keys,
             settings=self.settings,
         )
-        return snapshot, self._resolve(key, entry)
+        return snapshot, resolved
 
     def session(self, key: Name, now: float, *, server_silent: bool = False) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
@@ -82,7 +88,7 @@ class Snapshots:
             spec=entry.spec,
             status=entry.status,
             requests=entry.requests,
-            environment=self._resolve(environment_key, environment) if environment else _no_environment(environment_key),
+            environment=self._wanted(environment_key, environment, entry.spec.base_image),
             environment_uid=environment.meta.uid if environment else "",
             pods=pods,
             agent=self.cache.agents.get(current.uid) if current else None,
@@ -96,10 +102,12 @@ class Snapshots:
             other_instances=self._other_instances(entry),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
+            accounts=self.accounts.lately(key[0]),
             public_keys=self.public_keys,
             agent_archive=self.archive,
             refused_config_maps=self._refused(key[0], now),
             known_config_maps=self._known(key[0], now),
+            known_promptflow={name: version for (where, name), version in self.cache.imaging.promptflow.items() if where == key[0]},
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
@@ -132,6 +140,7 @@ class Snapshots:
             quotas=cache.sizing.quotas_of(key[0]),
             refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
             scaling=cache.sizing.events.get(newest),
+            accounts=self.accounts.lately(key[0]),
             namespace_ending=now - cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             written_at=cache.sizing.instances.written_at.get(key, 0.0),
             settings=self.settings,
@@ -153,12 +162,29 @@ class Snapshots:
     def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
         """Resolving parses files, so it is done once for each state of the environment and its sources."""
         views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))}
-        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, tuple((name, view.files) for name, view in views.items()))
+        files = tuple((name, view.files) for name, view in views.items())
+        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
         known = self._resolutions.get(key)
         if known is None or known[0] != depends_on:
-            known = (depends_on, resolution.resolve(entry.spec, views, self.settings, entry.read_before))
+            known = (depends_on, resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image))
             self._resolutions[key] = known
         return known[1]
+
+    def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
+        """What a session of the environment shall have, with the image that it may name itself."""
+        if entry is None:
+            return _no_environment(key)
+        environment = self._resolve(key, entry)
+        if not isinstance(environment, Resolved) or not own_image:
+            return environment
+        if refused := images.refusal(own_image, "spec.baseImage", self.settings):
+            return Unresolved("ImageNotAllowed", refused, own=True)
+        return images.with_own(environment, own_image)
+
+    def _image_facts(self, key: Name, entry: EnvironmentEntry, image: Image) -> ImageFacts:
+        sessions = [session for session in self.cache.sessions_of(key) if not session.spec.base_image]
+        pods = (pod for session in sessions for pod in owned_pods(self.cache, session))
+        return self.cache.imaging.facts(entry, image, sessions, pods)
 
     def _elder(self, entry: SessionEntry, environment: Name) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)

@@ -35,7 +35,7 @@ NO_WHEEL = (
 NO_SPACE = "There is no space left for the packages: give the session more ephemeral storage, or require less."
 NO_MEMORY = "The install ran out of memory: choose a larger size, or versions that needn't be built."
 URL = re.compile(r"https?://[^\s/'\")]+[^\s'\")]*")
-SECRET = re.compile(r"(://)[^/\s@]+@")
+SECRET = re.compile(r"(://)(?!(?:[^/\s@:]*:)?\{private\}@)[^/\s?#]+@")
 
 
 class Failure:
@@ -47,8 +47,13 @@ class Failure:
 
 
 def redact(text: str) -> str:
-    """`text` without the user and password of URLs; the tools mask them mostly, this makes sure."""
+    """`text` without the user and password of URLs; the tools mask them mostly, this makes sure. `{private}` is no secret."""
     return SECRET.sub(r"\1****@", text)
+
+
+def _short(line: str) -> str:
+    """A line for a sentence; the password goes before the end does, which might be the sign that tells it."""
+    return repr(redact(line)[:100])
 
 
 def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_binary: bool) -> Failure:
@@ -104,14 +109,14 @@ def _invalid_line(case: _Case) -> Failure:
     line = next(
         (line for line in case.lines if (number and line.number == int(number.group(1))) or (not number and line.text == what)), None
     )
-    shown = f"{line.text[:100]!r} ({line.place})" if line else (repr(what[:100]) if what else "A line")
+    shown = f"{_short(line.text)} ({line.place})" if line else (_short(what) if what else "A line")
     return Failure("InvalidRequirement", f"{shown} is not a requirement that pip understands: write NAME, NAME==VERSION or NAME @ URL.")
 
 
 def _unparsed_by_uv(case: _Case) -> Failure:
     place = re.search(r"(\S+):(\d+):\d+$", case.text, re.MULTILINE)
     lines = [line for line in case.lines if line.text in case.text or (place and line.number == int(place.group(2)))]
-    shown = f"{lines[-1].text[:100]!r} ({lines[-1].place})" if lines else "A line of the requirements"
+    shown = f"{_short(lines[-1].text)} ({lines[-1].place})" if lines else "A line of the requirements"
     return Failure("InvalidRequirement", f"{shown} is not a requirement that uv understands: write NAME, NAME==VERSION or NAME @ URL.")
 
 
@@ -159,7 +164,7 @@ def _conflict(case: _Case) -> Failure:
         if line and re.search(rf"\b{re.escape(name)}==", case.text.lower().replace("_", "-")) and "==" in line.text:
             return Failure(
                 "ConflictingRequirements",
-                f"{line.text[:100]!r} ({line.place}) conflicts with the image, which is built around {name} {version}: remove its version.",
+                f"{_short(line.text)} ({line.place}) conflicts with the image, which is built around {name} {version}: remove its version.",
             )
     cause = re.search(r"The conflict is caused by:\n((?:    .+\n)+)", case.text)
     if cause:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
 
 from flowsession_agent import cgroup, flowfolder, requirement_lines
+from flowsession_agent.feeds import urls
+from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
-from flowsession_agent.install import failures, tools, venvs
+from flowsession_agent.install import ends, failures, tools, venvs
 from flowsession_agent.install.failures import Failure
-from flowsession_agent.scripts import REPORT
+from flowsession_agent.install.packagecache import PackageCache
+from flowsession_agent.install.proof import Broken, prove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.feeds.session import PrivateFeeds
+    from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.job import Job, Outcome
     from flowsession_agent.order import Order
@@ -37,8 +41,9 @@ class InstallError(Exception):
 class Pipeline:
     """The steps of one install, and what they learnt."""
 
-    def __init__(self, *, home: Home, order: Order, start_job: Callable[..., Job]) -> None:
+    def __init__(self, *, home: Home, order: Order, address: Address, start_job: Callable[..., Job]) -> None:
         self._home = home
+        self._address = address
         self._order = order
         self._settings = order.installer
         self._start_job = start_job
@@ -46,6 +51,7 @@ class Pipeline:
         self._lines: list[requirement_lines.Line] = []
         self._job: Job
         self._file = ""
+        self._feeds: PrivateFeeds | None = None
         self._copy = ""  # of the requirements, beside the file that the session edited
         self._constraints = ""
         self.tool = ""
@@ -60,17 +66,50 @@ class Pipeline:
         try:
             return self._install()
         finally:
+            if self._feeds is not None:
+                self.warnings += self._feeds.warnings
+                self._feeds.close()
+            self._settings.feed.token = ""
             if self._copy:
                 with contextlib.suppress(OSError):
                     os.unlink(self._copy)
 
+    def told(self, text: str) -> str:
+        """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
+        return failures.redact(self._feeds.restored(text) if self._feeds is not None else text)[-TAIL_LENGTH:]
+
     def _install(self) -> Layer | None:
         self._prepare()
+        if urls.asked_for(self._environ, self._lines):
+            self._open_feeds()
         uv = image.find_uv() if self._settings.tool != "Pip" else ""
         if self._settings.tool == "Uv" and not uv:
             raise InstallError(Failure("Other", "installer.tool is Uv, but the image has no uv: choose Auto or Pip, or another image."))
-        environment = self._environ
-        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, environment)):
+        if not self._settings.cache:
+            return self._by_some_tool(uv)
+        cache, direct = PackageCache(self._settings.cache), self._environ
+        cached = cache.environ(direct)
+        if cached is None:
+            return self._by_some_tool(uv)
+        why = cache.missing()
+        if not why:
+            self._use(cached)
+            try:
+                return self._by_some_tool(uv)
+            except InstallError as error:
+                why = "" if self._job.stopped else cache.blame(error.failure.code, self.outcome)
+                if not why:
+                    raise
+            self._use(direct)
+        self.warnings = [f"the package cache at {cache.address} was not used: {why}"]
+        return self._by_some_tool(uv)
+
+    def _use(self, environ: dict[str, str]) -> None:
+        self._environ = environ
+        self._job = self._start_job(environ=environ, cwd=self._home.flow)
+
+    def _by_some_tool(self, uv: str) -> Layer | None:
+        if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, self._environ)):
             plan = self._plan(uv)
             if plan is not None:
                 return self._install_plan(uv, plan)
@@ -85,7 +124,7 @@ class Pipeline:
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
         root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
         self._file = os.path.join(root, name)
-        if _read_lines(self._file) != requirements.text.splitlines():
+        if requirement_lines.raw(self._file) != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
@@ -96,6 +135,22 @@ class Pipeline:
         if self._base.promptflow:
             self._constraints = os.path.join(home.tmp, "constraints.txt")
             _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
+
+    def _open_feeds(self) -> None:
+        """Let the tools reach private feeds by way of the gate."""
+        from flowsession_agent.feeds.session import PrivateFeeds
+
+        home, requirements = self._home, self._order.requirements
+        assert requirements is not None
+        root = home.flow if requirements.path else home.root
+        try:
+            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=root)
+            self._environ = self._feeds.environ()
+            self._file = self._feeds.requirements(self._file)
+        except FeedError as error:
+            raise InstallError(error.failure) from None
+        self._job = self._start_job(environ=self._environ, cwd=home.flow)
+        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or os.path.basename(home.requirements))
 
     def _plan(self, uv: str) -> list[str] | None:
         """What uv would add to the image, or None when pip is to have the last word."""
@@ -112,6 +167,8 @@ class Pipeline:
         if outcome.exit_code == 0:
             return tools.planned(outcome.stdout + outcome.stderr, self._lines)
         failure = self._classify(outcome)
+        if failure.code == REFUSED:
+            raise InstallError(failure)
         asks_pip = outcome.exit_code == 2 or re.search(r"hint: .*pre-?release", outcome.stderr, re.IGNORECASE) is not None
         only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
@@ -155,78 +212,45 @@ class Pipeline:
         return layer
 
     def _prove(self, layer: Layer) -> None:
-        """Compare what `pip check` would say with before, and import prompt flow if the layer could have broken it."""
-        outcome = self._job.run([layer.python, "-I", "-c", REPORT, layer.path + "/", json.dumps(self.names)])
-        self._give_up_if_over(outcome)
+        def run(command: list[str]) -> Outcome:
+            outcome = self._job.run(command)
+            self._give_up_if_over(outcome)
+            return outcome
+
         try:
-            self.report = json.loads(outcome.stdout)
-        except ValueError:
-            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(Failure("Broken", f"Installed, but Python can't list its packages any more: {last[:300]}.")) from None
-        # As pip does it: told, and no failure. What prompt flow itself needs is put to the proof below.
-        self.warnings = [f"the packages don't fit together: {problem}" for problem in self.report["problems"]]
-        module = self._promptflow_module()
-        if not module:
-            return
-        outcome = self._job.run([layer.python, "-I", "-c", f"import {module}"])
-        self._give_up_if_over(outcome)
-        if outcome.exit_code != 0:
-            self.outcome = outcome
-            last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(Failure("Broken", f"Installed, but prompt flow can't be imported any more: {redacted(last)[:300]}."))
+            proof = prove(layer, self.names, run=run)
+        except Broken as error:
+            self.outcome = error.outcome or self.outcome
+            raise InstallError(error.failure) from None
+        self.report = proof
+        # As pip does it: told, and no failure.
+        self.warnings += [f"the packages don't fit together: {problem}" for problem in proof["problems"]]
 
     @property
     def names(self) -> list[str]:
         """The distributions that the requirements name."""
         return sorted({line.name for line in self._lines if line.name})
 
-    def _promptflow_module(self) -> str:
-        """What to import as a smoke test (1.7 s), empty when the layer hides no module of the image and brings no prompt flow."""
-        packages = {requirement_lines.normalise(package["name"]): package for package in self.report["packages"]}
-        brought = any(name.startswith("promptflow") and package["layer"] != "image" for name, package in packages.items())
-        if not self.report["shadowed"] and not brought:
-            return ""
-        return "promptflow.client" if "promptflow-devkit" in packages else "promptflow.core" if "promptflow-core" in packages else ""
-
     def _run(self, command: list[str]) -> Outcome:
         self.outcome = self._job.run(command)
         self._give_up_if_over(self.outcome)
+        fatal = self._feeds.fatal() if self._feeds is not None else None
+        if fatal is not None:
+            raise InstallError(fatal)
         return self.outcome
 
     def _give_up_if_over(self, outcome: Outcome) -> None:
-        if outcome.stopped:
-            raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
-        if outcome.timed_out:
-            seconds = self._settings.timeout_seconds
-            raise InstallError(
-                Failure(
-                    "Timeout", f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
-                )
-            )
-        if outcome.signal_number == 9:
-            raise InstallError(
-                Failure("OutOfMemory", f"The node killed {self.tool or 'Python'} (signal 9), most likely for memory: choose a larger size.")
-            )
+        failure = ends.of_end(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
+        if failure is not None:
+            raise InstallError(failure)
 
     def _classify(self, outcome: Outcome) -> Failure:
         if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed
             return failures.no_memory()
-        return failures.classify(
+        failure = failures.classify(
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
         )
-
-
-def redacted(text: str) -> str:
-    """`text` without credentials, short enough for an answer."""
-    return failures.redact(text)[-TAIL_LENGTH:]
-
-
-def _read_lines(path: str) -> list[str] | None:
-    try:
-        with open(path, "rb") as file:
-            return requirement_lines.decode(file.read()).splitlines()
-    except OSError:
-        return None
+        return self._feeds.explained(failure) if self._feeds is not None else failure
 
 
 def _write(path: str, lines: list[str]) -> None:

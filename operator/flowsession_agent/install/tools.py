@@ -47,9 +47,11 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
     if settings.extra_index_urls:
         found["PIP_EXTRA_INDEX_URL"] = found["UV_INDEX"] = " ".join(settings.extra_index_urls)
     if settings.ca_bundle:
+        from flowsession_agent.install import certificates
+
         bundle = os.path.join(home.tmp, "ca-bundle.pem")
         with open(bundle, "w", encoding="utf-8") as file:
-            file.write(settings.ca_bundle)
+            file.write(certificates.bundle(settings.ca_bundle))
         found.update(dict.fromkeys(CA_VARIABLES, bundle))
     for pip, uv in SAME_FOR_UV.items():
         if pip in found:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from flowsession_agent.install import failures
-from flowsession_agent.install.pipeline import InstallError, Pipeline, redacted
+from flowsession_agent.install.pipeline import InstallError, Pipeline
 from flowsession_agent.job import Job
 from flowsession_agent.state import Install
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from flowsession_agent.children import Children
+    from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.order import Order
     from flowsession_agent.settings import Home
@@ -37,9 +38,10 @@ class Result:
 class Worker:
     """One install; can be stopped at any time."""
 
-    def __init__(self, *, home: Home, order: Order, children: Children, done: Callable[[Install, Result], None]) -> None:
+    def __init__(self, *, home: Home, order: Order, address: Address, children: Children, done: Callable[[Install, Result], None]) -> None:
         self._home = home
         self._order = order
+        self._address = address
         self._children = children
         self._done = done
         self._deadline = 0.0
@@ -69,7 +71,7 @@ class Worker:
         if after is not None and after._thread is not None:
             after._thread.join()
         self._deadline = time.monotonic() + self._order.installer.timeout_seconds
-        pipeline = Pipeline(home=self._home, order=self._order, start_job=self._start_job)
+        pipeline = Pipeline(home=self._home, order=self._order, address=self._address, start_job=self._start_job)
         install = Install(state="Failed", packages_revision=running.packages_revision)
         layer = None
         try:
@@ -84,13 +86,13 @@ class Worker:
         except Exception as error:  # the state must tell of a defect too, rather than stay Running
             install.code, install.message = "Other", f"The agent failed during the install: {type(error).__name__}: {error}"
         install.tool = pipeline.tool
-        install.message = redacted(install.message)[:MESSAGE_LENGTH]
+        install.message = pipeline.told(install.message)[:MESSAGE_LENGTH]
         install.seconds = time.monotonic() - running.started_at
         if pipeline.outcome is not None:
             outcome = pipeline.outcome
             install.exit_code = outcome.exit_code
-            install.stdout_tail, install.stderr_tail = redacted(outcome.stdout), redacted(outcome.stderr)
-            install.warnings = list(dict.fromkeys(redacted(text) for text in [*pipeline.warnings, *WARNING.findall(outcome.stderr)]))
+            install.stdout_tail, install.stderr_tail = pipeline.told(outcome.stdout), pipeline.told(outcome.stderr)
+            install.warnings = list(dict.fromkeys(pipeline.told(text) for text in [*pipeline.warnings, *WARNING.findall(outcome.stderr)]))
         self._done(running, Result(install, layer=layer, report=pipeline.report, names=pipeline.names))
 
     def _start_job(self, *, environ: dict[str, str], cwd: str) -> Job:

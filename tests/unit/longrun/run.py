@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from flowsession.api import API_VERSION
 from flowsession.cluster.agents import AgentClient, Answer
+from flowsession.cluster.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.decide import times
@@ -32,9 +33,9 @@ class Client(AgentClient):
         super().__init__(node, signer)
         self.calls: list[Call] = []
 
-    async def call(self, pod: PodView, call: AgentCall) -> Answer:
+    async def call(self, pod: PodView, call: AgentCall, feed: FeedCredentials | None = None) -> Answer:
         self.calls.append(Call(elapsed(), pod.name, type(call).__name__))
-        return await super().call(pod, call)
+        return await super().call(pod, call, feed)
 
 
 class LongRun:

@@ -1,0 +1,74 @@
+"""Image references as registries and kubelets understand them, and the patterns that limit them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+DOCKER_HUB = "docker.io"
+"""What a reference without a registry means."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A reference in full, by the grammar of github.com/distribution/reference."""
+
+    registry: str
+    """Host, with the port if there is one, in lower case."""
+    repository: str
+    tag: str
+    """What is asked for where no digest is: latest unless it says otherwise."""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """Registry and repository."""
+        return f"{self.registry}/{self.repository}"
+
+
+def parse(text: str) -> ImageRef | None:
+    """The parts of a reference, what it leaves out filled in; None for what is none."""
+    name, at, digest = text.partition("@")
+    first, slash, rest = name.partition("/")
+    registry, path = (first, rest) if slash and ("." in first or ":" in first or first == "localhost") else (DOCKER_HUB, name)
+    repository, colon, tag = path.partition(":")
+    if registry == "index.docker.io":
+        registry = DOCKER_HUB
+    if registry == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    fits = _HOST.fullmatch(registry) and _REPOSITORY.fullmatch(repository)
+    if not fits or (colon and not _TAG.fullmatch(tag)) or (at and not _DIGEST.fullmatch(digest)):
+        return None
+    return ImageRef(registry.lower(), repository, tag or "latest", digest)
+
+
+def without_tag(text: str) -> str:
+    """The reference as it was written, up to its tag or digest."""
+    name = text.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def allowed(reference: ImageRef, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns fits: a registry, or a registry and a path below it. In either part * stands for any characters, but a
+    registry's * never reaches into the path: else evil.example/x.azurecr.io/y would fit *.azurecr.io/*."""
+    for pattern in patterns:
+        registry, _, path = pattern.partition("/")
+        if fnmatchcase(reference.registry, registry.lower()) and fnmatchcase(reference.repository, path or "*"):
+            return True
+    return False
+
+
+def digest_in(image_id: str, image: str) -> str:
+    """The digest by which a registry knows the image that a node reports, where it is of the repository of `image`; else empty.
+
+    A node reports NAME@DIGEST of what it has pulled, and the image's bare id, of its configuration, for what was put on it otherwise. An
+    image that it knows by several names has only one of them, which may be another repository's.
+    """
+    reported, asked = parse(image_id.removeprefix("docker-pullable://")), parse(image)
+    return reported.digest if reported and asked and reported.name == asked.name else ""

@@ -1,0 +1,21 @@
+"""What the operator's own manifests say, and whether what stands under their names is theirs."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flowsession.decide.pod import MANAGED_BY
+
+
+def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
+    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
+    found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
+    labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
+    return labelled and wanted <= found
+
+
+def packages_in(manifest: Mapping[str, Any]) -> int:
+    """How many packages a ConfigMap lists."""
+    document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
+    return len(document.get("packages", ())) + int(document.get("truncated", 0))

@@ -1,0 +1,83 @@
+"""One install's way to private feeds: opened before the tools run, closed behind them; nothing of a token is in what they get."""
+
+from __future__ import annotations
+
+import ssl
+
+from flowsession_agent.feeds.credentials import Credentials
+from flowsession_agent.feeds.errors import FeedError
+from flowsession_agent.feeds.files import Copies
+from flowsession_agent.feeds.gate import Gate
+from flowsession_agent.feeds.record import Record
+from flowsession_agent.feeds.upstream import Network
+from flowsession_agent.feeds.urls import SETTINGS, Feeds
+from flowsession_agent.install.failures import Failure
+from flowsession_agent.pid1 import protect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping
+
+    from flowsession_agent.feeds.urls import Address
+    from flowsession_agent.order import InstallerSettings
+
+LOOPBACK = "127.0.0.1"
+
+
+class PrivateFeeds:
+    """The feeds of one install."""
+
+    def __init__(self, *, address: Address, settings: InstallerSettings, environ: Mapping[str, str], root: str) -> None:
+        """Open the gate. Raises FeedError, OSError."""
+        protect()
+        self._environ = environ
+        try:
+            network = Network(environ=environ, ca_bundle=settings.ca_bundle)
+        except ssl.SSLError as error:
+            raise FeedError(
+                Failure("Other", f"The installer's CA bundle holds no certificate that can be read ({error.reason}).")
+            ) from None
+        self._credentials = Credentials(
+            offered=settings.feed, identity_hosts=settings.identity_feed_hosts, environ=environ, network=network
+        )
+        self._record = Record(self._credentials)
+        self._feeds = Feeds(address)
+        self._copies = Copies(root, self._feeds.local)
+        self._gate = Gate(address=address, feeds=self._feeds, credentials=self._credentials, network=network, record=self._record)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should know although it stops nothing."""
+        return self._credentials.warnings
+
+    def environ(self) -> dict[str, str]:
+        """The tools' environment by way of the gate, which no proxy must come between."""
+        changed = {name: self._feeds.local(value) if name.startswith(SETTINGS) else value for name, value in self._environ.items()}
+        without = self._environ.get("no_proxy") or self._environ.get("NO_PROXY") or ""
+        changed["no_proxy"] = changed["NO_PROXY"] = f"{without},{LOOPBACK}".lstrip(",")
+        return changed
+
+    def requirements(self, file: str) -> str:
+        """The file to install from in place of `file`. Raises FeedError where a feed has no token, before any tool has tried."""
+        copy = self._copies.of(file)
+        for feed in self._feeds:
+            self._credentials.token(feed)
+        return copy
+
+    def restored(self, text: str) -> str:
+        """A text with the feeds' own URLs."""
+        return self._feeds.restored(text)
+
+    def fatal(self) -> Failure | None:
+        """What ends the install whatever the tool says."""
+        return self._record.fatal()
+
+    def explained(self, failure: Failure) -> Failure:
+        """A tool's failure by its cause at the feeds."""
+        return self._record.explained(failure)
+
+    def close(self) -> None:
+        """End the gate, take away the copies, and forget the tokens."""
+        self._gate.close()
+        self._copies.remove()
+        self._credentials.forget()

@@ -1,0 +1,1 @@
+"""The package cache: a pull-through proxy of package indexes that sessions can read and nobody can write to."""

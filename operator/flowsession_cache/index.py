@@ -1,0 +1,129 @@
+"""One package index: its projects' pages, remembered for as long as the index itself allows, ten minutes at most."""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from flowsession_cache import pages
+from flowsession_cache.addresses import key_of
+from flowsession_cache.pages import Page
+from flowsession_cache.transport import lost_tls
+
+LONGEST_FRESH = 600.0
+"""Seconds for which a page is good without asking again: what PyPI tells everybody."""
+
+LARGEST_PAGE = 64 * 1024 * 1024
+REMEMBERED = 96 * 1024 * 1024
+"""Bytes of pages that are remembered for one index."""
+
+_MAX_AGE = re.compile(r"max-age=(\d+)")
+
+
+class Unavailable(Exception):
+    """The index has no page to give; carries the status to answer with and why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    page: Page
+    etag: str
+    asked_at: float
+    fresh_until: float
+
+
+class Index:
+    """The pages of the index at `url` (the one whose `{url}/{project}/` are its pages)."""
+
+    def __init__(self, url: str, *, session: aiohttp.ClientSession, metadata: Mapping[str, str]) -> None:
+        """`metadata` is what the cache knows of wheels that it holds, by their hashes; it grows."""
+        self.url = url.rstrip("/")
+        self.key = key_of(url)
+        self._session = session
+        self._metadata = metadata
+        self._pages: OrderedDict[str, _Remembered] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._size = 0
+
+    async def page(self, project: str, *, fresh: bool = False) -> tuple[Page, int]:
+        """The page of a project (its normalised name), and for how many seconds it is good; `fresh`: ask the index in any case.
+
+        Raises Unavailable.
+        """
+        asked = time.monotonic()
+        lock = self._locks.setdefault(project, asyncio.Lock())
+        try:
+            async with lock:
+                known = self._pages.get(project)
+                # What another caller fetched while this one waited is fresh enough for anybody.
+                if known and known.fresh_until > time.monotonic() and (not fresh or known.asked_at >= asked):
+                    self._pages.move_to_end(project)
+                else:
+                    known = await self._fetch(project, known)
+                page = known.page.offering(self._metadata)
+                if page is not known.page or known is not self._pages.get(project):
+                    known = replace(known, page=page)
+                    self._remember(project, known)
+                return known.page, max(0, int(known.fresh_until - time.monotonic()))
+        finally:
+            if not lock.locked():
+                self._locks.pop(project, None)
+
+    async def _fetch(self, project: str, known: _Remembered | None) -> _Remembered:
+        url = f"{self.url}/{project}/"
+        headers = {"Accept": pages.ACCEPT, **({"If-None-Match": known.etag} if known and known.etag else {})}
+        asked_at = time.monotonic()
+        try:
+            async with self._session.get(url, headers=headers) as response:
+                fresh_until = time.monotonic() + _fresh_seconds(response.headers.get("Cache-Control", ""))
+                if response.status == 304 and known:
+                    return replace(known, asked_at=asked_at, fresh_until=fresh_until)
+                if response.status in (404, 410):
+                    raise Unavailable(404, f"{url} answered {response.status}")
+                if response.status != 200:
+                    raise Unavailable(502, f"{url} answered {response.status}")
+                if lost_tls(url, response):
+                    raise Unavailable(502, f"{url} was redirected to an address without TLS")
+                body = await _limited(response)
+                page = pages.read(body, content_type=response.content_type, base=str(response.url), prefix=f"/{self.key}/files/{project}")
+                return _Remembered(page, response.headers.get("ETag", ""), asked_at, fresh_until)
+        except pages.PageError as error:
+            raise Unavailable(502, f"{url}: {error}") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(502, f"{url}: {type(error).__name__} {error}".rstrip()) from None
+
+    def _remember(self, project: str, remembered: _Remembered) -> None:
+        earlier = self._pages.pop(project, None)
+        self._size += _weight(remembered) - (_weight(earlier) if earlier else 0)
+        self._pages[project] = remembered
+        while self._size > REMEMBERED and len(self._pages) > 1:
+            self._size -= _weight(self._pages.popitem(last=False)[1])
+
+
+def _weight(remembered: _Remembered) -> int:
+    """About the bytes in memory: the document, and some hundred for each file's own entry."""
+    return len(remembered.page.document) + 600 * len(remembered.page.files)
+
+
+def _fresh_seconds(cache_control: str) -> float:
+    if "no-store" in cache_control or "no-cache" in cache_control:
+        return 0.0
+    said = _MAX_AGE.search(cache_control)
+    return min(float(said.group(1)), LONGEST_FRESH) if said else LONGEST_FRESH
+
+
+async def _limited(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for data in response.content.iter_chunked(1024 * 1024):
+        body += data
+        if len(body) > LARGEST_PAGE:
+            raise pages.PageError(f"a page of more than {LARGEST_PAGE} bytes")
+    return bytes(body)

@@ -1,0 +1,154 @@
+"""An index's page of one project: read as the index wrote it (PEP 691 JSON or PEP 503 HTML), and written with the cache's own addresses."""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+
+JSON_TYPE = "application/vnd.pypi.simple.v1+json"
+HTML_TYPE = "text/html"
+ACCEPT = f"{JSON_TYPE}, application/vnd.pypi.simple.v1+html;q=0.2, {HTML_TYPE};q=0.01"
+_ABSOLUTE = re.compile(r"https?://[^\s/@#]+/[^\s#]*")  # without credentials, which are nobody else's to use
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
+
+
+class PageError(Exception):
+    """The index's answer is no page of a package index; the text says why."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that an index names together with its SHA-256; one without a hash is never the cache's to bring."""
+
+    name: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the cache answers for a project, and by which hash it knows each file; `.metadata` files (PEP 658) have theirs too."""
+
+    document: bytes
+    files: Mapping[str, File]
+    offered: frozenset[str] = frozenset()
+    """Wheels (by hash) whose metadata the cache offers itself, because the index doesn't."""
+
+    def offering(self, metadata: Mapping[str, str]) -> "Page":
+        """This page with the metadata of held wheels, so that a resolver needn't read it out of the wheels' ends."""
+        more = {sha256 for sha256 in metadata if sha256 in self.files and f"{sha256}.metadata" not in self.files} - self.offered
+        if not more:
+            return self
+        document = json.loads(self.document)
+        for file in document["files"]:
+            sha256 = file["hashes"].get("sha256", "")
+            if sha256 in more:
+                file["core-metadata"] = file["dist-info-metadata"] = {"sha256": metadata[sha256]}
+        return replace(self, document=_compact(document), offered=self.offered | more)
+
+    def html(self) -> bytes:
+        """The same for clients that take no JSON (pip before 22.2)."""
+        document = json.loads(self.document)
+        lines = ["<!DOCTYPE html>", '<html><head><meta name="pypi:repository-version" content="1.0"></head><body>']
+        lines += [_anchor(file) for file in document["files"]]
+        return "\n".join([*lines, "</body></html>", ""]).encode()
+
+
+def read(body: bytes, *, content_type: str, base: str, prefix: str) -> Page:
+    """The page that the index answered for the address `base`; files with a SHA-256 get addresses below `prefix`. Raises PageError."""
+    document = _from_html(body) if "html" in content_type else _from_json(body)
+    scheme = urlsplit(base).scheme
+    files: dict[str, File] = {}
+    for file in document["files"]:
+        url = file["url"] if _ABSOLUTE.fullmatch(file["url"]) else urldefrag(urljoin(base, file["url"]))[0]
+        file["url"] = url
+        file.pop("gpg-sig", None)
+        sha256, name = file["hashes"].get("sha256", ""), file["filename"]
+        secure = url.startswith("https:") or scheme == "http"
+        if not (secure and _ABSOLUTE.fullmatch(url) and _DIGEST.fullmatch(sha256) and _FILENAME.fullmatch(name)):
+            continue
+        files[sha256] = File(name, url, sha256)
+        file["url"] = f"{prefix}/{sha256}/{quote(name)}"
+        metadata = file.pop("dist-info-metadata", None)
+        metadata = file.pop("core-metadata", None) or metadata
+        digest = metadata.get("sha256", "") if isinstance(metadata, dict) else ""
+        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
+            # Read from beside the file's own address, and that is where clients look for it.
+            files[f"{sha256}.metadata"] = File(f"{name}.metadata", f"{url}.metadata", digest)
+            file["core-metadata"] = file["dist-info-metadata"] = {"sha256": digest}
+    return Page(_compact(document), files)
+
+
+def _compact(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _from_json(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+        files = document["files"]
+        usable = all(
+            isinstance(file["url"], str) and isinstance(file["filename"], str) and isinstance(file["hashes"], dict) for file in files
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise PageError(f"not a page of a package index ({type(error).__name__}: {error})") from None
+    if not usable or not str(document.get("meta", {}).get("api-version", "1.")).startswith("1."):
+        raise PageError("not a page of a package index of version 1")
+    return dict(document)
+
+
+def _from_html(body: bytes) -> dict[str, Any]:
+    parser = _Anchors()
+    parser.feed(body.decode("utf-8", errors="replace"))
+    files = []
+    for attributes in parser.found:
+        url, fragment = urldefrag(attributes["href"])
+        algorithm, _, digest = fragment.partition("=")
+        file: dict[str, Any] = {"filename": unquote(urlsplit(url).path.rpartition("/")[2]), "url": url, "hashes": {}}
+        if digest:
+            file["hashes"] = {algorithm: digest.partition("&")[0]}
+        if "data-requires-python" in attributes:
+            file["requires-python"] = attributes["data-requires-python"]
+        if "data-yanked" in attributes:
+            file["yanked"] = attributes["data-yanked"] or True
+        said = attributes.get("data-core-metadata") or attributes.get("data-dist-info-metadata") or ""
+        algorithm, _, digest = said.partition("=")
+        if digest:
+            file["core-metadata"] = {algorithm: digest}
+        files.append(file)
+    # A page without `<a>` is as likely some portal's login as an empty project.
+    if not files and b"<html" not in body.lower():
+        raise PageError("not a page of a package index (no HTML)")
+    return {"meta": {"api-version": "1.0"}, "name": "", "files": files}
+
+
+class _Anchors(HTMLParser):
+    """The attributes of the page's links."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[dict[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "a" and "href" in attributes:
+            self.found.append(attributes)
+
+
+def _anchor(file: Mapping[str, Any]) -> str:
+    hashes = file["hashes"]
+    algorithm = "sha256" if "sha256" in hashes else next(iter(hashes), "")
+    attributes = {"href": file["url"] + (f"#{algorithm}={hashes[algorithm]}" if algorithm else "")}
+    if file.get("requires-python"):
+        attributes["data-requires-python"] = file["requires-python"]
+    if file.get("yanked"):
+        attributes["data-yanked"] = file["yanked"] if isinstance(file["yanked"], str) else ""
+    if isinstance(file.get("core-metadata"), dict):
+        attributes["data-core-metadata"] = f"sha256={file['core-metadata'].get('sha256', '')}"
+    inside = " ".join(f'{name}="{html.escape(str(value))}"' for name, value in attributes.items())
+    return f"<a {inside}>{html.escape(file['filename'])}</a><br>"
