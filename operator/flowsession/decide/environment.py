@@ -6,7 +6,7 @@ from typing import Any
 
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, merge, times
+from flowsession.decide import conditions, flowcheck, merge, times
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.decide.resolution import Resolved, Unresolved, needed_config_maps
@@ -34,6 +34,8 @@ class EnvironmentSnapshot:
     sessions: int
     has_lists: bool
     """Whether package lists of this environment were lately made or found."""
+    check: flowcheck.SessionCheck | None
+    """The last word of one of its sessions on the flow that it has."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
 
@@ -110,5 +112,9 @@ def _status(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, ve
         status.update(fresh.to_wire())
     status["observedGeneration"] = snapshot.generation
     status["sessions"] = snapshot.sessions
-    status["conditions"] = conditions.judged(conditions.read(snapshot.status), {"Ready": verdict}, generation=snapshot.generation, now=now)
+    old = conditions.read(snapshot.status)
+    verdicts = {"Ready": verdict}
+    if (flow := flowcheck.of_environment(resolution, snapshot.status, old, snapshot.check)) is not None:
+        verdicts[flowcheck.CONDITION] = flow
+    status["conditions"] = conditions.judged(old, verdicts, generation=snapshot.generation, now=now)
     return status

@@ -9,6 +9,7 @@ from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
+from flowsession.engine.checks import Checks
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
@@ -44,6 +45,7 @@ class Cache:
     """By the session's uid: the edits that were found for its start with this incarnation."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
+    checks: Checks = field(default_factory=Checks)
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
@@ -133,7 +135,7 @@ class Cache:
         self.sessions[key] = entry
         environment = entry.spec.environment_ref.name
         self._sessions_of.add((key[0], environment), key[1])
-        concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry)
+        concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry) | self.checks.note(known, entry)
         if known is None:
             concerned.add(Key("FlowEnvironment", key[0], environment))
             # A new session may be the elder of two that were created in the same second.
@@ -172,6 +174,7 @@ class Cache:
         self._drop_unused(entry)
         del self.environments[key]
         self.written_at.pop(key, None)
+        self.checks.forget(key)
         return self._concerned_by_environment(key)
 
     def _drop_unused(self, entry: EnvironmentEntry | None) -> None:
@@ -186,12 +189,9 @@ class Cache:
         """Which environments look at which ConfigMaps."""
         if entry is None:
             return
-        namespace = entry.meta.namespace
+        change = self._users_of.discard if remove else self._users_of.add
         for name in resolution.needed_config_maps(entry.spec):
-            if remove:
-                self._users_of.discard((namespace, name), entry.meta.name)
-            else:
-                self._users_of.add((namespace, name), entry.meta.name)
+            change((entry.meta.namespace, name), entry.meta.name)
 
     def _observe_pod(self, entry: PodEntry) -> set[Key]:
         view = entry.view

@@ -49,6 +49,7 @@ class Snapshots:
             },
             sessions=len(self.cache.sessions_of(key)),
             has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
+            check=self.cache.checks.of(key),
             written_at=self.cache.written_at.get(key, 0.0),
         )
         return snapshot, self._resolve(key, entry)

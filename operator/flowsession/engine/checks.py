@@ -1,0 +1,33 @@
+"""What sessions last said of their environment's flow, by environment: looked up, so that no environment has to read all its sessions."""
+
+from dataclasses import dataclass, field
+
+from flowsession.decide import flowcheck
+from flowsession.decide.flowcheck import SessionCheck
+from flowsession.engine.keys import Key, Name
+from flowsession.engine.objects import SessionEntry
+
+
+@dataclass
+class Checks:
+    """The last word wins: sessions with the same content rarely differ, and then each says so itself."""
+
+    _last: dict[Name, SessionCheck] = field(default_factory=dict)
+
+    def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
+        """Takes in a session; returns its environment where it has something new to say."""
+        check = flowcheck.of_status(entry.meta.name, entry.status)
+        if check is None or (known and check == flowcheck.of_status(known.meta.name, known.status)):
+            return set()
+        environment = (entry.meta.namespace, entry.spec.environment_ref.name)
+        before, self._last[environment] = self._last.get(environment), check
+        said = before and (before.flow_revision, before.packages_revision, before.verdict)
+        return set() if said == (check.flow_revision, check.packages_revision, check.verdict) else {Key("FlowEnvironment", *environment)}
+
+    def of(self, environment: Name) -> SessionCheck | None:
+        """The last word on an environment's flow."""
+        return self._last.get(environment)
+
+    def forget(self, environment: Name) -> None:
+        """Drops what is known of an environment that is gone."""
+        self._last.pop(environment, None)
