@@ -44,7 +44,7 @@ class SessionCheck:
 
 
 def judge(draft: Draft) -> bool:
-    """Says whether the flow is valid, and follows a check that is under way."""
+    """Says whether the flow is valid."""
     pod, environment = current_pod(draft), draft.snapshot.environment
     assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
     agent = agent_of(draft, pod)
@@ -64,12 +64,22 @@ def judge(draft: Draft) -> bool:
         draft.judge(CONDITION, verdict.status, verdict.reason, verdict.message)
     elif _changed(draft, told):
         draft.judge(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
-    if check.state == "Running" and state.install.state != "Running":
-        if agent.polls < MOST_POLLS:
-            follow(draft, agent, Follow(since=state.version, seconds=POLL_SECONDS))
-            draft.may_wait("packages", moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
-        elif check.verdict != "Invalid":
-            draft.judge(CONDITION, None, "NotChecked", "the agent's check of the flow does not come to an end")
+    if check.state == "Running" and agent.polls < MOST_POLLS:
+        draft.may_wait("packages", moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
+    elif check.state == "Running" and check.verdict != "Invalid":
+        draft.judge(CONDITION, None, "NotChecked", "the agent's check of the flow does not come to an end")
+    return True
+
+
+def follow_the_check(draft: Draft) -> bool:
+    """Follows a check that is under way, unless there is something to say to the agent."""
+    pod = current_pod(draft)
+    agent = agent_of(draft, pod) if pod else None
+    if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
+        return True
+    state = agent.state
+    if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:
+        follow(draft, agent, Follow(since=state.version, seconds=POLL_SECONDS))
     return True
 
 

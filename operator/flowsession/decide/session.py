@@ -113,5 +113,6 @@ STAGES: tuple[Stage, ...] = (
     serve.list_packages,
     flowcheck.judge,
     idle.decide_idle,
+    flowcheck.follow_the_check,
     marks.mark,
 )

@@ -150,6 +150,7 @@ class Cache:
         del self.sessions[key]
         environment = entry.spec.environment_ref.name
         self._sessions_of.discard((key[0], environment), key[1])
+        self.checks.forget((key[0], environment), unless=self._sessions_of.has((key[0], environment)))
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
         return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
@@ -174,7 +175,6 @@ class Cache:
         self._drop_unused(entry)
         del self.environments[key]
         self.written_at.pop(key, None)
-        self.checks.forget(key)
         return self._concerned_by_environment(key)
 
     def _drop_unused(self, entry: EnvironmentEntry | None) -> None:

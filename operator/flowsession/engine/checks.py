@@ -14,6 +14,9 @@ class Checks:
 
     _last: dict[Name, SessionCheck] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self._last)
+
     def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
         """Takes in a session; returns its environment where it has something new to say."""
         check = flowcheck.of_status(entry.meta.name, entry.status)
@@ -28,6 +31,7 @@ class Checks:
         """The last word on an environment's flow."""
         return self._last.get(environment)
 
-    def forget(self, environment: Name) -> None:
-        """Drops what is known of an environment that is gone."""
-        self._last.pop(environment, None)
+    def forget(self, environment: Name, *, unless: bool = False) -> None:
+        """Drops what is known of an environment, unless it has other sessions: its own status keeps the word of the last one."""
+        if not unless:
+            self._last.pop(environment, None)
