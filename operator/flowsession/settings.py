@@ -49,6 +49,14 @@ class SessionDefaults(_Settings):
     edits_retention_days: int = Field(default=30, ge=1)
 
 
+class ResolverSettings(_Settings):
+    """The short-lived pods that read sources such as git repositories."""
+
+    requests: dict[str, str] = {"cpu": "50m", "memory": "64Mi"}
+    limits: dict[str, str] = {"memory": "512Mi"}
+    timeout_seconds: int = Field(default=300, ge=10)
+
+
 class SizeSettings(_Settings):
     """What is so for every VMSize."""
 
@@ -69,6 +77,7 @@ class Settings(_Settings):
     installer: InstallerDefaults = InstallerDefaults()
     session: SessionDefaults = SessionDefaults()
     sizes: SizeSettings = SizeSettings()
+    resolver: ResolverSettings = ResolverSettings()
 
 
 def load(path: Path | None) -> Settings:

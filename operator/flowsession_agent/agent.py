@@ -62,6 +62,11 @@ class Agent:
             "/v1/edits/restore": {"POST": self._restore},
             "/v1/edits/discard": {"POST": self._discard},
         }
+        if settings.resolver:
+            from flowsession_agent.source.resolver import Resolver
+
+            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials)
+            self._calls["/v1/source"] = {"PUT": self._source}
 
     def call(self, request: Request, body: bytes) -> Answer:
         """The answer to an authenticated call; raises ApiError."""
@@ -144,6 +149,10 @@ class Agent:
         if not isinstance(force, bool):
             raise bad_request("force must be true or false.")
         return {"podUID": self.pod_uid, **self.environment.restore_edits(force=force)}
+
+    def _source(self, query: str, body: bytes) -> Answer:
+        _, wait = _wait_for(f"since=0&{query}" if query else "")
+        return {"podUID": self.pod_uid, **self._resolver.answer(_parse(body), wait=wait)}
 
     def _discard(self, _: str, __: bytes) -> Answer:
         self.environment.discard_edits()

@@ -52,15 +52,15 @@ class Job:
         """Whether someone asked the job to end."""
         return self._stopped.is_set()
 
-    def run(self, argv: Sequence[str]) -> Outcome:
-        """Run one command to its end or to the job's; raises OSError when it can't be started."""
+    def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
+        """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""
         process = self._children.start(
             lambda: subprocess.Popen(
                 argv,
                 env=self._environ,
                 cwd=self._cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout or subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
@@ -74,15 +74,15 @@ class Job:
                 break
         _kill(-process.pid, signal.SIGKILL)
         kill_marked(self._mark)
-        stdout, stderr = (tail.text() for tail in tails)
+        out, err = (tail.text() for tail in tails)
         number = max(0, -process.returncode)
         return Outcome(
             exit_code=128 + number if number else process.returncode,
             signal_number=number,
             timed_out=timed_out,
             stopped=self.stopped,
-            stdout=stdout,
-            stderr=stderr,
+            stdout=out,
+            stderr=err,
         )
 
     def _terminate(self, process: subprocess.Popen[bytes]) -> None:

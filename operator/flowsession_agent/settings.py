@@ -44,11 +44,13 @@ class Home:
 class Settings:
     """Everything the agent was started with."""
 
-    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int) -> None:
+    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int, resolver: bool, credentials: str) -> None:
         self.home = home
         self.pod_uid = pod_uid
         self.public_keys = public_keys
         self.port = port
+        self.resolver = resolver
+        self.credentials = credentials
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -64,4 +66,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pod_uid=environ["FLOWSESSION_POD_UID"],
         public_keys=environ["FLOWSESSION_PUBLIC_KEYS"],
         port=int(port),
+        resolver=environ.get("FLOWSESSION_RESOLVER") == "1",
+        credentials=environ.get("FLOWSESSION_CREDENTIALS", ""),
     )

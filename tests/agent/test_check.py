@@ -251,3 +251,25 @@ def test_only_some_problems_travel_with_the_state(agent: Agent) -> None:
     assert (check["count"], len(check["problems"])) == (150, 20)
     _, answer = agent.call("POST", "/v1/validate", {})
     assert (answer["check"]["count"], len(answer["check"]["problems"])) == (150, 100)
+
+
+def test_the_edit_of_a_prompt_needs_no_import_again(agent: Agent) -> None:
+    dag = flows.dag(nodes=flows.NODE + "- {name: words, type: prompt, source: {type: code, path: words.jinja2}, inputs: {}}\n")
+    files = {
+        "flow.dag.yaml": dag.encode(),
+        "shout.py": b"import os, time\ntime.sleep(2)\n" + FILES["shout.py"],
+        "words.jinja2": b"Hello.\n",
+    }
+    agent.put("p1", "f1", files=files)
+    assert checked(agent, "f1")["seconds"] > 2
+    agent.put("p1", "f2", files={**files, "words.jinja2": b"Good day.\n"})
+    again = checked(agent, "f2")
+    assert (again["verdict"], again["seconds"] < 2) == ("Valid", True), again
+    agent.put("p1", "f3", files={**files, "words.jinja2": b"Good {% day.\n"})
+    assert [problem["code"] for problem in checked(agent, "f3")["problems"]] == ["TemplateSyntax"]
+    agent.put("p1", "f4", files={**files, "shout.py": files["shout.py"] + b"\nraise KeyError('x')\n"})
+    first = checked(agent, "f4")
+    agent.put("p1", "f5", files=files)
+    assert checked(agent, "f5")["verdict"] == "Valid"
+    agent.put("p1", "f6", files={**files, "shout.py": files["shout.py"] + b"\nraise KeyError('x')\n"})
+    assert checked(agent, "f6")["problems"] == first["problems"] != []

@@ -63,6 +63,8 @@ class FakeAgent:
     what: str = "start"
     last_work: float = field(default_factory=time.monotonic)
     environment: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=lambda: {"state": "Running"})
+    """What comes of reading a source, in a pod that reads one."""
     edits: str = ""
     """What was edited in the flow folder, which is its revision too."""
     restored: bool = False
@@ -193,6 +195,8 @@ class FakeAgent:
                 return 200, {"revision": self.edits, "flowRevision": flow, "files": ["a.py"], "deleted": [], "archive": archive}
             case "GET", "/v1/edits":
                 return 404, {"code": "NoEdits", "message": "no edits"}
+            case "PUT", "/v1/source":
+                return 200, self.source
             case "GET", "/v1/packages":
                 return 200, {"packages": PACKAGES}
             case "POST", "/v1/retire":
@@ -239,6 +243,8 @@ class RealAgent:
         self._background = background
         self.home = folder / "home"
         self.log = folder / "agent.log"
+        self.credentials: Path | None = None
+        """What stands for the mounted Secret."""
         self._process: subprocess.Popen[bytes] | None = None
         self._server: asyncio.Server | None = None
 
@@ -254,6 +260,8 @@ class RealAgent:
                     FLOWSESSION_POD_UID=pod["metadata"]["uid"],
                     FLOWSESSION_PUBLIC_KEYS=env["FLOWSESSION_PUBLIC_KEYS"],
                     FLOWSESSION_PORT=str(self._port),
+                    FLOWSESSION_RESOLVER=env.get("FLOWSESSION_RESOLVER", ""),
+                    FLOWSESSION_CREDENTIALS=str(self.credentials or env.get("FLOWSESSION_CREDENTIALS", "")),
                 ),
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,

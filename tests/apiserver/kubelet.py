@@ -1,6 +1,7 @@
 """Plays scheduler and kubelet: binds pods, says that they run, starts their agents, and lets go of those that are deleted."""
 
 import contextlib
+import errno
 import itertools
 import logging
 import threading
@@ -122,12 +123,18 @@ class Kubelet:
         meta = pod["metadata"]
         target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
         self._api.post(f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target})
-        number = next(self._numbers)
-        ip = f"127.87.{number // 250}.{number % 250 + 1}"
+        ip = self._address()
         (container,) = pod["spec"]["containers"]
-        if container["name"] == "session":
+        if container["name"] in ("session", "resolver"):
             agent = self.make_agent()
-            agent.start(pod, ip)
+            while True:
+                try:
+                    agent.start(pod, ip)
+                    break
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                    ip = self._address()  # another run of these tests on this machine has it
             self.agents[meta["uid"]] = agent
         self.set_status(
             pod,
@@ -149,6 +156,10 @@ class Kubelet:
                 ],
             },
         )
+
+    def _address(self) -> str:
+        number = next(self._numbers)
+        return f"127.87.{number // 250}.{number % 250 + 1}"
 
     def _end_agent(self, uid: str) -> None:
         agent = self.agents.pop(uid, None)

@@ -77,7 +77,7 @@ def test_an_agent_that_checks_for_ever_costs_no_write_and_few_calls(started: Lab
 
 def test_nothing_that_an_agent_says_of_the_flow_breaks_a_status(started: Lab) -> None:
     problem = {"code": [], "message": "\x00\ud800" * 400, "file": "f" * 1000, "line": -3, "node": {"a": 1}}
-    checking(started, verdict="Invalid", problems=[problem] * 100)
+    checking(started, verdict="Invalid", problems=[problem] * 40)
     started.environment_of_flow()
     started.create_session()
     started.until_ready()

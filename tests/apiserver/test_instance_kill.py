@@ -1,4 +1,7 @@
-"""kill -9 of the operator at every single write of an instance's life, before the API server hears of it and after."""
+"""kill -9 of the operator at every single write of an instance's life.
+
+Its ends are long stories: there it dies before each write only, which is the state after the write before, and after the calls in between.
+"""
 
 from collections.abc import Iterator
 
@@ -82,10 +85,10 @@ def test_during_the_start(instances: Instances, moment: str) -> None:
     assert "PATCH computeinstances/status" in writes
 
 
-def test_during_a_stop(instances: Instances, moment: str) -> None:
+def test_during_a_stop(instances: Instances) -> None:
     writes = killed_at_every_write(
         instances.lab,
-        moment,
+        "before",
         prepare=lambda: prepared(instances),
         act=lambda: instances.change(running=False),
         over=lambda: instances.status().get("phase") == "Stopped",
@@ -94,10 +97,10 @@ def test_during_a_stop(instances: Instances, moment: str) -> None:
     assert "DELETE pods" in writes
 
 
-def test_during_the_idle_stop(instances: Instances, moment: str) -> None:
+def test_during_the_idle_stop(instances: Instances) -> None:
     writes = killed_at_every_write(
         instances.lab,
-        moment,
+        "before",
         prepare=lambda: prepared(instances),
         act=lambda: instances.change(idle={"timeoutSeconds": 5}),
         over=lambda: instances.status().get("phase") == "Stopped",

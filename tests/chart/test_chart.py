@@ -154,6 +154,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "editsRetentionDays": 30,
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
+            "resolver": {"requests": {"cpu": 1, "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
         }
     )
     assert settings_of(manifests, tmp_path).model_dump(by_alias=True, mode="json") == {
@@ -187,6 +188,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "editsRetentionDays": 30,
         },
         "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
+        "resolver": {"requests": {"cpu": "1", "memory": "32Mi"}, "limits": {"memory": "2Gi"}, "timeoutSeconds": 60},
     }
 
 

@@ -7,7 +7,7 @@ one step runs each of them to its end.
 import base64
 import copy
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -380,6 +380,10 @@ class Todo:
     def add(self, key: Key) -> None:
         if key == SESSION:
             self.now = True
+
+    def add_all(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.add(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         if key == SESSION:

@@ -11,7 +11,7 @@ from localcluster.shell import run
 
 NAME = "localhost/python-base"
 _SUITE = "bookworm"
-_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+_PACKAGES = ("python3", "python3-venv", "ca-certificates", "git", "openssh-client")
 _RECIPE_VERSION = "1"
 """Raise it when what `_make` does to the tree changes."""
 

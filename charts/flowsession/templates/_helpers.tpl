@@ -44,8 +44,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $installer "environment" $environment }}
 {{- $session := deepCopy .Values.session }}
 {{- /* People write cpu: 1; the operator's file has strings. */}}
+{{- $resolver := deepCopy .Values.resolver }}
+{{- range $pod := list $session $resolver }}
 {{- range $kind := list "requests" "limits" }}
-{{- range $resource, $quantity := get $session $kind }}{{ $_ := set (get $session $kind) $resource (toString $quantity) }}{{ end }}
+{{- range $resource, $quantity := get $pod $kind }}{{ $_ := set (get $pod $kind) $resource (toString $quantity) }}{{ end }}
+{{- end }}
 {{- end -}}
 {{- $sizes := pick .Values.sizes "autoscaler" "maxPodsPerNode" }}
 {{- $daemonsets := dict }}
@@ -60,4 +63,6 @@ session:
   {{- toYaml $session | nindent 2 }}
 sizes:
   {{- toYaml $sizes | nindent 2 }}
+resolver:
+  {{- toYaml $resolver | nindent 2 }}
 {{- end }}

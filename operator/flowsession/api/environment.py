@@ -2,77 +2,11 @@
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from flowsession.api.base import Conditions, Model, ObjectName, rule, validations
 from flowsession.api.size import Quantity
-
-
-class ConfigMapItem(Model):
-    """Maps one key of the ConfigMap to a path in the flow folder."""
-
-    key: str = Field(min_length=1, max_length=253, description="Key of the ConfigMap.")
-    path: str = Field(
-        min_length=1,
-        max_length=1024,
-        description="Relative path of the file in the source, such as data/sample.csv.",
-        json_schema_extra=validations(
-            rule(
-                "!self.startsWith('/') && !('..' in self.split('/'))",
-                "a path must be relative and must not contain '..': it names a place inside the flow folder",
-            )
-        ),
-    )
-
-
-class ConfigMapSource(Model):
-    """A ConfigMap whose keys are the files."""
-
-    name: ObjectName = Field(
-        description="Name of the ConfigMap in this namespace. Label it flowsession.dev/source=true to have changes seen at once;"
-        " unlabelled it is read again every 5 minutes."
-    )
-    items: list[ConfigMapItem] | None = Field(
-        default=None,
-        max_length=1000,
-        description="Which keys to take, and where they go; absent: every key is a file of that name.",
-    )
-
-
-class ArchiveConfigMap(Model):
-    """A key of a ConfigMap."""
-
-    name: ObjectName = Field(
-        description="Name of the ConfigMap in this namespace. Label it flowsession.dev/source=true to have changes seen at once;"
-        " unlabelled it is read again every 5 minutes."
-    )
-    key: str = Field(
-        min_length=1,
-        max_length=253,
-        description="The key that holds the archive, such as flow.tar.gz; kubectl create configmap NAME --from-file=flow.tar.gz makes it.",
-    )
-
-
-class ArchiveSource(Model):
-    """A packed folder: a .tar.gz or a .zip."""
-
-    config_map: ArchiveConfigMap = Field(description="The ConfigMap that holds the archive.")
-
-
-class Source(Model):
-    """Where the flow folder comes from."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            rule("!(has(self.configMap) && has(self.archive))", "a source is either a configMap or an archive, not both")
-        )
-    )
-
-    config_map: ConfigMapSource | None = Field(default=None, description="Files from the keys of a ConfigMap.")
-    archive: ArchiveSource | None = Field(
-        default=None,
-        description="A .tar.gz or .zip of the folder, for folders with sub-folders: up to 3,000 members, 8 MiB unpacked.",
-    )
+from flowsession.api.source import Source, SourceStatus, SourceWarning
 
 
 class InstallerTool(StrEnum):
@@ -147,21 +81,18 @@ class FlowEnvironmentSpec(Model):
     installer: Installer = Field(default_factory=Installer, description="How requirements are installed.")
 
 
-class SourceWarning(Model):
-    """Something odd in the flow folder that stops nothing."""
-
-    file: str = Field(default="", description="File that it is about.")
-    line: int | None = Field(default=None, description="Line in the file, from 1.")
-    code: str = Field(description="One CamelCase word for programs.")
-    message: str = Field(description="What was found, and what to do.")
-
-
 class FlowSummary(Model):
     """What the flow folder holds."""
 
     kind: str = Field(default="", description="dag, flex or prompty.")
     nodes: int | None = Field(default=None, description="Number of nodes of a dag flow.")
     includes: int | None = Field(default=None, description="Number of entries of additional_includes, merged into the flow folder.")
+
+
+class HandledRequests(Model):
+    """Values of request annotations that were handled."""
+
+    refresh: str | None = Field(default=None, description="Of flowsession.dev/refresh-requested-at.")
 
 
 class FlowEnvironmentStatus(Model):
@@ -179,5 +110,9 @@ class FlowEnvironmentStatus(Model):
     flow_revision: str | None = Field(default=None, description="Hash of the flow folder's files.")
     flow: FlowSummary | None = Field(default=None, description="What the flow folder holds.")
     warnings: list[SourceWarning] | None = Field(default=None, description="What is odd but stops nothing.")
+    source: SourceStatus | None = Field(default=None, description="What was last read of a source that a pod of its own reads (git).")
     sessions: int | None = Field(default=None, description="Number of sessions of this environment.")
+    handled_requests: HandledRequests | None = Field(
+        default=None, description="The request annotations that were handled last, by their values."
+    )
     conditions: Conditions | None = None

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import aiohttp
 
 from flowsession import metrics
-from flowsession.cluster import answers, errors
+from flowsession.cluster import answers, errors, sourceanswers
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
-from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
+from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList, SourceAnswer
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, TakeEdits, Tell
 from flowsession.decide.pod import AGENT_PORT
 from flowsession.decide.views import PodView
 
@@ -47,6 +47,7 @@ class Answer:
     state: AgentState | None = None
     packages: PackageList | None = None
     edits: EditsArchive | None = None
+    source: SourceAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ class AgentClient:
             raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
         if isinstance(call, ListPackages) and status == 200:
             return Answer(packages=answers.packages(document))
+        if isinstance(call, ReadSource) and status == 200:
+            return Answer(source=sourceanswers.source(document))
         if (status, document.get("code"), type(call)) in _TELLING:
             # The whole state follows, so that the door's position is known too.
             status, document = await self._send(pod, Request("GET", "/v1/state"))
@@ -223,6 +226,9 @@ def _request_of(call: AgentCall) -> Request:  # noqa: PLR0911 - one for each cal
             return Request("GET", "/v1/edits", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
         case ListPackages():
             return Request("GET", "/v1/packages", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
+        case ReadSource(body=body):
+            path = f"/v1/source?wait={POLL_SECONDS:.0f}"
+            return Request("PUT", path, dict(body), timeout_seconds=POLL_SECONDS + CALL_SECONDS, largest=LARGEST_LIST)
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from flowsession.decide.agentviews import AgentState, CheckView, EditsArchive, E
 
 LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000
-LARGEST_EDITS = 1_000_000
-"""Bytes of an archive of edits: it must fit in a ConfigMap (1 MiB)."""
+LARGEST_CONTENT = 1_000_000
+"""Bytes of an archive: it must fit in a ConfigMap (1 MiB)."""
 LARGEST_LISTS = 1_000_000
 """Bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
 
@@ -73,7 +73,9 @@ def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchi
         size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
     except ValueError:
         size = 0
-    problem = "" if 0 < size <= LARGEST_EDITS else f"its agent sent an archive of {size:,} bytes; at most {LARGEST_EDITS:,} can be saved"
+    problem = (
+        "" if 0 < size <= LARGEST_CONTENT else f"its agent sent an archive of {size:,} bytes; at most {LARGEST_CONTENT:,} can be saved"
+    )
     return EditsArchive(
         revision=text(document.get("revision"), 64),
         flow_revision=text(document.get("flowRevision"), 64),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from flowsession.api.source import SourceWarning
+
 
 @dataclass(frozen=True)
 class InstallView:
@@ -115,6 +117,24 @@ class PackageList:
 
 
 @dataclass(frozen=True)
+class SourceAnswer:
+    """The answer to a call for a source, in a pod that reads one."""
+
+    state: str = "Running"
+    """Running, Done or Failed."""
+    code: str = ""
+    message: str = ""
+    """Why it failed."""
+    revision: str = ""
+    commit: str = ""
+    archive: str = ""
+    """A .tar.gz in base64."""
+    unchanged: bool = False
+    """The commit is the one that was known already; nothing was fetched."""
+    warnings: tuple[SourceWarning, ...] = ()
+
+
+@dataclass(frozen=True)
 class AgentView:
     """What is known of the agent in the present pod, by calls that this operator made."""
 
@@ -151,6 +171,7 @@ class AgentView:
     edits: EditsArchive | None = None
     edits_at: float = 0.0
     """When it was last asked for edits."""
+    source: SourceAnswer | None = None
 
 
 @dataclass(frozen=True)

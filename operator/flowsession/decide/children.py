@@ -1,8 +1,19 @@
 """What the objects that the operator makes have in common: whose they are, and pods that restricted Pod Security lets in."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api import API_VERSION
+
+
+@dataclass(frozen=True)
+class Where:
+    """The environment that an object is for."""
+
+    namespace: str
+    environment: str
+    uid: str
+    """Empty: the environment is not known, and owns nothing."""
 
 
 def owner(kind: str, name: str, uid: str) -> dict[str, Any]:

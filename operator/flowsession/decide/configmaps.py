@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api import GROUP
-from flowsession.decide.children import owner
+from flowsession.decide.children import Where, owner
 from flowsession.decide.pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
-from flowsession.decide.views import SessionSnapshot
 
 CONTENT_LABEL = f"{GROUP}/content"
 """What such a ConfigMap holds; one of the following."""
 
 PACKAGES = "packages"
 EDITS = "edits"
+SOURCE = "source"
 
 
 def name_of(content: str, environment: str, uid: str, *parts: str) -> str:
@@ -34,24 +34,23 @@ def selector(content: str, labels: Mapping[str, str]) -> str:
 def manifest(
     content: str,
     name: str,
-    snapshot: SessionSnapshot,
+    where: Where,
     data: Mapping[str, str],
     *,
     binary: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The ConfigMap, for the session's environment; `binary` is in base64."""
-    environment, uid = snapshot.spec.environment_ref.name, snapshot.environment_uid
+    """The ConfigMap; `binary` is in base64."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
             "name": name,
-            "namespace": snapshot.namespace,
-            "labels": _labels(content, {ENVIRONMENT_LABEL: environment, **(labels or {})}),
+            "namespace": where.namespace,
+            "labels": _labels(content, {ENVIRONMENT_LABEL: where.environment, **(labels or {})}),
             **({"annotations": dict(annotations)} if annotations else {}),
-            "ownerReferences": [owner("FlowEnvironment", environment, uid)] if uid else [],
+            "ownerReferences": [owner("FlowEnvironment", where.environment, where.uid)] if where.uid else [],
         },
         "immutable": True,
         "data": dict(data),

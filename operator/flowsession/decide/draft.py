@@ -21,7 +21,7 @@ class Draft(Notes):
     """Notes about a session, its agent and its pod."""
 
     def __init__(self, snapshot: SessionSnapshot, now: float) -> None:
-        super().__init__(snapshot.status, snapshot.generation, now)
+        super().__init__(snapshot.status, snapshot.generation, now, snapshot.requests)
         self.snapshot = snapshot
         self.call: AgentCall | None = None
         self._fetch_edits: FetchEdits | None = None

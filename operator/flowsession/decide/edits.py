@@ -139,7 +139,7 @@ def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]
     return configmaps.manifest(
         EDITS,
         name,
-        snapshot,
+        snapshot.where,
         {"edits.json": json.dumps(about, separators=(",", ":"))},
         binary={"edits.tar.gz": packed.archive},
         labels={USER_LABEL: user_label(user)},

@@ -1,16 +1,24 @@
 """FlowEnvironment: reads what it refers to, and writes the status that says what it comes to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, flowcheck, merge, times
+from flowsession.decide import conditions, flowcheck, merge, pinned, resolver, times
 from flowsession.decide.conditions import Verdict
+from flowsession.decide.pinned import Pinned
 from flowsession.decide.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.decide.resolution import Resolved, Unresolved, needed_config_maps
+from flowsession.decide.resolver import Reading, ResolverPod, Scene
 from flowsession.decide.sources import ConfigMapView
+from flowsession.decide.views import Refusal
+from flowsession.settings import Settings
+
+REFRESH = f"{GROUP}/refresh-requested-at"
+"""The annotation that asks for the sources to be read again; its value is a timestamp, any new one."""
 
 REREAD_SECONDS = 300.0
 """How often a ConfigMap that no watch shows is read again."""
@@ -38,16 +46,45 @@ class EnvironmentSnapshot:
     """The last word of one of its sessions on the flow that it has."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
+    uid: str = ""
+    refresh: str = ""
+    """The value of its refresh request."""
+    resolvers: tuple[ResolverPod, ...] = ()
+    """The pods that read its source."""
+    refusal: Refusal | None = None
+    """Of the last of these pods."""
+    refused_config_maps: Mapping[str, str] = field(default_factory=dict)
+    public_keys: str = "{}"
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def read_before(self) -> Pinned | None:
+        """What a pod has read of the source; None: the operator reads it itself."""
+        return pinned.of(self.spec, self.status)
+
+    @property
+    def requested(self) -> str:
+        """The refresh request that is not handled yet; empty if there is none."""
+        return self.refresh if (self.status.get("handledRequests") or {}).get("refresh") != self.refresh else ""
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
     """The environment's own plan: read what is missing, and write what was found."""
     if resolution is None:
-        missing = [name for name in needed_config_maps(snapshot.spec) if name not in snapshot.config_maps]
+        missing = [name for name in needed_config_maps(snapshot.spec, snapshot.read_before) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
+    junk = snapshot.requested if times.parse(snapshot.requested) is None else ""
+    reading = resolver.decide(_scene(snapshot, "" if junk else snapshot.requested), now)
     fetches, look_again_at = _rereads(snapshot, now)
-    verdict = _verdict(resolution)
+    if reading.look_again_at is not None:
+        look_again_at = min(look_again_at or float("inf"), reading.look_again_at)
+    if snapshot.requested and not junk and not pinned.is_read_by_a_pod(snapshot.spec.source):
+        # What is watched is read again too: it costs little, and people ask when they doubt.
+        fetches = tuple(Fetch(snapshot.namespace, name) for name in needed_config_maps(snapshot.spec))
+        reading.handled = snapshot.requested
+    verdict = _verdict(snapshot, resolution, reading)
     wanted = _status(snapshot, resolution, verdict, now)
+    _say_what_was_read(wanted, reading, junk)
     old = conditions.read(snapshot.status).get("Ready")
     patch = merge.difference(snapshot.status, wanted)
     if set(patch) == {"sessions"} and now - snapshot.written_at < COUNT_SECONDS:
@@ -56,23 +93,56 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     # The count in the status lags behind by COUNT_SECONDS, so it alone does not tell that there was a session in between.
     unused = snapshot.sessions == 0 and (snapshot.has_lists or snapshot.status.get("sessions", 0) > 0)
     clean = DeletePackages(snapshot.namespace, snapshot.name) if unused else None
-    if not patch:
-        return Plan(fetches=fetches, look_again_at=look_again_at, clean=clean)
     news = verdict.status is False and (old is None or old.reason != verdict.reason or old.message != verdict.message)
+    events = reading.events
+    if news and verdict.reason != "Resolving":
+        events += (Event(warning=True, reason=verdict.reason, message=verdict.message),)
+    if junk:
+        said = f"annotation {REFRESH} is {junk!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
+        events += (Event(warning=True, reason="RequestRefused", message=said),)
     return Plan(
+        creates=reading.creates,
+        deletes=tuple(reading.deletes),
+        call=reading.call,
         fetches=fetches,
-        status=PatchStatus("FlowEnvironment", snapshot.namespace, snapshot.name, snapshot.resource_version, patch),
-        events=(Event(warning=True, reason=verdict.reason, message=verdict.message),) if news else (),
+        status=PatchStatus("FlowEnvironment", snapshot.namespace, snapshot.name, snapshot.resource_version, patch) if patch else None,
+        events=events if patch else (),
         look_again_at=look_again_at,
         clean=clean,
     )
+
+
+def _scene(snapshot: EnvironmentSnapshot, request: str) -> Scene:
+    return Scene(
+        namespace=snapshot.namespace,
+        environment=snapshot.name,
+        uid=snapshot.uid,
+        source=snapshot.spec.source,
+        status=snapshot.status,
+        pods=snapshot.resolvers,
+        config_maps=snapshot.config_maps,
+        refused=snapshot.refused_config_maps,
+        refusal=snapshot.refusal,
+        refresh=request,
+        keys=snapshot.public_keys,
+        settings=snapshot.settings,
+    )
+
+
+def _say_what_was_read(status: dict[str, Any], reading: Reading, junk: str) -> None:
+    if reading.source is None:
+        status.pop("source", None)
+    else:
+        status["source"] = reading.source
+    if reading.handled or junk:
+        status["handledRequests"] = {**(status.get("handledRequests") or {}), "refresh": reading.handled or junk}
 
 
 def _rereads(snapshot: EnvironmentSnapshot, now: float) -> tuple[tuple[Fetch, ...], float | None]:
     """Unwatched ConfigMaps are read again every 5 minutes, missing ones sooner: the longer they are missing, the slower."""
     due, next_at = [], float("inf")
     since = conditions.read(snapshot.status).get("Ready")
-    for name in needed_config_maps(snapshot.spec):
+    for name in needed_config_maps(snapshot.spec, snapshot.read_before):
         view = snapshot.config_maps[name]
         if view.watched and view.files is not None:
             continue
@@ -86,12 +156,18 @@ def _rereads(snapshot: EnvironmentSnapshot, now: float) -> tuple[tuple[Fetch, ..
     return tuple(due), None if next_at == float("inf") else next_at
 
 
-def _verdict(resolution: Resolved | Unresolved) -> Verdict:
+def _verdict(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, reading: Reading) -> Verdict:
     if isinstance(resolution, Unresolved):
-        return Verdict(False, resolution.reason, resolution.message)
+        trouble = f"; {reading.trouble}" if reading.trouble and resolution.reason == "Resolving" else ""
+        return Verdict(False, resolution.reason, f"{resolution.message}{trouble}")
     packages = f"{resolution.requirements_count} requirements" if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
-    return Verdict(True, "Resolved", f"{flow}, {packages}, image {resolution.base_image}")
+    before = snapshot.read_before
+    at = f", {before.revision} at {before.commit[:12]}" if before else ""
+    stale = (
+        f"; the last look at the source failed, what was read before stays in use: {before.message}" if before and before.message else ""
+    )
+    return Verdict(True, "Resolved", f"{flow}, {packages}, image {resolution.base_image}{at}{stale}")
 
 
 def _status(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, verdict: Verdict, now: float) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def end_unreachable(draft: Draft) -> bool:
     if idle.action == IdleAction.NONE:
         loss.start_again(draft, "ProbeFailed", message)
     else:
-        _finish(draft, "ProbeFailed", message, warning=True)
+        _finish(draft, "ProbeFailed", message, alarming=True)
     return False
 
 
@@ -175,7 +175,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
         state: AgentState = agent.state
         if edits.saved(draft, agent):
             said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
-            _finish(draft, "Idle", said, warning=False, valid_until=agent.state_at + FRESH_SECONDS)
+            _finish(draft, "Idle", said, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
@@ -186,12 +186,12 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     draft.call = Retire(idle_at_least=float(timeout))
 
 
-def _finish(draft: Draft, reason: str, message: str, *, warning: bool, valid_until: float | None = None) -> None:
+def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_until: float | None = None) -> None:
     """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.look_again(draft.now + UNDONE_SECONDS)
-    draft.tell(warning=warning, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
+    draft.tell(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
         draft.valid_until = valid_until

@@ -1,12 +1,11 @@
 """ComputeInstance: keeps a node of its size reserved while it shall run, and lets go of it when nobody uses it."""
 
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
-from flowsession.decide import anchor, choice, cost, instanceidle, loss, scaling, start, times
+from flowsession.decide import anchor, choice, cost, instanceidle, loss, requests, scaling, start, times
 from flowsession.decide.draft import moment
 from flowsession.decide.instanceviews import InstanceSnapshot, last_activity
 from flowsession.decide.notes import Notes
 from flowsession.decide.plan import Create, Delete, PatchStatus, Plan
-from flowsession.decide.requests import REQUESTS
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.sizes import Offer
 from flowsession.decide.views import PodView
@@ -21,7 +20,7 @@ class InstanceNotes(Notes):
     """Notes about an instance."""
 
     def __init__(self, snapshot: InstanceSnapshot, now: float) -> None:
-        super().__init__(snapshot.status, snapshot.generation, now)
+        super().__init__(snapshot.status, snapshot.generation, now, {"resume": snapshot.resume})
         self.snapshot = snapshot
 
     def is_not_ready(self, phase: InstancePhase, reason: str, message: str) -> None:
@@ -32,11 +31,6 @@ class InstanceNotes(Notes):
     def create(self, create: Create) -> None:
         """Asks for a pod."""
         self._creates.append(create)
-
-    def handle_resume(self) -> None:
-        """The request is handled, or needs no handling."""
-        if self.snapshot.resume and self.handled("resume") != self.snapshot.resume:
-            self.put("handledRequests", {**self.status.get("handledRequests", {}), "resume": self.snapshot.resume})
 
     def plan(self) -> Plan:
         """What follows from all that was found."""
@@ -62,7 +56,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     notes = InstanceNotes(snapshot, now)
-    _refuse_junk(notes)
+    requests.refuse_junk(notes)
     notes.put("sessions", len(snapshot.guests))
     if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
         notes.put("lastActivityAt", times.stamp(seen))
@@ -77,14 +71,6 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
     return notes.plan()
 
 
-def _refuse_junk(notes: InstanceNotes) -> None:
-    value = notes.snapshot.resume
-    if value and notes.handled("resume") != value and times.parse(value) is None:
-        notes.handle_resume()
-        said = f"annotation {REQUESTS['resume']} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
-        notes.tell(warning=True, reason="RequestRefused", message=said)
-
-
 def _stopped_by(notes: InstanceNotes) -> StoppedBy | None:
     """Who stopped it, or stops it now; None: it shall run."""
     snapshot = notes.snapshot
@@ -93,9 +79,8 @@ def _stopped_by(notes: InstanceNotes) -> StoppedBy | None:
     stopped = snapshot.status.get("stopped")
     if not stopped or stopped.get("by") == StoppedBy.USER:
         return None
-    asked = snapshot.resume and notes.handled("resume") != snapshot.resume
     changed = snapshot.status.get("observedGeneration") != snapshot.generation
-    return None if asked or changed else StoppedBy(stopped["by"])
+    return None if requests.pending(notes, "resume") or changed else StoppedBy(stopped["by"])
 
 
 def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
@@ -107,10 +92,9 @@ def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
         if not stopped:
             notes.tell(warning=False, reason="Stopped", message=_why(notes, by))
     notes.judge("Active", False, "Idle", "stopped")
-    if not snapshot.spec.running and snapshot.resume and notes.handled("resume") != snapshot.resume:
-        notes.handle_resume()
-        said = f"the instance is stopped by spec.running, so {REQUESTS['resume']} has no effect; set spec.running to true"
-        notes.tell(warning=True, reason="RequestRefused", message=said)
+    if not snapshot.spec.running and requests.pending(notes, "resume"):
+        why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
+        requests.refuse(notes, "resume", why)
     if snapshot.visitors:
         waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
         notes.is_not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(notes, by)}; {waiting}")
@@ -128,12 +112,12 @@ def _why(notes: InstanceNotes, by: StoppedBy) -> str:
         return "stopped by spec.running; set it to true to start again"
     return (
         f"stopped after {notes.snapshot.spec.idle.timeout_seconds} s without work on it;"
-        f" set the annotation {REQUESTS['resume']} to a new timestamp, or change the spec, to start again"
+        f" set the annotation {requests.REQUESTS['resume']} to a new timestamp, or change the spec, to start again"
     )
 
 
 def _run(notes: InstanceNotes) -> None:
-    notes.handle_resume()
+    requests.done(notes, "resume")
     if notes.status.get("stopped"):
         notes.put("stopped", None)
         notes.put("startedAt", times.stamp(notes.now))

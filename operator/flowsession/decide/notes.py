@@ -12,8 +12,10 @@ from flowsession.decide.plan import Create, Delete, Event, ReadEvents
 class Notes:
     """Collects what is found. Only this class and its heirs know how a status becomes a patch."""
 
-    def __init__(self, status: Mapping[str, Any], generation: int, now: float) -> None:
+    def __init__(self, status: Mapping[str, Any], generation: int, now: float, requests: Mapping[str, str]) -> None:
         self.now = now
+        self.requests = requests
+        """The request annotations, by what they ask for."""
         self.status: dict[str, Any] = dict(status)
         self.old = conditions.read(status)
         self.read_events: ReadEvents | None = None
@@ -49,11 +51,6 @@ class Notes:
     def look_again(self, at: float) -> None:
         """The key comes up again at this moment, if nothing happens before."""
         self._look_again_at = min(self._look_again_at, at)
-
-    def handled(self, request: str) -> str | None:
-        """The value of a request annotation that was handled last."""
-        value: str | None = self.status.get("handledRequests", {}).get(request)
-        return value
 
     def was(self, condition: str) -> Condition | None:
         """The condition as the status has it."""

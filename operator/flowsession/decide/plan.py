@@ -113,7 +113,15 @@ class TakeEdits:
     """GET /v1/edits: the files of the flow folder that were changed inside the session."""
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits
+@dataclass(frozen=True)
+class ReadSource:
+    """PUT /v1/source: have a source read, in the pod of this name, or ask what came of it."""
+
+    pod: str
+    body: Manifest
+
+
+AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | ReadSource
 
 
 @dataclass(frozen=True)

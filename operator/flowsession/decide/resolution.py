@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, SourceWarning
+from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary
+from flowsession.api.source import SourceWarning
 from flowsession.decide import flowfolder, flowyaml, includes, requirements, sources
+from flowsession.decide.pinned import Pinned
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import Settings
 
@@ -63,29 +65,35 @@ class Resolved:
         }
 
 
-def needed_config_maps(spec: FlowEnvironmentSpec) -> tuple[str, ...]:
-    """Names of the ConfigMaps that the spec refers to."""
-    names = list(sources.needed_config_maps(spec.source))
+def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = None) -> tuple[str, ...]:
+    """Names of the ConfigMaps that the spec refers to, or that hold what was read of its source."""
+    names = list(sources.needed_config_maps(spec.source, read_before))
     if spec.installer.ca_bundle_config_map_name:
         names.append(spec.installer.ca_bundle_config_map_name)
     return tuple(names)
 
 
-def resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet."""
-    if any(name not in config_maps for name in needed_config_maps(spec)):
+def resolve(
+    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, read_before: Pinned | None = None
+) -> Resolved | Unresolved | None:
+    """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
+    reads it itself."""
+    if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:
-        return _resolve(spec, config_maps, settings)
+        return _resolve(spec, config_maps, settings, read_before)
     except flowyaml.FolderError as error:
         return Unresolved(error.reason, str(error))
     except sources.SourceError as error:
-        return Unresolved("SourceNotFound", str(error))
+        return Unresolved(error.reason, str(error))
 
 
-def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Resolved | Unresolved:
+def _resolve(
+    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings, read_before: Pinned | None
+) -> Resolved | Unresolved:
     warnings: list[SourceWarning] = []
-    files, flow, included = _flow_folder(spec, config_maps, warnings)
+    source = sources.read(spec.source, config_maps, read_before)
+    files, flow, included = _flow_folder(spec, source, warnings)
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
         warnings.append(
             SourceWarning(
@@ -131,12 +139,12 @@ def _resolve(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView]
 
 
 def _flow_folder(
-    spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], warnings: list[SourceWarning]
+    spec: FlowEnvironmentSpec, source: sources.SourceFiles | None, warnings: list[SourceWarning]
 ) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
     """The flow folder's files with its includes merged, what it asks for, and how many includes it has; adds to `warnings`."""
-    source = sources.read(spec.source, config_maps)
     if source is None:
         return None, None, None
+    warnings += source.warnings
     folder = sources.normalised(spec.flow_path)
     files: Mapping[str, bytes] = sources.inside(source.files, folder)
     opened = flowfolder.open_flow(files)

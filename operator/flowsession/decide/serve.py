@@ -67,7 +67,7 @@ def list_packages(draft: Draft) -> bool:
         draft.put("packages", Packages(count=draft.snapshot.known_config_maps[name], config_map_name=name).to_wire())
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
-        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot, data))
+        draft.create(configmaps.manifest(PACKAGES, name, draft.snapshot.where, data))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name).to_wire())
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)

@@ -1,16 +1,22 @@
 """Reads the source of an environment into files: names are relative, `/`-separated, and no file is also a folder."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from flowsession.api.environment import ArchiveSource, ConfigMapSource, Source
-from flowsession.decide import archivelinks, archives
+from flowsession.api.source import ArchiveSource, ConfigMapSource, Source, SourceWarning
+from flowsession.decide import archivelinks, archives, pinned
 from flowsession.decide.flowyaml import FolderError
+from flowsession.decide.pinned import Pinned
 
 
 class SourceError(Exception):
     """There is no such source; the text says what is missing and what to do."""
+
+    def __init__(self, message: str, *, reason: str = "SourceNotFound") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -30,20 +36,25 @@ class SourceFiles:
     files: Mapping[str, bytes]
     links: Mapping[str, str] = field(default_factory=dict)
     """Symbolic links, and where they lead in the end; their files are among `files` too."""
+    warnings: tuple[SourceWarning, ...] = ()
 
 
-def needed_config_maps(source: Source | None) -> tuple[str, ...]:
+def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:
     """Names of the ConfigMaps that the source is read from."""
     if source is None:
         return ()
+    if read_before is not None:
+        return (read_before.config_map,) if read_before.config_map else ()
     members = (source.config_map, source.archive.config_map if source.archive else None)
     return tuple(member.name for member in members if member)
 
 
-def read(source: Source | None, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles | None:
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], read_before: Pinned | None = None) -> SourceFiles | None:
     """All files of the source; None: there is none. Raises SourceError and FolderError."""
     if source is None:
         return None
+    if read_before is not None:
+        return _read_before(source, read_before, config_maps)
     if source.archive:
         return _unpacked(source.archive, config_maps)
     if source.config_map:
@@ -108,6 +119,26 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
         raise FolderError(f"{where.key} of ConfigMap {where.name!r}: {error}") from None
     check_folders(unpacked.files)
     return SourceFiles(unpacked.files, unpacked.links)
+
+
+def _read_before(source: Source, before: Pinned, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
+    """What a pod of its own has read; the status says what that must be."""
+    if not before.config_map:
+        if before.reason:
+            raise SourceError(before.message, reason=before.reason)
+        raise SourceError(f"reading {pinned.named(source)}", reason="Resolving")
+    found = config_maps[before.config_map].files
+    if found is None:
+        raise SourceError(f"ConfigMap {before.config_map!r} with what was read is gone; reading it again", reason="Resolving")
+    archive = found.get(pinned.KEY, b"")
+    if f"sha256:{hashlib.sha256(archive).hexdigest()}" != before.digest:
+        raise SourceError(f"ConfigMap {before.config_map!r} does not hold what was read from {pinned.named(source)}; delete it")
+    try:
+        unpacked = archives.unpack(archive)
+    except archivelinks.ArchiveError as error:
+        raise FolderError(f"{pinned.named(source)}: {error}") from None
+    check_folders(unpacked.files)
+    return SourceFiles(unpacked.files, unpacked.links, before.warnings)
 
 
 def _config_map(name: str, config_maps: Mapping[str, ConfigMapView], field: str) -> Mapping[str, bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide.agentviews import AgentArchive, AgentView, SavedEdits
+from flowsession.decide.children import Where
 from flowsession.decide.quota import QuotaView
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.sizes import Offer
@@ -167,3 +168,8 @@ class SessionSnapshot:
     saved_known: bool = False
     """Whether it was looked for since the present incarnation began."""
     settings: Settings = field(default_factory=Settings)
+
+    @property
+    def where(self) -> Where:
+        """Its environment, for the ConfigMaps that are kept for that."""
+        return Where(self.namespace, self.spec.environment_ref.name, self.environment_uid)

@@ -124,6 +124,7 @@ class Agents:
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
+            source=answer.source or view.source,
         )
 
 

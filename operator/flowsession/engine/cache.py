@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from flowsession.decide import resolution
 from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
@@ -13,12 +11,12 @@ from flowsession.engine.checks import Checks
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.resolvers import Resolvers
 from flowsession.engine.sizing import Sizing
 
 SOURCE_LABEL = "flowsession.dev/source"
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
-_Entry = TypeVar("_Entry")
 
 
 @dataclass
@@ -50,6 +48,7 @@ class Cache:
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
     """VM sizes, nodes, quotas and instances."""
+    resolvers: Resolvers = field(default_factory=Resolvers)
     _sessions_of: Index = field(default_factory=Index)
     _pods_of: Index = field(default_factory=Index)
     _users_of: Index = field(default_factory=Index)
@@ -111,10 +110,11 @@ class Cache:
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
         pods = {entry.view.uid for entry in self.pods.values()}
-        sessions = {entry.meta.uid for entry in self.sessions.values()} | self.sizing.instances.uids()
+        sessions = {entry.meta.uid for entry in self.sessions.values()}
+        owners = sessions | {entry.meta.uid for entry in self.environments.values()} | self.sizing.instances.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
-        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in sessions}
+        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.own_config_maps = {name: found for name, found in self.own_config_maps.items() if self._lately(found[1])}
@@ -137,10 +137,12 @@ class Cache:
         self._sessions_of.add((key[0], environment), key[1])
         concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry) | self.checks.note(known, entry)
         if known is None:
-            concerned.add(Key("FlowEnvironment", key[0], environment))
             # A new session may be the elder of two that were created in the same second.
             rivals = (other for other in self.sessions_of((key[0], environment)) if other.spec.user == entry.spec.user)
-            concerned |= {Key("ComputeSession", key[0], other.meta.name) for other in rivals}
+            concerned |= {
+                Key("FlowEnvironment", key[0], environment),
+                *(Key("ComputeSession", key[0], other.meta.name) for other in rivals),
+            }
         return concerned
 
     def _forget_session(self, key: Name, uid: str) -> set[Key]:
@@ -148,12 +150,12 @@ class Cache:
         if entry is None or (uid and entry.meta.uid != uid):
             return set()
         del self.sessions[key]
-        environment = entry.spec.environment_ref.name
-        self._sessions_of.discard((key[0], environment), key[1])
-        self.checks.forget((key[0], environment), unless=self._sessions_of.has((key[0], environment)))
+        environment = (key[0], entry.spec.environment_ref.name)
+        self._sessions_of.discard(environment, key[1])
+        self.checks.forget(environment, unless=self._sessions_of.has(environment))
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
-        return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
+        return {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
@@ -164,8 +166,8 @@ class Cache:
         self.environments[key] = entry
         self._index_users(entry)
         self._drop_unused(known)
-        changed = known is None or known.meta.generation != entry.meta.generation or known.meta.uid != entry.meta.uid
-        return self._concerned_by_environment(key) if changed else {Key("FlowEnvironment", *key)}
+        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before) for one in (known, entry))
+        return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
 
     def _forget_environment(self, key: Name, uid: str) -> set[Key]:
         entry = self.environments.get(key)
@@ -175,13 +177,14 @@ class Cache:
         self._drop_unused(entry)
         del self.environments[key]
         self.written_at.pop(key, None)
+        self.refusals.pop(entry.meta.uid, None)
         return self._concerned_by_environment(key)
 
     def _drop_unused(self, entry: EnvironmentEntry | None) -> None:
         """A ConfigMap that nobody looks at any more is read anew when somebody does."""
         if entry is None:
             return
-        for name in resolution.needed_config_maps(entry.spec):
+        for name in entry.config_maps:
             if not self._users_of.has((entry.meta.namespace, name)):
                 self.config_maps.pop((entry.meta.namespace, name), None)
 
@@ -190,7 +193,7 @@ class Cache:
         if entry is None:
             return
         change = self._users_of.discard if remove else self._users_of.add
-        for name in resolution.needed_config_maps(entry.spec):
+        for name in entry.config_maps:
             change((entry.meta.namespace, name), entry.meta.name)
 
     def _observe_pod(self, entry: PodEntry) -> set[Key]:
@@ -213,7 +216,7 @@ class Cache:
                 marks.setdefault("Scheduled", now)
             if view.running:
                 marks.setdefault("Running", now)
-        return self.sizing.instances.note_pod(known, entry)
+        return self.sizing.instances.note_pod(known, entry) | self.resolvers.note(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
         entry = self.pods.get(key)
@@ -225,7 +228,7 @@ class Cache:
         self.marks.pop(entry.view.uid, None)
         self.pod_gone(entry.view.uid)
         self.sizing.events.pop(entry.view.uid, None)
-        return self.sizing.instances.note_pod(entry, None)
+        return self.sizing.instances.note_pod(entry, None) | self.resolvers.note(entry, None)
 
     def _observe_config_map(self, body: Object) -> set[Key]:
         raw = body["metadata"]

@@ -10,7 +10,7 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
 from flowsession.decide.configmaps import PACKAGES, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource
 from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import objects
 from flowsession.engine.agents import Agents
@@ -108,6 +108,10 @@ class Executor:
         self._told_ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
+        if isinstance(plan.call, ReadSource):
+            if reader := self._cache.pods.get((key.namespace, plan.call.pod)):
+                self._agents.start(key, reader.view, plan.call)
+            return
         entry = self._cache.sessions.get((key.namespace, key.name))
         if entry is None or plan.call is None:
             return
@@ -127,7 +131,7 @@ class Executor:
         try:
             self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
+            self._queue.add_all(self._cache.forget("Pod", wanted.namespace, wanted.name, wanted.uid))
         except errors.Conflict:
             await self._reader.refresh("Pod", wanted.namespace, wanted.name)
 
@@ -163,7 +167,7 @@ class Executor:
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
-        entry = self._cache.sessions.get((key.namespace, key.name))
+        entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         for pod in owned_pods(self._cache, entry) if entry else ():
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)
@@ -183,9 +187,9 @@ class Executor:
             if (answer.get("metadata") or {}).get("deletionTimestamp"):
                 self._reader.observe(deletion.kind, answer)
             else:
-                self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+                self._queue.add_all(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
+            self._queue.add_all(self._cache.forget(deletion.kind, deletion.namespace, deletion.name, deletion.uid))
         except errors.Conflict:
             await self._reader.refresh(deletion.kind, deletion.namespace, deletion.name)
             self._queue.add(key)
@@ -204,7 +208,7 @@ class Executor:
                 valid_until=write.valid_until,
             )
         except errors.NotFound:
-            self._reader.bring_up(self._cache.forget(write.kind, write.namespace, write.name))
+            self._queue.add_all(self._cache.forget(write.kind, write.namespace, write.name))
             return False
         except errors.Conflict:
             await self._reader.refresh(write.kind, write.namespace, write.name)

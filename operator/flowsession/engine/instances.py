@@ -80,7 +80,7 @@ class Instances:
         if after:
             self.pods.add(after, pod)
         found = {Key(KIND, *name) for name in (before, after) if name}
-        found |= {Key("ComputeSession", one.view.namespace, one.session) for one in (known, entry) if one and not one.anchor}
+        found |= {Key("ComputeSession", one.view.namespace, one.session) for one in (known, entry) if one and one.session}
         if (before or after) and any(one.anchor for one in (known, entry) if one) and _place(known) != _place(entry):
             found |= {key for name in (before, after) if name for key in self.concerned(name)}
         return found

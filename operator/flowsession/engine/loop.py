@@ -107,8 +107,7 @@ class Engine:
                 extra={"kind": kind, "object": raw["name"], "error": str(error)},
             )
             return
-        for key in concerned:
-            self.queue.add(key)
+        self.queue.add_all(concerned)
         metrics.sessions.set(len(self.cache.sessions))
 
     async def resync(self) -> None:
@@ -124,8 +123,7 @@ class Engine:
                     self.observe(kind, body)
             for namespace, name in before - seen:
                 if not newer(self._version(kind, namespace, name), listed):
-                    for key in self.cache.forget(kind, namespace, name):
-                        self.queue.add(key)
+                    self.queue.add_all(self.cache.forget(kind, namespace, name))
         self.cache.prune()
 
     def _version(self, kind: str, namespace: str, name: str) -> str:

@@ -49,7 +49,7 @@ class Nodes:
                 except Exception:  # what nobody thought of must not end the looking
                     log.exception("nodes could not be read")
             # In the same breath as the pools above, so that both come to one write.
-            self._bring_up(sizing.count(self._cache.pods.values()))
+            self._queue.add_all(sizing.count(self._cache.pods.values()))
 
     async def look(self) -> None:
         """LISTs the nodes, if there is a VMSize. Raises ClusterError."""
@@ -64,11 +64,7 @@ class Nodes:
         async for items, _ in self._cluster.list("Node"):
             gather(items, keys, resources, grouped)
         self._listed_at = asked_at
-        self._bring_up(sizing.set_pools(pools(grouped)))
-
-    def _bring_up(self, keys: set[Key]) -> None:
-        for key in keys:
-            self._queue.add(key)
+        self._queue.add_all(sizing.set_pools(pools(grouped)))
 
 
 def gather(

@@ -5,22 +5,26 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import marks, times
+from flowsession.decide import marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
+from flowsession.decide.environment import REFRESH
+from flowsession.decide.pinned import Pinned
 from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import CONTAINER, IMAGE_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, SESSION_LABEL, SETTINGS_ANNOTATION
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.views import ContainerView, PodView
 
 Object = Mapping[str, Any]
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ class EnvironmentEntry:
     meta: Meta
     spec: FlowEnvironmentSpec
     status: Object
+    refresh: str = ""
+    """The value of its refresh request."""
+
+    @cached_property
+    def read_before(self) -> Pinned | None:
+        """What a pod has read of its source; None: the operator reads it itself."""
+        return pinned.of(self.spec, self.status)
+
+    @property
+    def config_maps(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps that it is resolved from."""
+        return resolution.needed_config_maps(self.spec, self.read_before)
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,10 @@ class PodEntry:
     """Whether it holds an instance's reservation."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """Of an anchor: what is reserved."""
+    environment: str = ""
+    """The environment whose source it reads."""
+    source: str = ""
+    refresh: str = ""
 
 
 class Unreadable(Exception):
@@ -107,37 +127,23 @@ def meta(body: Object) -> Meta:
 
 def session(body: Object) -> SessionEntry:
     """Raises Unreadable."""
-    try:
-        spec = ComputeSessionSpec.model_validate(body.get("spec"))
-        return SessionEntry(meta(body), spec, body.get("status") or {}, _requests(body["metadata"].get("annotations") or {}))
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return SessionEntry(meta(body), _spec(ComputeSessionSpec, body), body.get("status") or {}, _requests(body))
 
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    try:
-        return EnvironmentEntry(meta(body), FlowEnvironmentSpec.model_validate(body.get("spec") or {}), body.get("status") or {})
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    annotations = body["metadata"].get("annotations") or {}
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, annotations.get(REFRESH, "")[:100])
 
 
 def size(body: Object) -> SizeEntry:
     """Raises Unreadable."""
-    try:
-        return SizeEntry(meta(body), VMSizeSpec.model_validate(body.get("spec")), body.get("status") or {})
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return SizeEntry(meta(body), _spec(VMSizeSpec, body), body.get("status") or {})
 
 
 def instance(body: Object) -> InstanceEntry:
     """Raises Unreadable."""
-    try:
-        spec = ComputeInstanceSpec.model_validate(body.get("spec"))
-        resume = _requests(body["metadata"].get("annotations") or {}).get("resume", "")
-        return InstanceEntry(meta(body), spec, body.get("status") or {}, resume)
-    except ValidationError as error:
-        raise Unreadable(str(error)) from error
+    return InstanceEntry(meta(body), _spec(ComputeInstanceSpec, body), body.get("status") or {}, _requests(body).get("resume", ""))
 
 
 def pod(body: Object) -> PodEntry:
@@ -149,7 +155,8 @@ def pod(body: Object) -> PodEntry:
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
     labels = raw.get("labels") or {}
     anchor = owner.get("kind") == "ComputeInstance"
-    main = ANCHOR if anchor else CONTAINER
+    resolver = owner.get("kind") == "FlowEnvironment"
+    main = ANCHOR if anchor else resolverpod.CONTAINER if resolver else CONTAINER
     container: Object = next((c for c in spec.get("containers") or () if c.get("name") == main), {})
     limits = (container.get("resources") or {}).get("limits") or {}
     view = PodView(
@@ -178,6 +185,9 @@ def pod(body: Object) -> PodEntry:
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
+    if resolver:
+        source, refresh = ((raw.get("annotations") or {}).get(name, "") for name in resolverpod.MARKS)
+        return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 
 
@@ -192,7 +202,16 @@ def files(body: Object) -> dict[str, bytes]:
     return found
 
 
-def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
+def _spec(model: type[M], body: Object) -> M:
+    """Raises Unreadable."""
+    try:
+        return model.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _requests(body: Object) -> dict[str, str]:
+    annotations = body["metadata"].get("annotations") or {}
     return {what: annotations[name][:100] for what, name in REQUESTS.items() if annotations.get(name)}
 
 

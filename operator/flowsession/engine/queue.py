@@ -5,6 +5,7 @@ import heapq
 import itertools
 import random
 from collections import deque
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from flowsession import metrics
@@ -42,6 +43,11 @@ class Queue(Generic[K]):
             self._ready.append(key)
             self._available.set()
             metrics.queue_length.set(len(self._ready))
+
+    def add_all(self, keys: Iterable[K]) -> None:
+        """Each of them now."""
+        for key in keys:
+            self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """At a later time; of several times for one key the earliest counts."""

@@ -28,7 +28,7 @@ class Reader:
         try:
             body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
         except errors.NotFound:
-            self.bring_up(self._cache.missing_config_map(fetch.namespace, fetch.name))
+            self._queue.add_all(self._cache.missing_config_map(fetch.namespace, fetch.name))
         else:
             self.observe("ConfigMap", body)
 
@@ -48,19 +48,14 @@ class Reader:
         try:
             self.observe(kind, await self._cluster.get(kind, namespace, name))
         except errors.NotFound:
-            self.bring_up(self._cache.forget(kind, namespace, name))
+            self._queue.add_all(self._cache.forget(kind, namespace, name))
 
     def observe(self, kind: str, body: dict[str, Any]) -> None:
         """Takes in an object, and brings up the keys that it concerns."""
         try:
-            self.bring_up(self._cache.observe(kind, body))
+            self._queue.add_all(self._cache.observe(kind, body))
         except objects.Unreadable:
             log.exception("unreadable object", extra={"kind": kind, "object": body["metadata"].get("name")})
-
-    def bring_up(self, keys: set[Key]) -> None:
-        """Has these keys decided about."""
-        for key in keys:
-            self._queue.add(key)
 
     async def _read_events(self, key: Key, wanted: ReadEvents) -> None:
         found = []

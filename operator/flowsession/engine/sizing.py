@@ -14,8 +14,6 @@ from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import Object, PodEntry, SessionEntry, SizeEntry
 from flowsession.settings import SizeSettings
 
-KINDS = ("VMSize", "ResourceQuota")
-
 
 @dataclass
 class Sizing:

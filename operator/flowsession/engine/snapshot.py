@@ -44,13 +44,18 @@ class Snapshots:
             resource_version=entry.meta.resource_version,
             spec=entry.spec,
             status=entry.status,
-            config_maps={
-                name: view for name in resolution.needed_config_maps(entry.spec) if (view := self.cache.config_maps.get((key[0], name)))
-            },
+            config_maps={name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))},
             sessions=len(self.cache.sessions_of(key)),
             has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
             check=self.cache.checks.of(key),
             written_at=self.cache.written_at.get(key, 0.0),
+            uid=entry.meta.uid,
+            refresh=entry.refresh,
+            resolvers=self.cache.resolvers.of(entry, self.cache.pods, self.cache.agents),
+            refusal=self.cache.refusals.get(entry.meta.uid),
+            refused_config_maps=self._refused(key[0], self.cache.clock()),
+            public_keys=self.public_keys,
+            settings=self.settings,
         )
         return snapshot, self._resolve(key, entry)
 
@@ -94,11 +99,7 @@ class Snapshots:
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
             public_keys=self.public_keys,
             agent_archive=self.archive,
-            refused_config_maps={
-                name: words
-                for (where, name), (words, at) in self.cache.refused_config_maps.items()
-                if where == key[0] and now - at < REFUSED_SECONDS
-            },
+            refused_config_maps=self._refused(key[0], now),
             known_config_maps=self._known(key[0], now),
             server_silent=server_silent,
             saved=saved[1] if saved else None,
@@ -152,12 +153,11 @@ class Snapshots:
 
     def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
         """Resolving parses files, so it is done once for each state of the environment and its sources."""
-        needed = resolution.needed_config_maps(entry.spec)
-        views = {name: view for name in needed if (view := self.cache.config_maps.get((key[0], name)))}
-        depends_on = (entry.meta.uid, entry.meta.generation, tuple((name, view.files) for name, view in views.items()))
+        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))}
+        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, tuple((name, view.files) for name, view in views.items()))
         known = self._resolutions.get(key)
         if known is None or known[0] != depends_on:
-            known = (depends_on, resolution.resolve(entry.spec, views, self.settings))
+            known = (depends_on, resolution.resolve(entry.spec, views, self.settings, entry.read_before))
             self._resolutions[key] = known
         return known[1]
 
@@ -169,6 +169,10 @@ class Snapshots:
             if other.spec.user == entry.spec.user and not other.meta.deleting and (other.meta.created_at, other.meta.uid) < mine
         ]
         return min(rivals, key=lambda other: (other.meta.created_at, other.meta.uid)).meta.name if rivals else ""
+
+    def _refused(self, namespace: str, now: float) -> Mapping[str, str]:
+        refused = self.cache.refused_config_maps.items()
+        return {name: words for (where, name), (words, at) in refused if where == namespace and now - at < REFUSED_SECONDS}
 
     def _known(self, namespace: str, now: float) -> Mapping[str, int]:
         own = self.cache.own_config_maps

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowsession_agent.check.memory import Memory
     from flowsession_agent.children import Children
     from flowsession_agent.job import Job, Outcome
     from flowsession_agent.packages import Packages
@@ -48,6 +49,7 @@ class Checker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stale: threading.Event | None = None
+        self._memory: Memory | None = None
 
     def begin(self) -> Result:
         """Check what lies in the flow folder now; a check that is under way is of the past and ends. Returns the check that has begun."""
@@ -115,6 +117,7 @@ class Checker:
         import tempfile
 
         from flowsession_agent import flowenv
+        from flowsession_agent.check.memory import Memory, key_of
         from flowsession_agent.check.scratch import Scratch
         from flowsession_agent.job import Job
         from flowsession_agent.scripts import IMPORTS, STATIC
@@ -126,7 +129,8 @@ class Checker:
             copy, read, imported = (os.path.join(folder, name) for name in ("flow", "read.json", "imported.json"))
             Scratch().copy(self._home.flow, copy)
             environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-            environ.update(PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
+            # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
+            environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
             job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS)
             with _Watch(job, stale):
                 outcome = job.run([python, "-c", STATIC, copy, file, read])
@@ -134,6 +138,13 @@ class Checker:
                 if stale.is_set():
                     return
                 work = found.get("work")
+                key, memory = "", self._memory or Memory()
+                self._memory = memory
+                if work is not None:
+                    store = os.path.join(environ["PF_HOME_DIRECTORY"], "pf.sqlite")
+                    key = key_of(copy, work, layer=python, store=store)
+                    if (known := memory.recall(key, found)) is not None:
+                        found, work = known, None
                 free = _free_memory()
                 if work is not None and free is not None and free < ENOUGH_BYTES:
                     found["unchecked"] = found["unchecked"] or (
@@ -147,7 +158,9 @@ class Checker:
                 outcome = job.run([python, "-c", IMPORTS, copy, read, imported])
             if stale.is_set():
                 return
-            self._publish(began.found(_result(imported, outcome, "importing the tools", earlier=found), over=True), stale)
+            whole = _result(imported, outcome, "importing the tools", earlier=found)
+            memory.note(key, found, whole)
+            self._publish(began.found(whole, over=True), stale)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

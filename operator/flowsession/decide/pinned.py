@@ -1,0 +1,70 @@
+"""What was read of a source that a pod of its own reads: the status keeps where it lies, and sessions get it without that pod."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.api.source import Source, SourceStatus, SourceWarning
+
+KEY = "source.tar.gz"
+"""Of the ConfigMap that holds the archive."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The last reading of the present spec.source."""
+
+    config_map: str = ""
+    """Where the archive lies; empty: nothing was read yet."""
+    digest: str = ""
+    revision: str = ""
+    commit: str = ""
+    reason: str = ""
+    """Why the last look failed; empty: it did not."""
+    message: str = ""
+    warnings: tuple[SourceWarning, ...] = ()
+
+
+def is_read_by_a_pod(source: Source | None) -> bool:
+    """Whether the source is foreign content that the operator itself keeps away from."""
+    return source is not None and source.git is not None
+
+
+def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
+    """What the status knows of the present source. None: the operator reads the source itself."""
+    if not is_read_by_a_pod(spec.source):
+        return None
+    try:
+        known = SourceStatus.model_validate(status.get("source") or {})
+    except ValidationError:
+        known = SourceStatus()
+    if spec.source is None or known.spec_hash != hash_of(spec.source):
+        return Pinned()
+    return Pinned(
+        config_map=known.config_map_name or "",
+        digest=known.digest or "",
+        revision=known.revision or "",
+        commit=known.commit or "",
+        reason=known.reason or "",
+        message=known.message or "",
+        warnings=tuple(known.warnings or ()),
+    )
+
+
+def hash_of(source: Source) -> str:
+    """Another one means something else is to be read; how often it is looked at does not count."""
+    wire = source.to_wire()
+    for member in wire.values():
+        member.pop("pollSeconds", None)
+    return hashlib.sha256(json.dumps(wire, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def named(source: Source) -> str:
+    """The source in a few words, for messages."""
+    assert source.git is not None, "the only kind that a pod reads"
+    return f"{source.git.revision or 'the default branch'} of {source.git.url}"

@@ -1,0 +1,55 @@
+"""Reads one source, once, in a thread; whoever asks again gets the same answer, however often."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from flowsession_agent.source.errors import SourceError
+from flowsession_agent.source.order import SourceOrder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.children import Children
+    from flowsession_agent.settings import Home
+
+
+class Resolver:
+    """The one reading that this pod is for."""
+
+    def __init__(self, *, home: Home, children: Children, credentials: str) -> None:
+        self._home = home
+        self._children = children
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._answer: dict[str, Any] = {"state": "Running"}
+
+    def answer(self, body: Any, *, wait: float) -> dict[str, Any]:
+        """What was read, or that it is still being read after `wait` seconds; the first call begins. Raises ApiError."""
+        order = SourceOrder(body)
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, args=(order,), daemon=True, name="source")
+                self._thread.start()
+        self._ended.wait(wait)
+        return self._answer
+
+    def _run(self, order: SourceOrder) -> None:
+        try:
+            from flowsession_agent.source import git
+
+            self._answer = {"state": "Done", **git.read(order, home=self._home, children=self._children, credentials=self._credentials)}
+        except SourceError as error:
+            self._answer = {"state": "Failed", "code": error.code, "message": error.message}
+        except Exception as error:  # whatever it was, the environment's status has to say something
+            print(f"flowsession agent: reading the source failed: {error!r}", file=sys.stderr, flush=True)
+            self._answer = {
+                "state": "Failed",
+                "code": "InternalError",
+                "message": f"reading the source failed: {type(error).__name__}: {error}",
+            }
+        self._ended.set()
