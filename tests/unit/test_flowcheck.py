@@ -269,9 +269,12 @@ def entry(name, status="True", reason="Valid", flow="f1", message="fine"):
 
 def test_an_environment_is_brought_up_only_by_news():
     checks, env = Checks(), {Key("FlowEnvironment", "team", "env")}
-    assert checks.note(None, entry("ada")) == env
+    checking = entry("ada", "Unknown", "Checking")
+    assert checks.note(None, checking) == env, "a session more"
+    assert checks.note(checking, checking) == set()
+    assert checks.note(checking, entry("ada")) == env
     assert checks.note(entry("ada"), entry("ada")) == set()
-    assert checks.note(None, entry("bob")) == set(), "the same word of another session"
+    assert checks.note(entry("bob", "Unknown", "Checking"), entry("bob")) == set(), "the same word of another session"
     assert checks.note(entry("bob"), entry("bob", "False", "Invalid", message="broken")) == env
     assert checks.of(("team", "env")).session == "bob"
     assert checks.note(entry("ada"), entry("ada", "Unknown", "Checking", flow="f2")) == set()

@@ -139,10 +139,7 @@ class Cache:
         if known is None:
             # A new session may be the elder of two that were created in the same second.
             rivals = (other for other in self.sessions_of((key[0], environment)) if other.spec.user == entry.spec.user)
-            concerned |= {
-                Key("FlowEnvironment", key[0], environment),
-                *(Key("ComputeSession", key[0], other.meta.name) for other in rivals),
-            }
+            concerned |= {Key("ComputeSession", key[0], other.meta.name) for other in rivals}
         return concerned
 
     def _forget_session(self, key: Name, uid: str) -> set[Key]:

@@ -18,14 +18,16 @@ class Checks:
         return len(self._last)
 
     def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
-        """Takes in a session; returns its environment where it has something new to say."""
+        """Takes in a session; returns its environment where that has something to write: a session more, or other words on the flow."""
+        environment = (entry.meta.namespace, entry.spec.environment_ref.name)
+        concerned = {Key("FlowEnvironment", *environment)}
         check = flowcheck.of_status(entry.meta.name, entry.status)
         if check is None or (known and check == flowcheck.of_status(known.meta.name, known.status)):
-            return set()
-        environment = (entry.meta.namespace, entry.spec.environment_ref.name)
+            return concerned if known is None else set()
         before, self._last[environment] = self._last.get(environment), check
         said = before and (before.flow_revision, before.packages_revision, before.verdict)
-        return set() if said == (check.flow_revision, check.packages_revision, check.verdict) else {Key("FlowEnvironment", *environment)}
+        news = said != (check.flow_revision, check.packages_revision, check.verdict)
+        return concerned if news or known is None else set()
 
     def of(self, environment: Name) -> SessionCheck | None:
         """The last word on an environment's flow."""
