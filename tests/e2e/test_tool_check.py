@@ -89,4 +89,4 @@ def test_the_command_tells_all_and_is_quick(cluster: Cluster) -> None:
     print(f"\nFlowValid=False {told(cluster, 'False', 'more'):.1f} s after Ready")
     said = cluster.kubectl.attempt("exec", pod, "--", "flow", "check")
     assert said.returncode == 1
-    assert "wait.py:5: node wait: its tool needs the input 'more'" in said.stdout
+    assert "wait.py:6: node wait: its tool needs the input 'more'" in said.stdout
