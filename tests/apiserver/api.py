@@ -29,21 +29,28 @@ class Refused(Exception):
 
 
 class Api:
-    """The API server as the administrator sees it, not through the recorder."""
+    """The API server as the administrator sees it, or somebody whom the administrator acts for; not through the recorder."""
 
-    def __init__(self, server: str, token: str, ca: Path) -> None:
+    def __init__(self, server: str, token: str, ca: Path, *, acting_for: str = "") -> None:
         self.server = server
         self.token = token
         self.ca = ca
+        self._acting_for = acting_for
         self._http = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=str(ca)), maxsize=8, retries=False, timeout=15)
 
     def call(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json", accept: str = "") -> Any:
         """The decoded answer. Raises Refused."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": accept or "application/json"}
+        if self._acting_for:
+            headers["Impersonate-User"] = self._acting_for
         answer = self._http.request(method, self.server + path, body=json.dumps(body) if body is not None else None, headers=headers)
         if answer.status >= 300:
             raise Refused(answer.status, answer.data.decode())
         return json.loads(answer.data)
+
+    def acting_for(self, user: str) -> "Api":
+        """The same as this user sees it."""
+        return Api(self.server, self.token, self.ca, acting_for=user)
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from apiserver import policies
 from apiserver.agents import FakeAgent
-from apiserver.api import Api, Refused, eventually
+from apiserver.api import Api, Object, Refused, eventually
 from apiserver.background import Background
 from apiserver.kubelet import Kubelet
 from apiserver.lab import Lab
@@ -30,7 +31,7 @@ from localcluster.ports import free_port
 # The last thing that cleans up, should the tests themselves be killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"
 _FAILED = pytest.StashKey[bool]()
-_CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller"
+_CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller,validatingadmissionpolicy-status-controller"
 
 
 class PrivateControlPlane(ControlPlane):
@@ -129,6 +130,21 @@ def _served(api: Api, crd: dict[str, Any]) -> bool:
     except Refused:
         return False
     return True
+
+
+@pytest.fixture(scope="module")
+def enforced(cluster: Cluster) -> Iterator[list[Object]]:
+    """The chart's admission policies, in force, and its roles for people."""
+    manifests = policies.rendered("policies", "user-roles")
+    text = yaml.safe_dump_all(manifests)
+    applied = cluster.kubectl("apply", "-f", "-", stdin=text)
+    assert applied.returncode == 0, applied.stderr
+    policies.bind(cluster.api, policies.STRANGER, policies.USER_ROLE, NAMESPACE)
+    eventually(lambda: all(policies.in_force(cluster.api)), what="the policies are in force", seconds=30)
+    yield manifests
+    kept = [manifest for manifest in manifests if manifest["kind"] != "ClusterRole"]
+    cluster.kubectl("delete", "-f", "-", stdin=yaml.safe_dump_all(kept))
+    eventually(lambda: not any(policies.in_force(cluster.api)), what="the policies are not in force any more", seconds=30)
 
 
 @pytest.fixture(scope="session")

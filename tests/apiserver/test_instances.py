@@ -106,7 +106,7 @@ def test_a_session_on_an_instance_names_it_and_nothing_else(lab: Lab, compute: O
         ({"vmSize": ""}, "spec.vmSize"),
         ({"idle": {"action": "Delete"}}, 'supported values: "Stop", "None"'),
         ({"idle": {"timeoutSeconds": 1}}, "greater than or equal to 5"),
-        ({"identity": {"clientID": "x"}}, "unknown field"),
+        ({"identity": {"clientID": "x"}}, "identity.clientID are for type Managed"),
     ],
 )
 def test_mistakes_are_refused(lab: Lab, spec: Object, says: str) -> None:

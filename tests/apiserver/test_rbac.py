@@ -1,20 +1,20 @@
-"""The operator under exactly the chart's roles: it may do all that it does, and does all that it may."""
+"""The operator under exactly the chart's roles and admission policies: it may do all that it does, and does all that it may."""
 
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from apiserver import policies
 from apiserver.api import eventually
 from apiserver.conftest import Cluster
 from apiserver.lab import Lab
-from apiserver.operator_process import CHECKOUT, NAMESPACE, Operator, Zygote
+from apiserver.operator_process import NAMESPACE, Operator, Zygote
 from apiserver.recorder import Recorder, Request
 from apiserver.test_instances import Instances
 from apiserver.test_sizes import D2, FAST, Sizes
-from localcluster import binaries, kubeconfig
+from localcluster import kubeconfig
 from localcluster.kubeconfig import Api as Access
 
 TEMPLATES = ("rbac", "serviceaccount")
@@ -25,16 +25,11 @@ Right = tuple[str, str]
 @pytest.fixture(scope="module")
 def manifests() -> list[dict[str, Any]]:
     """What the chart installs for the operator's access."""
-    binaries.build(binaries.HELM)
-    command = [str(binaries.HELM.binary("helm")), "template", "flowsession", str(CHECKOUT / "charts" / "flowsession"), "-n", NAMESPACE]
-    for template in TEMPLATES:
-        command += ["-s", f"templates/{template}.yaml"]
-    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [document for document in yaml.safe_load_all(rendered) if document]
+    return policies.rendered(*TEMPLATES)
 
 
 @pytest.fixture
-def confined(lab: Lab, cluster: Cluster, manifests: list[dict[str, Any]]) -> Iterator[Lab]:
+def confined(lab: Lab, cluster: Cluster, enforced: object, manifests: list[dict[str, Any]]) -> Iterator[Lab]:
     """The operator as the chart's ServiceAccount; its key is still to be made."""
     applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
     assert applied.returncode == 0, applied.stderr

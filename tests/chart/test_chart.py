@@ -60,6 +60,7 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
         "/pods": {"get", "list", "watch", "create", "patch", "delete"},
         "/nodes": {"list"},
         "/resourcequotas": {"list", "watch"},
+        "/serviceaccounts": {"list"},
         "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
         "/events": {"list", "create", "patch"},
     }
@@ -90,6 +91,30 @@ def test_the_clusters_own_roles_are_extended_for_users(render: Callable[..., lis
     assert aggregated == [{"view"}, {"edit", "admin"}]
     assert all(verbs == {"get", "list", "watch"} for verbs in granted(view).values())
     assert not any("status" in resource for resource in granted(edit)), "a status is the operator's word"
+
+
+def test_each_admission_policy_is_bound_and_denies(render: Callable[..., list[Manifest]]) -> None:
+    """What they refuse is seen in tests/apiserver/test_references.py."""
+    manifests = render()
+    kinds = {"computesessions", "computeinstances", "flowenvironments"}
+    bound = [m["spec"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert {spec["policyName"] for spec in bound} == {f"flowsession-{kind}" for kind in kinds}
+    assert all(spec["validationActions"] == ["Deny"] and "matchResources" not in spec for spec in bound)
+    assert {m["metadata"]["name"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicy"} == {spec["policyName"] for spec in bound}
+    assert not any("AdmissionPolicy" in m["kind"] for m in render({"admissionPolicies": {"install": False}}))
+
+
+@pytest.mark.parametrize(
+    ("options", "version"),
+    [
+        (("--kube-version", "1.36.0"), "v1"),
+        (("--kube-version", "1.34.0", "--api-versions", "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy"), "v1beta1"),
+        (("--kube-version", "1.34.0"), ""),
+    ],
+)
+def test_the_user_is_filled_in_where_the_cluster_can(render: Callable[..., list[Manifest]], options: tuple[str, ...], version: str) -> None:
+    found = [m["apiVersion"] for m in render(options=options) if m["kind"].startswith("MutatingAdmissionPolicy")]
+    assert found == [f"admissionregistration.k8s.io/{version}"] * (2 if version else 0)
 
 
 def test_the_operators_pod_passes_restricted_pod_security(render: Callable[..., list[Manifest]]) -> None:
@@ -251,7 +276,9 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in ("settings", "view", "edit", "sizes")}
+    own = {"settings", "view", "edit", "sizes", "assign-identities", "administer-sizes"}
+    policies = {"computesessions", "computeinstances", "flowenvironments", "user"}
+    assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in own | policies}
     account = only(manifests, "ServiceAccount")["metadata"]
     for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]

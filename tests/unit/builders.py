@@ -217,6 +217,7 @@ def session_snapshot(
         "refusal": None,
         "elder": "",
         "agent_archive": AgentArchive("ab" * 32, "QUdFTlQ="),
+        "accounts": (),
     }
     return SessionSnapshot(**{**known, **fields}, pods=pods, status=status or {})
 

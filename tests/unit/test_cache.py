@@ -16,6 +16,7 @@ from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.cache import LATELY_SECONDS, Cache
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.loop import SELECTORS, Engine
@@ -291,7 +292,7 @@ def everything_in(cache: Cache) -> dict[str, Any]:
 
 
 def snapshots(cache: Cache) -> Snapshots:
-    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""))
+    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)))
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def snapshot(**fields: Any) -> InstanceSnapshot:
         "resume": "",
         "pods": (),
         "offers": (SIZE,),
+        "accounts": (),
     }
     return InstanceSnapshot(**{**known, **fields})
 

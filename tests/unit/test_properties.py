@@ -15,7 +15,10 @@ BROKEN = {"requirementsText": "pandas ==\n"}
 OTHER_IMAGE = {"requirementsText": "pandas\n", "baseImage": "registry/python:3.12"}
 FOLDER = {"requirementsText": "", "source": {"configMap": {"name": "flow"}}}
 ENVIRONMENTS = st.sampled_from([NOTHING, PANDAS, NUMPY, BROKEN, OTHER_IMAGE, FOLDER])
-STABLE_FAILURES = {"EnvironmentNotReady", "InstallFailed", "OutOfMemory", "SizeNotFound", "InstanceNotFound", "InstanceStopped"}
+STABLE_FAILURES = {
+    "EnvironmentNotReady", "InstallFailed", "OutOfMemory", "SizeNotFound", "InstanceNotFound", "InstanceStopped", "IdentityNotFound",
+    "IdentityNotAssignable",
+}  # fmt: skip
 ACTIONS = st.sampled_from(["Delete", "Suspend", "None"])
 TIMEOUTS = st.sampled_from([5, 60, 90])
 ON_CHANGE = st.sampled_from(["Install", "Wait"])
@@ -29,6 +32,9 @@ COMPUTES = st.sampled_from(
     ]
 )
 """The third size is not there."""
+IDENTITIES = st.sampled_from(
+    [{}, {"type": "Managed"}, {"type": "Managed", "serviceAccountName": "runner"}, {"type": "Managed", "serviceAccountName": "gone"}]
+)
 REQUESTS = st.sampled_from(["reset", "install", "resume", "keepAlive"])
 
 
@@ -141,6 +147,18 @@ class SessionLife(RuleBasedStateMachine):
         else:
             self.world.set_instance(**how)
 
+    @rule(identity=IDENTITIES)
+    def identity_changes(self, identity):
+        self.world.change_session(identity=identity)
+
+    @rule(name=st.sampled_from(["default", "runner"]), assignable=st.booleans(), user=st.sampled_from(["", "alice@example.com"]))
+    def service_account_changes(self, name, assignable, user):
+        self.world.set_account(name, assignable=assignable, user=user)
+
+    @rule()
+    def service_account_vanishes(self):
+        self.world.remove_account("runner")
+
     @rule(what=REQUESTS)
     def a_request(self, what):
         self.world.ask(what)
@@ -192,11 +210,11 @@ class SessionLife(RuleBasedStateMachine):
         pod = next(p for p in self.world.api.pods if p["status"]["phase"] == "Running" and not p["metadata"].get("deletionTimestamp"))
         self.world.container_dies(pod, *how)
 
-    @rule()
-    def image_cannot_be_pulled(self):
+    @rule(said=st.sampled_from(["manifest unknown", "401 Unauthorized"]))
+    def image_cannot_be_pulled(self, said):
         for pod in self.world.api.pods:
             if pod["status"] == {"phase": "Pending"}:
-                self.world.pod_running(pod, image_problem="ErrImagePull")
+                self.world.pod_running(pod, image_problem="ErrImagePull", said=said)
 
     @rule(environment=ENVIRONMENTS)
     def environment_changes(self, environment):

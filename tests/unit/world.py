@@ -23,6 +23,7 @@ from flowsession.decide.pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
 from flowsession.decide.views import PodView
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
@@ -75,9 +76,9 @@ class ApiServer:
         self._request("GET", kind)
         return copy.deepcopy(self._found(kind, namespace, name))
 
-    async def metadata(self, kind: str, namespace: str, *, labels: str) -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str, *, labels: str = "") -> AsyncIterator[Object]:
         self._request("GET", kind)
-        wanted = dict(pair.split("=") for pair in labels.split(","))
+        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
         for body in list(self.objects.values()):
             if body["kind"] == kind and wanted.items() <= body["metadata"].get("labels", {}).items():
                 yield copy.deepcopy(body["metadata"])
@@ -447,7 +448,8 @@ class World:
         self.cache = Cache(clock=self.clock)
         self.todo = Todo(self.clock)
         self.calls = Calls(self.cache, self.todo)
-        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="))
+        self.accounts = Accounts(cast(Any, self.api), self.clock)
+        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
         queue = cast("Queue[Key]", self.todo)
         edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
         reader = Reader(cast(Any, self.api), self.cache, queue, edits)
@@ -478,8 +480,18 @@ class World:
                     self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
+        """What is decided, once the ServiceAccounts are read where that is asked for; None also where they can't be."""
         snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())
-        return sessions.decide(snapshot, self.clock()) if snapshot else None
+        plan = sessions.decide(snapshot, self.clock()) if snapshot else None
+        if plan is None or not plan.wants_accounts:
+            return plan
+        try:
+            _run(self.accounts.read(NAMESPACE))
+        except errors.ClusterError:
+            self.todo.add_after(SESSION, 0.1)
+            self.faulty = True
+            return None
+        return self.plan()
 
     def reconcile(self) -> Plan | None:
         """One decision, carried out."""
@@ -515,7 +527,9 @@ class World:
     def live_pods(self) -> list[Object]:
         return [pod for pod in self.api.pods if pod["status"]["phase"] not in ("Failed", "Succeeded")]
 
-    def pod_running(self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "") -> None:
+    def pod_running(
+        self, pod: Object, *, restarts: int = 0, last: Object | None = None, image_problem: str = "", said: str = "manifest unknown"
+    ) -> None:
         pod["spec"]["nodeName"] = "worker-1"
         status: Object = {
             "name": "session",
@@ -524,7 +538,7 @@ class World:
             "imageID": "sha256:1",
         }
         if image_problem:
-            status |= {"state": {"waiting": {"reason": image_problem, "message": "manifest unknown"}}, "imageID": ""}
+            status |= {"state": {"waiting": {"reason": image_problem, "message": said}}, "imageID": ""}
             pod["status"] = {"phase": "Pending", "containerStatuses": [status]}
         else:
             status["state"] = {"running": {"startedAt": times.stamp(self.clock())}}
@@ -625,6 +639,18 @@ class World:
         body = _object("VMSize", azure_name.lower().replace("_", "-"), spec)
         body["metadata"]["namespace"] = ""
         self.api.put(body)
+
+    def set_account(self, name: str, *, assignable: bool = False, user: str = "") -> None:
+        """A ServiceAccount as it is from now on."""
+        known = self.api.objects.get(("ServiceAccount", NAMESPACE, name))
+        body = known or self.api.put({"kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}})
+        body["metadata"]["labels"] = {"flowsession.dev/assignable": "true"} if assignable else {}
+        body["metadata"]["annotations"] = {"flowsession.dev/user": user} if user else {}
+        self.api.changed(body)
+
+    def remove_account(self, name: str) -> None:
+        if (body := self.api.objects.get(("ServiceAccount", NAMESPACE, name))) is not None:
+            self.api.remove(body)
 
     def set_instance(self, *, node: str = "worker-1", stopped: str = "") -> None:
         """Whatever its own decisions led to: an instance that has reserved this node, or is stopped by somebody."""

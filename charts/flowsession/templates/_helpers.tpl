@@ -66,3 +66,13 @@ sizes:
 resolver:
   {{- toYaml $resolver | nindent 2 }}
 {{- end }}
+
+{{/* The version of MutatingAdmissionPolicy that the cluster serves; empty: none. v1 is served from Kubernetes 1.36 on; before, only where it was switched on. */}}
+{{- define "flowsession.mutatingPolicies" -}}
+{{- $group := "admissionregistration.k8s.io" }}
+{{- if or (.Capabilities.APIVersions.Has (printf "%s/v1/MutatingAdmissionPolicy" $group)) (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version) -}}
+{{ $group }}/v1
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1beta1/MutatingAdmissionPolicy" $group) -}}
+{{ $group }}/v1beta1
+{{- end }}
+{{- end }}

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions, and the command that writes them: `python -m flowsession.api.crds [--check]`."""
+"""The CustomResourceDefinitions, and the command that writes them and the policies: `python -m flowsession.api.crds [--check]`."""
 
 import sys
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from flowsession.api import GROUP, VERSION
+from flowsession.api import GROUP, VERSION, policies
 from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.api.instance import ComputeInstanceSpec, ComputeInstanceStatus
@@ -195,10 +195,14 @@ def render(kind: Kind) -> str:
 
 
 def files(checkout: Path) -> dict[Path, str]:
-    """Every generated file with its text: crds/ for kubectl, and the chart's copy."""
-    return {
+    """Every generated file with its text: crds/ for kubectl, the chart's copy, and the chart's admission policies."""
+    made = {
         checkout / folder / f"{kind.plural}.yaml": render(kind) for kind in KINDS for folder in ("crds", "charts/flowsession/files/crds")
     }
+    for kind in KINDS:
+        if (text := policies.render(kind.name, kind.plural, structural(kind.spec))) is not None:
+            made[checkout / "charts/flowsession/files/policies" / f"{kind.plural}.yaml"] = text
+    return made
 
 
 def main(arguments: list[str]) -> int:

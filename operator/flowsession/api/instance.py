@@ -6,6 +6,7 @@ from pydantic import Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, Timestamp, rule, validations
 from flowsession.api.compute import Cost
+from flowsession.api.identity import Identity, IdentityInUse
 
 
 class InstancePhase(StrEnum):
@@ -67,6 +68,9 @@ class ComputeInstanceSpec(Model):
         default=True, description="False: stopped; the reservation is released, and the sessions on it wait. True again: it starts."
     )
     idle: InstanceIdle = Field(default_factory=InstanceIdle, description="When an unused instance stops.")
+    identity: Identity = Field(
+        default_factory=Identity, description="As whom the sessions on it act. A change restarts them with the new identity."
+    )
 
 
 class Stopped(Model):
@@ -89,6 +93,7 @@ class ComputeInstanceStatus(Model):
     phase: InstancePhase | None = Field(default=None, description="The state in one word.")
     node_name: str | None = Field(default=None, description="The node that is reserved.")
     pod_name: str | None = Field(default=None, description="The pod that holds the reservation.")
+    identity: IdentityInUse | None = Field(default=None, description="As whom that pod pulls its image; absent: without credentials.")
     incarnation: int | None = Field(default=None, description="How many times such a pod was started, from 1.")
     started_at: Timestamp | None = Field(
         default=None, description="When it was started last, or will be after a back-off; idleness counts from here at the earliest."

@@ -44,9 +44,10 @@ class PodMetadata(Model):
     model_config = ConfigDict(
         json_schema_extra=validations(
             rule(
-                "(!has(self.labels) || self.labels.all(k, !k.contains('flowsession.dev/') && k != 'app.kubernetes.io/managed-by'))"
+                "(!has(self.labels) || self.labels.all(k, !k.contains('flowsession.dev/') && k != 'app.kubernetes.io/managed-by'"
+                " && !k.startsWith('azure.workload.identity/')))"
                 " && (!has(self.annotations) || self.annotations.all(k, !k.contains('flowsession.dev/')))",
-                "keys of flowsession.dev/ and app.kubernetes.io/managed-by are the operator's own",
+                "keys of flowsession.dev/, app.kubernetes.io/managed-by and labels of azure.workload.identity/ are the operator's own",
             )
         )
     )

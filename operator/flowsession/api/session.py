@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.compute import Compute, Cost
+from flowsession.api.identity import Identity, IdentityInUse
 from flowsession.api.podsettings import EnvVar, PodMetadata
 
 
@@ -70,6 +71,16 @@ class Idle(Model):
 class ComputeSessionSpec(Model):
     """Who runs what, and until when."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!has(self.compute) || !has(self.compute.type) || self.compute.type != 'Instance' || !has(self.identity)"
+                " || !has(self.identity.type) || self.identity.type == 'User'",
+                "a session on a compute instance has the instance's identity: leave identity out, or set it on the ComputeInstance",
+            )
+        )
+    )
+
     environment_ref: EnvironmentRef = Field(
         description="The environment that this is a running copy of. Immutable.",
         json_schema_extra=validations(rule(IMMUTABLE, "environmentRef is immutable: create another session for another environment")),
@@ -98,6 +109,11 @@ class ComputeSessionSpec(Model):
         ge=10,
         le=86400,
         description="Seconds from the start of the pod to an answering session after which the start counts as failed (it goes on trying).",
+    )
+    identity: Identity = Field(
+        default_factory=Identity,
+        description="As whom the session acts. A change restarts the session with the new identity. On a ComputeInstance it is the"
+        " instance's.",
     )
     env: list[EnvVar] | None = Field(
         default=None,
@@ -181,6 +197,7 @@ class ComputeSessionStatus(Model):
     packages_revision: str | None = Field(default=None, description="Revision of the packages that are installed now.")
     flow_revision: str | None = Field(default=None, description="Revision of the flow folder that is in the session now.")
     vm_size: str | None = Field(default=None, description="The size that was chosen.")
+    identity: IdentityInUse | None = Field(default=None, description="As whom the session acts; absent: without credentials.")
     pod_name: str | None = Field(default=None, description="The session's pod: kubectl exec -it POD -- bash.")
     node_name: str | None = Field(default=None, description="The node that it runs on.")
     incarnation: int | None = Field(default=None, description="How many times a pod was started for this session, from 1.")

@@ -33,6 +33,7 @@ _PLURALS = {
     "ComputeInstance": (f"/apis/{GROUP}/{VERSION}", "computeinstances"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
     "Node": ("/api/v1", "nodes"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
 }
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _JSON = "application/json"
@@ -78,9 +79,9 @@ class KubernetesCluster:
         async for page in self._pages(_path(kind, namespace), query):
             yield page["items"], page["metadata"]["resourceVersion"]
 
-    async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         """The metadata alone of what carries the labels, in one namespace or in all."""
-        query = {"limit": str(PAGE), "labelSelector": labels}
+        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         async for page in self._pages(_path(kind, namespace), query, accept=_METADATA_ONLY):
             for item in page["items"] or ():  # null where there are none, unlike in other lists
                 yield item["metadata"]

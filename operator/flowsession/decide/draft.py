@@ -86,6 +86,7 @@ class Draft(Notes):
             events=tuple(events),
             marks=None if self._deletes else self.marks,
             read_events=self.read_events,
+            wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
 

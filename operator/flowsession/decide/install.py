@@ -4,6 +4,7 @@ from flowsession.api.session import Install, Phase
 from flowsession.decide import edits, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
+from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
@@ -107,7 +108,8 @@ def follow_the_install(draft: Draft) -> bool:
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
         reason = "InstallTimeout" if install.state == "TimedOut" else "InstallFailed"
-        draft.judge("PackagesInstalled", False, reason, install.message or "the installer gave no reason")
+        said = install.message or "the installer gave no reason"
+        draft.judge("PackagesInstalled", False, reason, said.removesuffix(".") + hint if (hint := to_install(draft, pod, said)) else said)
         draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
         _installed(draft, environment, install)

@@ -1,7 +1,7 @@
 """ComputeInstance: keeps a node of its size reserved while it shall run, and lets go of it when nobody uses it."""
 
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
-from flowsession.decide import anchor, choice, cost, instanceidle, loss, requests, scaling, start, times
+from flowsession.decide import accounts, anchor, choice, cost, instanceidle, loss, requests, scaling, start, times
 from flowsession.decide.draft import moment
 from flowsession.decide.instanceviews import InstanceSnapshot, last_activity
 from flowsession.decide.notes import Notes
@@ -13,7 +13,7 @@ from flowsession.decide.views import PodView
 COUNT_SECONDS = 10.0
 """The number of sessions and their last activity alone are written at most this often."""
 
-_OF_THE_POD = ("podName", "nodeName", "readyAt")
+_OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
 
 class InstanceNotes(Notes):
@@ -45,6 +45,7 @@ class InstanceNotes(Notes):
             status=write if patch else None,
             events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp"})), *self._events),
             read_events=self.read_events,
+            wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
 
@@ -192,24 +193,28 @@ def _reserve(notes: InstanceNotes) -> None:
         if found.look_again_at is not None:
             notes.look_again(found.look_again_at)
         return
-    notes.create(Create(anchor.manifest(snapshot, found, _incarnation(notes))))
+    identity = accounts.found(notes, snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
+    if isinstance(identity, accounts.Lacking):
+        notes.is_not_ready(InstancePhase.PENDING, identity.reason, identity.message)
+    elif identity is not None:
+        notes.create(Create(accounts.with_identity(anchor.manifest(snapshot, found, _incarnation(notes)), identity)))
 
 
 def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
     named = choice.named(snapshot.spec.vm_size, snapshot.offers)
     if isinstance(named, choice.NoSize):
         return named
-    way, where = "end what uses it, or have the quota raised", snapshot.namespace
-    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=where, cost=anchor.cost_of, way=way)
+    way, cost_of = "end what uses it, or have the quota raised", anchor.cost_of
+    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=snapshot.namespace, cost=cost_of, way=way)
 
 
 def _follow(notes: InstanceNotes, pod: PodView) -> None:
     notes.put("podName", pod.name)
     notes.put("incarnation", _incarnation(notes))
     notes.put("nodeName", pod.node or None)
+    notes.put("identity", pod.identity.in_use())
     if not notes.status.get("startedAt"):
         notes.put("startedAt", times.stamp(pod.created_at))
-    container = pod.container
     if pod.running:
         if not notes.status.get("readyAt"):
             notes.put("readyAt", times.stamp(notes.now))
@@ -218,7 +223,7 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
         instanceidle.decide_idle(notes, notes.snapshot)
     elif pod.unscheduled_message:
         notes.is_not_ready(InstancePhase.PENDING, *scaling.unschedulable(notes, pod, notes.snapshot.scaling, "instance"))
-    elif container is not None and container.waiting_reason in start.PULL_REASONS:
+    elif (container := pod.container) is not None and container.waiting_reason in start.PULL_REASONS:
         said = container.waiting_message.strip() or "no further word from the node"
         message = f"image {notes.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
         notes.is_not_ready(InstancePhase.STARTING, "ImagePullFailed", message)

@@ -6,6 +6,7 @@ from typing import Any
 
 from flowsession.api.instance import ComputeInstanceSpec, InstanceIdleAction
 from flowsession.decide import times
+from flowsession.decide.accounts import Account
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS
 from flowsession.decide.quota import QuotaView
@@ -73,6 +74,8 @@ class InstanceSnapshot:
     quotas: tuple[QuotaView, ...] = ()
     refusal: Refusal | None = None
     scaling: ScalingView | None = None
+    accounts: tuple[Account, ...] | None = None
+    """The namespace's ServiceAccounts; None: not read just now."""
     namespace_ending: bool = False
     written_at: float = 0.0
     settings: Settings = field(default_factory=Settings)

@@ -25,7 +25,7 @@ _DISRUPTIONS = {
 
 _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
-    "baseImage", "imageDigest", "install", "lastActivity", "restartsInARow",
+    "baseImage", "imageDigest", "identity", "install", "lastActivity", "restartsInARow",
 )  # fmt: skip
 """What the status says of the present pod, and what is not so any more without it."""
 

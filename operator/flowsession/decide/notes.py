@@ -19,6 +19,8 @@ class Notes:
         self.status: dict[str, Any] = dict(status)
         self.old = conditions.read(status)
         self.read_events: ReadEvents | None = None
+        self.wants_accounts = False
+        """Whether what is decided depends on the namespace's ServiceAccounts, and they are not known."""
         self._before = status
         self._generation = generation
         self._verdicts: dict[str, Verdict] = {}

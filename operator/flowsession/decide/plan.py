@@ -179,6 +179,8 @@ class Plan:
     fetch_edits: FetchEdits | None = None
     marks: AnnotatePod | None = None
     read_events: ReadEvents | None = None
+    wants_accounts: bool = False
+    """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
 
     @property
     def writes(self) -> bool:

@@ -1,7 +1,8 @@
-"""A session whose pod is not where its spec wants it, by size or instance: it moves, with a new pod, as soon as it can."""
+"""A session whose pod is not what its spec wants, by size, instance or identity: it gets a new pod as soon as that can be had."""
 
 from flowsession.api.session import Phase
-from flowsession.decide import beside, choice, edits, loss, placement
+from flowsession.decide import beside, choice, edits, identity, loss, placement
+from flowsession.decide.accounts import Lacking, PodIdentity
 from flowsession.decide.beside import Problem
 from flowsession.decide.draft import Draft
 from flowsession.decide.start import current_pod
@@ -9,26 +10,43 @@ from flowsession.decide.views import PodView
 
 
 def move(draft: Draft) -> bool:
-    """Restarts the session on the compute that its spec names now, once what was edited is saved. Where there is none such, it goes on
-    with what it has."""
+    """Restarts the session on the compute and with the identity that its spec names now, once what was edited is saved. Where there is
+    none such, it goes on with what it has."""
     if (waiting := _outdated(draft)) is not None:
         said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
-        return _start_anew(draft, said, said)
-    pod = _misplaced(draft)
-    if pod is None or _problem(draft) is not None:
+        return _start_anew(draft, "ComputeChanged", said, said)
+    pod = current_pod(draft)
+    if pod is None:
+        return True
+    misplaced, acts_as = _misplaced(draft) is not None, identity.changed(draft, pod)
+    nothing_to_do = not misplaced and acts_as is None
+    if nothing_to_do or isinstance(acts_as, Lacking) or draft.wants_accounts or _problem(draft) is not None:
         return True
     if not edits.may_leave(draft):
         return False
+    former = "the former pod is being replaced"
+    if not misplaced:
+        turning = f"from {pod.identity} to {acts_as}"
+        said = f"acting {turning}: {former}"
+        return _start_anew(draft, "IdentityChanged", said, f"the session's identity has changed: {turning}, with a new pod")
     moving = f"moving from {_place_of(draft, pod)} to {_wanted(draft)}"
-    return _start_anew(draft, f"{moving}: the former pod is being replaced", f"spec.compute has changed: {moving}, with a new pod")
+    if acts_as:
+        moving = f"{moving}, and from {pod.identity} to {acts_as}"
+    return _start_anew(draft, "ComputeChanged", f"{moving}: {former}", f"spec.compute has changed: {moving}, with a new pod")
 
 
 def tell_of_wish(draft: Draft) -> bool:
-    """Says why the session stays where it is although its spec names another compute, and what it stays on."""
-    pod, problem = _misplaced(draft), _problem(draft)
-    if pod is not None and problem is not None:
+    """Says why the session stays as it is although its spec names another compute or identity, and what it goes on with."""
+    pod = current_pod(draft)
+    if pod is None:
+        return True
+    misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
+    if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
         until = f"until then the session goes on with {_place_of(draft, pod)}, and for good if spec.compute says so again"
         draft.judge("ComputeAllocated", False, problem[0], f"{problem[1]}; {until}")
+    elif isinstance(acts_as, Lacking):
+        until = f"until then the session goes on with {pod.identity}, and for good if the identity is what it was again"
+        draft.judge("ComputeAllocated", False, acts_as.reason, f"{acts_as.message}; {until}")
     return True
 
 
@@ -66,12 +84,12 @@ def _outdated(draft: Draft) -> PodView | None:
     return pod if placement.terms(offer) != pod.size_terms else None
 
 
-def _start_anew(draft: Draft, said: str, told: str) -> bool:
+def _start_anew(draft: Draft, reason: str, said: str, told: str) -> bool:
     loss.leave_the_pod(draft)
     draft.not_ready(Phase.STARTING, "Starting", said)
     draft.judge("ComputeAllocated", None, "Scheduling", said)
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(warning=False, reason="ComputeChanged", message=told)
+    draft.tell(warning=False, reason=reason, message=told)
     return False
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.decide import anchor, choice, loss, placement, scaling, times
+from flowsession.decide import accounts, anchor, choice, identity, loss, placement, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.resolution import Resolved
@@ -39,9 +39,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
         loss.remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
         return loss.start_again(draft, *loss.cause_of_end(pod))
-    if pod is not None and _has_wrong_image(draft, pod):
-        loss.leave_the_pod(draft)
-        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+    if pod is not None and _starts_in_vain(draft, pod):
         return False
     if pod is not None:
         return True
@@ -56,24 +54,35 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     allocated, size = choice.allocate(draft)
     if not allocated:
         return False
+    acts_as = identity.for_next_pod(draft)
+    if acts_as is None:
+        return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
-    if pods.needs_archive(snapshot, environment):
-        archive = pods.agent_config_map(snapshot)
-        name = archive["metadata"]["name"]
-        if name in snapshot.refused_config_maps:
-            said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
-            draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
-            draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
-            draft.look_again(now + REFUSED_SECONDS)
-            return False
-        if name not in snapshot.known_config_maps:
-            draft.create(archive)
+    if pods.needs_archive(snapshot, environment) and not _bring_the_agent(draft):
+        return False
     draft.only_progress(since=now)
-    draft.create(_where_it_belongs(snapshot, pods.manifest(snapshot, environment, loss.incarnation(draft)), size))
+    manifest = accounts.with_identity(pods.manifest(snapshot, environment, loss.incarnation(draft)), acts_as)
+    draft.create(_where_it_belongs(snapshot, manifest, size))
     if environment.files is not None and not snapshot.saved_known:
         draft.look_for_edits(loss.incarnation(draft))
     return False
+
+
+def _bring_the_agent(draft: Draft) -> bool:
+    """Sees to it that the ConfigMap with the agent is there; else the status says why it is not."""
+    snapshot = draft.snapshot
+    archive = pods.agent_config_map(snapshot)
+    name = archive["metadata"]["name"]
+    if name in snapshot.refused_config_maps:
+        said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
+        draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
+        draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
+        draft.look_again(draft.now + REFUSED_SECONDS)
+        return False
+    if name not in snapshot.known_config_maps:
+        draft.create(archive)
+    return True
 
 
 def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
@@ -81,6 +90,19 @@ def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size:
     if ref is not None:
         return anchor.beside(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
+
+
+def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
+    """Lets go of a pod that can't start, where one that was created now could."""
+    if _has_wrong_image(draft, pod):
+        loss.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", f"the environment's image has changed before {pod.image} ran; starting again with it")
+        return True
+    if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
+        loss.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
+        return True
+    return False
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
@@ -94,6 +116,11 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
     )
+
+
+def _can_not_pull(draft: Draft, pod: PodView) -> bool:
+    """Whether the pod has not run yet since its image can't be pulled."""
+    return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def follow_the_pod(draft: Draft) -> bool:
@@ -157,6 +184,7 @@ def _remember(draft: Draft, pod: PodView) -> None:
     draft.put("podName", pod.name)
     draft.put("incarnation", loss.incarnation(draft))
     draft.put("nodeName", pod.node or None)
+    draft.put("identity", pod.identity.in_use())
     draft.put("vmSize", pod.vm_size or draft.snapshot.settings.session.size_name)
     if not draft.status.get("startedAt"):
         draft.put("startedAt", times.stamp(pod.created_at))
@@ -172,4 +200,4 @@ def _pull(draft: Draft, pod: PodView) -> str:
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
         return before.message[at:]  # the back-off's own words name no cause
     said = said or "no further word from the node"
-    return f"{cause} check its name and the cluster's access to the registry: {said}"
+    return f"{cause} check its name and the cluster's access to the registry: {said}{identity.to_pull(draft, pod, said)}"

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.environment import MinimumCompute
+from flowsession.api.identity import Identity
 from flowsession.api.session import ComputeSessionSpec
+from flowsession.decide.accounts import Account, PodIdentity
 from flowsession.decide.agentviews import AgentArchive, AgentView, SavedEdits
 from flowsession.decide.children import Where
 from flowsession.decide.quota import QuotaView
@@ -64,6 +66,7 @@ class PodView:
     """Name of the ComputeInstance that it is on, or holds the reservation of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
+    identity: PodIdentity = field(default_factory=PodIdentity)
 
     @property
     def running(self) -> bool:
@@ -115,6 +118,7 @@ class InstanceView:
     """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
     all_quiet: bool = False
     """Whether every session on it was asked since then, and was without work."""
+    identity: Identity = field(default_factory=Identity)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class SessionSnapshot:
     """What the environment asks for."""
     scaling: ScalingView | None = None
     """What was last read of the present pod's Events."""
+    accounts: tuple[Account, ...] | None = None
+    """The namespace's ServiceAccounts; None: not read just now."""
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)

@@ -128,6 +128,7 @@ class Instances:
             idle_seconds=spec.idle.timeout_seconds,
             quiet_at=due,
             all_quiet=all_quiet,
+            identity=spec.identity,
         )
 
 

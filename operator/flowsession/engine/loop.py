@@ -13,6 +13,7 @@ from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
 from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.engine import objects
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import SOURCE_LABEL, Cache
 from flowsession.engine.edits import Edits
@@ -67,7 +68,8 @@ class Engine:
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
         self._agents = Agents(agent_client, self.cache, self.queue)
         self.cache.pod_gone = self._agents.forget
-        self._snapshots = Snapshots(self.cache, settings, public_keys, archive)
+        self._accounts = Accounts(cluster)
+        self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
         reader = Reader(cluster, self.cache, self.queue, self._edits)
         self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader)
@@ -160,6 +162,9 @@ class Engine:
     async def _reconcile(self, key: Key) -> bool:
         """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
         uid, plan = self.plan(key)
+        while plan is not None and plan.wants_accounts:
+            await self._accounts.read(key.namespace)
+            uid, plan = self.plan(key)  # at once, before they are old
         if plan is not None:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))

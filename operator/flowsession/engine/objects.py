@@ -14,7 +14,7 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import marks, pinned, resolution, resolverpod, times
+from flowsession.decide import accounts, marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.environment import REFRESH
 from flowsession.decide.pinned import Pinned
@@ -182,6 +182,7 @@ def pod(body: Object) -> PodEntry:
         memory_limit=str(limits.get("memory", "")),
         instance=labels.get(INSTANCE_LABEL, ""),
         marked=marks.marked(raw.get("annotations") or {}),
+        identity=accounts.of_pod(raw.get("annotations") or {}),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})

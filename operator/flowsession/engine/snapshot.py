@@ -12,6 +12,7 @@ from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import InstanceView, PodView, SessionSnapshot
+from flowsession.engine.accounts import Accounts
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
@@ -29,6 +30,7 @@ class Snapshots:
     settings: Settings
     public_keys: str
     archive: AgentArchive
+    accounts: Accounts
     _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
@@ -97,6 +99,7 @@ class Snapshots:
             other_instances=self._other_instances(entry),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
+            accounts=self.accounts.lately(key[0]),
             public_keys=self.public_keys,
             agent_archive=self.archive,
             refused_config_maps=self._refused(key[0], now),
@@ -133,6 +136,7 @@ class Snapshots:
             quotas=cache.sizing.quotas_of(key[0]),
             refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
             scaling=cache.sizing.events.get(newest),
+            accounts=self.accounts.lately(key[0]),
             namespace_ending=now - cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             written_at=cache.sizing.instances.written_at.get(key, 0.0),
             settings=self.settings,

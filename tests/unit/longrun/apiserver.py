@@ -61,7 +61,7 @@ class ApiServer:
         found = [body for body in self._some(kind, namespace, labels) if has_fields(body, fields)]
         yield copy.deepcopy(found), self._version()
 
-    async def metadata(self, kind: str, namespace: str = "", *, labels: str) -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         await self._request("LIST", kind, "")
         for meta in [copy.deepcopy(body["metadata"]) for body in self._some(kind, namespace, labels)]:
             yield meta

@@ -1,0 +1,37 @@
+"""ServiceAccounts by namespace, listed when a decision depends on them: watching all of a cluster's would be for nothing nearly always."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide import accounts
+from flowsession.decide.accounts import Account
+
+FRESH_SECONDS = 2.0
+"""How long a list stands for what there is: so seldom a namespace is listed, however many of its sessions start at once."""
+
+
+class Accounts:
+    """Lists of one namespace each, of metadata alone. What is older than a moment is not kept."""
+
+    def __init__(self, cluster: KubernetesCluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._lists: dict[str, tuple[float, tuple[Account, ...]]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lately(self, namespace: str) -> tuple[Account, ...] | None:
+        """The namespace's ServiceAccounts, if they were listed just now."""
+        listed = self._lists.get(namespace)
+        return listed[1] if listed and self._clock() - listed[0] < FRESH_SECONDS else None
+
+    async def read(self, namespace: str) -> None:
+        """LISTs the namespace's ServiceAccounts, once for all who ask at the same time. Raises ClusterError."""
+        lock = self._locks.setdefault(namespace, asyncio.Lock())
+        async with lock:
+            if self.lately(namespace) is None:
+                found = [accounts.read(meta) async for meta in self._cluster.metadata("ServiceAccount", namespace)]
+                self._lists = {where: listed for where, listed in self._lists.items() if self._clock() - listed[0] < FRESH_SECONDS}
+                self._lists[namespace] = (self._clock(), tuple(found))

@@ -1,0 +1,70 @@
+"""The chart's templates as Helm renders them, and whether its admission policies are in force by now."""
+
+import subprocess
+from collections.abc import Sequence
+
+import yaml
+
+from apiserver.api import FLOWSESSION, Api, Object, Refused
+from apiserver.operator_process import CHECKOUT, NAMESPACE
+from localcluster import binaries
+
+STRANGER = "stranger@example.com"
+USER_ROLE = "flowsession-edit"
+_SOMEBODY = {"user": "somebody@example.com"}
+_PROBES: tuple[tuple[str, str, Object], ...] = (
+    ("ComputeSession", "computesessions", {"environmentRef": {"name": "env"}, **_SOMEBODY}),
+    ("ComputeInstance", "computeinstances", {"vmSize": "Standard_D2s_v5", **_SOMEBODY}),
+    ("FlowEnvironment", "flowenvironments", {"source": {"configMap": {"name": "theirs"}}}),
+)
+
+
+def rendered(*templates: str) -> list[Object]:
+    """What these templates of the chart become."""
+    binaries.build(binaries.HELM)
+    command = [str(binaries.HELM.binary("helm")), "template", "flowsession", str(CHECKOUT / "charts" / "flowsession"), "-n", NAMESPACE]
+    for template in templates:
+        command += ["-s", f"templates/{template}.yaml"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def bind(api: Api, user: str, role: str, namespace: str) -> None:
+    """Binds a ClusterRole to a user in one namespace."""
+    body = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"generateName": f"{role}-"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    api.post(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", body)
+
+
+def in_force(api: Api) -> Sequence[bool]:
+    """Whether a stranger, who may create our objects and nothing else, is refused, for each policy; the last one fills in the user."""
+    stranger = api.acting_for(STRANGER)
+    return [*(_refused(stranger, *probe) for probe in _PROBES), _filled(stranger)]
+
+
+def _dry_run(api: Api, kind: str, plural: str, spec: Object) -> Object:
+    body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": kind, "metadata": {"name": "probe"}, "spec": spec}
+    answer: Object = api.post(f"{FLOWSESSION}/namespaces/{NAMESPACE}/{plural}?dryRun=All", body)
+    return answer
+
+
+def _refused(stranger: Api, kind: str, plural: str, spec: Object) -> bool:
+    try:
+        _dry_run(stranger, kind, plural, spec)
+    except Refused as refused:
+        return "ValidatingAdmissionPolicy" in refused.message
+    return False
+
+
+def _filled(stranger: Api) -> bool:
+    try:
+        return bool(
+            _dry_run(stranger, "ComputeSession", "computesessions", {"environmentRef": {"name": "env"}})["spec"]["user"] == STRANGER
+        )
+    except Refused:
+        return False
