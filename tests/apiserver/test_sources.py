@@ -187,6 +187,28 @@ def test_what_the_pod_gets_and_does_not_get(lab: Lab, answering: Callable[[Objec
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        {"git": {"url": URL, "credentialsSecretName": "git"}},
+        {"persistentVolumeClaim": {"claimName": "flows"}},
+        {"persistentVolumeClaim": {"claimName": "flows", "readOnly": True}},
+        {"ociArtifact": {"reference": "registry.example.com/flows:1"}},
+    ],
+    ids=["git", "claim", "copied claim", "artifact"],
+)
+def test_restricted_pod_security_lets_them_in(lab: Lab, answering: Callable[[Object], None], source: Object) -> None:
+    answer = done()
+    answering(answer if "git" in source else {key: value for key, value in answer.items() if key not in ("revision", "commit")})
+    enforced = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    lab.api.patch(f"/api/v1/namespaces/{lab.namespace}", enforced)
+    lab.operator.go_on()
+    lab.create_environment(source=source)
+    lab.until_environment("Resolved")
+    lab.create_session()
+    lab.until_ready()
+
+
+@pytest.mark.parametrize(
     ("git", "words"),
     [
         ({"url": "git@github.com:team/flows.git"}, "write ssh://git@host/path"),

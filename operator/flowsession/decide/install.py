@@ -93,7 +93,7 @@ def follow_the_install(draft: Draft) -> bool:
     state = agent.state
     install, wanted = state.install, target(draft, environment)
     if install.state == "Running":
-        _follow(draft, agent, since=state.version)
+        follow(draft, agent, Follow(since=state.version))
         count = environment.requirements_count
         where = environment.requirements_path or "spec.requirementsText"
         draft.judge("PackagesInstalled", False, "Installing", f"installing {count} requirements of {where}")
@@ -128,14 +128,15 @@ def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
     draft.judge("PackagesInstalled", False, reason, message)
 
 
-def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
-    if agent.calling:
+def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
+    """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
+    if agent.calling or draft.call is not None:
         return
     due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
     if draft.now < due:
         draft.look_again(due)
     else:
-        draft.call = Follow(since=since)
+        draft.call = call
 
 
 def _quiet_pause(polls: int) -> float:
