@@ -50,6 +50,7 @@ class Index:
         self._session = session
         self._metadata = metadata
         self._pages: OrderedDict[str, _Remembered] = OrderedDict()
+        self._held: dict[str, dict[str, str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._size = 0
 
@@ -68,14 +69,20 @@ class Index:
                     self._pages.move_to_end(project)
                 else:
                     known = await self._fetch(project, known)
-                page = known.page.offering(self._metadata)
-                if page is not known.page or known is not self._pages.get(project):
-                    known = replace(known, page=page)
+                    self._remember(project, known)
+                held = self._held.pop(project, None)
+                if held:
+                    known = replace(known, page=known.page.offering(held))
                     self._remember(project, known)
                 return known.page, max(0, int(known.fresh_until - time.monotonic()))
         finally:
             if not lock.locked():
                 self._locks.pop(project, None)
+
+    def offer(self, project: str, wheel: str) -> None:
+        """A wheel of the project is held from now on: let the project's page offer its metadata."""
+        if wheel in self._metadata:
+            self._held.setdefault(project, {})[wheel] = self._metadata[wheel]
 
     async def _fetch(self, project: str, known: _Remembered | None) -> _Remembered:
         url = f"{self.url}/{project}/"
@@ -93,7 +100,14 @@ class Index:
                 if lost_tls(url, response):
                     raise Unavailable(502, f"{url} was redirected to an address without TLS")
                 body = await _limited(response)
-                page = pages.read(body, content_type=response.content_type, base=str(response.url), prefix=f"/{self.key}/files/{project}")
+                self._held.pop(project, None)  # the new page has them from the start
+                page = pages.read(
+                    body,
+                    content_type=response.content_type,
+                    base=str(response.url),
+                    prefix=f"/{self.key}/files/{project}",
+                    metadata=self._metadata,
+                )
                 return _Remembered(page, response.headers.get("ETag", ""), asked_at, fresh_until)
         except pages.PageError as error:
             raise Unavailable(502, f"{url}: {error}") from None
@@ -102,15 +116,10 @@ class Index:
 
     def _remember(self, project: str, remembered: _Remembered) -> None:
         earlier = self._pages.pop(project, None)
-        self._size += _weight(remembered) - (_weight(earlier) if earlier else 0)
+        self._size += remembered.page.size - (earlier.page.size if earlier else 0)
         self._pages[project] = remembered
         while self._size > REMEMBERED and len(self._pages) > 1:
-            self._size -= _weight(self._pages.popitem(last=False)[1])
-
-
-def _weight(remembered: _Remembered) -> int:
-    """About the bytes in memory: the document, and some hundred for each file's own entry."""
-    return len(remembered.page.document) + 600 * len(remembered.page.files)
+            self._size -= self._pages.popitem(last=False)[1].page.size
 
 
 def _fresh_seconds(cache_control: str) -> float:

@@ -1,5 +1,6 @@
 """An index's page of one project: read as the index wrote it (PEP 691 JSON or PEP 503 HTML), and written with the cache's own addresses."""
 
+import gzip
 import html
 import json
 import re
@@ -32,35 +33,54 @@ class File:
 
 @dataclass(frozen=True)
 class Page:
-    """What the cache answers for a project, and by which hash it knows each file; `.metadata` files (PEP 658) have theirs too."""
+    """What the cache answers for a project, and by which hash it knows each file; `.metadata` files (PEP 658) have theirs too.
 
-    document: bytes
-    files: Mapping[str, File]
-    offered: frozenset[str] = frozenset()
-    """Wheels (by hash) whose metadata the cache offers itself, because the index doesn't."""
+    Kept packed: PyPI's pages of 70 packages are 100 MB, and clients take them packed.
+    """
+
+    packed: bytes
+    """The document, by gzip."""
+    prefix: str
+    _files: bytes
+
+    @property
+    def document(self) -> bytes:
+        """The page as JSON."""
+        return gzip.decompress(self.packed)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.packed) + len(self._files)
+
+    def file(self, key: str) -> File | None:
+        """The file with this SHA-256 (`.metadata` behind it: the wheel's metadata), None when the page names none."""
+        found = json.loads(gzip.decompress(self._files)).get(key)
+        return File(*found) if found else None
 
     def offering(self, metadata: Mapping[str, str]) -> "Page":
         """This page with the metadata of held wheels, so that a resolver needn't read it out of the wheels' ends."""
-        more = {sha256 for sha256 in metadata if sha256 in self.files and f"{sha256}.metadata" not in self.files} - self.offered
-        if not more:
-            return self
-        document = json.loads(self.document)
-        for file in document["files"]:
-            sha256 = file["hashes"].get("sha256", "")
-            if sha256 in more:
-                file["core-metadata"] = file["dist-info-metadata"] = {"sha256": metadata[sha256]}
-        return replace(self, document=_compact(document), offered=self.offered | more)
+        files, document = json.loads(gzip.decompress(self._files)), self.document
+        for sha256, digest in metadata.items():
+            if sha256 in files and f"{sha256}.metadata" not in files:
+                anchor = f'"url":"{_link(self.prefix, sha256, files[sha256][0])}"'.encode()
+                fields = _compact(_offer(digest))[1:-1]
+                if anchor + b"," + fields not in document:
+                    document = document.replace(anchor, anchor + b"," + fields, 1)
+        return replace(self, packed=_pack(document))
 
     def html(self) -> bytes:
         """The same for clients that take no JSON (pip before 22.2)."""
-        document = json.loads(self.document)
         lines = ["<!DOCTYPE html>", '<html><head><meta name="pypi:repository-version" content="1.0"></head><body>']
-        lines += [_anchor(file) for file in document["files"]]
+        lines += [_anchor(file) for file in json.loads(self.document)["files"]]
         return "\n".join([*lines, "</body></html>", ""]).encode()
 
 
-def read(body: bytes, *, content_type: str, base: str, prefix: str) -> Page:
-    """The page that the index answered for the address `base`; files with a SHA-256 get addresses below `prefix`. Raises PageError."""
+def read(body: bytes, *, content_type: str, base: str, prefix: str, metadata: Mapping[str, str]) -> Page:
+    """The page that the index answered for the address `base`; files with a SHA-256 get addresses below `prefix`.
+
+    `metadata` is what the cache can offer itself, by the wheel's hash. Raises PageError.
+    """
     document = _from_html(body) if "html" in content_type else _from_json(body)
     scheme = urlsplit(base).scheme
     files: dict[str, File] = {}
@@ -73,15 +93,30 @@ def read(body: bytes, *, content_type: str, base: str, prefix: str) -> Page:
         if not (secure and _ABSOLUTE.fullmatch(url) and _DIGEST.fullmatch(sha256) and _FILENAME.fullmatch(name)):
             continue
         files[sha256] = File(name, url, sha256)
-        file["url"] = f"{prefix}/{sha256}/{quote(name)}"
-        metadata = file.pop("dist-info-metadata", None)
-        metadata = file.pop("core-metadata", None) or metadata
-        digest = metadata.get("sha256", "") if isinstance(metadata, dict) else ""
+        file["url"] = _link(prefix, sha256, name)
+        offered = file.pop("dist-info-metadata", None)
+        offered = file.pop("core-metadata", None) or offered
+        digest = offered.get("sha256", "") if isinstance(offered, dict) else ""
         if isinstance(digest, str) and _DIGEST.fullmatch(digest):
             # Read from beside the file's own address, and that is where clients look for it.
             files[f"{sha256}.metadata"] = File(f"{name}.metadata", f"{url}.metadata", digest)
-            file["core-metadata"] = file["dist-info-metadata"] = {"sha256": digest}
-    return Page(_compact(document), files)
+            file.update(_offer(digest))
+        elif sha256 in metadata:
+            file.update(_offer(metadata[sha256]))
+    sources = _compact({key: (file.name, file.url, file.sha256) for key, file in files.items()})
+    return Page(_pack(_compact(document)), prefix, _pack(sources))
+
+
+def _link(prefix: str, sha256: str, name: str) -> str:
+    return f"{prefix}/{sha256}/{quote(name)}"
+
+
+def _offer(digest: str) -> dict[str, Any]:
+    return {"core-metadata": {"sha256": digest}, "dist-info-metadata": {"sha256": digest}}
+
+
+def _pack(content: bytes) -> bytes:
+    return gzip.compress(content, 1, mtime=0)
 
 
 def _compact(document: Mapping[str, Any]) -> bytes:

@@ -57,8 +57,11 @@ class Cache:
             page, seconds = await index.page(project, fresh=fresh)
         except Unavailable as error:
             return web.Response(status=error.status, text=str(error))
-        headers = {"Cache-Control": f"max-age={seconds}", "Vary": "Accept"}
+        headers = {"Cache-Control": f"max-age={seconds}", "Vary": "Accept, Accept-Encoding"}
         if "json" in request.headers.get("Accept", ""):
+            if "gzip" in request.headers.get("Accept-Encoding", ""):
+                headers["Content-Encoding"] = "gzip"
+                return web.Response(body=page.packed, headers=headers, content_type=pages.JSON_TYPE)
             return web.Response(body=page.document, headers=headers, content_type=pages.JSON_TYPE)
         return web.Response(body=page.html(), headers=headers, content_type=pages.HTML_TYPE)
 
@@ -75,7 +78,7 @@ class Cache:
         if request.method == "HEAD" or "Range" in request.headers or self._is_direct(file):
             raise web.HTTPFound(file.url)
         try:
-            download = self._downloads.get(file.sha256) or self._begin(file)
+            download = self._downloads.get(file.sha256) or self._begin(file, index, project)
         except OSError as error:
             log.warning("%s is not kept: %s", file.name, error.strerror)
             raise web.HTTPFound(file.url) from None
@@ -89,12 +92,12 @@ class Cache:
                 page, _ = await index.page(project, fresh=fresh)
             except Unavailable as error:
                 raise web.HTTPBadGateway(text=str(error)) from None
-            file = page.files.get(key)
+            file = page.file(key)
             if file is not None and file.name == filename:
                 return file
         raise web.HTTPNotFound(text=f"{index.url} names no such file of {project}")
 
-    def _begin(self, file: File) -> Download:
+    def _begin(self, file: File, index: Index, project: str) -> Download:
         download = Download(file, store=self._store, session=self._session, slots=self._slots)
         self._downloads[file.sha256] = download
 
@@ -103,6 +106,7 @@ class Cache:
                 await download.run()
             finally:
                 del self._downloads[file.sha256]
+            index.offer(project, file.sha256)
 
         task = asyncio.create_task(run())
         self._tasks.add(task)

@@ -292,6 +292,17 @@ def test_the_metadata_of_a_held_wheel_is_offered(cache: RunningCache, index: Fak
     assert hashlib.sha256(metadata).hexdigest() == file["core-metadata"]["sha256"]
 
 
+def test_metadata_is_offered_once_however_often_a_wheel_comes(start_cache: StartCache, index: FakeIndex) -> None:
+    """uv refuses a page that says something twice."""
+    cache = start_cache(index.url, limit=5 * LARGE)
+    filename, *others = [index.add(f"p{number}", size=LARGE) for number in range(6)]
+    for one in (filename, *others, filename):
+        ask(address(cache, index, one))
+    for headers in ({}, {"Cache_Control": "no-cache"}):
+        page(cache, index, "p0", **headers)
+        assert ask(f"{cache.of(index.url)}/p0/", **JSON)[1].count(b'"core-metadata"') == 1
+
+
 def test_what_is_no_index_says_so(start_cache: StartCache, index: FakeIndex) -> None:
     cache = start_cache(f"{index.url}/nothing-here", "http://127.0.0.1:9/simple")
     assert ask(f"{cache.of(f'{index.url}/nothing-here')}/one/")[0] in (404, 502)

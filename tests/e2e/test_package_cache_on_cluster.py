@@ -33,8 +33,11 @@ def system(deployed: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def cached_index(deployed: Cluster, system: Cluster) -> Iterator[str]:
-    """The release with the cache switched on, for this machine's own index; then off again."""
+def index_and_cache(deployed: Cluster, system: Cluster) -> Iterator[tuple[str, str]]:
+    """The release with the cache switched on, for this machine's own index; then off again. Yields the index and the cache's address.
+
+    By the pod's address: a cluster of this machine needs no DNS of its own.
+    """
     values = ("--kubeconfig", str(deployed.target.kubeconfig), "--namespace", NAMESPACE)
 
     def upgrade(**cache: Any) -> None:
@@ -47,8 +50,11 @@ def cached_index(deployed: Cluster, system: Cluster) -> Iterator[str]:
     found = json.loads(subprocess.check_output([str(programs.helm()), "get", "values", RELEASE, *values, "-o", "json"])) or {}
     index = found.get("installer", {}).get("indexURL") or PYPI
     upgrade(enabled=True, indexURLs=[index])
+    (pod,) = system.kubectl.list("pods", "-l", "app.kubernetes.io/name=flowsession-packages")
+    address = f"http://{pod['status']['podIP']}:8080"
+    upgrade(enabled=True, indexURLs=[index], url=address)
     try:
-        yield index
+        yield index, address
     finally:
         upgrade(enabled=False)
 
@@ -59,7 +65,7 @@ def held(system: Cluster) -> set[str]:
     return {name for name in names if "." not in name}
 
 
-def test_sessions_share_what_was_fetched_and_nothing_else(cluster: Cluster, system: Cluster, cached_index: str) -> None:
+def test_sessions_share_what_was_fetched_and_nothing_else(cluster: Cluster, system: Cluster, index_and_cache: tuple[str, str]) -> None:
     cluster.apply(environment("flow", requirementsText="rapidfuzz\n"))
     cluster.apply(session("first", of="flow", user="alice@example.com"))
     first = cluster.until_ready("first")
@@ -70,9 +76,9 @@ def test_sessions_share_what_was_fetched_and_nothing_else(cluster: Cluster, syst
     assert cluster.until_ready("second")["install"].get("warnings") is None
     assert held(system) == fetched
 
-    address = f"http://{NAME}.{NAMESPACE}.svc:8080"
+    index, address = index_and_cache
     pod = cluster.session("second")["status"]["podName"]
-    assert cluster.exec(pod, "python", "-c", PUT, cached(address, cached_index), address).split() == [
+    assert cluster.exec(pod, "python", "-c", PUT, cached(address, index), address).split() == [
         *("PUT", "405"),
         *("POST", "405"),
         *("DELETE", "405"),

@@ -74,7 +74,7 @@ installer:
   {{- toYaml $installer | nindent 2 }}
 {{- if .Values.packageCache.enabled }}
 packageCache:
-  url: {{ printf "http://%s-packages.%s.svc:8080" (include "flowsession.fullname" .) .Release.Namespace }}
+  url: {{ .Values.packageCache.url | default (printf "http://%s-packages.%s.svc:8080" (include "flowsession.fullname" .) .Release.Namespace) }}
   indexes:
     {{- toYaml .Values.packageCache.indexURLs | nindent 4 }}
 {{- end }}
