@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-_WHERE = "create it in the session by `pf connection create --file FILE --set name={name}`, or correct the name"
-
 
 def known(environ: os._Environ[str] | dict[str, str]) -> dict[str, str] | None:
     """Names and types of the connections; None where they are kept elsewhere, or can't be read."""
@@ -28,7 +26,10 @@ def known(environ: os._Environ[str] | dict[str, str]) -> dict[str, str] | None:
 
 def unknown(name: str) -> str:
     """The sentence about a connection that there is not."""
-    return f"connection {name!r} is not known in this session: {_WHERE.format(name=name)}"
+    home, store = os.path.expanduser("~"), os.environ.get("PF_HOME_DIRECTORY", "~/.promptflow")
+    # A terminal has the image's own settings; runs of the flow have these.
+    command = f"HOME={home} PF_HOME_DIRECTORY={store} pf connection create --file FILE --set name={name}"
+    return f"connection {name!r} is not known in this session: create it there by `{command}`, or correct the name"
 
 
 def _local(home: str) -> bool:
