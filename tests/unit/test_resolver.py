@@ -21,7 +21,7 @@ from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.resolver import ResolverPod
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
-from flowsession.settings import InstallerDefaults, Settings
+from flowsession.settings import ImageSettings, InstallerDefaults, Settings
 from unit.builders import DAG, NAMESPACE, NOW, applied, condition, environment_snapshot, pending_pod, pod, spec, stamp, waiting
 
 GIT = {"url": "https://git.example.com/team/flows.git", "revision": "main"}
@@ -68,7 +68,7 @@ class World:
         )
 
     def resolution(self) -> Resolved | Unresolved | None:
-        return resolution.resolve(self.spec, self.config_maps, Settings(), self.snapshot.read_before)
+        return resolution.resolve(self.spec, self.config_maps, self.snapshot.settings, self.snapshot.read_before)
 
     def decide(self) -> Plan:
         """Decides once, and carries the plan out as the executor does."""
@@ -588,3 +588,24 @@ def test_an_answer_of_another_kind_of_source_is_a_failure(source, answer):
     world = of(source)
     world.read(answer)
     assert world.ready()[:2] == ("False", "SourceNotFound")
+
+
+@pytest.mark.parametrize(("allowed", "reads"), [((), True), (("registry.example.com",), True), (("other.example.com",), False)])
+def test_an_artifact_is_of_an_allowed_registry(allowed, reads):
+    world = of(ARTIFACT)
+    world.more["settings"] = Settings(images=ImageSettings(allowed_registries=allowed))
+    world.settle()
+    assert bool(world.pods) is reads
+    if not reads:
+        assert world.ready()[1] == "ImageNotAllowed"
+        assert "spec.source.ociArtifact.reference registry.example.com/flows:v1" in world.ready()[2]
+        assert "(other.example.com)" in world.ready()[2]
+
+
+def test_a_pod_that_reads_what_is_no_longer_allowed_goes():
+    world = of(ARTIFACT)
+    world.settle()
+    assert world.pods
+    world.more["settings"] = Settings(images=ImageSettings(allowed_registries=("other.example.com",)))
+    world.settle()
+    assert not world.pods

@@ -96,6 +96,8 @@ def resolve(
 ) -> Resolved | Unresolved | None:
     """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
     reads it itself. An image that was chosen before stays, as far as it `stands`."""
+    if said := sources.refusal(spec.source, settings):
+        return Unresolved("ImageNotAllowed", said)
     if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:

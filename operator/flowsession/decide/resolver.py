@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.source import Source
-from flowsession.decide import configmaps, pinned, resolverpod, times
+from flowsession.decide import configmaps, pinned, resolverpod, sources, times
 from flowsession.decide.agentviews import AgentView, SourceAnswer
 from flowsession.decide.children import Where
 from flowsession.decide.plan import Create, Delete, Event, ReadSource
@@ -88,6 +88,8 @@ def decide(scene: Scene, now: float) -> Reading:
     alive = [pod for pod in scene.pods if pod.view.deleting_since is None]
     if scene.source is None or not pinned.is_read_by_a_pod(scene.source):
         return Reading(None, deletes=[*map(_removal, alive), *_dropped(scene, known, "")])
+    if sources.refusal(scene.source, scene.settings):
+        return Reading(known or None, deletes=[*map(_removal, alive)])
     wanted = pinned.hash_of(scene.source)
     mine = known if known.get("specHash") == wanted else {}
     current = next((pod for pod in alive if pod.source == wanted), None)
