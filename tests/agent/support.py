@@ -91,6 +91,17 @@ class Agent:
     def state(self) -> dict[str, Any]:
         return self.call("GET", "/v1/state")[1]
 
+    def settled(self) -> dict[str, Any]:
+        """The state once the flow was checked: of itself it changes no more."""
+
+        def found() -> dict[str, Any] | None:
+            state = self.state()
+            return state if state["check"]["state"] != "Running" else None
+
+        state = eventually("the flow is checked", found)
+        assert state is not None
+        return state
+
     def put(self, packages: str = "p1", flow: str = "", *, files: Mapping[str, bytes] | None = None, **members: Any) -> Answer:
         encoded = None if files is None else {name: base64.b64encode(content).decode() for name, content in files.items()}
         return self.call("PUT", "/v1/environment", {"packagesRevision": packages, "flowRevision": flow, "files": encoded, **members})

@@ -48,7 +48,8 @@ def test_requirements_that_ask_for_nothing(agent: Agent, text: str) -> None:
 
 
 def test_the_same_order_again_changes_nothing(agent: Agent) -> None:
-    first = agent.put("p1", "f1", files={"a": b"1"})[1]
+    agent.put("p1", "f1", files={"a": b"1"})
+    first = agent.settled()
     (agent.home / "flow" / "a").write_bytes(b"edited in the session")
     assert agent.put("p1", "f1", files={"a": b"1"})[1]["version"] == first["version"]
     assert tree(agent.home / "flow") == {"a": b"edited in the session"}
@@ -132,7 +133,7 @@ def test_members_that_can_not_be_meant(agent: Agent, change: dict[str, Any]) -> 
 
 
 def test_the_long_poll_answers_at_the_next_change(agent: Agent) -> None:
-    version = agent.state()["version"]
+    version = agent.settled()["version"]
     answers: list[dict[str, Any]] = []
     waiting = threading.Thread(target=lambda: answers.append(agent.call("GET", f"/v1/state?since={version}&wait=30")[1]))
     waiting.start()

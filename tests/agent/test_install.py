@@ -182,7 +182,7 @@ def test_a_failure_leaves_the_earlier_packages_in_use(agent: Agent) -> None:
     assert agent.install("p2", "no-such-package-zzq\n")["state"] == "Failed"
     assert imported(agent, "six")
     assert agent.state()["environment"]["packagesRevision"] == "p1"
-    version = agent.state()["version"]
+    version = agent.settled()["version"]
     requirements = {"text": "no-such-package-zzq\n", "path": None}
     assert agent.put("p2", requirements=requirements)[1]["version"] == version, "the same revision is not tried again by itself"
     assert agent.put("p2", requirements=requirements, retry=True)[1]["install"]["state"] == "Running"
