@@ -7,6 +7,7 @@ import sys
 
 from flowsession_agent import PROTOCOL, VERSION
 from flowsession_agent.activity import Activity
+from flowsession_agent.check.checker import Checker
 from flowsession_agent.children import Children
 from flowsession_agent.environment import Environment
 from flowsession_agent.errors import ApiError, bad_request
@@ -38,8 +39,14 @@ class Agent:
         self.children = Children()
         self.activity = Activity(state=self.state, look=self._look)
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
+        self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
         self.environment = Environment(
-            home=self.home, state=self.state, activity=self.activity, children=self.children, packages=self.packages
+            home=self.home,
+            state=self.state,
+            activity=self.activity,
+            children=self.children,
+            packages=self.packages,
+            checker=self._checker,
         )
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self._processes: Processes | None = None
@@ -50,6 +57,7 @@ class Agent:
             "/v1/keepalive": {"POST": self._keep_alive},
             "/v1/packages": {"GET": self._packages},
             "/v1/test": {"POST": self._test},
+            "/v1/validate": {"POST": self._validate},
             "/v1/edits": {"GET": self._edits},
             "/v1/edits/restore": {"POST": self._restore},
             "/v1/edits/discard": {"POST": self._discard},
@@ -57,7 +65,7 @@ class Agent:
         if settings.resolver:
             from flowsession_agent.source.resolver import Resolver
 
-            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials)
+            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials, mount=settings.source)
             self._calls["/v1/source"] = {"PUT": self._source}
 
     def call(self, request: Request, body: bytes) -> Answer:
@@ -126,6 +134,11 @@ class Agent:
         if not isinstance(inputs, dict):
             raise bad_request("inputs must be an object: the flow's inputs by name.")
         return {"podUID": self.pod_uid, **self._tests.run(inputs)}
+
+    def _validate(self, _: str, __: bytes) -> Answer:
+        from flowsession_agent.check.findings import MOST
+
+        return {"podUID": self.pod_uid, "check": self._checker.validate(seconds=WAIT_LIMIT).members(most=MOST)}
 
     def _edits(self, _: str, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self.environment.edits_archive()}

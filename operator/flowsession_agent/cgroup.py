@@ -18,3 +18,37 @@ def killed_for_memory() -> int:
         except (OSError, ValueError):
             continue
     return 0
+
+
+def free_memory() -> int | None:
+    """Bytes that this container may still take before its limit, without the file cache that the kernel would give back; None: no limit."""
+    folder = "/sys/fs/cgroup"
+    try:
+        limit = _first(f"{folder}/memory.max")
+        if limit == "max":
+            return None
+        return int(limit) - int(_first(f"{folder}/memory.current")) + _statistic(f"{folder}/memory.stat", "inactive_file")
+    except (OSError, ValueError):
+        pass
+    try:  # cgroup v1
+        folder = f"{folder}/memory"
+        bytes_limit = int(_first(f"{folder}/memory.limit_in_bytes"))
+        if bytes_limit >= 2**60:
+            return None
+        return bytes_limit - int(_first(f"{folder}/memory.usage_in_bytes")) + _statistic(f"{folder}/memory.stat", "total_inactive_file")
+    except (OSError, ValueError):
+        return None
+
+
+def _first(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.readline().strip()
+
+
+def _statistic(path: str, wanted: str) -> int:
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            name, _, count = line.partition(" ")
+            if name == wanted:
+                return int(count)
+    return 0

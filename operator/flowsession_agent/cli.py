@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     test = commands.add_parser("test", help="run the flow once and print its outputs as JSON")
     test.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's inputs")
     test.set_defaults(run=_test)
+    check = commands.add_parser("check", help="tell what is wrong with the flow as it is now, without running it")
+    check.add_argument("--json", action="store_true", help="print what was found as JSON")
+    check.set_defaults(run=_check)
     status = commands.add_parser("status", help="tell what is installed, what is under way and since when the session is idle")
     status.add_argument("--json", action="store_true", help="print all that the agent knows")
     status.set_defaults(run=_status)
@@ -72,6 +75,31 @@ def _test(arguments: argparse.Namespace) -> None:
         inputs[name] = value
     answer = call("POST", "/v1/test", {"inputs": inputs})
     print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check = call("POST", "/v1/validate")["check"]
+    if arguments.json:
+        print(json.dumps(check, indent=2))
+    else:
+        for problem in check["problems"]:
+            print(_in_a_line(problem))
+        for warning in check["warnings"]:
+            print(f"{_in_a_line(warning)} (warning)")
+        if check["count"] > len(check["problems"]):
+            print(f"... and {check['count'] - len(check['problems'])} more")
+    if check["verdict"] == "Invalid":
+        raise CommandError(f"{check['count']} problem{'s' if check['count'] != 1 else ''} found.")
+    if check["verdict"] == "Valid":
+        print("flow: no problems found.", file=sys.stderr)
+    else:
+        raise CommandError(check["reason"] or "there is no flow in this session.")
+
+
+def _in_a_line(problem: dict[str, Any]) -> str:
+    place = ":".join(str(problem[part]) for part in ("file", "line") if part in problem)
+    node = f"node {problem['node']}: " if "node" in problem else ""
+    return f"{place + ': ' if place else ''}{node}{problem['message']} [{problem['code']}]"
 
 
 def _status(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowsession_agent.activity import Activity
+    from flowsession_agent.check.checker import Checker
     from flowsession_agent.children import Children
     from flowsession_agent.edits.session import Edits
     from flowsession_agent.feeds.urls import Address
@@ -32,14 +33,10 @@ if TYPE_CHECKING:
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
-    def __init__(self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages) -> None:
-        self._home = home
-        self._state = state
-        self._activity = activity
-        self._children = children
-        self._packages = packages
-        self._lock = threading.Lock()
-        self._record = Record(home.record)
+    def __init__(self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages, checker: Checker) -> None:
+        self._home, self._state, self._activity = home, state, activity
+        self._children, self._packages, self._checker = children, packages, checker
+        self._lock, self._record = threading.Lock(), Record(home.record)
         self._worker: Worker | None = None
         self._edits: Edits | None = None
         self._address: Address | None = None
@@ -58,6 +55,8 @@ class Environment:
                 return  # not written by us
             state.packages_revision = record.packages_revision
             self._packages.installed(venv=record.venv, names=record.names)
+            if record.has_flow:
+                self._checker.begin()
 
     def apply(self, order: Order) -> None:
         """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
@@ -75,6 +74,7 @@ class Environment:
                     self._replace_flow(order)
                 if new_packages:
                     self._bring_packages(order)
+                self._check()
 
     def edits(self) -> dict[str, Any]:
         """The object under `edits` in the protocol; where no flow folder was pushed, there are none."""
@@ -93,7 +93,9 @@ class Environment:
         with self._activity.work("restore"), self._lock:
             if not self._record.has_flow:
                 raise no_edits()
-            return self._all_edits().restore(force=force)
+            restored = self._all_edits().restore(force=force)
+            self._check()
+            return restored
 
     def discard_edits(self) -> None:
         """Let the present edits need no saving; raises ApiError. No work: it must be possible while the session is being ended."""
@@ -106,6 +108,15 @@ class Environment:
         """End a running install; for the agent's own end."""
         if self._worker is not None:
             self._worker.stop()
+
+    def _check(self) -> None:
+        """Have the flow checked; with packages that are being installed, once they are there."""
+        if not self._record.has_flow:
+            self._checker.forget()
+        elif self._state.install.state == "Running":
+            self._checker.expect()
+        else:
+            self._checker.begin()
 
     def _wants_install(self, order: Order) -> bool:
         """A revision is tried once: again only on request, or after another one was asked for in between."""
@@ -203,6 +214,8 @@ class Environment:
                     venvs.remove(layer)
                 if current and install.state != "Succeeded":
                     self._show(install)
+                if current and self._record.has_flow:
+                    self._checker.begin()
         finally:
             self._activity.end("install")
         if install.state == "Succeeded":

@@ -7,13 +7,15 @@ import os
 SOURCES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder, or the zip, that holds the package
 
 
-def program(module: str) -> str:
+def program(module: str, *, package: str = "flowsession_agent") -> str:
     """A program that runs `main()` of one of the package's modules; neither the package's folder nor the working one stays on sys.path."""
     return (
         f"import sys; sys.path[:] = [{SOURCES!r}] + [path for path in sys.path if path]\n"
-        f"from flowsession_agent import {module}; sys.path.remove({SOURCES!r}); {module}.main()"
+        f"from {package} import {module}; sys.path.remove({SOURCES!r}); {module}.main()"
     )
 
 
 REPORT = program("report")
 RUN_FLOW = program("run_flow")
+STATIC = program("static", package="flowsession_agent.check")
+IMPORTS = program("imports", package="flowsession_agent.check")

@@ -16,8 +16,10 @@ DEFAULT_PORT = 8765
 class Home:
     """The paths below `$FLOWSESSION_HOME`, as docs/agent-protocol.md lists them."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, in_place: str = "") -> None:
+        """`in_place`: the flow folder where it is a mounted claim's, which `flow` then leads to."""
         self.root = root
+        self._in_place = in_place
         self.flow = os.path.join(root, "flow")
         self.venv = os.path.join(root, "venv")
         self.venvs = os.path.join(root, "venvs")
@@ -30,8 +32,13 @@ class Home:
         self.requirements = os.path.join(root, "requirements.txt")
 
     def make(self) -> None:
-        """Make the folders; raises StartError where the pod gives no room to write."""
+        """Make the folders; raises StartError where the pod gives no room to write, or no flow folder where it should."""
+        if self._in_place and not os.path.isdir(self._in_place):
+            raise StartError(f"The claim has no flow folder any more ({self._in_place}): correct path and flowPath of the environment.")
         try:
+            if self._in_place and not os.path.lexists(self.flow):
+                os.makedirs(self.root, exist_ok=True)
+                os.symlink(self._in_place, self.flow)
             for folder in (self.flow, self.venvs, self.home, self.tmp, self.cache):
                 os.makedirs(folder, exist_ok=True)
         except OSError as error:
@@ -44,13 +51,14 @@ class Home:
 class Settings:
     """Everything the agent was started with."""
 
-    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int, resolver: bool, credentials: str) -> None:
+    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int, resolver: bool, credentials: str, source: str) -> None:
         self.home = home
         self.pod_uid = pod_uid
         self.public_keys = public_keys
         self.port = port
         self.resolver = resolver
         self.credentials = credentials
+        self.source = source
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -62,10 +70,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
     return Settings(
-        home=Home(os.path.abspath(environ["FLOWSESSION_HOME"])),
+        home=Home(os.path.abspath(environ["FLOWSESSION_HOME"]), in_place=environ.get("FLOWSESSION_FLOW", "")),
         pod_uid=environ["FLOWSESSION_POD_UID"],
         public_keys=environ["FLOWSESSION_PUBLIC_KEYS"],
         port=int(port),
         resolver=environ.get("FLOWSESSION_RESOLVER") == "1",
         credentials=environ.get("FLOWSESSION_CREDENTIALS", ""),
+        source=os.path.realpath(environ.get("FLOWSESSION_SOURCE") or "/source"),
     )

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+from flowsession_agent.check.result import Result
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -67,6 +69,7 @@ class State:
         self.packages_revision = ""
         self.flow_revision = ""
         self.install = Install()
+        self.check = Result()
         self.retired = False
         self.packages_count = 0
         self._version = 1
@@ -92,6 +95,7 @@ class State:
                 "version": self._version,
                 "environment": {"packagesRevision": self.packages_revision, "flowRevision": self.flow_revision},
                 "install": self.install.members(),
+                "check": self.check.members(),
                 "packages": {"count": self.packages_count},
                 "retired": self.retired,
             }

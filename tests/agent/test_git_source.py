@@ -15,6 +15,7 @@ import pytest
 from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
 
 from .conftest import StartAgent
+from .support import descendants, eventually
 
 FLOW: dict[str, bytes | None] = {"chat/flow.dag.yaml": b"nodes: []\n", "chat/requirements.txt": b"pandas\n", "shared/x.py": b"X = 1\n"}
 Answer = dict[str, Any]
@@ -184,6 +185,30 @@ def test_only_resolvers_read_sources(start: StartAgent) -> None:
 def test_a_password_or_token(read: Read, server: HttpServer, secret: dict[str, str]) -> None:
     server.password = PASSWORD
     assert read(secret=secret)["files"] == FLOW
+
+
+def test_no_password_in_arguments_variables_or_files(start: StartAgent, server: HttpServer, tmp_path: Path) -> None:
+    server.password = PASSWORD
+    server.go_on.clear()
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "password").write_text(PASSWORD)
+    (tmp_path / "credentials" / "username").write_text(USER)
+    agent = start(FLOWSESSION_RESOLVER="1", FLOWSESSION_CREDENTIALS=str(tmp_path / "credentials"))
+    body = {"git": {"url": f"{server.url}/flows.git"}}
+    assert agent.call("PUT", "/v1/source", body)[1]["state"] == "Running"
+    eventually("git has shown the password", lambda: any("Basic" in line for line in server.requests))
+    processes = {pid: command for pid, command in descendants(agent.pid).items() if "git" in command}
+    assert len(processes) >= 2, "git and its helper for http"
+    for pid, command in {**processes, agent.pid: ""}.items():
+        assert PASSWORD not in command
+        assert PASSWORD.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+    files = [path for path in agent.home.rglob("*") if path.is_file()]
+    assert any(path.name == "askpass" for path in files)
+    for path in files:
+        assert PASSWORD.encode() not in path.read_bytes(), path
+    server.go_on.set()
+    assert agent.call("PUT", "/v1/source?wait=60", body)[1]["state"] == "Done"
+    assert PASSWORD not in agent.log.read_text()
 
 
 def test_a_host_that_is_not_the_repositorys_gets_no_password(read: Read, server: HttpServer, repository: Repository) -> None:

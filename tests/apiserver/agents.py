@@ -69,6 +69,13 @@ class FakeAgent:
     edits: str = ""
     """What was edited in the flow folder, which is its revision too."""
     restored: bool = False
+    verdict: str = ""
+    """What its check of the flow comes to; empty: it knows no checks."""
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    check_seconds: float = 0.5
+    """How long a check takes, from each new environment on."""
+    told: list[float] = field(default_factory=list)
+    """When it was told an environment."""
     instead: Any = None
     """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
     silent: bool = False
@@ -104,7 +111,7 @@ class FakeAgent:
             "podUID": self.pod_uid,
             "agent": {"version": "0.1.0", "protocol": 1, "python": "3.11.2"},
             "bootID": f"boot-{id(self)}",
-            "version": 7,
+            "version": self.version,
             "environment": {"packagesRevision": revision, "flowRevision": self.environment.get("flowRevision", "")},
             "install": {
                 "state": "Succeeded" if revision else "None",
@@ -122,6 +129,26 @@ class FakeAgent:
                 "restored": self.restored,
             },
             "retired": self.retired,
+        } | ({"check": self._check()} if self.verdict else {})
+
+    @property
+    def version(self) -> int:
+        return 7 + 2 * len(self.told) + (self._checking is False)
+
+    @property
+    def _checking(self) -> bool | None:
+        return time.monotonic() - self.told[-1] < self.check_seconds if self.verdict and self.told else None
+
+    def _check(self) -> dict[str, Any]:
+        over = not self._checking
+        return {
+            "state": "Done" if over else "Running",
+            "flowRevision": self.environment.get("flowRevision", ""),
+            "packagesRevision": self.environment.get("packagesRevision", ""),
+            "verdict": self.verdict if over else "",
+            "problems": self.problems if over else [],
+            "count": len(self.problems) if over else 0,
+            "nodes": 2,
         }
 
     async def _start(self, ip: str) -> None:
@@ -148,6 +175,9 @@ class FakeAgent:
             return web.Response(body=instead, content_type="application/json")
         if instead is not None:
             return web.json_response(instead)
+        until = time.monotonic() + float(request.query.get("wait", "0"))
+        while self._checking is not None and self.version <= int(request.query.get("since", "-1")) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         status, document = self._answer(call)
         return web.json_response({"podUID": self.pod_uid, **document}, status=status)
 
@@ -159,6 +189,7 @@ class FakeAgent:
                 if earlier := call.body.get("savedEdits"):
                     self.edits, self.restored = base64.b64decode(earlier["archive"]).decode(), True
                 self.environment = call.body
+                self.told.append(time.monotonic())
             case "GET", "/v1/edits" if self.edits:
                 archive = base64.b64encode(self.edits.encode()).decode()
                 flow = self.environment["flowRevision"]

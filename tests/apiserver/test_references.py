@@ -91,6 +91,8 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     ("FlowEnvironment", "source.git.credentialsSecretName"): lambda name: {
         "source": {"git": {"url": "https://git.example.com/flows.git", "credentialsSecretName": name}}
     },
+    ("FlowEnvironment", "source.persistentVolumeClaim.claimName"): lambda name: {"source": {"persistentVolumeClaim": {"claimName": name}}},
+    ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
 }
 """A spec for each field that refers to something: by kind and path."""
@@ -189,6 +191,7 @@ def test_others_may_stop_a_session_but_not_change_what_runs_in_it(team: Team) ->
     for led_out in (
         {"env": [*secret("mine"), {"name": "HTTPS_PROXY", "value": "http://bob.example.com"}]},
         {"identity": {"type": "Managed", "serviceAccountName": "bobs"}},
+        {"baseImage": "bob.example.com/flow:1"},
         {"podMetadata": {"annotations": {"sidecar": "yes"}}},
     ):
         said = refusal(team.change, BOB, "ComputeSession", "s", {"spec": led_out})

@@ -187,6 +187,28 @@ def test_what_the_pod_gets_and_does_not_get(lab: Lab, answering: Callable[[Objec
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        {"git": {"url": URL, "credentialsSecretName": "git"}},
+        {"persistentVolumeClaim": {"claimName": "flows"}},
+        {"persistentVolumeClaim": {"claimName": "flows", "readOnly": True}},
+        {"ociArtifact": {"reference": "registry.example.com/flows:1"}},
+    ],
+    ids=["git", "claim", "copied claim", "artifact"],
+)
+def test_restricted_pod_security_lets_them_in(lab: Lab, answering: Callable[[Object], None], source: Object) -> None:
+    answer = done()
+    answering(answer if "git" in source else {key: value for key, value in answer.items() if key not in ("revision", "commit")})
+    enforced = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    lab.api.patch(f"/api/v1/namespaces/{lab.namespace}", enforced)
+    lab.operator.go_on()
+    lab.create_environment(source=source)
+    lab.until_environment("Resolved")
+    lab.create_session()
+    lab.until_ready()
+
+
+@pytest.mark.parametrize(
     ("git", "words"),
     [
         ({"url": "git@github.com:team/flows.git"}, "write ssh://git@host/path"),
@@ -211,6 +233,36 @@ def test_what_is_taken(namespace: Lab, git: dict[str, Any]) -> None:
     namespace.create_environment(source={"git": git})
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"persistentVolumeClaim": {"claimName": "flows", "path": "/etc"}}, "path must be relative"),
+        ({"persistentVolumeClaim": {"claimName": "flows", "path": "a/../b"}}, "path must be relative"),
+        ({"ociArtifact": {"reference": "a b"}}, "reference must be the name of an image"),
+        ({"ociArtifact": {"reference": "registry/x:1", "path": ".."}}, "path must be relative"),
+    ],
+)
+def test_what_is_refused_of_other_sources(namespace: Lab, source: dict[str, Any], words: str) -> None:
+    assert words in refusal(namespace.create_environment, source=source)
+
+
+def test_a_session_on_a_claim_mounts_it_and_is_pushed_nothing(lab: Lab, answering: Callable[[Object], None]) -> None:
+    answering({key: value for key, value in done().items() if key not in ("revision", "commit")})
+    lab.operator.go_on()
+    lab.create_environment(source={"persistentVolumeClaim": {"claimName": "flows", "path": "team"}})
+    lab.until_environment("Resolved")
+    lab.create_session()
+    lab.until_ready()
+    (container,) = lab.the_pod("ada")["spec"]["containers"]
+    assert {"name": "source", "mountPath": "/source", "subPath": "team"} in container["volumeMounts"]
+    assert lab.agent().environment["files"] is None
+    lab.api.patch(lab.path("flowenvironments", "env"), {"spec": {"source": {"persistentVolumeClaim": {"path": "other"}}}})
+    lab.until_condition("InSync", "FlowChanged", says="the PersistentVolumeClaim 'flows'")
+    assert lab.condition("Ready")["status"] == "True"
+
+
 def test_two_sources_are_refused(namespace: Lab) -> None:
     both = {"git": {"url": URL}, "configMap": {"name": "flow"}}
-    assert "a source is one of configMap, archive and git" in refusal(namespace.create_environment, source=both)
+    assert "a source is one of configMap, archive, git, persistentVolumeClaim and ociArtifact" in refusal(
+        namespace.create_environment, source=both
+    )

@@ -244,7 +244,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
 
 
 def test_credentials_for_registries_are_mounted_and_never_read_by_the_api(render: Callable[..., list[Manifest]]) -> None:
-    manifests = render({"images": {"credentialsSecretName": "registries"}})
+    manifests = render({"images": {"credentialsSecretName": "registries"}, "installer": {"readFeedSecrets": False}})
     pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
     assert {"name": "registries", "secret": {"secretName": "registries"}} in pod["volumes"]
     assert {"name": "registries", "mountPath": "/etc/flowsession-registries", "readOnly": True} in pod["containers"][0]["volumeMounts"]

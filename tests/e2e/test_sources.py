@@ -1,6 +1,9 @@
 """Flow folders that come from elsewhere: a git repository on this machine, read by pods of a real cluster."""
 
 import base64
+import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Cluster, Object, environment, session
 
+from localcluster import buildah, images
 from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
 from localcluster.layout import API_ADDRESS
 
@@ -138,3 +142,105 @@ def test_what_can_not_be_taken_is_said(cluster: Cluster, server: HttpServer, rep
     assert cluster.condition("large", "Ready", "fenv")["reason"] == "SourceTooLarge"
     until_ready(cluster, "no folder 'nope' (path)", ready="False", name="nopath")
     until_ready(cluster, "no branch or tag 'nope' (it has: main)", ready="False", name="norev")
+
+
+# -- a claim
+
+
+@pytest.fixture
+def volume(cluster: Cluster) -> Iterator[Path]:
+    """The folder behind the claim `flows`, which any node can mount."""
+    with tempfile.TemporaryDirectory(prefix="fs-claim-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for path, content in FLOW.items():
+            file = root / "team" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        (root / "team" / "chat" / "requirements.txt").write_text("iniconfig==2.0.0\n")
+        for path in [root / "team", *(root / "team").rglob("*")]:
+            os.chown(path, 1000, 1000)
+        size, modes, volume = {"storage": "1Gi"}, ["ReadWriteMany"], f"{cluster.namespace}-flows"
+        spec = {"storageClassName": "", "accessModes": modes}
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": volume},
+                "spec": {**spec, "capacity": size, "hostPath": {"path": name}, "persistentVolumeReclaimPolicy": "Retain"},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "flows"},
+                "spec": {**spec, "resources": {"requests": size}, "volumeName": volume},
+            },
+        )
+        yield root / "team"
+        cluster.kubectl("delete", "csess,fenv", "--all", "--wait=true")
+        cluster.until("nothing uses the claim", lambda: cluster.kubectl.list("pods") == [])
+        cluster.kubectl("delete", "pvc", "flows", "--wait=true")
+        cluster.kubectl("delete", "pv", volume, "--wait=true")
+
+
+def test_sessions_work_in_a_claims_folder_itself(cluster: Cluster, volume: Path) -> None:
+    cluster.apply(environment("flows", source={"persistentVolumeClaim": {"claimName": "flows", "path": "team"}}, flowPath="chat"))
+    assert "1 requirements" in until_ready(cluster, "dag flow")
+    assert "flowRevision" not in status(cluster)
+    cluster.apply(session(of="flows"), session("bobs", of="flows", user="bob@example.com"))
+    pod = cluster.until_ready("s")["podName"]
+    assert "Hello Ada" in greeting(cluster, pod), "with its includes, where they are"
+    cluster.exec(pod, "sh", "-c", "cd /session/flow && sed -i s/GREETING}/GREETING},/ greet.py && echo 'tomli==2.0.1' >> requirements.txt")
+    assert b"{GREETING}, " in (volume / "chat" / "greet.py").read_bytes()
+    assert "Hello, Ada" in greeting(cluster, cluster.until_ready("bobs")["podName"]), "everybody sees it"
+    refresh(cluster, "2026-11-22T20:00:00Z")
+    until_ready(cluster, "2 requirements")
+    cluster.until("they are installed", lambda: "tomli" in cluster.exec(pod, "flow", "packages"))
+    cluster.kubectl("delete", "csess", "s", "--wait=true")
+    cluster.apply(session("again", of="flows"))
+    assert "Hello, Ada" in greeting(cluster, cluster.until_ready("again")["podName"])
+    assert [one for one in cluster.kubectl.list("configmaps") if "-edits-" in one["metadata"]["name"]] == []
+
+
+def test_sessions_get_copies_of_a_read_only_claim(cluster: Cluster, volume: Path) -> None:
+    claim = {"claimName": "flows", "path": "team", "readOnly": True}
+    cluster.apply(environment("flows", source={"persistentVolumeClaim": claim}, flowPath="chat"), session(of="flows"))
+    pod = cluster.until_ready("s")["podName"]
+    cluster.exec(pod, "sh", "-c", "echo broken > /session/flow/greet.py")
+    assert (volume / "chat" / "greet.py").read_bytes() == GREET
+    (volume / "shared" / "words.py").write_text("GREETING = 'Good evening'\n")
+    refresh(cluster, "2026-11-22T20:00:00Z")
+    cluster.apply(session("bobs", of="flows", user="bob@example.com"))
+    cluster.until_ready("bobs")
+    bobs = cluster.status("bobs")["podName"]
+    cluster.until("the new words", lambda: "Good evening Ada" in greeting(cluster, bobs))
+
+
+def test_a_claim_that_is_not_there_is_named_and_heals(cluster: Cluster, volume: Path) -> None:
+    cluster.apply(environment("later", source={"persistentVolumeClaim": {"claimName": "nope"}}))
+    until_ready(cluster, 'persistentvolumeclaim "nope" not found', ready="False", name="later")
+    cluster.apply(environment("later", source={"persistentVolumeClaim": {"claimName": "flows", "path": "nope"}}))
+    until_ready(cluster, "no folder 'nope' (path); it holds: team", ready="False", name="later")
+    cluster.apply(environment("later", source={"persistentVolumeClaim": {"claimName": "flows", "path": "team/chat"}}))
+    until_ready(cluster, "additional_includes entry '../shared/words.py' leads out of the source", ready="False", name="later")
+
+
+# -- an OCI artifact
+
+
+def test_an_oci_artifact(cluster: Cluster, tmp_path: Path) -> None:
+    for path, content in FLOW.items():
+        (tmp_path / "team" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "team" / path).write_bytes(content)
+    reference = f"localhost/flows-of-a-test:{hashlib.sha256(repr(FLOW).encode()).hexdigest()[:12]}"
+    if buildah.image_id(reference) is None:
+        buildah.commit_tree(tmp_path, reference, command="none")
+    images.load(images.find(reference))
+    cluster.apply(
+        environment("flows", source={"ociArtifact": {"reference": reference, "path": "team"}}, flowPath="chat"),
+        environment("nope", source={"ociArtifact": {"reference": "localhost/no-such-artifact:1"}}),
+        session(of="flows"),
+    )
+    until_ready(cluster, "dag flow")
+    assert "Hello Ada" in greeting(cluster, cluster.until_ready("s")["podName"])
+    until_ready(cluster, "can't be pulled", ready="False", name="nope")

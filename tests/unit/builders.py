@@ -72,6 +72,7 @@ def environment_snapshot(
         "spec": spec(),
         "sessions": 0,
         "has_lists": False,
+        "check": None,
         "written_at": 0.0,
     }
     return EnvironmentSnapshot(**{**known, **fields}, status=status or {}, config_maps=config_maps or {})

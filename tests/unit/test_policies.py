@@ -36,6 +36,7 @@ def test_what_is_referred_to():
             "source.configMap.name": "configmaps",
             "source.archive.configMap.name": "configmaps",
             "source.git.credentialsSecretName": "secrets",
+            "source.persistentVolumeClaim.claimName": "persistentvolumeclaims",
             "installer.credentialsSecretName": "secrets",
             "installer.caBundleConfigMapName": "configmaps",
         },

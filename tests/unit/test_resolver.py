@@ -21,7 +21,7 @@ from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.resolver import ResolverPod
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
-from flowsession.settings import InstallerDefaults, Settings
+from flowsession.settings import ImageSettings, InstallerDefaults, Settings
 from unit.builders import DAG, NAMESPACE, NOW, applied, condition, environment_snapshot, pending_pod, pod, spec, stamp, waiting
 
 GIT = {"url": "https://git.example.com/team/flows.git", "revision": "main"}
@@ -68,7 +68,7 @@ class World:
         )
 
     def resolution(self) -> Resolved | Unresolved | None:
-        return resolution.resolve(self.spec, self.config_maps, Settings(), self.snapshot.read_before)
+        return resolution.resolve(self.spec, self.config_maps, self.snapshot.settings, self.snapshot.read_before)
 
     def decide(self) -> Plan:
         """Decides once, and carries the plan out as the executor does."""
@@ -357,7 +357,8 @@ def test_a_source_that_needs_no_pod_leaves_nothing_behind():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"phase": "Failed", "reason": "DeadlineExceeded"}, "it took too long"),
+        ({"phase": "Failed", "reason": "DeadlineExceeded"}, "it took too long; its Events say why it never started; a claim may be in use"),
+        ({"phase": "Failed", "reason": "DeadlineExceeded", "container": waiting("", ended_reason="Error")}, "ended: it took too long"),
         ({"phase": "Failed", "container": waiting("", ended_reason="OOMKilled")}, "it ran out of memory"),
         (
             {"phase": "Failed", "container": waiting("", ended_reason="Error", ended_message="no folder")},
@@ -503,3 +504,108 @@ def test_warnings_of_an_agent_are_capped():
     assert len(last.code) <= 40
     assert len(last.file) <= 250
     assert len(last.message) <= 500
+
+
+# -- claims and OCI artifacts
+
+CLAIM = {"persistentVolumeClaim": {"claimName": "flows", "path": "team"}}
+COPIED = {"persistentVolumeClaim": {"claimName": "flows", "path": "team", "readOnly": True}}
+ARTIFACT = {"ociArtifact": {"reference": "registry.example.com/flows:v1", "path": "team"}}
+READ = SourceAnswer(state="Done", archive=ARCHIVE)
+
+
+def of(source: Mapping[str, Any]) -> World:
+    world = World()
+    world.spec = spec(source=source, flowPath="chat")
+    return world
+
+
+@pytest.mark.parametrize(
+    ("source", "volume", "outline"),
+    [
+        (CLAIM, {"persistentVolumeClaim": {"claimName": "flows"}}, True),
+        (COPIED, {"persistentVolumeClaim": {"claimName": "flows"}}, False),
+        (ARTIFACT, {"image": {"reference": "registry.example.com/flows:v1"}}, False),
+    ],
+    ids=["in place", "copied", "artifact"],
+)
+def test_what_is_mounted_is_read_in_the_pod(source, volume, outline):
+    world = of(source)
+    pod_spec = world.decide().creates[0].manifest["spec"]
+    assert pod_spec["volumes"] == [{"name": "source", **volume}]
+    assert pod_spec["containers"][0]["volumeMounts"] == [{"name": "source", "mountPath": "/source", "readOnly": True}]
+    world.settle()
+    name = world.pod().view.name
+    world.pods[name] = replace(world.pod(), view=pod(name=name, uid="x"))
+    assert world.decide().call == ReadSource(name, {"folder": {"path": "team", "outline": outline}})
+
+
+def test_who_only_reads_a_claim_leaves_its_groups_alone():
+    def security(source: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = of(source).decide().creates[0].manifest["spec"]["securityContext"]
+        return found
+
+    assert "fsGroup" not in security(COPIED)
+    assert security(CLAIM)["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+@pytest.mark.parametrize("source", [COPIED, ARTIFACT], ids=["copied", "artifact"])
+def test_sessions_get_copies_of_what_was_read(source):
+    world = of(source)
+    world.read(READ)
+    found = world.resolution()
+    assert isinstance(found, Resolved)
+    assert found.claim is None
+    assert found.files is not None
+    assert set(found.files) == {"flow.dag.yaml", "requirements.txt"}
+    assert world.ready()[:2] == ("True", "Resolved")
+    assert world.status["flowRevision"]
+    assert "commit" not in world.status["source"]
+
+
+def test_sessions_use_a_claim_in_place():
+    world = of(CLAIM)
+    world.read(READ)
+    found = world.resolution()
+    assert isinstance(found, Resolved)
+    assert (found.claim, found.files) == (pinned.Claim("flows", "team", "chat"), None)
+    assert (found.requirements_path, found.requirements_count) == ("requirements.txt", 1)
+    assert "flowRevision" not in world.status
+    assert world.status["flow"]["kind"] == "dag"
+
+
+def test_changed_requirements_of_a_claim_are_seen_at_a_request():
+    world = of(CLAIM)
+    world.read(READ)
+    before = world.status["packagesRevision"]
+    world.more["requests"] = {"refresh": "2026-11-22T20:00:00Z"}
+    world.read(replace(READ, archive=packed({"chat/flow.dag.yaml": DAG, "chat/requirements.txt": b"numpy\n"})))
+    assert world.status["packagesRevision"] != before
+
+
+@pytest.mark.parametrize(("source", "answer"), [({"git": GIT}, READ), (CLAIM, DONE)], ids=["git without a commit", "a claim with one"])
+def test_an_answer_of_another_kind_of_source_is_a_failure(source, answer):
+    world = of(source)
+    world.read(answer)
+    assert world.ready()[:2] == ("False", "SourceNotFound")
+
+
+@pytest.mark.parametrize(("allowed", "reads"), [((), True), (("registry.example.com",), True), (("other.example.com",), False)])
+def test_an_artifact_is_of_an_allowed_registry(allowed, reads):
+    world = of(ARTIFACT)
+    world.more["settings"] = Settings(images=ImageSettings(allowed_registries=allowed))
+    world.settle()
+    assert bool(world.pods) is reads
+    if not reads:
+        assert world.ready()[1] == "ImageNotAllowed"
+        assert "spec.source.ociArtifact.reference registry.example.com/flows:v1" in world.ready()[2]
+        assert "(other.example.com)" in world.ready()[2]
+
+
+def test_a_pod_that_reads_what_is_no_longer_allowed_goes():
+    world = of(ARTIFACT)
+    world.settle()
+    assert world.pods
+    world.more["settings"] = Settings(images=ImageSettings(allowed_registries=("other.example.com",)))
+    world.settle()
+    assert not world.pods

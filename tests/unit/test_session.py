@@ -57,7 +57,9 @@ def test_the_stages_are_a_chain_in_this_order():
         "serve",
         "compare_settings",
         "list_packages",
+        "judge",
         "decide_idle",
+        "follow_the_check",
         "mark",
     ]
 

@@ -68,6 +68,9 @@ class HttpServer(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.redirect = ""
         """Where every request is sent instead."""
+        self.go_on = threading.Event()
+        """Requests that are let in wait for it."""
+        self.go_on.set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -101,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.end_headers()
             return
+        self.server.go_on.wait(60)
         path, _, query = self.path.partition("?")
         environment = {
             **_OWN,

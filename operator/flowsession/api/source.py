@@ -109,14 +109,53 @@ class GitSource(Model):
     )
 
 
+class PersistentVolumeClaimSource(Model):
+    """A folder of a PersistentVolumeClaim."""
+
+    claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim in this namespace.")
+    path: str = Field(
+        default=".",
+        max_length=1024,
+        description="The folder of the claim that is the source.",
+        json_schema_extra=validations(
+            rule("!self.startsWith('/') && !('..' in self.split('/'))", "path must be relative and must not contain '..'")
+        ),
+    )
+    read_only: bool = Field(
+        default=False,
+        description="False: sessions use the folder itself, so that edits made in a session stay. True: sessions get a copy of it,"
+        " of up to 3,000 files and 8 MiB, 1 MB packed.",
+    )
+
+
+class OCIArtifactSource(Model):
+    """A folder of an OCI image or artifact, mounted as an image volume by the kubelet."""
+
+    reference: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="Reference of the image, such as registry.example.com/team/flows:v1, best with its digest. The node pulls it.",
+        json_schema_extra=validations(rule("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$')", "reference must be the name of an image")),
+    )
+    path: str = Field(
+        default=".",
+        max_length=1024,
+        description="The folder of the image that is the source. Up to 3,000 files and 8 MiB, 1 MB packed.",
+        json_schema_extra=validations(
+            rule("!self.startsWith('/') && !('..' in self.split('/'))", "path must be relative and must not contain '..'")
+        ),
+    )
+
+
 class Source(Model):
     """Where the flow folder comes from."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             rule(
-                "[has(self.configMap), has(self.archive), has(self.git)].filter(given, given).size() <= 1",
-                "a source is one of configMap, archive and git, not several",
+                "[has(self.configMap), has(self.archive), has(self.git), has(self.persistentVolumeClaim), has(self.ociArtifact)]"
+                ".filter(given, given).size() <= 1",
+                "a source is one of configMap, archive, git, persistentVolumeClaim and ociArtifact, not several",
             )
         )
     )
@@ -127,6 +166,8 @@ class Source(Model):
         description="A .tar.gz or .zip of the folder, for folders with sub-folders: up to 3,000 members, 8 MiB unpacked.",
     )
     git: GitSource | None = Field(default=None, description="A folder of a git repository.")
+    persistent_volume_claim: PersistentVolumeClaimSource | None = Field(default=None, description="A folder of a PersistentVolumeClaim.")
+    oci_artifact: OCIArtifactSource | None = Field(default=None, description="A folder of an OCI image or artifact.")
 
 
 class SourceWarning(Model):
@@ -143,7 +184,7 @@ class SourceStatus(Model):
 
     spec_hash: str = Field(default="", description="Hash of the spec.source that this speaks of.")
     revision: str | None = Field(default=None, description="The branch, tag or commit that was read.")
-    commit: str | None = Field(default=None, description="The commit that sessions get.")
+    commit: str | None = Field(default=None, description="The commit of the repository that sessions get.")
     digest: str | None = Field(default=None, description="SHA-256 of the archive that sessions get the files from.")
     config_map_name: str | None = Field(default=None, description="The immutable ConfigMap that holds the archive.")
     resolved_at: Timestamp | None = Field(default=None, description="When that was read.")

@@ -219,8 +219,8 @@ def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request
             return Request("GET", "/v1/state")
         case KeepAlive():
             return Request("POST", "/v1/keepalive")
-        case Follow(since=since):
-            return Request("GET", f"/v1/state?since={since}&wait={POLL_SECONDS:.0f}", timeout_seconds=POLL_SECONDS + CALL_SECONDS)
+        case Follow(since=since, seconds=seconds):
+            return Request("GET", f"/v1/state?since={since}&wait={seconds:.0f}", timeout_seconds=seconds + CALL_SECONDS)
         case Retire(idle_at_least=seconds):
             return Request("POST", "/v1/retire", {"idleAtLeast": seconds})
         case Reopen():

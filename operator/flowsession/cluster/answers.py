@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from flowsession.decide.agentviews import AgentState, EditsArchive, EditsView, InstallView, PackageList
+from flowsession.decide.agentviews import AgentState, CheckView, EditsArchive, EditsView, FlowProblem, InstallView, PackageList
 
 LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000
@@ -22,6 +22,10 @@ WIDEST = 40
 _Row = tuple[str, str, str, list[str], str]
 """Name, version, layer, required by, and the version that the image had."""
 
+MOST_PROBLEMS = 20
+"""Problems of the flow, at most; a condition names the first three."""
+
+_CHECK_VERDICTS = frozenset({"Valid", "Invalid", "NoFlow", "NotChecked"})
 _INSTALL_STATES = frozenset({"None", "Running", "Succeeded", "Failed", "TimedOut"})
 
 
@@ -54,6 +58,7 @@ def state(document: dict[str, Any]) -> AgentState:
         packages=int(number(_part(document, "packages").get("count"), limit=MOST_PACKAGES)),
         retired=document.get("retired") is True,
         edits=_edits(_part(document, "edits")),
+        check=_check(_part(document, "check")),
     )
 
 
@@ -89,6 +94,31 @@ def _edits(document: dict[str, Any]) -> EditsView:
         offered=text(document.get("offered"), 253),
         restored=document.get("restored") is True,
         problem=text(document.get("problem"), 500),
+    )
+
+
+def _check(document: dict[str, Any]) -> CheckView:
+    state, verdict, problems = document.get("state"), document.get("verdict"), document.get("problems")
+    found = tuple(_problem(item) for item in problems[:MOST_PROBLEMS] if isinstance(item, dict)) if isinstance(problems, list) else ()
+    return CheckView(
+        state=state if isinstance(state, str) and state in ("Running", "Done") else "None",
+        flow_revision=text(document.get("flowRevision"), 64),
+        packages_revision=text(document.get("packagesRevision"), 64),
+        verdict=verdict if isinstance(verdict, str) and verdict in _CHECK_VERDICTS else "",
+        reason=_word(document.get("reason"), 500),
+        nodes=int(number(document.get("nodes"), limit=1e6)),
+        count=max(len(found), int(number(document.get("count"), limit=1e6))),
+        problems=found,
+    )
+
+
+def _problem(item: dict[str, Any]) -> FlowProblem:
+    return FlowProblem(
+        code=_word(item.get("code"), 40),
+        message=_word(item.get("message"), 500),
+        file=_word(item.get("file"), 200),
+        line=int(number(item.get("line"), limit=1e7)),
+        node=_word(item.get("node"), 200),
     )
 
 

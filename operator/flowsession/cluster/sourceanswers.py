@@ -20,13 +20,13 @@ def source(document: dict[str, Any]) -> SourceAnswer:
         return SourceAnswer()
     if state != "Done":
         return SourceAnswer(state="Failed", code=text(document.get("code"), 40), message=_line(document.get("message"), 1500))
-    commit, archive = document.get("commit"), document.get("archive")
-    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+    commit, archive = document.get("commit", ""), document.get("archive")
+    if not isinstance(commit, str) or (commit and not _COMMIT.fullmatch(commit)):
         return SourceAnswer(state="Failed", code="InternalError", message="the agent that read it named no commit")
     known = SourceAnswer(
         state="Done", revision=_line(document.get("revision"), 255), commit=commit, warnings=_warnings(document.get("warnings"))
     )
-    if document.get("unchanged") is True:
+    if document.get("unchanged") is True and commit:
         return SourceAnswer(state="Done", revision=known.revision, commit=commit, unchanged=True)
     try:
         size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0

@@ -63,6 +63,34 @@ class SavedEdits:
 
 
 @dataclass(frozen=True)
+class FlowProblem:
+    """Something that keeps the flow from running, as the agent found it."""
+
+    code: str
+    message: str
+    file: str = ""
+    line: int = 0
+    """From 1; 0 where there is none."""
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """What the agent says of its last check of the flow."""
+
+    state: str = "None"
+    """None, Running or Done."""
+    flow_revision: str = ""
+    packages_revision: str = ""
+    verdict: str = ""
+    """Valid, Invalid, NoFlow or NotChecked; empty while nothing is known. Invalid may be said before the check is over."""
+    reason: str = ""
+    nodes: int = 0
+    count: int = 0
+    problems: tuple[FlowProblem, ...] = ()
+
+
+@dataclass(frozen=True)
 class AgentState:
     """The agent's answer to a state call."""
 
@@ -76,6 +104,7 @@ class AgentState:
     packages: int
     retired: bool
     edits: EditsView = field(default=EditsView())
+    check: CheckView = field(default=CheckView())
 
 
 @dataclass(frozen=True)
@@ -123,6 +152,8 @@ class AgentView:
     state_at: float = 0.0
     quiet: int = 0
     """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
+    polls: int = 0
+    """Long polls in a row while it installed nothing: what it checks must come to an end."""
     told: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
     told_request: str = ""

@@ -28,6 +28,7 @@ class Draft(Notes):
         self.marks: AnnotatePod | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
+        self._waiting = ("", 0.0)
 
     def not_ready(self, phase: Phase, reason: str, message: str) -> None:
         """The session can't be used, for this reason."""
@@ -50,6 +51,10 @@ class Draft(Notes):
         """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then."""
         self._progress_only_until = since + PROGRESS_SECONDS
 
+    def may_wait(self, field: str, until: float) -> None:
+        """A change of this field of the status alone needs no write before that moment: more is about to come."""
+        self._waiting = (field, until)
+
     @property
     def was_ready(self) -> bool:
         """Whether the status says Ready."""
@@ -65,6 +70,9 @@ class Draft(Notes):
             self._creates = self._built_on  # all else would cost the time in which the agent's word is good
         if patch and not events and "handledRequests" not in patch and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
+            patch = {}
+        if set(patch) == {self._waiting[0]} and self.now < self._waiting[1]:
+            self.look_again(self._waiting[1])
             patch = {}
         write = PatchStatus(
             "ComputeSession", self.snapshot.namespace, self.snapshot.name, self.snapshot.resource_version, patch, self.valid_until

@@ -7,7 +7,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, imagestatus, merge, pinned, resolver, times
+from flowsession.decide import conditions, flowcheck, imagestatus, merge, pinned, resolver, times
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.imagestatus import ImageFacts, ImageNews
 from flowsession.decide.pinned import Pinned
@@ -43,6 +43,8 @@ class EnvironmentSnapshot:
     sessions: int
     has_lists: bool
     """Whether package lists of this environment were lately made or found."""
+    check: flowcheck.SessionCheck | None
+    """The last word of one of its sessions on the flow that it has."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
     requests: Mapping[str, str] = field(default_factory=dict)
@@ -176,7 +178,7 @@ def _verdict(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, r
     packages = f"{resolution.requirements_count} requirements" if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
     before = snapshot.read_before
-    at = f", {before.revision} at {before.commit[:12]}" if before else ""
+    at = f", {before.revision} at {before.commit[:12]}" if before and before.commit else ""
     stale = (
         f"; the last look at the source failed, what was read before stays in use: {before.message}" if before and before.message else ""
     )
@@ -207,5 +209,8 @@ def _status(
         verdicts[imagestatus.NEWER] = news.verdict
     status["observedGeneration"] = snapshot.generation
     status["sessions"] = snapshot.sessions
-    status["conditions"] = conditions.judged(conditions.read(snapshot.status), verdicts, generation=snapshot.generation, now=now)
+    old = conditions.read(snapshot.status)
+    if (flow := flowcheck.of_environment(resolution, snapshot.status, old, snapshot.check)) is not None:
+        verdicts[flowcheck.CONDITION] = flow
+    status["conditions"] = conditions.judged(old, verdicts, generation=snapshot.generation, now=now)
     return status

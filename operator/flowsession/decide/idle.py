@@ -90,7 +90,7 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
     if agent and agent.state and agent.state.retired:
         _reopen(draft, agent)
     else:
-        ask(draft, agent, KeepAlive(value))
+        ask(draft, agent, KeepAlive(value), interrupts=True)
 
 
 def end_unreachable(draft: Draft) -> bool:
@@ -164,7 +164,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     silent = agent is not None and agent.failures >= PROBE_FAILED_AFTER
     if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
         draft.judge("Active", False, warned.reason, warned.message)
-    if agent and agent.calling:
+    if agent and agent.calling and not agent.following:
         return
     if draft.snapshot.server_silent:
         if agent and agent.state and agent.state.retired:

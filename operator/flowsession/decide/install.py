@@ -1,7 +1,7 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, podimages, requests
+from flowsession.decide import edits, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -17,6 +17,7 @@ from flowsession.decide.target import (
     pause_after,
     same_container,
     settled,
+    takes_another_pod,
     target,
     was_installing,
 )
@@ -49,22 +50,13 @@ def tell_the_agent(draft: Draft) -> bool:
     agent = agent_of(draft, pod)
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
-    image_changed = podimages.changed(pod, environment.image)
-    if image_changed:
-        draft.judge(
-            "InSync",
-            False,
-            "ImageChanged",
-            f"the {environment.image.whose} image is now {environment.image.reference}; take it up by the annotation"
-            f" {requests.REQUESTS['reset']}",
-        )
+    if stale := takes_another_pod(pod, environment):
+        draft.judge("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
     elif wanted.packages != environment.packages_revision:
         draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
-    if image_changed and draft.was_ready and same_container(draft, pod):
+    if stale and draft.was_ready and same_container(draft, pod):
         if request:
-            requests.refuse(
-                draft, "install", f"the {environment.image.whose} image has changed too; set the annotation {requests.REQUESTS['reset']}"
-            )
+            requests.refuse(draft, "install", f"{stale.message}; set the annotation {requests.REQUESTS['reset']}")
         return True
     if settled(draft, pod):
         return True
@@ -101,7 +93,7 @@ def follow_the_install(draft: Draft) -> bool:
     state = agent.state
     install, wanted = state.install, target(draft, environment)
     if install.state == "Running":
-        _follow(draft, agent, since=state.version)
+        follow(draft, agent, Follow(since=state.version))
         count = environment.requirements_count
         where = environment.requirements_path or "spec.requirementsText"
         draft.judge("PackagesInstalled", False, "Installing", f"installing {count} requirements of {where}")
@@ -119,7 +111,7 @@ def follow_the_install(draft: Draft) -> bool:
     elif state.packages_revision:
         _installed(draft, environment, install)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and not podimages.changed(pod, environment.image):
+        if in_sync and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
@@ -136,14 +128,15 @@ def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
     draft.judge("PackagesInstalled", False, reason, message)
 
 
-def _follow(draft: Draft, agent: AgentView, *, since: int) -> None:
-    if agent.calling:
+def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
+    """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
+    if agent.calling or draft.call is not None:
         return
     due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
     if draft.now < due:
         draft.look_again(due)
     else:
-        draft.call = Follow(since=since)
+        draft.call = call
 
 
 def _quiet_pause(polls: int) -> float:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +33,7 @@ class Pinned:
 
 def is_read_by_a_pod(source: Source | None) -> bool:
     """Whether the source is foreign content that the operator itself keeps away from."""
-    return source is not None and source.git is not None
+    return source is not None and bool(source.git or source.persistent_volume_claim or source.oci_artifact)
 
 
 def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
@@ -66,5 +67,26 @@ def hash_of(source: Source) -> str:
 
 def named(source: Source) -> str:
     """The source in a few words, for messages."""
-    assert source.git is not None, "the only kind that a pod reads"
-    return f"{source.git.revision or 'the default branch'} of {source.git.url}"
+    if source.git:
+        return f"{source.git.revision or 'the default branch'} of {source.git.url}"
+    if source.oci_artifact:
+        return f"OCI artifact {source.oci_artifact.reference}"
+    assert source.persistent_volume_claim is not None, "the last of the kinds that a pod reads"
+    return f"PersistentVolumeClaim {source.persistent_volume_claim.claim_name!r}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim's folder that sessions use in place, and the flow folder in it."""
+
+    name: str
+    path: str
+    flow_path: str
+
+
+def in_place(spec: FlowEnvironmentSpec) -> Claim | None:
+    """The claim that sessions mount; None: they get copies of the files."""
+    claim = spec.source.persistent_volume_claim if spec.source else None
+    if claim is None or claim.read_only:
+        return None
+    return Claim(claim.claim_name, str(PurePosixPath(claim.path)), str(PurePosixPath(spec.flow_path)))

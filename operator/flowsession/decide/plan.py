@@ -79,6 +79,8 @@ class Follow:
     """GET /v1/state as a long poll, while something is under way."""
 
     since: int
+    seconds: float = 30.0
+    """How long the agent may wait for news."""
 
 
 @dataclass(frozen=True)

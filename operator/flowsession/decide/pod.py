@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import posixpath
 from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide.children import controller, restricted, restricted_container
+from flowsession.decide.pinned import Claim
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.views import SessionSnapshot
 
@@ -16,6 +18,8 @@ AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 KEPT_HOME = "/session"
 LOST_HOME = "/tmp/flowsession"
+SOURCE_MOUNT = "/source"
+"""Where a claim is, which sessions use in place."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "flowsession"
@@ -25,6 +29,8 @@ USER_LABEL = f"{GROUP}/user"
 INSTANCE_LABEL = f"{GROUP}/instance"
 SETTINGS_ANNOTATION = f"{GROUP}/settings"
 """Hash of what the session's spec says of its pod and what a running pod can't take up."""
+CLAIM_ANNOTATION = f"{GROUP}/claim"
+"""The claim's folder that the pod uses in place."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
@@ -106,7 +112,10 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", snapshot.agent_archive.sha256]
     else:
         command = [AGENT_IN_IMAGE]
-    extra = snapshot.spec.pod_metadata
+    extra, claim = snapshot.spec.pod_metadata, environment.claim
+    if claim:
+        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.name}})
+        mounts.append({"name": "source", "mountPath": SOURCE_MOUNT, **({} if claim.path == "." else {"subPath": claim.path})})
     spec: dict[str, Any] = {
         **restricted(settings.run_as_user, mounts=True),
         "restartPolicy": "Always",
@@ -117,7 +126,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 "image": image.reference,
                 "imagePullPolicy": "Always" if image.pull_anew else snapshot.settings.image_pull_policy,
                 "command": command,
-                "env": _environment(snapshot, home),
+                "env": _environment(snapshot, home, claim),
                 "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": restricted_container(),
@@ -127,6 +136,8 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         ],
         "volumes": volumes,
     }
+    if claim:
+        spec["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"  # a claim may hold very many files
     if settings.node_selector:
         spec["nodeSelector"] = dict(settings.node_selector)
     if settings.tolerations:
@@ -150,6 +161,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 IMAGE_ANNOTATION: image.name,
                 **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
                 SETTINGS_ANNOTATION: settings_of(snapshot.spec),
+                **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
             },
             "ownerReferences": [controller("ComputeSession", snapshot.name, snapshot.uid)],
         },
@@ -163,7 +175,12 @@ def settings_of(spec: ComputeSessionSpec) -> str:
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _environment(snapshot: SessionSnapshot, home: str) -> list[dict[str, Any]]:
+def claim_of(claim: Claim | None) -> str:
+    """The claim's folder that a session's pod uses in place, as its annotation has it; empty: none."""
+    return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
+
+
+def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> list[dict[str, Any]]:
     own: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_HOME", "value": home},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
@@ -172,6 +189,8 @@ def _environment(snapshot: SessionSnapshot, home: str) -> list[dict[str, Any]]:
         {"name": "TMPDIR", "value": f"{home}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},
     ]
+    if claim:
+        own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
     given = [variable.to_wire() for variable in snapshot.spec.env or ()]
     names = {variable["name"] for variable in given}
     return [variable for variable in own if variable["name"] not in names] + given

@@ -13,7 +13,7 @@ from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageO
 from flowsession.api.source import SourceWarning
 from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirements, sources
 from flowsession.decide.images import Image, Standing
-from flowsession.decide.pinned import Pinned
+from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import PackageCache, Settings
 from flowsession_cache import addresses
@@ -51,6 +51,8 @@ class Resolved:
     installer: Mapping[str, Any] = field(hash=False)
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds, where there is something to install."""
+    claim: Claim | None = None
+    """The flow folder is this claim's, in place; `files` are None then."""
 
     @property
     def base_image(self) -> str:
@@ -94,6 +96,8 @@ def resolve(
 ) -> Resolved | Unresolved | None:
     """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
     reads it itself. An image that was chosen before stays, as far as it `stands`."""
+    if said := sources.refusal(spec.source, settings):
+        return Unresolved("ImageNotAllowed", said)
     if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:
@@ -150,19 +154,21 @@ def _resolve(
     if review.count:
         read = {where: text or "", **review.included}
         warnings += privatefeeds.warnings(read, installer, secret=spec.installer.credentials_secret_name or "")
-    own = spec.installer.model_dump(mode="json")
+    own, claim = spec.installer.model_dump(mode="json"), in_place(spec)
+    pushed = None if claim else files
     return Resolved(
         image=image,
         requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
         packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
-        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) if files is not None else "none",
-        files=files,
+        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}) if pushed is not None else "none",
+        files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
         feed_secret=spec.installer.credentials_secret_name or "" if review.count else "",
+        claim=claim,
     )
 
 

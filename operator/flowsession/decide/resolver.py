@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.source import Source
-from flowsession.decide import configmaps, pinned, resolverpod, times
+from flowsession.decide import configmaps, pinned, resolverpod, sources, times
 from flowsession.decide.agentviews import AgentView, SourceAnswer
 from flowsession.decide.children import Where
 from flowsession.decide.plan import Create, Delete, Event, ReadSource
@@ -88,6 +88,8 @@ def decide(scene: Scene, now: float) -> Reading:
     alive = [pod for pod in scene.pods if pod.view.deleting_since is None]
     if scene.source is None or not pinned.is_read_by_a_pod(scene.source):
         return Reading(None, deletes=[*map(_removal, alive), *_dropped(scene, known, "")])
+    if sources.refusal(scene.source, scene.settings):
+        return Reading(known or None, deletes=[*map(_removal, alive)])
     wanted = pinned.hash_of(scene.source)
     mine = known if known.get("specHash") == wanted else {}
     current = next((pod for pod in alive if pod.source == wanted), None)
@@ -160,28 +162,19 @@ def _ask(scene: Scene, reading: Reading, pod: ResolverPod, known: Mapping[str, A
     if agent is not None and now < agent.asked_at + pause:
         reading.look_again_at = agent.asked_at + pause
         return
-    git = scene.source.git if scene.source else None
-    assert git is not None, "the only kind that a pod reads"
+    assert scene.source is not None, "there is something to read"
     view = scene.config_maps.get(known.get("configMapName") or "")
-    installer = scene.settings.installer
-    body = {
-        "git": {
-            "url": git.url,
-            "revision": git.revision,
-            "path": git.path,
-            "known": known.get("commit", "") if view is not None and view.files is not None else "",
-        },
-        "seconds": scene.settings.resolver.timeout_seconds,
-        "caBundle": installer.ca_bundle,
-        "environment": {name: value for name, value in installer.environment.items() if name.upper().endswith("_PROXY")},
-    }
-    reading.call = ReadSource(pod.view.name, body)
+    there = view is not None and view.files is not None
+    reading.call = ReadSource(pod.view.name, resolverpod.order(scene.source, known.get("commit", "") if there else "", scene.settings))
 
 
 def _take(scene: Scene, reading: Reading, pod: ResolverPod, known: dict[str, Any], answer: SourceAnswer, now: float) -> None:
     stays = {key: value for key, value in known.items() if key not in ("failures", "reason", "message")}
     if answer.unchanged:
         _conclude(scene, reading, pod, {**stays, "checkedAt": times.stamp(now)})
+        return
+    if bool(answer.commit) != (scene.source is not None and scene.source.git is not None):
+        _fail(scene, reading, pod, known, "SourceNotFound", "the agent that read it named no commit, or one of nothing", now)
         return
     archive = base64.b64decode(answer.archive)
     digest = hashlib.sha256(archive).hexdigest()
@@ -193,8 +186,7 @@ def _take(scene: Scene, reading: Reading, pod: ResolverPod, known: dict[str, Any
     reading.creates = (Create(configmaps.manifest(configmaps.SOURCE, name, where, {}, binary={pinned.KEY: answer.archive})),)
     source: dict[str, Any] = {
         "specHash": pod.source,
-        "revision": answer.revision,
-        "commit": answer.commit,
+        **({"revision": answer.revision, "commit": answer.commit} if answer.commit else {}),
         "digest": f"sha256:{digest}",
         "configMapName": name,
         "resolvedAt": times.stamp(now),
@@ -231,7 +223,9 @@ def _removal(pod: ResolverPod) -> Delete:
 def _end_of(pod: ResolverPod) -> str:
     view, container = pod.view, pod.view.container
     if view.reason == "DeadlineExceeded":
-        waited = _waits_for(view) if container is None or container.running_since is None else ""
+        started = container is not None and (container.running_since is not None or bool(container.ended_reason))
+        events = "its Events say why it never started; a claim may be in use on another node"
+        waited = "" if started else _waits_for(view) or events
         silent = f"its agent: {pod.agent.error}" if pod.agent and pod.agent.error else ""
         return "; ".join(part for part in ("it took too long", waited, silent) if part)
     if container is not None and container.ended_reason == "OOMKilled":

@@ -11,6 +11,7 @@ from flowsession.settings import Settings
 
 CONTAINER = "resolver"
 CREDENTIALS = "/credentials"
+MOUNT = "/source"
 SOURCE_ANNOTATION = f"{GROUP}/source-hash"
 """The hash of the spec.source that the pod reads."""
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
@@ -45,6 +46,18 @@ def manifest(
         volumes.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
         env.append({"name": "FLOWSESSION_CREDENTIALS", "value": CREDENTIALS})
+    claim, artifact = source.persistent_volume_claim, source.oci_artifact
+    if claim or artifact:
+        mounts.append({"name": "source", "mountPath": MOUNT, "readOnly": True})
+    if claim:
+        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.claim_name}})
+    if artifact:
+        volumes.append({"name": "source", "image": {"reference": artifact.reference}})
+    # Files of a claim that sessions write to are their group's; those of one that they don't stay as they are.
+    security = children.restricted(session.run_as_user, mounts=bool(secret or (claim and not claim.read_only)))
+    if claim:
+        security["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
+        security["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_beside(environment)]}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -56,7 +69,7 @@ def manifest(
             "ownerReferences": [children.controller("FlowEnvironment", environment, uid)],
         },
         "spec": {
-            **children.restricted(session.run_as_user, mounts=bool(mounts)),
+            **security,
             "restartPolicy": "Never",
             "activeDeadlineSeconds": resolver.timeout_seconds + START_SECONDS,
             "terminationGracePeriodSeconds": 1,
@@ -79,3 +92,23 @@ def manifest(
             **({"tolerations": [dict(toleration) for toleration in session.tolerations]} if session.tolerations else {}),
         },
     }
+
+
+def order(source: Source, known: str, settings: Settings) -> dict[str, Any]:
+    """What the pod's agent is told to read; `known` is the commit that need not be fetched again."""
+    if source.git is None:
+        claim, artifact = source.persistent_volume_claim, source.oci_artifact
+        path = claim.path if claim else artifact.path if artifact else "."
+        return {"folder": {"path": path, "outline": claim is not None and not claim.read_only}}
+    return {
+        "git": {"url": source.git.url, "revision": source.git.revision, "path": source.git.path, "known": known},
+        "seconds": settings.resolver.timeout_seconds,
+        "caBundle": settings.installer.ca_bundle,
+        "environment": {name: value for name, value in settings.installer.environment.items() if name.upper().endswith("_PROXY")},
+    }
+
+
+def _beside(environment: str) -> dict[str, Any]:
+    """A claim that one node at a time may mount is mounted where the environment's sessions are."""
+    selector = {"matchLabels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment}}
+    return {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flowsession.api.session import Phase
-from flowsession.decide import beside, cost, idle, install, marks, requests, resize, serve, start, suspend
+from flowsession.decide import beside, cost, flowcheck, idle, install, marks, requests, resize, serve, start, suspend
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -111,6 +111,8 @@ STAGES: tuple[Stage, ...] = (
     serve.serve,
     serve.compare_settings,
     serve.list_packages,
+    flowcheck.judge,
     idle.decide_idle,
+    flowcheck.follow_the_check,
     marks.mark,
 )

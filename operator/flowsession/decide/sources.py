@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from flowsession.api.source import ArchiveSource, ConfigMapSource, Source, SourceWarning
-from flowsession.decide import archivelinks, archives, pinned
+from flowsession.decide import archivelinks, archives, images, pinned
 from flowsession.decide.flowyaml import FolderError
 from flowsession.decide.pinned import Pinned
+from flowsession.settings import Settings
 
 
 class SourceError(Exception):
@@ -37,6 +38,12 @@ class SourceFiles:
     links: Mapping[str, str] = field(default_factory=dict)
     """Symbolic links, and where they lead in the end; their files are among `files` too."""
     warnings: tuple[SourceWarning, ...] = ()
+
+
+def refusal(source: Source | None, settings: Settings) -> str:
+    """Why the source may not be read, in a sentence; empty if it may."""
+    artifact = source.oci_artifact if source else None
+    return images.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else ""
 
 
 def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from flowsession.api.session import OnChange
 from flowsession.decide import podimages, requests
 from flowsession.decide.agentviews import AgentView
+from flowsession.decide.conditions import Verdict
 from flowsession.decide.draft import Draft
 from flowsession.decide.idletimes import AHEAD_SECONDS
 from flowsession.decide.plan import AgentCall
+from flowsession.decide.pod import claim_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import current_pod
 from flowsession.decide.views import PodView
@@ -68,7 +70,7 @@ def settled(draft: Draft, pod: PodView) -> bool:
     if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod) or was_installing(draft):
         return False
     has = Target(status.get("packagesRevision") or "", status.get("flowRevision") or "")
-    return (has == target(draft, environment) and not requests.pending(draft, "install")) or podimages.changed(pod, environment.image)
+    return (has == target(draft, environment) and not requests.pending(draft, "install")) or takes_another_pod(pod, environment) is not None
 
 
 def was_installing(draft: Draft) -> bool:
@@ -115,3 +117,13 @@ def askable_at(agent: AgentView | None) -> float:
 def pause_after(agent: AgentView) -> float:
     """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
     return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
+
+
+def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
+    """What of the environment a running pod can't take up."""
+    if podimages.changed(pod, environment.image):
+        return Verdict(False, "ImageChanged", f"the {environment.image.whose} image is now {environment.image.reference}")
+    if pod.claim != claim_of(environment.claim):
+        now = f"the PersistentVolumeClaim {environment.claim.name!r}" if environment.claim else "no PersistentVolumeClaim any more"
+        return Verdict(False, "FlowChanged", f"the environment's flow folder is now {now}, or another folder of it")
+    return None

@@ -68,6 +68,8 @@ class PodView:
     """The image as the manifest has it."""
     image_update: str = ""
     """The last update of the environment's image when this pod was created."""
+    claim: str = ""
+    """The claim's folder that it uses in place; see pod.claim_of."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)

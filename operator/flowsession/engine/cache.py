@@ -7,6 +7,7 @@ from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects, steps
+from flowsession.engine.checks import Checks
 from flowsession.engine.imaging import Imaging
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
@@ -43,6 +44,7 @@ class Cache:
     """By the session's uid: the edits that were found for its start with this incarnation."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
+    checks: Checks = field(default_factory=Checks)
     ending_namespaces: dict[str, float] = field(default_factory=dict)
     """Namespaces that refuse writes because they end, and when that was last heard."""
     sizing: Sizing = field(default_factory=Sizing)
@@ -136,10 +138,9 @@ class Cache:
         self.sessions[key] = entry
         environment = entry.spec.environment_ref.name
         self._sessions_of.add((key[0], environment), key[1])
-        concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry)
+        concerned = {Key("ComputeSession", *key)} | self.sizing.instances.note_session(known, entry) | self.checks.note(known, entry)
         concerned |= self.imaging.note_session(known, entry, self.environments.get((key[0], environment)))
         if known is None:
-            concerned.add(Key("FlowEnvironment", key[0], environment))
             # A new session may be the elder of two that were created in the same second.
             rivals = (other for other in self.sessions_of((key[0], environment)) if other.spec.user == entry.spec.user)
             concerned |= {Key("ComputeSession", key[0], other.meta.name) for other in rivals}
@@ -150,11 +151,12 @@ class Cache:
         if entry is None or (uid and entry.meta.uid != uid):
             return set()
         del self.sessions[key]
-        environment = entry.spec.environment_ref.name
-        self._sessions_of.discard((key[0], environment), key[1])
+        environment = (key[0], entry.spec.environment_ref.name)
+        self._sessions_of.discard(environment, key[1])
+        self.checks.forget(environment, unless=self._sessions_of.has(environment))
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
-        return {Key("FlowEnvironment", key[0], environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
+        return {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)

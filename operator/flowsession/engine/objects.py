@@ -20,6 +20,7 @@ from flowsession.decide.images import Standing
 from flowsession.decide.pinned import Pinned
 from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import (
+    CLAIM_ANNOTATION,
     CONTAINER,
     IMAGE_ANNOTATION,
     IMAGE_UPDATE_ANNOTATION,
@@ -165,7 +166,7 @@ def pod(body: Object) -> PodEntry:
     scheduled = found.get("PodScheduled", {})
     pending = scheduled.get("status") == "False"
     owner: Object = next((o for o in raw.get("ownerReferences") or () if o.get("controller")), {})
-    labels = raw.get("labels") or {}
+    labels, annotations = raw.get("labels") or {}, raw.get("annotations") or {}
     anchor = owner.get("kind") == "ComputeInstance"
     resolver = owner.get("kind") == "FlowEnvironment"
     main = ANCHOR if anchor else resolverpod.CONTAINER if resolver else CONTAINER
@@ -182,26 +183,27 @@ def pod(body: Object) -> PodEntry:
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
-        image=(raw.get("annotations") or {}).get(IMAGE_ANNOTATION) or container.get("image", ""),
+        image=annotations.get(IMAGE_ANNOTATION) or container.get("image", ""),
         started_from=container.get("image", ""),
-        image_update=(raw.get("annotations") or {}).get(IMAGE_UPDATE_ANNOTATION, ""),
+        image_update=annotations.get(IMAGE_UPDATE_ANNOTATION, ""),
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
         scheduled_at=times.parse(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unscheduled_message=(scheduled.get("message") or scheduled.get("reason") or "") if pending else "",
         container=next((_container(c) for c in status.get("containerStatuses") or () if c.get("name") == main), None),
         vm_size=labels.get(SIZE_LABEL, ""),
-        settings=(raw.get("annotations") or {}).get(SETTINGS_ANNOTATION, ""),
-        size_terms=(raw.get("annotations") or {}).get(TERMS, ""),
+        settings=annotations.get(SETTINGS_ANNOTATION, ""),
+        size_terms=annotations.get(TERMS, ""),
         memory_limit=str(limits.get("memory", "")),
         instance=labels.get(INSTANCE_LABEL, ""),
-        marked=marks.marked(raw.get("annotations") or {}),
-        identity=accounts.of_pod(raw.get("annotations") or {}),
+        claim=annotations.get(CLAIM_ANNOTATION, ""),
+        marked=marks.marked(annotations),
+        identity=accounts.of_pod(annotations),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
     if resolver:
-        source, refresh = ((raw.get("annotations") or {}).get(name, "") for name in resolverpod.MARKS)
+        source, refresh = (annotations.get(name, "") for name in resolverpod.MARKS)
         return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 

@@ -52,6 +52,7 @@ class Snapshots:
             config_maps={name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))},
             sessions=len(self.cache.sessions_of(key)),
             has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
+            check=self.cache.checks.of(key),
             written_at=self.cache.written_at.get(key, 0.0),
             requests=entry.requests,
             image=self._image_facts(key, entry, resolved.image) if isinstance(resolved, Resolved) else ImageFacts(),

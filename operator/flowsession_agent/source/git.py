@@ -44,6 +44,7 @@ _KINDS = {"100644": "file", "100755": "file", "100664": "file", "120000": "link"
 
 def read(order: SourceOrder, *, home: Home, children: Children, credentials: str) -> dict[str, Any]:
     """The answer's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
+    assert order.git is not None, "that is what it asks for"
     with tempfile.TemporaryDirectory(prefix="source-", dir=home.tmp) as scratch:
         repository = Repository(order.git, Git(order, credentials=credentials, scratch=scratch, home=home, children=children))
         revision, commit = repository.find()

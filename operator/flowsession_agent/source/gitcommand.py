@@ -32,6 +32,7 @@ class Git:
     """git for one repository, which lies in `folder` below `scratch`."""
 
     def __init__(self, order: SourceOrder, *, credentials: str, scratch: str, home: Home, children: Children) -> None:
+        assert order.git is not None, "that is what it asks for"
         self.url = order.git.url
         self.scratch = scratch
         self.folder = os.path.join(scratch, "repository")

@@ -35,17 +35,28 @@ class GitOrder:
         return self.url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
+class FolderOrder:
+    """A folder of what is mounted. `outline`: what tells of its flow is enough."""
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self.path = posixpath.normpath(_text(members, "path") or ".")
+        self.outline = members.get("outline", False)
+        if self.path.startswith("/") or self.path.split("/")[0] == ".." or not isinstance(self.outline, bool):
+            raise bad_request("folder.path must lie inside the source, folder.outline be true or false.")
+
+
 class SourceOrder:
     """What to read, and how long that may take."""
 
     def __init__(self, body: Any) -> None:
-        git = body.get("git") if isinstance(body, dict) else None
-        if not isinstance(git, dict):
-            raise bad_request("The body must be a JSON object with a member git.")
+        git, folder = (body.get("git"), body.get("folder")) if isinstance(body, dict) else (None, None)
+        if isinstance(git, dict) == isinstance(folder, dict):
+            raise bad_request("The body must be a JSON object with a member git or folder.")
         seconds = body.get("seconds", 300)
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 86400:
             raise bad_request("seconds must lie between 0 and 86400.")
-        self.git = GitOrder(git)
+        self.folder = FolderOrder(folder) if isinstance(folder, dict) else None
+        self.git = GitOrder(git) if isinstance(git, dict) else None
         self.seconds = float(seconds)
         self.ca_bundle = body.get("caBundle", "")
         self.environment = body.get("environment", {})
@@ -59,5 +70,5 @@ class SourceOrder:
 def _text(members: dict[str, Any], name: str) -> str:
     value = members.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST or "\0" in value:
-        raise bad_request(f"git.{name} must be a text.")
+        raise bad_request(f"{name} must be a text.")
     return value

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class Resolver:
     """The one reading that this pod is for."""
 
-    def __init__(self, *, home: Home, children: Children, credentials: str) -> None:
+    def __init__(self, *, home: Home, children: Children, credentials: str, mount: str) -> None:
         self._home = home
         self._children = children
         self._credentials = credentials
+        self._mount = mount
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -38,11 +39,18 @@ class Resolver:
         self._ended.wait(wait)
         return self._answer
 
+    def _read(self, order: SourceOrder) -> dict[str, Any]:
+        if order.folder is not None:
+            from flowsession_agent.source import folder
+
+            return folder.read(order.folder, mount=self._mount)
+        from flowsession_agent.source import git
+
+        return git.read(order, home=self._home, children=self._children, credentials=self._credentials)
+
     def _run(self, order: SourceOrder) -> None:
         try:
-            from flowsession_agent.source import git
-
-            self._answer = {"state": "Done", **git.read(order, home=self._home, children=self._children, credentials=self._credentials)}
+            self._answer = {"state": "Done", **self._read(order)}
         except SourceError as error:
             self._answer = {"state": "Failed", "code": error.code, "message": error.message}
         except Exception as error:  # whatever it was, the environment's status has to say something

@@ -1,0 +1,227 @@
+"""Checks the flow whenever its content or its packages change; the latest content wins, and nobody else is held up by it.
+
+It is no work: it neither keeps the session awake nor is kept from a session that is being ended. It runs niced, in a copy of the folder,
+in sessions and process groups of its own, under a deadline, and only while there is memory to spare.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+
+from flowsession_agent.check.result import Result
+from flowsession_agent.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.check.memory import Memory
+    from flowsession_agent.children import Children
+    from flowsession_agent.job import Job, Outcome
+    from flowsession_agent.packages import Packages
+    from flowsession_agent.settings import Home
+    from flowsession_agent.state import State
+
+SECONDS = 60
+"""A tool whose import takes longer is left alone."""
+
+DELAY_SECONDS = 0.1
+"""So that the answer to whoever changed the flow comes first, and changes that follow at once are one."""
+
+ENOUGH_BYTES = 256 * 1024 * 1024
+"""Free memory without which no tools are imported: prompt flow alone takes half of it, and the kernel chooses its victims itself."""
+
+RESERVE_BYTES = 64 * 1024 * 1024
+"""Free memory below which an import is ended."""
+
+
+class Checker:
+    """One check at a time, in a thread of its own."""
+
+    def __init__(self, *, home: Home, state: State, children: Children, packages: Packages) -> None:
+        self._home = home
+        self._state = state
+        self._children = children
+        self._packages = packages
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stale: threading.Event | None = None
+        self._memory: Memory | None = None
+
+    def begin(self) -> Result:
+        """Check what lies in the flow folder now; a check that is under way is of the past and ends. Returns the check that has begun."""
+        with self._lock:
+            if self._stale is not None:
+                self._stale.set()
+            began = Result(flow_revision=self._state.flow_revision, packages_revision=self._state.packages_revision, state="Running")
+            self._show(began)
+            stale = self._stale = threading.Event()
+            earlier, self._thread = (
+                self._thread,
+                threading.Thread(target=lambda: self._run(began, stale, earlier), daemon=True, name="check"),
+            )
+            self._thread.start()
+        return began
+
+    def expect(self) -> None:
+        """A check comes as soon as the packages are installed; what was known is of the past."""
+        with self._lock:
+            if self._stale is not None:
+                self._stale.set()
+            self._show(Result(flow_revision=self._state.flow_revision, packages_revision=self._state.packages_revision, state="Running"))
+
+    def forget(self) -> None:
+        """There is no flow folder, so there is nothing to check."""
+        with self._lock:
+            if self._stale is not None:
+                self._stale.set()
+            self._show(Result(flow_revision=self._state.flow_revision, state="Done", verdict="NoFlow"))
+
+    def validate(self, *, seconds: float) -> Result:
+        """The result for what lies in the flow folder now, waited for; raises ApiError with 503 when it doesn't come."""
+        self.begin()
+        thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        result = self._state.check
+        if result.state != "Done":
+            raise ApiError(503, "Checking", "The flow changes while it is checked, or its check takes long: ask again.")
+        return result
+
+    def _run(self, began: Result, stale: threading.Event, earlier: threading.Thread | None) -> None:
+        from flowsession_agent.flowtest import find_flow
+
+        if earlier is not None:
+            earlier.join()
+        if stale.wait(DELAY_SECONDS):
+            return
+        try:
+            flow = find_flow(self._home.flow)
+        except ApiError:
+            over = began.found({"nodes": None, "count": 0, "problems": [], "warnings": [], "unchecked": ""}, over=True)
+            over.verdict = "NoFlow"
+            self._publish(over, stale)
+            return
+        try:
+            self._look(os.path.basename(flow), began, stale)
+        except Exception as error:  # whatever it is: a session without a verdict is better than one without a checker
+            print(f"flowsession agent: checking the flow failed: {error!r}", file=sys.stderr, flush=True)
+            reason = f"the check could not be done: {error}"
+            self._publish(began.found({"nodes": None, "count": 0, "problems": [], "warnings": [], "unchecked": reason}, over=True), stale)
+
+    def _look(self, file: str, began: Result, stale: threading.Event) -> None:
+        import shutil
+        import tempfile
+
+        from flowsession_agent import flowenv
+        from flowsession_agent.check.memory import Memory, key_of
+        from flowsession_agent.check.scratch import Scratch
+        from flowsession_agent.job import Job
+        from flowsession_agent.scripts import IMPORTS, STATIC
+
+        self._home.make()
+        python = self._packages.python
+        folder = tempfile.mkdtemp(prefix="check-", dir=self._home.tmp)
+        try:
+            copy, read, imported = (os.path.join(folder, name) for name in ("flow", "read.json", "imported.json"))
+            Scratch().copy(self._home.flow, copy)
+            environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
+            environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
+            job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS)
+            with _Watch(job, stale):
+                outcome = job.run([python, "-c", STATIC, copy, file, read])
+                found = _result(read, outcome, "reading the flow")
+                if stale.is_set():
+                    return
+                work = found.get("work")
+                key, memory = "", self._memory or Memory()
+                self._memory = memory
+                if work is not None:
+                    store = os.path.join(environ["PF_HOME_DIRECTORY"], "pf.sqlite")
+                    key = key_of(copy, work, layer=python, store=store)
+                    if (known := memory.recall(key, found)) is not None:
+                        found, work = known, None
+                free = _free_memory()
+                if work is not None and free is not None and free < ENOUGH_BYTES:
+                    found["unchecked"] = found["unchecked"] or (
+                        f"its tools were not imported: {free // 2**20} MiB of memory are free beside the session's work, "
+                        f"{ENOUGH_BYTES // 2**20} are needed"
+                    )
+                    work = None
+                self._publish(began.found(found, over=work is None), stale)
+                if work is None:
+                    return
+                outcome = job.run([python, "-c", IMPORTS, copy, read, imported])
+            if stale.is_set():
+                return
+            whole = _result(imported, outcome, "importing the tools", earlier=found)
+            memory.note(key, found, whole)
+            self._publish(began.found(whole, over=True), stale)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _publish(self, result: Result, stale: threading.Event) -> None:
+        with self._lock:
+            if not stale.is_set():
+                self._show(result)
+
+    def _show(self, result: Result) -> None:
+        def edit() -> None:
+            self._state.check = result
+
+        self._state.change(edit)
+
+
+class _Watch:
+    """Ends a job whose content is of the past, or that leaves too little memory to the session's work."""
+
+    def __init__(self, job: Job, stale: threading.Event) -> None:
+        self._job = job
+        self._stale = stale
+        self._over = threading.Event()
+
+    def __enter__(self) -> None:
+        threading.Thread(target=self._watch, daemon=True, name="check-watch").start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            free = _free_memory()
+            if self._stale.is_set() or (free is not None and free < RESERVE_BYTES):
+                self._job.stop()
+                return
+
+
+def _free_memory() -> int | None:
+    from flowsession_agent import cgroup
+
+    return cgroup.free_memory()
+
+
+def _result(path: str, outcome: Outcome, doing: str, *, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a step wrote. One that was ended leaves what it had, and why there isn't more."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found: dict[str, Any] = json.load(file)
+    except (OSError, ValueError):
+        found = dict(earlier or {"nodes": None, "count": 0, "problems": [], "warnings": [], "unchecked": ""})
+    unfinished = found.get("doing", "")
+    if outcome.exit_code == 0 and not outcome.stopped and not outcome.timed_out and not unfinished:
+        return found
+    at = f"importing {unfinished}" if unfinished else doing
+    if outcome.timed_out:
+        why = f"{at} took longer than {SECONDS} s"
+    elif outcome.stopped:
+        why = f"{at} was ended: the session's own work needs the memory"
+    elif outcome.signal_number:
+        why = f"{at} ended by signal {outcome.signal_number}"
+    else:
+        last = (outcome.stderr.strip().splitlines() or [""])[-1]
+        why = f"{at} ended with exit code {outcome.exit_code}{f': {last[:200]}' if last else ''}"
+    return {**found, "unchecked": found.get("unchecked") or why, "work": None}

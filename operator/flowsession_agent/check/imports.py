@@ -1,0 +1,160 @@
+"""Runs in the session's Python, not in the agent's: the part of the check that imports the flow's tools, as prompt flow's executor would.
+
+`imports FOLDER FINDINGS RESULT`: takes what the reading found and writes both together. The working folder is a copy of the flow's; what
+ends the process on the way leaves a result that names where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from flowsession_agent.check import connections, findings, tools
+from flowsession_agent.check.findings import Findings
+from flowsession_agent.check.tools import Tools
+from flowsession_agent.check.trouble import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NICENESS = 15
+PLACEHOLDER = "flowsession-check"
+"""Stands for the values of connections in environment variables: nothing is asked of a service here."""
+
+
+def main() -> None:
+    """Import the flow's tools and write what was found."""
+    folder, given, target = sys.argv[1:]
+    os.nice(NICENESS)
+    with open(given, encoding="utf-8") as file:
+        members = json.load(file)
+    found, work = Findings.remembered(members), members["work"]
+    sys.path.insert(0, folder)
+    for name, value in (work.get("environment") or {}).items():
+        os.environ[name] = PLACEHOLDER if value.startswith("${") else value
+    check = Import(folder, work, found, target)
+    try:
+        check.run()
+    except Exception as error:  # prompt flow's own parts may be another version's
+        found.leave(f"prompt flow could not look at it: {type(error).__name__}: {error}")
+    check.save()
+    sys.stdout.flush()
+    os._exit(0)  # what tools started at their import must not hold the check up
+
+
+class Import:
+    """One flow, imported."""
+
+    def __init__(self, folder: str, work: dict[str, Any], found: Findings, target: str) -> None:
+        self._folder = folder
+        self._work = work
+        self._found = found
+        self._target = target
+        self._guessed = any(value.startswith("${") for value in (work.get("environment") or {}).values())
+
+    def run(self) -> None:
+        """Look at every tool; raises what prompt flow itself raises when it isn't as expected."""
+        if self._work["kind"] == "dag":
+            self._dag()
+        else:
+            self._loaded()
+            if self._work["kind"] == "flex":
+                self._entry()
+
+    def save(self, *, doing: str = "") -> None:
+        """Write what is known; `doing` is the file that is being imported from now on."""
+        findings.write(self._target, {**self._found.members(), "doing": doing})
+
+    def _dag(self) -> None:
+        known = connections.known(os.environ)
+        inspected = Tools(self._folder, self._found, self._module, known)
+        for node in self._work["nodes"]:
+            if node["type"] == "python" and not node["package"]:
+                self._script(node, inspected)
+        inspected.packages([node for node in self._work["nodes"] if node["package"] and node["tool"]], self._work["file"])
+        inspected.prompts([node for node in self._work["nodes"] if node["type"] in ("llm", "prompt")], self._work["file"])
+        if not self._found.count:
+            self._upstream()
+
+    def _script(self, node: dict[str, Any], inspected: Tools) -> None:
+        if node["path"] and os.path.isfile(os.path.join(self._folder, node["path"])):
+            inspected.script(node)
+
+    def _module(self, path: str, node: str) -> Any:
+        """The module of a file, as prompt flow loads it; None where that fails, which is said."""
+        from promptflow._core.tool_meta_generator import (  # type: ignore[import-not-found,unused-ignore]
+            load_python_module_from_file,
+        )
+
+        self.save(doing=path)
+        try:
+            return load_python_module_from_file(os.path.join(self._folder, path))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failed(error, path, node)
+        finally:
+            self.save()
+        return None
+
+    def _failed(self, error: BaseException, path: str, node: str = "") -> None:
+        cause = error.__cause__ or error
+        said = describe(cause, folder=self._folder, default=path)
+        if self._guessed and said.code == "ImportFailed":
+            self._found.leave(f"{path} asks at its import for what only a connection can give: {said.message}")
+        elif said.code in ("MemoryShort", "OutsideMissing"):
+            self._found.leave(f"{path}: {said.message}")
+        elif not any(one.get("file") == said.file and one["code"] in ("ModuleMissing", "SyntaxError") for one in self._found.problems):
+            self._found.problem(said.code, said.message, file=said.file, line=said.line, node=node)
+
+    def _upstream(self) -> None:
+        """What prompt flow itself says of the flow as a whole, where nothing else was found."""
+        from pathlib import Path
+
+        from promptflow.contracts.flow import Flow  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.executor.flow_validator import FlowValidator  # type: ignore[import-not-found,unused-ignore]
+
+        try:
+            flow = Flow.from_yaml(Path(self._work["file"]), working_dir=Path(self._folder))._apply_default_node_variants()
+            FlowValidator._ensure_outputs_valid(FlowValidator._validate_nodes_topology(flow))
+        except (PromptflowException, KeyError, ValueError) as error:
+            self._found.problem("Refused", f"prompt flow refuses it: {error}", file=self._work["file"])
+
+    def _loaded(self) -> None:
+        """Whether prompt flow can load the flow's file: its schema, and a prompty's model."""
+        from promptflow.client import load_flow  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
+
+        file = self._work["file"]
+        try:
+            load_flow(os.path.join(self._folder, file))
+        except Exception as error:
+            words = str(error).replace(f"{self._folder}/", "")
+            if isinstance(error, PromptflowException) or type(error).__name__ in ("ValidationError", "ValidationException"):
+                self._found.problem("Refused", f"prompt flow refuses it: {words}", file=file)
+            else:
+                self._found.leave(f"prompt flow could not load {file}: {type(error).__name__}: {words}")
+
+    def _entry(self) -> None:
+        """The function or class that a flex flow names."""
+        entry, path = self._work["entry"], self._work["path"]
+        name = entry.partition(":")[2]
+        self.save(doing=path)
+        try:
+            from promptflow._core.tool_meta_generator import (  # type: ignore[import-not-found,unused-ignore]
+                load_python_module_from_entry,
+            )
+
+            module = load_python_module_from_entry(entry)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failed(error, path)
+            return
+        if not tools.is_entry(getattr(module, name, None)):
+            here = ", ".join(sorted(other for other in vars(module) if tools.is_entry_of(module, other))[:10]) or "no function"
+            said = f"entry {entry!r} names {name!r}, which is no function or callable class of {path}: it has {here}"
+            self._found.problem("NoEntry", said, file=self._work["file"])

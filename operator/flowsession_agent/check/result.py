@@ -1,0 +1,57 @@
+"""What the agent tells of the last check of its flow."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MOST_PROBLEMS = 20
+"""Problems in the agent's state; all that are listed come by `POST /v1/validate`."""
+
+
+class Result:
+    """One check, under way or over. `verdict` is empty while nothing is known."""
+
+    def __init__(self, *, flow_revision: str = "", packages_revision: str = "", state: str = "None", verdict: str = "") -> None:
+        self.flow_revision = flow_revision
+        self.packages_revision = packages_revision
+        self.state = state
+        self.verdict = verdict
+        self.reason = ""
+        self.nodes: int | None = None
+        self.count = 0
+        self.problems: list[dict[str, Any]] = []
+        self.warnings: list[dict[str, Any]] = []
+        self.started_at = time.monotonic()
+        self.seconds = 0.0
+
+    def members(self, *, most: int = MOST_PROBLEMS) -> dict[str, Any]:
+        """The object under `check` in the protocol."""
+        return {
+            "state": self.state,
+            "flowRevision": self.flow_revision,
+            "packagesRevision": self.packages_revision,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "nodes": self.nodes,
+            "count": self.count,
+            "problems": self.problems[:most],
+            "warnings": self.warnings[:most],
+            "seconds": round(self.seconds, 2),
+        }
+
+    def found(self, findings: dict[str, Any], *, over: bool) -> Result:
+        """This check with what it has found so far; what can't be told is said once it is over."""
+        later = Result(flow_revision=self.flow_revision, packages_revision=self.packages_revision, state="Done" if over else "Running")
+        later.started_at, later.seconds = self.started_at, time.monotonic() - self.started_at
+        later.nodes, later.count = findings["nodes"], findings["count"]
+        later.problems, later.warnings = findings["problems"], findings["warnings"]
+        later.reason = str(findings["unchecked"])[:500]
+        if later.count:
+            later.verdict = "Invalid"
+        elif over:
+            later.verdict = "NotChecked" if later.reason else "Valid"
+        return later

@@ -1,0 +1,40 @@
+"""Holds a node's inputs against what its tool takes."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flowsession_agent.check.findings import Findings
+    from flowsession_agent.check.references import Value
+
+
+NO_TOOL = "it has no function with @tool: add `from promptflow.core import tool` and put @tool above the function"
+
+
+def several(names: list[str]) -> str:
+    """The sentence about a file with more than one tool."""
+    return f"it has {len(names)} tools ({', '.join(names)}), but must have one: move the others into files of their own"
+
+
+class Parameters:
+    """What a function takes: names in order, those without a default, and whether it takes any name."""
+
+    def __init__(self, names: list[str], required: list[str], *, any_name: bool) -> None:
+        self.names = names
+        self.required = required
+        self.any_name = any_name
+
+
+def compare(
+    name: str, conditional: bool, inputs: dict[str, Value], parameters: Parameters, path: str, line: int | None, found: Findings
+) -> None:
+    """Say which of a node's inputs its tool doesn't take, and which ones it misses. A node that may never run can't be blamed for those."""
+    for given, value in inputs.items():
+        if given not in parameters.names and not parameters.any_name and not value.empty:
+            takes = f"it takes {', '.join(parameters.names)}" if parameters.names else "it takes none"
+            said = f"its tool takes no input {given!r} ({takes}): rename or remove it in the node, or add it to the function"
+            found.problem("UnexpectedInput", said, file=path, line=line, node=name)
+    missing = [wanted for wanted in parameters.required if wanted not in inputs or inputs[wanted].empty]
+    if missing and not conditional:
+        said = f"its tool needs the input{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, which the node does not give"
+        found.problem("MissingInput", f"{said}: add to its inputs, or give the parameter a default", file=path, line=line, node=name)

@@ -1,0 +1,177 @@
+"""Looks at a flow's tools with prompt flow's own loaders (promptflow-core 1.18.5): the function, its inputs and their types."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+
+from flowsession_agent.check import connections, references
+from flowsession_agent.check.distributions import missing
+from flowsession_agent.check.signature import NO_TOOL, Parameters, compare, several
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.check.findings import Findings
+
+
+class Tools:
+    """The tools of one flow. `load` gives a file's module, or None when it has said why not."""
+
+    def __init__(self, folder: str, found: Findings, load: Callable[[str, str], Any], known_connections: dict[str, str] | None) -> None:
+        self._folder = folder
+        self._found = found
+        self._load = load
+        self._connections = known_connections
+        self._modules: dict[str, Any] = {}
+
+    def script(self, node: dict[str, Any]) -> None:
+        """Say what is wrong with the tool of a node's own file."""
+        from promptflow._core import tool_meta_generator as upstream  # type: ignore[import-not-found,unused-ignore]
+
+        module = self._module(node["path"], node["name"])
+        if module is None:
+            return
+        try:
+            function, initial = upstream.collect_tool_function_in_module(module)
+            tool = upstream._parse_tool_from_function(function, initial, gen_custom_type_conn=True)
+        except upstream.NoToolDefined:
+            self._say("NoTool", NO_TOOL, node)
+            return
+        except upstream.MultipleToolsDefined:
+            found = upstream.collect_tool_functions_in_module(module) + upstream.collect_tool_methods_in_module(module)
+            self._say("SeveralTools", several(sorted(tool.__name__ for tool in found)), node)
+            return
+        except upstream.BadFunctionInterface as error:
+            self._say("BadInterface", f"{error}", node)
+            return
+        self._compare(node, function, tool, node["path"])
+
+    def packages(self, nodes: list[dict[str, Any]], file: str) -> None:
+        """Say which package tools there are not, and what is wrong with their inputs."""
+        if not nodes:
+            return
+        from promptflow._core.tools_manager import ToolLoader  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
+
+        with _Warnings() as warnings:
+            loader = ToolLoader(self._folder, [node["tool"] for node in nodes])
+        for node in nodes:
+            try:
+                tool = loader.load_package_tool(node["tool"])
+                module = __import__(tool.module, fromlist=["_"])
+                function = getattr(getattr(module, tool.class_name) if tool.class_name else module, tool.function)
+            except (PromptflowException, ImportError, AttributeError):
+                why = next((line for line in warnings.lines if node["tool"].partition(".")[0] in line), "")
+                said = f"package tool {node['tool']!r} is not installed{f' ({why})' if why else ''}: add its package to the requirements"
+                self._found.problem("PackageToolMissing", said, file=file, line=node["line"], node=node["name"])
+                continue
+            self._compare(node, function, tool, file)
+
+    def prompts(self, nodes: list[dict[str, Any]], file: str) -> None:
+        """Say what is wrong with the model calls and the prompts, beyond their templates."""
+        if not nodes:
+            return
+        try:
+            from promptflow.tools import aoai, openai, template_rendering  # type: ignore[import-not-found,unused-ignore] # noqa: F401
+        except ImportError as error:
+            for node in nodes:
+                self._found.problem(
+                    "ModuleMissing", missing(error.name or "promptflow.tools"), file=file, line=node["line"], node=node["name"]
+                )
+            return
+        from promptflow._core.tools_manager import apis  # type: ignore[import-not-found,unused-ignore]
+
+        for node in nodes:
+            provider = (self._connections or {}).get(node["connection"] or "", "").replace("_", "").lower()
+            providers = {name.partition(".")[0] for name in apis if name.partition(".")[0].lower() == provider}
+            if node["type"] != "llm" or not providers:
+                continue
+            offered = sorted(name.partition(".")[2] for name in apis if name.partition(".")[0] in providers)
+            if node["api"] not in offered:
+                said = f"its api {node['api']!r} is none of {', '.join(offered)}, which {providers.pop()} has"
+                self._found.problem("UnknownApi", said, file=file, line=node["line"], node=node["name"])
+
+    def _module(self, path: str, node: str) -> Any:
+        if path not in self._modules:
+            self._modules[path] = self._load(path, node)
+        return self._modules[path]
+
+    def _compare(self, node: dict[str, Any], function: Any, tool: Any, file: str) -> None:
+        inputs = {name: references.Value(kind, to, literal) for name, (kind, to, literal) in node["inputs"].items()}
+        original = getattr(function, "__original_function", function)
+        parameters = _parameters(original, tool)
+        line = original.__code__.co_firstlineno if hasattr(original, "__code__") and not node["package"] else node["line"]
+        if parameters is not None:
+            compare(node["name"], node["conditional"], inputs, parameters, file, line, self._found)
+        for name, value in inputs.items():
+            if value.kind == references.LITERAL and not value.empty and name in tool.inputs:
+                self._literal(node, name, value.literal, tool.inputs[name], file, line)
+
+    def _literal(self, node: dict[str, Any], name: str, value: Any, definition: Any, file: str, line: int | None) -> None:
+        """A value that stands in the flow's file must be of the type that the tool says, as prompt flow converts it."""
+        from promptflow.contracts.tool import ConnectionType, ValueType  # type: ignore[import-not-found,unused-ignore]
+
+        kind = definition.type[0]
+        if ConnectionType.is_connection_class_name(kind):
+            if self._connections is not None and isinstance(value, str) and value not in self._connections:
+                said = f"its input {name!r}: {connections.unknown(value)}"
+                self._found.problem("ConnectionMissing", said, file=file, line=line, node=node["name"])
+        elif kind is ValueType.ASSISTANT_DEFINITION:
+            if isinstance(value, str) and not os.path.isfile(os.path.join(self._folder, value)):
+                said = f"its input {name!r} names the file {value!r}, which is not in the flow folder"
+                self._found.problem("SourceMissing", said, file=file, line=line, node=node["name"])
+        elif isinstance(kind, ValueType) and kind is not ValueType.IMAGE:
+            try:
+                kind.parse(value)
+            except Exception:
+                said = f"its input {name!r} is {value!r}, which is no {kind.value}: correct it, or the parameter's annotation"
+                self._found.problem("InputType", said, file=file, line=line, node=node["name"])
+
+    def _say(self, code: str, message: str, node: dict[str, Any]) -> None:
+        self._found.problem(code, message, file=node["path"], line=1, node=node["name"])
+
+
+def is_entry(found: object) -> bool:
+    """Whether prompt flow takes it for a flex flow's entry."""
+    return inspect.isfunction(found) or (inspect.isclass(found) and callable(found) and "__call__" in dir(found))
+
+
+def is_entry_of(module: Any, name: str) -> bool:
+    """Whether a module's own name could be the entry."""
+    found = getattr(module, name, None)
+    return not name.startswith("_") and is_entry(found) and getattr(found, "__module__", "") == module.__name__
+
+
+def _parameters(function: Any, tool: Any) -> Parameters | None:
+    """What the tool takes, what its class is made of included; None where that can't be told."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)  # what is called, whatever it says of itself
+    except (TypeError, ValueError):
+        return None
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY) for parameter in own):
+        return None
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
+    own = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+    template = [parameter.name for parameter in own if getattr(parameter.annotation, "__name__", "") == "PromptTemplate"]
+    names = [parameter.name for parameter in own]
+    required = [parameter.name for parameter in own if parameter.default is parameter.empty and parameter.name not in template]
+    names += [name for name in tool.inputs or {} if name not in names]  # of the class's own making
+    return Parameters(names, required, any_name=any_name)
+
+
+class _Warnings:
+    """What prompt flow logs while packages' tools are collected: why one of them could not be."""
+
+    def __enter__(self) -> _Warnings:
+        self.lines: list[str] = []
+        self._handler = logging.Handler(logging.WARNING)
+        self._handler.emit = lambda record: self.lines.append(record.getMessage().partition(", traceback:")[0])  # type: ignore[method-assign]
+        logging.getLogger("promptflow._core.tools_manager").addHandler(self._handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("promptflow._core.tools_manager").removeHandler(self._handler)

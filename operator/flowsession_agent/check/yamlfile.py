@@ -1,0 +1,60 @@
+"""Reads YAML with the parser that prompt flow itself uses, keeping the lines."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGEST = 256 * 1024
+
+
+class NotYaml(Exception):
+    """The text is no YAML; `line` is where, from 1, or None."""
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def parse(text: str) -> Any:
+    """The document. Raises NotYaml; ImportError where the session has no ruamel.yaml, ValueError for more than is looked at."""
+    from ruamel.yaml import YAML, YAMLError  # type: ignore[import-not-found,unused-ignore]
+
+    if len(text) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST} characters")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    try:
+        return yaml.load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "context", None) or str(error)
+        raise NotYaml(str(problem).splitlines()[0], mark.line + 1 if mark else None) from None
+
+
+def line_of(mapping: Any, key: str) -> int | None:
+    """The line, from 1, of a mapping's key; of the mapping's own start where the key isn't there."""
+    try:
+        position = mapping.lc.key(key) if key in mapping else (mapping.lc.line, 0)
+    except (AttributeError, KeyError, TypeError):
+        return None
+    return int(position[0]) + 1
+
+
+def line_of_item(sequence: Any, number: int) -> int | None:
+    """The line, from 1, of a list's item."""
+    try:
+        return int(sequence.lc.item(number)[0]) + 1
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return None
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a person's words."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true or false"
+    words = ((list, "a list"), (dict, "a mapping"), (str, "a text"), ((int, float), "a number"))
+    return next((word for kind, word in words if isinstance(value, kind)), type(value).__name__)

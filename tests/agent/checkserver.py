@@ -1,0 +1,121 @@
+"""Runs in a base's Python for test_check.py: forks a process for every check and for every run by prompt flow itself, so that its imports,
+which take seconds, are done once. Lines of JSON come in and go out."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+SECONDS = 60
+
+
+def check(order: dict[str, Any]) -> dict[str, Any]:
+    """What both parts of the agent's check find."""
+    from flowsession_agent.check import imports, static
+
+    folder, file, scratch = order["folder"], order["file"], order["scratch"]
+    read, imported = f"{scratch}/read.json", f"{scratch}/imported.json"
+    os.chdir(folder)
+    sys.argv = ["static", folder, file, read]
+    static.main()
+    found: dict[str, Any] = json.loads(Path(read).read_text())
+    early = {"problems": found["problems"], "unchecked": found["unchecked"]}
+    if found["work"] is not None:
+        sys.argv = ["imports", folder, read, imported]
+        child = os.fork()
+        if child == 0:
+            imports.main()
+        os.waitpid(child, 0)
+        found = json.loads(Path(imported).read_text())
+    found.pop("work", None)
+    return {**found, "early": early}
+
+
+def run(order: dict[str, Any]) -> dict[str, Any]:
+    """Whether prompt flow runs the flow, as `flow test` does; with `load` only whether its executor takes it."""
+    os.chdir(order["folder"])
+    try:
+        if order.get("load"):
+            load(order)
+        else:
+            from promptflow.client import PFClient
+
+            output = PFClient().test(
+                flow=order["folder"] + ("/" + order["file"] if order["file"].endswith("y") else ""), inputs=order["inputs"]
+            )
+            if not isinstance(output, dict | str | int | float | bool | list | None):
+                list(output)
+    except BaseException as error:
+        causes = []
+        cause: BaseException | None = error
+        while cause is not None:
+            causes.append(f"{type(cause).__name__}: {cause}")
+            cause = cause.__cause__
+        return {"ran": False, "error": " <- ".join(causes)[:3000], "trace": traceback.format_exc()[-1500:]}
+    return {"ran": True, "error": ""}
+
+
+def load(order: dict[str, Any]) -> None:
+    from promptflow.client import load_flow
+    from promptflow.connections import AzureOpenAIConnection, CustomConnection, SerpConnection
+    from promptflow.core._connection_provider._connection_provider import ConnectionProvider
+    from promptflow.executor import FlowExecutor
+
+    if order["file"].endswith(".prompty"):
+        load_flow(f"{order['folder']}/{order['file']}")
+        return
+    known = {
+        "aoai": AzureOpenAIConnection(api_key="k", api_base="https://a.example/", api_version="2024-02-01"),
+        "serp": SerpConnection(api_key="k"),
+        "own": CustomConnection(secrets={"k": "v"}),
+    }
+
+    class Provider(ConnectionProvider):
+        def get(self, name: str, **_: Any) -> Any:
+            return known[name] if isinstance(name, str) else name
+
+        def list(self, **_: Any) -> list[Any]:
+            return list(known.values())
+
+    FlowExecutor.create(Path(order["file"]), connections=Provider(), working_dir=Path(order["folder"]))
+
+
+def fork(order: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a process of its own."""
+    answer = f"{order['scratch']}/answer.json"
+    Path(answer).unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        sink = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(sink, number)
+        done: dict[str, Any] = {"failed": "nothing came"}
+        try:
+            done = (run if order["what"] == "run" else check)(order)
+        except BaseException:
+            done = {"failed": traceback.format_exc()}
+        finally:
+            Path(answer).write_text(json.dumps(done))
+            os._exit(0)
+    os.waitpid(child, 0)
+    try:
+        answered: dict[str, Any] = json.loads(Path(answer).read_text())
+    except OSError:
+        return {"failed": "the process ended without an answer"}
+    return answered
+
+
+def main() -> None:
+    with contextlib.suppress(ImportError):
+        from promptflow.tools import aoai, openai, template_rendering  # noqa: F401
+    for line in sys.stdin:
+        print(json.dumps(fork(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

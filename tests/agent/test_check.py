@@ -1,0 +1,275 @@
+"""The check of a flow: what prompt flow runs is valid, what is not is named with file, line, node and the way out; no work is disturbed."""
+
+import json
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import flows, support
+from .conftest import StartAgent
+from .flows import BAD, GOOD, Bad, Good
+from .support import Agent, eventually
+
+CONNECTIONS = {"aoai": "AzureOpenAI", "serp": "Serp", "own": "Custom"}
+
+
+@pytest.fixture(scope="module")
+def runtime_base() -> str:
+    """A base as the runtime image has it."""
+    return support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1")
+
+
+def store(home: Path, connections: Mapping[str, str]) -> None:
+    """Prompt flow's local store, with these connections."""
+    with sqlite3.connect(home / "pf.sqlite") as database:
+        database.execute("CREATE TABLE connection (connectionName TEXT PRIMARY KEY, connectionType TEXT, configs TEXT, customConfigs TEXT)")
+        database.executemany("INSERT INTO connection VALUES (?, ?, '{}', '{}')", list(connections.items()))
+
+
+class Server:
+    """checkserver.py in a base's Python."""
+
+    def __init__(self, python: str, home: Path) -> None:
+        (home / "pf.yaml").write_text("telemetry: {enabled: false}\ntrace: {destination: none}\n")
+        store(home, CONNECTIONS)
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(home),
+            "PF_HOME_DIRECTORY": str(home),
+            "PF_DISABLE_TRACING": "true",
+            "PYTHONPATH": str(support.SOURCES),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._scratch = home / "scratch"
+        self._scratch.mkdir()
+        self._process = subprocess.Popen(
+            [python, str(Path(__file__).parent / "checkserver.py")],
+            env=environment,
+            cwd=home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def ask(self, what: str, flow: Good | Bad, folder: Path, **members: Any) -> dict[str, Any]:
+        """The answer to `check` or `run`."""
+        assert self._process.stdin and self._process.stdout
+        order = {"what": what, "folder": str(folder), "file": flow.file, "scratch": str(self._scratch), "load": flow.load, **members}
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "failed" not in answer, answer["failed"]
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(runtime_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    process = Server(runtime_base, tmp_path_factory.mktemp("pf"))
+    yield process
+    process.close()
+
+
+def written(files: Mapping[str, str], folder: Path) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("flow", GOOD, ids=lambda flow: flow.name)
+def test_what_prompt_flow_runs_is_valid(flow: Good, server: Server, tmp_path: Path) -> None:
+    folder = written(flow.files, tmp_path / "flow")
+    found = server.ask("check", flow, folder)
+    assert (found["problems"], found["unchecked"]) == ([], "")
+    ran = server.ask("run", flow, folder, inputs=dict(flow.inputs))
+    assert ran["ran"], ran
+
+
+@pytest.mark.parametrize("flow", BAD, ids=lambda flow: flow.name)
+def test_what_is_wrong_is_named(flow: Bad, server: Server, tmp_path: Path) -> None:
+    folder = written(flow.files, tmp_path / "flow")
+    found = server.ask("check", flow, folder)
+    assert [problem["code"] for problem in found["problems"]] == [flow.code], found
+    problem = found["problems"][0]
+    assert (problem.get("node", ""), problem.get("file", "")) == (flow.node, flow.where), problem
+    assert all(word in problem["message"] for word in flow.words), problem
+    assert flow.line in (None, problem.get("line")), problem
+    assert bool(found["early"]["problems"]) == flow.early, found["early"]
+    ran = server.ask("run", flow, folder, inputs={})
+    assert not ran["ran"], f"prompt flow runs it, so it is no problem: {problem}"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# -- by a real agent
+
+
+FILES = {name: text.encode() for name, text in flows.files(shout_py=flows.TOOL).items()}
+BROKEN = {**FILES, "shout.py": b"import bs4\n" + FILES["shout.py"]}
+
+
+@pytest.fixture
+def agent(start: StartAgent, runtime_base: str) -> Agent:
+    """An agent whose Python has prompt flow."""
+    return start(python=runtime_base)
+
+
+def checked(agent: Agent, flow: str, *, over: bool = True) -> dict[str, Any]:
+    """The result for this revision of the flow folder, by long polls; with `over` False the first that says anything."""
+    state = agent.state()
+    while True:
+        check: dict[str, Any] = state["check"]
+        if check["flowRevision"] == flow and (check["state"] == "Done" or (check["verdict"] and not over)):
+            return check
+        _, state = agent.call("GET", f"/v1/state?since={state['version']}&wait=30")
+
+
+def test_a_pushed_flow_is_checked_and_mended_by_the_next_push(agent: Agent) -> None:
+    _, state = agent.put("p1", "f1", files=BROKEN)
+    assert (state["check"]["state"], state["check"]["flowRevision"], state["check"]["verdict"]) == ("Running", "f1", "")
+    early, over = checked(agent, "f1", over=False), checked(agent, "f1")
+    assert (early["verdict"], over["verdict"], over["count"]) == ("Invalid", "Invalid", 1)
+    assert over["problems"] == [
+        {
+            "code": "ModuleMissing",
+            "message": "No module named 'bs4': add beautifulsoup4 to the requirements, or build it into the image",
+            "file": "shout.py",
+            "line": 1,
+            "node": "shout",
+        }
+    ]
+    agent.put("p1", "f2", files=FILES)
+    over = checked(agent, "f2")
+    assert (over["verdict"], over["count"], over["nodes"], over["packagesRevision"]) == ("Valid", 0, 1, "p1")
+    print(f"known by reading after {early['seconds']} s, in all after {over['seconds']} s")
+
+
+def test_without_a_flow_folder_there_is_nothing_to_check(agent: Agent) -> None:
+    _, state = agent.put("p1", "none")
+    assert (state["check"]["state"], state["check"]["verdict"]) == ("Done", "NoFlow")
+
+
+def test_where_prompt_flow_is_missing_nothing_is_said_against_the_flow(start: StartAgent, python: str) -> None:
+    agent = start(python=python)
+    agent.put("p1", "f1", files=FILES)
+    check = checked(agent, "f1")
+    assert (check["verdict"], check["count"]) == ("NotChecked", 0)
+    assert "prompt flow is not installed here" in check["reason"]
+
+
+def test_the_latest_content_wins_over_an_import_that_hangs(agent: Agent) -> None:
+    slow = {**FILES, "shout.py": b"import time\ntime.sleep(50)\n" + FILES["shout.py"]}
+    agent.put("p1", "slow", files=slow)
+    eventually("the import has begun", lambda: any("imports" in line for line in support.descendants(agent.process.pid).values()))
+    agent.put("p1", "f2", files=BROKEN)
+    agent.put("p1", "f3", files=FILES)
+    seen = set()
+    state = agent.state()
+    while state["check"]["state"] != "Done":
+        seen.add(state["check"]["flowRevision"])
+        _, state = agent.call("GET", f"/v1/state?since={state['version']}&wait=30")
+    assert (state["check"]["flowRevision"], state["check"]["verdict"], seen) == ("f3", "Valid", {"f3"})
+    eventually("nothing is left", lambda: not support.descendants(agent.process.pid))
+
+
+def test_the_check_is_no_work_and_leaves_no_traces(agent: Agent) -> None:
+    busy = {
+        **FILES,
+        "shout.py": b"open('written.txt', 'w').write('x')\nopen(__file__, 'a').write('# more')\n" + FILES["shout.py"],
+        "data.csv": b"a\n",
+    }
+    agent.put("p1", "f1", files=busy)
+    before = time.monotonic()
+    what, idle = set(), 0.0
+    while (state := agent.state())["check"]["state"] != "Done":
+        what.add(state["activity"]["what"])
+        assert not state["activity"]["busy"]
+        idle = max(idle, state["activity"]["idleSeconds"])
+        time.sleep(0.1)
+    assert (state["check"]["verdict"], what) == ("Valid", {"environment"})
+    assert state["activity"]["idleSeconds"] >= time.monotonic() - before - 0.5, "idleness went on all the while"
+    assert (state["edits"]["count"], names(agent.home / "flow")) == (0, ["data.csv", "flow.dag.yaml", "shout.py"])
+    assert (agent.home / "flow" / "shout.py").read_bytes() == busy["shout.py"]
+    assert names(agent.home / "tmp") == []
+
+
+def test_the_imports_run_niced(agent: Agent) -> None:
+    agent.put("p1", "f1", files={**FILES, "shout.py": b"import os\nassert os.nice(0) >= 10, os.nice(0)\n" + FILES["shout.py"]})
+    assert checked(agent, "f1")["verdict"] == "Valid"
+
+
+def test_a_tool_that_kills_its_process_is_named_but_not_blamed(agent: Agent) -> None:
+    agent.put("p1", "f1", files={**FILES, "shout.py": b"import os\nos.kill(os.getpid(), 11)\n" + FILES["shout.py"]})
+    check = checked(agent, "f1")
+    assert (check["verdict"], check["reason"]) == ("NotChecked", "importing shout.py ended by signal 11")
+
+
+def test_packages_that_are_being_installed_are_waited_for(agent: Agent) -> None:
+    needing = {**FILES, "shout.py": b"import iniconfig\n" + FILES["shout.py"], "requirements.txt": b"iniconfig\n"}
+    install = agent.install("p1", "iniconfig\n", path="requirements.txt", files=needing, flow="f1")
+    assert install["state"] == "Succeeded", install
+    check = checked(agent, "f1")
+    assert (check["verdict"], check["packagesRevision"]) == ("Valid", "p1")
+
+
+def test_the_command_checks_what_is_there_now(agent: Agent) -> None:
+    agent.put("p1", "f1", files=FILES)
+    fine = agent.flow("check")
+    assert (fine.returncode, fine.stdout, fine.stderr) == (0, "", "flow: no problems found.\n")
+    (agent.home / "flow" / "shout.py").write_text("import bs4\nimport sklearn\n" + flows.TOOL)
+    broken = agent.flow("check")
+    assert (broken.returncode, broken.stderr) == (1, "flow: 2 problems found.\n")
+    assert broken.stdout.splitlines()[0].startswith("shout.py:1: node shout: No module named 'bs4'")
+    found = json.loads(agent.flow("check", "--json").stdout)
+    assert [problem["code"] for problem in found["problems"]] == ["ModuleMissing", "ModuleMissing"]
+    assert agent.state()["check"]["verdict"] == "Invalid", "the operator's next look sees it"
+
+
+def test_a_restarted_agent_checks_again(start: StartAgent, runtime_base: str, tmp_path: Path) -> None:
+    first = start(python=runtime_base)
+    first.put("p1", "f1", files=BROKEN)
+    first.close()
+    assert checked(start(python=runtime_base), "f1")["verdict"] == "Invalid"
+
+
+def test_only_some_problems_travel_with_the_state(agent: Agent) -> None:
+    nodes = "".join(flows.NODE.replace("shout,", f"n{number},").replace("shout.py", f"{number}.py") for number in range(150))
+    agent.put("p1", "f1", files={"flow.dag.yaml": flows.dag(nodes=flows.NODE + nodes).encode(), "shout.py": FILES["shout.py"]})
+    check = checked(agent, "f1")
+    assert (check["count"], len(check["problems"])) == (150, 20)
+    _, answer = agent.call("POST", "/v1/validate", {})
+    assert (answer["check"]["count"], len(answer["check"]["problems"])) == (150, 100)
+
+
+def test_the_edit_of_a_prompt_needs_no_import_again(agent: Agent) -> None:
+    dag = flows.dag(nodes=flows.NODE + "- {name: words, type: prompt, source: {type: code, path: words.jinja2}, inputs: {}}\n")
+    files = {
+        "flow.dag.yaml": dag.encode(),
+        "shout.py": b"import os, time\ntime.sleep(2)\n" + FILES["shout.py"],
+        "words.jinja2": b"Hello.\n",
+    }
+    agent.put("p1", "f1", files=files)
+    assert checked(agent, "f1")["seconds"] > 2
+    agent.put("p1", "f2", files={**files, "words.jinja2": b"Good day.\n"})
+    again = checked(agent, "f2")
+    assert (again["verdict"], again["seconds"] < 2) == ("Valid", True), again
+    agent.put("p1", "f3", files={**files, "words.jinja2": b"Good {% day.\n"})
+    assert [problem["code"] for problem in checked(agent, "f3")["problems"]] == ["TemplateSyntax"]
+    agent.put("p1", "f4", files={**files, "shout.py": files["shout.py"] + b"\nraise KeyError('x')\n"})
+    first = checked(agent, "f4")
+    agent.put("p1", "f5", files=files)
+    assert checked(agent, "f5")["verdict"] == "Valid"
+    agent.put("p1", "f6", files={**files, "shout.py": files["shout.py"] + b"\nraise KeyError('x')\n"})
+    assert checked(agent, "f6")["problems"] == first["problems"] != []
