@@ -116,8 +116,19 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-install-"))
     bench = Bench(folder)
+    try:
+        measure(bench, folder, arguments.n)
+    finally:
+        for cache in bench.caches:
+            cache.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(bench: Bench, folder: Path, rounds: int) -> None:
+    """Measures and prints."""
     warm = bench.new_cache()
-    bench.session(lambda: warm)(bench.folder())
+    for _ in range(2):  # the second has the pages tell of the wheels that the first brought
+        bench.session(lambda: warm)(bench.folder())
     cases = [
         Case("pip, nothing cached", bench.pip("--no-cache-dir")),
         Case("pip, its own cache warm", bench.pip("--cache-dir", str(folder / "pip"))),
@@ -127,21 +138,16 @@ def main() -> None:
     ]
     cases[1].install(bench.folder())  # fills pip's cache
     load: list[float] = []
-    try:
-        for _ in range(arguments.n):
-            for case in cases:
-                place = bench.folder()
-                started = time.perf_counter()
-                processor = case.install(place)
-                case.seconds.append(time.perf_counter() - started)
-                case.processor.append(processor)
-                load.append(os.getloadavg()[0])
-    finally:
-        for cache in bench.caches:
-            cache.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(rounds):
+        for case in cases:
+            place = bench.folder()
+            started = time.perf_counter()
+            processor = case.install(place)
+            case.seconds.append(time.perf_counter() - started)
+            case.processor.append(processor)
+            load.append(os.getloadavg()[0])
     base = statistics.median(cases[0].seconds)
-    print(f"Measured {datetime.now(UTC):%Y-%m-%d}, n = {arguments.n}, load {min(load):.1f} to {max(load):.1f} on {os.cpu_count()} cores.\n")
+    print(f"Measured {datetime.now(UTC):%Y-%m-%d}, n = {rounds}, load {min(load):.1f} to {max(load):.1f} on {os.cpu_count()} cores.\n")
     print("| 70 packages | seconds, median | least | of processor | as fast as pip |\n|---|---|---|---|---|")
     for case in cases:
         middle = statistics.median(case.seconds)
