@@ -35,9 +35,7 @@ def test_a_start_with_a_flow_folder_costs_as_many_writes_as_one_without(started:
     until_valid(started, "Valid")
     started.settle()
     assert sorted(started.lines(since=before, without=("flowenvironments",))) == sorted(READY + BESIDES)
-    assert started.lines(since=before).count("PATCH flowenvironments/status") == 2, (
-        "the digest of its image, once in its life, and the verdict"
-    )
+    assert started.lines(since=before).count("PATCH flowenvironments/status") == 2, "its image's digest, once in its life, and the verdict"
 
 
 def test_a_change_is_checked_and_told_at_once_and_the_agent_is_left_alone_afterwards(started: Lab) -> None:
