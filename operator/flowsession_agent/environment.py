@@ -46,7 +46,7 @@ class Environment:
         self._record.load()
         record, state = self._record, self._state
         state.flow_revision = record.flow_revision
-        if record.venv != _linked(self._home):
+        if record.venv != self._home.linked:
             return  # killed between the flip and the record: what is installed isn't known, so it counts as nothing
         if record.install is not None:
             try:
@@ -173,7 +173,7 @@ class Environment:
         self._show(Install.remembered(self._record.install or {}))
 
     def _nothing_to_install(self, order: Order) -> None:
-        earlier = _linked(self._home)
+        earlier = self._home.linked
         self._commit(Install(state="Succeeded", packages_revision=order.packages_revision), layer=None, names=[], report={})
         if earlier and not (self._worker and self._worker.alive):
             from flowsession_agent.install import venvs
@@ -235,7 +235,7 @@ class Environment:
             from flowsession_agent.install import venvs
 
             venvs.switch(self._home, layer)
-        elif _linked(self._home):
+        elif self._home.linked:
             os.unlink(self._home.venv)
         record.packages_revision, record.venv, record.install = install.packages_revision, layer.name if layer else "", install.members()
         record.names = names
@@ -247,11 +247,3 @@ class Environment:
             state.packages_revision = install.packages_revision
 
         state.change(edit)
-
-
-def _linked(home: Home) -> str:
-    """The folder below venvs/ that `venv` links to, empty when there is none."""
-    try:
-        return os.path.basename(os.readlink(home.venv))
-    except OSError:
-        return ""

@@ -31,6 +31,14 @@ class Home:
         self.edits = os.path.join(root, "edits.tar.gz")
         self.requirements = os.path.join(root, "requirements.txt")
 
+    @property
+    def linked(self) -> str:
+        """The folder below `venvs` that `venv` links to; empty where there is none."""
+        try:
+            return os.path.basename(os.readlink(self.venv))
+        except OSError:
+            return ""
+
     def make(self) -> None:
         """Make the folders; raises StartError where the pod gives no room to write, or no flow folder where it should."""
         if self._in_place and not os.path.isdir(self._in_place):

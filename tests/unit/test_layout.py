@@ -11,7 +11,11 @@ from flowsession.decide import pod
 from flowsession_agent import wire
 
 CHECKOUT = Path(__file__).parents[2]
-MODULES = sorted(path for package in ("flowsession", "flowsession_cache") for path in (CHECKOUT / "operator" / package).rglob("*.py"))
+MODULES = sorted(
+    path
+    for package in ("flowsession", "flowsession_agent", "flowsession_cache")
+    for path in (CHECKOUT / "operator" / package).rglob("*.py")
+)
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 

@@ -1,4 +1,4 @@
-"""Commands of an install that were ended from outside: what that means for the install."""
+"""How an install ends before its last step: by an error, or because a command of it was ended from outside."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ if TYPE_CHECKING:
     from flowsession_agent.job import Outcome
 
 
-def of_end(outcome: Outcome, *, seconds: float, tool: str) -> Failure | None:
-    """The failure of a command that didn't end by itself, None for one that did; `seconds` is the install's limit."""
+class InstallError(Exception):
+    """The install is over; carries what to tell."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def give_up_if_over(outcome: Outcome, *, seconds: float, tool: str) -> None:
+    """Goes on after a command that ended by itself; `seconds` is the install's limit. Raises InstallError for any other."""
     if outcome.stopped:
-        return Failure("Other", "The install was stopped: a newer environment replaces it.")
+        raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
     if outcome.timed_out:
-        return Failure(
-            "Timeout", f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
-        )
+        said = f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
+        raise InstallError(Failure("Timeout", said))
     if outcome.signal_number == 9:
-        return Failure("OutOfMemory", f"The node killed {tool or 'Python'} (signal 9), most likely for memory: choose a larger size.")
-    return None
+        said = f"The node killed {tool or 'Python'} (signal 9), most likely for memory: choose a larger size."
+        raise InstallError(Failure("OutOfMemory", said))

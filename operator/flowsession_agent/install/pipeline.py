@@ -12,6 +12,7 @@ from flowsession_agent.feeds import urls
 from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
 from flowsession_agent.install import ends, failures, tools, venvs
+from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 TAIL_LENGTH = 4000
-
-
-class InstallError(Exception):
-    """The install is over; carries what to tell."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Pipeline:
@@ -240,9 +233,7 @@ class Pipeline:
         return self.outcome
 
     def _give_up_if_over(self, outcome: Outcome) -> None:
-        failure = ends.of_end(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
-        if failure is not None:
-            raise InstallError(failure)
+        ends.give_up_if_over(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
 
     def _classify(self, outcome: Outcome) -> Failure:
         if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed

@@ -7,7 +7,8 @@ import threading
 import time
 
 from flowsession_agent.install import failures
-from flowsession_agent.install.pipeline import InstallError, Pipeline
+from flowsession_agent.install.ends import InstallError
+from flowsession_agent.install.pipeline import Pipeline
 from flowsession_agent.job import Job
 from flowsession_agent.state import Install
 
