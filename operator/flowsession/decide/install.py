@@ -26,6 +26,8 @@ from flowsession.decide.views import PodView
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
 
+FIRST_PAUSE = 0.01
+"""Seconds after the first unanswered call; it doubles with every other one. A pod is Running a little before its agent listens."""
 
 OUT_OF_MEMORY = 137
 """Exit code of what was killed by signal 9."""
@@ -147,7 +149,7 @@ def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:
-        pause = min(5.0, 0.02 * 2.0 ** min(agent.failures, 10)) if agent.failures else 0.0
+        pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
         if draft.now >= agent.asked_at + pause:
             draft.call = call
         else:
