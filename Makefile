@@ -38,23 +38,28 @@ packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
 .PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
-test: packages lint ## everything: lint and types, unit, chart, agent, API server, end to end
-	@$(VENV)/bin/pytest -x tests/unit tests/scale/test_checker.py tests/chart tests/agent tests/apiserver tests/e2e
+PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
+test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
+
+.PHONY: test-agent-and-chart
+test-agent-and-chart: packages $(READY)
+	@$(PYTEST) tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
 
 test-agent: packages $(READY) ## the agent, with real pip and uv
-	@$(VENV)/bin/pytest tests/agent
+	@$(PYTEST) tests/agent
 
 test-apiserver: packages $(READY) ## the operator against a real etcd and kube-apiserver
-	@$(VENV)/bin/pytest tests/apiserver
+	@$(PYTEST) tests/apiserver
 
 test-chart: $(READY) ## helm lint and template
-	@$(VENV)/bin/pytest tests/chart
+	@$(PYTEST) tests/chart
 
 test-e2e: packages $(READY) ## the whole thing on real kubelets
-	@$(VENV)/bin/pytest tests/e2e
+	@$(PYTEST) tests/e2e
 
 test-scale: $(READY) ## 500 played nodes, 1,000 sessions, a real autoscaler; prints its figures (the first time 10 minutes of building)
 	@$(VENV)/bin/pytest -s tests/scale
