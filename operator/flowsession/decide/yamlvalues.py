@@ -19,12 +19,12 @@ _FLOAT = (
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 _BOOL = "true|True|TRUE|false|False|FALSE"
-_KINDS_1_2 = {
+_KINDS = {
     "bool": (_BOOL, "tTfF"),
     "float": (_FLOAT.replace("SIGN", "[-+]?"), "-+0123456789."),
     "int": (r"[-+]?(?:0b[01_]+|0o?[0-7_]+|[0-9_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
 }
-_KINDS_1_1 = {
+_OLD_KINDS = {
     "bool": (f"{_BOOL}|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
     "float": (_FLOAT.replace("SIGN", "") + r"|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*", "-+0123456789."),
     "int": (r"[-+]?(?:0b[01_]+|0?[0-7_]+|[1-9][0-9_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+)", "-+0123456789"),
@@ -167,9 +167,9 @@ def _sexagesimal(text: str) -> float:
     return value
 
 
-_teach(Loader, replaced=("bool", "float", "int"), kinds=_KINDS_1_2)
-_teach(Loader11, replaced=("bool", "float", "int"), kinds=_KINDS_1_1)
-_teach(Dumper, replaced=(), kinds=_KINDS_1_2)
+_teach(Loader, replaced=("bool", "float", "int"), kinds=_KINDS)
+_teach(Loader11, replaced=("bool", "float", "int"), kinds=_OLD_KINDS)
+_teach(Dumper, replaced=(), kinds=_KINDS)
 Dumper.add_representer(MapKey, lambda dumper, key: dumper.represent_dict(dict(key)))
 Loader.add_constructor(f"{_TAG}bool", Loader.plain_bool)
 Loader.add_constructor(f"{_TAG}int", Loader.plain_int)
