@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 
 from flowsession.api import GROUP
@@ -12,6 +13,9 @@ LABEL = f"{GROUP}/feed"
 """What marks a Secret as meant for sessions: without it no environment can get at a Secret through the operator."""
 
 KEY = "token"
+HOSTS_KEY = "hosts"
+"""Of the Secret: the hosts that its token is for, HOST or HOST:PORT, separated by spaces, commas or lines; *.HOST: all below it."""
+MOST_HOSTS = 100
 LONGEST = 64 * 1024
 """Characters that the agent takes."""
 
@@ -25,10 +29,13 @@ class FeedCredentials:
     token: str = field(default="", repr=False)
     problem: str = ""
     """Why there is none, and the way out; without a full stop."""
+    hosts: tuple[str, ...] | None = None
+    """Where it may go. None: the Secret does not say."""
 
-    def to_wire(self) -> dict[str, str]:
+    def to_wire(self) -> dict[str, object]:
         """The member `installer.feed` of PUT /v1/environment."""
-        return {"token": self.token, "from": self.source, "problem": self.problem}
+        hosts = {} if self.hosts is None else {"hosts": list(self.hosts)}
+        return {"token": self.token, "from": self.source, "problem": self.problem, **hosts}
 
 
 async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCredentials:
@@ -55,4 +62,27 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
         token = ""
     if not token or not token.isprintable() or len(token) > LONGEST:
         return FeedCredentials(source, problem=f"{source} has no token under its key {KEY}, but something else: put the feed's token there")
-    return FeedCredentials(source, token)
+    named = (secret.get("data") or {}).get(HOSTS_KEY)
+    if named is None:
+        return FeedCredentials(source, token)
+    hosts = _hosts(named)
+    odd = next((host for host in hosts if not _HOST.match(host)), None)
+    if odd is not None or len(hosts) > MOST_HOSTS:
+        what = (
+            f"has {odd!r} under its key {HOSTS_KEY}" if odd is not None else f"has more than {MOST_HOSTS} hosts under its key {HOSTS_KEY}"
+        )
+        return FeedCredentials(
+            source, problem=f"{source} {what}: write names of hosts there, such as pypi.example.com, with :PORT if need be"
+        )
+    return FeedCredentials(source, token, hosts=hosts)
+
+
+_HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+
+
+def _hosts(encoded: str) -> tuple[str, ...]:
+    try:
+        text = base64.b64decode(encoded).decode("ascii", errors="replace")
+    except binascii.Error:
+        text = "?"
+    return tuple(host.lower() for host in re.split(r"[\s,]+", text) if host)

@@ -1,7 +1,10 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from flowsession.api.session import Install, Phase
-from flowsession.decide import authorship, edits, requests
+from flowsession.decide import authorship, edits, feedtoken, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -79,10 +82,15 @@ def tell_the_agent(draft: Draft) -> bool:
         draft.look_for_edits(incarnation(draft))
     else:
         body = {**environment.wire, "packagesRevision": wanted.packages, **earlier}
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
+        _ask(draft, agent, Look() if unknown else _tell(draft, pod, environment, body, request))
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
+
+
+def _tell(draft: Draft, pod: PodView, environment: Resolved, body: Mapping[str, Any], request: str) -> Tell:
+    problem = feedtoken.problem(draft.snapshot, pod, environment) if environment.feed_secret else ""
+    return Tell(body, request, environment.feed_secret, problem)
 
 
 def go_on_without(draft: Draft, said: str) -> bool:
