@@ -14,6 +14,7 @@ from flowsession_agent.install import base as image
 from flowsession_agent.install import ends, failures, tools, venvs
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
+from flowsession_agent.install.overlaps import Overlaps
 from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
 
@@ -197,6 +198,7 @@ class Pipeline:
             if outcome.exit_code != 0:
                 raise InstallError(self._classify(outcome))
             self.changed = layer.count()
+            self.warnings += Overlaps(layer, self._base.sites).bring()
             self._prove(layer)
             venvs.add_scripts(layer, self._base)
         except BaseException:
@@ -206,8 +208,7 @@ class Pipeline:
 
     def _prove(self, layer: Layer) -> None:
         def run(command: list[str]) -> Outcome:
-            outcome = self._job.run(command)
-            self._give_up_if_over(outcome)
+            self._give_up_if_over(outcome := self._job.run(command))
             return outcome
 
         try:
