@@ -19,9 +19,13 @@ MODULES = sorted(
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 
+LONG = {"cache.py", "snapshot.py"}
+"""Modules that were asked about: one subject, and more than usual to say about it."""
+
+
 @EACH
 def test_a_module_fits_on_a_few_screens(module):
-    assert len(module.read_text().splitlines()) <= 250
+    assert len(module.read_text().splitlines()) <= (500 if module.name in LONG else 250)
 
 
 @EACH
