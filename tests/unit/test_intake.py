@@ -9,6 +9,7 @@ import pytest
 from flowsession.cluster import errors
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.vault import Vault
 from flowsession.decide import accounts
 from flowsession.decide.accounts import PodIdentity
 from flowsession.decide.agentviews import AgentArchive
@@ -64,6 +65,7 @@ async def engine(server) -> Engine:
         public_keys="{}",
         archive=AgentArchive("", ""),
         instance="test",
+        vault=Vault(bytes(32)),
     )
 
 
