@@ -174,6 +174,10 @@ class AgentView:
     edits_at: float = 0.0
     """When it was last asked for edits."""
     source: SourceAnswer | None = None
+    calls: float = 0.0
+    """Calls that it was given lately, at the end of the last one; decide/patience.py has how they are forgotten."""
+    bad_answers: float = 0.0
+    """Of them, those whose answers were of no use, forgotten more slowly."""
 
 
 @dataclass(frozen=True)
