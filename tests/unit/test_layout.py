@@ -19,7 +19,13 @@ MODULES = sorted(
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 
-LONG = {"engine/executor.py": 500}
+LONG = {
+    "api/policies.py": 500,
+    "api/session.py": 500,
+    "decide/resolution.py": 500,
+    "engine/executor.py": 500,
+    "engine/objects.py": 500,
+}
 """Modules of one subject that need more room than others."""
 
 

@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 from flowsession import metrics
+from flowsession.api.mutations import SOURCE_LABEL
 from flowsession.cluster import errors, feeds
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
@@ -18,7 +19,7 @@ from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.engine import objects
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import SOURCE_LABEL, Cache
+from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
