@@ -20,6 +20,11 @@ EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.rela
 
 
 LONG = {
+    "decide/serve.py": 500,
+    "decide/start.py": 500,
+    "engine/loop.py": 500,
+    "decide/idle.py": 500,
+    "decide/install.py": 500,
     "api/policies.py": 500,
     "api/session.py": 500,
     "decide/resolution.py": 500,
