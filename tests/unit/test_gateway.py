@@ -13,7 +13,8 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, AgentError, ProxyTransport
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.agenttransport import AgentError, ProxyTransport
 from flowsession.cluster.gateway import REQUESTS_AT_ONCE, KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.plan import Look

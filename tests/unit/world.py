@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError
 from flowsession.cluster.vault import Vault
 from flowsession.decide import session as sessions
 from flowsession.decide import times

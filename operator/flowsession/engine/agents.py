@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from flowsession import metrics
-from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.agentviews import AgentView
+from flowsession.decide.patience import charged
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
 from flowsession.decide.views import PodView
 from flowsession.engine import edits
@@ -119,6 +121,7 @@ class Agents:
 
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()
+        view = charged(view, now, bad=failure is not None and not isinstance(failure, NoAnswer))
         if failure is not None:
             return replace(
                 view,
