@@ -319,6 +319,16 @@ def test_what_the_layer_hides_of_the_image_comes_into_the_layer(start: StartAgen
     assert install["changed"] == sum(package["layer"] != "image" for package in after.values())
 
 
+@pytest.mark.parametrize("requirements", ["pillow==11.0.0\n", "promptflow\npillow==11.0.0\n"])
+def test_the_line_promptflow_changes_nothing(start: StartAgent, flow_base: str, tool: str, requirements: str) -> None:
+    """The image's prompt flow wants a newer pillow, and works with this one: a warning, whether or not a line asks for prompt flow."""
+    agent = start(python=flow_base)
+    install = agent.install("p1", requirements, tool=tool)
+    assert install["state"] == "Succeeded", install
+    assert any("promptflow-devkit 1.18.5 requires pillow" in warning for warning in install["warnings"]), install["warnings"]
+    assert packages(agent)["pillow"]["version"] == "11.0.0"
+
+
 def test_what_does_not_fit_together_but_works_is_a_warning(start: StartAgent, flow_base: str) -> None:
     """As pip has it, whose exit code is 0: such a line must not keep anybody from working."""
     install = start(python=flow_base).install("p1", "six\npydantic<2\n")

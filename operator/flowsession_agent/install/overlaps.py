@@ -92,12 +92,12 @@ class Overlaps:
         """The image's distributions that Python sees and the layer has no version of."""
         if not paths:
             return []
-        layer = set(_installed([self._site]))
+        layer = set(installed([self._site]))
         return [one for name, one in self._distributions().items() if name not in layer]
 
     def _distributions(self) -> dict[str, _Distribution]:
         if self._known is None:
-            self._known = {name: _Distribution(path) for name, path in _installed(self._sites).items()}
+            self._known = {name: _Distribution(path) for name, path in installed(self._sites).items()}
         return self._known
 
     def _extend(self, path: str) -> bool:
@@ -111,7 +111,7 @@ class Overlaps:
 
     def _unowned(self, hidden: set[str]) -> Iterator[str]:
         """A sentence for each hidden package with modules of the image that are in no RECORD, as editable and old installs are."""
-        if not hidden or any(one.files is None and name in _installed([self._site]) for name, one in self._distributions().items()):
+        if not hidden or any(one.files is None and name in installed([self._site]) for name, one in self._distributions().items()):
             return  # then they may well be a replaced version's
         owned = {file for one in self._distributions().values() for file in one.files or ()}
         for path in sorted(hidden):
@@ -171,7 +171,7 @@ def _copy(source: str, target: str) -> bool:
     return True
 
 
-def _installed(sites: Sequence[str]) -> dict[str, str]:
+def installed(sites: Sequence[str]) -> dict[str, str]:
     """The folders of the metadata of the distributions in `sites`, by normalised name; the first counts."""
     found: dict[str, str] = {}
     for site in sites:
