@@ -46,6 +46,7 @@ TESTS = (
     Package("openssh-server", ("/usr/sbin/sshd",)),
     _IPROUTE,
     Package("procps", ("ps", "pgrep", "kill")),
+    Package("jq", ("jq",)),
 )
 """What the tests start besides."""
 
