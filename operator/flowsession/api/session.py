@@ -192,7 +192,16 @@ class Edits(Model):
         default=None,
         description="ConfigMap with the edits that were saved last; the next session of the same user and environment gets them back.",
     )
+    saved_at: Timestamp | None = Field(default=None, description="When they were saved.")
+    revision: str | None = Field(
+        default=None, description="Revision of the edits that were saved last, where the session's own have gone on from them."
+    )
     problem: str | None = Field(default=None, description="Why saved edits could not be taken back.")
+    not_saved: str | None = Field(default=None, description="Why the present edits can't be saved; absent while they can.")
+    left_out: int | None = Field(
+        default=None,
+        description="Number of files that are not saved, by their names or an ignore file; `flow edits` in the session names them.",
+    )
 
 
 class ComputeSessionStatus(Model):

@@ -14,7 +14,7 @@ from flowsession.cluster.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList, SourceAnswer
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, TakeEdits, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, Settle, TakeEdits, Tell
 from flowsession.decide.pod import AGENT_PORT
 from flowsession.decide.views import PodView
 
@@ -227,6 +227,8 @@ def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request
             return Request("DELETE", "/v1/retire")
         case TakeEdits():
             return Request("GET", "/v1/edits", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
+        case Settle(revision=revision, saved=saved):
+            return Request("POST", "/v1/edits/settle", {"revision": revision, "saved": saved})
         case ListPackages():
             return Request("GET", "/v1/packages", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
         case ReadSource(body=body):

@@ -9,7 +9,7 @@ from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, Ag
 from flowsession.cluster.errors import ClusterError
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.agentviews import AgentView
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Settle, Tell
 from flowsession.decide.views import PodView
 from flowsession.engine import edits
 from flowsession.engine.cache import Cache
@@ -141,6 +141,7 @@ class Agents:
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
+            settled=call.revision if isinstance(call, Settle) else view.settled,
             source=answer.source or view.source,
         )
 
