@@ -57,7 +57,7 @@ class Shell:
         self("kubectl config set-context --current --namespace " + cluster.namespace, CHECKOUT)
 
     def __call__(self, command: str, folder: Path) -> str:
-        script = f"set -eo pipefail; . {self._state}\n{command}\n{{ declare -p POD; export -p; }} > {self._state} 2> /dev/null"
+        script = f"set -aeo pipefail; . {self._state}\n{command}\nexport -p > {self._state}"
         done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=540, check=False, input="exit\n")
         # The document's own kubeconfig is the cluster's, with another namespace.
         self._state.write_text(self._state.read_text() + f"export KUBECONFIG={self._config}\n")
