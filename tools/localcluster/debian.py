@@ -47,6 +47,8 @@ TESTS = (
     _IPROUTE,
     Package("procps", ("ps", "pgrep", "kill")),
     Package("jq", ("jq",)),
+    Package("python3-venv", ("/usr/bin/python3",)),
+    Package("python3-pip", ("/usr/bin/pip3",)),
 )
 """What the tests start besides."""
 
