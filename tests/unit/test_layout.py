@@ -19,9 +19,15 @@ MODULES = sorted(
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 
+LONG = {
+    "flowsession_agent/environment.py",
+}
+"""Modules whose subject takes more than 250 lines."""
+
+
 @EACH
 def test_a_module_fits_on_a_few_screens(module):
-    assert len(module.read_text().splitlines()) <= 250
+    assert len(module.read_text().splitlines()) <= (500 if "/".join(module.parts[-2:]) in LONG else 250)
 
 
 @EACH
