@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError, NotListening
 from flowsession.cluster.errors import Unavailable
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Tell
@@ -181,6 +182,16 @@ async def test_what_nobody_thought_of_is_a_failure_not_a_silence(at):
     await at.client.answer(0, ZeroDivisionError("oops"))
     assert (at.view.calling, at.view.failures, at.view.failing_since) == (False, 1, NOW)
     assert "ZeroDivisionError" in at.view.error
+
+
+async def test_answers_of_no_use_are_counted_for_longer_than_a_good_one_lasts(at):
+    for error in (AgentError("its answer is an interim one"), NotListening("no connection"), AgentError("its answer is not JSON")):
+        await at.start(Look())
+        await at.client.answer(-1, error)
+    assert (at.view.failures, at.view.bad_answers, at.view.calls) == (3, 2.0, 3.0)
+    await at.start(Look())
+    await at.client.answer(-1, Answer(state=state()))
+    assert (at.view.failures, at.view.bad_answers, at.view.calls) == (0, 2.0, 4.0)
 
 
 async def test_the_answer_of_a_container_that_is_gone_is_not_the_next_ones(at):

@@ -5,11 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.agentviews import AgentView
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Tell
+from flowsession.decide.patience import charged
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Settle, Tell
 from flowsession.decide.views import PodView
 from flowsession.engine import edits
 from flowsession.engine.cache import Cache
@@ -108,6 +110,7 @@ class Agents:
 
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()
+        view = charged(view, now, bad=failure is not None and not isinstance(failure, NoAnswer))
         if failure is not None:
             return replace(
                 view,
@@ -141,6 +144,7 @@ class Agents:
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
+            settled=call.revision if isinstance(call, Settle) else view.settled,
             source=answer.source or view.source,
         )
 

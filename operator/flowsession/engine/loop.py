@@ -6,10 +6,12 @@ import time
 from functools import partial
 
 from flowsession import metrics
+from flowsession.api.mutations import SOURCE_LABEL
 from flowsession.cluster import errors, feeds
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.registry import RegistryClient
+from flowsession.cluster.vault import Vault
 from flowsession.decide import environment, instance, session, sizes
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import Plan
@@ -17,7 +19,7 @@ from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.engine import objects
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import SOURCE_LABEL, Cache
+from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
@@ -65,6 +67,7 @@ class Engine:
         public_keys: str,
         archive: AgentArchive,
         instance: str,
+        vault: Vault,
     ) -> None:
         self._cluster = cluster
         self.queue: Queue[Key] = Queue()
@@ -73,10 +76,11 @@ class Engine:
         self.cache.pod_gone = self._agents.forget
         self._accounts = Accounts(cluster)
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
-        self._edits = Edits(cluster, self.cache, self.queue, retention_days=settings.session.edits_retention_days)
+        self._edits = Edits(cluster, self.cache, self.queue, vault, retention_days=settings.session.edits_retention_days)
         reader = Reader(cluster, self.cache, self.queue, self._edits)
         self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, Recorder(cluster, instance), reader, self._checks)
+        recorder = Recorder(cluster, instance)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, recorder, reader, self._checks, self._edits)
         self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
         self.primed = False

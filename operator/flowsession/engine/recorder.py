@@ -38,6 +38,8 @@ class Recorder:
 
     async def record(self, key: Key, uid: str, event: Event) -> None:
         """Writes an event about an object, or counts the same one up."""
+        if event.about is not None:
+            key, uid = Key(event.about.kind, key.namespace, event.about.name), event.about.uid
         if not self._may(uid):
             return
         now = times.stamp(time.time())

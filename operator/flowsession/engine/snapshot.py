@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowsession.decide import images, resolution, times
+from flowsession.decide import authorship, images, resolution, times
 from flowsession.decide.agentviews import AgentArchive
+from flowsession.decide.authorship import Authorship
 from flowsession.decide.configmaps import PACKAGES, prefix
 from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.images import Image
@@ -101,6 +102,7 @@ class Snapshots:
             quotas=self.cache.sizing.quotas_of(key[0]),
             instances=self._instances(entry, current, now),
             other_instances=self._other_instances(entry),
+            authorship=self._authorship(environment) if environment else Authorship(),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,
             accounts=self.accounts.lately(key[0]),
@@ -181,6 +183,10 @@ class Snapshots:
         if refused := images.refusal(own_image, "spec.baseImage", self.settings):
             return Unresolved("ImageNotAllowed", refused, own=True)
         return images.with_own(environment, own_image)
+
+    def _authorship(self, entry: EnvironmentEntry) -> Authorship:
+        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((entry.meta.namespace, name)))}
+        return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, views)
 
     def _image_facts(self, key: Name, entry: EnvironmentEntry, image: Image) -> ImageFacts:
         sessions = [session for session in self.cache.sessions_of(key) if not session.spec.base_image]
