@@ -9,6 +9,7 @@ from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
+from flowsession.decide.patience import rested_at
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
@@ -161,7 +162,8 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
     if agent.calling or draft.call is not None:
         return
-    due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, rested_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -177,10 +179,11 @@ def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
         draft.call = call
     elif not agent.calling or agent.following:
         pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        if draft.now >= agent.asked_at + pause:
+        due = max(agent.asked_at + pause, rested_at(agent))
+        if draft.now >= due:
             draft.call = call
         else:
-            draft.look_again(agent.asked_at + pause)
+            draft.look_again(due)
 
 
 def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flowsession.api.mutations import SOURCE_LABEL
 from flowsession.decide.agentviews import AgentView, SavedEdits
@@ -108,6 +109,26 @@ class Cache:
         if kind == "ConfigMap":
             return [key for key, view in self.config_maps.items() if view.watched]
         return list(found[kind]) if kind in found else self.sizing.names(kind)
+
+    def version(self, key: Key) -> str:
+        """The resourceVersion that is known of an object; "0" if it is not known."""
+        name = (key.namespace, key.name)
+        match key.kind:
+            case "ComputeSession" if name in self.sessions:
+                return self.sessions[name].meta.resource_version
+            case "FlowEnvironment" if name in self.environments:
+                return self.environments[name].meta.resource_version
+            case "Pod" if name in self.pods:
+                return self.pods[name].view.resource_version
+        return self.sizing.version(key.kind, name)
+
+    def uid(self, key: Key) -> str:
+        """The uid of a decided object; empty if it is not known."""
+        name = (key.namespace, key.name)
+        tables: dict[str, Any] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments}
+        tables |= {"ComputeInstance": self.sizing.instances.entries, "VMSize": self.sizing.sizes}
+        found = tables.get(key.kind, {}).get(key.name if key.kind == "VMSize" else name)
+        return found.meta.uid if found else ""
 
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""

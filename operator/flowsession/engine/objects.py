@@ -125,7 +125,7 @@ class PodEntry:
 
 
 class Unreadable(Exception):
-    """An object that this version can't read: its schema on the server is another one."""
+    """An object that this version can't read, its schema on the server being another one, or that holds what is no value of its field."""
 
 
 def meta(body: Object) -> Meta:
