@@ -27,7 +27,6 @@ LONG = {
     "decide/start.py": 500,
     "engine/loop.py": 500,
     "decide/idle.py": 500,
-    "decide/install.py": 500,
     "api/policies.py": 500,
     "api/session.py": 500,
     "decide/install.py": 500,

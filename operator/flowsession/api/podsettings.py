@@ -50,8 +50,8 @@ class EnvVar(Model):
             ),
             rule(
                 f"!(self.name in {list(BREAKS)})",
-                f"{', '.join(BREAKS)} are set by the session itself, and another value breaks its installs: give your programs what they need"
-                " under another name, or in the image",
+                f"{', '.join(BREAKS)} are set by the session itself, and another value breaks its installs: give your programs what they"
+                " need under another name, or in the image",
             ),
             rule(
                 f"!self.name.startsWith('LD_') && (!self.name.startsWith('PYTHON') || self.name in {list(HARMLESS)})",

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.api import GROUP
@@ -53,16 +54,20 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
     if (secret["metadata"].get("labels") or {}).get(LABEL) != "true":
         said = f"{source} is not labelled {LABEL}=true, which says that sessions may have its token"
         return FeedCredentials(source, problem=f"{said}; run kubectl label secret {name} {LABEL}=true")
-    encoded = (secret.get("data") or {}).get(KEY)
-    if encoded is None:
+    return _offered(source, secret.get("data") or {})
+
+
+def _offered(source: str, data: Mapping[str, str]) -> FeedCredentials:
+    """What a Secret that is meant for sessions holds."""
+    if KEY not in data:
         return FeedCredentials(source, problem=f"{source} has no key {KEY}; put the feed's token there")
+    encoded, named = data[KEY], data.get(HOSTS_KEY)
     try:
         token = base64.b64decode(encoded).decode("ascii").strip()
     except (binascii.Error, UnicodeDecodeError):
         token = ""
     if not token or not token.isprintable() or len(token) > LONGEST:
         return FeedCredentials(source, problem=f"{source} has no token under its key {KEY}, but something else: put the feed's token there")
-    named = (secret.get("data") or {}).get(HOSTS_KEY)
     if named is None:
         return FeedCredentials(source, token)
     hosts = _hosts(named)
