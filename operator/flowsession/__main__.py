@@ -17,7 +17,8 @@ from aiohttp import web
 
 from flowsession import __version__, handlers
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, DirectTransport, ProxyTransport
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.agenttransport import DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault

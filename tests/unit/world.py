@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError
 from flowsession.cluster.vault import Vault
 from flowsession.decide import session as sessions
 from flowsession.decide import times
@@ -30,6 +31,7 @@ from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
@@ -486,7 +488,7 @@ class World:
         self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
         queue = cast("Queue[Key]", self.todo)
         edits = self.edits = Edits(cast(Any, self.api), self.cache, queue, self.vault, retention_days=30)
-        reader = Reader(cast(Any, self.api), self.cache, queue, edits)
+        reader = Reader(cast(Any, self.api), self.cache, queue, edits, Intake(self.cache, queue))
         calls, told, api = cast(Agents, self.calls), cast(Recorder, self.told), cast(Any, self.api)
         self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None), edits)
         self.api.watch.clear()

@@ -204,6 +204,10 @@ class AgentView:
     settled: str = ""
     """Revision of the edits that the agent was told are dealt with, saved or not."""
     source: SourceAnswer | None = None
+    calls: float = 0.0
+    """Calls that it was given lately, at the end of the last one; decide/patience.py has how they are forgotten."""
+    bad_answers: float = 0.0
+    """Of them, those whose answers were of no use, forgotten more slowly."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+    content: str = ""
+    """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds, where there is something to install."""
     claim: Claim | None = None
@@ -154,19 +156,21 @@ def _resolve(
     if review.count:
         read = {where: text or "", **review.included}
         warnings += privatefeeds.warnings(read, installer, secret=spec.installer.credentials_secret_name or "")
-    own, claim = spec.installer.model_dump(mode="json"), in_place(spec)
+    own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(review.included.items())
     pushed = None if claim else files
+    digests = None if pushed is None else {name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}
     return Resolved(
         image=image,
         requirements_text=review.text if review.count else None,
         requirements_path=path,
         requirements_count=review.count,
-        packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *sorted(review.included.items())]),
-        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}) if pushed is not None else "none",
+        packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *inner]),
+        flow_revision="none" if digests is None else _hash(digests),
         files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
+        content=_digest([_chosen(image), review.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
         feed_secret=spec.installer.credentials_secret_name or "" if review.count else "",
         claim=claim,
     )
@@ -244,5 +248,14 @@ def _cached(cache: PackageCache) -> dict[str, str]:
     return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
+def _chosen(image: Image) -> str:
+    """The image that the environment's author has chosen; empty: none, so it is the platform's."""
+    return "" if image.origin is ImageOrigin.DEFAULT else image.name
+
+
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(value)[:16]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
