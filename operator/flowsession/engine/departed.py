@@ -31,6 +31,9 @@ class DepartedSessions:
     _pods: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
     """By namespace, environment and user."""
 
+    def __len__(self) -> int:
+        return len(self._of_pod)
+
     def note(self, session: SessionEntry, environment_uid: str, pods: Iterable[PodEntry], now: float) -> set[Key]:
         """A session is gone: the keys of its pods that may hold edits."""
         found = set()
