@@ -54,6 +54,13 @@ def test_its_first_line_says_what_it_is_for(module):
     assert len(words.splitlines()[0]) > 15
 
 
+@pytest.mark.parametrize("module", [path for path in MODULES if "flowsession_agent" in path.parts], ids=lambda path: path.name)
+def test_the_agents_threads_are_started_where_their_numbers_are_kept(module):
+    """`Children.thread`: else the agent takes its own thread for somebody's command. The gate lives during installs, which are work."""
+    if module.name not in ("children.py", "gate.py"):
+        assert "threading.Thread(" not in module.read_text()
+
+
 @EACH
 def test_no_state_at_module_level(module):
     """Names that are bound when a module is imported are constants, functions and classes; loggers, and metrics in their module."""
