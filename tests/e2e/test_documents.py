@@ -175,7 +175,9 @@ def test_docs_sessions(shell: Shell, flows: Path) -> None:
     apply(shell, flows, json.dumps(environment("broken", requirementsText="-e .\n")))
     apply(shell, flows, json.dumps(session("mine", of="triage")))
     apply(shell, flows, json.dumps(session("stuck", of="broken")))
-    printed = type_all(shell, "docs/sessions.md", Page(names={"NAME": "mine", "BROKEN": "stuck"}, last=("kubectl delete csess NAME",), beside=flows))
+    printed = type_all(
+        shell, "docs/sessions.md", Page(names={"NAME": "mine", "BROKEN": "stuck"}, last=("kubectl delete csess NAME",), beside=flows)
+    )
     assert any("condition met" in text for text in printed)
 
 

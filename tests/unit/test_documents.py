@@ -1,10 +1,10 @@
 """The documents tell of what there is."""
 
-import documents
 import pytest
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
+import documents
 from flowsession import metrics
 
 SAMPLE = """
