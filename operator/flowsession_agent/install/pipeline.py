@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
+from flowsession_agent.install.rewriting import Rewriting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Pipeline:
         self._job: Job
         self._file = ""
         self._feeds: PrivateFeeds | None = None
-        self._copy = ""  # of the requirements, beside the file that the session edited
+        self._rewriting: Rewriting | None = None
         self._constraints = ""
         self.tool = ""
         self.outcome: Outcome | None = None
@@ -62,14 +62,15 @@ class Pipeline:
             if self._feeds is not None:
                 self.warnings += self._feeds.warnings
                 self._feeds.close()
+            if self._rewriting is not None:
+                self.warnings[:0] = self._rewriting.warnings
+                self._rewriting.close()
             self._settings.feed.token = ""
-            if self._copy:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._copy)
 
     def told(self, text: str) -> str:
         """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
-        return failures.redact(self._feeds.restored(text) if self._feeds is not None else text)[-TAIL_LENGTH:]
+        text = self._feeds.restored(text) if self._feeds is not None else text.replace(flowfolder.AGENTS_OWN, "")
+        return failures.redact(text)[-TAIL_LENGTH:]
 
     def _install(self) -> Layer | None:
         self._prepare()
@@ -115,16 +116,8 @@ class Pipeline:
         self._base = image.probe(self._start_job(environ=dict(os.environ), cwd=home.root))
         self._environ = tools.environ(os.environ, home=home, settings=self._settings, image_config=tools.image_config(self._base))
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
-        root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
-        self._file = os.path.join(root, name)
-        if requirement_lines.raw(self._file) != requirements.text.splitlines():
-            if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
-                folder, _, last = name.rpartition("/")
-                name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
-                self._copy = os.path.join(root, name)
-            flowfolder.put(root, name, lambda file: file.write(requirements.text.encode()))
-            self._file = os.path.join(root, name)
-        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or name)
+        self._rewriting = Rewriting(requirements, home=home, environ=self._environ, promptflow=self._base.promptflow)
+        self._file, self._lines = self._rewriting.file, self._rewriting.lines
         if self._base.promptflow:
             self._constraints = os.path.join(home.tmp, "constraints.txt")
             _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
@@ -133,17 +126,16 @@ class Pipeline:
         """Let the tools reach private feeds by way of the gate."""
         from flowsession_agent.feeds.session import PrivateFeeds
 
-        home, requirements = self._home, self._order.requirements
-        assert requirements is not None
-        root = home.flow if requirements.path else home.root
+        requirements, rewriting = self._order.requirements, self._rewriting
+        assert requirements is not None and rewriting is not None, "they were prepared"
         try:
-            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=root)
+            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=rewriting.root)
             self._environ = self._feeds.environ()
             self._file = self._feeds.requirements(self._file)
         except FeedError as error:
             raise InstallError(error.failure) from None
-        self._job = self._start_job(environ=self._environ, cwd=home.flow)
-        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or os.path.basename(home.requirements))
+        self._job = self._start_job(environ=self._environ, cwd=self._home.flow)
+        self._lines = requirement_lines.read(self._file, root=rewriting.root, shown=requirements.shown)
 
     def _plan(self, uv: str) -> list[str] | None:
         """What uv would add to the image, or None when pip is to have the last word."""
