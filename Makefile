@@ -33,24 +33,33 @@ images: ## build the operator's and the runtime image, with Docker or else build
 run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBECONFIG
 	@PYTHONPATH=tools $(VENV)/bin/python -m demo operator --agent $(VENV)/agent.pyz
 
+.PHONY: packages
+packages: ## install the Debian packages that the tests start programs of
+	@$(LOCALCLUSTER) packages tests
+
 .PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
-test: lint ## everything: lint and types, unit, chart, agent, API server, end to end
-	@$(VENV)/bin/pytest -x tests/unit tests/scale/test_checker.py tests/chart tests/agent tests/apiserver tests/e2e
+PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
+test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
+
+.PHONY: test-agent-and-chart
+test-agent-and-chart: packages $(READY)
+	@$(PYTEST) tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
 
-test-agent: $(READY) ## the agent, with real pip and uv
-	@$(VENV)/bin/pytest tests/agent
+test-agent: packages $(READY) ## the agent, with real pip and uv
+	@$(PYTEST) tests/agent
 
-test-apiserver: $(READY) ## the operator against a real etcd and kube-apiserver
-	@$(VENV)/bin/pytest tests/apiserver
+test-apiserver: packages $(READY) ## the operator against a real etcd and kube-apiserver
+	@$(PYTEST) tests/apiserver
 
 test-chart: $(READY) ## helm lint and template
-	@$(VENV)/bin/pytest tests/chart
+	@$(PYTEST) tests/chart
 
-test-e2e: $(READY) ## the whole thing on real kubelets
-	@$(VENV)/bin/pytest tests/e2e
+test-e2e: packages $(READY) ## the whole thing on real kubelets
+	@$(PYTEST) tests/e2e
 
 test-scale: $(READY) ## 500 played nodes, 1,000 sessions, a real autoscaler; prints its figures (the first time 10 minutes of building)
 	@$(VENV)/bin/pytest -s tests/scale
@@ -61,6 +70,7 @@ lint: $(READY) ## style, types, import direction, stale generated files
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(VENV)/bin/python -m flowsession.api.crds --check
+	@$(LOCALCLUSTER) programs
 
 fmt: $(READY) ## format the code and sort its imports
 	@$(VENV)/bin/ruff check --fix --exit-zero -q .

@@ -17,9 +17,11 @@ from aiohttp import web
 
 from flowsession import __version__, handlers
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, DirectTransport, ProxyTransport
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.agenttransport import DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import load_signer
+from flowsession.cluster.vault import load_vault
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.engine.loop import Engine
 from flowsession.logs import configure as configure_logs
@@ -56,6 +58,7 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             public_keys=signer.public_keys,
             archive=archive,
             instance=socket.gethostname(),
+            vault=await load_vault(cluster, namespace),
         )
         probes = web.AppRunner(application(engine), access_log=None)
         await probes.setup()

@@ -16,4 +16,7 @@ agent_calls = Histogram(
 )
 reconciles = Counter("flowsession_reconciles_total", "Decisions taken, by kind and outcome.", ["kind", "outcome"])
 queue_length = Gauge("flowsession_queue_length", "Keys that wait for a decision.")
+unreadable = Counter("flowsession_unreadable_objects_total", "Objects that could not be read and were left alone, by kind.", ["kind"])
+relist_failures = Counter("flowsession_relist_failures_total", "Kinds that a re-list could not read, by kind.", ["kind"])
+task_deaths = Counter("flowsession_task_deaths_total", "Background tasks that ended and were started again, by task.", ["task"])
 sessions = Gauge("flowsession_sessions", "Sessions known to the operator.")

@@ -49,7 +49,7 @@ class Store:
         path = self._files / sha256
         if not path.exists():  # somebody cleaned the volume
             del self._sizes[sha256]
-            self.metadata.pop(sha256.partition(SIDE)[0], None)
+            self._forget_metadata(sha256)
             return None
         self._sizes.move_to_end(sha256)
         return path
@@ -106,6 +106,10 @@ class Store:
             name, size = self._sizes.popitem(last=False)
             held -= size
             (self._files / name).unlink(missing_ok=True)
-            wheel, _, metadata = name.partition(SIDE)
-            if metadata:
-                del self.metadata[wheel]
+            self._forget_metadata(name)
+
+    def _forget_metadata(self, name: str) -> None:
+        """Where the file that went held a wheel's metadata, and not the wheel itself."""
+        wheel, _, metadata = name.partition(SIDE)
+        if metadata and self.metadata.get(wheel) == metadata:
+            del self.metadata[wheel]

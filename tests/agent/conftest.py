@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from needed_programs import pytest_collection_modifyitems  # noqa: F401
+
 from . import support
 from .editing import PUSHED
 from .support import Agent, Operator

@@ -27,6 +27,7 @@ from localcluster.controlplane import ControlPlane
 from localcluster.daemons import Daemon
 from localcluster.kubeconfig import Api as Access
 from localcluster.ports import free_port
+from needed_programs import pytest_collection_modifyitems  # noqa: F401
 
 # The last thing that cleans up, should the tests themselves be killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"

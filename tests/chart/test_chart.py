@@ -76,7 +76,7 @@ def test_without_the_right_to_feeds_secrets_are_reached_in_the_operators_own_nam
     assert role["metadata"]["namespace"] == "flowsession-system"
     assert granted(role) == {"/secrets": {"create", "get"}}
     for rule in role["rules"]:
-        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["flowsession-agent-keys"]
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["flowsession-agent-keys", "flowsession-edits-key"]
 
 
 def test_no_rule_has_a_wildcard(render: Callable[..., list[Manifest]]) -> None:
@@ -117,9 +117,11 @@ def test_each_admission_policy_is_bound_and_denies(render: Callable[..., list[Ma
         (("--kube-version", "1.34.0"), ""),
     ],
 )
-def test_the_user_is_filled_in_where_the_cluster_can(render: Callable[..., list[Manifest]], options: tuple[str, ...], version: str) -> None:
+def test_users_and_owners_are_filled_in_and_changes_noted_where_the_cluster_can(
+    render: Callable[..., list[Manifest]], options: tuple[str, ...], version: str
+) -> None:
     found = [m["apiVersion"] for m in render(options=options) if m["kind"].startswith("MutatingAdmissionPolicy")]
-    assert found == [f"admissionregistration.k8s.io/{version}"] * (2 if version else 0)
+    assert found == [f"admissionregistration.k8s.io/{version}"] * (8 if version else 0)
 
 
 def test_the_operators_pod_passes_restricted_pod_security(render: Callable[..., list[Manifest]]) -> None:
@@ -311,8 +313,8 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    own = {"settings", "view", "edit", "sizes", "assign-identities", "administer-sizes"}
-    policies = {"computesessions", "computeinstances", "flowenvironments", "user"}
+    own = {"settings", "view", "edit", "sizes", "assign-identities", "administer-sizes", "administer-environments"}
+    policies = {"computesessions", "computeinstances", "flowenvironments", "user", "owner", "changed-by", "source-changed-by"}
     assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in own | policies}
     account = only(manifests, "ServiceAccount")["metadata"]
     for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):

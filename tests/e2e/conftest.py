@@ -1,8 +1,10 @@
 """The cluster of this machine with the operator of this checkout in it, and a namespace for each test."""
 
+import contextlib
 import json
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +16,16 @@ from demo.deploy import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Target, choose
 from localcluster import images
+from needed_programs import pytest_collection_modifyitems  # noqa: F401
 
 Object = dict[str, Any]
 T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[2]
 LABELS = {"app.kubernetes.io/part-of": "flowsession-e2e"}
 """On namespaces and on what lies in none, so that a run finds what one that was killed has left."""
+
+SET_ASIDE = "flowsession-e2e-set-aside"
+"""The ConfigMap in `default` with what a run took away for its time."""
 
 
 class Cluster:
@@ -117,7 +123,7 @@ def session(
 
 
 @pytest.fixture(scope="session")
-def deployed() -> Cluster:
+def deployed() -> Iterator[Cluster]:
     """The operator of this very checkout, installed by Helm as `make deploy` does."""
     target = choose()
     target.up()
@@ -126,7 +132,39 @@ def deployed() -> Cluster:
     left("delete", "namespaces,priorityclasses", "-l", selector, "--timeout=120s")
     deploy(target)
     left("delete", "vmsizes", "-l", selector)
-    return Cluster(target)
+    with sizes_set_aside(left, f"{next(iter(LABELS))}!={LABELS[next(iter(LABELS))]}"):
+        yield Cluster(target)
+
+
+@contextlib.contextmanager
+def sizes_set_aside(kubectl: Kubectl, selector: str) -> Iterator[None]:
+    """Without the VMSizes that somebody else made: sessions would get one of them. They are kept on the cluster, and come back.
+
+    A run that is killed leaves them in its ConfigMap, from which the next one brings them back.
+    """
+    sizes = kubectl.list("vmsizes", "-l", selector)
+    kept = kubectl.get("configmap", SET_ASIDE)
+    sizes += json.loads(kept["data"]["sizes"]) if kept else []
+    names = sorted({size["metadata"]["name"] for size in sizes})
+    if names:
+        warnings.warn(f"set aside while these tests run: VMSizes {', '.join(names)}", stacklevel=1)
+        manifests = [
+            {**size, "metadata": {"name": size["metadata"]["name"], "labels": size["metadata"].get("labels", {})}} for size in sizes
+        ]
+        data = {"sizes": json.dumps(manifests)}
+        config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SET_ASIDE}, "data": data}
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(config_map))
+        kubectl("delete", "vmsizes", "-l", selector)
+    yield
+    if names:
+        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": json.loads(data["sizes"])}))
+        kubectl("delete", "configmap", SET_ASIDE)
+
+
+def _manifest(found: Object) -> Object:
+    """What creates the object anew."""
+    metadata = {name: found["metadata"][name] for name in ("name", "labels", "annotations") if name in found["metadata"]}
+    return {"apiVersion": found["apiVersion"], "kind": found["kind"], "metadata": metadata, "spec": found["spec"]}
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.vault import Vault
 from flowsession.decide import environment as environments
 from flowsession.decide.agentviews import AgentArchive, AgentView
 from flowsession.decide.plan import Fetch
@@ -392,6 +393,7 @@ async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:
         public_keys="{}",
         archive=AgentArchive("", ""),
         instance="test",
+        vault=Vault(bytes(32)),
     )
     for one in engine_cache:
         engine.observe(one["kind"], one)

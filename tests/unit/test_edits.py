@@ -1,16 +1,11 @@
 """What was edited in a session outlives it: saved before the pod goes, and given to the next session of the same user."""
 
-import base64
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.decide.plan import FetchEdits, Look, Retire, TakeEdits
-from flowsession.engine.cache import Cache
-from flowsession.engine.edits import MOST_KEPT, Edits
-from flowsession.engine.keys import Key
-from unit.builders import NOW, condition, stamp
+from flowsession.decide.plan import Look, Retire, TakeEdits
+from unit.builders import condition
 from unit.world import World
 
 FOLDER = {"requirementsText": "", "source": {"configMap": {"name": "flow"}}}
@@ -215,81 +210,6 @@ def test_an_operator_that_is_killed_between_saving_and_ending_saves_once():
     world.restart_operator()
     until(world, lambda: world.api.session is None)
     assert [body["metadata"]["name"] for body in world.api.objects.values() if "binaryData" in body].__len__() == 1
-
-
-# -- what the engine looks for
-
-
-class Store:
-    """ConfigMaps as the gateway shows them."""
-
-    def __init__(self, *bodies):
-        self.bodies = {body["metadata"]["name"]: body for body in bodies}
-
-    async def metadata(self, kind, namespace="", *, labels):
-        for body in list(self.bodies.values()):
-            yield body["metadata"]
-
-    async def get(self, kind, namespace, name):
-        return self.bodies[name]
-
-    async def delete(self, kind, namespace, name, *, uid):
-        assert self.bodies[name]["metadata"]["uid"] == uid
-        del self.bodies[name]
-
-
-def config_map(name, *, user="alice@example.com", owner="env-1", age=0.0, version=1):
-    meta = {"name": name, "namespace": "team", "uid": f"uid-{name}", "resourceVersion": str(version)}
-    meta |= {"creationTimestamp": stamp(NOW - age), "annotations": {"flowsession.dev/user": user}, "ownerReferences": [{"uid": owner}]}
-    archive = base64.b64encode(name.encode()).decode()
-    return {"metadata": meta, "data": {"edits.json": '{"flowRevision":"r","deleted":["x"]}'}, "binaryData": {"edits.tar.gz": archive}}
-
-
-WANTED = FetchEdits("team", "flow-env", "env-1", "alice@example.com", 3)
-
-
-class Keys:
-    def add(self, key):
-        self.key = key
-
-
-async def fetched(store):
-    cache, keys = Cache(clock=lambda: NOW), Keys()
-    await Edits(store, cache, keys, retention_days=30).fetch(Key("ComputeSession", "team", "s"), "uid", WANTED)
-    assert keys.key.name == "s"
-    return cache.saved["uid"]
-
-
-async def test_the_newest_is_given():
-    found = await fetched(Store(config_map("old", age=60), config_map("b", version=9), config_map("c", version=10)))
-    assert (found[0], found[1].name, found[1].flow_revision, found[1].deleted) == (3, "c", "r", ("x",))
-
-
-async def test_nobody_gets_what_another_user_saved_nor_that_of_an_environment_that_is_gone():
-    others = config_map("mallory", user="mallory@example.com"), config_map("former", owner="env-0")
-    assert await fetched(Store(*others)) == (3, None)
-
-
-async def test_only_so_many_are_kept():
-    store = Store(*(config_map(f"e{n}", age=n) for n in range(8)))
-    await fetched(store)
-    assert sorted(store.bodies) == [f"e{n}" for n in range(MOST_KEPT)]
-
-
-async def test_damaged_edits_keep_no_session_from_starting():
-    damaged = config_map("d")
-    damaged["data"]["edits.json"] = "["
-    assert await fetched(Store(damaged)) == (3, None)
-
-
-async def test_what_is_older_than_the_retention_goes():
-    store, day = Store(config_map("old", age=31 * 86400), config_map("young", age=29 * 86400)), [NOW]
-    edits = Edits(store, Cache(clock=lambda: day[0]), Keys(), retention_days=30)
-    await edits.prune()
-    assert sorted(store.bodies) == ["young"]
-    day[0] += 2 * 86400
-    await edits.prune()
-    assert store.bodies == {}
 
 
 STEPS = ("edit", "edit", "suspend", "resume", "reset", "time", "operator", "silence", "voice", "rival", "changed flow", "a moment")

@@ -13,12 +13,14 @@ from typing import Any, cast
 
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError
+from flowsession.cluster.vault import Vault
 from flowsession.decide import session as sessions
 from flowsession.decide import times
-from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList
+from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList, SavedEdits
 from flowsession.decide.anchor import ANCHOR
-from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, TakeEdits, Tell
+from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits, Tell
 from flowsession.decide.pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.decide.requests import REQUESTS
 from flowsession.decide.resolution import needed_config_maps
@@ -29,6 +31,7 @@ from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
@@ -224,6 +227,8 @@ class SimAgent:
     install: InstallView = field(default_factory=InstallView)
     dead: bool = False
     too_large: bool = False
+    settled: str = ""
+    """Revision of the edits that the operator has dealt with."""
 
     def answer(self, call: AgentCall, now: float) -> Answer:
         """Raises AgentError."""
@@ -245,6 +250,8 @@ class SimAgent:
                     self.last_work, self.what = now, "keep-alive"
             case Reopen():
                 self._reopen()
+            case Settle(revision=revision):
+                self.settled = revision
             case TakeEdits():
                 return Answer(state=self.state(now), edits=self._packed())
             case ListPackages():
@@ -419,6 +426,7 @@ class World:
         self.agents: dict[tuple[str, int], SimAgent] = {}
         self.settings = settings or Settings()
         self.told = Told()
+        self.vault = Vault(bytes(32))
         self.ends: list[tuple[float, AgentState, float]] = []
         """Ends by idleness, by deletion or suspension: the age of the agent's word, the word, and the timeout."""
         self.failed_probes: list[tuple[float, int]] = []
@@ -452,10 +460,10 @@ class World:
         self.accounts = Accounts(cast(Any, self.api), self.clock)
         self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
         queue = cast("Queue[Key]", self.todo)
-        edits = Edits(cast(Any, self.api), self.cache, queue, retention_days=30)
-        reader = Reader(cast(Any, self.api), self.cache, queue, edits)
+        edits = self.edits = Edits(cast(Any, self.api), self.cache, queue, self.vault, retention_days=30)
+        reader = Reader(cast(Any, self.api), self.cache, queue, edits, Intake(self.cache, queue))
         calls, told, api = cast(Agents, self.calls), cast(Recorder, self.told), cast(Any, self.api)
-        self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None))
+        self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None), edits)
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))
@@ -747,8 +755,14 @@ class World:
     @property
     def saved_edits(self) -> set[str]:
         """The contents of all saved edits."""
-        archives = [body.get("binaryData", {}).get("edits.tar.gz", "") for body in self.api.objects.values()]
-        return {base64.b64decode(archive).decode() for archive in archives if archive}
+        found = [self.opened(body) for (kind, _, _), body in self.api.objects.items() if kind == "ConfigMap" and "binaryData" in body]
+        return {base64.b64decode(saved.archive).decode() for saved in found if saved.archive}
+
+    def opened(self, body: Object) -> SavedEdits:
+        """What a ConfigMap of saved edits has."""
+        saved = self.edits._opened(body, body["metadata"]["ownerReferences"][0]["uid"])
+        assert saved is not None, body["metadata"]
+        return saved
 
     def _at_risk(self, plan: Plan) -> tuple[SimAgent, str] | None:
         """The agent whose pod the plan takes although it could be asked, and the uid of that pod."""

@@ -1,10 +1,10 @@
-"""python -m localcluster up | down | status | path | image-base | image-build | image-load"""
+"""python -m localcluster up | down | status | path | packages | programs | image-base | image-build | image-load"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from localcluster import binaries, cluster, images, preflight
+from localcluster import binaries, cluster, debian, images, preflight, programs
 from localcluster.say import CannotContinue
 
 
@@ -16,6 +16,9 @@ def main() -> int:
     commands.add_parser("down", help="take everything away but the cache")
     commands.add_parser("status", help="say what runs; exit 1 unless everything does")
     commands.add_parser("path", help="print the folder with kubectl, helm and the rest, for PATH")
+    packages = commands.add_parser("packages", help="install the Debian packages that a part of the project uses, where they are missing")
+    packages.add_argument("group", choices=sorted(debian.GROUPS))
+    commands.add_parser("programs", help="name programs that the code starts and the list of Debian packages lacks; exit 1 if there are")
     commands.add_parser("image-base", help="make our Debian image with Python and print its reference")
     build = commands.add_parser("image-build", help="build a Dockerfile with Docker or buildah and print `NAME:TAG ID`")
     build.add_argument("name", help="e.g. localhost/flowsession-runtime")
@@ -46,10 +49,21 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0 if cluster.status() else 1
     elif arguments.command == "path":
         print(binaries.install_folder())
+    elif arguments.command == "packages":
+        debian.ensure(debian.GROUPS[arguments.group])
+    elif arguments.command == "programs":
+        return _programs()
     else:
         preflight.check_user()
         _run_image(arguments)
     return 0
+
+
+def _programs() -> int:
+    found = programs.unlisted()
+    for line in found:
+        print(f"{line} is not on the list in tools/localcluster/debian.py: add it with the Debian package that has it", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _run_image(arguments: argparse.Namespace) -> None:

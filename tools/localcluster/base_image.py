@@ -46,7 +46,7 @@ def ensure() -> str:
     if archive.exists():
         buildah.load_archive(archive, reference())
         return reference()
-    debian.ensure_for_images()
+    debian.ensure(debian.IMAGES)
     progress(f"making the base image {reference()} by debootstrap, about 2 minutes the first time")
     _make()
     buildah.save_archive(reference(), archive)

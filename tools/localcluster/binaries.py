@@ -1,5 +1,6 @@
 """Builds the cluster's programs from Go modules, once per content of their go.mod and go.sum."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -84,11 +85,22 @@ def unbuilt(*modules: Module) -> list[tuple[Module, str]]:
 
 
 def build(*modules: Module) -> None:
-    """Builds what the cache lacks. A build that was killed leaves nothing half-done; the next call goes on where it was."""
+    """Builds what the cache lacks. A build that was killed leaves nothing half-done; the next call goes on where it was.
+
+    Of several callers at once one builds and the others wait for it.
+    """
+    if not unbuilt(*modules):
+        return
+    check_go()
+    with (paths.cache("bin") / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build_missing(modules)
+
+
+def _build_missing(modules: tuple[Module, ...]) -> None:
     missing = unbuilt(*modules)
     if not missing:
         return
-    check_go()
     progress(f"building {len(missing)} programs from Go modules, once: {', '.join(program for _, program in missing)}")
     if KUBERNETES in (module for module, _ in missing):
         progress(

@@ -16,7 +16,7 @@ _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 def image_id(reference: str) -> str | None:
     """The digest of the image's configuration, which Kubernetes calls its id; None when the store lacks it."""
-    debian.ensure_for_images()
+    debian.ensure(debian.IMAGES)
     found = json.loads(run(*_command(), "images", "--json", "--no-trunc") or "[]") or []
     for image in found:
         if reference in (image.get("names") or []):

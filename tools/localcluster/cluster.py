@@ -48,7 +48,7 @@ def up() -> None:
     """Returns when both nodes are Ready. What runs already is left alone; what was killed in between is taken up again."""
     preflight.check()
     with lock.held():
-        debian.ensure_for_cluster()
+        debian.ensure(debian.CLUSTER)
         network.check_free()
         plane = control_plane()
         for daemon in _daemons(plane):

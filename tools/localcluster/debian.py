@@ -1,42 +1,114 @@
-"""Installs the Debian packages that the cluster and the image builds use."""
+"""The Debian packages that this project uses beside Python, Go and make, and their installation: the one list of them."""
 
+import os
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from localcluster import paths
 from localcluster.say import CannotContinue, progress
 from localcluster.shell import run
 
-# package -> a program of it (or, with a slash, a file) that shows it is there, whoever installed it
-_FOR_CLUSTER = {
-    "runc": "runc",
-    "containernetworking-plugins": str(paths.CNI_PLUGINS / "ptp"),
-    "nftables": "nft",
-    "iproute2": "ip",
-    "openssl": "openssl",
-}
-_FOR_IMAGES = {"debootstrap": "debootstrap", "buildah": "buildah"}
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def ensure_for_cluster() -> None:
-    """runc, the CNI plugins and network tools."""
-    _ensure(_FOR_CLUSTER)
+@dataclass(frozen=True)
+class Package:
+    """A Debian package, and those of its programs (or, with a slash, files) that are used: they show that it is there."""
+
+    name: str
+    programs: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Those of its programs that this machine lacks."""
+        return [program for program in self.programs if shutil.which(program, path=SEARCH) is None]
 
 
-def ensure_for_images() -> None:
-    """debootstrap and buildah, for machines without Docker."""
-    _ensure(_FOR_IMAGES)
+_GIT = Package("git", ("git", "/usr/lib/git-core/git-http-backend"))
+_IPROUTE = Package("iproute2", ("ip", "ss"))
+
+CLUSTER = (
+    Package("runc", ("runc",)),
+    Package("containernetworking-plugins", (str(paths.CNI_PLUGINS / "ptp"),)),
+    Package("nftables", ("nft",)),
+    Package("openssl", ("openssl",)),
+    Package("kmod", ("modprobe",)),
+    _IPROUTE,
+)
+"""What the local cluster runs on."""
+
+IMAGES = (Package("debootstrap", ("debootstrap",)), Package("buildah", ("buildah",)))
+"""What builds images on a machine without Docker."""
+
+TESTS = (
+    _GIT,
+    Package("openssh-client", ("ssh", "ssh-keygen", "ssh-keyscan")),
+    Package("openssh-server", ("/usr/sbin/sshd",)),
+    _IPROUTE,
+    Package("procps", ("ps", "pgrep", "kill")),
+)
+"""What the tests start besides."""
+
+GROUPS = {"cluster": CLUSTER, "images": IMAGES, "tests": TESTS}
+
+REQUIRED = ("python", "python3", "make", "go")
+"""What the README asks for; nothing here installs them."""
+
+OPTIONAL = ("docker", "kubectl", "helm", "kind", "pip", "uv", "apt-get")
+"""Used where they are: the project builds its own kubectl and helm, and asks pip how this machine reaches the package index."""
+
+ESSENTIAL = (
+    "awk",
+    "bash",
+    "cat",
+    "mount",
+    "nice",
+    "nsenter",
+    "setpriv",
+    "setsid",
+    "sh",
+    "sleep",
+    "test",
+    "timeout",
+    "touch",
+    "true",
+    "umount",
+    "unshare",
+)
+"""In each Debian, however small."""
 
 
-def _ensure(packages: dict[str, str]) -> None:
-    search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    missing = [package for package, program in packages.items() if shutil.which(program, path=search) is None]
+def ensure(packages: Iterable[Package]) -> None:
+    """Installs those that this machine lacks. Raises CannotContinue with the way out where that can't be done."""
+    missing = _lacking(packages)
     if not missing:
         return
+    names = ", ".join(missing)
     if shutil.which("apt-get") is None:
-        raise CannotContinue(
-            f"this machine lacks {', '.join(missing)} and is no Debian to install them on; install them and run this again."
-        )
-    progress(f"installing the Debian packages {', '.join(missing)}")
+        raise CannotContinue(f"this machine lacks {_told(missing)} and is no Debian to install them on; install them and run this again.")
+    if os.geteuid() != 0:
+        raise CannotContinue(f"this machine lacks {_told(missing)}; run `sudo apt-get install {' '.join(missing)}` and then this again.")
+    progress(f"installing the Debian packages {names}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-q", env=quiet)
     run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet)
+
+
+def lacking(packages: Iterable[Package]) -> str:
+    """One sentence on what this machine lacks of them, with the way out; empty when all are there."""
+    missing = _lacking(packages)
+    return f"this machine lacks {_told(missing)}; run `make packages`, or install them by hand." if missing else ""
+
+
+def known() -> set[str]:
+    """Names of all programs that this project may start."""
+    listed = {program.rpartition("/")[2] for group in GROUPS.values() for package in group for program in package.programs}
+    return listed | {*REQUIRED, *OPTIONAL, *ESSENTIAL}
+
+
+def _lacking(packages: Iterable[Package]) -> dict[str, list[str]]:
+    return {package.name: missing for package in packages if (missing := package.missing())}
+
+
+def _told(missing: dict[str, list[str]]) -> str:
+    return ", ".join(f"{', '.join(programs)} (Debian package {name})" for name, programs in missing.items())

@@ -5,11 +5,12 @@ Image builds use them, and so does the demo when it tells the operator how sessi
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import files
+from localcluster import files, paths
 
 _PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _UV = ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
@@ -75,12 +76,15 @@ def build_secrets(settings: Settings, folder: Path) -> dict[str, Path]:
 
 
 def _pip_configuration() -> dict[str, str]:
-    """What pip's configuration files set globally; {} without a pip."""
-    try:
-        result = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return {}
-    return parse_pip_config_list(result.stdout)
+    """What pip's configuration files set globally; {} without a pip, be it this Python's, the machine's or the project's."""
+    for pip in ([sys.executable, "-m", "pip"], ["pip"], [str(paths.CHECKOUT / ".venv" / "bin" / "pip")]):
+        try:
+            result = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            continue
+        if result.returncode == 0:
+            return parse_pip_config_list(result.stdout)
+    return {}
 
 
 def parse_pip_config_list(output: str) -> dict[str, str]:

@@ -183,6 +183,18 @@ class Packages(Model):
     )
 
 
+class EnvironmentInUse(Model):
+    """The environment as it was when the session was given its content."""
+
+    uid: str | None = Field(default=None, description="Its metadata.uid.")
+    owner: str | None = Field(default=None, description="Its spec.owner.")
+    content: str | None = Field(default=None, description="Hash of its image, requirements, installer and flow folder.")
+    config_maps: list[str] | None = Field(
+        default=None, description="ConfigMaps of its flow folder of which the API server told who changed them last."
+    )
+    asked: str | None = Field(default=None, description="The request by which the session's user took up what others had changed.")
+
+
 class Edits(Model):
     """Files of the flow folder that were changed inside the session."""
 
@@ -192,7 +204,16 @@ class Edits(Model):
         default=None,
         description="ConfigMap with the edits that were saved last; the next session of the same user and environment gets them back.",
     )
+    saved_at: Timestamp | None = Field(default=None, description="When they were saved.")
+    revision: str | None = Field(
+        default=None, description="Revision of the edits that were saved last, where the session's own have gone on from them."
+    )
     problem: str | None = Field(default=None, description="Why saved edits could not be taken back.")
+    not_saved: str | None = Field(default=None, description="Why the present edits can't be saved; absent while they can.")
+    left_out: int | None = Field(
+        default=None,
+        description="Number of files that are not saved, by their names or an ignore file; `flow edits` in the session names them.",
+    )
 
 
 class ComputeSessionStatus(Model):
@@ -226,6 +247,9 @@ class ComputeSessionStatus(Model):
         default=None, description="The value of each request annotation that was handled last."
     )
     install: Install | None = Field(default=None, description="The result of the last install.")
+    environment: EnvironmentInUse | None = Field(
+        default=None, description="What the session was given last; what others than its owner change in it waits for a request."
+    )
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")

@@ -94,6 +94,10 @@ def _edits(document: dict[str, Any]) -> EditsView:
         offered=text(document.get("offered"), 253),
         restored=document.get("restored") is True,
         problem=text(document.get("problem"), 500),
+        waiting=document.get("waiting") is True,
+        unheard=document.get("unheard") is True,
+        kept=_names(document.get("kept"), 20),
+        left_out=int(number(document.get("leftOut"), limit=1e6)),
     )
 
 

@@ -35,6 +35,14 @@ class EditsView:
     restored: bool = False
     """Whether they lie in the flow folder."""
     problem: str = ""
+    waiting: bool = False
+    """Whether there are edits that nobody has saved yet, as far as the agent was told."""
+    unheard: bool = False
+    """Whether edits wait although the agent has told the operator so: what it sends does not arrive."""
+    kept: tuple[str, ...] = ()
+    """Files that hold an edit which a push of the environment moved aside."""
+    left_out: int = 0
+    """Files that are not saved: their names look like those of secrets, or an ignore file names them."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,23 @@ class EditsArchive:
 
 @dataclass(frozen=True)
 class SavedEdits:
-    """A ConfigMap with the edits of an earlier session of the same user and environment."""
+    """What earlier sessions of the same user and environment have saved; without a name: nothing that can be used."""
 
-    name: str
-    saved_at: str
-    flow_revision: str
-    deleted: tuple[str, ...]
-    archive: str
+    name: str = ""
+    """The ConfigMap."""
+    saved_at: str = ""
+    session: str = ""
+    """The session that saved them."""
+    revision: str = ""
+    """Of these edits, by the agent that had them."""
+    flow_revision: str = ""
+    deleted: tuple[str, ...] = ()
+    archive: str = ""
     """A .tar.gz in base64; empty once the agent has it."""
+    lost: str = ""
+    """Why what was edited after these could not be saved; empty: they are the last."""
+    ignored: tuple[str, ...] = ()
+    """ConfigMaps that claim to be saved edits and don't open: the operator did not write them."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +190,15 @@ class AgentView:
     edits: EditsArchive | None = None
     edits_at: float = 0.0
     """When it was last asked for edits."""
+    saved: str = ""
+    """Revision of the edits that this operator saved last."""
+    settled: str = ""
+    """Revision of the edits that the agent was told are dealt with, saved or not."""
     source: SourceAnswer | None = None
+    calls: float = 0.0
+    """Calls that it was given lately, at the end of the last one; decide/patience.py has how they are forgotten."""
+    bad_answers: float = 0.0
+    """Of them, those whose answers were of no use, forgotten more slowly."""
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,12 @@ class Draft(Notes):
         self.status["phase"] = phase.value
         self.judge("Ready", False, reason, message)
 
-    def create(self, manifest: dict[str, Any], *, before_the_end: bool = False) -> None:
+    def create(self, wanted: dict[str, Any] | Create, *, before_the_end: bool = False) -> None:
         """Asks for an object; one that the session's own end builds on is created even then."""
-        self._creates.append(Create(manifest))
+        create = wanted if isinstance(wanted, Create) else Create(wanted)
+        self._creates.append(create)
         if before_the_end:
-            self._built_on.append(Create(manifest))
+            self._built_on.append(create)
 
     def look_for_edits(self, incarnation: int) -> None:
         """Asks for what earlier sessions of this user and environment have saved, for this start."""

@@ -1,17 +1,13 @@
 """Edits of the flow folder are not lost: saved in a ConfigMap before the pod goes, and handed to the next session of the same user."""
 
-import json
 from typing import Any
 
-from flowsession.api import GROUP
 from flowsession.api.session import Edits
-from flowsession.decide import configmaps, times
-from flowsession.decide.agentviews import AgentView, EditsArchive, SavedEdits
-from flowsession.decide.configmaps import EDITS
+from flowsession.decide import savededits, times
+from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.draft import Draft
 from flowsession.decide.idletimes import FRESH_SECONDS
 from flowsession.decide.plan import Delete, Reopen, TakeEdits
-from flowsession.decide.pod import USER_LABEL, user_label
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import ask, lately_of
 
@@ -45,39 +41,72 @@ def may_leave(draft: Draft) -> bool:
 
 
 def saved(draft: Draft, agent: AgentView) -> bool:
-    """Whether all edits that the agent told of just now are saved when this plan is carried out."""
+    """Whether all edits that the agent told of just now are saved when this plan is carried out; else says what keeps the session."""
+    problem = store(draft, agent)
+    if problem:
+        _hold(draft, agent, problem)
+    return problem == ""
+
+
+def store(draft: Draft, agent: AgentView) -> str | None:
+    """Saves the edits that the agent told of last in the place of those that they went on from. Empty: they are saved when this plan is
+    carried out; None: the agent is asked for them first; else why they can't be saved."""
     assert agent.state is not None, "the callers saw to it"
-    snapshot, edits = draft.snapshot, agent.state.edits
-    before = (draft.status.get("edits") or {}).get("savedTo")
-    uid, user = snapshot.environment_uid, snapshot.spec.user
-    name = configmaps.name_of(EDITS, snapshot.spec.environment_ref.name, uid, user, edits.revision) if edits.revision else None
-    packed = agent.edits if agent.edits and agent.edits.revision == edits.revision else None
-    if name and name not in snapshot.known_config_maps:
-        problem = snapshot.refused_config_maps.get(name) or (packed.problem if packed else "")
-        if problem:
-            _hold(draft, agent, problem)
-            return False
+    snapshot, edits, before = draft.snapshot, agent.state.edits, record(draft)
+    went_on, former = before.get("revision"), before.get("savedTo") or ""
+    if not edits.revision:
+        if went_on and former:
+            draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
+            draft.put("edits", _without_saved(before))
+        return ""
+    where, user = snapshot.where, snapshot.spec.user
+    same = edits.revision == went_on
+    name = former if same else savededits.name_of(where, user, before=former, revision=edits.revision)
+    moment = savededits.moment_after(before.get("savedAt"), draft.now)
+    if name not in snapshot.known_config_maps:
+        packed = agent.edits if agent.edits and agent.edits.revision == edits.revision else None
+        if problem := snapshot.refused_config_maps.get(name) or (packed.problem if packed else ""):
+            return problem
         if packed is None:
             _ask(draft, agent)
-            return False
-        draft.create(_config_map(draft, name, packed), before_the_end=True)
-    if before and before != name and edits.restored:
-        # Its content went on in this session, so that it would only bring back what is old; the name alone says what it holds.
-        draft.delete(Delete("ConfigMap", snapshot.namespace, before, ""))
-    if name:
-        draft.put("edits", Edits(count=edits.count, files=list(edits.files[:MOST_SHOWN]), saved_to=name).to_wire())
-    return True
+            return None
+        pod = snapshot.pods[-1].uid
+        create = savededits.create(name, where, user=user, session=snapshot.name, pod_uid=pod, packed=packed, moment=moment)
+        draft.create(create, before_the_end=True)
+    if former and went_on and not same:
+        # Its content went on in this session, so that it would only bring back what is old.
+        draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
+    if not same:
+        told = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
+        shown = Edits(count=edits.count, files=list(edits.files[:MOST_SHOWN]), left_out=edits.left_out or None)
+        draft.put("edits", shown.to_wire() | told)
+    return ""
+
+
+def record(draft: Draft) -> dict[str, Any]:
+    """What the status says of edits, this decision included."""
+    return draft.status.get("edits") or {}
 
 
 def show(draft: Draft, agent: AgentView | None) -> None:
     """Says in the status what was edited, as far as the agent was asked."""
     if agent is None or agent.state is None:
         return
-    edits, given = agent.state.edits, draft.snapshot.saved
-    saved_to = given.name if given and (edits.restored or edits.offered == given.name) else (draft.status.get("edits") or {}).get("savedTo")
-    files = list(edits.files[:MOST_SHOWN])
-    told = Edits(count=edits.count, files=files or None, saved_to=saved_to, problem=edits.problem or None)
-    draft.put("edits", told.to_wire() if edits.count or saved_to else None)
+    edits, given, before = agent.state.edits, draft.snapshot.saved, record(draft)
+    saved_to, saved_at, revision = before.get("savedTo"), before.get("savedAt"), before.get("revision")
+    if given and given.name and given.saved_at >= (saved_at or "") and (edits.restored or edits.offered == given.name):
+        saved_to, saved_at, revision = given.name, given.saved_at, given.revision if edits.restored else None
+    told = Edits(
+        count=edits.count,
+        files=list(edits.files[:MOST_SHOWN]) or None,
+        saved_to=saved_to,
+        saved_at=saved_at,
+        revision=revision,
+        problem=edits.problem or None,
+        not_saved=before.get("notSaved") if edits.revision else None,
+        left_out=edits.left_out or None,
+    )
+    draft.put("edits", told.to_wire() if edits.count or saved_to or edits.left_out else None)
 
 
 def wanted(draft: Draft) -> dict[str, Any] | None:
@@ -126,22 +155,6 @@ def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
     }
 
 
-def _config_map(draft: Draft, name: str, packed: EditsArchive) -> dict[str, Any]:
-    snapshot, user = draft.snapshot, draft.snapshot.spec.user
-    about = {
-        "user": user,
-        "session": snapshot.name,
-        "savedAt": times.stamp(draft.now),
-        "flowRevision": packed.flow_revision,
-        "files": packed.files,
-        "deleted": packed.deleted,
-    }
-    return configmaps.manifest(
-        EDITS,
-        name,
-        snapshot.where,
-        {"edits.json": json.dumps(about, separators=(",", ":"))},
-        binary={"edits.tar.gz": packed.archive},
-        labels={USER_LABEL: user_label(user)},
-        annotations={f"{GROUP}/user": user},
-    )
+def _without_saved(before: dict[str, Any]) -> dict[str, Any] | None:
+    left = {name: value for name, value in before.items() if name not in ("savedTo", "savedAt", "revision", "notSaved")}
+    return left if left.get("count") or left.get("leftOut") else None

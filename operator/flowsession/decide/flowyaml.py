@@ -1,6 +1,6 @@
 """Reads the YAML of a flow file, which is a stranger's: with limits, in YAML 1.2 as prompt flow reads it, and takes keys out of it.
 
-Prompt flow reads with ruamel.yaml's YAML(): version 1.2, and keys that are there twice are an error.
+What its values mean, `yamlvalues` says.
 """
 
 import re
@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+
+from flowsession.decide.yamlvalues import Dumper, Loader, Loader11
 
 LARGEST = 128 * 1024
 """Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one. Some 70 ms of parsing by libyaml for a
@@ -26,7 +28,6 @@ DEEPEST = 100
 """Levels of nesting in a flow file."""
 
 _NUMBER = re.compile(r"^[-+0-9:._]+$")
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class FolderError(Exception):
@@ -35,34 +36,6 @@ class FolderError(Exception):
     def __init__(self, message: str, *, reason: str = "FlowInvalid") -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class _Loader(_Base):  # type: ignore[misc]
-    """Safe, with YAML 1.2's plain values (`yes`, `on` and `1:30` are texts), and without doubled keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in keys:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value[:80]!r} is there twice", key.start_mark)
-                keys.add(key.value)
-        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return found
-
-
-_REPLACED = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
-    for first, resolvers in _Base.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?(?:0o?[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|[0-9_]+)$", "-+0123456789"),
-    ("float", r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+]?[0-9]+)?)"
-              r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+0123456789."),
-):  # fmt: skip
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def text_of(name: str, content: bytes) -> str:
@@ -94,7 +67,7 @@ def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> b
     at = _span(text, key)
     if at is not None:
         return f"{text[: at[0]]}: []{text[at[1] :]}".encode()
-    return yaml.safe_dump({**values, key: []}, sort_keys=False, allow_unicode=True).encode()
+    return yaml.dump({**values, key: []}, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode()
 
 
 def kind_of(value: object) -> str:
@@ -105,8 +78,8 @@ def kind_of(value: object) -> str:
 
 def _load(file: str, text: str) -> object:
     try:
-        _check_size_of_tree(file, text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, the C one where there is one
+        version = _check_size_of_tree(file, text)
+        return yaml.load(text, Loader=Loader11 if version == (1, 1) else Loader)  # noqa: S506 - a safe loader, the C one where there is one
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
         raise FolderError(f"{file}{place}: not YAML: {error.problem or error.context}") from None
@@ -121,9 +94,10 @@ def _load(file: str, text: str) -> object:
         raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
-def _check_size_of_tree(file: str, text: str) -> None:
+def _check_size_of_tree(file: str, text: str) -> tuple[int, int] | None:
     """Looks at the parser's events, which come one by one. Composing them is recursive in C, where deep nesting kills the process; and
-    merge keys multiply."""
+    merge keys multiply. Returns the version of YAML that the document names."""
+    version: tuple[int, int] | None = None
     depth = merges = aliases = 0
     for number, event in enumerate(_events(text)):
         if number > MOST_VALUES:
@@ -132,6 +106,8 @@ def _check_size_of_tree(file: str, text: str) -> None:
             raise FolderError(
                 f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: a number of {len(event.value)} characters"
             )
+        if isinstance(event, yaml.DocumentStartEvent):
+            version = event.version
         merges += isinstance(event, yaml.ScalarEvent) and event.value == "<<"
         aliases += isinstance(event, yaml.AliasEvent)
         if merges > MOST_MERGES or (merges and aliases > 2 * MOST_MERGES):
@@ -142,10 +118,11 @@ def _check_size_of_tree(file: str, text: str) -> None:
                 raise FolderError(f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: nested more than {DEEPEST} deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+    return version
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
-    events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
+    events: Iterator[yaml.Event] = yaml.parse(text, Loader=Loader)
     return events
 
 

@@ -1,11 +1,12 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, requests
+from flowsession.decide import authorship, edits, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
+from flowsession.decide.patience import rested_at
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
@@ -85,6 +86,23 @@ def tell_the_agent(draft: Draft) -> bool:
     return serving
 
 
+def go_on_without(draft: Draft, said: str) -> bool:
+    """The session keeps what it has, or waits if this container has nothing yet: what its environment is now is withheld from it."""
+    pod, before = current_pod(draft), draft.was("InSync")
+    assert pod is not None, "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    serving = draft.was_ready and same_container(draft, pod)
+    draft.judge("InSync", False, authorship.REASON, said)
+    if requests.pending(draft, "install"):
+        requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
+    elif serving and (before is None or before.message != said):
+        draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
+    if serving or (agent is not None and agent.told is not None):
+        return True
+    draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    return False
+
+
 def follow_the_install(draft: Draft) -> bool:
     """Says how far the install is. A session that was ready goes on serving with what it had."""
     pod, environment = current_pod(draft), draft.snapshot.environment
@@ -111,9 +129,11 @@ def follow_the_install(draft: Draft) -> bool:
         _not_installed(draft, pod, install)
         draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
-        _installed(draft, environment, install)
+        other = authorship.withheld(draft)
+        nothing = not install.tool if other else environment.requirements_count == 0
+        _installed(draft, install, nothing=nothing)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
+        if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
@@ -134,7 +154,8 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
     if agent.calling or draft.call is not None:
         return
-    due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, rested_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -150,10 +171,11 @@ def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
         draft.call = call
     elif not agent.calling or agent.following:
         pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        if draft.now >= agent.asked_at + pause:
+        due = max(agent.asked_at + pause, rested_at(agent))
+        if draft.now >= due:
             draft.call = call
         else:
-            draft.look_again(agent.asked_at + pause)
+            draft.look_again(due)
 
 
 def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
@@ -197,8 +219,8 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
     return True
 
 
-def _installed(draft: Draft, environment: Resolved, install: InstallView) -> None:
-    if environment.requirements_count == 0:
+def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
+    if nothing:
         draft.judge("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
     elif install.warnings:
         draft.judge(

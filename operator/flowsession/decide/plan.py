@@ -10,10 +10,22 @@ Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """What goes into a ConfigMap of saved edits so that only the operator can read it."""
+
+    about: Manifest
+    archive: str
+    """A .tar.gz in base64; empty where none could be had."""
+    pod_uid: str
+    revision: str
+
+
+@dataclass(frozen=True)
 class Create:
     """POST this manifest; its name is deterministic, so that twice is once."""
 
     manifest: Manifest
+    sealed: Sealed | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +68,21 @@ class PatchStatus:
 
 @dataclass(frozen=True)
 class Event:
-    """A core/v1 Event about the object that the plan is for."""
+    """A core/v1 Event about the object that the plan is for, or about another one of its namespace."""
 
     warning: bool
     reason: str
     message: str
+    about: "Subject | None" = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An object of ours; it may be gone."""
+
+    kind: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,15 @@ class TakeEdits:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """POST /v1/edits/settle: nobody need wait for the edits of this revision any more."""
+
+    revision: str
+    saved: bool
+    """False: they can't be saved."""
+
+
+@dataclass(frozen=True)
 class ReadSource:
     """PUT /v1/source: have a source read, in the pod of this name, or ask what came of it."""
 
@@ -125,7 +156,7 @@ class ReadSource:
     body: Manifest
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | ReadSource
+AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
 
 @dataclass(frozen=True)

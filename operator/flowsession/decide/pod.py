@@ -34,6 +34,8 @@ SETTINGS_ANNOTATION = f"{GROUP}/settings"
 """Hash of what the session's spec says of its pod and what a running pod can't take up."""
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
+ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
+"""The environment that the pod was created for: another one may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
@@ -161,6 +163,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
+                ENVIRONMENT_UID_ANNOTATION: snapshot.environment_uid,
                 IMAGE_ANNOTATION: image.name,
                 **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
                 SETTINGS_ANNOTATION: settings_of(snapshot.spec),

@@ -46,6 +46,8 @@ class Resolved:
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
     installer: Mapping[str, Any] = field(hash=False)
+    content: str = ""
+    """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds, where there is something to install."""
     claim: Claim | None = None
@@ -150,20 +152,22 @@ def _resolve(
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
-    count = asked.review.count
+    count, path = asked.review.count, asked.path
     if count:
         warnings += privatefeeds.warnings(asked.texts, installer, secret=spec.installer.credentials_secret_name or "")
-    own, claim = spec.installer.model_dump(mode="json"), in_place(spec)
+    own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(asked.review.included.items())
     pushed = None if claim else files
+    digests = None if pushed is None else {name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}
     return Resolved(
         image=image,
         requirements=asked,
-        packages_revision=_hash([image.name, *([asked.text, own] if count else [None, None]), *sorted(asked.review.included.items())]),
-        flow_revision=_hash({name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}) if pushed is not None else "none",
+        packages_revision=_hash([image.name, *([asked.text, own] if count else [None, None]), *inner]),
+        flow_revision="none" if digests is None else _hash(digests),
         files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
+        content=_digest([_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
         feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
     )
@@ -241,5 +245,14 @@ def _cached(cache: PackageCache) -> dict[str, str]:
     return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
+def _chosen(image: Image) -> str:
+    """The image that the environment's author has chosen; empty: none, so it is the platform's."""
+    return "" if image.origin is ImageOrigin.DEFAULT else image.name
+
+
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(value)[:16]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

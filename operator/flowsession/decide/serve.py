@@ -1,7 +1,7 @@
 """A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
 
 from flowsession.api.session import Packages, Phase, Stage
-from flowsession.decide import configmaps, requests, times
+from flowsession.decide import authorship, configmaps, requests, times
 from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
 from flowsession.decide.imagestatus import WITHOUT
@@ -26,6 +26,9 @@ def serve(draft: Draft) -> bool:
         return True
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
+    environment = draft.snapshot.environment
+    if isinstance(environment, Resolved) and agent.told == (environment.packages_revision, environment.flow_revision):
+        authorship.give(draft)
     if not same_container(draft, pod):
         # Rounded up: idleness counts from here, and must not come to its end before what people read.
         draft.put("readyAt", times.deadline_stamp(draft.now))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flowsession.api.session import Phase
-from flowsession.decide import beside, cost, flowcheck, idle, install, marks, requests, resize, serve, start, suspend
+from flowsession.decide import authorship, beside, cost, flowcheck, idle, install, marks, requests, resize, serve, start, suspend
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -61,6 +61,7 @@ def resolve(draft: Draft) -> bool:
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved):
         draft.judge("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
+        authorship.take_up(draft)
         return True
     if environment is None:
         return False
@@ -78,10 +79,12 @@ def resolve(draft: Draft) -> bool:
 
 
 def tell_the_agent(draft: Draft) -> bool:
-    """Sees to it that the agent knows what the session shall have. One that refuses it is idle until its environment is mended."""
-    if install.tell_the_agent(draft):
+    """Sees to it that the agent knows what the session shall have. One that refuses it is idle until its environment is fixed, and one that
+    waits for its user's word until that comes."""
+    said = authorship.withheld(draft)
+    if install.go_on_without(draft, said) if said else install.tell_the_agent(draft):
         return True
-    if draft.reason("Ready") == "AgentRefused":
+    if draft.reason("Ready") in ("AgentRefused", authorship.REASON):
         idle.decide_idle(draft)
     return False
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from flowsession.api.mutations import SOURCE_LABEL
 from flowsession.decide.agentviews import AgentView, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
@@ -15,7 +17,6 @@ from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, Sessi
 from flowsession.engine.resolvers import Resolvers
 from flowsession.engine.sizing import Sizing
 
-SOURCE_LABEL = "flowsession.dev/source"
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
 
@@ -109,6 +110,26 @@ class Cache:
             return [key for key, view in self.config_maps.items() if view.watched]
         return list(found[kind]) if kind in found else self.sizing.names(kind)
 
+    def version(self, key: Key) -> str:
+        """The resourceVersion that is known of an object; "0" if it is not known."""
+        name = (key.namespace, key.name)
+        match key.kind:
+            case "ComputeSession" if name in self.sessions:
+                return self.sessions[name].meta.resource_version
+            case "FlowEnvironment" if name in self.environments:
+                return self.environments[name].meta.resource_version
+            case "Pod" if name in self.pods:
+                return self.pods[name].view.resource_version
+        return self.sizing.version(key.kind, name)
+
+    def uid(self, key: Key) -> str:
+        """The uid of a decided object; empty if it is not known."""
+        name = (key.namespace, key.name)
+        tables: dict[str, Any] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments}
+        tables |= {"ComputeInstance": self.sizing.instances.entries, "VMSize": self.sizing.sizes}
+        found = tables.get(key.kind, {}).get(key.name if key.kind == "VMSize" else name)
+        return found.meta.uid if found else ""
+
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
         pods = {entry.view.uid for entry in self.pods.values()}
@@ -167,7 +188,7 @@ class Cache:
         self.environments[key] = entry
         self._index_users(entry)
         self._drop_unused(known)
-        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before, one.image) for one in (known, entry))
+        was, is_now = (one and (one.meta.uid, one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
         return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
 
     def _forget_environment(self, key: Name, uid: str) -> set[Key]:
@@ -236,11 +257,11 @@ class Cache:
             # Each may hold 1 MiB, and anybody may label one: only what an environment names is kept, and read when one begins to.
             self.config_maps.pop(key, None)
             return set()
-        fresh = objects.files(body)
-        if known and known.files == fresh:
-            self.config_maps[key] = ConfigMapView(key[1], known.files, now, watched)
+        fresh, author = objects.files(body), objects.author(body)
+        if known and known.files == fresh and known.author == author:
+            self.config_maps[key] = ConfigMapView(key[1], known.files, now, watched, author)
             return {Key("FlowEnvironment", key[0], user) for user in self._users_of.of(key)} if known.watched != watched else set()
-        self.config_maps[key] = ConfigMapView(key[1], fresh, now, watched)
+        self.config_maps[key] = ConfigMapView(key[1], fresh, now, watched, author)
         return self._concerned_by_config_map(key)
 
     def _concerned_by_config_map(self, key: Name) -> set[Key]:

@@ -1,18 +1,21 @@
-"""Saved edits of flow folders: finds those that a starting session gets back, and removes what is too old."""
+"""Saved edits of flow folders: sealed when they are written, opened for the next session, and removed when they are too old."""
 
+import base64
 import json
 import logging
+import zlib
 from dataclasses import replace
 from typing import Any
 
-from flowsession.api import GROUP
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.vault import NotSealedHereError, Vault
 from flowsession.decide import times
 from flowsession.decide.agentviews import SavedEdits
 from flowsession.decide.configmaps import EDITS, selector
-from flowsession.decide.plan import FetchEdits
+from flowsession.decide.plan import FetchEdits, Manifest, Sealed
 from flowsession.decide.pod import ENVIRONMENT_LABEL, USER_LABEL, user_label
+from flowsession.decide.savededits import SEQUENCE_ANNOTATION, USER_ANNOTATION
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
@@ -21,9 +24,14 @@ log = logging.getLogger(__name__)
 
 Metadata = dict[str, Any]
 
+ENTRY = "edits.sealed"
 MOST_KEPT = 5
 """Saved edits of one user and environment that are kept besides each other: those that nobody took back."""
 
+MOST_READ = 10
+"""Of them that are read, the newest first, to find one that opens; each may have 1 MiB."""
+
+LARGEST_HEAD = 4 * 1024 * 1024
 PRUNE_SECONDS = 3600.0
 DAY = 86_400.0
 
@@ -31,12 +39,24 @@ DAY = 86_400.0
 class Edits:
     """The archives themselves are in memory only between a start and the agent's answer: each may have 1 MiB."""
 
-    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], *, retention_days: int) -> None:
+    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], vault: Vault, *, retention_days: int) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
+        self._vault = vault
         self._retention = retention_days * DAY
         self._pruned_at = 0.0
+
+    def seal(self, manifest: Manifest, content: Sealed) -> dict[str, Any]:
+        """The manifest with the content in it, for nobody but this operator and its successors."""
+        head = zlib.compress(json.dumps(dict(content.about), separators=(",", ":")).encode())
+        plain = len(head).to_bytes(4, "big") + head + base64.b64decode(content.archive)
+        sealed = self._vault.seal(plain, bound_to=_place(manifest["metadata"], _owner(manifest["metadata"])))
+        return {**manifest, "binaryData": {ENTRY: base64.b64encode(sealed).decode()}}
+
+    def wrote(self, body: dict[str, Any]) -> bool:
+        """Whether an operator with this key has written this ConfigMap, in this place and for this owner."""
+        return self._opened(body, _owner(body["metadata"])) is not None
 
     async def fetch(self, key: Key, uid: str, wanted: FetchEdits) -> None:
         """Takes the newest that this user saved of this very environment into the cache. Raises ClusterError."""
@@ -44,12 +64,10 @@ class Edits:
         try:
             labels = selector(EDITS, {ENVIRONMENT_LABEL: wanted.environment, USER_LABEL: user_label(wanted.user)})
             listed = [meta async for meta in self._cluster.metadata("ConfigMap", wanted.namespace, labels=labels)]
-            found = [meta for meta in listed if _is_for(meta, wanted)]
-            found.sort(key=_age, reverse=True)
-            for old in found[MOST_KEPT:]:
-                await self._remove(old)
-            if found:
-                saved = _read(await self._cluster.get("ConfigMap", wanted.namespace, found[0]["name"]))
+            found = sorted((meta for meta in listed if _is_for(meta, wanted)), key=_sequence, reverse=True)
+            saved = await self._newest(found, wanted)
+            if not (saved and saved.ignored):  # else nobody knows which of them are the operator's own
+                await self._keep_few(found)
         except errors.NamespaceTerminating:
             raise
         except (errors.Rejected, errors.NotFound) as error:
@@ -58,24 +76,78 @@ class Edits:
         self._queue.add(key)
 
     async def prune(self) -> None:
-        """Removes what is older than the retention, once an hour. Raises ClusterError."""
+        """Removes what is older than the retention and whose user has no session of the environment, once an hour. Raises ClusterError."""
         now = self._cache.clock()
         if now - self._pruned_at < PRUNE_SECONDS:
             return
         self._pruned_at = now
+        sessions = self._cache.sessions.values()
+        living = {(entry.meta.namespace, entry.spec.environment_ref.name, user_label(entry.spec.user)) for entry in sessions}
         old = [
             meta
             async for meta in self._cluster.metadata("ConfigMap", labels=selector(EDITS, {}))
-            if now - (times.parse(meta["creationTimestamp"]) or now) > self._retention
+            if now - (times.parse(meta["creationTimestamp"]) or now) > self._retention and _whose(meta) not in living
         ]
         for meta in old:
             await self._remove(meta)
+
+    async def _newest(self, found: list[Metadata], wanted: FetchEdits) -> SavedEdits | None:
+        """The first that opens and has an archive; with it why later ones are missing, and what does not open."""
+        ignored: list[str] = []
+        lost = ""
+        newest = SavedEdits()
+        for meta in found[:MOST_READ]:
+            try:
+                body = await self._cluster.get("ConfigMap", wanted.namespace, meta["name"])
+            except errors.NotFound:
+                continue
+            read = self._opened(body, wanted.environment_uid)
+            if read is None:
+                ignored.append(meta["name"])
+                log.warning("not saved by this operator: ignored", extra={"object": f"{wanted.namespace}/{meta['name']}"})
+            elif read.archive:
+                newest = read
+                break
+            else:
+                lost = lost or read.lost
+        if not (newest.name or lost or ignored):
+            return None
+        return replace(newest, lost=lost, ignored=tuple(ignored))
+
+    async def _keep_few(self, found: list[Metadata]) -> None:
+        """What can't be removed now will be the next time: that is no reason to give a session less than it had."""
+        for old in found[MOST_KEPT:]:
+            try:
+                await self._remove(old)
+            except errors.ClusterError as error:
+                log.warning("old saved edits stay", extra={"object": f"{old['namespace']}/{old['name']}", "error": str(error)})
 
     async def _remove(self, meta: Metadata) -> None:
         try:
             await self._cluster.delete("ConfigMap", meta["namespace"], meta["name"], uid=meta["uid"])
         except (errors.NotFound, errors.Conflict):
             return
+
+    def _opened(self, body: dict[str, Any], environment_uid: str) -> SavedEdits | None:
+        """What is in it; None when another one wrote it, or wrote it elsewhere or for somebody else."""
+        meta = body["metadata"]
+        try:
+            sealed = base64.b64decode((body.get("binaryData") or {}).get(ENTRY, ""))
+            plain = self._vault.open(sealed, bound_to=_place(meta, environment_uid if _owner(meta) else ""))
+            length = int.from_bytes(plain[:4], "big")
+            about = json.loads(zlib.decompressobj().decompress(plain[4 : 4 + length], LARGEST_HEAD))
+            return SavedEdits(
+                name=meta["name"],
+                saved_at=str(about["savedAt"]),
+                session=str(about["session"]),
+                revision=str(about["revision"]),
+                flow_revision=str(about["flowRevision"]),
+                deleted=tuple(map(str, about["deleted"])),
+                archive=base64.b64encode(plain[4 + length :]).decode(),
+                lost=str(about.get("lost", "")),
+            )
+        except (NotSealedHereError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            return None
 
 
 def given(cache: Cache, key: Key) -> None:
@@ -86,30 +158,29 @@ def given(cache: Cache, key: Key) -> None:
         cache.saved[entry.meta.uid] = (known[0], replace(known[1], archive=""))
 
 
+def _place(meta: Manifest, environment_uid: str) -> bytes:
+    """What saved edits are bound to: elsewhere, under another name, of another owner, user or age they don't open."""
+    said = meta.get("annotations") or {}
+    parts = [meta["namespace"], environment_uid, said.get(USER_ANNOTATION), meta["name"], said.get(SEQUENCE_ANNOTATION)]
+    return json.dumps(parts).encode()
+
+
+def _owner(meta: Manifest) -> str:
+    return next((str(owner.get("uid")) for owner in meta.get("ownerReferences") or ()), "")
+
+
 def _is_for(meta: Metadata, wanted: FetchEdits) -> bool:
     """Labels hold a hash of the user's name and the environment's name only; an environment made anew is another one."""
     owners = {owner["uid"] for owner in meta.get("ownerReferences", ())}
-    return (meta.get("annotations") or {}).get(f"{GROUP}/user") == wanted.user and owners <= {wanted.environment_uid}
+    return (meta.get("annotations") or {}).get(USER_ANNOTATION) == wanted.user and owners <= {wanted.environment_uid}
 
 
-def _age(meta: Metadata) -> tuple[str, int]:
-    """By creation, whose whole seconds leave ties to the resourceVersion."""
-    version = meta["resourceVersion"]
-    return meta["creationTimestamp"], int(version) if version.isdigit() else 0
+def _whose(meta: Metadata) -> tuple[str, str, str]:
+    labels = meta.get("labels") or {}
+    return meta["namespace"], labels.get(ENVIRONMENT_LABEL, ""), labels.get(USER_LABEL, "")
 
 
-def _read(body: dict[str, Any]) -> SavedEdits | None:
-    archive = (body.get("binaryData") or {}).get("edits.tar.gz", "")
-    try:
-        about = json.loads((body.get("data") or {}).get("edits.json", "{}"))
-        deleted = tuple(str(name) for name in about.get("deleted", ()))
-        return SavedEdits(
-            name=body["metadata"]["name"],
-            saved_at=str(about.get("savedAt", "")),
-            flow_revision=str(about.get("flowRevision", "")),
-            deleted=deleted,
-            archive=archive,
-        )
-    except (ValueError, AttributeError, TypeError):
-        log.warning("saved edits are damaged", extra={"object": body["metadata"]["name"]})
-        return None
+def _sequence(meta: Metadata) -> int:
+    """By the number that they are sealed with; a wrong one does not open."""
+    number = (meta.get("annotations") or {}).get(SEQUENCE_ANNOTATION, "")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0

@@ -10,11 +10,12 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
 from flowsession.decide.configmaps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource, Sealed
 from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
+from flowsession.engine.edits import Edits
 from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
@@ -47,6 +48,7 @@ class Executor:
         recorder: Recorder,
         reader: Reader,
         checks: ImageChecks,
+        edits: Edits,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -55,6 +57,7 @@ class Executor:
         self._recorder = recorder
         self._reader = reader
         self._checks = checks
+        self._edits = edits
         self._told_ends: dict[str, float] = {}
         """By uid: ends that people were told of and that came too late, and when that was."""
 
@@ -123,6 +126,10 @@ class Executor:
             if reader := self._cache.pods.get((key.namespace, plan.call.pod)):
                 self._agents.start(key, reader.view, plan.call)
             return
+        if key.kind == "Pod" and plan.call is not None:
+            if left := self._cache.pods.get((key.namespace, key.name)):
+                self._agents.start(key, left.view, plan.call)
+            return
         entry = self._cache.sessions.get((key.namespace, key.name))
         if entry is None or plan.call is None:
             return
@@ -147,13 +154,13 @@ class Executor:
             await self._reader.refresh("Pod", wanted.namespace, wanted.name)
 
     async def _create(self, key: Key, uid: str, create: Create) -> None:
-        manifest = create.manifest
+        manifest = self._edits.seal(create.manifest, create.sealed) if create.sealed else create.manifest
         kind, meta = manifest["kind"], manifest["metadata"]
         try:
             body = await self._cluster.create(dict(manifest))
         except errors.AlreadyExists:
             body = await self._cluster.get(kind, meta["namespace"], meta["name"])
-            if not manifests.ours(body, manifest):
+            if not manifests.ours(body, manifest) or (create.sealed and not self._edits.wrote(body)):
                 if kind == "ConfigMap":
                     raise self._refused_config_map(key, manifest, "another object has this name") from None
                 self._refuse(
@@ -174,6 +181,8 @@ class Executor:
             if (version := (meta.get("annotations") or {}).get(PROMPTFLOW_ANNOTATION)) is not None:
                 self._cache.imaging.promptflow[meta["namespace"], meta["name"]] = version
             self._let_go_of_packages(key)
+            if create.sealed:
+                self._let_go_of_edits(create.sealed)
         else:
             self._cache.refusals.pop(uid, None)
         self._reader.observe(kind, body)
@@ -185,8 +194,15 @@ class Executor:
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)
 
+    def _let_go_of_edits(self, sealed: Sealed) -> None:
+        """As the packages; what is saved need not be told of by the status alone."""
+        if view := self._cache.agents.get(sealed.pod_uid):
+            self._cache.agents[sealed.pod_uid] = replace(view, edits=None, saved=sealed.revision if sealed.archive else view.saved)
+
     async def _delete(self, key: Key, deletion: Delete) -> bool:
         """Whether it goes, or is gone: not if it has changed meanwhile."""
+        if deletion.kind == "ConfigMap":
+            self._cache.own_config_maps.pop((deletion.namespace, deletion.name), None)
         try:
             answer = await self._cluster.delete(
                 deletion.kind,

@@ -19,7 +19,8 @@ class NotYaml(Exception):
 
 def parse(text: str) -> Any:
     """The document. Raises NotYaml; ImportError where the session has no ruamel.yaml, ValueError for more than is looked at."""
-    from ruamel.yaml import YAML, YAMLError  # type: ignore[import-not-found,unused-ignore]
+    from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
+    from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
 
     if len(text) > LARGEST:
         raise ValueError(f"it has more than {LARGEST} characters")

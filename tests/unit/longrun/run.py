@@ -11,6 +11,7 @@ from flowsession.cluster.agents import AgentClient, Answer
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
+from flowsession.cluster.vault import Vault
 from flowsession.decide import times
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.plan import AgentCall, Follow
@@ -58,6 +59,7 @@ class LongRun:
             public_keys="{}",
             archive=AgentArchive("ab" * 32, "QUdFTlQ="),
             instance="operator-0",
+            vault=Vault(bytes(32)),
         )
         await self.engine.start()
         self.api.hearers = [self._hear]

@@ -1,0 +1,18 @@
+"""A hook for conftest.py: the programs of tools/localcluster/debian.py are there before a part of the tests starts."""
+
+from pathlib import Path
+
+import pytest
+
+from localcluster import debian
+
+_PARTS = {"agent": debian.TESTS, "e2e": debian.TESTS, "apiserver": debian.TESTS}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One sentence, before anything runs, where a program is missing that a part of the tests starts."""
+    root = Path(__file__).parent
+    parts = {item.path.relative_to(root).parts[0] for item in items if item.path.is_relative_to(root)}
+    for part in sorted(parts & set(_PARTS)):
+        if lacking := debian.lacking(_PARTS[part]):
+            pytest.exit(f"tests/{part}: {lacking}", returncode=2)
