@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 
 from flowsession_agent import PROTOCOL, VERSION
 from flowsession_agent.activity import Activity
@@ -19,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.folderwatch import FolderWatch
+    from flowsession_agent.inotify import Inotify
     from flowsession_agent.processes import Look, Processes
     from flowsession_agent.settings import Settings
     from flowsession_agent.wire import Request
@@ -37,7 +40,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
-        self.activity = Activity(state=self.state, look=self._look)
+        self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
         self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
         self.environment = Environment(
@@ -47,9 +50,13 @@ class Agent:
             children=self.children,
             packages=self.packages,
             checker=self._checker,
+            folder=lambda: self.folder,
         )
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self._processes: Processes | None = None
+        self._notices: Inotify | None = None
+        self._folder: FolderWatch | None = None
+        self._lock = threading.Lock()
         self._calls: dict[str, dict[str, Call]] = {
             "/v1/state": {"GET": self._state},
             "/v1/environment": {"PUT": self._environment},
@@ -77,6 +84,18 @@ class Agent:
         if method is None:
             raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
         return method(request.query, body)
+
+    @property
+    def folder(self) -> FolderWatch:
+        """What watches the flow folder; made late, because the first answer needs none of it."""
+        with self._lock:
+            if self._folder is None:
+                from flowsession_agent.folderwatch import FolderWatch
+                from flowsession_agent.inotify import Inotify
+
+                self._notices = Inotify()
+                self._folder = FolderWatch(self.home.flow, notices=self._notices)
+            return self._folder
 
     def _look(self) -> Look:
         if self._processes is None:

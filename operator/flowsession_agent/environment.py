@@ -15,13 +15,14 @@ from flowsession_agent.state import Install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.activity import Activity
     from flowsession_agent.check.checker import Checker
     from flowsession_agent.children import Children
     from flowsession_agent.edits.session import Edits
     from flowsession_agent.feeds.urls import Address
+    from flowsession_agent.folderwatch import FolderWatch
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.install.worker import Result, Worker
     from flowsession_agent.order import Order
@@ -33,9 +34,19 @@ if TYPE_CHECKING:
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
-    def __init__(self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages, checker: Checker) -> None:
+    def __init__(
+        self,
+        *,
+        home: Home,
+        state: State,
+        activity: Activity,
+        children: Children,
+        packages: Packages,
+        checker: Checker,
+        folder: Callable[[], FolderWatch],
+    ) -> None:
         self._home, self._state, self._activity = home, state, activity
-        self._children, self._packages, self._checker = children, packages, checker
+        self._children, self._packages, self._checker, self._folder = children, packages, checker, folder
         self._lock, self._record = threading.Lock(), Record(home.record)
         self._worker: Worker | None = None
         self._edits: Edits | None = None
@@ -93,7 +104,8 @@ class Environment:
         with self._activity.work("restore"), self._lock:
             if not self._record.has_flow:
                 raise no_edits()
-            restored = self._all_edits().restore(force=force)
+            with self._folder().own():
+                restored = self._all_edits().restore(force=force)
             self._check()
             return restored
 
@@ -127,7 +139,7 @@ class Environment:
 
     def _replace_flow(self, order: Order) -> None:
         record, edits, files = self._record, self._all_edits(), order.files or {}
-        with edits.lock:
+        with edits.lock, self._folder().own():
             pushing = {name: of_content(content) for name, content in files.items()}
             baseline = Baseline(record.pushed, record.pushing)
             first = order.files is not None and not record.had_flow
