@@ -28,6 +28,7 @@ LONG = {
     "engine/loop.py": 500,
     "decide/idle.py": 500,
     "decide/install.py": 500,
+    "decide/includes.py": 500,
     "api/policies.py": 500,
     "api/session.py": 500,
     "decide/resolution.py": 500,

@@ -25,7 +25,9 @@ _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _VCS = re.compile(r"^(git|hg|svn|bzr)\+", re.IGNORECASE)
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 _PATH = re.compile(r"[\w.\-]+[/\\][\w.\-/\\]*(?:\[[^\]]*\])?")
-_HASHED_URL = re.compile(r"#(?:.*&)?(?:sha256|sha384|sha512)=")
+_HASH = re.compile(r"(?:^|&)(?:sha256|sha384|sha512)=")
+"""Of a URL's fragment."""
+
 _SINGLE_EQUALS = re.compile(r"^([\w.-]+)=([\w.*]+)(?:=[\w.*]+)?$")
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")
 
@@ -103,7 +105,7 @@ def _link(line: Line, url: str, name: str, warnings: list[Finding], *, hashes: b
         )
     if name and _is_promptflow(name):
         warnings.append(_pinned(line, hashes=hashes))
-    has_hash = hashes or _HASHED_URL.search(url) is not None
+    has_hash = hashes or _HASH.search(url.partition("#")[2]) is not None
     return Judged(
         warnings=tuple(warnings),
         hashed=hashes,

@@ -145,22 +145,31 @@ def _unhashed(_: _Case) -> Failure:
     )
 
 
+def _newest(wanted: str, text: str) -> str:
+    """The newest version that pip has found; empty: none."""
+    for line in text.splitlines():
+        versions = line.partition("(from versions: ")[2].partition(")")[0]
+        if versions not in ("", "none") and f"requirement {wanted} " in line:
+            return versions.rpartition(",")[2].strip()
+    return ""
+
+
 def _no_match(case: _Case) -> Failure:
-    wanted = re.split(r"\s+\(from", case.what)[0]
+    wanted = case.what.partition(" (from")[0].strip()
     if VARIABLE.search(wanted):
         line = next((line for line in case.lines if wanted in line.text), None)
         return _not_understood(f"{_short(wanted)}{case.place(wanted)}", line, "pip")
     name = re.split(r"[\s\[=<>!~;@,]", wanted)[0]
     required = re.search(rf"(?:require|depends on) ({re.escape(name)}[=<>!~][^\s]*[^\s,.])", case.text)
     wanted = required.group(1) if required else wanted
-    newest = re.search(rf"requirement {re.escape(wanted)}[^\n]{{0,300}}?\(from versions: ([^)]*)\)", case.text)
+    newest = _newest(wanted, case.text)
     elsewhere = platforms.local_version(wanted, case.lines)
     if platforms.system_of(normalise(name)):
         return Failure("NoMatchingDistribution", f"{redact(platforms.of_system(name, wanted, case.lines))}.")
     if elsewhere:
         hint = f"{elsewhere}."
-    elif newest and newest.group(1) not in ("none", ""):
-        hint = f"no such version; the newest is {newest.group(1).rpartition(',')[2].strip()}."
+    elif newest:
+        hint = f"no such version; the newest is {newest}."
     elif re.search(rf"no version of {re.escape(name)}\b|only .{{0,40}}{re.escape(name)}\S* (?:is|are) available", case.text):
         hint = "no such version."
     elif "no usable wheels" in case.text or case.only_binary:

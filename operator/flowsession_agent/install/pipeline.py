@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 from flowsession_agent import cgroup, flowfolder, requirement_lines
@@ -154,7 +153,7 @@ class Pipeline:
         failure = self._classify(outcome)
         if failure.code == REFUSED:
             raise InstallError(failure)
-        asks_pip = outcome.exit_code == 2 or re.search(r"hint: .*pre-?release", outcome.stderr, re.IGNORECASE) is not None
+        asks_pip = outcome.exit_code == 2 or tools.hints_at_prereleases(outcome.stderr)
         only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
             asks_pip = False  # pip could only wait in vain once more
