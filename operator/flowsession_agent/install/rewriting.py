@@ -8,6 +8,7 @@ import re
 
 from flowsession_agent import flowfolder, requirement_lines
 from flowsession_agent.copies import Copies
+from flowsession_agent.install import kept
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure, redact
 
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Match
 
+    from flowsession_agent.install.base import Base
     from flowsession_agent.order import Requirements
     from flowsession_agent.requirement_lines import LogicalLine
     from flowsession_agent.settings import Home
@@ -33,15 +35,14 @@ OPTIONS = re.compile(r"\s--?[A-Za-z]")
 class Rewriting:
     """The files of one install as its tools are to read them: copies where something changed."""
 
-    def __init__(self, requirements: Requirements, *, home: Home, environ: Mapping[str, str], promptflow: Mapping[str, str]) -> None:
-        """Rewrite the requirements and what they include. `environ` is the tools', `promptflow` has the versions of prompt flow's packages
-        in the image. Raises InstallError for a Secret's value in the open, OSError."""
+    def __init__(self, requirements: Requirements, *, home: Home, environ: Mapping[str, str], base: Base) -> None:
+        """Rewrite the requirements and what they include. `environ` is the tools'. Raises InstallError for a Secret's value in the open,
+        OSError."""
         self._environ = environ
         self._secret = set(environ.get(SECRET_VARIABLES, "").split(","))
-        self._promptflow = promptflow
-        self.replaced: dict[str, str] = {}
-        """Lines of prompt flow's packages as they were written, by the distribution's name."""
-        self.warnings: list[str] = []
+        self._base = base
+        self._replaced: dict[str, str] = {}
+        """What is said of a distribution's line whose version gave way."""
         self.root = home.flow if requirements.path else home.root
         self._of_edited = ""  # the order's text, beside the file that the session edited
         self._copies = Copies(self.root, self.text)
@@ -53,6 +54,16 @@ class Rewriting:
             self.close()
             raise
         self.lines = requirement_lines.read(self.file, root=self.root, shown=requirements.shown)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should know although it stops nothing."""
+        return list(self._replaced.values())
+
+    @property
+    def note(self) -> str:
+        """The same, to be added to the message of a conflict, in which the versions that gave way are missing."""
+        return "".join(f" {said.replace('was installed', 'was taken')}." for said in self.warnings)
 
     def close(self) -> None:
         """Take the copies away."""
@@ -79,7 +90,7 @@ class Rewriting:
             if instead != line.text:
                 end = physical[line.last - 1][len(physical[line.last - 1].rstrip("\r\n")) :] or "\n"
                 physical[line.first - 1 : line.last] = [instead + end] + ["\n"] * (line.last - line.first)
-        return "".join(physical)
+        return kept.without_the_images("".join(physical), self._base)
 
     def _line(self, line: LogicalLine) -> str:
         return self._without_version(self._expanded(line.text), line.text)
@@ -99,7 +110,7 @@ class Rewriting:
     def _without_version(self, text: str, written: str) -> str:
         """The line with its name alone where the image has that part of prompt flow. A hash stays, and fails unless it is the image's."""
         name = requirement_lines.name_of(text)
-        version = self._promptflow.get(name)
+        version = self._base.promptflow.get(name)
         if version is None or text.startswith("-") or "--hash" in text:
             return text
         found, extras = requirement_lines.NAME.match(text), ""
@@ -112,9 +123,8 @@ class Rewriting:
         wanted, semicolon, marker = wanted.partition(" ;" if wanted.startswith("@") else ";")
         if not wanted.strip():
             return text
-        self.replaced[name] = written
         said = f"the image has {name} {version} and keeps it"
-        self.warnings.append(f"{redact(written)[:100]!r}{self._place(written)} was installed without its version: {said}")
+        self._replaced[name] = f"{redact(written)[:100]!r}{self._place(written)} was installed without its version: {said}"
         return f"{short}{extras}{' ; ' + marker.strip() if semicolon else ''}{rest[options.start() :] if options else ''}"
 
     def _place(self, text: str) -> str:

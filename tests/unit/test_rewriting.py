@@ -2,22 +2,26 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from flowsession_agent.install.base import Base
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.rewriting import SECRET_VARIABLES, Rewriting
 from flowsession_agent.order import Requirements
 from flowsession_agent.settings import Home
 
-IMAGE = {"promptflow": "1.18.5", "promptflow-core": "1.18.5", "promptflow-tools": "1.6.1"}
+VERSIONS = {"promptflow": "1.18.5", "promptflow-core": "1.18.5", "promptflow-tools": "1.6.1", "pip": "26.0"}
+BASE = cast(Base, SimpleNamespace(promptflow={name: version for name, version in VERSIONS.items() if name != "pip"}, sites=[]))
 ENVIRON = {"FUZZ_VERSION": "3.9.7", "KEY": "hunter2", "LINES": "a\nb", "MARK": "x #y", "EMPTY": "", SECRET_VARIABLES: "KEY,OTHER"}
 
 
 def rewriting(folder: Path, text: str, *, path: str | None = None, environ: Mapping[str, str] = ENVIRON) -> Rewriting:
     home = Home(str(folder))
     Path(home.flow).mkdir(exist_ok=True)
-    return Rewriting(Requirements(text=text, path=path, shown=path or "the text"), home=home, environ=environ, promptflow=IMAGE)
+    return Rewriting(Requirements(text=text, path=path, shown=path or "the text"), home=home, environ=environ, base=BASE)
 
 
 def rewritten(folder: Path, text: str) -> str:
@@ -33,7 +37,7 @@ def rewritten(folder: Path, text: str) -> str:
         ("PromptFlow_Core<2", "PromptFlow_Core\n"),
         ("promptflow==1.0 ; python_version < '3.12'", "promptflow ; python_version < '3.12'\n"),
         ("promptflow==1.0;python_version < '3.12' --config-settings=x=y", "promptflow ; python_version < '3.12' --config-settings=x=y\n"),
-        ("promptflow \\\n  == \\\n  1.0\nscipy\n", "promptflow\n\n\nscipy\n"),
+        ("promptflow \\\n  == \\\n  1.0\nscipy\n", "\n\n\nscipy\n"),
         ("promptflow-tools @ git+https://example.com/x.git;a ; python_version > '3'\n", "promptflow-tools ; python_version > '3'\n"),
         ("git+https://example.com/x.git#egg=promptflow_core\n", "promptflow-core\n"),
     ],
@@ -43,6 +47,11 @@ def test_the_images_prompt_flow_is_kept(tmp_path: Path, text: str, installed: st
     assert Path(found.file).read_bytes().decode() == installed
     (warning,) = found.warnings
     assert "was installed without its version: the image has promptflow" in warning
+    assert found.note == f" {warning.replace('was installed', 'was taken')}."
+
+
+def test_what_the_image_has_asks_for_nothing_beside_other_lines(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, "promptflow==1.0\npromptflow\npillow==11.0.0\n") == "\n\npillow==11.0.0\n"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +59,7 @@ def test_the_images_prompt_flow_is_kept(tmp_path: Path, text: str, installed: st
     [
         "promptflow-azure-ai-language==0.1.5\n",
         "promptflow-azure==1.0\n",
-        "promptflow\npromptflow[azure]\nnot-promptflow==1\n",
+        "promptflow[azure]\nnot-promptflow==1\n",
         "promptflow ; python_version > '3'\n",
         "promptflow==1.18.5 --hash=sha256:00\n",
         "# promptflow==1.0\n",
@@ -83,7 +92,7 @@ def test_included_files_are_rewritten_beside_themselves_which_stay(tmp_path: Pat
         (folder / name).write_text(text)
     found = rewriting(tmp_path, files["all.txt"], path="env/all.txt", environ={**ENVIRON, "WHICH": "dev.txt"})
     assert Path(found.file).read_text() == "-r base.txt\n-c more/.flowsession.limits.txt\n-r .flowsession.dev.txt\n"
-    assert (folder / "more" / ".flowsession.limits.txt").read_text() == "promptflow\npandas<3\n"
+    assert (folder / "more" / ".flowsession.limits.txt").read_text() == "\npandas<3\n"
     assert [(line.name, line.number) for line in found.lines if line.name == "rapidfuzz"] == [("rapidfuzz", 3)]
     found.close()
     assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.txt")} == files
