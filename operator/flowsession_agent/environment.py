@@ -51,6 +51,7 @@ class Environment:
         self._worker: Worker | None = None
         self._edits: Edits | None = None
         self._address: Address | None = None
+        self.edits_address = ""  # where the operator hears that edits wait
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -71,6 +72,7 @@ class Environment:
 
     def apply(self, order: Order) -> None:
         """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
+        self.edits_address = order.edits_address
         with self._lock:
             new_flow = order.flow_revision != self._state.flow_revision
             new_packages = self._wants_install(order)
@@ -98,6 +100,15 @@ class Environment:
         if not self._record.has_flow:
             raise no_edits()
         return self._all_edits().answer()
+
+    def unsaved_edits(self) -> str:
+        """The revision of the edits that nobody has dealt with; empty: none."""
+        return self._all_edits().unsaved() if self._record.has_flow else ""
+
+    def settle_edits(self, revision: str, *, saved: bool) -> None:
+        """The operator has dealt with the edits of this revision. No work: it is possible while the session is being ended."""
+        if self._record.has_flow:
+            self._all_edits().settle(revision, saved=saved)
 
     def restore_edits(self, *, force: bool) -> dict[str, Any]:
         """Write the edits of an earlier session that are offered; raises ApiError."""

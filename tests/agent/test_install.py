@@ -161,6 +161,14 @@ def test_an_index_that_can_not_be_reached(agent: Agent, tool: str) -> None:
     assert "secret" not in str(install)
 
 
+def test_an_extra_index_that_can_not_be_reached_is_gone_without_as_by_pip(agent: Agent) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    install = agent.install("p1", f"--extra-index-url {dead}/simple\nidna==3.7\nsix==1.17.0\n", environment={"UV_HTTP_RETRIES": "0"})
+    assert (install["state"], install["tool"], packages(agent)["idna"]["version"]) == ("Succeeded", "pip", "3.7"), install
+    assert install["warnings"][0] == f"{dead} can't be reached (Connection refused): packages come from the other indexes"
+    assert len([text for text in install["warnings"] if text.startswith("Retrying")]) == 1, install["warnings"]
+
+
 def test_the_time_limit_ends_the_tool(agent: Agent, tool: str) -> None:
     with hanging_index() as index:
         install = agent.install("p1", "six\n", tool=tool, indexURL=index, timeoutSeconds=2)

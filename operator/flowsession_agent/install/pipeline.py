@@ -180,8 +180,15 @@ class Pipeline:
         if failure.code == "IndexUnreachable" and only_index:
             asks_pip = False  # pip could only wait in vain once more
         if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:
+            if failure.code == "IndexUnreachable":
+                self._go_on_without(failure)
             return None
         raise InstallError(failure)
+
+    def _go_on_without(self, failure: Failure) -> None:
+        """Let pip install from the other indexes, as it does; uv has waited long enough for that one, and pip would for each package."""
+        self.warnings.append(f"{failure.message.partition(': check ')[0]}: packages come from the other indexes")
+        self._use({"PIP_RETRIES": "1", **self._environ})
 
     def _install_plan(self, uv: str, plan: list[str]) -> Layer | None:
         if not plan:
