@@ -128,6 +128,7 @@ class Environment:
     def _replace_flow(self, order: Order) -> None:
         record, edits, files = self._record, self._all_edits(), order.files or {}
         with edits.lock:
+            self._checker.notice(order.beside)
             pushing = {name: of_content(content) for name, content in files.items()}
             baseline = Baseline(record.pushed, record.pushing)
             first = order.files is not None and not record.had_flow

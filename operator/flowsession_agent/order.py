@@ -16,6 +16,7 @@ REVISION_LIMIT = 256
 AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
 TOKEN_LIMIT = 64 * 1024
 FILES_LIMIT = 8 * 1024 * 1024
+BESIDE_LIMIT = 100
 
 
 class Order:
@@ -31,6 +32,7 @@ class Order:
         installer: InstallerSettings,
         retry: bool,
         saved_edits: Any,
+        beside: dict[str, str],
     ) -> None:
         self.packages_revision = packages_revision
         self.flow_revision = flow_revision
@@ -38,6 +40,7 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
+        self.beside = beside
         self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
 
@@ -109,7 +112,14 @@ def read(body: Any) -> Order:
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
         saved_edits=body.get("savedEdits"),
+        beside=_beside(_member(body, "beside", dict, {})),
     )
+
+
+def _beside(members: dict[str, Any]) -> dict[str, str]:
+    if len(members) > BESIDE_LIMIT or not all(isinstance(way, str) for way in members.values()):
+        raise bad_request(f"beside must name at most {BESIDE_LIMIT} modules, each with the way to it.")
+    return members
 
 
 def _files(encoded: dict[str, Any] | None) -> dict[str, bytes] | None:
