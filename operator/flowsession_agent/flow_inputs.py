@@ -5,14 +5,10 @@ from __future__ import annotations
 import ast
 import difflib
 import os
-import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-HEAD = re.compile(r"-{3,}\n(.*)-{3,}\n(.*)", re.DOTALL)
-"""As promptflow-core's `Prompty._parse_prompty` has it (1.18.5)."""
 
 SHOWN = 10
 
@@ -38,7 +34,9 @@ def _known(flow: str) -> list[str] | None:
     with open(flow, encoding="utf-8") as file:
         text = file.read()
     if flow.endswith(".prompty"):
-        match = HEAD.search(text)
+        from flowsession_agent.check.prompty import PARTS
+
+        match = PARTS.search(text)
         return _of_prompty(_parsed(match.group(1))) if match else None
     data = _parsed(text)
     if data.get("language", "python") != "python":

@@ -2,11 +2,13 @@
 
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
 from apiserver.api import FLOWSESSION, Api, Object, Refused
 from apiserver.operator_process import CHECKOUT, NAMESPACE
+from flowsession.api import mutations
 from localcluster import binaries
 
 STRANGER = "stranger@example.com"
@@ -44,11 +46,11 @@ def bind(api: Api, user: str, role: str, namespace: str) -> None:
 def in_force(api: Api) -> Sequence[bool]:
     """Whether a stranger, who may create our objects and nothing else, is refused, for each policy; the last one fills in the user."""
     stranger = api.acting_for(STRANGER)
-    return [*(_refused(stranger, *probe) for probe in _PROBES), _filled(stranger)]
+    return [*(_refused(stranger, *probe) for probe in _PROBES), _filled(stranger), *_owned_and_noted(stranger)]
 
 
-def _dry_run(api: Api, kind: str, plural: str, spec: Object) -> Object:
-    body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": kind, "metadata": {"name": "probe"}, "spec": spec}
+def _dry_run(api: Api, kind: str, plural: str, spec: Object, **meta: Any) -> Object:
+    body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": kind, "metadata": {"name": "probe", **meta}, "spec": spec}
     answer: Object = api.post(f"{FLOWSESSION}/namespaces/{NAMESPACE}/{plural}?dryRun=All", body)
     return answer
 
@@ -63,8 +65,17 @@ def _refused(stranger: Api, kind: str, plural: str, spec: Object) -> bool:
 
 def _filled(stranger: Api) -> bool:
     try:
-        return bool(
-            _dry_run(stranger, "ComputeSession", "computesessions", {"environmentRef": {"name": "env"}})["spec"]["user"] == STRANGER
-        )
+        made = _dry_run(stranger, "ComputeSession", "computesessions", {"environmentRef": {"name": "env"}})
     except Refused:
         return False
+    return bool(made["spec"]["user"] == STRANGER)
+
+
+def _owned_and_noted(stranger: Api) -> Sequence[bool]:
+    """Whether an environment gets its owner, and nobody can forge what is noted of its changes."""
+    forged = {f"{mutations.CHANGED_BY_FIELD}source": "somebody"}
+    try:
+        made = _dry_run(stranger, "FlowEnvironment", "flowenvironments", {}, annotations=forged)
+    except Refused:  # also while the policies do not know our kinds yet
+        return [False, False]
+    return [made["spec"].get("owner") == STRANGER, forged.items().isdisjoint((made["metadata"].get("annotations") or {}).items())]

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import ClientResponse
 
 from flowsession.cluster import errors
-from flowsession.cluster.agents import LARGEST_LIST, LARGEST_STATE, AgentClient, AgentError, ProxyTransport, Request
+from flowsession.cluster.agents import LARGEST_LIST, AgentClient
+from flowsession.cluster.agenttransport import LARGEST_STATE, AgentError, ProxyTransport, Request
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Reopen, Retire, Tell

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from flowsession.cluster.agents import AgentClient, AgentError, AgentRefused, Answer
+from flowsession.cluster.agents import AgentClient, AgentRefused, Answer
+from flowsession.cluster.agenttransport import AgentError, NotListening
 from flowsession.cluster.errors import Unavailable
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Tell
@@ -183,6 +184,16 @@ async def test_what_nobody_thought_of_is_a_failure_not_a_silence(at):
     assert "ZeroDivisionError" in at.view.error
 
 
+async def test_answers_of_no_use_are_counted_for_longer_than_a_good_one_lasts(at):
+    for error in (AgentError("its answer is an interim one"), NotListening("no connection"), AgentError("its answer is not JSON")):
+        await at.start(Look())
+        await at.client.answer(-1, error)
+    assert (at.view.failures, at.view.bad_answers, at.view.calls) == (3, 2.0, 3.0)
+    await at.start(Look())
+    await at.client.answer(-1, Answer(state=state()))
+    assert (at.view.failures, at.view.bad_answers, at.view.calls) == (0, 2.0, 4.0)
+
+
 async def test_the_answer_of_a_container_that_is_gone_is_not_the_next_ones(at):
     await at.start(Look())
     await at.start(TELL, container=container(restarts=1))
@@ -238,3 +249,19 @@ async def test_a_secret_that_can_not_be_read_now_is_asked_for_again(at):
     await settle()
     assert (at.client.calls, at.view.failures) == ([], 1)
     assert "Secret 'team-feed' can't be read: GET /api: connection refused" in at.view.error
+
+
+async def test_an_answer_that_cannot_be_taken_in_is_no_answer(at, monkeypatch, caplog):
+    """Else the session would wait for that call for ever."""
+
+    def broken(*_: Any) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("flowsession.engine.agents.edits.given", broken)
+    await at.start(TELL)
+    await at.client.answer(0, Answer(state=state()))
+    assert (at.view.calling, at.view.failures) == (False, 1)
+    assert "RecursionError" in at.view.error
+    assert "taking in an agent's answer broke" in caplog.text
+    await at.start(Look())
+    assert len(at.client.calls) == 2

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.cluster import answers
-from flowsession.cluster.agents import AgentError, _parsed
+from flowsession.cluster.agenttransport import AgentError, parsed
 from flowsession.decide.agentviews import AgentState, InstallView
 from flowsession.engine.manifests import packages_in
 
@@ -145,7 +145,7 @@ def test_an_exit_code_that_is_none(code):
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"5", b"null", b"\xff", b'{"a":' * 100_000, b"[" * 100_000, b"1" * 10_000])
 def test_what_is_no_json_object_is_an_error_in_words(raw):
     with pytest.raises(AgentError, match="its answer is not"):
-        _parsed(raw)
+        parsed(raw)
 
 
 # -- the list of packages

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flowsession.api import crds, policies
+from flowsession.api import crds, mutations, policies
 from flowsession.api.schema import structural
 
 CHECKOUT = Path(__file__).parents[2]
@@ -124,5 +124,22 @@ def test_the_policies_fail_closed_and_speak_to_people():
         spec = yaml.safe_load(file.read_text())["spec"]
         assert spec["failurePolicy"] == "Fail"
         for validation in spec["validations"]:
-            assert validation["expression"].startswith("!variables.guarded || "), file
+            assert re.match(r"!(variables\.guarded|\(.*variables\.guarded\b.*?\)) \|\| ", validation["expression"]), file
             assert validation["message"] and validation["reason"] == "Forbidden", file
+
+
+# -- who changed what
+
+
+def test_each_field_of_an_environment_is_noted_or_said_to_bring_nothing_into_a_session():
+    fields = structural(crds.ENVIRONMENT.spec)["properties"].keys()
+    assert set(mutations.NO_CONTENT) <= fields
+    noted = {variable["name"].removeprefix("by_") for variable in mutations.changes(structural(crds.ENVIRONMENT.spec))["spec"]["variables"]}
+    assert noted - {"owner"} == fields - set(mutations.NO_CONTENT)
+
+
+def test_the_policies_that_note_changes_fail_closed():
+    files = sorted((CHECKOUT / "charts/flowsession/files/mutations").glob("*.yaml"))
+    assert [file.stem for file in files] == ["changed-by", "owner", "source-changed-by"]
+    for file in files:
+        assert yaml.safe_load(file.read_text())["spec"]["failurePolicy"] == "Fail"

@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 
 from flowsession.cluster import errors, feeds
-from flowsession.cluster.agents import AgentClient, Request
+from flowsession.cluster.agents import AgentClient
+from flowsession.cluster.agenttransport import Request
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from flowsession.api import GROUP, VERSION, policies
+from flowsession.api import GROUP, VERSION, mutations, policies
 from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.api.instance import ComputeInstanceSpec, ComputeInstanceStatus
@@ -202,6 +202,8 @@ def files(checkout: Path) -> dict[Path, str]:
     for kind in KINDS:
         if (text := policies.render(kind.name, kind.plural, structural(kind.spec))) is not None:
             made[checkout / "charts/flowsession/files/policies" / f"{kind.plural}.yaml"] = text
+    for name, text in mutations.files(structural(ENVIRONMENT.spec)).items():
+        made[checkout / "charts/flowsession/files/mutations" / name] = text
     return made
 
 

@@ -1,8 +1,9 @@
 """FlowEnvironment: a flow folder, and the image and packages that it asks for."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flowsession.api.base import Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.size import Quantity
@@ -34,7 +35,7 @@ class Installer(Model):
         description="Base URL of the package index, instead of the operator's or the installer's own. {private} in place of user and"
         " password, as in https://{private}@pkgs.dev.azure.com/ORG/_packaging/FEED/pypi/simple/, becomes a token on the way.",
     )
-    extra_index_urls: list[str] | None = Field(
+    extra_index_urls: list[Annotated[str, Field(max_length=2048)]] | None = Field(
         default=None,
         alias="extraIndexURLs",
         max_length=20,
@@ -70,6 +71,22 @@ class MinimumCompute(Model):
 class FlowEnvironmentSpec(Model):
     """The flow folder and what it needs."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "has(self.owner) == has(oldSelf.owner) && (!has(self.owner) || self.owner == oldSelf.owner)",
+                "owner is immutable: create another environment for another owner",
+            )
+        )
+    )
+
+    owner: str | None = Field(
+        default=None,
+        max_length=320,
+        description="Who decides what is in the environment, such as alice@example.com; filled in from the requester where the cluster"
+        " serves MutatingAdmissionPolicy. What anybody else changes reaches a session of another user only when that user asks for it."
+        ' "": the platform\'s own, for those who administer environments. Immutable.',
+    )
     source: Source | None = Field(
         default=None, description="Where the flow folder comes from; absent: no flow folder, only image and requirements."
     )

@@ -20,6 +20,9 @@ MOST = 8
 MOST_CHECKS = 24
 """Authorization checks in a policy, a little less than the API server allows."""
 
+ADMINISTER = "administer"
+"""The verb on flowenvironments that those need who administer a namespace's environments: the ones whose owner is the platform."""
+
 UNGUARDED = {
     "ComputeSession": ("compute", "idle", "maxLifetimeSeconds", "onChange", "startTimeoutSeconds", "suspend"),
     "ComputeInstance": ("idle", "running"),
@@ -81,12 +84,18 @@ def policy(kind: str, plural: str, spec: Schema) -> dict[str, Any] | None:
     validations: list[dict[str, str]] = []
     checks = 0
     if "user" in spec["properties"]:
+        variables.append({"name": "asked", "expression": _ASKED.format(ends="-requested-at")})
         validations.append(_USER)
         checks += 1
+    if "owner" in spec["properties"]:
+        variables.append({"name": "asked", "expression": _ASKED.format(ends="update-requested-at")})
+        variables.append({"name": "owns", "expression": _OWNS})
+        validations += _OWNER
+        checks += 2
     for resource in _KINDS:
         of_this = [reference for reference in found if reference.resource == resource]
         if of_this:
-            most = sum(MOST if reference.listed else 1 for reference in of_this)
+            most = sum(MOST if reference.listed else 2 for reference in of_this)  # before and after a change
             variables += _names(resource, of_this, most)
             validations += _allowed(resource, most, bounded=any(reference.listed for reference in of_this))
             checks += most + 1
@@ -105,12 +114,13 @@ def policy(kind: str, plural: str, spec: Schema) -> dict[str, Any] | None:
                 ]
             },
             "variables": variables,
-            "validations": [
-                {**validation, "expression": f"!variables.guarded || {validation['expression']}", "reason": "Forbidden"}
-                for validation in validations
-            ],
+            "validations": [_validation(**validation) for validation in validations],
         },
     }
+
+
+def _validation(expression: str, when: str = "variables.guarded", **messages: str) -> dict[str, str]:
+    return {"expression": f"!{when} || {expression}", **messages, "reason": "Forbidden"}
 
 
 def render(kind: str, plural: str, spec: Schema) -> str | None:
@@ -136,8 +146,13 @@ def _guarded(kind: str, spec: Schema) -> str:
 
 
 def _names(resource: str, found: list[Reference], most: int) -> list[dict[str, str]]:
-    """Variables: whether the requester may do it to all, then all names, and again and again those without the first of them."""
-    verb, collected = _KINDS[resource][1], " + ".join(_collected(reference.path) for reference in found)
+    """Variables: whether the requester may do it to all, then all names, and again and again those without the first of them.
+
+    What was named before a change counts too: whoever takes a reference away changes what runs beside it.
+    """
+    verb, now = _KINDS[resource][1], " + ".join(_collected(reference.path, "object") for reference in found)
+    before = " + ".join(_collected(reference.path, "oldObject") for reference in found)
+    collected = f"{now} + (request.operation == 'UPDATE' ? {before} : [])"
     made = [
         {"name": f"any_{resource}", "expression": f"{_check(resource)}.check('{verb}').allowed()"},
         {"name": f"{resource}_0", "expression": f"({collected}).filter(name, name != '')"},
@@ -149,12 +164,12 @@ def _names(resource: str, found: list[Reference], most: int) -> list[dict[str, s
     return made
 
 
-def _collected(path: Path) -> str:
-    """A CEL list of what the path names in `object.spec`."""
+def _collected(path: Path, where: str) -> str:
+    """A CEL list of what the path names in the spec of `where`."""
     if "[]" not in path:
-        return f"[object.spec{_optional(path)}.orValue('')]"
+        return f"[{where}.spec{_optional(path)}.orValue('')]"
     at = path.index("[]")
-    items, rest = f"object.spec{_optional(path[:at])}.orValue([])", path[at + 1 :]
+    items, rest = f"{where}.spec{_optional(path[:at])}.orValue([])", path[at + 1 :]
     if "[]" in rest:
         raise ValueError(f"{'.'.join(path)}: lists in lists are not collected")
     return f"{items}.map(item, item{_optional(rest)}.orValue(''))" if rest else items
@@ -206,10 +221,46 @@ def _of_unnamed(path: Path) -> dict[str, str]:
     }
 
 
+_ASKED = (
+    "object.metadata.?annotations.orValue({{}}).exists(name, name.startsWith('"
+    + GROUP
+    + "/') && name.endsWith('{ends}') && (request.operation == 'CREATE'"
+    " || object.metadata.annotations[name] != oldObject.metadata.?annotations[?name].orValue('')))"
+    " || (request.operation == 'UPDATE' && oldObject.metadata.?annotations.orValue({{}}).exists(name, name.startsWith('"
+    + GROUP
+    + "/') && name.endsWith('{ends}') && !(name in object.metadata.?annotations.orValue({{}}))))"
+)
+"""Whether a request by annotation is made, changed or taken back."""
+
+_OWNS = (
+    "object.spec.?owner.orValue('') in ['', request.userInfo.username]"
+    " || authorizer.group('').resource('users').name(object.spec.owner).check('impersonate').allowed()"
+)
+"""Whether the requester is the owner, or may act for them; also where there is none."""
+
+_OWNER = [
+    {
+        "when": "(variables.guarded || variables.asked)",
+        "expression": "object.spec.?owner.orValue('-') != ''"
+        f" || authorizer.group('{GROUP}').resource('flowenvironments').namespace(request.namespace).check('{ADMINISTER}').allowed()",
+        "message": "spec.owner is empty, so the environment is the platform's own: leave owner out and it becomes yours, or have the verb"
+        f" {ADMINISTER} on flowenvironments granted",
+    },
+    {
+        "when": "((request.operation == 'CREATE' && variables.guarded) || variables.asked)",
+        "expression": "variables.owns",
+        "message": "spec.owner is somebody else, whom you may not act for",
+        "messageExpression": "'spec.owner is ' + object.spec.?owner.orValue('') + ', and ' + request.userInfo.username"
+        " + ' may not act for them: leave owner out and it becomes yours, or have the verb impersonate on users granted with that name'",
+    },
+]
+
 _USER = {
+    "when": "(variables.guarded || variables.asked)",
     "expression": "object.spec.user == request.userInfo.username"
     " || authorizer.group('').resource('users').name(object.spec.user).check('impersonate').allowed()",
     "message": "spec.user is somebody else, whom you may not act for",
-    "messageExpression": "'spec.user is ' + object.spec.user + ', and ' + request.userInfo.username + ' may not act for them: set it to '"
-    " + request.userInfo.username + ', or have the verb impersonate on users granted with that name'",
+    "messageExpression": "'spec.user is ' + object.spec.user + ', and ' + request.userInfo.username + ' may not act for them: '"
+    " + (request.operation == 'CREATE' ? 'set it to ' + request.userInfo.username + ', or have' : 'have')"
+    " + ' the verb impersonate on users granted with that name'",
 }

@@ -183,6 +183,18 @@ class Packages(Model):
     )
 
 
+class EnvironmentInUse(Model):
+    """The environment as it was when the session was given its content."""
+
+    uid: str | None = Field(default=None, description="Its metadata.uid.")
+    owner: str | None = Field(default=None, description="Its spec.owner.")
+    content: str | None = Field(default=None, description="Hash of its image, requirements, installer and flow folder.")
+    config_maps: list[str] | None = Field(
+        default=None, description="ConfigMaps of its flow folder of which the API server told who changed them last."
+    )
+    asked: str | None = Field(default=None, description="The request by which the session's user took up what others had changed.")
+
+
 class Edits(Model):
     """Files of the flow folder that were changed inside the session."""
 
@@ -235,6 +247,9 @@ class ComputeSessionStatus(Model):
         default=None, description="The value of each request annotation that was handled last."
     )
     install: Install | None = Field(default=None, description="The result of the last install.")
+    environment: EnvironmentInUse | None = Field(
+        default=None, description="What the session was given last; what others than its owner change in it waits for a request."
+    )
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")

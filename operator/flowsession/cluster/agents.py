@@ -1,27 +1,20 @@
 """Calls to the agent in a session's pod, by docs/agent-protocol.md. Whatever it answers is hostile input: all of it is capped."""
 
 import asyncio
-import json
 import time
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import aiohttp
+from dataclasses import dataclass
+from typing import Any
 
 from flowsession import metrics
-from flowsession.cluster import answers, errors, sourceanswers
+from flowsession.cluster import answers, sourceanswers
+from flowsession.cluster.agenttransport import CALL_SECONDS, AgentError, NotListening, Request, Transport, parsed
 from flowsession.cluster.feeds import FeedCredentials
-from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.decide.agentviews import AgentState, EditsArchive, PackageList, SourceAnswer
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, Settle, TakeEdits, Tell
-from flowsession.decide.pod import AGENT_PORT
 from flowsession.decide.views import PodView
 
-CALL_SECONDS = 10.0
 POLL_SECONDS = 30.0
-LARGEST_STATE = 256 * 1024
-"""Bytes of an answer with a state; its longest texts, every character escaped, come to half of that."""
 LARGEST_LIST = 2 * 1024 * 1024
 """Bytes of an answer with a list; one of 20,000 packages has as many."""
 YOUNG_SECONDS = 1.0
@@ -31,10 +24,6 @@ YOUNG_PAUSE = 0.015
 _CODES_OF_REFUSAL = frozenset({400, 413})
 _TELLING = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
 """Refusals that say something about the state."""
-
-
-class AgentError(Exception):
-    """No usable answer from the agent; the text says why, in words for a condition."""
 
 
 class AgentRefused(AgentError):
@@ -49,93 +38,6 @@ class Answer:
     packages: PackageList | None = None
     edits: EditsArchive | None = None
     source: SourceAnswer | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What goes to an agent, and what may come back."""
-
-    method: str
-    path: str
-    body: dict[str, Any] | None = field(default=None, repr=False)
-    """May hold a token."""
-    timeout_seconds: float = CALL_SECONDS
-    largest: int = LARGEST_STATE
-    """Bytes of the answer at most: it is held in the operator's memory, which is everybody's."""
-
-
-class Transport(Protocol):
-    """Brings a request to the agent's port."""
-
-    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        """HTTP status and body. Raises AgentError if there is none, or too much of it."""
-
-
-class DirectTransport:
-    """By the pod's address; works inside the cluster."""
-
-    def __init__(self) -> None:
-        # No connection outlives its call: ten thousand settled sessions must not hold ten thousand sockets.
-        # Nothing is unpacked: a kilobyte may become a megabyte that way.
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            headers={"Accept-Encoding": "identity"},
-            auto_decompress=False,
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        await self._http.close()
-
-    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-        try:
-            async with self._http.request(
-                request.method,
-                f"http://{host}:{AGENT_PORT}{request.path}",
-                json=request.body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=request.timeout_seconds, connect=3.0),
-            ) as response:
-                return response.status, await capped(response, request.largest)
-        except aiohttp.ClientConnectorError as error:
-            raise _NotListening(f"no connection to {pod.ip}: {error.strerror or error}") from error
-        except errors.TooLarge as error:
-            raise AgentError(f"its answer {error}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AgentError(f"no answer from {pod.ip}: {error or type(error).__name__}") from error
-
-
-class ProxyTransport:
-    """Through the API server; works from anywhere that KUBECONFIG works."""
-
-    def __init__(self, cluster: KubernetesCluster) -> None:
-        self._cluster = cluster
-
-    async def close(self) -> None:
-        """The connection is the cluster's own."""
-
-    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        try:
-            status, answer = await self._cluster.proxy(
-                request.method,
-                pod.namespace,
-                pod.name,
-                AGENT_PORT,
-                request.path,
-                request.body,
-                headers,
-                timeout_seconds=request.timeout_seconds,
-                largest=request.largest,
-            )
-        except errors.TooLarge as error:
-            raise AgentError(f"its answer {error}") from error
-        except errors.ClusterError as error:
-            raise AgentError(str(error)) from error
-        if status in (502, 503):
-            raise _NotListening(f"the API server can't reach pod {pod.name}: {answer.decode(errors='replace')[:200]}")
-        return status, answer
 
 
 class AgentClient:
@@ -186,12 +88,12 @@ class AgentClient:
             headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
             try:
                 status, raw = await self._transport.send(pod, request, headers)
-            except _NotListening:
+            except NotListening:
                 if time.monotonic() >= give_up_at:
                     raise
                 await asyncio.sleep(YOUNG_PAUSE)
                 continue
-            document = _parsed(raw)
+            document = parsed(raw)
             if status == 401 and document.get("code") == "TokenExpired" and not relearned:
                 # Once in each call: a clock that was wrong may have been set right since.
                 self._clock_offsets[pod.uid] = answers.number(document.get("now")) - time.time()
@@ -206,15 +108,12 @@ class AgentClient:
         self._clock_offsets.pop(pod_uid, None)
 
 
-class _NotListening(AgentError):
-    """Nothing listens on the port, yet."""
-
-
 def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call
     match call:
         case Tell(body=body):
             credentials = {"installer": {**body["installer"], "feed": feed.to_wire()}} if feed else {}
-            return Request("PUT", "/v1/environment", {**body, **({"retry": True} if call.request else {}), **credentials})
+            secret = feed is not None and bool(feed.token)
+            return Request("PUT", "/v1/environment", {**body, **({"retry": True} if call.request else {}), **credentials}, secret=secret)
         case Look():
             return Request("GET", "/v1/state")
         case KeepAlive():
@@ -234,13 +133,3 @@ def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request
         case ReadSource(body=body):
             path = f"/v1/source?wait={POLL_SECONDS:.0f}"
             return Request("PUT", path, dict(body), timeout_seconds=POLL_SECONDS + CALL_SECONDS, largest=LARGEST_LIST)
-
-
-def _parsed(raw: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise AgentError("its answer is not JSON") from None
-    if not isinstance(document, dict):
-        raise AgentError("its answer is not a JSON object")
-    return document

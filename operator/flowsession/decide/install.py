@@ -1,11 +1,12 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import edits, requests
+from flowsession.decide import authorship, edits, feedtoken, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
 from flowsession.decide.loss import incarnation
+from flowsession.decide.patience import rested_at
 from flowsession.decide.plan import Follow, Look, Tell
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import began, current_pod, time_out
@@ -37,6 +38,9 @@ FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
 
 FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
+
+PREDECESSOR_PAUSE = 0.25
+"""Between two looks whether the edits of a session that was just deleted are saved: this one is to have them."""
 
 QUIET_PAUSE = 1.0
 """The same after a poll that brought nothing new at once; it doubles with every other one."""
@@ -72,17 +76,47 @@ def tell_the_agent(draft: Draft) -> bool:
         return True
     if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
-    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
     serving = draft.was_ready and same_container(draft, pod)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
-    if earlier is None:
-        draft.look_for_edits(incarnation(draft))
-    else:
-        body = {**environment.wire, "packagesRevision": wanted.packages, **earlier}
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
+    _tell(draft, agent, wanted, environment, request, serving=serving)
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
+
+
+def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
+    """Has the agent told, with the first flow folder of what was edited before, once it is known."""
+    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
+    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    if earlier is None and draft.snapshot.predecessor:
+        draft.look_again(draft.now + PREDECESSOR_PAUSE)
+    elif earlier is None:
+        draft.look_for_edits(incarnation(draft))
+    else:
+        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
+        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
+
+
+def _feed_problem(draft: Draft, environment: Resolved) -> str:
+    pod = current_pod(draft)
+    return feedtoken.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
+
+
+def go_on_without(draft: Draft, said: str) -> bool:
+    """The session keeps what it has, or waits if this container has nothing yet: what its environment is now is withheld from it."""
+    pod, before = current_pod(draft), draft.was("InSync")
+    assert pod is not None, "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    serving = draft.was_ready and same_container(draft, pod)
+    draft.judge("InSync", False, authorship.REASON, said)
+    if requests.pending(draft, "install"):
+        requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
+    elif serving and (before is None or before.message != said):
+        draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
+    if serving or (agent is not None and agent.told is not None):
+        return True
+    draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    return False
 
 
 def follow_the_install(draft: Draft) -> bool:
@@ -111,9 +145,11 @@ def follow_the_install(draft: Draft) -> bool:
         _not_installed(draft, pod, install)
         draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
-        _installed(draft, environment, install)
+        other = authorship.withheld(draft)
+        nothing = not install.tool if other else environment.requirements_count == 0
+        _installed(draft, install, nothing=nothing)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
-        if in_sync and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
+        if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
@@ -134,7 +170,8 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
     if agent.calling or draft.call is not None:
         return
-    due = agent.asked_at + (pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE)
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, rested_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -150,10 +187,11 @@ def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
         draft.call = call
     elif not agent.calling or agent.following:
         pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        if draft.now >= agent.asked_at + pause:
+        due = max(agent.asked_at + pause, rested_at(agent))
+        if draft.now >= due:
             draft.call = call
         else:
-            draft.look_again(agent.asked_at + pause)
+            draft.look_again(due)
 
 
 def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
@@ -197,8 +235,8 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
     return True
 
 
-def _installed(draft: Draft, environment: Resolved, install: InstallView) -> None:
-    if environment.requirements_count == 0:
+def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
+    if nothing:
         draft.judge("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
     elif install.warnings:
         draft.judge(

@@ -18,6 +18,9 @@ AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 KEPT_HOME = "/session"
 LOST_HOME = "/tmp/flowsession"
+SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
+"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
+
 SOURCE_MOUNT = "/source"
 """Where a claim is, which sessions use in place."""
 
@@ -31,6 +34,8 @@ SETTINGS_ANNOTATION = f"{GROUP}/settings"
 """Hash of what the session's spec says of its pod and what a running pod can't take up."""
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
+ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
+"""The environment that the pod was created for: another one may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
 
@@ -158,6 +163,7 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
                 f"{GROUP}/user": snapshot.spec.user,
+                ENVIRONMENT_UID_ANNOTATION: snapshot.environment_uid,
                 IMAGE_ANNOTATION: image.name,
                 **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
                 SETTINGS_ANNOTATION: settings_of(snapshot.spec),
@@ -185,12 +191,16 @@ def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> l
         {"name": "FLOWSESSION_HOME", "value": home},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": "FLOWSESSION_PUBLIC_KEYS", "value": snapshot.public_keys},
+        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{home}/home"},
         {"name": "TMPDIR", "value": f"{home}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},
     ]
     if claim:
         own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
-    given = [variable.to_wire() for variable in snapshot.spec.env or ()]
+    variables = snapshot.spec.env or ()
+    given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
-    return [variable for variable in own if variable["name"] not in names] + given
+    secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
+    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + told

@@ -1,7 +1,7 @@
 """A session whose pod is not what its spec wants, by size, instance or identity: it gets a new pod as soon as that can be had."""
 
 from flowsession.api.session import Phase
-from flowsession.decide import beside, choice, edits, identity, loss, placement
+from flowsession.decide import authorship, beside, choice, edits, identity, loss, placement
 from flowsession.decide.accounts import Lacking, PodIdentity
 from flowsession.decide.beside import Problem
 from flowsession.decide.draft import Draft
@@ -65,6 +65,8 @@ def _misplaced(draft: Draft) -> PodView | None:
 
 def _problem(draft: Draft) -> Problem | None:
     """Why what the spec names can't be had."""
+    if said := authorship.withheld(draft):
+        return authorship.REASON, said
     compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
     if compute.instance_ref is not None:
         name = compute.instance_ref.name

@@ -12,6 +12,7 @@ from flowsession.api.source import Source
 from flowsession.decide import configmaps, pinned, resolverpod, sources, times
 from flowsession.decide.agentviews import AgentView, SourceAnswer
 from flowsession.decide.children import Where
+from flowsession.decide.patience import rested_at
 from flowsession.decide.plan import Create, Delete, Event, ReadSource
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.start import PULL_REASONS, REFUSED_SECONDS
@@ -159,8 +160,9 @@ def _ask(scene: Scene, reading: Reading, pod: ResolverPod, known: Mapping[str, A
     if agent is not None and agent.calling:
         return
     pause = 0.0 if agent is None else min(5.0, 0.05 * 2.0 ** min(agent.failures, 10)) if agent.failures else LOOK_PAUSE
-    if agent is not None and now < agent.asked_at + pause:
-        reading.look_again_at = agent.asked_at + pause
+    due = max(agent.asked_at + pause, rested_at(agent)) if agent is not None else 0.0
+    if now < due:
+        reading.look_again_at = due
         return
     assert scene.source is not None, "there is something to read"
     view = scene.config_maps.get(known.get("configMapName") or "")

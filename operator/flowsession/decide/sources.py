@@ -28,6 +28,8 @@ class ConfigMapView:
     files: Mapping[str, bytes] | None
     read_at: float
     watched: bool
+    author: str | None = None
+    """Who changed it last, by the API server's word; empty: somebody who may act for every user; None: nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from flowsession.decide.agentviews import AgentView
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.draft import Draft
 from flowsession.decide.idletimes import AHEAD_SECONDS
+from flowsession.decide.patience import rested_at
 from flowsession.decide.plan import AgentCall
 from flowsession.decide.pod import claim_of
 from flowsession.decide.resolution import Resolved
@@ -110,8 +111,10 @@ def ask(draft: Draft, agent: AgentView | None, call: AgentCall, *, not_before: f
 
 
 def askable_at(agent: AgentView | None) -> float:
-    """When a serving agent may be asked again, in seconds since 1970: at once (0) unless it did not answer."""
-    return agent.asked_at + pause_after(agent) if agent and agent.failures else 0.0
+    """When a serving agent may be asked again, in seconds since 1970: at once unless it did not answer, or was asked a lot."""
+    if agent is None:
+        return 0.0
+    return max(rested_at(agent), agent.asked_at + pause_after(agent) if agent.failures else 0.0)
 
 
 def pause_after(agent: AgentView) -> float:

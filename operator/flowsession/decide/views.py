@@ -8,7 +8,8 @@ from flowsession.api.environment import MinimumCompute
 from flowsession.api.identity import Identity
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide.accounts import Account, PodIdentity
-from flowsession.decide.agentviews import AgentArchive, AgentView, SavedEdits
+from flowsession.decide.agentviews import AgentArchive, AgentView, Hint, SavedEdits
+from flowsession.decide.authorship import Authorship
 from flowsession.decide.children import Where
 from flowsession.decide.quota import QuotaView
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -70,6 +71,8 @@ class PodView:
     """The last update of the environment's image when this pod was created."""
     claim: str = ""
     """The claim's folder that it uses in place; see pod.claim_of."""
+    environment_uid: str = ""
+    """Of the environment that it was created for."""
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
@@ -161,6 +164,8 @@ class SessionSnapshot:
     """Those that concern the session, by name: the one that its spec names and the one that its pod is on."""
     other_instances: tuple[str, ...] = ()
     """Names of all instances of its user in the namespace, where the one that the spec names is not there."""
+    authorship: Authorship = field(default_factory=Authorship)
+    """Who made the environment what it is."""
     minimum_compute: MinimumCompute | None = None
     """What the environment asks for."""
     scaling: ScalingView | None = None
@@ -181,6 +186,12 @@ class SessionSnapshot:
     """The newest edits that this user and environment have saved, as far as `saved_known`."""
     saved_known: bool = False
     """Whether it was looked for since the present incarnation began."""
+    hint: Hint | None = None
+    """What the agent of the newest pod has last said by itself."""
+    gone_at: float | None = None
+    """When the session was found to be gone; what is left of it are its pod and what may have been edited there."""
+    predecessor: bool = False
+    """Whether the pod of a session that is gone may still have edits of this user and environment that nobody has saved."""
     settings: Settings = field(default_factory=Settings)
 
     @property

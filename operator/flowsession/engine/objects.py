@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
+from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.decide import accounts, images, marks, pinned, resolution, resolverpod, times
@@ -22,6 +23,7 @@ from flowsession.decide.placement import SIZE_LABEL, TERMS
 from flowsession.decide.pod import (
     CLAIM_ANNOTATION,
     CONTAINER,
+    ENVIRONMENT_UID_ANNOTATION,
     IMAGE_ANNOTATION,
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
@@ -67,6 +69,8 @@ class EnvironmentEntry:
     status: Object
     requests: Mapping[str, str] = field(default_factory=dict)
     """The request annotations, by what they ask for: refresh, checkVersion, update."""
+    changed_by: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the spec whose last change was not the owner's, with the name of who made it."""
 
     @cached_property
     def read_before(self) -> Pinned | None:
@@ -121,7 +125,7 @@ class PodEntry:
 
 
 class Unreadable(Exception):
-    """An object that this version can't read: its schema on the server is another one."""
+    """An object that this version can't read, its schema on the server being another one, or that holds what is no value of its field."""
 
 
 def meta(body: Object) -> Meta:
@@ -146,7 +150,9 @@ def session(body: Object) -> SessionEntry:
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
     requests = _requests(body, {**images.REQUESTS, "refresh": REFRESH})
-    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, requests)
+    annotations = body["metadata"].get("annotations") or {}
+    changed_by = {name.removeprefix(CHANGED_BY_FIELD): who for name, who in annotations.items() if name.startswith(CHANGED_BY_FIELD)}
+    return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, requests, changed_by)
 
 
 def size(body: Object) -> SizeEntry:
@@ -197,6 +203,7 @@ def pod(body: Object) -> PodEntry:
         memory_limit=str(limits.get("memory", "")),
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
+        environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
         marked=marks.marked(annotations),
         identity=accounts.of_pod(annotations),
     )
@@ -217,6 +224,13 @@ def files(body: Object) -> dict[str, bytes]:
         except binascii.Error:
             found[name] = b""
     return found
+
+
+def author(body: Object) -> str | None:
+    """Who changed a ConfigMap last, as the API server notes on those that are labelled as sources. None: not known."""
+    raw = body["metadata"]
+    labelled = (raw.get("labels") or {}).get(SOURCE_LABEL) == "true"
+    return (raw.get("annotations") or {}).get(CHANGED_BY) if labelled else None
 
 
 def _spec(model: type[M], body: Object) -> M:

@@ -8,7 +8,7 @@ import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Mapping
+    from typing import Mapping, Sequence
 
     from flowsession_agent.install.base import Base
     from flowsession_agent.install.venvs import Layer
@@ -34,7 +34,7 @@ SAME_FOR_UV = {
 }
 ONLY_FOR_PIP = ("PIP_NO_INDEX", "PIP_PRE", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_PREFER_BINARY")
 RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's own rule for prereleases is the one nearest to pip's
-PLANNED = re.compile(r"^ [+~] (\S+?)(?:==(\S+?))?(?: (?:@ |\(from )(\S+?)\)?)?$", re.MULTILINE)
+PLANNED = re.compile(r"^ [+~] ([^\s=]+)(?:==(\S+))?(?: @ (\S+)| \(from ([^\s)]+)\))?$", re.MULTILINE)
 CARRIED = re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links|--trusted-host|--no-index|--no-binary|--only-binary|--pre)\b(.*)")
 
 
@@ -96,10 +96,10 @@ def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
     )
 
 
-def uv_plan(uv: str, base_python: str, *, file: str, constraints: str, lines: list[Line], only_binary: bool) -> list[str]:
+def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str], lines: list[Line], only_binary: bool) -> list[str]:
     """Ask uv what it would install on top of the image, changing nothing. One hash in the file demands all, as with pip."""
     command = [uv, "pip", "install", "--dry-run", "--python", base_python, "--break-system-packages", *RULES_OF_PIP, "-r", file]
-    command += ["-c", constraints] if constraints else []
+    command += [word for file in constraints for word in ("-c", file)]
     command += ["--require-hashes"] if any(line.hashes for line in lines) else []
     return command + (["--only-binary", ":all:"] if only_binary else [])
 
@@ -110,9 +110,16 @@ def planned(output: str, lines: list[Line]) -> list[str]:
 
     hashes = {line.name: line.hashes for line in lines if line.hashes}
     return [
-        f"{name} @ {url}" if url else " ".join([f"{name}=={version}", *(f"--hash={value}" for value in hashes.get(normalise(name), []))])
-        for name, version, url in PLANNED.findall(output)
+        f"{name} @ {url or source}"
+        if url or source
+        else " ".join([f"{name}=={version}", *(f"--hash={value}" for value in hashes.get(normalise(name), []))])
+        for name, version, url, source in PLANNED.findall(output)
     ]
+
+
+def hints_at_prereleases(text: str) -> bool:
+    """Whether uv says that pre-releases might do, which pip may take where it does not."""
+    return any("pre-release" in line or "prerelease" in line for line in text.lower().splitlines() if "hint: " in line)
 
 
 def carried_options(lines: list[Line], *, folder: str) -> list[str]:
@@ -145,8 +152,8 @@ def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: b
     return command + (["--only-binary", ":all:"] if only_binary else [])
 
 
-def pip_install(layer: Layer, *, file: str, constraints: str, only_binary: bool) -> list[str]:
+def pip_install(layer: Layer, *, file: str, constraints: Sequence[str], only_binary: bool) -> list[str]:
     """Let the image's pip install into the layer. Bytecode is left for the first import: compiling all takes two thirds of pip's time."""
     command = [layer.python, "-I", "-m", "pip", "install", "--no-compile", "--no-warn-script-location", "-r", file]
-    command += ["-c", constraints] if constraints else []
+    command += [word for file in constraints for word in ("-c", file)]
     return command + (["--only-binary", ":all:"] if only_binary else [])

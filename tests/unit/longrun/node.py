@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from flowsession.cluster.agents import AgentError, Request
+from flowsession.cluster.agenttransport import NoAnswer, Request
 from flowsession.decide import times
 from flowsession.decide.views import PodView
 from unit.longrun.agent import Agent
@@ -53,7 +53,7 @@ class Node:
         agent = self._agents.get(pod.uid)
         if agent is None or agent.silent:
             await asyncio.sleep(SILENT_SECONDS)
-            raise AgentError(f"no answer from {pod.ip}: TimeoutError")
+            raise NoAnswer(f"no answer from {pod.ip} within 10 s")
         status, answer = await agent.answer(request.method, request.path, request.body, headers["X-Flowsession-Token"])
         raw = json.dumps(answer).encode()
         assert len(raw) <= request.largest

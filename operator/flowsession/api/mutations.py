@@ -1,0 +1,124 @@
+"""The MutatingAdmissionPolicies by which the API server notes who owns an environment, and who changed it and its sources last.
+
+The operator can't know who wrote an object. The annotations that are set here are overwritten with every write, so nobody can forge them.
+Whoever may impersonate the owner counts as the owner, since they could write under that name anyway.
+"""
+
+from typing import Any
+
+import yaml
+
+from flowsession.api import GROUP, VERSION
+from flowsession.api.schema import Schema
+
+CHANGED_BY = f"{GROUP}/changed-by"
+"""On a ConfigMap that is labelled as a source: who changed its content last. Empty: somebody who may impersonate every user."""
+
+CHANGED_BY_FIELD = f"{CHANGED_BY}."
+"""On an environment, followed by a field of its spec: who changed that last, if it was not the owner."""
+
+SOURCE_LABEL = f"{GROUP}/source"
+
+NO_CONTENT = ("minimumCompute", "owner")
+"""Fields of an environment that bring nothing into a session."""
+
+_NOTHING = "optional.none()"
+_REQUESTER = "request.userInfo.username"
+
+
+def owner() -> dict[str, Any]:
+    """Who leaves spec.owner out owns the environment."""
+    absent = {"name": "no-owner", "expression": "!has(object.spec.owner)"}
+    owned = {"name": "not-from-before", "expression": "request.operation == 'CREATE' || has(oldObject.spec.owner)"}
+    value = f"request.operation == 'CREATE' ? {_REQUESTER} : oldObject.spec.owner"
+    patch = f'[JSONPatch{{op: "add", path: "/spec/owner", value: {value}}}]'
+    return _policy("owner", _ENVIRONMENTS, [absent, owned], [], patch)
+
+
+def changes(spec: Schema) -> dict[str, Any]:
+    """Notes of each field of an environment who changed it last, unless that was the owner."""
+    fields = [field for field in spec["properties"] if field not in NO_CONTENT]
+    owned = {"name": "owned", "expression": "request.operation == 'CREATE' || oldObject.?spec.?owner.orValue('') != ''"}
+    by_owner = f"oldObject.spec.owner == {_REQUESTER} || {_impersonates('.name(oldObject.spec.owner)')}"
+    variables = [{"name": "by_owner", "expression": by_owner}]
+    patches = []
+    for field in fields:
+        key = f"{CHANGED_BY_FIELD}{field}"
+        same = f"object.spec.?{field} == oldObject.spec.?{field}"
+        who = f"variables.by_owner ? {_NOTHING} : optional.of({_REQUESTER})"
+        wanted = f"request.operation == 'CREATE' ? {_NOTHING} : {same} ? oldObject.metadata.?annotations[?'{key}'] : {who}"
+        variables.append({"name": f"by_{field}", "expression": wanted})
+        patches.append(_annotated(key, f"variables.by_{field}"))
+    return _policy("changed-by", _ENVIRONMENTS, [owned], variables, _joined(patches))
+
+
+def source_changes() -> dict[str, Any]:
+    """Notes of each labelled ConfigMap who changed its content last."""
+    changed = " || ".join(
+        (
+            "request.operation == 'CREATE'",
+            "object.?data != oldObject.?data",
+            "object.?binaryData != oldObject.?binaryData",
+            f"oldObject.metadata.?labels[?'{SOURCE_LABEL}'].orValue('') != 'true'",
+        )
+    )
+    who = f"optional.of({_impersonates('')} ? '' : {_REQUESTER})"
+    wanted = f"({changed}) ? {who} : oldObject.metadata.?annotations[?'{CHANGED_BY}']"
+    variables = [{"name": "by", "expression": wanted}]
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
+    match = {"resourceRules": [rule], "objectSelector": {"matchLabels": {SOURCE_LABEL: "true"}}}
+    return _policy("source-changed-by", match, [], variables, _joined([_annotated(CHANGED_BY, "variables.by")]))
+
+
+def files(environment: Schema) -> dict[str, str]:
+    """The text of each file, by its name."""
+    return {f"{policy['metadata']['name']}.yaml": _render(policy) for policy in (owner(), changes(environment), source_changes())}
+
+
+_ENVIRONMENTS = {
+    "resourceRules": [
+        {"apiGroups": [GROUP], "apiVersions": [VERSION], "operations": ["CREATE", "UPDATE"], "resources": ["flowenvironments"]}
+    ]
+}
+
+
+def _impersonates(name: str) -> str:
+    return f"authorizer.group('').resource('users'){name}.check('impersonate').allowed()"
+
+
+def _annotated(key: str, wanted: str) -> str:
+    """CEL: the patches that make an annotation what is wanted, an optional string."""
+    path = f"/metadata/annotations/{key.replace('/', '~1')}"
+    put = f'[JSONPatch{{op: "add", path: "{path}", value: {wanted}.value()}}]'
+    take = f'[JSONPatch{{op: "remove", path: "{path}"}}]'
+    has = f"object.metadata.?annotations[?'{key}']"
+    return f"({has} == {wanted} ? [] : {wanted}.hasValue() ? {put} : {take})"
+
+
+def _joined(patches: list[str]) -> str:
+    """An object without annotations gets a place for them first."""
+    place = '(has(object.metadata.annotations) ? [] : [JSONPatch{op: "add", path: "/metadata/annotations", value: {}}])'
+    return " + ".join([place, *patches])
+
+
+def _policy(
+    name: str, match: dict[str, Any], conditions: list[dict[str, str]], variables: list[dict[str, str]], patch: str
+) -> dict[str, Any]:
+    """Without apiVersion: that depends on the cluster."""
+    return {
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "matchConstraints": match,
+            **({"matchConditions": conditions} if conditions else {}),
+            **({"variables": variables} if variables else {}),
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
+        },
+    }
+
+
+def _render(policy: dict[str, Any]) -> str:
+    body = yaml.safe_dump(policy, sort_keys=False, width=140, allow_unicode=True)
+    return f"# Generated by `make crds` from operator/flowsession/api. Do not edit.\n{body}"

@@ -1,0 +1,122 @@
+"""Agents that session code has replaced: each may do harm to its own session, none to the operator, the API server or etcd."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver.agents import PORT
+from apiserver.api import stays
+from apiserver.background import Background
+from apiserver.lab import Lab
+
+WATCHED_SECONDS = 6.0
+MOST_SHARE = 0.25
+"""Of a processor, with two such agents; one that is not held off takes all of it."""
+
+Poll = Callable[["Hostile", asyncio.StreamWriter], Any]
+
+
+class Hostile:
+    """Says that an install is under way, in a version more each time, and answers long polls as a test has it."""
+
+    def __init__(self, background: Background, poll: Poll) -> None:
+        self._background = background
+        self._poll = poll
+        self.version = 1
+        self.calls = 0
+        self.order: dict[str, Any] = {}
+
+    def start(self, pod: dict[str, Any], ip: str) -> None:
+        self.uid = pod["metadata"]["uid"]
+        self._server = self._background.run(asyncio.start_server(self._serve, ip, PORT, limit=16 * 1024 * 1024))
+
+    def stop(self) -> None:
+        self._background.loop.call_soon_threadsafe(self._server.close)
+
+    def state(self) -> dict[str, Any]:
+        self.version += 1
+        wanted = self.order.get("packagesRevision", "")
+        install = {"state": "Running", "packagesRevision": wanted, "tool": "uv", "seconds": self.version}
+        environment = {"packagesRevision": "", "flowRevision": ""}
+        return {"podUID": self.uid, "version": self.version, "environment": environment, "install": install}
+
+    def answer(self, writer: asyncio.StreamWriter, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.calls += 1
+            if found := re.search(r"content-length: (\d+)", head, re.IGNORECASE):
+                body = await reader.readexactly(int(found[1]))
+                self.order = json.loads(body) if head.startswith("PUT /v1/environment") else self.order
+            if "since=" in head:
+                await self._poll(self, writer)
+            else:
+                self.answer(writer, self.state())
+            await writer.drain()
+        writer.close()
+
+
+async def interim(agent: Hostile, writer: asyncio.StreamWriter) -> None:
+    """Endless interim answers."""
+    while True:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 500)
+        await writer.drain()
+
+
+async def extensions(agent: Hostile, writer: asyncio.StreamWriter) -> None:
+    """An endless chunk extension."""
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    while True:
+        writer.write(b"x=y;" * 4000)
+        await writer.drain()
+
+
+async def drip(agent: Hostile, writer: asyncio.StreamWriter) -> None:
+    """A byte at a time, without a pause."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def news(agent: Hostile, writer: asyncio.StreamWriter) -> None:
+    """News each time, at once."""
+    agent.answer(writer, agent.state())
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("poll", [interim, extensions, drip, news], ids=lambda poll: poll.__name__)
+def test_it_costs_the_operator_next_to_no_processor_time(started: Lab, background: Background, poll: Poll) -> None:
+    agents: list[Hostile] = []
+
+    def make() -> Hostile:
+        agents.append(Hostile(background, poll))
+        return agents[-1]
+
+    started.kubelet.make_agent = make
+    started.create_environment(requirementsText="pandas")
+    before, mark = processor_seconds(started.operator.pid), started.recorder.mark()
+    for name in ("mallory", "mallet"):
+        started.create_session(name)
+    stays(lambda: True, seconds=WATCHED_SECONDS)
+    assert all(agent.calls >= 2 for agent in agents), "they were told, and followed"
+    used = processor_seconds(started.operator.pid) - before
+    assert used < MOST_SHARE * WATCHED_SECONDS, f"{used:.2f} s of a processor within {WATCHED_SECONDS:.0f} s"
+    assert len(started.lines(since=mark)) <= 16
+    assert started.operator.lines("error") == []
