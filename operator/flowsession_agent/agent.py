@@ -105,7 +105,11 @@ class Agent:
 
             self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
         self._keep_folder()
-        return self._processes.look()
+        look = self._processes.look()
+        if self._processes.newly_killed():
+            self.state.change(lambda: None)  # who waits for news is told
+            self._say_edits_wait(False)
+        return look
 
     def _keep_folder(self) -> None:
         try:
@@ -118,6 +122,8 @@ class Agent:
         answer.update(self.state.members())
         answer["activity"] = self.activity.members()
         answer["edits"] = self.environment.edits()
+        if self._processes is not None and self._processes.kills.total:
+            answer["memoryKill"] = self._processes.kills.members()
         if self.keeper.unheard:
             answer["edits"]["unheard"] = True
         return answer
