@@ -21,6 +21,8 @@ SESSION_HOME = "/session"
 FLOW_FOLDER = f"{SESSION_HOME}/flow"
 """Where commands and terminals start; on a claim it is a link."""
 STORAGE = "ephemeral-storage"
+SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
+"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
 SOURCE_MOUNT = "/source"
 """Where a claim is, which sessions use in place."""
 
@@ -218,6 +220,9 @@ def _environment(snapshot: SessionSnapshot, claim: Claim | None) -> list[dict[st
     ]
     if claim:
         own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
-    given = [variable.to_wire() for variable in snapshot.spec.env or ()]
+    variables = snapshot.spec.env or ()
+    given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
-    return [variable for variable in own if variable["name"] not in names] + given
+    secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
+    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + told
