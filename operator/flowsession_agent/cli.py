@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Sequence
 
-USUAL_HOMES = ("/session", "/tmp/flowsession")
+USUAL_HOME = "/session"
 EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
 
 
@@ -232,6 +232,4 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
 
 def _socket_path() -> str:
     home = os.environ.get("FLOWSESSION_HOME")
-    homes = (home,) if home else USUAL_HOMES
-    paths = [os.path.join(folder, "agent.sock") for folder in homes]
-    return next((path for path in paths if os.path.exists(path)), paths[0])
+    return os.path.join(home or USUAL_HOME, "agent.sock")
