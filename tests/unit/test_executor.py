@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.decide.plan import Create, Delete, Event, PatchStatus, Plan
+from flowsession.cluster import errors
+from flowsession.decide.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan
 from unit.builders import NAME, NAMESPACE, NOW
 from unit.world import SESSION, World, _run
 
@@ -104,3 +105,62 @@ def test_a_suspension_that_comes_too_late_costs_nobody_a_pod(world):
     carry_out(world, Plan(status=patch, deletes=(delete,), events=(Event(False, "Suspended", "x"),)))
     assert (world.api.requests, world.told.events) == ([], [])
     assert world.todo.now
+
+
+WARNING = Event(False, "IdleSoon", "the session will be deleted in a minute")
+
+
+def warn(world: World, **more) -> Plan:
+    """A status that says that people were warned, and the Event that warns them."""
+    version = world.cache.sessions[NAMESPACE, NAME].meta.resource_version
+    status = {"conditions": [{"type": "Active", "status": "False", "reason": "IdleSoon", "message": WARNING.message}]}
+    return Plan(status=PatchStatus("ComputeSession", NAMESPACE, NAME, version, status), events=(WARNING,), **more)
+
+
+def carried_out(world: World, plan: Plan) -> bool:
+    try:
+        carry_out(world, plan)
+    except errors.ClusterError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("failing", ["PATCH ComputeSession", "PATCH Pod"])
+def test_what_the_status_says_was_told_was_told(world, failing):
+    """Whichever request of the plan fails: the pod's annotations once took the Event with them."""
+    (pod,) = world.live_pods()
+    marks = AnnotatePod(NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"], {"a": "b"})
+    request = world.api._request
+
+    def requested(verb, kind) -> None:
+        if f"{verb} {kind}" == failing:
+            raise errors.Unavailable("no answer")
+        request(verb, kind)
+
+    world.api._request = requested  # type: ignore[method-assign]
+    assert not carried_out(world, warn(world, marks=marks))
+    assert world.told.events == [WARNING]
+
+
+def test_an_event_comes_before_the_status_that_says_so(world):
+    order: list[str] = []
+    record = world.told.record
+
+    async def recorded(*arguments) -> None:
+        order.extend([*world.api.requests, "Event"])
+        await record(*arguments)
+
+    world.told.record = recorded  # type: ignore[method-assign]
+    carry_out(world, warn(world))
+    assert order == ["Event"]
+
+
+def test_a_status_that_failed_is_written_without_telling_anew(world):
+    world.api.down = 1
+    assert not carried_out(world, warn(world))
+    world.api.rivals = 1
+    assert carried_out(world, warn(world)), "somebody else was first"
+    assert carried_out(world, warn(world))
+    assert (world.told.events, world.status()["conditions"][0]["reason"]) == ([WARNING], "IdleSoon")
+    assert carried_out(world, warn(world))
+    assert world.told.events == [WARNING] * 2, "what got through is forgotten"
