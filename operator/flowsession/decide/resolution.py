@@ -13,6 +13,7 @@ from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageO
 from flowsession.api.source import SourceWarning
 from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirements, sources
 from flowsession.decide.images import Image, Standing
+from flowsession.decide.packedfolder import EncodedFolder, PackedFolder
 from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import PackageCache, Settings
@@ -69,7 +70,11 @@ class Resolved:
     @cached_property
     def wire(self) -> Mapping[str, Any]:
         """The body of PUT /v1/environment."""
-        files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        files: Mapping[str, str] | None
+        if isinstance(self.files, PackedFolder):
+            files = EncodedFolder(self.files)
+        else:
+            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         wanted = None if self.requirements_count == 0 else {"text": self.requirements_text, "path": self.requirements_path}
         return {
             "packagesRevision": self.packages_revision,
