@@ -188,6 +188,7 @@ def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> l
         {"name": "FLOWSESSION_HOME", "value": home},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": "FLOWSESSION_PUBLIC_KEYS", "value": snapshot.public_keys},
+        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{home}/home"},
         {"name": "TMPDIR", "value": f"{home}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},
