@@ -169,7 +169,9 @@ async def test_one_annotation_stops_nobody(engine, server, noted):
     assert engine.cache.pods[NAMESPACE, "alice-1"].view.identity == PodIdentity()
 
 
-@pytest.mark.parametrize("raised", [errors.Rejected("forbidden", status=403), ValueError("Expecting value: line 1"), RecursionError("too deep")])
+@pytest.mark.parametrize(
+    "raised", [errors.Rejected("forbidden", status=403), ValueError("Expecting value: line 1"), RecursionError("too deep")]
+)
 async def test_a_kind_that_cannot_be_listed_costs_the_others_nothing(engine, server, raised):
     server.lists = {"ComputeSession": raised, "Pod": [pod()]}
     engine.observe("ComputeSession", session())

@@ -101,6 +101,11 @@ class EncodedFolder(Mapping[str, str]):
         return len(self.folder)
 
 
+def plain(body: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A body with its folder unpacked, for who can't send it in pieces."""
+    return None if body is None else {name: dict(value) if isinstance(value, EncodedFolder) else value for name, value in body.items()}
+
+
 def as_json(body: Mapping[str, Any] | None) -> tuple[int, Iterator[bytes]]:
     """A body as JSON: its length in bytes, and its pieces. A folder among its members is unpacked while they are taken."""
     if body is None:

@@ -85,17 +85,8 @@ class Executor:
             return
         if plan.fetch_edits is not None:
             await self._reader.edits(key, uid, plan.fetch_edits)
-        # Before the status, which says that people were told: after it, a kill or a failure would leave that untrue for ever.
-        # Only where it acts on a word that ages, it comes first.
-        aging = plan.status is not None and plan.status.valid_until is not None
-        if not aging:
-            await self._tell(key, uid, plan)
-        if plan.status is not None and not await self._patch(plan.status):
+        if not await self._write_status(key, uid, plan):
             return
-        if aging:
-            await self._tell(key, uid, plan)
-        if plan.status is not None or plan.events:
-            self._told.pop(uid, None)
         for deletion in plan.deletes:
             if not await self._delete(key, deletion):
                 return
@@ -103,6 +94,21 @@ class Executor:
             self._cache.departed.remember(uid, plan.remember)
         if plan.marks is not None:
             await self._annotate(plan.marks)
+
+    async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
+        """Whether the rest of the plan may build on it. Events come before the status, which says that people were told: after it, a kill
+        or a failure would leave that untrue for ever. Only a status that acts on a word which ages comes first."""
+        if plan.status is None and not plan.events:
+            return True
+        aging = plan.status is not None and plan.status.valid_until is not None
+        if not aging:
+            await self._tell(key, uid, plan)
+        if plan.status is not None and not await self._patch(plan.status):
+            return False
+        if aging:
+            await self._tell(key, uid, plan)
+        self._told.pop(uid, None)
+        return True
 
     async def _tell(self, key: Key, uid: str, plan: Plan) -> None:
         """Writes the plan's Events; one that was written lately for a plan that failed after it is not written anew."""
