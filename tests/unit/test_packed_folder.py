@@ -10,7 +10,6 @@ import tarfile
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -180,9 +179,7 @@ async def test_sessions_that_start_together_cost_a_piece_each(starts):
 
 def test_what_is_told_holds_no_copy_of_the_folder():
     body = resolved(known(1), 0).wire
-    told = {
-        **body,
-        "packagesRevision": "p",
-    }
-    assert isinstance(told["files"], EncodedFolder)
-    assert SimpleNamespace(body=told).body["files"]["flow.dag.yaml"] == base64.b64encode(DAG).decode()
+    assert isinstance(body["files"], EncodedFolder)
+    assert body["files"]["flow.dag.yaml"] == base64.b64encode(DAG).decode()
+    assert json.loads(json.dumps(packedfolder.plain(body)))["files"] == dict(body["files"]), "as the API server's proxy gets it"
+    assert packedfolder.plain(None) is None
