@@ -7,7 +7,7 @@ import pytest
 from flowsession.cluster import errors
 from flowsession.decide.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan
 from unit.builders import NAME, NAMESPACE, NOW
-from unit.world import SESSION, World, _run
+from unit.world import BOX, SESSION, World, _run
 
 IDLE = Event(False, "Idle", "the session is being deleted")
 
@@ -164,3 +164,25 @@ def test_a_status_that_failed_is_written_without_telling_anew(world):
     assert (world.told.events, world.status()["conditions"][0]["reason"]) == ([WARNING], "IdleSoon")
     assert carried_out(world, warn(world))
     assert world.told.events == [WARNING] * 2, "what got through is forgotten"
+
+
+def test_an_end_that_was_refused_takes_nothing_else_along(world):
+    (pod,) = world.live_pods()
+    also = Delete("Pod", NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"])
+    plan = end_of(world, valid_until=None)
+    world.api.rivals = 1
+    carry_out(world, replace(plan, deletes=(*plan.deletes, also)))
+    assert world.api.session is not None
+    assert "DELETE Pod" not in world.api.requests
+    assert world.live_pods() == [pod]
+
+
+def test_when_an_instance_was_written_is_remembered(world):
+    """Counts alone are written at most every ten seconds after it."""
+    world.set_instance()
+    world.hear()
+    entry = world.cache.sizing.instances.entries[NAMESPACE, BOX]
+    write = PatchStatus("ComputeInstance", NAMESPACE, BOX, entry.meta.resource_version, {"sessions": 3})
+    carry_out(world, Plan(status=write))
+    assert world.cache.sizing.instances.written_at[NAMESPACE, BOX] == world.clock()
+    assert world.snapshots.instance((NAMESPACE, BOX), world.clock()).written_at == world.clock()
