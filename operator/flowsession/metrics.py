@@ -14,6 +14,7 @@ agent_calls = Histogram(
     ["call", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
+edit_hints = Counter("flowsession_edit_hints_total", "Datagrams by which agents say that edits wait, by what became of them.", ["outcome"])
 reconciles = Counter("flowsession_reconciles_total", "Decisions taken, by kind and outcome.", ["kind", "outcome"])
 queue_length = Gauge("flowsession_queue_length", "Keys that wait for a decision.")
 unreadable = Counter("flowsession_unreadable_objects_total", "Objects that could not be read and were left alone, by kind.", ["kind"])

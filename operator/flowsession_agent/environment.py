@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from flowsession_agent.state import State
 
 
+KEPT_LIMIT = 200
+"""Names of files that pushes have moved aside and that are remembered."""
+
+
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
@@ -51,6 +55,7 @@ class Environment:
         self._worker: Worker | None = None
         self._edits: Edits | None = None
         self._address: Address | None = None
+        self.edits_address = ""  # where the operator hears that edits wait
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -71,6 +76,7 @@ class Environment:
 
     def apply(self, order: Order) -> None:
         """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
+        self.edits_address = order.edits_address
         with self._lock:
             new_flow = order.flow_revision != self._state.flow_revision
             new_packages = self._wants_install(order)
@@ -98,6 +104,15 @@ class Environment:
         if not self._record.has_flow:
             raise no_edits()
         return self._all_edits().answer()
+
+    def unsaved_edits(self) -> str:
+        """The revision of the edits that nobody has dealt with; empty: none."""
+        return self._all_edits().unsaved() if self._record.has_flow else ""
+
+    def settle_edits(self, revision: str, *, saved: bool) -> None:
+        """The operator has dealt with the edits of this revision. No work: it is possible while the session is being ended."""
+        if self._record.has_flow:
+            self._all_edits().settle(revision, saved=saved)
 
     def restore_edits(self, *, force: bool) -> dict[str, Any]:
         """Write the edits of an earlier session that are offered; raises ApiError."""
@@ -138,6 +153,8 @@ class Environment:
         return True
 
     def _replace_flow(self, order: Order) -> None:
+        from flowsession_agent.edits import pushed
+
         record, edits, files = self._record, self._all_edits(), order.files or {}
         with edits.lock, self._folder().own():
             pushing = {name: of_content(content) for name, content in files.items()}
@@ -148,11 +165,13 @@ class Environment:
             record.pushing = {**(record.pushing or {}), **pushing}
             record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
             moved = flowfolder.replace(self._home.flow, files, baseline=baseline)
+            record.kept = [*record.kept, *moved][-KEPT_LIMIT:]
             if first:
                 edits.restore_at_once(order.flow_revision)
             record.pushed, record.pushing, record.flow_revision = pushing, None, order.flow_revision
             record.has_flow, record.had_flow = order.files is not None, record.had_flow or order.files is not None
             record.save()
+            pushed.keep(self._home.pushed, files)
 
         def edit() -> None:
             self._state.flow_revision = order.flow_revision

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TOOLS = ("Auto", "Uv", "Pip")
+ADDRESS_LIMIT = 300
 REVISION_LIMIT = 256
 AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
 TOKEN_LIMIT = 64 * 1024
@@ -31,6 +32,7 @@ class Order:
         installer: InstallerSettings,
         retry: bool,
         saved_edits: Any,
+        edits_address: str,
     ) -> None:
         self.packages_revision = packages_revision
         self.flow_revision = flow_revision
@@ -38,15 +40,17 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
+        self.edits_address = edits_address
         self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
 
 class Requirements:
-    """The requirements' text, and its file's name in the flow folder if it comes from there."""
+    """The requirements' text, its file's name in the flow folder if it comes from there, and what people know it as."""
 
-    def __init__(self, *, text: str, path: str | None) -> None:
+    def __init__(self, *, text: str, path: str | None, shown: str) -> None:
         self.text = text
         self.path = path
+        self.shown = shown
 
 
 class FeedSettings:
@@ -56,6 +60,9 @@ class FeedSettings:
         self.token: str = _member(members, "token", str, "")
         self.source: str = _member(members, "from", str, "the operator")
         self.problem: str = _member(members, "problem", str, "")
+        self.hosts: list[str] | None = _member(members, "hosts", list, None)  # None: the Secret names none
+        if self.hosts is not None and not all(isinstance(host, str) for host in self.hosts):
+            raise bad_request("installer.feed.hosts must be names of hosts.")
         if len(self.token) > TOKEN_LIMIT or not (self.token.isascii() and self.token.isprintable()):
             raise bad_request("installer.feed.token must be printable ASCII, of at most 64 KiB.")
 
@@ -109,6 +116,7 @@ def read(body: Any) -> Order:
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
         saved_edits=body.get("savedEdits"),
+        edits_address=_member(body, "editsAddress", str, "")[:ADDRESS_LIMIT],
     )
 
 
@@ -141,7 +149,8 @@ def _requirements(members: dict[str, Any] | None) -> Requirements | None:
         raise bad_request("requirements.text is not text.")
     if not any(_asks_for_something(line.strip()) for line in text.splitlines()):
         return None
-    return Requirements(text=text, path=path)
+    shown: str = _member(members, "shown", str, "")
+    return Requirements(text=text, path=path, shown=shown or path or "requirements.txt")
 
 
 def _asks_for_something(line: str) -> bool:

@@ -1,5 +1,6 @@
 """What is known of a session's agent: its answers, trimmed, and the calls that this operator made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.api.source import SourceWarning
@@ -56,6 +57,17 @@ class EditsArchive:
     archive: str = ""
     """A .tar.gz in base64."""
     problem: str = ""
+    base: Mapping[str, str] = field(default_factory=dict)
+    """By path: the fingerprint of the pushed file that was edited."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """An agent said that edits wait: no more than a reason to ask it."""
+
+    at: float
+    ending: bool
+    """It also said that its container is being stopped."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class SavedEdits:
     """Of these edits, by the agent that had them."""
     flow_revision: str = ""
     deleted: tuple[str, ...] = ()
+    base: Mapping[str, str] = field(default_factory=dict)
     archive: str = ""
     """A .tar.gz in base64; empty once the agent has it."""
     lost: str = ""

@@ -94,6 +94,8 @@ class Tell:
     """The install request that this is the answer to; the agent tries a failed install again for a new one."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds: read when the call is made, and in no plan."""
+    feed_problem: str = ""
+    """Why the session must not have that token, and the way out; the Secret is not read then."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,8 @@ class Plan:
     read_events: ReadEvents | None = None
     wants_accounts: bool = False
     """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
+    remember: Manifest | None = None
+    """Of a session that is gone: what its status would say of its edits, could it still be written."""
     question: Question | None = None
     """What the registry of an environment's image is to be asked."""
 

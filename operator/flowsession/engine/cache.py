@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.mutations import SOURCE_LABEL
-from flowsession.decide.agentviews import AgentView, SavedEdits
+from flowsession.decide.agentviews import AgentView, Hint, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects, steps
 from flowsession.engine.checks import Checks
+from flowsession.engine.departed import DepartedSessions
 from flowsession.engine.imaging import Imaging
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
@@ -43,6 +44,11 @@ class Cache:
     """ConfigMaps that the API server lately refused, with its words, and when that was."""
     saved: dict[str, tuple[int, SavedEdits | None]] = field(default_factory=dict)
     """By the session's uid: the edits that were found for its start with this incarnation."""
+    hints: dict[str, Hint] = field(default_factory=dict)
+    """By the pod's uid: what its agent has last said by itself."""
+    departed: DepartedSessions = field(default_factory=DepartedSessions)
+    pod_names: dict[str, Name] = field(default_factory=dict)
+    """By the pod's uid."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
     checks: Checks = field(default_factory=Checks)
@@ -137,6 +143,7 @@ class Cache:
         owners = sessions | {entry.meta.uid for entry in self.environments.values()} | self.sizing.instances.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
+        self.hints = {uid: hint for uid, hint in self.hints.items() if uid in pods}
         self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
@@ -177,7 +184,9 @@ class Cache:
         self.checks.forget(environment, unless=self._sessions_of.has(environment))
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
-        return {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
+        owner = self.environments.get(environment)
+        left = self.departed.note(entry, owner.meta.uid if owner else "", self.pods_of(key), self.clock())
+        return left | {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
@@ -233,7 +242,9 @@ class Cache:
         steps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
         environment = self.environments.get((view.namespace, session.spec.environment_ref.name)) if session else None
-        concerned = self.sizing.instances.note_pod(known, entry) | self.imaging.note_pod(entry, environment)
+        self.pod_names[view.uid] = key
+        concerned = self.departed.concerned(entry)
+        concerned |= self.sizing.instances.note_pod(known, entry) | self.imaging.note_pod(entry, environment)
         return concerned | self.resolvers.note(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
@@ -244,6 +255,9 @@ class Cache:
         self._pods_of.discard((key[0], entry.session), key[1])
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
+        self.hints.pop(entry.view.uid, None)
+        self.pod_names.pop(entry.view.uid, None)
+        self.departed.forget(entry.view.uid)
         self.pod_gone(entry.view.uid)
         self.sizing.events.pop(entry.view.uid, None)
         return self.sizing.instances.note_pod(entry, None) | self.resolvers.note(entry, None)

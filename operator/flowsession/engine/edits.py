@@ -109,7 +109,7 @@ class Edits:
                 newest = read
                 break
             else:
-                lost = lost or read.lost
+                lost = lost or f"what session {read.session} edited after that is lost: {read.lost}"
         if not (newest.name or lost or ignored):
             return None
         return replace(newest, lost=lost, ignored=tuple(ignored))
@@ -143,6 +143,7 @@ class Edits:
                 revision=str(about["revision"]),
                 flow_revision=str(about["flowRevision"]),
                 deleted=tuple(map(str, about["deleted"])),
+                base=dict(about["base"]),
                 archive=base64.b64encode(plain[4 + length :]).decode(),
                 lost=str(about.get("lost", "")),
             )

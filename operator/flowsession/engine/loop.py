@@ -204,6 +204,9 @@ class Engine:
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)
+        if key.kind == "Pod":
+            left = self._snapshots.departed(name, now)
+            return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
         beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
         silent = self._silent(key) or (beside is not None and self._silent(beside))
         snapshot = self._snapshots.session(name, now, server_silent=silent) if key.kind == "ComputeSession" else None

@@ -118,6 +118,42 @@ class Snapshots:
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
+            hint=self.cache.hints.get(current.uid) if current else None,
+            predecessor=self.cache.departed.precede(entry, self.cache.agents, now),
+            settings=self.settings,
+        )
+
+    def departed(self, key: Name, now: float) -> SessionSnapshot | None:
+        """Of a pod whose session is gone, that session as it was known last; None if there is no such pod."""
+        pod = self.cache.pods.get(key)
+        left = self.cache.departed.of(pod.view.uid) if pod else None
+        if pod is None or left is None:
+            return None
+        entry, where = left.session, (key[0], left.session.spec.environment_ref.name)
+        environment = self.cache.environments.get(where)
+        same = environment is not None and environment.meta.uid == left.environment_uid
+        return SessionSnapshot(
+            namespace=key[0],
+            name=entry.meta.name,
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            created_at=entry.meta.created_at,
+            deleting=True,
+            spec=entry.spec,
+            status={**entry.status, "edits": left.edits},
+            requests={},
+            environment=None,
+            environment_uid=left.environment_uid if same else "",
+            pods=(pod.view,),
+            agent=self.cache.agents.get(pod.view.uid),
+            refusal=None,
+            elder="",
+            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            refused_config_maps=self._refused(key[0], now),
+            known_config_maps=self._known(key[0], now),
+            hint=self.cache.hints.get(pod.view.uid),
+            gone_at=left.at,
             settings=self.settings,
         )
 
