@@ -231,7 +231,7 @@ class Pipeline:
             return outcome
 
         try:
-            proof = prove(layer, self.names, run=run)
+            proof = prove(layer, self._lines, run=run)
         except Broken as error:
             self.outcome = error.outcome or self.outcome
             raise InstallError(error.failure) from None
