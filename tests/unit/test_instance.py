@@ -96,8 +96,8 @@ def test_devices_are_left_to_the_sessions():
     box = InstanceView("box", USER, node="n", vm_size=D2, resources={"cpu": "8", "memory": "28Gi"})
     made = decide_session(on(box, offers=(gpus,))).creates[-1].manifest["spec"]["containers"][0]["resources"]
     assert made == {
-        "requests": {"cpu": "0", "memory": "0", "nvidia.com/gpu": "1"},
-        "limits": {"cpu": "8", "memory": "28Gi", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "0", "memory": "0", "nvidia.com/gpu": "1", "ephemeral-storage": "0"},
+        "limits": {"cpu": "8", "memory": "28Gi", "nvidia.com/gpu": "1", "ephemeral-storage": "20Gi"},
     }
 
 

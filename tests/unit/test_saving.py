@@ -291,8 +291,8 @@ def test_what_is_left_out_is_told_once():
         world.hint()
     assert world.status()["edits"]["leftOut"] == 2
     assert messages(world, "EditsLeftOut") == [
-        "2 files of the flow folder are not saved with the edits, by a name that secrets have, or by the folder's ignore file;"
-        " `flow edits` in the session tells which"
+        "2 files or folders are not saved with the edits, by a name that secrets have, by the folder's ignore file, or since the home holds"
+        " too much; `flow edits` in the session tells which"
     ]
 
 

@@ -4,7 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowsession.api.session import Phase
-from flowsession.decide import authorship, beside, cost, flowcheck, idle, install, marks, requests, resize, saving, serve, start, suspend
+from flowsession.decide import (
+    authorship,
+    beside,
+    cost,
+    flowcheck,
+    idle,
+    install,
+    marks,
+    memory,
+    requests,
+    resize,
+    saving,
+    serve,
+    start,
+    suspend,
+)
 from flowsession.decide.draft import Draft
 from flowsession.decide.plan import Delete, Plan, Subject
 from flowsession.decide.resolution import Resolved, Unresolved
@@ -29,6 +44,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
         if not stage(draft):
             break
     saving.keep(draft)
+    memory.tell(draft)
     cost.of_session(draft)
     return draft.plan()
 

@@ -1,11 +1,11 @@
 """Puts together, from the cache, all that a decision about one object depends on."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
-from flowsession.decide import authorship, images, resolution, times
+from flowsession.decide import authorship, images, resolution, times, words
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.authorship import Authorship
 from flowsession.decide.configmaps import PACKAGES, prefix
@@ -180,6 +180,7 @@ class Snapshots:
             spec=entry.spec,
             status=entry.status,
             resume=entry.resume,
+            unknown=entry.unknown,
             pods=tuple(pod.view for pod in anchors),
             guests=guests(cache, key),
             visitors=sum(not pod.anchor for pod in pods),
@@ -232,7 +233,7 @@ class Snapshots:
     def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
         """What a session of the environment shall have, with the image that it may name itself."""
         if entry is None:
-            return _no_environment(key)
+            return _no_environment(key, (name for where, name in self.cache.environments if where == key[0]))
         environment = self._resolve(key, entry)
         if not isinstance(environment, Resolved) or not own_image:
             return environment
@@ -295,7 +296,9 @@ def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
     return Guest(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
 
 
-def _no_environment(key: Name) -> Unresolved:
+def _no_environment(key: Name, others: Iterable[str]) -> Unresolved:
+    near = words.nearest(key[1], others)
+    way = f"did you mean {near!r}? Create a session of that one, or this environment" if near else "create it"
     return Unresolved(
-        "EnvironmentNotFound", f"there is no FlowEnvironment {key[1]!r} in namespace {key[0]!r}; create it, and the session starts"
+        "EnvironmentNotFound", f"there is no FlowEnvironment {key[1]!r} in namespace {key[0]!r}; {way}, and the session starts"
     )
