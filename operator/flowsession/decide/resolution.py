@@ -12,6 +12,7 @@ from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageO
 from flowsession.api.source import SourceWarning
 from flowsession.decide import flowfolder, flowyaml, images, includes, outside, privatefeeds, requirementsource, sources
 from flowsession.decide.images import Image, Standing
+from flowsession.decide.packedfolder import EncodedFolder, PackedFolder
 from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.requirementsource import Asked
 from flowsession.decide.sources import ConfigMapView
@@ -83,7 +84,11 @@ class Resolved:
     @cached_property
     def wire(self) -> Mapping[str, Any]:
         """The body of PUT /v1/environment."""
-        files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        files: Mapping[str, str] | None
+        if isinstance(self.files, PackedFolder):
+            files = EncodedFolder(self.files)
+        else:
+            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         asked = self.requirements
         wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
         return {

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 from flowsession.decide import authorship, images, resolution, times, words
 from flowsession.decide.agentviews import AgentArchive
@@ -12,6 +13,7 @@ from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.images import Image
 from flowsession.decide.imagestatus import ImageFacts
 from flowsession.decide.instanceviews import Guest, InstanceSnapshot
+from flowsession.decide.packedfolder import Blob, PackedFolder
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.sources import ConfigMapView
@@ -38,6 +40,8 @@ class Snapshots:
     public_keys: str
     archive: AgentArchive
     accounts: Accounts
+    _blobs: WeakValueDictionary[bytes, Blob] = field(default_factory=WeakValueDictionary)
+    """Contents of files by their digests, for as long as a resolution has them: environments share them."""
     _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
@@ -216,7 +220,11 @@ class Snapshots:
 
     def _resolved(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Resolved | Unresolved | None:
         try:
-            return resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+            found = resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+            if isinstance(found, Resolved) and found.files is not None:
+                # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
+                found = replace(found, files=PackedFolder.of(found.files, self._blobs))
+            return found
         except Exception as error:  # foreign content that breaks a parser costs its environment alone, and once
             log.exception("an environment's content can't be read", extra={"key": f"{key[0]}/{key[1]}"})
             said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
