@@ -95,6 +95,30 @@ def test_so_is_what_can_not_be_built_here(line: str, text: str, words: str) -> N
     assert words in found.message
 
 
+LEGACY = """
+      x86_64-linux-gnu-gcc -c ./lib/ultrajsondec.c -o build/ultrajsondec.o
+      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory
+      [end of output]
+
+  note: This error originates from a subprocess, and is likely not a problem with pip.
+error: legacy-install-failure
+
+× Encountered error while trying to install package.
+╰─> ujson
+
+note: This is an issue with the package mentioned above, not pip.
+hint: See above for output from the failure.
+"""
+
+
+def test_a_build_that_failed_by_the_way_of_pip_before_23_1() -> None:
+    found = failure(LEGACY, "ujson==1.35")
+    assert found.code == "BuildFailed"
+    assert found.message.startswith(
+        "ujson (line 1 of requirements.txt) can't be built: it has no wheel for this Python and needs a compiler"
+    )
+
+
 def test_a_wheel_for_other_pythons_only() -> None:
     found = failure(OLD_PYTHON, "old==1.0")
     assert (found.code, found.message) == (

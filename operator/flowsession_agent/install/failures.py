@@ -267,7 +267,7 @@ PATTERNS: tuple[tuple[str, Callable[[_Case], Failure]], ...] = (
     (r"ResolutionImpossible|these package versions have conflicting dependencies", _conflict),
     (
         r"Failed to build `([^`]+)`|Failed building (?:editable for|wheel for) (\S+)|Failed to build '?([\w.-]+)"
-        r"|metadata-generation-failed()",
+        r"|metadata-generation-failed()|legacy-install-failure\s[^╰]{0,300}╰─> (\S+)",
         _build,
     ),
     (r"Package '(?P<what>[^']+)' requires a different Python: (?P<needs>[^\n]+)", _needs_other_python),
