@@ -14,6 +14,7 @@ from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages,
 from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
+from flowsession.engine.allowance import Allowance
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.imagechecks import ImageChecks
@@ -27,6 +28,14 @@ from flowsession.engine.snapshot import owned_pods
 log = logging.getLogger(__name__)
 
 _ORDER = {"ConfigMap": 0, "Pod": 1}
+
+STATUSES_AT_ONCE = 40.0
+SECONDS_PER_STATUS = 5.0
+"""Status writes about one session: so many at once, then one each such time. A start has 2 or 3, an active session a few in a minute."""
+
+LISTS_AT_ONCE = 10.0
+SECONDS_PER_LIST = 20.0
+"""The same for a session's ConfigMaps: lists of packages, and saved edits, of which a busy session has two in a minute."""
 
 TOLD_SECONDS = 60.0
 """How long the Event of an end that came too late stands for the next try."""
@@ -58,6 +67,8 @@ class Executor:
         self._reader = reader
         self._checks = checks
         self._edits = edits
+        self._statuses = Allowance(STATUSES_AT_ONCE, SECONDS_PER_STATUS)
+        self._lists = Allowance(LISTS_AT_ONCE, SECONDS_PER_LIST)
         self._told_ends: dict[str, float] = {}
         """By uid: ends that people were told of and that came too late, and when that was."""
 
@@ -85,7 +96,7 @@ class Executor:
             return
         if plan.fetch_edits is not None:
             await self._reader.edits(key, uid, plan.fetch_edits)
-        if plan.status is not None and not await self._patch(plan.status):
+        if plan.status is not None and not (self._may(key, uid, self._statuses) and await self._patch(plan.status)):
             return
         for deletion in plan.deletes:
             if not await self._delete(key, deletion):
@@ -96,8 +107,17 @@ class Executor:
             self._told_ends.pop(uid, None)
             await self._recorder.record(key, uid, event)
 
+    def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:
+        """Whether one more may be written about this session now; what its agent says must not fill etcd. Else it is decided anew later."""
+        pause = allowance.wait(uid, self._cache.clock()) if key.kind == "ComputeSession" else 0.0
+        if pause:
+            self._queue.add_after(key, pause)
+        return not pause
+
     async def _create_all(self, key: Key, uid: str, plan: Plan) -> bool:
         """Whether the rest of the plan may build on it."""
+        if any(create.manifest["kind"] == "ConfigMap" for create in plan.creates) and not self._may(key, uid, self._lists):
+            return False
         try:
             for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
                 await self._create(key, uid, create)

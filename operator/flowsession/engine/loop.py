@@ -25,6 +25,7 @@ from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
+from flowsession.engine.packagelists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
@@ -77,6 +78,7 @@ class Engine:
         self._accounts = Accounts(cluster)
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, vault, retention_days=settings.session.edits_retention_days)
+        self._lists = PackageLists(cluster, self.cache)
         reader = Reader(cluster, self.cache, self.queue, self._edits)
         self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
         recorder = Recorder(cluster, instance)
@@ -208,5 +210,6 @@ class Engine:
             try:
                 await self.resync()
                 await self._edits.prune()
+                await self._lists.prune()
             except errors.ClusterError as error:
                 log.warning("re-list failed; the watches go on", extra={"error": str(error)})
