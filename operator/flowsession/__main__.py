@@ -16,13 +16,16 @@ import yaml
 from aiohttp import web
 
 from flowsession import __version__, handlers
-from flowsession.cluster import errors
+from flowsession.cluster import errors, tokens
+from flowsession.cluster import vault as vaults
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.agenttransport import DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.keysecrets import KeySecrets
 from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault
 from flowsession.decide.agentviews import AgentArchive
+from flowsession.engine.hints import Hints, listen
 from flowsession.engine.loop import Engine
 from flowsession.logs import configure as configure_logs
 from flowsession.probes import application
@@ -36,21 +39,22 @@ def main() -> None:
     arguments = _arguments()
     configure_logs(arguments.log_level)
     try:
-        settings = load(arguments.settings)
+        settings = load(arguments.settings).model_copy(update={"edits_address": _address(arguments.edits_address)})
         archive = _archive(arguments.agent)
     except (OSError, ValueError, yaml.YAMLError) as error:
         sys.exit(f"flowsession-operator: {error}")
     try:
-        asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port))
+        asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port, edits_port=arguments.edits_port))
     except errors.ClusterError as error:
         sys.exit(f"flowsession-operator: {error}")
 
 
-async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, port: int) -> None:
+async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, port: int, edits_port: int) -> None:
     cluster = await KubernetesCluster.connect()
     transport = ProxyTransport(cluster) if settings.agent_via == AgentVia.PROXY else DirectTransport()
     try:
-        signer = await load_signer(cluster, namespace)
+        signer, vault = await load_signer(cluster, namespace), await load_vault(cluster, namespace)
+        keys = await KeySecrets.read(cluster, namespace, (tokens.SECRET, vaults.SECRET))
         engine = Engine(
             cluster=cluster,
             agent_client=AgentClient(transport, signer),
@@ -58,18 +62,24 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             public_keys=signer.public_keys,
             archive=archive,
             instance=socket.gethostname(),
-            vault=await load_vault(cluster, namespace),
+            vault=vault,
         )
         probes = web.AppRunner(application(engine), access_log=None)
         await probes.setup()
         if port:
             await web.TCPSite(probes, port=port).start()
+        hints = await listen(Hints(engine.cache, engine.queue), edits_port) if settings.edits_address else None
         await engine.start()
+        keeping = asyncio.get_running_loop().create_task(keys.check_for_ever(), name="key-secrets")
         log.info("started", extra={"version": __version__, "sessions": len(engine.cache.sessions)})
         try:
             await _listen(engine)
         finally:
             await engine.stop()
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            if hints:
+                hints.close()
             await probes.cleanup()
     finally:
         await transport.close()
@@ -97,6 +107,11 @@ def _archive(path: Path) -> AgentArchive:
     return AgentArchive(sha256=hashlib.sha256(data).hexdigest(), base64=base64.b64encode(data).decode())
 
 
+def _address(text: str) -> str:
+    """HOST:PORT, or nothing: a variable of a Service that was made after this pod stays as it was written."""
+    return "" if "$(" in text or not text.rpartition(":")[0] else text
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flowsession-operator", description="Reconciles FlowEnvironments and ComputeSessions.")
     parser.add_argument("--settings", type=Path, help="YAML file with the settings; without it the defaults hold")
@@ -105,6 +120,8 @@ def _arguments() -> argparse.Namespace:
         "--namespace", default=os.environ.get("POD_NAMESPACE", "flowsession-system"), help="namespace of the operator's own Secret"
     )
     parser.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics; 0 for none")
+    parser.add_argument("--edits-port", type=int, default=8081, help="UDP port on which agents say that edits wait")
+    parser.add_argument("--edits-address", default="", help="HOST:PORT by which sessions' pods reach that port; without it they are asked")
     parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "info"), choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=__version__)
     return parser.parse_args()

@@ -7,10 +7,11 @@ from flowsession.engine.loop import Engine
 
 
 def application(engine: Engine) -> web.Application:
-    """`/healthz` answers while the event loop runs, `/readyz` once the cache holds the cluster."""
+    """`/healthz` answers while the event loop and every background task run, `/readyz` once the cache holds the cluster."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        dead = engine.dead
+        return web.Response(status=503, text=f"ended: {', '.join(dead)}\n") if dead else web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if engine.primed else web.Response(status=503, text="the cache is being filled\n")

@@ -100,6 +100,8 @@ class Settings(_Settings):
     runtime_image: str = "flowsession-runtime:latest"
     image_pull_policy: str = "IfNotPresent"
     agent_via: AgentVia = AgentVia.DIRECT
+    edits_address: str = ""
+    """HOST:PORT (UDP) where agents say that edits wait; empty: they can't."""
     installer: InstallerDefaults = InstallerDefaults()
     package_cache: PackageCache = PackageCache()
     session: SessionDefaults = SessionDefaults()

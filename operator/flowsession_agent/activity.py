@@ -25,11 +25,22 @@ work. Such time never counts as idleness. Looks come every half second."""
 
 
 class Activity:
-    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the door held shut."""
+    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the door held shut.
 
-    def __init__(self, *, state: State, look: Callable[[], Look], clock: Callable[[], float] = time.monotonic) -> None:
+    So is `edited`: it returns when a file of the flow folder changed last (0: never) and which, with True after looking at them all now.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        look: Callable[[], Look],
+        edited: Callable[[bool], tuple[float, str]] = lambda _: (0.0, ""),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._state = state
         self._look = look
+        self._edited = edited
         self._clock = clock
         self._lock = threading.RLock()
         self._running: list[str] = []
@@ -61,23 +72,26 @@ class Activity:
             self._running.remove(what)
             self._touch(what)
 
-    def sample(self) -> None:
-        """Look at the processes; the sampler calls this twice a second."""
+    def sample(self, *, thorough: bool = False) -> None:
+        """Look at the processes and the flow folder; the sampler calls this twice a second. `thorough`: whatever it costs."""
         with self._lock:
             if self._state.retired and self._clock() - self._retired_at > RETIREMENT_SECONDS:
                 self._set_retired(False)
             look = self._look()
+            edited_at, edited = self._edited(thorough)
             now, before, self._seen = self._clock(), self._sampled_at, look.now
             self._sampled_at = now
             if look.at > self._last_at:
                 self._last_at, self._last_what = look.at, look.what
+            if edited_at > self._last_at:
+                self._last_at, self._last_what = edited_at, f"edit {edited}"
             if now - before > AWAY_SECONDS:
                 self._touch(self._last_what)
 
     def retire(self, *, idle_at_least: float) -> None:
         """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
         with self._lock:
-            self.sample()
+            self.sample(thorough=True)
             activity = self.members()
             if activity["busy"] or self._clock() - self._last_at < idle_at_least:
                 self.reopen()  # a terminal may have been opened since: no door keeps `kubectl exec` out

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 
 from flowsession_agent import PROTOCOL, VERSION
 from flowsession_agent.activity import Activity
 from flowsession_agent.check.checker import Checker
 from flowsession_agent.children import Children
+from flowsession_agent.edits.keeper import Keeper, send
 from flowsession_agent.environment import Environment
 from flowsession_agent.errors import ApiError, bad_request
 from flowsession_agent.flowtest import Tests
@@ -19,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.folderwatch import FolderWatch
+    from flowsession_agent.inotify import Inotify
     from flowsession_agent.processes import Look, Processes
     from flowsession_agent.settings import Settings
     from flowsession_agent.wire import Request
@@ -37,7 +41,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
-        self.activity = Activity(state=self.state, look=self._look)
+        self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
         self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
         self.environment = Environment(
@@ -47,9 +51,14 @@ class Agent:
             children=self.children,
             packages=self.packages,
             checker=self._checker,
+            folder=lambda: self.folder,
         )
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
+        self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
+        self._notices: Inotify | None = None
+        self._folder: FolderWatch | None = None
+        self._lock = threading.Lock()
         self._calls: dict[str, dict[str, Call]] = {
             "/v1/state": {"GET": self._state},
             "/v1/environment": {"PUT": self._environment},
@@ -61,6 +70,7 @@ class Agent:
             "/v1/edits": {"GET": self._edits},
             "/v1/edits/restore": {"POST": self._restore},
             "/v1/edits/discard": {"POST": self._discard},
+            "/v1/edits/settle": {"POST": self._settle},
         }
         if settings.resolver:
             from flowsession_agent.source.resolver import Resolver
@@ -78,6 +88,18 @@ class Agent:
             raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
         return method(request.query, body)
 
+    @property
+    def folder(self) -> FolderWatch:
+        """What watches the flow folder; made late, because the first answer needs none of it."""
+        with self._lock:
+            if self._folder is None:
+                from flowsession_agent.folderwatch import FolderWatch
+                from flowsession_agent.inotify import Inotify
+
+                self._notices = Inotify()
+                self._folder = FolderWatch(self.home.flow, notices=self._notices)
+            return self._folder
+
     def _look(self) -> Look:
         if self._processes is None:
             from flowsession_agent.processes import Processes
@@ -90,6 +112,8 @@ class Agent:
         answer.update(self.state.members())
         answer["activity"] = self.activity.members()
         answer["edits"] = self.environment.edits()
+        if self.keeper.unheard:
+            answer["edits"]["unheard"] = True
         return answer
 
     def _state(self, query: str, _: bytes) -> Answer:
@@ -153,6 +177,18 @@ class Agent:
     def _source(self, query: str, body: bytes) -> Answer:
         _, wait = _wait_for(f"since=0&{query}" if query else "")
         return {"podUID": self.pod_uid, **self._resolver.answer(_parse(body), wait=wait)}
+
+    def _settle(self, _: str, body: bytes) -> Answer:
+        members = _parse(body)
+        revision, saved = (members.get("revision"), members.get("saved")) if isinstance(members, dict) else (None, None)
+        if not isinstance(revision, str) or not isinstance(saved, bool):
+            raise bad_request("revision must be that of the edits, and saved true or false.")
+        self.environment.settle_edits(revision, saved=saved)
+        return self._whole_state()
+
+    def _say_edits_wait(self, ending: bool) -> None:
+        if self.environment.edits_address:
+            send(self.environment.edits_address, self.pod_uid, ending=ending)
 
     def _discard(self, _: str, __: bytes) -> Answer:
         self.environment.discard_edits()

@@ -15,13 +15,14 @@ from flowsession_agent.state import Install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.activity import Activity
     from flowsession_agent.check.checker import Checker
     from flowsession_agent.children import Children
     from flowsession_agent.edits.session import Edits
     from flowsession_agent.feeds.urls import Address
+    from flowsession_agent.folderwatch import FolderWatch
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.install.worker import Result, Worker
     from flowsession_agent.order import Order
@@ -33,13 +34,24 @@ if TYPE_CHECKING:
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
-    def __init__(self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages, checker: Checker) -> None:
+    def __init__(
+        self,
+        *,
+        home: Home,
+        state: State,
+        activity: Activity,
+        children: Children,
+        packages: Packages,
+        checker: Checker,
+        folder: Callable[[], FolderWatch],
+    ) -> None:
         self._home, self._state, self._activity = home, state, activity
-        self._children, self._packages, self._checker = children, packages, checker
+        self._children, self._packages, self._checker, self._folder = children, packages, checker, folder
         self._lock, self._record = threading.Lock(), Record(home.record)
         self._worker: Worker | None = None
         self._edits: Edits | None = None
         self._address: Address | None = None
+        self.edits_address = ""  # where the operator hears that edits wait
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -60,6 +72,7 @@ class Environment:
 
     def apply(self, order: Order) -> None:
         """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
+        self.edits_address = order.edits_address
         with self._lock:
             new_flow = order.flow_revision != self._state.flow_revision
             new_packages = self._wants_install(order)
@@ -88,12 +101,22 @@ class Environment:
             raise no_edits()
         return self._all_edits().answer()
 
+    def unsaved_edits(self) -> str:
+        """The revision of the edits that nobody has dealt with; empty: none."""
+        return self._all_edits().unsaved() if self._record.has_flow else ""
+
+    def settle_edits(self, revision: str, *, saved: bool) -> None:
+        """The operator has dealt with the edits of this revision. No work: it is possible while the session is being ended."""
+        if self._record.has_flow:
+            self._all_edits().settle(revision, saved=saved)
+
     def restore_edits(self, *, force: bool) -> dict[str, Any]:
         """Write the edits of an earlier session that are offered; raises ApiError."""
         with self._activity.work("restore"), self._lock:
             if not self._record.has_flow:
                 raise no_edits()
-            restored = self._all_edits().restore(force=force)
+            with self._folder().own():
+                restored = self._all_edits().restore(force=force)
             self._check()
             return restored
 
@@ -127,7 +150,7 @@ class Environment:
 
     def _replace_flow(self, order: Order) -> None:
         record, edits, files = self._record, self._all_edits(), order.files or {}
-        with edits.lock:
+        with edits.lock, self._folder().own():
             pushing = {name: of_content(content) for name, content in files.items()}
             baseline = Baseline(record.pushed, record.pushing)
             first = order.files is not None and not record.had_flow

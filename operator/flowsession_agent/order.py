@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TOOLS = ("Auto", "Uv", "Pip")
+ADDRESS_LIMIT = 300
 REVISION_LIMIT = 256
 AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
 TOKEN_LIMIT = 64 * 1024
@@ -31,6 +32,7 @@ class Order:
         installer: InstallerSettings,
         retry: bool,
         saved_edits: Any,
+        edits_address: str,
     ) -> None:
         self.packages_revision = packages_revision
         self.flow_revision = flow_revision
@@ -38,6 +40,7 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
+        self.edits_address = edits_address
         self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
 
@@ -109,6 +112,7 @@ def read(body: Any) -> Order:
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
         saved_edits=body.get("savedEdits"),
+        edits_address=_member(body, "editsAddress", str, "")[:ADDRESS_LIMIT],
     )
 
 

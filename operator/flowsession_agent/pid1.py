@@ -26,13 +26,18 @@ def supervise(agent: Agent) -> int:
     agent.children.reap()  # who ended before the handler stood
     threading.Thread(target=_sample, args=(agent,), daemon=True, name="sample").start()
     threading.Thread(target=_count, args=(agent,), daemon=True, name="count").start()
+    threading.Thread(target=agent.keeper.keep, daemon=True, name="edits").start()
     print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
     while True:
         numbers = os.read(wake, 64)
         agent.children.reap()
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             break
+    asked_at = time.monotonic()
+    agent.keeper.end()
     _end(agent)
+    if not agent.keeper.hand_over(since=asked_at, meanwhile=agent.children.reap):
+        print("flowsession agent: the last edits were not taken", file=sys.stderr)
     sys.stderr.flush()
     os._exit(0)  # threads that wait for a caller must not hold the pod up
 

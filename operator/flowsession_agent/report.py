@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
 REQUIRED_BY_LIMIT = 20
 NAME = re.compile(r"[A-Za-z0-9._-]+")
+FROM_IMAGE = "from-image.json"
+"""In a layer's folder: names and versions of the distributions that it has from the image, so that they import together."""
 
 
 class Found:
     """One distribution, read once."""
 
-    def __init__(self, distribution: Distribution, *, layer: str) -> None:
+    def __init__(self, distribution: Distribution, *, layer: str, from_image: dict[str, str]) -> None:
         metadata = distribution.metadata
         self.name: str = metadata["Name"] or "?"
         self.version: str = metadata["Version"] or "?"
         self.requires: list[str] = metadata.get_all("Requires-Dist") or []
-        self.in_layer = bool(layer) and str(distribution.locate_file("")).startswith(layer)
+        in_layer = bool(layer) and str(distribution.locate_file("")).startswith(layer)
+        self.in_layer = in_layer and from_image.get(normalise(self.name)) != self.version
 
 
 def main() -> None:
@@ -60,9 +63,10 @@ def scan(layer: str) -> tuple[dict[str, Found], dict[str, Found]]:
 
     seen: dict[str, Found] = {}
     image: dict[str, Found] = {}
+    from_image = brought(layer)
     for distribution in distributions():
         try:
-            found = Found(distribution, layer=layer)
+            found = Found(distribution, layer=layer, from_image=from_image)
         except Exception:  # noqa: S112 - one broken distribution of the image must not hide all others
             continue
         name = normalise(found.name)
@@ -70,6 +74,17 @@ def scan(layer: str) -> tuple[dict[str, Found], dict[str, Found]]:
         if not found.in_layer:
             image.setdefault(name, found)
     return seen, image
+
+
+def brought(layer: str) -> dict[str, str]:
+    """Names and versions of what the layer has from the image: not the session's own."""
+    if not layer:
+        return {}
+    try:
+        with open(os.path.join(layer, FROM_IMAGE), encoding="utf-8") as file:
+            return {normalise(name): str(version) for name, version in json.load(file).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def check(seen: dict[str, Found], image: dict[str, Found], evaluator: Callable[[str], Any]) -> list[str]:

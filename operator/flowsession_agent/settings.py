@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
 
+DEFAULT_GRACE = 30.0
 DEFAULT_PORT = 8765
 
 
@@ -59,7 +60,9 @@ class Home:
 class Settings:
     """Everything the agent was started with."""
 
-    def __init__(self, *, home: Home, pod_uid: str, public_keys: str, port: int, resolver: bool, credentials: str, source: str) -> None:
+    def __init__(
+        self, *, home: Home, pod_uid: str, public_keys: str, port: int, resolver: bool, credentials: str, source: str, grace: float
+    ) -> None:
         self.home = home
         self.pod_uid = pod_uid
         self.public_keys = public_keys
@@ -67,6 +70,7 @@ class Settings:
         self.resolver = resolver
         self.credentials = credentials
         self.source = source
+        self.grace_seconds = grace
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -77,6 +81,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     port = environ.get("FLOWSESSION_PORT") or str(DEFAULT_PORT)
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
+    grace = environ.get("FLOWSESSION_GRACE_SECONDS", "")
     return Settings(
         home=Home(os.path.abspath(environ["FLOWSESSION_HOME"]), in_place=environ.get("FLOWSESSION_FLOW", "")),
         pod_uid=environ["FLOWSESSION_POD_UID"],
@@ -85,4 +90,5 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         resolver=environ.get("FLOWSESSION_RESOLVER") == "1",
         credentials=environ.get("FLOWSESSION_CREDENTIALS", ""),
         source=os.path.realpath(environ.get("FLOWSESSION_SOURCE") or "/source"),
+        grace=float(grace) if grace.isascii() and grace.isdigit() and len(grace) < 10 else DEFAULT_GRACE,
     )

@@ -112,7 +112,8 @@ def _link(prefix: str, sha256: str, name: str) -> str:
 
 
 def _offer(digest: str) -> dict[str, Any]:
-    return {"core-metadata": {"sha256": digest}, "dist-info-metadata": {"sha256": digest}}
+    """Under the name of PEP 714 only: at the older one, `dist-info-metadata`, pip 22.3 to 23.0 stop with a TypeError."""
+    return {"core-metadata": {"sha256": digest}}
 
 
 def _pack(content: bytes) -> bytes:

@@ -160,6 +160,26 @@ def test_a_process_that_falls_asleep_was_idle_since_then(pod: Agent) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("path", ["notes.txt", "lib/b.py"])
+def test_a_file_of_the_flow_folder_that_changed_is_work(start: StartAgent, path: str) -> None:
+    agent = start()
+    assert agent.put("p1", "f1", files={"a.py": b"1", "lib/b.py": b"1"})[0] == 200
+    agent.settled()
+    eventually("idle for 2 s", lambda: activity(agent)["idleSeconds"] > 2)
+    (agent.home / "flow" / path).write_text("2")
+    status, answer = agent.call("POST", "/v1/retire", {"idleAtLeast": 2})
+    assert (status, answer["code"], answer["activity"]["what"]) == (409, "InUse", f"edit {path}")
+
+
+def test_what_a_push_changes_is_no_edit(start: StartAgent) -> None:
+    agent = start()
+    for flow in ("f1", "f2"):
+        assert agent.put("p1", flow, files={"a.py": flow.encode(), "lib/b.py": flow.encode()})[0] == 200
+        agent.settled()
+        eventually("idle for 2 s", lambda: activity(agent)["idleSeconds"] > 2)
+        assert activity(agent)["what"] == "environment"
+
+
 def test_keep_alive_and_retire_never_both_win(pod: Agent) -> None:
     becomes_idle(pod)
     for _ in range(30):

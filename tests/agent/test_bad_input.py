@@ -112,8 +112,8 @@ def test_a_build_that_fills_the_disk(start: StartAgent, builder_base: str, tmp_p
     state = agent.state()
     assert state["environment"] == {"packagesRevision": "p0", "flowRevision": "p1"}
     assert inside(agent, str(home / "venv" / "bin" / "python"), "-c", "import six").returncode == 0
-    found = install(agent, "pass", revision="p2")
-    assert agent.state()["install"]["code"] == "NoSpace" or "No space" in str(found)
+    status, told = agent.put("p2", "p2", files={"requirements.txt": bytes(2**20)})
+    assert (status, "No space" in told["message"]) == (500, True), told
     inside(agent, "rm", str(home / "home" / "fill"))
     found = install(agent, "pass", revision="p3")
     assert found["state"] == "Succeeded", found

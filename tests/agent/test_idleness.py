@@ -18,7 +18,12 @@ class Session:
     def __init__(self) -> None:
         self.now = 1000.0
         self.seen = Look()
-        self.activity = Activity(state=State(), look=lambda: self.seen, clock=lambda: self.now)
+        self.edited_at, self.thorough = 0.0, False
+        self.activity = Activity(state=State(), look=lambda: self.seen, edited=self.edited, clock=lambda: self.now)
+
+    def edited(self, thorough: bool) -> tuple[float, str]:
+        self.thorough = thorough
+        return self.edited_at, "notes.txt"
 
     def pass_time(self, seconds: float, *, seen: Callable[[], Look] | None = None) -> None:
         """The sampler looks twice a second, as it does in a session."""
@@ -57,6 +62,23 @@ def test_idleness_counts_from_the_last_work_of_a_process_not_from_the_look_that_
     assert not session.retires(idle_at_least=5)
     session.pass_time(1)
     assert session.retires(idle_at_least=5)
+
+
+def test_a_changed_file_of_the_flow_folder_is_work_that_is_over_at_once(session: Session) -> None:
+    session.pass_time(60)
+    session.edited_at = session.now - 1
+    session.pass_time(1)
+    assert session.activity.members() == {"busy": False, "idleSeconds": 2.0, "what": "edit notes.txt"}
+    assert not session.retires(idle_at_least=3)
+    session.pass_time(1)
+    assert session.retires(idle_at_least=3)
+
+
+def test_before_the_door_closes_all_files_are_looked_at(session: Session) -> None:
+    session.pass_time(60)
+    assert not session.thorough
+    assert session.retires(idle_at_least=5)
+    assert session.thorough
 
 
 def test_an_open_terminal_is_never_idle(session: Session) -> None:

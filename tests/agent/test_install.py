@@ -30,7 +30,8 @@ def tool(request: pytest.FixtureRequest) -> str:
 def packages(agent: Agent) -> dict[str, dict[str, Any]]:
     status, answer = agent.call("GET", "/v1/packages")
     assert status == 200, answer
-    assert [package["name"].lower() for package in answer["packages"]] == sorted(package["name"].lower() for package in answer["packages"])
+    names = [package["name"].lower().replace("_", "-") for package in answer["packages"]]
+    assert names == sorted(names)
     return {package["name"]: package for package in answer["packages"]}
 
 
@@ -302,6 +303,30 @@ def test_what_would_break_the_image_s_prompt_flow(start: StartAgent, flow_base: 
         assert "'promptflow==1.10.0' (line 2 of requirements.txt)" in message
         assert "1.18.5" in message
     assert agent.install("r", "promptflow\npromptflow-core>=1.18\nsix\n")["state"] == "Succeeded"
+
+
+@pytest.mark.parametrize("requirements", ["azure-monitor-opentelemetry\n", "promptflow[azure]\n"])
+def test_what_the_layer_hides_of_the_image_comes_into_the_layer(start: StartAgent, flow_base: str, tool: str, requirements: str) -> None:
+    """`azure/monitor/opentelemetry/__init__.py` would hide the exporter, which is another distribution, and the image's."""
+    agent = start(python=flow_base)
+    before = packages(agent)["azure-monitor-opentelemetry-exporter"]
+    install = agent.install("p1", requirements, tool=tool)
+    assert install["state"] == "Succeeded", install
+    assert all(imported(agent, f"azure.monitor.opentelemetry{part}") for part in ("", ".exporter"))
+    after = packages(agent)
+    assert (after["azure-monitor-opentelemetry-exporter"]["version"], before["layer"]) == (before["version"], "image")
+    assert after["azure-monitor-opentelemetry-exporter"]["layer"] == "image"
+    assert install["changed"] == sum(package["layer"] != "image" for package in after.values())
+
+
+@pytest.mark.parametrize("requirements", ["pillow==11.0.0\n", "promptflow\npillow==11.0.0\n"])
+def test_the_line_promptflow_changes_nothing(start: StartAgent, flow_base: str, tool: str, requirements: str) -> None:
+    """The image's prompt flow wants a newer pillow, and works with this one: a warning, whether or not a line asks for prompt flow."""
+    agent = start(python=flow_base)
+    install = agent.install("p1", requirements, tool=tool)
+    assert install["state"] == "Succeeded", install
+    assert any("promptflow-devkit 1.18.5 requires pillow" in warning for warning in install["warnings"]), install["warnings"]
+    assert packages(agent)["pillow"]["version"] == "11.0.0"
 
 
 def test_what_does_not_fit_together_but_works_is_a_warning(start: StartAgent, flow_base: str) -> None:

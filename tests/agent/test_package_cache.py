@@ -290,6 +290,7 @@ def test_the_metadata_of_a_held_wheel_is_offered(cache: RunningCache, index: Fak
     _, metadata, _ = ask(f"{cache.url}{file['url']}.metadata")
     assert b"Requires-Dist: two>=1" in metadata
     assert hashlib.sha256(metadata).hexdigest() == file["core-metadata"]["sha256"]
+    assert "dist-info-metadata" not in file, "pip 23.0 ends with a TypeError there"
 
 
 def test_metadata_is_offered_once_however_often_a_wheel_comes(start_cache: StartCache, index: FakeIndex) -> None:

@@ -140,12 +140,24 @@ def test_the_operators_pod_passes_restricted_pod_security(render: Callable[..., 
 
 def test_probes_and_metrics_share_one_named_port(render: Callable[..., list[Manifest]]) -> None:
     (container,) = only(render(), "Deployment")["spec"]["template"]["spec"]["containers"]
-    assert container["ports"] == [{"name": "metrics", "containerPort": 8080}]
+    assert container["ports"][0] == {"name": "metrics", "containerPort": 8080}
     paths = {probe: container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")}
     assert paths == {
         "livenessProbe": {"path": "/healthz", "port": "metrics"},
         "readinessProbe": {"path": "/readyz", "port": "metrics"},
     }
+
+
+def test_sessions_reach_the_operator_for_edits_that_wait_and_for_nothing_else(render: Callable[..., list[Manifest]]) -> None:
+    manifests = render(release="team-a")
+    service, spec = only(manifests, "Service"), only(manifests, "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert service["spec"]["ports"] == [{"name": "edits", "port": 8081, "protocol": "UDP", "targetPort": "edits"}]
+    assert {"name": "edits", "containerPort": 8081, "protocol": "UDP"} in container["ports"]
+    assert service["metadata"]["name"] == "team-a-flowsession-edits"
+    address = "$(TEAM_A_FLOWSESSION_EDITS_SERVICE_HOST):$(TEAM_A_FLOWSESSION_EDITS_SERVICE_PORT)"
+    assert f"--edits-address={address}" in container["args"]
+    assert spec["enableServiceLinks"] is True
 
 
 def test_never_two_operators_at_once(render: Callable[..., list[Manifest]]) -> None:
@@ -202,6 +214,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
         "runtimeImage": "registry.example.com/team/runtime:7",
         "imagePullPolicy": "Always",
         "agentVia": "Direct",
+        "editsAddress": "",
         "installer": {
             "tool": "Pip",
             "timeoutSeconds": 60,
@@ -313,7 +326,7 @@ def test_crds_can_be_left_to_somebody_else(render: Callable[..., list[Manifest]]
 def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> None:
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
-    own = {"settings", "view", "edit", "sizes", "assign-identities", "administer-sizes", "administer-environments"}
+    own = {"settings", "edits", "view", "edit", "sizes", "assign-identities", "administer-sizes", "administer-environments"}
     policies = {"computesessions", "computeinstances", "flowenvironments", "user", "owner", "changed-by", "source-changed-by"}
     assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in own | policies}
     account = only(manifests, "ServiceAccount")["metadata"]

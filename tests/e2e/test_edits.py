@@ -1,6 +1,12 @@
 """What a person edits in the flow folder of a session outlives the session."""
 
-from conftest import Cluster, environment, session
+import json
+import os
+import signal
+from pathlib import Path
+
+from conftest import Cluster, Object, environment, session
+from preemption import urgent_pod
 from test_manage import ask, handled, now, until_phase
 
 FOLDER = {
@@ -81,3 +87,108 @@ def test_edits_that_are_too_large_put_the_end_off(cluster: Cluster) -> None:
     cluster.exec(pod, "flow", "edits", "--discard")
     cluster.until_gone("csess", "s", 120)
     assert saved(cluster) == []
+
+
+def write(cluster: Cluster, pod: str, text: str) -> None:
+    cluster.exec(pod, "sh", "-c", f"echo {text} > /session/flow/note.txt")
+
+
+def notes(cluster: Cluster) -> str:
+    pod = cluster.status("s").get("podName", "")
+    return cluster.kubectl.attempt("exec", pod, "--", "cat", "/session/flow/note.txt").stdout.strip()
+
+
+def until_saved(cluster: Cluster, before: str = "") -> str:
+    """The revision of the edits that were saved while the session goes on."""
+    return cluster.until("the edits are saved", lambda: (r := cluster.status("s").get("edits", {}).get("revision", "")) != before and r, 60)
+
+
+def until_back(cluster: Cluster, before: Object, text: str) -> Object:
+    def is_back() -> Object | None:
+        status = cluster.status("s")
+        new = status.get("podName") != before["podName"] and status.get("phase") == "Running"
+        return status if new and notes(cluster) == text else None
+
+    return cluster.until(f"a new pod has {text!r}", is_back, 120)
+
+
+def told(cluster: Cluster, name: str, reason: str) -> list[str]:
+    return [event["message"] for event in cluster.events(name) if event["reason"] == reason]
+
+
+def kill_pid_1(pod_uid: str) -> None:
+    """As the kernel does when the container has no memory left; kubelets of this machine run their containers on it."""
+    (pid,) = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_agent(path, pod_uid)]
+    os.kill(pid, signal.SIGKILL)
+
+
+def _is_agent(process: Path, pod_uid: str) -> bool:
+    try:
+        inside = (process / "status").read_text().partition("NSpid:")[2].splitlines()[0].split()
+        return inside[-1] == "1" and len(inside) > 1 and f"FLOWSESSION_POD_UID={pod_uid}".encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
+    cluster.apply(FOLDER, OF_FOLDER, session())
+    status = cluster.until_ready("s")
+    edit(cluster, status["podName"])
+    until_saved(cluster)
+
+    write(cluster, status["podName"], "evicted")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": status["podName"], "namespace": cluster.namespace}}
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{status['podName']}/eviction"
+    cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    status = until_back(cluster, status, "evicted")
+    assert edited(cluster, status["podName"])
+    assert told(cluster, "s", "EditsSaved")
+
+    write(cluster, status["podName"], "preempted")
+    with urgent_pod(cluster, status):
+        status = until_back(cluster, status, "preempted")
+
+    write(cluster, status["podName"], "killed")
+    pod = cluster.get("pod", status["podName"])
+    assert pod
+    kill_pid_1(pod["metadata"]["uid"])
+    cluster.until("the container was restarted and has them", lambda: restarts(cluster) and notes(cluster) == "killed")
+    cluster.until_ready("s")
+
+    cluster.kubectl.attempt("exec", status["podName"], "--", "sh", "-c", "echo ended > /session/flow/note.txt; kill -TERM 1; sleep 20")
+    cluster.until("the container was ended and has them", lambda: restarts(cluster) > 1 and notes(cluster) == "ended")
+    cluster.until_ready("s")
+    before = until_saved(cluster, cluster.status("s")["edits"].get("revision", "") if not waiting(cluster) else "")
+
+    write(cluster, status["podName"], "saved in time")
+    until_saved(cluster, before)
+    cluster.kubectl("delete", "pod", status["podName"], "--force", "--grace-period=0")
+    until_back(cluster, status, "saved in time")
+    assert any("comes back as it was saved at" in message for message in told(cluster, "s", "PodFailed"))
+
+
+def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
+    cluster.apply(FOLDER, OF_FOLDER, session())
+    pod = cluster.until_ready("s")["podName"]
+    edit(cluster, pod)
+    write(cluster, pod, "last")
+    cluster.kubectl("delete", "csess", "s")
+    cluster.apply(session())
+    status = cluster.until_ready("s")
+    assert notes(cluster) == "last"
+    assert edited(cluster, status["podName"])
+    assert any(message.startswith("session s: ") for message in told(cluster, "plain", "EditsSaved"))
+    assert any("session s saved" in message for message in told(cluster, "s", "EditsRestored"))
+    (body,) = cluster.kubectl.list("configmaps", "-l", "flowsession.dev/content=edits")
+    assert set(body["binaryData"]) == {"edits.sealed"}
+    assert "Say goodbye" not in json.dumps(body)
+
+
+def waiting(cluster: Cluster) -> bool:
+    state = json.loads(cluster.exec(cluster.status("s")["podName"], "flow", "edits", "--json"))
+    return bool(state.get("waiting"))
+
+
+def restarts(cluster: Cluster) -> int:
+    pod = cluster.get("pod", cluster.status("s")["podName"]) or {}
+    return int(pod.get("status", {}).get("containerStatuses", [{}])[0].get("restartCount", 0))

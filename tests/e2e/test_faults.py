@@ -1,6 +1,7 @@
 """Pods lost, containers killed, the operator killed: nothing doubled, nothing lost, and it comes back by itself."""
 
-from conftest import CHECKOUT, LABELS, Cluster, environment, session
+from conftest import CHECKOUT, Cluster, environment, session
+from preemption import urgent_pod
 
 SYSTEM = "flowsession-system"
 
@@ -79,43 +80,10 @@ def test_the_second_example_needs_no_flow_folder(cluster: Cluster) -> None:
     )
 
 
-def millis(quantity: str) -> int:
-    return int(quantity[:-1]) if quantity.endswith("m") else int(quantity) * 1000
-
-
 def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
     """A pod of higher priority that fits on the node only without the session."""
     cluster.apply(environment(), session())
     before = cluster.until_ready("s")
-    node = cluster.get("node", before["nodeName"])
-    assert node
-    everywhere = cluster.within("").kubectl.list("pods", "-A", "--field-selector", f"spec.nodeName={before['nodeName']}")
-    requested = {
-        pod["metadata"]["name"]: sum(millis(c["resources"].get("requests", {}).get("cpu", "0")) for c in pod["spec"]["containers"])
-        for pod in everywhere
-        if pod["status"]["phase"] not in ("Succeeded", "Failed")
-    }
-    others = sum(requested.values()) - requested[before["podName"]]
-    room = millis(node["status"]["allocatable"]["cpu"]) - others
-    name = f"urgent-{cluster.namespace}"
-    urgent = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "urgent"},
-        "spec": {
-            "priorityClassName": name,
-            "nodeSelector": {"kubernetes.io/hostname": before["nodeName"]},
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "c", "image": cluster.get("pod", before["podName"])["spec"]["containers"][0]["image"],
-                            "command": ["sleep", "infinity"], "resources": {"requests": {"cpu": f"{room}m"}}}],
-        },
-    }  # fmt: skip
-    metadata = {"name": name, "labels": LABELS}
-    cluster.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": 1_000_000})
-    try:
-        cluster.apply(urgent)
+    with urgent_pod(cluster, before):
         cluster.until("the session comes back", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-        assert any(event["reason"] == "Preempted" and "higher priority" in event["message"] for event in cluster.events("s"))
-    finally:
-        cluster.kubectl("delete", "pod", "urgent", "--wait=false")
-        cluster.kubectl("delete", "priorityclass", name)
+    assert any(event["reason"] == "Preempted" and "higher priority" in event["message"] for event in cluster.events("s"))

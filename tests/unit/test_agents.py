@@ -249,3 +249,19 @@ async def test_a_secret_that_can_not_be_read_now_is_asked_for_again(at):
     await settle()
     assert (at.client.calls, at.view.failures) == ([], 1)
     assert "Secret 'team-feed' can't be read: GET /api: connection refused" in at.view.error
+
+
+async def test_an_answer_that_cannot_be_taken_in_is_no_answer(at, monkeypatch, caplog):
+    """Else the session would wait for that call for ever."""
+
+    def broken(*_: Any) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("flowsession.engine.agents.edits.given", broken)
+    await at.start(TELL)
+    await at.client.answer(0, Answer(state=state()))
+    assert (at.view.calling, at.view.failures) == (False, 1)
+    assert "RecursionError" in at.view.error
+    assert "taking in an agent's answer broke" in caplog.text
+    await at.start(Look())
+    assert len(at.client.calls) == 2

@@ -10,6 +10,7 @@ from flowsession.decide.plan import DeletePackages, Fetch, Plan
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.engine.cache import Cache
 from flowsession.engine.executor import Executor
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key
 from flowsession.engine.reader import Reader
 from flowsession.settings import InstallerDefaults, PackageCache, Settings
@@ -468,7 +469,7 @@ async def test_only_this_environments_lists_are_deleted_and_forgotten():
     cluster, cache = _Collections(), Cache(clock=lambda: NOW)
     own = {("team", "flow-env-packages-1"), ("team", "other-packages-1"), ("else", "flow-env-packages-1"), ("team", "flowsession-agent-1")}
     cache.own_config_maps.update(dict.fromkeys(own, (3, NOW)))
-    executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None), None, None)
+    executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None, Intake(cache, None)), None, None)
     await executor.carry_out(Key("FlowEnvironment", "team", "flow-env"), "uid", Plan(clean=DeletePackages("team", "flow-env")))
     assert cluster.deleted == [
         (

@@ -173,7 +173,7 @@ async def test_an_old_one_that_can_not_be_removed_costs_nobody_the_newest():
 async def test_that_later_edits_were_lost_is_known_to_who_gets_older_ones():
     store = Store(written("saved", age=60), written("marker", age=5, lost="they were too large"))
     saved = (await Engine(store).fetched())[1]
-    assert (saved.name, saved.lost) == ("saved", "they were too large")
+    assert (saved.name, saved.lost) == ("saved", "what session s edited after that is lost: they were too large")
 
 
 async def test_what_is_older_than_the_retention_goes():

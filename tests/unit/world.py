@@ -18,7 +18,7 @@ from flowsession.cluster.agenttransport import AgentError
 from flowsession.cluster.vault import Vault
 from flowsession.decide import session as sessions
 from flowsession.decide import times
-from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, InstallView, PackageList, SavedEdits
+from flowsession.decide.agentviews import AgentArchive, AgentState, EditsArchive, EditsView, Hint, InstallView, PackageList, SavedEdits
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits, Tell
 from flowsession.decide.pod import INSTANCE_LABEL, SESSION_LABEL
@@ -31,6 +31,7 @@ from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
@@ -171,7 +172,11 @@ class ApiServer:
         meta["resourceVersion"] = str(next(self._numbers))
         self.watch.append((body["kind"], copy.deepcopy(body), True))
         for owned in [o for o in self.objects.values() if any(r["uid"] == meta["uid"] for r in o["metadata"].get("ownerReferences", ()))]:
-            self.remove(owned)
+            if owned["kind"] == "Pod" and owned["status"]["phase"] == "Running":  # garbage collection gives a pod its grace
+                owned["metadata"].setdefault("deletionTimestamp", times.stamp(self.clock() + 30))
+                self.changed(owned)
+            else:
+                self.remove(owned)
 
     @property
     def pods(self) -> list[Object]:
@@ -206,6 +211,9 @@ class ApiServer:
 DOOR_SECONDS = 30.0
 """A closed door opens by itself when nobody asks again; docs/agent-protocol.md."""
 
+LAST_SECONDS = 20.0
+"""How long an agent whose container is being stopped waits for its edits to be saved."""
+
 POLL_SECONDS = 30.0
 """How long a long poll lasts at most."""
 
@@ -228,6 +236,15 @@ class SimAgent:
     too_large: bool = False
     settled: str = ""
     """Revision of the edits that the operator has dealt with."""
+    unheard: bool = False
+    ending_at: float | None = None
+    """When its container was asked to end."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are edits that nobody has saved, as far as it knows."""
+        edits = self.volume.get("edits", "")
+        return bool(edits) and edits not in (self.settled, self.volume.get("came"))
 
     def answer(self, call: AgentCall, now: float) -> Answer:
         """Raises AgentError."""
@@ -296,6 +313,8 @@ class SimAgent:
                 files=("a.py",) if self.volume.get("edits") else (),
                 offered="" if self.volume.get("restored") else self.volume.get("offered", ""),
                 restored=self.volume.get("restored", False),
+                waiting=self.waiting,
+                unheard=self.unheard,
             ),
         )
 
@@ -309,6 +328,7 @@ class SimAgent:
             self.volume["offered"] = earlier["name"]
             if earlier["flowRevision"] == flow:
                 self.volume |= {"edits": base64.b64decode(earlier["archive"]).decode(), "edited_at": now, "restored": True}
+                self.volume["came"] = self.volume["edits"]
         if flow != self.volume.get("flow"):
             self.volume["flow"] = flow
             self.last_work = now
@@ -348,6 +368,7 @@ class Calls(Agents):
         self.waiting: dict[str, tuple[int, AgentCall]] = {}
         self.asked_at: dict[str, float] = {}
         self.log: list[AgentCall] = []
+        self.keys: dict[str, Key] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
         restarts = pod.container.restarts if pod.container else 0
@@ -358,6 +379,7 @@ class Calls(Agents):
             view = _new_view(restarts)
         self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         self.waiting[pod.uid] = (restarts, call)
+        self.keys[pod.uid] = key
         self.asked_at[pod.uid] = self._cache.clock()
         self.log.append(call)
 
@@ -368,7 +390,7 @@ class Calls(Agents):
             self._cache.agents[uid] = self._observed(
                 view, call, answer or Answer(), failure, seconds=self._cache.clock() - self.asked_at[uid]
             )
-        self._queue.add(SESSION)
+        self._queue.add(self.keys[uid])
 
 
 def _new_view(restarts: int) -> Any:
@@ -384,10 +406,14 @@ class Todo:
         self.clock = clock
         self.now = True
         self.due = float("inf")
+        self.pods: dict[Key, float] = {}
+        """Pods whose session is gone, and when they are due."""
 
     def add(self, key: Key) -> None:
         if key == SESSION:
             self.now = True
+        elif key.kind == "Pod":
+            self.pods[key] = self.clock()
 
     def add_all(self, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -396,6 +422,8 @@ class Todo:
     def add_after(self, key: Key, seconds: float) -> None:
         if key == SESSION:
             self.due = min(self.due, self.clock() + max(0.0, seconds))
+        elif key.kind == "Pod":
+            self.pods[key] = min(self.pods.get(key, float("inf")), self.clock() + max(0.0, seconds))
 
     def take(self) -> bool:
         if self.due <= self.clock():
@@ -460,7 +488,7 @@ class World:
         self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
         queue = cast("Queue[Key]", self.todo)
         edits = self.edits = Edits(cast(Any, self.api), self.cache, queue, self.vault, retention_days=30)
-        reader = Reader(cast(Any, self.api), self.cache, queue, edits)
+        reader = Reader(cast(Any, self.api), self.cache, queue, edits, Intake(self.cache, queue))
         calls, told, api = cast(Agents, self.calls), cast(Recorder, self.told), cast(Any, self.api)
         self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None), edits)
         self.api.watch.clear()
@@ -526,10 +554,26 @@ class World:
     def work(self, most: int = 40) -> int:
         """Decides for as long as something brings the session up, at one moment; returns how often."""
         turns = 0
-        while self.todo.take() and turns < most:
+        while turns < most:
+            departed = [key for key, due in self.todo.pods.items() if due <= self.clock()]
+            for key in departed:
+                del self.todo.pods[key]
+                self._save_last(key)
+            if self.todo.take():
+                self.reconcile()
+            elif not departed:
+                break
             turns += 1
-            self.reconcile()
         return turns
+
+    def _save_last(self, key: Key) -> None:
+        snapshot = self.snapshots.departed((key.namespace, key.name), self.clock())
+        if snapshot is None:
+            return
+        try:
+            _run(self.executor.carry_out(key, snapshot.pods[0].uid, sessions.decide_gone(snapshot, self.clock())))
+        except errors.ClusterError:
+            self.todo.add_after(key, 0.1)
 
     # the cluster
 
@@ -695,9 +739,34 @@ class World:
         """What was asked for happens: new pods run, doomed ones end."""
         for pod in list(self.api.pods):
             if pod["metadata"].get("deletionTimestamp"):
-                self.api.remove(pod)
+                if not self._lingers(pod):
+                    self.api.remove(pod)
             elif pod["status"]["phase"] == "Pending" and not pod["status"].get("containerStatuses"):
                 self.pod_running(pod)
+
+    def _lingers(self, pod: Object) -> bool:
+        """Whether the agent of a pod that ends still waits for its edits to be saved; it says so when it is asked to end."""
+        uid = pod["metadata"]["uid"]
+        statuses = pod["status"].get("containerStatuses")
+        agent = self.agents.get((uid, statuses[0]["restartCount"])) if statuses else None
+        if agent is None or agent.dead or not agent.waiting:
+            return False
+        if agent.ending_at is None:
+            agent.ending_at = self.clock()
+            self.hint(uid, ending=True)
+        return self.clock() - agent.ending_at < LAST_SECONDS
+
+    def hint(self, uid: str = "", *, ending: bool = False) -> None:
+        """The agent of a pod says that edits wait."""
+        uid = uid or next(pod["metadata"]["uid"] for pod in self.api.pods if not pod["metadata"].get("deletionTimestamp"))
+        self.cache.hints[uid] = Hint(self.clock(), ending)
+        self.todo.add(SESSION)
+        self.todo.add_all(self.cache.departed.concerned(self.cache.pods[self.cache.pod_names[uid]]))
+
+    def delete_session(self) -> None:
+        """As `kubectl delete csess`."""
+        assert self.api.session is not None
+        self.api.remove(self.api.session)
 
     def delete_pod(self, pod: Object) -> None:
         """As `kubectl delete pod`: with its grace."""

@@ -46,6 +46,9 @@ TESTS = (
     Package("openssh-server", ("/usr/sbin/sshd",)),
     _IPROUTE,
     Package("procps", ("ps", "pgrep", "kill")),
+    Package("jq", ("jq",)),
+    Package("python3-venv", ("/usr/bin/python3",)),
+    Package("python3-pip", ("/usr/bin/pip3",)),
 )
 """What the tests start besides."""
 

@@ -14,6 +14,11 @@
 {{- end }}
 {{- end }}
 
+{{/* The Service where sessions say that edits wait. */}}
+{{- define "flowsession.editsService" -}}
+{{- printf "%s-edits" (include "flowsession.fullname" .) }}
+{{- end }}
+
 {{- define "flowsession.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "flowsession.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

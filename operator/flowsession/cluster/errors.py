@@ -54,21 +54,20 @@ class QuotaExceeded(Rejected):
 
 
 def from_answer(status: int, body: bytes | str) -> ClusterError:
-    """The error that a Status answer of the API server stands for."""
-    details: dict[str, Any] = {}
+    """The error that a Status answer of the API server stands for; a proxy in front of it may answer anything else."""
+    text = body if isinstance(body, str) else body.decode(errors="replace")
     try:
-        parsed = json.loads(body)
-        details = parsed if isinstance(parsed, dict) else {}
-    except ValueError:
-        pass
-    message = str(details.get("message") or body)[:2000]
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    details: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
+    message = str(details.get("message") or text)[:2000]
     reason = str(details.get("reason") or "")
     return _class_of(status, reason, message, details)(message, status=status, reason=reason)
 
 
 def _class_of(status: int, reason: str, message: str, details: dict[str, Any]) -> type[ClusterError]:
-    causes = {cause.get("reason") for cause in (details.get("details") or {}).get("causes") or ()}
-    if "NamespaceTerminating" in causes:
+    if _is_caused_by(details, "NamespaceTerminating"):
         return NamespaceTerminating
     if status == 409:
         return AlreadyExists if reason == "AlreadyExists" else Conflict
@@ -79,3 +78,9 @@ def _class_of(status: int, reason: str, message: str, details: dict[str, Any]) -
     if status >= 500 or status == 401:
         return Unavailable
     return {404: NotFound, 429: Throttled}.get(status, Rejected)
+
+
+def _is_caused_by(details: dict[str, Any], reason: str) -> bool:
+    more = details.get("details")
+    causes = more.get("causes") if isinstance(more, dict) else None
+    return isinstance(causes, list) and any(isinstance(cause, dict) and cause.get("reason") == reason for cause in causes)

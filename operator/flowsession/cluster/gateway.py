@@ -16,6 +16,8 @@ from flowsession.api import GROUP, VERSION
 from flowsession.cluster import errors
 
 Object = dict[str, Any]
+Page = tuple[list[Object], str]
+"""Objects, and the resourceVersion of the list."""
 
 REQUESTS_AT_ONCE = 32
 PAGE = 500
@@ -72,18 +74,18 @@ class KubernetesCluster:
         """One object."""
         return await self._request("GET", _path(kind, namespace, name))
 
-    async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[tuple[list[Object], str]]:
+    async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[Page]:
         """Every object of a kind in one namespace or in all, page by page, each page with its resourceVersion."""
         query = {"limit": str(PAGES.get(kind, PAGE))}
         query |= ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
         async for page in self._pages(_path(kind, namespace), query):
-            yield page["items"], page["metadata"]["resourceVersion"]
+            yield page
 
     async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         """The metadata alone of what carries the labels, in one namespace or in all."""
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
-        async for page in self._pages(_path(kind, namespace), query, accept=_METADATA_ONLY):
-            for item in page["items"] or ():  # null where there are none, unlike in other lists
+        async for items, _ in self._pages(_path(kind, namespace), query, accept=_METADATA_ONLY):
+            for item in items:
                 yield item["metadata"]
 
     async def create(self, manifest: Object) -> Object:
@@ -145,12 +147,15 @@ class KubernetesCluster:
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
         return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds, largest=largest)
 
-    async def _pages(self, path: str, query: dict[str, str], *, accept: str = _JSON) -> AsyncIterator[Object]:
+    async def _pages(self, path: str, query: dict[str, str], *, accept: str = _JSON) -> AsyncIterator[Page]:
         more = ""
         while True:
             page = await self._request("GET", f"{path}?{urlencode(query | ({'continue': more} if more else {}))}", accept=accept)
-            yield page
-            if not (more := page["metadata"].get("continue") or ""):
+            meta, items = page.get("metadata"), page.get("items") or []  # null where there are none, in lists of metadata
+            if not isinstance(meta, dict) or not isinstance(items, list):
+                raise errors.Unavailable(f"GET {path}: the answer is no list of objects")
+            yield items, str(meta.get("resourceVersion") or "0")
+            if not (more := str(meta.get("continue") or "")):
                 return
 
     async def _request(
@@ -172,7 +177,13 @@ class KubernetesCluster:
             metrics.api_requests.labels(method, str(status)).observe(time.perf_counter() - started)
         if status >= 300:
             raise errors.from_answer(status, answer)
-        parsed: Object = json.loads(answer)
+        try:
+            parsed = json.loads(answer)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            # A proxy in front of the API server has pages of its own, some of them with status 200.
+            raise errors.Unavailable(f"{method} {path.partition('?')[0]}: the answer with status {status} is not the API server's")
         return parsed
 
     async def _send(
@@ -196,7 +207,7 @@ class KubernetesCluster:
                 body=body,
                 _request_timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=5.0),
             )
-            return response.status, await (response.read() if largest is None else capped(response, largest))
+            return response.status, await (response.read() if largest is None else capped(response.response, largest))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Unavailable(f"{method} {path.partition('?')[0]}: {error or type(error).__name__}") from error
 

@@ -118,7 +118,7 @@ def of_pod(annotations: Mapping[str, str]) -> PodIdentity:
     try:
         noted = json.loads(annotations[POD_ANNOTATION])
         return PodIdentity(**{key: str(noted.get(key, "")) for key in PodIdentity.__dataclass_fields__})
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return PodIdentity()
 
 

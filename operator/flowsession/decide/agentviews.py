@@ -59,6 +59,15 @@ class EditsArchive:
 
 
 @dataclass(frozen=True)
+class Hint:
+    """An agent said that edits wait: no more than a reason to ask it."""
+
+    at: float
+    ending: bool
+    """It also said that its container is being stopped."""
+
+
+@dataclass(frozen=True)
 class SavedEdits:
     """What earlier sessions of the same user and environment have saved; without a name: nothing that can be used."""
 

@@ -11,7 +11,7 @@ from flowsession.decide.views import SessionSnapshot
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-_TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready")
+_TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
 _NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
@@ -55,6 +55,11 @@ class Draft(Notes):
     def may_wait(self, field: str, until: float) -> None:
         """A change of this field of the status alone needs no write before that moment: more is about to come."""
         self._waiting = (field, until)
+
+    @property
+    def takes_the_pod(self) -> bool:
+        """Whether this decision ends the session or a pod of it."""
+        return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 
     @property
     def was_ready(self) -> bool:

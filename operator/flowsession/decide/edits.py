@@ -28,7 +28,7 @@ NOT_SAVED = "EditsNotSaved"
 def may_leave(draft: Draft) -> bool:
     """Whether the pod may go without a loss; else asks the agent, or says what keeps it."""
     pod = current_pod(draft)
-    if pod is None or not pod.running or not _has_folder(draft):
+    if pod is None or not pod.running or not has_folder(draft):
         return True
     agent = lately_of(draft, pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
@@ -110,9 +110,9 @@ def show(draft: Draft, agent: AgentView | None) -> None:
 
 
 def wanted(draft: Draft) -> dict[str, Any] | None:
-    """What the agent is given of earlier edits with its first flow folder; None while it is not known what there is."""
+    """What the agent is given of earlier edits with its first flow folder; None while it is not known what there is, or will be."""
     snapshot = draft.snapshot
-    if not snapshot.saved_known:
+    if not snapshot.saved_known or snapshot.predecessor:
         return None
     return {"savedEdits": _wire(snapshot.saved)} if snapshot.saved and snapshot.saved.archive else {}
 
@@ -124,15 +124,21 @@ def held(draft: Draft) -> bool:
 
 def lost(draft: Draft) -> str:
     """What is said of edits that nobody could save; empty where there is no flow folder."""
-    return "what was edited in the session's flow folder could not be saved" if _has_folder(draft) else ""
+    return "what was edited in the session's flow folder could not be saved" if has_folder(draft) else ""
 
 
-def _has_folder(draft: Draft) -> bool:
+def has_folder(draft: Draft) -> bool:
+    """Whether files lie in the session that can be edited there, by the status."""
     return draft.snapshot.status.get("flowRevision") not in (None, "", "none")
 
 
+def take(draft: Draft, agent: AgentView | None, *, not_before: float) -> None:
+    """Has the agent asked for what was edited, at that time at the earliest."""
+    ask(draft, agent, TakeEdits(), not_before=not_before, interrupts=True)
+
+
 def _ask(draft: Draft, agent: AgentView | None) -> None:
-    ask(draft, agent, TakeEdits(), not_before=agent.edits_at + AGAIN_SECONDS if agent else 0.0, interrupts=True)
+    take(draft, agent, not_before=agent.edits_at + AGAIN_SECONDS if agent else 0.0)
 
 
 def _hold(draft: Draft, agent: AgentView, problem: str) -> None:

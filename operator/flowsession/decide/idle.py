@@ -5,7 +5,7 @@ resourceVersion as precondition, so that work and changes that arrive in between
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
-from flowsession.decide import edits, instanceidle, loss, requests, suspend, times, warning
+from flowsession.decide import edits, instanceidle, loss, requests, restoring, suspend, times, warning
 from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
@@ -46,6 +46,7 @@ def decide_idle(draft: Draft) -> bool:
         return False
     _show(draft, agent, last)
     edits.show(draft, agent)
+    restoring.tell(draft, agent)
     if requests.pending(draft, "keepAlive"):
         _keep_alive(draft, agent)
     elif idle.action == IdleAction.NONE:

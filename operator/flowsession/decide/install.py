@@ -39,6 +39,9 @@ FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
 FOLLOW_PAUSE = 0.05
 """Seconds between two long polls of one agent at least, however fast it answers."""
 
+PREDECESSOR_PAUSE = 0.25
+"""Between two looks whether the edits of a session that was just deleted are saved: this one is to have them."""
+
 QUIET_PAUSE = 1.0
 """The same after a poll that brought nothing new at once; it doubles with every other one."""
 
@@ -73,17 +76,25 @@ def tell_the_agent(draft: Draft) -> bool:
         return True
     if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
-    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
     serving = draft.was_ready and same_container(draft, pod)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
-    if earlier is None:
-        draft.look_for_edits(incarnation(draft))
-    else:
-        body = {**environment.wire, "packagesRevision": wanted.packages, **earlier}
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
+    _tell(draft, agent, wanted, environment, request, serving=serving)
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
+
+
+def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
+    """Has the agent told, with the first flow folder of what was edited before, once it is known."""
+    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
+    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    if earlier is None and draft.snapshot.predecessor:
+        draft.look_again(draft.now + PREDECESSOR_PAUSE)
+    elif earlier is None:
+        draft.look_for_edits(incarnation(draft))
+    else:
+        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
+        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
 
 
 def go_on_without(draft: Draft, said: str) -> bool:

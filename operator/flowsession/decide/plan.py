@@ -216,6 +216,8 @@ class Plan:
     read_events: ReadEvents | None = None
     wants_accounts: bool = False
     """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
+    remember: Manifest | None = None
+    """Of a session that is gone: what its status would say of its edits, could it still be written."""
     question: Question | None = None
     """What the registry of an environment's image is to be asked."""
 

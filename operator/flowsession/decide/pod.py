@@ -14,6 +14,8 @@ from flowsession.decide.views import SessionSnapshot
 
 AGENT_PORT = 8765
 CONTAINER = "session"
+PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
+"""The variable with the keys that the agent knows."""
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 KEPT_HOME = "/session"
@@ -187,7 +189,8 @@ def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> l
     own: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_HOME", "value": home},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": snapshot.public_keys},
+        {"name": PUBLIC_KEYS, "value": snapshot.public_keys},
+        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{home}/home"},
         {"name": "TMPDIR", "value": f"{home}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},

@@ -1,11 +1,27 @@
 """ComputeSession: a short chain of stages over one draft, each of which may end the chain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from flowsession.api.session import Phase
-from flowsession.decide import authorship, beside, cost, flowcheck, idle, install, marks, requests, resize, serve, start, suspend
+from flowsession.decide import (
+    authorship,
+    beside,
+    cost,
+    flowcheck,
+    idle,
+    install,
+    lostkey,
+    marks,
+    requests,
+    resize,
+    saving,
+    serve,
+    start,
+    suspend,
+)
 from flowsession.decide.draft import Draft
-from flowsession.decide.plan import Delete, Plan
+from flowsession.decide.plan import Delete, Plan, Subject
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.views import SessionSnapshot
 
@@ -18,16 +34,34 @@ Stage = Callable[[Draft], bool]
 
 def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     """The session's plan. The same snapshot and time give the same plan; a plan carried out leaves nothing to do."""
-    if snapshot.deleting:
-        return Plan()
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
+    saving.save_last(draft)
+    if snapshot.deleting:
+        return draft.plan()
     for stage in STAGES:
         if not stage(draft):
             break
+    saving.keep(draft)
     cost.of_session(draft)
     return draft.plan()
+
+
+def decide_gone(snapshot: SessionSnapshot, now: float) -> Plan:
+    """What is still to be done about a session that is gone: save what its pod has. People find it told of at its environment too."""
+    if snapshot.namespace_ending:
+        return Plan()
+    draft = Draft(snapshot, now)
+    saving.save_last(draft)
+    plan = draft.plan()
+    about = [Subject("ComputeSession", snapshot.name, snapshot.uid)]
+    if snapshot.environment_uid:
+        about.append(Subject("FlowEnvironment", snapshot.spec.environment_ref.name, snapshot.environment_uid))
+    events = tuple(
+        replace(event, about=subject, message=f"session {snapshot.name}: {event.message}") for event in plan.events for subject in about
+    )
+    return replace(plan, status=None, events=events, remember=draft.status.get("edits") or {})
 
 
 def refuse_duplicate(draft: Draft) -> bool:
@@ -105,6 +139,7 @@ STAGES: tuple[Stage, ...] = (
     suspend.reset,
     resize.move,
     start.have_a_pod,
+    lostkey.tell_of_lost_key,
     start.follow_the_pod,
     idle.end_unreachable,
     resize.tell_of_wish,

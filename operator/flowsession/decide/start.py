@@ -69,7 +69,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     authorship.give(draft)
     manifest = accounts.with_identity(pods.manifest(snapshot, environment, loss.incarnation(draft)), acts_as)
     draft.create(_where_it_belongs(snapshot, manifest, size))
-    if environment.files is not None and not snapshot.saved_known:
+    if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
         draft.look_for_edits(loss.incarnation(draft))
     return False
 

@@ -8,7 +8,7 @@ from flowsession.api.environment import MinimumCompute
 from flowsession.api.identity import Identity
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.decide.accounts import Account, PodIdentity
-from flowsession.decide.agentviews import AgentArchive, AgentView, SavedEdits
+from flowsession.decide.agentviews import AgentArchive, AgentView, Hint, SavedEdits
 from flowsession.decide.authorship import Authorship
 from flowsession.decide.children import Where
 from flowsession.decide.quota import QuotaView
@@ -76,6 +76,8 @@ class PodView:
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
+    key_ids: frozenset[str] = frozenset()
+    """Of the operator's keys that its agent knows; empty where the pod does not say."""
 
     @property
     def running(self) -> bool:
@@ -186,6 +188,12 @@ class SessionSnapshot:
     """The newest edits that this user and environment have saved, as far as `saved_known`."""
     saved_known: bool = False
     """Whether it was looked for since the present incarnation began."""
+    hint: Hint | None = None
+    """What the agent of the newest pod has last said by itself."""
+    gone_at: float | None = None
+    """When the session was found to be gone; what is left of it are its pod and what may have been edited there."""
+    predecessor: bool = False
+    """Whether the pod of a session that is gone may still have edits of this user and environment that nobody has saved."""
     settings: Settings = field(default_factory=Settings)
 
     @property

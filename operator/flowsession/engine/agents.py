@@ -5,13 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from flowsession import metrics
 from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentRefused, Answer
 from flowsession.cluster.agenttransport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.cluster.feeds import FeedCredentials
 from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.patience import charged
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Reopen, Settle, Tell
+from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
 from flowsession.decide.views import PodView
 from flowsession.engine import edits
 from flowsession.engine.belief import believed
@@ -58,7 +59,7 @@ class Agents:
         self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         task = asyncio.get_running_loop().create_task(self._call(key, pod, restarts, call))
         self._tasks[pod.uid] = task
-        task.add_done_callback(lambda ended: self._ended(pod.uid, ended))
+        task.add_done_callback(lambda ended: self._ended(key, pod.uid, ended))
 
     def forget(self, pod_uid: str) -> None:
         """The pod is gone: ends its call, and drops what the client remembers of it."""
@@ -73,9 +74,19 @@ class Agents:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: Key, uid: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(uid) is task:
             del self._tasks[uid]
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        metrics.task_deaths.labels("call").inc()
+        log.error("taking in an agent's answer broke", exc_info=error, extra={"key": f"{key.namespace}/{key.name}"})
+        if (view := self._cache.agents.get(uid)) and uid not in self._tasks:
+            # As if it had not answered: else the session would wait for this call for ever.
+            broken = AgentError(f"its answer could not be taken in ({type(error).__name__}: {error})")
+            self._cache.agents[uid] = self._observed(view, Look(), Answer(), broken, seconds=0.0)
+        self._queue.add(key)
 
     async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
         failure: AgentError | None = None

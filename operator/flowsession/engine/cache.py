@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flowsession.api.mutations import SOURCE_LABEL
-from flowsession.decide.agentviews import AgentView, SavedEdits
+from flowsession.decide.agentviews import AgentView, Hint, SavedEdits
 from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects, steps
 from flowsession.engine.checks import Checks
+from flowsession.engine.departed import DepartedSessions
 from flowsession.engine.imaging import Imaging
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
@@ -42,6 +44,11 @@ class Cache:
     """ConfigMaps that the API server lately refused, with its words, and when that was."""
     saved: dict[str, tuple[int, SavedEdits | None]] = field(default_factory=dict)
     """By the session's uid: the edits that were found for its start with this incarnation."""
+    hints: dict[str, Hint] = field(default_factory=dict)
+    """By the pod's uid: what its agent has last said by itself."""
+    departed: DepartedSessions = field(default_factory=DepartedSessions)
+    pod_names: dict[str, Name] = field(default_factory=dict)
+    """By the pod's uid."""
     written_at: dict[Name, float] = field(default_factory=dict)
     """When an environment's status was last written."""
     checks: Checks = field(default_factory=Checks)
@@ -109,6 +116,26 @@ class Cache:
             return [key for key, view in self.config_maps.items() if view.watched]
         return list(found[kind]) if kind in found else self.sizing.names(kind)
 
+    def version(self, key: Key) -> str:
+        """The resourceVersion that is known of an object; "0" if it is not known."""
+        name = (key.namespace, key.name)
+        match key.kind:
+            case "ComputeSession" if name in self.sessions:
+                return self.sessions[name].meta.resource_version
+            case "FlowEnvironment" if name in self.environments:
+                return self.environments[name].meta.resource_version
+            case "Pod" if name in self.pods:
+                return self.pods[name].view.resource_version
+        return self.sizing.version(key.kind, name)
+
+    def uid(self, key: Key) -> str:
+        """The uid of a decided object; empty if it is not known."""
+        name = (key.namespace, key.name)
+        tables: dict[str, Any] = {"ComputeSession": self.sessions, "FlowEnvironment": self.environments}
+        tables |= {"ComputeInstance": self.sizing.instances.entries, "VMSize": self.sizing.sizes}
+        found = tables.get(key.kind, {}).get(key.name if key.kind == "VMSize" else name)
+        return found.meta.uid if found else ""
+
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
         pods = {entry.view.uid for entry in self.pods.values()}
@@ -116,6 +143,7 @@ class Cache:
         owners = sessions | {entry.meta.uid for entry in self.environments.values()} | self.sizing.instances.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
+        self.hints = {uid: hint for uid, hint in self.hints.items() if uid in pods}
         self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
@@ -156,7 +184,9 @@ class Cache:
         self.checks.forget(environment, unless=self._sessions_of.has(environment))
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
-        return {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
+        owner = self.environments.get(environment)
+        left = self.departed.note(entry, owner.meta.uid if owner else "", self.pods_of(key), self.clock())
+        return left | {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)} | self.sizing.instances.note_session(entry, None)
 
     def _observe_environment(self, entry: EnvironmentEntry) -> set[Key]:
         key = (entry.meta.namespace, entry.meta.name)
@@ -212,7 +242,9 @@ class Cache:
         steps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
         environment = self.environments.get((view.namespace, session.spec.environment_ref.name)) if session else None
-        concerned = self.sizing.instances.note_pod(known, entry) | self.imaging.note_pod(entry, environment)
+        self.pod_names[view.uid] = key
+        concerned = self.departed.concerned(entry)
+        concerned |= self.sizing.instances.note_pod(known, entry) | self.imaging.note_pod(entry, environment)
         return concerned | self.resolvers.note(known, entry)
 
     def _forget_pod(self, key: Name, uid: str) -> set[Key]:
@@ -223,6 +255,9 @@ class Cache:
         self._pods_of.discard((key[0], entry.session), key[1])
         self.agents.pop(entry.view.uid, None)
         self.marks.pop(entry.view.uid, None)
+        self.hints.pop(entry.view.uid, None)
+        self.pod_names.pop(entry.view.uid, None)
+        self.departed.forget(entry.view.uid)
         self.pod_gone(entry.view.uid)
         self.sizing.events.pop(entry.view.uid, None)
         return self.sizing.instances.note_pod(entry, None) | self.resolvers.note(entry, None)

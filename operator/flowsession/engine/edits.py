@@ -109,7 +109,7 @@ class Edits:
                 newest = read
                 break
             else:
-                lost = lost or read.lost
+                lost = lost or f"what session {read.session} edited after that is lost: {read.lost}"
         if not (newest.name or lost or ignored):
             return None
         return replace(newest, lost=lost, ignored=tuple(ignored))

@@ -101,6 +101,8 @@ class Executor:
         for deletion in plan.deletes:
             if not await self._delete(key, deletion):
                 return
+        if plan.remember is not None:
+            self._cache.departed.remember(uid, plan.remember)
         if plan.marks is not None:
             await self._annotate(plan.marks)
         for event in plan.events:

@@ -14,23 +14,25 @@ from flowsession.cluster.registry import RegistryClient
 from flowsession.cluster.vault import Vault
 from flowsession.decide import environment, instance, session, sizes
 from flowsession.decide.agentviews import AgentArchive
-from flowsession.decide.plan import Plan
+from flowsession.decide.plan import Event, Plan
 from flowsession.decide.pod import MANAGED_BY, MANAGER
-from flowsession.engine import objects
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.imagechecks import ImageChecks
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
+from flowsession.engine.objects import Object
 from flowsession.engine.packagelists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.sizing import Sizing
 from flowsession.engine.snapshot import Snapshots
+from flowsession.engine.tasks import Tasks
 from flowsession.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,76 +81,71 @@ class Engine:
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, vault, retention_days=settings.session.edits_retention_days)
         self._lists = PackageLists(cluster, self.cache)
-        reader = Reader(cluster, self.cache, self.queue, self._edits)
+        self._intake = Intake(self.cache, self.queue)
+        reader = Reader(cluster, self.cache, self.queue, self._edits, self._intake)
         self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
-        recorder = Recorder(cluster, instance)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, recorder, reader, self._checks, self._edits)
+        self._recorder = Recorder(cluster, instance)
+        self._executor = Executor(cluster, self.cache, self.queue, self._agents, self._recorder, reader, self._checks, self._edits)
         self._nodes = Nodes(cluster, self.cache, self.queue)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
         self.primed = False
         """Whether the cache holds the whole cluster; decisions before that would create what is there already."""
+
+    @property
+    def dead(self) -> list[str]:
+        """Names of background tasks that have ended: then a restart is the cure."""
+        return self._tasks.dead
 
     async def start(self) -> None:
         """Lists everything, then lets the workers loose. Raises ClusterError."""
         await self.resync()
         await self._nodes.look()
         self.primed = True
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._work(), name=f"worker-{n}") for n in range(WORKERS)]
-        self._tasks.append(loop.create_task(self._resync_for_ever(), name="resync"))
-        self._tasks.append(loop.create_task(self._nodes.look_for_ever(), name="nodes"))
+        for number in range(WORKERS):
+            self._tasks.start(f"worker-{number}", self._work)
+        self._tasks.start("resync", self._resync_for_ever)
+        self._tasks.start("nodes", self._nodes.look_for_ever)
 
     async def stop(self) -> None:
         """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._agents.close()
         await self._checks.close()
 
-    def observe(self, kind: str, body: objects.Object, *, deleted: bool = False) -> None:
+    def observe(self, kind: str, body: Object, *, deleted: bool = False) -> None:
         """Takes in a watch event."""
-        raw = body["metadata"]
-        try:
-            if deleted:
-                concerned = self.cache.forget(kind, raw.get("namespace", ""), raw["name"], raw.get("uid", ""))
-            else:
-                concerned = self.cache.observe(kind, body)
-        except objects.Unreadable as error:
-            log.error(
-                "object can't be read; are the CRDs those of this version?",
-                extra={"kind": kind, "object": raw["name"], "error": str(error)},
-            )
-            return
-        self.queue.add_all(concerned)
+        self._intake.take(kind, body, deleted=deleted)
         metrics.sessions.set(len(self.cache.sessions))
 
     async def resync(self) -> None:
-        """LISTs what is watched: takes in what is newer, drops what is gone. Deletions during a re-list are reported by no watch."""
-        for kind, labels in SELECTORS.items():
-            seen: set[tuple[str, str]] = set()
-            before = set(self.cache.names(kind))
-            listed = "0"
-            async for items, version in self._cluster.list(kind, labels=labels):
-                listed = version
-                for body in items:
-                    seen.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
-                    self.observe(kind, body)
-            for namespace, name in before - seen:
-                if not newer(self._version(kind, namespace, name), listed):
-                    self.queue.add_all(self.cache.forget(kind, namespace, name))
-        self.cache.prune()
+        """LISTs what is watched: takes in what is newer, drops what is gone. Deletions during a re-list are reported by no watch.
 
-    def _version(self, kind: str, namespace: str, name: str) -> str:
-        key = (namespace, name)
-        match kind:
-            case "ComputeSession":
-                return self.cache.sessions[key].meta.resource_version if key in self.cache.sessions else "0"
-            case "FlowEnvironment":
-                return self.cache.environments[key].meta.resource_version if key in self.cache.environments else "0"
-            case "Pod":
-                return self.cache.pods[key].view.resource_version if key in self.cache.pods else "0"
-        return self.cache.sizing.version(kind, key)
+        Raises the first failure, once every kind has been tried.
+        """
+        failure: Exception | None = None
+        for kind, labels in SELECTORS.items():
+            try:
+                await self._relist(kind, labels)
+            except Exception as error:  # one kind that can't be listed costs the others nothing
+                metrics.relist_failures.labels(kind).inc()
+                failure = failure or error
+        self.cache.prune()
+        metrics.sessions.set(len(self.cache.sessions))
+        if failure is not None:
+            raise failure
+
+    async def _relist(self, kind: str, labels: str) -> None:
+        seen: set[Key | None] = set()
+        before = {Key(kind, *name) for name in self.cache.names(kind)} | set(self._intake.keys(kind))
+        listed = "0"
+        async for items, version in self._cluster.list(kind, labels=labels):
+            listed = version
+            seen |= {self._intake.take(kind, body) for body in items}
+        if None in seen:
+            return  # whatever has no name may be any of those that were not seen
+        for key in before - seen:
+            if not newer(self.cache.version(key), listed):
+                self._intake.forget(key)
 
     async def _work(self) -> None:
         while True:
@@ -163,15 +160,25 @@ class Engine:
                 pause = self.queue.retry(key)
                 metrics.reconciles.labels(key.kind, "retry").inc()
                 log.warning("will try again", extra={"key": f"{key.namespace}/{key.name}", "seconds": round(pause, 1), "error": str(error)})
-            except Exception:  # nothing is swallowed: logged with its key, counted, and tried again
+            except Exception as error:  # nothing is swallowed: logged with its key, counted, told to its owner, and tried again
                 self.queue.retry(key)
                 metrics.reconciles.labels(key.kind, "error").inc()
                 log.exception("decision failed", extra={"key": f"{key.namespace}/{key.name}"})
+                await self._tell_of(key, error)
             finally:
                 self.queue.done(key)
 
+    async def _tell_of(self, key: Key, error: Exception) -> None:
+        """Tells the object's owner, once, of a failure that goes on and is neither theirs nor the API server's."""
+        uid = self.cache.uid(key)
+        if uid and self.queue.failing(key)[0] == SILENT_FAILURES:
+            said = f"the operator fails at this {key.kind}, and tries again ({type(error).__name__}: {error})"
+            await self._recorder.record(key, uid, Event(True, "DecisionFailed", f"{said[:500]}; its log has more: please report it"))
+
     async def _reconcile(self, key: Key) -> bool:
         """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
+        if untold := self._intake.untold(key):
+            await self._recorder.record(key, *untold)
         uid, plan = self.plan(key)
         while plan is not None and plan.wants_accounts:
             await self._accounts.read(key.namespace)
@@ -188,6 +195,8 @@ class Engine:
     def plan(self, key: Key) -> tuple[str, Plan | None]:
         """The object's uid and what is to be done about it; None if it is gone."""
         name, now = (key.namespace, key.name), self.cache.clock()
+        if self._intake.unread(key):
+            return "", None
         if key.kind == "FlowEnvironment":
             found = self._snapshots.environment(name)
             return (self.cache.environments[name].meta.uid, environment.decide(*found, now)) if found else ("", None)
@@ -197,9 +206,12 @@ class Engine:
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)
+        if key.kind == "Pod":
+            left = self._snapshots.departed(name, now)
+            return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
         beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
         silent = self._silent(key) or (beside is not None and self._silent(beside))
-        snapshot = self._snapshots.session(name, now, server_silent=silent)
+        snapshot = self._snapshots.session(name, now, server_silent=silent) if key.kind == "ComputeSession" else None
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:
@@ -207,9 +219,10 @@ class Engine:
         while True:
             await asyncio.sleep(pause)
             pause = RESYNC_SECONDS
-            try:
-                await self.resync()
-                await self._edits.prune()
-                await self._lists.prune()
-            except errors.ClusterError as error:
-                log.warning("re-list failed; the watches go on", extra={"error": str(error)})
+            for work in (self.resync, self._edits.prune, self._lists.prune):
+                try:
+                    await work()
+                except errors.ClusterError as error:
+                    log.warning("re-list failed; the watches go on", extra={"error": str(error)})
+                except Exception:  # nor does anything else end it: what watches miss is found by nobody else
+                    log.exception("re-list broke; the watches go on")

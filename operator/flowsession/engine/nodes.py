@@ -73,16 +73,29 @@ def gather(
     """Adds nodes to the groups of those that sizes can't tell apart: same taints, same labels of those keys that any size selects by."""
     known: dict[str, Fraction] = {}
     for node in items:
-        labels = node["metadata"].get("labels") or {}
-        taints = frozenset(
-            Taint(taint["key"], taint.get("value") or "", taint["effect"]) for taint in (node.get("spec") or {}).get("taints") or ()
-        )
-        kind = (frozenset((key, labels[key]) for key in keys if key in labels), taints)
-        gives = _allocatable((node.get("status") or {}).get("allocatable") or {}, resources, known)
-        least, count = grouped.get(kind, ({}, 0))
-        for resource, amount in gives.items():
-            least[resource] = min(amount, least.get(resource, amount))
-        grouped[kind] = (least, count + 1)
+        try:
+            _gather_one(node, keys, resources, grouped, known)
+        except Exception:  # one node that can't be read costs only itself
+            log.exception("a node can't be read", extra={"node": str(node)[:200]})
+
+
+def _gather_one(
+    node: dict[str, Any],
+    keys: set[str],
+    resources: set[str],
+    grouped: dict[_Kind, tuple[dict[str, Fraction], int]],
+    known: dict[str, Fraction],
+) -> None:
+    labels = node["metadata"].get("labels") or {}
+    taints = frozenset(
+        Taint(taint["key"], taint.get("value") or "", taint["effect"]) for taint in (node.get("spec") or {}).get("taints") or ()
+    )
+    kind = (frozenset((key, labels[key]) for key in keys if key in labels), taints)
+    gives = _allocatable((node.get("status") or {}).get("allocatable") or {}, resources, known)
+    least, count = grouped.get(kind, ({}, 0))
+    for resource, amount in gives.items():
+        least[resource] = min(amount, least.get(resource, amount))
+    grouped[kind] = (least, count + 1)
 
 
 def pools(grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> tuple[Pool, ...]:

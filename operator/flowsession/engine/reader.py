@@ -1,28 +1,26 @@
 """Reads what no watch shows, and takes in what was read."""
 
-import logging
 from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.plan import Fetch, FetchEdits, Plan, ReadEvents
-from flowsession.engine import objects
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
+from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
-
-log = logging.getLogger(__name__)
 
 
 class Reader:
     """Everything that it learns goes into the cache."""
 
-    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], edits: Edits) -> None:
+    def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], edits: Edits, intake: Intake) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._edits = edits
+        self._intake = intake
 
     async def _fetch(self, fetch: Fetch) -> None:
         try:
@@ -52,10 +50,7 @@ class Reader:
 
     def observe(self, kind: str, body: dict[str, Any]) -> None:
         """Takes in an object, and brings up the keys that it concerns."""
-        try:
-            self._queue.add_all(self._cache.observe(kind, body))
-        except objects.Unreadable:
-            log.exception("unreadable object", extra={"kind": kind, "object": body["metadata"].get("name")})
+        self._intake.take(kind, body)
 
     async def _read_events(self, key: Key, wanted: ReadEvents) -> None:
         found = []

@@ -16,6 +16,8 @@ from flowsession.engine.keys import Key
 log = logging.getLogger(__name__)
 
 REMEMBERED = 4096
+CORE_KINDS = frozenset({"Pod", "ConfigMap", "ResourceQuota"})
+"""Those of v1."""
 BURST = 25
 """Events about one object that may come at once; then one every REFILL_SECONDS, as client-go's spam filter has it."""
 REFILL_SECONDS = 300.0
@@ -48,7 +50,7 @@ class Recorder:
             if same in self._written:
                 name, count = self._written[same]
                 try:
-                    await self._cluster.patch("Event", key.namespace, name, {"count": count + 1, "lastTimestamp": now})
+                    await self._cluster.patch("Event", key.namespace or "default", name, {"count": count + 1, "lastTimestamp": now})
                     self._written[same] = (name, count + 1)
                     self._buckets[uid].tokens -= 1
                     return
@@ -77,8 +79,14 @@ class Recorder:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{key.name}.{time.time_ns():x}", "namespace": key.namespace},
-            "involvedObject": {"apiVersion": API_VERSION, "kind": key.kind, "namespace": key.namespace, "name": key.name, "uid": uid},
+            "metadata": {"name": f"{key.name}.{time.time_ns():x}", "namespace": key.namespace or "default"},
+            "involvedObject": {
+                "apiVersion": "v1" if key.kind in CORE_KINDS else API_VERSION,
+                "kind": key.kind,
+                "namespace": key.namespace,
+                "name": key.name,
+                "uid": uid,
+            },
             "type": "Warning" if event.warning else "Normal",
             "reason": event.reason,
             "message": event.message[:1024],

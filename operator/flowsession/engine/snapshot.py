@@ -1,5 +1,6 @@
 """Puts together, from the cache, all that a decision about one object depends on."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from flowsession.decide.imagestatus import ImageFacts
 from flowsession.decide.instanceviews import Guest, InstanceSnapshot
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.session import ENDING_SECONDS
+from flowsession.decide.sources import ConfigMapView
 from flowsession.decide.start import REFUSED_SECONDS
 from flowsession.decide.views import InstanceView, PodView, SessionSnapshot
 from flowsession.engine.accounts import Accounts
@@ -20,6 +22,8 @@ from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Name
 from flowsession.engine.objects import EnvironmentEntry, SessionEntry
 from flowsession.settings import Settings
+
+log = logging.getLogger(__name__)
 
 KNOWN_SECONDS = 60.0
 """How long a ConfigMap that was created or found is taken to be there: they are not watched."""
@@ -114,6 +118,42 @@ class Snapshots:
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
+            hint=self.cache.hints.get(current.uid) if current else None,
+            predecessor=self.cache.departed.precede(entry, self.cache.agents, now),
+            settings=self.settings,
+        )
+
+    def departed(self, key: Name, now: float) -> SessionSnapshot | None:
+        """Of a pod whose session is gone, that session as it was known last; None if there is no such pod."""
+        pod = self.cache.pods.get(key)
+        left = self.cache.departed.of(pod.view.uid) if pod else None
+        if pod is None or left is None:
+            return None
+        entry, where = left.session, (key[0], left.session.spec.environment_ref.name)
+        environment = self.cache.environments.get(where)
+        same = environment is not None and environment.meta.uid == left.environment_uid
+        return SessionSnapshot(
+            namespace=key[0],
+            name=entry.meta.name,
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            created_at=entry.meta.created_at,
+            deleting=True,
+            spec=entry.spec,
+            status={**entry.status, "edits": left.edits},
+            requests={},
+            environment=None,
+            environment_uid=left.environment_uid if same else "",
+            pods=(pod.view,),
+            agent=self.cache.agents.get(pod.view.uid),
+            refusal=None,
+            elder="",
+            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            refused_config_maps=self._refused(key[0], now),
+            known_config_maps=self._known(key[0], now),
+            hint=self.cache.hints.get(pod.view.uid),
+            gone_at=left.at,
             settings=self.settings,
         )
 
@@ -169,9 +209,17 @@ class Snapshots:
         depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
         known = self._resolutions.get(key)
         if known is None or known[0] != depends_on:
-            known = (depends_on, resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image))
+            known = (depends_on, self._resolved(key, entry, views))
             self._resolutions[key] = known
         return known[1]
+
+    def _resolved(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Resolved | Unresolved | None:
+        try:
+            return resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+        except Exception as error:  # foreign content that breaks a parser costs its environment alone, and once
+            log.exception("an environment's content can't be read", extra={"key": f"{key[0]}/{key[1]}"})
+            said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
+            return Unresolved("Unreadable", f"{said[:500]}; its log has more: correct the flow folder or the requirements, and report it")
 
     def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
         """What a session of the environment shall have, with the image that it may name itself."""

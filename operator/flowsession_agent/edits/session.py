@@ -35,6 +35,9 @@ class Edits:
         self._record = record
         self._scanner = Scanner(home.flow)
         self.lock = threading.RLock()
+        self._settled = ""
+        """The revision of the edits that the operator has dealt with."""
+        self._saved = False
 
     def members(self) -> dict[str, Any]:
         """The object under `edits` in the protocol."""
@@ -50,13 +53,27 @@ class Edits:
                 "offered": "" if not self._usable or entry["restored"] else entry["name"],
                 "restored": self._usable and entry["restored"],
             }
+        if self._unsettled(now):
+            found["waiting"] = True
         if now.more:
             found["more"] = True
         if found["count"] and not found["revision"]:
             found["discarded"] = True
+        elif found["revision"] == self._settled and self._saved:
+            found["saved"] = True
         if problem:
             found["problem"] = str(problem)
         return found
+
+    def unsaved(self) -> str:
+        """The revision of the edits that nobody has dealt with; empty: none."""
+        with self.lock:
+            return self._unsettled(self._look())
+
+    def settle(self, revision: str, *, saved: bool) -> None:
+        """The operator has saved the edits of this revision, or can't."""
+        with self.lock:
+            self._settled, self._saved = revision, saved
 
     def answer(self) -> dict[str, Any]:
         """The members of `GET /v1/edits`. Raises ApiError: NoEdits, TooLarge, or Changing."""
@@ -99,6 +116,7 @@ class Edits:
             return
         try:
             self._write(entry, self._look())
+            self._settled, self._saved = self._look().revision, True
         except (OSError, archive.BadArchiveError) as error:
             entry["problem"] = f"The saved edits {entry['name']} can't be written: {getattr(error, 'strerror', None) or error}."
 
@@ -147,6 +165,10 @@ class Edits:
 
     def _look(self) -> Snapshot:
         return self._scanner.look(Baseline(self._record.pushed, self._record.pushing))
+
+    def _unsettled(self, now: Snapshot) -> str:
+        revision = self._unsaved(now)
+        return "" if revision == self._settled else revision
 
     def _unsaved(self, now: Snapshot) -> str:
         return "" if now.revision == self._record.discarded else now.revision

@@ -21,17 +21,20 @@ in_venv = os.path.exists(config)
 if in_venv:
     settings = dict(map(str.strip, line.partition("=")[::2]) for line in open(config, encoding="utf-8"))
     system_sites = settings.get("include-system-site-packages", "false").lower()
-names = {}
+names, sites = {}, []
+library = os.path.dirname(os.__file__)
 for folder in sys.path:
+    if os.path.isdir(folder) and folder not in (library, os.path.join(library, "lib-dynload")):
+        sites.append(folder)
     for entry in (os.listdir(folder) if os.path.isdir(folder) else ()):
         name, dash, version = entry.rpartition(".")[0].partition("-")
         if dash and entry.endswith((".dist-info", ".egg-info")):
             names.setdefault(name.lower().replace("_", "-").replace(".", "-"), version.partition("-")[0])
 print(json.dumps({
-    "version": sys.version_info[:3], "library": os.path.basename(os.path.dirname(os.__file__)),
+    "version": sys.version_info[:3], "library": os.path.basename(library),
     "python": os.path.realpath(sys.executable) if in_venv else sys.executable,
     "venvSites": site.getsitepackages() if in_venv else [], "systemSites": system_sites == "true",
-    "scripts": os.path.dirname(sys.executable), "pip": importlib.util.find_spec("pip") is not None, "names": names,
+    "scripts": os.path.dirname(sys.executable), "pip": importlib.util.find_spec("pip") is not None, "names": names, "sites": sites,
 }))
 """
 
@@ -43,6 +46,7 @@ class Base:
         self.version = ".".join(map(str, found["version"]))
         self.library: str = found["library"]
         self.python: str = found["python"]  # the interpreter itself, where the image's is a venv
+        self.sites: list[str] = found["sites"]  # the folders of its distributions, in the order of sys.path
         self.venv_sites: list[str] = found["venvSites"]  # the image's site-packages where its Python is a venv
         self.system_sites: bool = found["systemSites"]
         self.scripts: str = found["scripts"]

@@ -11,9 +11,10 @@ from flowsession_agent import cgroup, flowfolder, requirement_lines
 from flowsession_agent.feeds import urls
 from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
-from flowsession_agent.install import ends, failures, tools, venvs
+from flowsession_agent.install import ends, failures, kept, tools, venvs
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
+from flowsession_agent.install.overlaps import Overlaps
 from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 TAIL_LENGTH = 4000
+UNSOLVED = ("ConflictingRequirements", "NoMatchingDistribution")
 
 
 class Pipeline:
@@ -46,7 +48,8 @@ class Pipeline:
         self._file = ""
         self._feeds: PrivateFeeds | None = None
         self._copy = ""  # of the requirements, beside the file that the session edited
-        self._constraints = ""
+        self._constraints: list[str] = []
+        self._needs = ""  # of the image's prompt flow, as constraints that give way where they leave no solution
         self.tool = ""
         self.outcome: Outcome | None = None
         self.report: dict[str, Any] = {}
@@ -102,6 +105,17 @@ class Pipeline:
         self._job = self._start_job(environ=environ, cwd=self._home.flow)
 
     def _by_some_tool(self, uv: str) -> Layer | None:
+        if self._needs:
+            try:
+                return self._by_uv_or_pip(uv)
+            except InstallError as error:
+                if error.failure.code not in UNSOLVED:
+                    raise
+            self._constraints.remove(self._needs)
+            self._needs = ""
+        return self._by_uv_or_pip(uv)
+
+    def _by_uv_or_pip(self, uv: str) -> Layer | None:
         if uv and (self._settings.tool == "Uv" or not tools.needs_pip(self._lines, self._environ)):
             plan = self._plan(uv)
             if plan is not None:
@@ -117,17 +131,26 @@ class Pipeline:
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
         root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
         self._file = os.path.join(root, name)
-        if requirement_lines.raw(self._file) != requirements.text.splitlines():
+        text = kept.without_the_images(requirements.text, self._base)
+        if requirement_lines.raw(self._file) != text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
                 self._copy = os.path.join(root, name)
-            flowfolder.put(root, name, lambda file: file.write(requirements.text.encode()))
+            flowfolder.put(root, name, lambda file: file.write(text.encode()))
             self._file = os.path.join(root, name)
         self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or name)
         if self._base.promptflow:
-            self._constraints = os.path.join(home.tmp, "constraints.txt")
-            _write(self._constraints, [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
+            self._constrain("constraints.txt", [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
+            if not any(line.hashes for line in self._lines):
+                self._needs = self._constrain("needs.txt", kept.needs(self._base, self._lines))
+
+    def _constrain(self, name: str, lines: list[str]) -> str:
+        """Write a file of constraints; returns its path."""
+        path = os.path.join(self._home.tmp, name)
+        _write(path, lines)
+        self._constraints.append(path)
+        return path
 
     def _open_feeds(self) -> None:
         """Let the tools reach private feeds by way of the gate."""
@@ -197,6 +220,7 @@ class Pipeline:
             if outcome.exit_code != 0:
                 raise InstallError(self._classify(outcome))
             self.changed = layer.count()
+            self.warnings += Overlaps(layer, self._base.sites).bring()
             self._prove(layer)
             venvs.add_scripts(layer, self._base)
         except BaseException:
@@ -206,8 +230,7 @@ class Pipeline:
 
     def _prove(self, layer: Layer) -> None:
         def run(command: list[str]) -> Outcome:
-            outcome = self._job.run(command)
-            self._give_up_if_over(outcome)
+            self._give_up_if_over(outcome := self._job.run(command))
             return outcome
 
         try:

@@ -8,7 +8,7 @@ import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Mapping
+    from typing import Mapping, Sequence
 
     from flowsession_agent.install.base import Base
     from flowsession_agent.install.venvs import Layer
@@ -96,10 +96,10 @@ def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
     )
 
 
-def uv_plan(uv: str, base_python: str, *, file: str, constraints: str, lines: list[Line], only_binary: bool) -> list[str]:
+def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str], lines: list[Line], only_binary: bool) -> list[str]:
     """Ask uv what it would install on top of the image, changing nothing. One hash in the file demands all, as with pip."""
     command = [uv, "pip", "install", "--dry-run", "--python", base_python, "--break-system-packages", *RULES_OF_PIP, "-r", file]
-    command += ["-c", constraints] if constraints else []
+    command += [word for file in constraints for word in ("-c", file)]
     command += ["--require-hashes"] if any(line.hashes for line in lines) else []
     return command + (["--only-binary", ":all:"] if only_binary else [])
 
@@ -145,8 +145,8 @@ def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: b
     return command + (["--only-binary", ":all:"] if only_binary else [])
 
 
-def pip_install(layer: Layer, *, file: str, constraints: str, only_binary: bool) -> list[str]:
+def pip_install(layer: Layer, *, file: str, constraints: Sequence[str], only_binary: bool) -> list[str]:
     """Let the image's pip install into the layer. Bytecode is left for the first import: compiling all takes two thirds of pip's time."""
     command = [layer.python, "-I", "-m", "pip", "install", "--no-compile", "--no-warn-script-location", "-r", file]
-    command += ["-c", constraints] if constraints else []
+    command += [word for file in constraints for word in ("-c", file)]
     return command + (["--only-binary", ":all:"] if only_binary else [])

@@ -1,0 +1,80 @@
+"""Sessions that are gone and whose pods are not: what must be known of them to save what was edited there."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowsession.decide.agentviews import AgentView
+from flowsession.engine.keys import Key
+from flowsession.engine.objects import PodEntry, SessionEntry
+
+WAITED_SECONDS = 60.0
+"""For so long at most a next session waits for its predecessor's edits."""
+
+
+@dataclass(frozen=True)
+class Departed:
+    """The last that was known of a session."""
+
+    session: SessionEntry
+    environment_uid: str
+    at: float
+    edits: Mapping[str, Any]
+    """What its status said of edits, or would say by now."""
+
+
+@dataclass
+class DepartedSessions:
+    """By their pods' uids. Only sessions that this operator knew itself: what a pod says of its user, anybody could have written."""
+
+    _of_pod: dict[str, Departed] = field(default_factory=dict)
+    _pods: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
+    """By namespace, environment and user."""
+
+    def __len__(self) -> int:
+        return len(self._of_pod)
+
+    def note(self, session: SessionEntry, environment_uid: str, pods: Iterable[PodEntry], now: float) -> set[Key]:
+        """A session is gone: the keys of its pods that may hold edits."""
+        found = set()
+        for pod in pods:
+            if pod.owner_uid == session.meta.uid and pod.view.container is not None:
+                self._of_pod[pod.view.uid] = Departed(session, environment_uid, now, dict(session.status.get("edits") or {}))
+                self._pods.setdefault(_whose(session), set()).add(pod.view.uid)
+                found.add(Key("Pod", pod.view.namespace, pod.view.name))
+        return found
+
+    def of(self, pod_uid: str) -> Departed | None:
+        """The session that a pod was of."""
+        return self._of_pod.get(pod_uid)
+
+    def concerned(self, pod: PodEntry) -> set[Key]:
+        """The key of a pod whose session is gone."""
+        return {Key("Pod", pod.view.namespace, pod.view.name)} if pod.view.uid in self._of_pod else set()
+
+    def remember(self, pod_uid: str, edits: Mapping[str, Any]) -> None:
+        """Takes in what was saved."""
+        if known := self._of_pod.get(pod_uid):
+            self._of_pod[pod_uid] = replace(known, edits=edits)
+
+    def forget(self, pod_uid: str) -> None:
+        """The pod is gone too."""
+        if known := self._of_pod.pop(pod_uid, None):
+            whose = _whose(known.session)
+            self._pods[whose].discard(pod_uid)
+            if not self._pods[whose]:
+                del self._pods[whose]
+
+    def precede(self, session: SessionEntry, agents: Mapping[str, AgentView], now: float) -> bool:
+        """Whether edits of this session's user and environment may still be saved from a pod that ends."""
+        return any(self._may_save(uid, agents.get(uid), now) for uid in self._pods.get(_whose(session), ()))
+
+    def _may_save(self, uid: str, agent: AgentView | None, now: float) -> bool:
+        left = self._of_pod[uid].at
+        asked = agent is not None and agent.state is not None and agent.asked_at > left
+        settled = agent is not None and agent.state is not None and agent.settled != "" and agent.settled == agent.state.edits.revision
+        return not (asked and settled) and now - left < WAITED_SECONDS
+
+
+def _whose(session: SessionEntry) -> tuple[str, str, str]:
+    return session.meta.namespace, session.spec.environment_ref.name, session.spec.user

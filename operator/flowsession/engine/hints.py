@@ -1,0 +1,104 @@
+"""Takes the datagrams by which agents say that edits wait: a pod's uid and no more, believed only as far as asking that pod's agent goes.
+
+Datagrams: one that comes costs no connection, holds nothing open and needs no answer; that it arrived, the agent sees by being asked.
+"""
+
+import asyncio
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from flowsession import metrics
+from flowsession.decide.agentviews import Hint
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
+from flowsession.engine.queue import Queue
+
+LARGEST = 128
+_FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending)\n")
+
+MOST_AT_ONCE = 500
+REFILL = 200.0
+"""Datagrams a second that are looked at, whoever sends them."""
+MOST_OF_ADDRESS = 20
+REFILL_OF_ADDRESS = 2.0
+"""The same of one sender."""
+ADDRESSES = 4096
+LEAST_BETWEEN = 0.5
+"""Seconds between two of one pod that are taken."""
+ENDINGS = 30
+ENDING_REFILL = 0.02
+"""How often a pod may say that it ends, and is asked at once for that."""
+
+
+@dataclass
+class Bucket:
+    """Tokens that come back with time."""
+
+    most: float
+    refill: float
+    left: float
+    at: float
+
+    def take(self, now: float) -> bool:
+        """Whether there was one."""
+        self.left = min(self.most, self.left + max(0.0, now - self.at) * self.refill)
+        self.at = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+class Hints(asyncio.DatagramProtocol):
+    """Of one event loop, as the cache."""
+
+    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._all = Bucket(MOST_AT_ONCE, REFILL, MOST_AT_ONCE, cache.clock())
+        self._by_address: OrderedDict[str, Bucket] = OrderedDict()
+        self._endings: OrderedDict[str, Bucket] = OrderedDict()
+
+    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
+        """Brings up the session of the pod that it names, if there is one."""
+        metrics.edit_hints.labels(self._take(data, str(addr[0]))).inc()
+
+    def _take(self, data: bytes, address: str) -> str:
+        now = self._cache.clock()
+        if not _bucket(self._by_address, address, MOST_OF_ADDRESS, REFILL_OF_ADDRESS, now).take(now) or not self._all.take(now):
+            return "too many"
+        said = _FORM.fullmatch(data) if len(data) <= LARGEST else None
+        if said is None:
+            return "unreadable"
+        uid, ending = said[1].decode(), said[2] == b"ending"
+        name = self._cache.pod_names.get(uid)
+        pod = self._cache.pods.get(name) if name else None
+        if pod is None or not pod.session:
+            return "unknown"
+        before = self._cache.hints.get(uid)
+        if before is not None and 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
+            return "too many"
+        ending = ending and _bucket(self._endings, uid, ENDINGS, ENDING_REFILL, now).take(now)
+        self._cache.hints[uid] = Hint(now, ending)
+        self._queue.add(Key("ComputeSession", pod.view.namespace, pod.session))
+        self._queue.add_all(self._cache.departed.concerned(pod))
+        return "taken"
+
+
+async def listen(hints: Hints, port: int) -> asyncio.DatagramTransport:
+    """A socket that takes hints on every address. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.create_datagram_endpoint(lambda: hints, local_addr=("::", port))
+    except OSError:  # no IPv6 on this node
+        transport, _ = await loop.create_datagram_endpoint(lambda: hints, local_addr=("0.0.0.0", port))  # noqa: S104 - the pod's address
+    return transport
+
+
+def _bucket(known: OrderedDict[str, Bucket], name: str, most: float, refill: float, now: float) -> Bucket:
+    bucket = known.setdefault(name, Bucket(most, refill, most, now))
+    known.move_to_end(name)
+    while len(known) > ADDRESSES:
+        known.popitem(last=False)
+    return bucket

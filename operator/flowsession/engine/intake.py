@@ -1,0 +1,82 @@
+"""The one way into the cache: what watches, lists and the answers to writes bring. An object that can't be read costs only itself."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from flowsession import metrics
+from flowsession.decide.plan import Event
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Key
+from flowsession.engine.queue import Queue
+
+LONGEST_REASON = 300
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Unread:
+    uid: str
+    event: Event
+    told: bool = False
+
+
+class Intake:
+    """Whatever raises while an object is read or noted is counted, logged, and told to the object's owner in an Event."""
+
+    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._unread: dict[Key, _Unread] = {}
+
+    def take(self, kind: str, body: Any, *, deleted: bool = False) -> Key | None:
+        """Takes an object in, and brings up the keys that it concerns; returns its own key, None if it has no name."""
+        try:
+            meta = body["metadata"]
+            key, uid = Key(kind, str(meta.get("namespace") or ""), meta["name"]), str(meta.get("uid") or "")
+            if not isinstance(key.name, str) or not key.name:
+                raise TypeError("metadata.name is no name")
+        except Exception:
+            metrics.unreadable.labels(kind).inc()
+            log.exception("an object has no name", extra={"kind": kind})
+            return None
+        try:
+            concerned = self._cache.forget(kind, key.namespace, key.name, uid) if deleted else self._cache.observe(kind, body)
+        except Exception as error:
+            metrics.unreadable.labels(kind).inc()
+            self._note(key, uid, error)
+            return key
+        self._unread.pop(key, None)
+        self._queue.add_all(concerned)
+        return key
+
+    def forget(self, key: Key) -> None:
+        """The object is gone, as a list has shown."""
+        self.take(key.kind, {"metadata": {"namespace": key.namespace, "name": key.name}}, deleted=True)
+
+    def keys(self, kind: str) -> list[Key]:
+        """The objects of a kind that can't be read."""
+        return [key for key in self._unread if key.kind == kind]
+
+    def unread(self, key: Key) -> bool:
+        """Whether the object's present state can't be read: then nothing is decided about it by what was known before."""
+        return key in self._unread
+
+    def untold(self, key: Key) -> tuple[str, Event] | None:
+        """The object's uid and the Event that its owner is to be told, once."""
+        found = self._unread.get(key)
+        if found is None or found.told:
+            return None
+        found.told = True
+        return found.uid, found.event
+
+    def _note(self, key: Key, uid: str, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        said = f"the operator can't read this {key.kind} and leaves it alone ({why}): correct or delete it; are the CRDs of its version?"
+        event, known = Event(True, "Unreadable", said), self._unread.get(key)
+        if known is not None and (known.uid, known.event) == (uid, event):
+            return
+        self._unread[key] = _Unread(uid, event)
+        self._queue.add(key)
+        log.error("object can't be read", exc_info=error, extra={"kind": key.kind, "object": f"{key.namespace}/{key.name}"})

@@ -1,0 +1,53 @@
+"""What runs in the background for as long as the operator does: none of it ends without a word, and none stays ended."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from flowsession import metrics
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds until a task that died is started again: the first, doubled with each death up to the second."""
+STEADY_SECONDS = 600.0
+"""A task that has run for so long begins with the first pause again."""
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Starts tasks again that die, after a pause. What can't even be started again is `dead`, and makes /healthz fail."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def dead(self) -> list[str]:
+        """The names of those that have ended for good."""
+        return sorted(name for name, task in self._tasks.items() if task.done())
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Has `work` run until `close`; it ends by itself only by dying."""
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name, work), name=name)
+
+    async def close(self) -> None:
+        """Ends every task; what each does at the moment is awaited by nobody, as after a kill."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        while True:
+            started = clock()
+            try:
+                await work()
+                log.error("background task ended", extra={"task": name})
+            except Exception:
+                log.exception("background task died", extra={"task": name})
+            metrics.task_deaths.labels(name.partition("-")[0]).inc()
+            pause = FIRST_PAUSE if clock() - started >= STEADY_SECONDS else pause
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)

@@ -1,0 +1,95 @@
+"""What the image's prompt flow needs of other distributions: as constraints, so that a plan leaves it working where it can.
+
+The tools see only what the requirements ask for: azure-monitor-opentelemetry alone would bring the newest opentelemetry, with which prompt
+flow can't be imported, though an older one suits both. In a file that named promptflow too they would have found that one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from flowsession_agent.install.overlaps import installed
+from flowsession_agent.requirement_lines import NAME, normalise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Sequence
+
+    from flowsession_agent.install.base import Base
+    from flowsession_agent.requirement_lines import Line
+
+HEADERS_LIMIT = 1024 * 1024
+REQUIRES = re.compile(rb"^Requires-Dist: ([^\r\n]+)", re.MULTILINE)
+EXTRAS = re.compile(r"\[[^\]]*\]")
+
+
+def needs(base: Base, lines: Sequence[Line]) -> list[str]:
+    """Constraints on what the image's prompt flow needs, directly or not.
+
+    What a line gives a version of is left to that line, and with it what the image's version of that needs.
+    """
+    metadata = installed(base.sites)
+    own = {line.name for line in lines if asks_for_version(line)}
+    waiting, known, found = sorted(base.promptflow), set(base.promptflow), []
+    while waiting:
+        needing = waiting.pop()
+        for requirement in _requirements(metadata.get(needing, "")) if needing not in own else ():
+            match = NAME.match(requirement)
+            name = normalise(match.group(1)) if match else ""
+            if name and name not in known:
+                known.add(name)
+                waiting.append(name)
+            if name and name not in own and name not in base.promptflow and asks(requirement):
+                found.append(EXTRAS.sub("", requirement))
+    return sorted(set(found))
+
+
+def asks_for_version(line: Line) -> bool:
+    """Whether a line says which versions of a distribution it wants."""
+    return bool(line.name) and asks(line.text)
+
+
+def asks(requirement: str) -> bool:
+    """Whether a requirement has a version; its marker doesn't count."""
+    return re.search(r"[<>=!~@]", requirement.partition(";")[0]) is not None
+
+
+def without_the_images(text: str, base: Base) -> str:
+    """`text` without the lines that ask for prompt flow as the image has it; the others keep their numbers.
+
+    A tool would hold all that prompt flow needs against the other lines, and refuse what it takes without such a line.
+    """
+    lines = text.splitlines()
+    dropped = {number for number, line in enumerate(lines) if _is_the_images(line, base)}
+    kept = ["" if number in dropped else line for number, line in enumerate(lines)]
+    asked = any(line.strip() and not line.lstrip().startswith("#") for line in kept)
+    return "".join(f"{line}\n" for line in kept) if dropped and asked else text
+
+
+def _is_the_images(line: str, base: Base) -> bool:
+    requirement = line.partition("#")[0].strip()
+    match = NAME.match(requirement)
+    if match is None or not re.fullmatch(r"[\w.-]+\s*(\[[\w\s.,-]*\])?", requirement):
+        return False
+    extras = re.findall(r"[\w.-]+", "".join(EXTRAS.findall(requirement)))
+    return {normalise(match.group(1)), *(f"promptflow-{normalise(extra)}" for extra in extras)} <= set(base.promptflow)
+
+
+def _requirements(metadata: str) -> list[str]:
+    """What a distribution requires without extras; nothing where its metadata can't be read."""
+    for name in ("METADATA", "PKG-INFO"):
+        try:
+            with open(os.path.join(metadata, name), "rb") as file:
+                headers = file.read(HEADERS_LIMIT).partition(b"\n\n")[0]
+        except OSError:
+            continue
+        found = [text.decode(errors="replace").strip() for text in REQUIRES.findall(headers)]
+        return [_plain(text) for text in found if "extra" not in text.partition(";")[2]]
+    return []
+
+
+def _plain(requirement: str) -> str:
+    """`name (>=1)` of older metadata as `name >=1`."""
+    before, semicolon, marker = requirement.partition(";")
+    return re.sub(r"[()]", "", before).strip() + (f" ;{marker}" if semicolon else "")

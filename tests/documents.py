@@ -1,0 +1,52 @@
+"""The commands that the README and the documents tell people to type."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+_INLINE = re.compile(r"`((?:[A-Z]+=\S* )*(?:kubectl|helm|make|POD=\$\(|export KUBECONFIG)[^`]*)`")
+_MENTION = re.compile(r"(kubectl|helm)( \S+)?|helm upgrade --install")
+"""A program, or one of its subcommands, named in a sentence."""
+
+_COMMENT = re.compile(r"\s{2,}#.*$")
+
+
+@dataclass(frozen=True, order=True)
+class Command:
+    """One command as it stands in a document."""
+
+    document: str
+    text: str
+
+
+def commands() -> list[Command]:
+    """All of them, in the order of the documents: lines of `console` blocks after the prompt, and commands in a sentence."""
+    return [Command(str(path.relative_to(ROOT)), text) for path in DOCUMENTS for text in in_text(path.read_text())]
+
+
+def in_text(markdown: str) -> list[str]:
+    """The commands of one document."""
+    found, block, continued = [], "", ""
+    for line in markdown.splitlines():
+        bare = line.strip()
+        if bare.startswith("```"):
+            block = "" if block else bare.removeprefix("```") or "text"
+            continue
+        if block == "console" and (continued or bare.startswith("$ ")):
+            text = continued + _COMMENT.sub("", bare.removeprefix("$ ")).strip()
+            continued = f"{text} " if text.endswith(("|", "\\")) or text.count("'") % 2 else ""
+            if not continued:
+                found.append(text.replace("\\ ", ""))
+        elif not block:
+            found += [match.strip() for match in _INLINE.findall(line) if not _MENTION.fullmatch(match.strip())]
+    return found
+
+
+def blocks(document: str, kind: str = "yaml") -> list[str]:
+    """The fenced blocks of a kind, without the indentation of a list."""
+    text = (ROOT / document).read_text()
+    found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]

@@ -1,0 +1,216 @@
+"""Every command of the README and the documents, typed as they say, in their order, against the cluster."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, Cluster, environment, session
+
+import documents
+from localcluster import binaries
+
+CI = "CI itself runs it"
+LONG = "takes minutes or more; make is asked what it would do"
+NO_REGISTRY = "needs a registry that the nodes pull from; make is asked what it would do"
+
+NOT_RUN = {
+    "make test": CI,
+    "make test-unit": CI,
+    "make lint": CI,
+    "make bench": LONG,
+    "make bench-idle": LONG,
+    "make bench-install": LONG,
+    "make bench-placement": LONG,
+    "make test-scale": LONG,
+    "CLUSTER=current REGISTRY=registry.example.com/team make deploy": NO_REGISTRY,
+}
+"""Commands of which only `make -n` is tried, with the reason."""
+
+
+@dataclass
+class Page:
+    """How the commands of one document are typed: what its names stand for, which come last, what must be there before."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    last: tuple[str, ...] = ()
+    before: dict[str, str] = field(default_factory=dict)
+    """Command -> what must be waited for or made first, as a shell command."""
+    beside: Path = CHECKOUT
+    """The folder in which they are typed."""
+
+
+class Shell:
+    """A person's shell: variables stay, the first failure ends the test with what was printed."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        config = folder / "kubeconfig"
+        config.write_bytes(cluster.kubectl.kubeconfig.read_bytes())
+        self._cluster = cluster
+        self._state = folder / "state"
+        self._config = config
+        path = f"{binaries.install_folder()}:{os.environ['PATH']}"
+        self._state.write_text(f"export KUBECONFIG={config} PATH={path}\n")
+        self("kubectl config set-context --current --namespace " + cluster.namespace, CHECKOUT)
+
+    def __call__(self, command: str, folder: Path) -> str:
+        script = f"set -aeo pipefail; . {self._state}\n{command}\nexport -p > {self._state}"
+        done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=540, check=False, input="exit\n")
+        # The document's own kubeconfig is the cluster's, with another namespace.
+        self._state.write_text(self._state.read_text() + f"export KUBECONFIG={self._config}\n")
+        told = f"{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"$ {command}\n{told}\n{self._cluster.kubectl.attempt('describe', 'csess,fenv').stdout}"
+        assert "Warning:" not in done.stderr, f"$ {command}\n{told}"
+        return told
+
+
+@pytest.fixture
+def shell(cluster: Cluster, tmp_path: Path) -> Shell:
+    return Shell(cluster, tmp_path)
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    """A folder with `my-flows/chat` in it, and the files that the documents' Secrets are made of."""
+    chat = tmp_path / "my-flows" / "chat"
+    chat.mkdir(parents=True)
+    (chat / "flow.flex.yaml").write_text("entry: main:answer\n")
+    (chat / "main.py").write_text("def answer(question: str = 'hello') -> str:\n    return question\n")
+    for name in ("id_ed25519", "known_hosts", "FILE"):
+        (tmp_path / name).write_text("x")
+    return tmp_path
+
+
+def apply(shell: Shell, folder: Path, manifests: str) -> None:
+    (folder / "manifests.yaml").write_text(manifests)
+    shell(f"kubectl apply -f {folder / 'manifests.yaml'}", folder)
+
+
+def type_all(shell: Shell, document: str, page: Page) -> list[str]:
+    """Types the document's commands and returns what each printed."""
+    found = list(dict.fromkeys(command.text for command in documents.commands() if command.document == document))
+    assert found, f"{document} has no commands"
+    printed = []
+    for text in sorted(found, key=lambda text: text in page.last):
+        if before := page.before.get(text):
+            shell(before, page.beside)
+        printed.append(shell(_typed(text, page.names), page.beside))
+    return printed
+
+
+def _typed(text: str, names: dict[str, str]) -> str:
+    if text in NOT_RUN:
+        return re.sub(r"\bmake\b", "make -n", text)
+    for name, value in names.items():
+        text = re.sub(rf"(?<![\w${{]){re.escape(name)}(?!\w)", lambda _, value=value: value, text)
+    return text.replace("kubectl exec -it", "kubectl exec -i").replace("kubectl edit", "EDITOR=true kubectl edit")
+
+
+def test_every_document_with_commands_is_typed_here() -> None:
+    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    wanted = {
+        Path(command.document).with_suffix("").as_posix().lower().replace("-", "_").replace("/", "_") for command in documents.commands()
+    }
+    assert wanted <= here
+
+
+def test_readme(shell: Shell) -> None:
+    printed = type_all(
+        shell,
+        "README.md",
+        Page(names={"...": "x", "helm install": "helm install --dry-run=client"}, last=("kubectl delete csess ticket-triage",)),
+    )
+    for words in ("deleted 2", '"category"', "scikit-learn", "ticket-triage created", "Seconds without work"):
+        assert words in "\n".join(printed), words
+
+
+def test_contributing(shell: Shell) -> None:
+    type_all(shell, "CONTRIBUTING.md", Page())
+
+
+def test_examples_readme(shell: Shell) -> None:
+    printed = type_all(shell, "examples/README.md", Page())
+    assert any('"category": "access"' in text for text in printed)
+
+
+def test_docs_figures(shell: Shell) -> None:
+    type_all(shell, "docs/figures.md", Page())
+
+
+def test_docs_flow_folders(shell: Shell, flows: Path) -> None:
+    names = {
+        "kubectl create secret generic git": "kubectl delete secret git --ignore-not-found; kubectl create secret generic git",
+        "NAME": "chat",
+    }
+    apply(shell, flows, _chat())
+    printed = type_all(shell, "docs/flow-folders.md", Page(names=names, beside=flows))
+    again = type_all(shell, "docs/flow-folders.md", Page(names=names, beside=flows))
+    assert any("configmap/my-flows serverside-applied" in text for text in printed)
+    assert len(again) == len(printed), "all can be typed a second time"
+
+
+def test_docs_identity(shell: Shell) -> None:
+    assert "Username" in "\n".join(type_all(shell, "docs/identity.md", Page()))
+
+
+def test_docs_images(shell: Shell, flows: Path) -> None:
+    apply(shell, flows, json.dumps(environment("my-env")))
+    apply(shell, flows, json.dumps(session("my-session", of="my-env")))
+    type_all(shell, "docs/images.md", Page())
+
+
+def test_docs_instances(shell: Shell) -> None:
+    type_all(shell, "docs/instances.md", Page())
+
+
+def test_docs_migration(shell: Shell, flows: Path) -> None:
+    made, started = (
+        block.replace("  compute: {vmSize: Standard_D2s_v5}", "  # compute: {vmSize: Standard_D2s_v5}") for block in _manifests("migration")
+    )
+    (flows / "environment.yaml").write_text(made)
+    (flows / "session.yaml").write_text(started)
+    printed = type_all(
+        shell,
+        "docs/migration.md",
+        Page(
+            names={"NAME": "chat"},
+            last=("kubectl delete csess NAME",),
+            before={
+                "kubectl get fenv chat": "kubectl apply -f environment.yaml",
+                "kubectl wait --for=condition=Ready csess/chat --timeout=10m": "kubectl apply -f session.yaml",
+            },
+            beside=flows,
+        ),
+    )
+    assert any('"output": "hello"' in text for text in printed), printed
+
+
+def test_docs_private_feeds(shell: Shell, flows: Path) -> None:
+    apply(shell, flows, json.dumps(environment("my-env")))
+    apply(shell, flows, json.dumps(session("mine", of="my-env")))
+    type_all(shell, "docs/private-feeds.md", Page(names={"NAME": "mine"}, beside=flows))
+
+
+def test_docs_sizes(shell: Shell) -> None:
+    assert "azureName" in "\n".join(type_all(shell, "docs/sizes.md", Page()))
+
+
+def test_docs_tool_check(shell: Shell, flows: Path) -> None:
+    apply(shell, flows, _chat())
+    archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
+    shell(f"{archive}; kubectl label configmap my-flows flowsession.dev/source=true", flows)
+    apply(shell, flows, json.dumps(session("triage", of="chat")))
+    shell("kubectl wait --for=condition=Ready csess/triage --timeout=5m", flows)
+    pod = "$(kubectl get csess triage -o jsonpath='{.status.podName}')"
+    type_all(shell, "docs/tool-check.md", Page(names={"POD": pod}))
+
+
+def _chat() -> str:
+    return _manifests("migration")[0]
+
+
+def _manifests(document: str) -> list[str]:
+    return [block for block in documents.blocks(f"docs/{document}.md") if block.startswith("apiVersion")]
