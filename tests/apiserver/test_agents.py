@@ -405,6 +405,8 @@ def test_a_lost_key_is_told_at_once_and_what_happens_next(lab: Lab) -> None:
     lab.operator.start(constants={"flowsession.decide.edits:SILENT_SECONDS": 2.0})
     lab.until_condition("Ready", "KeyLost", says="or at once by the annotation flowsession.dev/reset-requested-at")
     lab.until_told("KeyLost")
-    lab.api.patch(lab.path("computesessions", "ada"), {"metadata": {"annotations": {"flowsession.dev/reset-requested-at": "now"}}})
+    lab.api.patch(
+        lab.path("computesessions", "ada"), {"metadata": {"annotations": {"flowsession.dev/reset-requested-at": "2026-11-28T14:00:00Z"}}}
+    )
     lab.until_ready(seconds=30)
     assert lab.session()["status"]["incarnation"] == 2

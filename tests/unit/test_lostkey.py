@@ -7,10 +7,12 @@ from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.keysecrets import KeySecrets
 from flowsession.decide.lostkey import key_ids
+from flowsession.decide.plan import Look
 from unit.builders import (
     DAG,
     NOW,
     POD,
+    agent,
     applied,
     condition,
     decide,
@@ -43,7 +45,7 @@ def test_a_running_session_says_so_with_the_next_decision() -> None:
     plan, status = decide(lost()), status_after(lost())
     assert plan.call is None, "it would only answer 401"
     assert plan.deletes == ()
-    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "KeyLost"))
+    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("Unknown", "KeyLost"))
     assert verdict(status, "Active") == ("Unknown", "ProbeFailed")
     assert "expiresAt" not in status
     message = condition(status, "Ready")["message"]
@@ -69,6 +71,16 @@ def test_after_the_time_that_an_agent_may_be_unreachable_it_gets_a_new_pod() -> 
     assert [event.reason for event in plan.events] == ["KeyLost"]
     assert plan.status is not None
     assert plan.status.status["incarnation"] == 2
+
+
+def test_a_key_that_is_there_again_is_noticed() -> None:
+    back = settled_snapshot(FOLDER, pods=(pod(),), public_keys=OURS)
+    back = replace(back, status=status_after(lost()))
+    assert decide(back).call == Look(), "nobody is told anew what it has"
+    found = replace(back, agent=agent(environment=FOLDER, told=None))
+    assert verdict(status_after(found), "Ready") == ("True", "Running")
+    assert status_after(found)["phase"] == "Running"
+    assert [event.reason for event in decide(found).events] == ["Running"]
 
 
 def test_a_reset_gives_it_one_as_soon_as_the_agent_is_known_not_to_answer() -> None:

@@ -14,6 +14,9 @@ PROGRESS_SECONDS = 2.0
 _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
+UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
+"""Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
+
 _NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
 
 
@@ -61,11 +64,24 @@ class Draft(Notes):
         """Whether this decision ends the session or a pod of it."""
         return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 
+    def unreachable(self, reason: str, message: str) -> None:
+        """The session served when it was asked last, but its agent can't be asked any more, for this reason."""
+        if not self.was_unreachable or self.reason_before("Ready") != reason:
+            self.tell(warning=True, reason=reason, message=message)
+        self.status["phase"] = Phase.FAILED.value
+        self.judge("Ready", None, reason, message)
+
+    @property
+    def was_unreachable(self) -> bool:
+        """Whether the status says that it served and can't be asked any more."""
+        ready = self.was("Ready")
+        return ready is not None and ready.status == "Unknown" and ready.reason in UNREACHABLE
+
     @property
     def was_ready(self) -> bool:
-        """Whether the status says Ready."""
+        """Whether the status says Ready, or that it was and can't be asked any more."""
         ready = self.was("Ready")
-        return ready is not None and ready.status == "True"
+        return self.was_unreachable or (ready is not None and ready.status == "True")
 
     def plan(self) -> Plan:
         """What follows from all that was found."""

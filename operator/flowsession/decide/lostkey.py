@@ -3,7 +3,6 @@
 import re
 from functools import lru_cache
 
-from flowsession.api.session import Phase
 from flowsession.decide import edits, loss, requests, times
 from flowsession.decide.draft import Draft
 from flowsession.decide.pod import KEPT_HOME
@@ -35,9 +34,8 @@ def tell_of_lost_key(draft: Draft) -> bool:
         return loss.start_again(draft, REASON, f"pod {pod.name} can't be told what to install: {cause}")
     due = _noticed_at(draft) + draft.snapshot.settings.session.unreachable_seconds
     if draft.now >= due:
-        draft.tell(warning=True, reason=REASON, message=f"pod {pod.name} is replaced by a new one, with the edits that were saved last")
         return loss.start_again(draft, REASON, f"pod {pod.name} could not be asked any more: {cause}")
-    draft.not_ready(Phase.FAILED, REASON, _message(draft, pod, cause, due))
+    draft.unreachable(REASON, _message(draft, pod, cause, due))
     draft.judge("Active", None, "ProbeFailed", "the agent can't be asked; what can't be asked is not ended as idle")
     draft.put("expiresAt", None)
     draft.look_again(due)

@@ -2,10 +2,11 @@
 
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import authorship, configmaps, requests, times
+from flowsession.decide.agentviews import AgentView
 from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
 from flowsession.decide.imagestatus import WITHOUT
-from flowsession.decide.plan import ListPackages
+from flowsession.decide.plan import ListPackages, Look
 from flowsession.decide.pod import settings_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
@@ -19,7 +20,10 @@ def serve(draft: Draft) -> bool:
     assert pod is not None, "the stages before saw to it"
     agent = agent_of(draft, pod)
     if agent is None or agent.state is None or agent.told is None:
-        return True  # what the status says of it was found by an operator before this one, and stands
+        # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
+        if draft.was_unreachable and same_container(draft, pod):
+            _ask_again(draft, pod, agent)
+        return True
     state = agent.state
     if not state.packages_revision:
         draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
@@ -36,9 +40,23 @@ def serve(draft: Draft) -> bool:
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
         draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+    if not (draft.was_unreachable and agent.failures):
+        _says_running(draft, pod)
+    return True
+
+
+def _says_running(draft: Draft, pod: PodView) -> None:
     draft.status["phase"] = Phase.RUNNING.value
     draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
-    return True
+    if draft.was_unreachable:
+        draft.tell(warning=False, reason="Running", message="its agent answers again")
+
+
+def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    if agent is None or agent.state is None:
+        ask(draft, agent, Look())
+    elif not agent.failures:
+        _says_running(draft, pod)
 
 
 def compare_settings(draft: Draft) -> bool:
