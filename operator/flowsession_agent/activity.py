@@ -82,7 +82,7 @@ class Activity:
             now, before, self._seen = self._clock(), self._sampled_at, look.now
             self._sampled_at = now
             if look.at > self._last_at:
-                self._last_at, self._last_what = look.at, look.what
+                self._last_at, self._last_what = look.at, look.what or self._last_what
             if edited_at > self._last_at:
                 self._last_at, self._last_what = edited_at, f"edit {edited}"
             if now - before > AWAY_SECONDS:

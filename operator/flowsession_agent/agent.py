@@ -14,6 +14,7 @@ from flowsession_agent.edits.keeper import Keeper, send
 from flowsession_agent.environment import Environment
 from flowsession_agent.errors import ApiError, bad_request
 from flowsession_agent.flowtest import Tests
+from flowsession_agent.inotify import Inotify
 from flowsession_agent.packages import Packages
 from flowsession_agent.state import State
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from flowsession_agent.folderwatch import FolderWatch
-    from flowsession_agent.inotify import Inotify
     from flowsession_agent.processes import Look, Processes
     from flowsession_agent.settings import Settings
     from flowsession_agent.wire import Request
@@ -56,7 +56,7 @@ class Agent:
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
-        self._notices: Inotify | None = None
+        self._notices = Inotify()
         self._folder: FolderWatch | None = None
         self._lock = threading.Lock()
         self._calls: dict[str, dict[str, Call]] = {
@@ -94,17 +94,16 @@ class Agent:
         with self._lock:
             if self._folder is None:
                 from flowsession_agent.folderwatch import FolderWatch
-                from flowsession_agent.inotify import Inotify
 
-                self._notices = Inotify()
                 self._folder = FolderWatch(self.home.flow, notices=self._notices)
             return self._folder
 
     def _look(self) -> Look:
         if self._processes is None:
+            from flowsession_agent.exectrace import ExecTrace
             from flowsession_agent.processes import Processes
 
-            self._processes = Processes(own=self.children.running)
+            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
         return self._processes.look()
 
     def _whole_state(self) -> Answer:

@@ -22,13 +22,32 @@ class Children:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._statuses: dict[int, int] = {}
+        self._numbers: set[int] = set()
+        self.changes = 0
+        """Grows with each start and each end of a process."""
 
     def start(self, launch: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
         """Run `launch` and remember its process."""
         with self._changed:  # held during the start: a child that ends at once is not reaped before it is known
+            self.changes += 1
             process = launch()
             self._statuses[process.pid] = RUNNING
+            self._numbers.add(process.pid)
             return process
+
+    def thread(self, target: Callable[[], object], *, name: str) -> threading.Thread:
+        """Start a thread that doesn't hold up the agent's end. All the agent's threads start here: each takes a number of the namespace."""
+        thread = threading.Thread(target=target, daemon=True, name=name)
+        with self._changed:
+            thread.start()
+            self._numbers.add(thread.native_id or 0)
+        return thread
+
+    def numbers(self, read: Callable[[], int]) -> tuple[int, set[int]]:
+        """What `read` returns while nothing is started, and the numbers of what was started or reaped since the last call."""
+        with self._changed:
+            found, self._numbers = self._numbers, set()
+            return read(), found
 
     def wait(self, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
         """Whether the process ended within `seconds`; then `process.returncode` is set, negative for a signal."""
@@ -55,8 +74,10 @@ class Children:
                     return
                 if pid == 0:
                     return
+                self._numbers.add(pid)
                 if pid in self._statuses:
                     self._statuses[pid] = status
+                    self.changes += 1
                     self._changed.notify_all()
 
 

@@ -20,7 +20,7 @@ MOST_WAITING = 0.8
 class Process:
     """The fields of /proc/PID/stat that tell work from waiting; `ticks` includes children that were waited for.
 
-    `ran` and `waited` are nanoseconds that its threads had a core and wanted one; 0 where the kernel doesn't say.
+    `ran` and `waited` are nanoseconds that its `threads` had a core and wanted one; 0 where the kernel doesn't say.
     """
 
     def __init__(self, *, pid: int, name: str, state: str, parent: int, ticks: int, started: int) -> None:
@@ -32,6 +32,7 @@ class Process:
         self.started = started
         self.ran = 0
         self.waited = 0
+        self.threads: list[int] = []
 
     @property
     def identity(self) -> Identity:
@@ -84,14 +85,14 @@ def parse_stat(line: bytes) -> Process:
     )
 
 
-def read_schedstat(folder: str) -> tuple[int, int]:
-    """Nanoseconds that the threads below /proc/PID/task had a core, and waited for one (Documentation/scheduler/sched-stats)."""
-    ran = waited = 0
+def read_threads(proc: str, process: Process) -> None:
+    """The threads of a process, and how long they had a core and waited for one (Documentation/scheduler/sched-stats)."""
+    folder = f"{proc}/{process.pid}/task"
     try:
         for thread in os.listdir(folder):
+            process.threads.append(int(thread))
             with open(f"{folder}/{thread}/schedstat", "rb") as file:
                 fields = file.read().split()
-            ran, waited = ran + int(fields[0]), waited + int(fields[1])
+            process.ran, process.waited = process.ran + int(fields[0]), process.waited + int(fields[1])
     except (OSError, ValueError, IndexError):  # ended while we looked, or a kernel without it
-        return ran, waited
-    return ran, waited
+        return

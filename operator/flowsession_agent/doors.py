@@ -46,7 +46,7 @@ class Door:
 
     def open(self) -> None:
         """Serve from now on, in threads of its own."""
-        threading.Thread(target=self._accept, daemon=True, name="accept").start()
+        self._agent.children.thread(self._accept, name="accept")
 
     def _accept(self) -> None:
         while True:
@@ -58,9 +58,12 @@ class Door:
             caller = Caller(connection, str(address[0]) if address else "")
             self._admit(caller)
             try:
-                threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+                self._serve_in_a_thread(caller)
             except RuntimeError:  # no more threads: the pod's own limit
                 self._dismiss(caller)
+
+    def _serve_in_a_thread(self, caller: Caller) -> None:
+        self._agent.children.thread(lambda: self._serve(caller), name="call")
 
     def _admit(self, caller: Caller) -> None:
         """Make room when the door is full: the oldest connection of the busiest peer goes, those without a token first."""

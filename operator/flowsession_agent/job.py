@@ -65,7 +65,7 @@ class Job:
                 start_new_session=True,
             )
         )
-        tails = [_Tail(process.stdout), _Tail(process.stderr)]
+        tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
             timed_out = time.monotonic() >= self._deadline
@@ -96,11 +96,10 @@ class Job:
 class _Tail:
     """The end of a stream, read by a thread of its own so that the writer never waits."""
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
+    def __init__(self, children: Children, stream: IO[bytes] | None) -> None:
         self._stream = stream
         self._bytes = bytearray()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+        self._thread = children.thread(self._read, name="tail")
 
     def text(self) -> str:
         """What was read by the stream's end. A writer that escaped its job is not waited for longer than some seconds."""

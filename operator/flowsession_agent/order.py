@@ -59,6 +59,9 @@ class FeedSettings:
         self.token: str = _member(members, "token", str, "")
         self.source: str = _member(members, "from", str, "the operator")
         self.problem: str = _member(members, "problem", str, "")
+        self.hosts: list[str] | None = _member(members, "hosts", list, None)  # None: the Secret names none
+        if self.hosts is not None and not all(isinstance(host, str) for host in self.hosts):
+            raise bad_request("installer.feed.hosts must be names of hosts.")
         if len(self.token) > TOKEN_LIMIT or not (self.token.isascii() and self.token.isprintable()):
             raise bad_request("installer.feed.token must be printable ASCII, of at most 64 KiB.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 
 TYPE_CHECKING = False
@@ -24,9 +23,9 @@ def supervise(agent: Agent) -> int:
         signal.signal(number, lambda _number, _frame: None)  # a handler of Python's own, so that children start with the default
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     agent.children.reap()  # who ended before the handler stood
-    threading.Thread(target=_sample, args=(agent,), daemon=True, name="sample").start()
-    threading.Thread(target=_count, args=(agent,), daemon=True, name="count").start()
-    threading.Thread(target=agent.keeper.keep, daemon=True, name="edits").start()
+    agent.children.thread(lambda: _sample(agent), name="sample")
+    agent.children.thread(lambda: _count(agent), name="count")
+    agent.children.thread(agent.keeper.keep, name="edits")
     print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
     while True:
         numbers = os.read(wake, 64)
@@ -85,7 +84,7 @@ def _adopted(agent: Agent) -> list[int]:
     from flowsession_agent.processes import Processes
 
     started = set(agent.children.running())
-    return [pid for pid in Processes(own=list).children() if pid not in started]
+    return [pid for pid in Processes(children=agent.children).children() if pid not in started]
 
 
 def _signal(target: int, number: int) -> None:

@@ -7,19 +7,23 @@ import re
 import time
 
 from flowsession_agent import connections
-from flowsession_agent.cputime import Trace, parse_stat, read_schedstat
+from flowsession_agent.cputime import Trace, parse_stat, read_threads
+from flowsession_agent.exectrace import ExecTrace
+from flowsession_agent.pids import COMMAND, NONE, Pids
 from flowsession_agent.terminals import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
+    from flowsession_agent.children import Children
     from flowsession_agent.cputime import Identity, Process
 
     Kind = tuple[str, Identity]
     """One thing that works: an executed command, a computing process, a server."""
 
 COMMAND_LENGTH = 100
+SHORT_COMMAND = "exec (a short command)"
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""
 
@@ -27,6 +31,7 @@ LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 class Look:
     """What processes are doing `now` (empty: they only wait); what they did last, and at what time they were last seen to; 0 for never.
 
+    `what` is empty where that isn't known.
     `at` may lie a little before a look that finds a process at work: between two growths of its CPU time.
     """
 
@@ -46,15 +51,17 @@ class Processes:
     def __init__(
         self,
         *,
-        own: Callable[[], list[int]],
+        children: Children,
+        trace: ExecTrace | None = None,
         proc: str = "/proc",
         agent: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         ticks_per_second: int | None = None,
     ) -> None:
-        self._own = own
+        self._children = children
         self._proc = proc
         self._agent = os.getpid() if agent is None else agent
+        self._pids = Pids(proc=proc, agent=self._agent, children=children, trace=trace or ExecTrace(None)) if self._agent == 1 else None
         self._clock = clock
         self._ticks_per_second = ticks_per_second or os.sysconf("SC_CLK_TCK")
         self._looked_at: float | None = None
@@ -69,9 +76,12 @@ class Processes:
         What is gone since the last look may have worked until now. A process that is still there worked until its CPU time was last
         seen to grow: its next sleep doesn't count as work for the five seconds that it takes to judge it.
         """
-        own = self._own()
-        relevant = self._relevant()
-        own += self._own()  # who was started while we looked is the agent's own too
+        own = self._children.running()
+        if self._pids is not None:
+            self._pids.begin()
+        everything = list(self._read())
+        relevant = self._relevant(everything)
+        own += self._children.running()  # who was started while we looked is the agent's own too
         now = self._clock()  # after reading: what was seen to work or to be gone was so before this moment
         self._trace(relevant, now)
         own_family = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
@@ -80,6 +90,7 @@ class Processes:
         if server := connections.served(self._proc, [process.pid for process in found]):
             working["server", (0, 0)] = server
         self._conclude(working, now)
+        self._count_short_commands(everything, found, now)
         return self._last
 
     def children(self) -> list[int]:
@@ -95,6 +106,12 @@ class Processes:
         what = next(iter(working.values()), "")
         self._last = Look(now=what, what=what or self._last.what, at=self._last.at)
 
+    def _count_short_commands(self, everything: list[Process], found: list[Process], now: float) -> None:
+        verdict = NONE if self._pids is None else self._pids.judge(everything, found)
+        if verdict != NONE:
+            what = self._last.now or (SHORT_COMMAND if verdict == COMMAND else "")
+            self._last = Look(now=self._last.now, what=what, at=now)
+
     def _until(self, kind: Kind, now: float) -> float:
         """Until when something worked that works now or did at the last look. What is gone may have worked until this moment."""
         name, identity = kind
@@ -104,7 +121,7 @@ class Processes:
         """Takes in what was read. What wasn't there at the last look has been born since, with nothing on its account."""
         traces = {}
         for process in relevant:
-            process.ran, process.waited = read_schedstat(f"{self._proc}/{process.pid}/task")
+            read_threads(self._proc, process)
             trace = self._traces.get(process.identity)
             if trace is None:
                 first = self._looked_at is None
@@ -132,8 +149,8 @@ class Processes:
             if self._traces[process.identity].working(self._ticks_per_second)
         }
 
-    def _relevant(self) -> list[Process]:
-        alive = [process for process in self._read() if process.state not in "ZX" and process.pid != self._agent]
+    def _relevant(self, everything: list[Process]) -> list[Process]:
+        alive = [process for process in everything if process.state not in "ZX" and process.pid != self._agent]
         if self._agent == 1:
             return alive
         family = _family({self._agent}, alive)

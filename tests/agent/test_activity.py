@@ -160,6 +160,37 @@ def test_a_process_that_falls_asleep_was_idle_since_then(pod: Agent) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def unused(agent: Agent, seconds: float = 1.2) -> None:
+    eventually(f"idle for {seconds} s", lambda: activity(agent)["idleSeconds"] >= seconds)
+
+
+def test_a_command_of_a_few_milliseconds_is_work(pod: Agent) -> None:
+    for _ in range(5):
+        unused(pod)
+        assert pod.execute("true").wait() == 0
+        status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": 1})
+        assert (status, answer["code"], answer["activity"]["what"]) == (409, "InUse", "exec (a short command)")
+
+
+def test_calls_of_the_operator_are_no_commands(pod: Agent) -> None:
+    unused(pod)
+    before = activity(pod)["idleSeconds"]
+    for _ in range(50):
+        pod.state()
+    eventually("a look", lambda: activity(pod)["idleSeconds"] > before + 1)
+
+
+def test_a_loop_left_behind_is_no_work(pod: Agent) -> None:
+    script = "setsid sh -c 'while :; do sleep 1; /bin/true; done' </dev/null >/dev/null 2>&1 & exit 0"
+    assert pod.execute("sh", "-c", script).wait() == 0
+    loop = eventually("the loop", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "sleep" in line])
+    try:
+        unused(pod, 6)
+    finally:
+        for pid in {*loop, *support.descendants(pod.pid)}:
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("path", ["notes.txt", "lib/b.py"])
 def test_a_file_of_the_flow_folder_that_changed_is_work(start: StartAgent, path: str) -> None:
     agent = start()

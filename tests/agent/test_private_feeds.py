@@ -42,8 +42,8 @@ def tool(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def offered(token: str) -> dict[str, str]:
-    return {"token": token, "from": SECRET}
+def offered(token: str, *hosts: str) -> dict[str, Any]:
+    return {"token": token, "from": SECRET, "hosts": list(hosts or ("127.0.0.1",))}
 
 
 def install(agent: Agent, text: str, *, revision: str = "p1", **arguments: Any) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def test_a_private_ca_beside_the_system_s(start: StartAgent, plain_base: str, tm
 
 def test_by_a_proxy(agent: Agent, index: Index, tmp_path: Path, token: str, tool: str) -> None:
     """The company's proxy stands between the agent and the feed, and never between the installer and the agent."""
-    asked = "http://pypi.corp.example:8080/simple/inner-base/"
+    asked = "http://127.0.0.9:8080/simple/inner-base/"
 
     def answer(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        if not path.startswith("http://pypi.corp.example:8080/") or "Authorization" not in headers:
+        if not path.startswith("http://127.0.0.9:8080/") or "Authorization" not in headers:
             return 404, {}, b""
         if path.endswith(".whl"):
             return 200, {"Content-Type": "application/octet-stream"}, file.read_bytes()
@@ -154,9 +154,9 @@ def test_by_a_proxy(agent: Agent, index: Index, tmp_path: Path, token: str, tool
     file = feeds.wheel(tmp_path / "made", "inner_base", value="proxied")
     proxy = Server(answer)
     with closing(proxy):
-        text = "-i http://{private}@pypi.corp.example:8080/simple/\ninner-base\n"
+        text = "-i http://{private}@127.0.0.9:8080/simple/\ninner-base\n"
         environment = {"HTTP_PROXY": f"http://me:pass@{proxy.place}", "NO_PROXY": "other.example"}
-        done = install(agent, text, tool=tool, feed=offered(token), environment=environment)
+        done = install(agent, text, tool=tool, feed=offered(token, "127.0.0.9"), environment=environment)
     assert done["state"] == "Succeeded", done
     assert asked in [path for _, path, _, _ in proxy.asked]
     assert {headers["Proxy-Authorization"] for _, _, headers, _ in proxy.asked} == {"Basic bWU6cGFzcw=="}
@@ -331,6 +331,39 @@ def test_a_feed_that_can_not_be_reached(agent: Agent, token: str, tool: str) -> 
     done = install(agent, f"-i http://{{private}}@{place}/simple/\ninner-tool\n", tool=tool, feed=offered(token), environment=quick)
     assert done["code"] == "IndexUnreachable"
     assert f"Feed http://{place} can't be reached (Connection refused)" in done["message"]
+
+
+@pytest.mark.parametrize("hosts", [[], ["pypi.corp.example", "*.example.com"], ["127.0.0.1:1"], ["127.0.0.1:ninety"]])
+def test_the_token_goes_to_no_server_that_the_secret_does_not_name(agent: Agent, index: Index, token: str, hosts: list[str]) -> None:
+    """Whoever may write the requirements can name a server of theirs."""
+    done = install(agent, f"-i {index.url()}\ninner-tool\n", feed={**offered(token), "hosts": hosts})
+    assert (done["code"], index.front.requests) == ("FeedCredentialsMissing", []), done
+    assert f"feed {index.origin} is not among them: have it added to the key hosts of the Secret" in done["message"]
+
+
+def test_a_secret_without_hosts_is_for_the_settings_feeds(agent: Agent, index: Index, tmp_path: Path, token: str) -> None:
+    other = Index(tmp_path / "other", token)
+    feeds.wheel(other.packages, "inner_tool", "99.0", value="stranger")
+    bare = {"token": token, "from": SECRET}
+    with closing(other):
+        done = install(agent, f"--extra-index-url {other.url()}\ninner-tool\n", indexURL=index.url(), feed=bare)
+        assert (done["code"], other.front.requests) == ("FeedCredentialsMissing", [])
+        assert f"{SECRET} does not say which hosts its token is for" in done["message"]
+        assert install(agent, "inner-tool\n", revision="p2", indexURL=index.url(), feed=bare)["state"] == "Succeeded"
+        two = {"indexURL": index.url(), "extraIndexURLs": [other.url()]}
+        assert install(agent, "inner-tool\n", revision="p3", feed=bare, **two)["state"] == "Succeeded"
+
+
+def test_a_host_is_named_with_or_without_its_port(agent: Agent, index: Index, token: str) -> None:
+    done = install(agent, f"-i {index.url()}\ninner-tool\n", feed={**offered(token), "hosts": ["pypi.corp.example", index.place]})
+    assert done["state"] == "Succeeded"
+
+
+def test_no_token_goes_in_the_clear(identified: Agent, entra: Entra, token: str, tool: str) -> None:
+    text = "-i http://{private}@pkgs.dev.azure.com/simple/\ninner-tool\n"
+    done = install(identified, text, tool=tool, feed=offered(token, "pkgs.dev.azure.com"))
+    assert (done["code"], entra.asked) == ("FeedCredentialsMissing", [])
+    assert "write https in its URL" in done["message"]
 
 
 ASSERTION = "eyJhbGciOiJSUzI1NiJ9.c2VydmljZSBhY2NvdW50.c2lnbmF0dXJl"

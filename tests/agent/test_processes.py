@@ -5,11 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from flowsession_agent.children import Children
 from flowsession_agent.cputime import WINDOW_SECONDS, parse_stat
 from flowsession_agent.processes import Look, Processes
 from flowsession_agent.terminals import CUT_SECONDS
 
 SHORTEST_TIMEOUT = 5
+
+
+class Helpers(Children):
+    """The agent's own helpers, which the test names."""
+
+    def __init__(self, *pids: int) -> None:
+        super().__init__()
+        self.pids = list(pids)
+
+    def running(self) -> list[int]:
+        return list(self.pids)
 
 
 class Machine:
@@ -18,7 +30,8 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 1000.0
-        self.processes = Processes(own=lambda: [77], proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100)
+        self.children = Helpers(77)
+        self.processes = Processes(children=self.children, proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100)
         self.set(1, parent=0, command="agent")
 
     def set(
@@ -213,18 +226,18 @@ def test_the_agents_own_helpers_do_not_count(machine: Machine) -> None:
 
 
 def test_a_helper_that_starts_during_the_look_does_not_count(tmp_path: Path) -> None:
-    started: list[int] = []
-
-    def own() -> list[int]:
-        found = list(started)
-        started.append(77)
-        return found
+    class Starting(Helpers):
+        def running(self) -> list[int]:
+            found = list(self.pids)
+            self.pids.append(77)
+            return found
 
     machine = Machine(tmp_path)
     machine.look()
-    machine.processes = Processes(own=own, proc=str(tmp_path), agent=1, clock=lambda: machine.now, ticks_per_second=100)
+    helpers = Starting()
+    machine.processes = Processes(children=helpers, proc=str(tmp_path), agent=1, clock=lambda: machine.now, ticks_per_second=100)
     machine.look()
-    started.clear()
+    helpers.pids.clear()
     machine.set(77, ticks=50)
     assert machine.look() == ""
 

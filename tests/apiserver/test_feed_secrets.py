@@ -46,12 +46,12 @@ def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], R
     return make
 
 
-def create_secret(lab: Lab, token: str, *, key: str = "token", labelled: bool = True) -> None:
+def create_secret(lab: Lab, token: str, *, key: str = "token", labelled: bool = True, hosts: str | None = "127.0.0.1") -> None:
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "team-feed", "labels": {LABEL: "true"} if labelled else {}},
-        "stringData": {key: token},
+        "stringData": {key: token, **({} if hosts is None else {"hosts": hosts})},
     }
     lab.api.post(lab.path("secrets"), body)
 
@@ -199,3 +199,66 @@ def test_an_agent_killed_during_the_install(started: Lab, real: Any, index: Inde
     started.until_ready(seconds=30)
     assert index.front.logins == {f"flowsession:{token}"}
     assert len(readings(started)) >= 2
+
+
+# -- attacks on the token
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, token: str) -> Iterator[Index]:
+    """A server of somebody's who may write the requirements, and not read the Secret."""
+    stranger = Index(tmp_path / "stranger", token)
+    wheel(stranger.packages, "inner_tool", "99.0", value="stranger")
+    with closing(stranger):
+        yield stranger
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_that_the_requirements_name_gets_no_token(
+    started: Lab, real: Any, index: Index, stranger: Index, token: str, named: bool
+) -> None:
+    create_secret(started, token, hosts=f"pypi.corp.example, {index.place}\n" if named else None)
+    started.create_config_map(flow__dag__yaml="nodes: []\n", requirements__txt="inner-tool\n")
+    installer = {"credentialsSecretName": "team-feed", "indexURL": index.url()}
+    started.create_environment(source={"configMap": {"name": "flow"}}, installer=installer)
+    started.create_session()
+    started.until_ready(seconds=30)
+    assert index.front.logins == {f"flowsession:{token}"}
+    started.change_config_map(requirements__txt=f"--extra-index-url {stranger.url()}\ninner-tool\n")
+    says = f"feed {stranger.origin} is not among them"
+    started.until_condition("PackagesInstalled", "FeedCredentialsMissing", says=says, seconds=30)
+    assert stranger.front.requests == []
+    assert not holds(all_that_can_be_read(started), token)
+
+
+@pytest.mark.parametrize("hosts", ["https://pypi.corp.example/simple", "pypi.corp.example ?"])
+def test_hosts_that_are_none(started: Lab, real: Any, index: Index, token: str, hosts: str) -> None:
+    create_secret(started, token, hosts=hosts)
+    create_environment(started, index)
+    started.create_session()
+    says = "under its key hosts: write names of hosts there, such as pypi.example.com"
+    started.until_condition("PackagesInstalled", "FeedCredentialsMissing", says=says, seconds=30)
+    assert index.front.requests == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "session", "says"),
+    [
+        ({}, {"baseImage": "mallory/flow:1"}, "with an image of its user's choice"),
+        ({}, {"env": [{"name": "SSL_CERT_FILE", "value": "/tmp/own.pem"}]}, "whose spec.env sets SSL_CERT_FILE"),
+        ({"image": "mallory/flow:1"}, {}, "image mallory/flow:1 is named by flow.dag.yaml alone"),
+    ],
+    ids=["own image", "own certificates", "the flow's image"],
+)
+def test_a_session_whose_user_decides_what_handles_the_token_does_not_get_it(
+    started: Lab, token: str, environment: Any, session: Any, says: str
+) -> None:
+    create_secret(started, token)
+    started.create_config_map(flow__dag__yaml=json.dumps({"nodes": [], "environment": environment}), requirements__txt="inner-tool\n")
+    started.create_environment(source={"configMap": {"name": "flow"}}, installer={"credentialsSecretName": "team-feed"})
+    started.create_session(**session)
+    started.until_ready()
+    feed = started.agent().environment["installer"]["feed"]
+    assert feed["token"] == "" and says in feed["problem"]
+    assert readings(started) == []
+    assert not any(token in str(call.body) for call in started.agent().calls)

@@ -251,6 +251,22 @@ def test_what_does_not_touch_the_spec_needs_no_rights_of_its_authors(team: Team)
     assert team.api.find(path) is None
 
 
+@pytest.mark.parametrize("what", ["reset", "install", "resume", "keep-alive", "restart"])
+def test_requests_by_annotation_are_the_users_own(team: Team, what: str) -> None:
+    """A reset wipes the session's folder; a kind of request that is still to come is covered too."""
+    name = f"flowsession.dev/{what}-requested-at"
+    team.session(ALICE, "s")
+    team.create(ALICE, "ComputeInstance", {"user": ALICE, "vmSize": "Standard_D2s_v5"}, "i")
+    for kind, one in (("ComputeSession", "s"), ("ComputeInstance", "i")):
+        asked = {"metadata": {"annotations": {name: "2026-11-22T20:00:00Z"}}}
+        assert f"{BOB} may not act for them" in refusal(team.change, BOB, kind, one, asked)
+        team.change(ALICE, kind, one, asked)
+        for other in ("2026-11-22T21:00:00Z", None):
+            assert "may not act" in refusal(team.change, BOB, kind, one, {"metadata": {"annotations": {name: other}}})
+        team.change(BOB, kind, one, {"metadata": {"annotations": {"example.com/note": "hello"}}})
+    assert "may not act" in refusal(team.session, BOB, user=ALICE)
+
+
 def test_pod_metadata_gets_nobody_a_token(team: Team) -> None:
     labels = {"azure.workload.identity/use": "true"}
     assert "azure.workload.identity/" in refusal(team.session, ALICE, podMetadata={"labels": labels})

@@ -27,9 +27,9 @@ LONG = {
     "decide/start.py": 500,
     "engine/loop.py": 500,
     "decide/idle.py": 500,
-    "decide/install.py": 500,
     "api/policies.py": 500,
     "api/session.py": 500,
+    "decide/install.py": 500,
     "decide/resolution.py": 500,
     "engine/cache.py": 500,
     "engine/executor.py": 500,
@@ -52,6 +52,13 @@ def test_its_first_line_says_what_it_is_for(module):
     words = ast.get_docstring(ast.parse(module.read_text()))
     assert words, "no docstring"
     assert len(words.splitlines()[0]) > 15
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if "flowsession_agent" in path.parts], ids=lambda path: path.name)
+def test_the_agents_threads_are_started_where_their_numbers_are_kept(module):
+    """`Children.thread`: else the agent takes its own thread for somebody's command. The gate lives during installs, which are work."""
+    if module.name not in ("children.py", "gate.py"):
+        assert "threading.Thread(" not in module.read_text()
 
 
 @EACH

@@ -4,6 +4,25 @@ from pydantic import ConfigDict, Field
 
 from flowsession.api.base import Model, ObjectName, rule, validations
 
+TAKES_OVER = ("LD_", "PYTHON", "GCONV_", "GLIBC_", "OPENSSL_", "SSL_CERT_")
+"""Variables with these beginnings decide which code runs in every program of the session, or whom it trusts."""
+
+TAKES_OVER_TOO = ("BASH_ENV", "PATH")
+
+BREAKS = ("HOME", "PATH", "TMPDIR", "VIRTUAL_ENV")
+"""Variables that the session sets itself: with other values packages are installed to, or looked for at, other places."""
+
+HARMLESS = (
+    *("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONIOENCODING"),
+    *("PYTHONNOUSERSITE", "PYTHONOPTIMIZE", "PYTHONTRACEMALLOC", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONWARNINGS"),
+)
+"""What flows set of Python's own variables."""
+
+
+def takes_over(name: str) -> bool:
+    """Whether whoever sets this variable decides what code the session's own programs run, or whom they trust."""
+    return name in TAKES_OVER_TOO or (name.startswith(TAKES_OVER) and name not in HARMLESS)
+
 
 class KeyRef(Model):
     """A key of a Secret or ConfigMap in the same namespace."""
@@ -28,6 +47,16 @@ class EnvVar(Model):
             rule(
                 "!self.name.startsWith('FLOWSESSION_')",
                 "names that begin with FLOWSESSION_ are the session's own; choose another name",
+            ),
+            rule(
+                f"!(self.name in {list(BREAKS)})",
+                f"{', '.join(BREAKS)} are set by the session itself, and another value breaks its installs: give your programs what they"
+                " need under another name, or in the image",
+            ),
+            rule(
+                f"!self.name.startsWith('LD_') && (!self.name.startsWith('PYTHON') || self.name in {list(HARMLESS)})",
+                "variables LD_* and PYTHON* decide what code every program of the session loads, its agent and installer too: set them in"
+                f" the image, or in the flow; of Python's these are taken: {', '.join(HARMLESS)}",
             ),
             rule("!(has(self.value) && has(self.valueFrom))", "a variable has a value or a valueFrom, not both"),
         )

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.api import GROUP
@@ -12,6 +14,9 @@ LABEL = f"{GROUP}/feed"
 """What marks a Secret as meant for sessions: without it no environment can get at a Secret through the operator."""
 
 KEY = "token"
+HOSTS_KEY = "hosts"
+"""Of the Secret: the hosts that its token is for, HOST or HOST:PORT, separated by spaces, commas or lines; *.HOST: all below it."""
+MOST_HOSTS = 100
 LONGEST = 64 * 1024
 """Characters that the agent takes."""
 
@@ -25,10 +30,13 @@ class FeedCredentials:
     token: str = field(default="", repr=False)
     problem: str = ""
     """Why there is none, and the way out; without a full stop."""
+    hosts: tuple[str, ...] | None = None
+    """Where it may go. None: the Secret does not say."""
 
-    def to_wire(self) -> dict[str, str]:
+    def to_wire(self) -> dict[str, object]:
         """The member `installer.feed` of PUT /v1/environment."""
-        return {"token": self.token, "from": self.source, "problem": self.problem}
+        hosts = {} if self.hosts is None else {"hosts": list(self.hosts)}
+        return {"token": self.token, "from": self.source, "problem": self.problem, **hosts}
 
 
 async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCredentials:
@@ -46,13 +54,40 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
     if (secret["metadata"].get("labels") or {}).get(LABEL) != "true":
         said = f"{source} is not labelled {LABEL}=true, which says that sessions may have its token"
         return FeedCredentials(source, problem=f"{said}; run kubectl label secret {name} {LABEL}=true")
-    encoded = (secret.get("data") or {}).get(KEY)
-    if encoded is None:
+    return _offered(source, secret.get("data") or {})
+
+
+def _offered(source: str, data: Mapping[str, str]) -> FeedCredentials:
+    """What a Secret that is meant for sessions holds."""
+    if KEY not in data:
         return FeedCredentials(source, problem=f"{source} has no key {KEY}; put the feed's token there")
+    encoded, named = data[KEY], data.get(HOSTS_KEY)
     try:
         token = base64.b64decode(encoded).decode("ascii").strip()
     except (binascii.Error, UnicodeDecodeError):
         token = ""
     if not token or not token.isprintable() or len(token) > LONGEST:
         return FeedCredentials(source, problem=f"{source} has no token under its key {KEY}, but something else: put the feed's token there")
-    return FeedCredentials(source, token)
+    if named is None:
+        return FeedCredentials(source, token)
+    hosts = _hosts(named)
+    odd = next((host for host in hosts if not _HOST.match(host)), None)
+    if odd is not None or len(hosts) > MOST_HOSTS:
+        what = (
+            f"has {odd!r} under its key {HOSTS_KEY}" if odd is not None else f"has more than {MOST_HOSTS} hosts under its key {HOSTS_KEY}"
+        )
+        return FeedCredentials(
+            source, problem=f"{source} {what}: write names of hosts there, such as pypi.example.com, with :PORT if need be"
+        )
+    return FeedCredentials(source, token, hosts=hosts)
+
+
+_HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+
+
+def _hosts(encoded: str) -> tuple[str, ...]:
+    try:
+        text = base64.b64decode(encoded).decode("ascii", errors="replace")
+    except binascii.Error:
+        text = "?"
+    return tuple(host.lower() for host in re.split(r"[\s,]+", text) if host)

@@ -1,7 +1,7 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import authorship, edits, requests
+from flowsession.decide import authorship, edits, feedtoken, requests
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -94,7 +94,12 @@ def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Re
     else:
         said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
         body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret))
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
+
+
+def _feed_problem(draft: Draft, environment: Resolved) -> str:
+    pod = current_pod(draft)
+    return feedtoken.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
 
 
 def go_on_without(draft: Draft, said: str) -> bool:

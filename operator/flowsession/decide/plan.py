@@ -94,6 +94,8 @@ class Tell:
     """The install request that this is the answer to; the agent tries a failed install again for a new one."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds: read when the call is made, and in no plan."""
+    feed_problem: str = ""
+    """Why the session must not have that token, and the way out; the Secret is not read then."""
 
 
 @dataclass(frozen=True)

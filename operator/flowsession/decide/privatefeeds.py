@@ -61,4 +61,4 @@ def _judged(url: str, secret: str, identity_hosts: Sequence[str]) -> Iterator[tu
             way_out = f"identities have a token for {', '.join(identity_hosts)} only, so name {offer}"
         yield "PrivateFeed", server, f"{server} asks for a token: {way_out}"
     if parts.scheme.lower() == "http":
-        yield "PlainFeed", server, f"{server} gets its token in the clear, for all to read on the way; use https"
+        yield "PlainFeed", server, f"{server} gets no token, since http would show it to everybody on the way; use https"

@@ -122,6 +122,8 @@ class Agents:
         """What an agent is told for private feeds; read anew each time, so that a Secret that was corrected is seen."""
         if not isinstance(call, Tell) or not call.feed_secret:
             return None
+        if call.feed_problem:
+            return FeedCredentials(f"Secret {call.feed_secret!r}", problem=call.feed_problem)
         try:
             return await self._read_feed(pod.namespace, call.feed_secret)
         except ClusterError as error:

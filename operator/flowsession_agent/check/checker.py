@@ -59,11 +59,8 @@ class Checker:
             began = Result(flow_revision=self._state.flow_revision, packages_revision=self._state.packages_revision, state="Running")
             self._show(began)
             stale = self._stale = threading.Event()
-            earlier, self._thread = (
-                self._thread,
-                threading.Thread(target=lambda: self._run(began, stale, earlier), daemon=True, name="check"),
-            )
-            self._thread.start()
+            earlier = self._thread
+            self._thread = self._children.thread(lambda: self._run(began, stale, earlier), name="check")
         return began
 
     def expect(self) -> None:
@@ -132,7 +129,7 @@ class Checker:
             # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
             job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS)
-            with _Watch(job, stale):
+            with _Watch(job, stale, children=self._children):
                 outcome = job.run([python, "-c", STATIC, copy, file, read])
                 found = _result(read, outcome, "reading the flow")
                 if stale.is_set():
@@ -179,13 +176,14 @@ class Checker:
 class _Watch:
     """Ends a job whose content is of the past, or that leaves too little memory to the session's work."""
 
-    def __init__(self, job: Job, stale: threading.Event) -> None:
+    def __init__(self, job: Job, stale: threading.Event, *, children: Children) -> None:
         self._job = job
+        self._children = children
         self._stale = stale
         self._over = threading.Event()
 
     def __enter__(self) -> None:
-        threading.Thread(target=self._watch, daemon=True, name="check-watch").start()
+        self._children.thread(self._watch, name="check-watch")
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

@@ -22,8 +22,18 @@ OFFER = "label it flowsession.dev/feed=true, with the token under the key token,
 class Credentials:
     """The tokens of one install."""
 
-    def __init__(self, *, offered: FeedSettings, identity_hosts: Sequence[str], environ: Mapping[str, str], network: Network) -> None:
+    def __init__(
+        self,
+        *,
+        offered: FeedSettings,
+        settings_places: Sequence[str],
+        identity_hosts: Sequence[str],
+        environ: Mapping[str, str],
+        network: Network,
+    ) -> None:
+        """`settings_places` are what a Secret is for that names no hosts: the URLs that those only can set who may read it."""
         self._offered = offered
+        self._places = settings_places if offered.hosts is None else offered.hosts
         self._hosts = identity_hosts
         self._identity = Identity.of(environ, network)
         self._lock = threading.Lock()
@@ -31,15 +41,20 @@ class Credentials:
 
     def token(self, feed: Feed) -> str:
         """What the feed gets as password. Raises FeedError."""
+        if not feed.keeps_secrets:
+            said = f"Feed {feed.origin} gets no token, since http would show it to everybody on the way: write https in its URL."
+            raise FeedError(Failure(MISSING, said))
         with self._lock:
             if self._identity is not None and self._is_for_identity(feed) and not self.warnings:
                 try:
                     return self._identity.token()
                 except IdentityError as error:
                     said = f"identity {self._identity.client} gives no token for feed {feed.origin}: {error}"
-                    if not self._offered.token:
+                    if not self._offered.token or not self._is_named(feed):
                         raise FeedError(Failure(MISSING, f"{said}. {self._offered.problem or 'Correct that'}.")) from None
                     self.warnings.append(f"{said}; used that of {self._offered.source} instead")  # and it is not asked again
+            if self._offered.token and not self._is_named(feed):
+                raise FeedError(Failure(MISSING, self._not_named(feed)))
             if self._offered.token:
                 return self._offered.token
             raise FeedError(Failure(MISSING, self._lacking(feed)))
@@ -61,6 +76,18 @@ class Credentials:
 
     def _is_for_identity(self, feed: Feed) -> bool:
         return any(feed.host.endswith(host[1:]) if host.startswith("*.") else feed.host == host for host in map(str.lower, self._hosts))
+
+    def _is_named(self, feed: Feed) -> bool:
+        """Whether the Secret is for this feed: a requirements file is often written by others than those who may read the Secret."""
+        return any(feed.is_of(place) for place in self._places)
+
+    def _not_named(self, feed: Feed) -> str:
+        source, other = self._offered.source, f"and feed {feed.origin} is not among them"
+        if self._offered.hosts is not None:
+            named = ", ".join(self._places) or "no hosts"
+            return f"The token of {source} is for {named} only, {other}: have it added to the key hosts of the Secret."
+        said = f"{source} does not say which hosts its token is for, so it goes to those of spec.installer.indexURL and extraIndexURLs only"
+        return f"{said}, {other}: have it named there, or in the key hosts of the Secret."
 
     def _lacking(self, feed: Feed) -> str:
         what = f"There is no token for feed {feed.origin}, whose URL has {{private}}"

@@ -10,7 +10,7 @@ from flowsession_agent.feeds.files import Copies
 from flowsession_agent.feeds.gate import Gate
 from flowsession_agent.feeds.record import Record
 from flowsession_agent.feeds.upstream import Network
-from flowsession_agent.feeds.urls import SETTINGS, Feeds
+from flowsession_agent.feeds.urls import SETTINGS, Feeds, places
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.pid1 import protect
 
@@ -38,7 +38,11 @@ class PrivateFeeds:
                 Failure("Other", f"The installer's CA bundle holds no certificate that can be read ({error.reason}).")
             ) from None
         self._credentials = Credentials(
-            offered=settings.feed, identity_hosts=settings.identity_feed_hosts, environ=environ, network=network
+            offered=settings.feed,
+            settings_places=places([settings.index_url, *settings.extra_index_urls]),
+            identity_hosts=settings.identity_feed_hosts,
+            environ=environ,
+            network=network,
         )
         self._record = Record(self._credentials)
         self._feeds = Feeds(address)

@@ -18,6 +18,7 @@ PRIVATE = re.compile(
     r"(?P<scheme>https?)://(?:(?P<user>[^/\s@:'\"]*):)?(?:\{private\}|%7Bprivate%7D)(?::[^/\s@'\"]*)?@(?P<place>[^/\s'\"?#,]+)",
     re.IGNORECASE,
 )
+LOOPBACK = re.compile(r"(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)\Z")
 SETTINGS = ("PIP_", "UV_")  # the variables that hold index URLs
 DEFAULT_PORTS = {"http": 80, "https": 443}
 DEFAULT_USER = "flowsession"  # Azure DevOps takes any
@@ -48,6 +49,20 @@ class Feed:
         self.place = place  # host and port as they were written
         self.user = unquote(user) or DEFAULT_USER
         self.shown = f"{scheme}://{user}:{{private}}@{place}" if user else f"{scheme}://{{private}}@{place}"
+
+    def is_of(self, place: str) -> bool:
+        """Whether it is at this place: HOST or HOST:PORT, and with `*.` in front of HOST anywhere below it."""
+        try:
+            parts = urlsplit(f"//{place.lower()}")
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            return False
+        return port in (None, self.port) and (self.host.endswith(host[1:]) if host.startswith("*.") else self.host == host)
+
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether nobody on the way can read what goes there."""
+        return self.scheme == "https" or LOOPBACK.match(self.host) is not None
 
     @property
     def origin(self) -> str:
@@ -106,6 +121,18 @@ class Feeds:
     def _shown(self, match: Match[str]) -> str:
         feed = self.numbered(match.group(1))
         return feed.shown if feed else match.group()
+
+
+def places(urls: Iterable[str]) -> list[str]:
+    """HOST:PORT of those URLs that hold `{private}`."""
+    found = []
+    for match in (match for url in urls for match in PRIVATE.finditer(url)):
+        try:
+            feed = Feed(number=0, scheme=match.group("scheme").lower(), user="", place=match.group("place"))
+        except ValueError:
+            continue  # the tool says what is wrong with it
+        found.append(f"[{feed.host}]:{feed.port}" if ":" in feed.host else f"{feed.host}:{feed.port}")
+    return found
 
 
 def asked_for(environ: Mapping[str, str], lines: Iterable[Line]) -> bool:

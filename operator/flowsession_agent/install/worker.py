@@ -53,8 +53,7 @@ class Worker:
 
     def start(self, install: Install, *, after: Worker | None) -> None:
         """Begin, as soon as `after` has ended: two installs never write at once."""
-        self._thread = threading.Thread(target=self._run, args=(install, after), daemon=True, name="install")
-        self._thread.start()
+        self._thread = self._children.thread(lambda: self._run(install, after), name="install")
 
     @property
     def alive(self) -> bool:

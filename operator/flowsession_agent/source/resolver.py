@@ -34,8 +34,7 @@ class Resolver:
         order = SourceOrder(body)
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, args=(order,), daemon=True, name="source")
-                self._thread.start()
+                self._thread = self._children.thread(lambda: self._run(order), name="source")
         self._ended.wait(wait)
         return self._answer
 
