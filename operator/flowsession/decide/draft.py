@@ -8,6 +8,9 @@ from flowsession.decide.notes import Notes
 from flowsession.decide.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
 from flowsession.decide.views import SessionSnapshot
 
+FIRST_SECONDS = 0.5
+"""How long the first word about a session may wait: an empty STATUS reads as a dead operator. It costs a longer start one write."""
+
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
@@ -31,6 +34,7 @@ class Draft(Notes):
         self.marks: AnnotatePod | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
+        self._held_until = 0.0
         self._waiting = ("", 0.0)
 
     def not_ready(self, phase: Phase, reason: str, message: str) -> None:
@@ -52,8 +56,13 @@ class Draft(Notes):
         self._fetch_edits = FetchEdits(snapshot.namespace, environment, snapshot.environment_uid, snapshot.spec.user, incarnation)
 
     def only_progress(self, since: float) -> None:
-        """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then."""
-        self._progress_only_until = since + PROGRESS_SECONDS
+        """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then, or
+        FIRST_SECONDS where the status says nothing yet."""
+        self._progress_only_until = since + (PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS)
+
+    def hold(self, until: float) -> None:
+        """What this decision found is written together with what is about to come, or at that moment."""
+        self._held_until = until
 
     def may_wait(self, field: str, until: float) -> None:
         """A change of this field of the status alone needs no write before that moment: more is about to come."""
@@ -90,6 +99,9 @@ class Draft(Notes):
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
             self._creates = self._built_on  # all else would cost the time in which the agent's word is good
+        if self.now < self._held_until and not self._deletes:
+            self.look_again(self._held_until)
+            patch, events = {}, []
         if patch and not events and "handledRequests" not in patch and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
             patch = {}

@@ -13,6 +13,9 @@ from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
 from flowsession.decide.target import agent_of, ask, same_container
 from flowsession.decide.views import PodView
 
+LIST_SECONDS = 5.0
+"""How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""
+
 
 def serve(draft: Draft) -> bool:
     """Says Ready, or why the first install keeps the session from it."""
@@ -100,6 +103,8 @@ def list_packages(draft: Draft) -> bool:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
         ask(draft, agent, ListPackages())
+        if agent is not None and not draft.was_ready and not agent.failures:
+            draft.hold(agent.asked_at + LIST_SECONDS)
     return True
 
 
