@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.decide import times
+from flowsession.decide import stalled, times
 from flowsession.decide.notes import Notes
 from flowsession.decide.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
 from flowsession.decide.views import SessionSnapshot
@@ -20,7 +20,7 @@ _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready"
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
 
-_NO_PROBLEM = frozenset({"Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
+_NO_PROBLEM = frozenset({"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
 
 
 class Draft(Notes):
@@ -80,6 +80,16 @@ class Draft(Notes):
         self.status["phase"] = Phase.FAILED.value
         self.judge("Ready", None, reason, message)
 
+    def _sum_up(self) -> None:
+        """What follows from the condition Ready alone: the reason for the column, and whether the session stalls."""
+        reason = self.reason("Ready")
+        if "phase" in self.status:
+            self.put("reason", reason if reason and self.status["phase"] != Phase.RUNNING.value else None)
+        starting = self.status.get("phase") == Phase.STARTING.value
+        found = stalled.of_session(self._verdicts.get("Ready"), self.reason("EnvironmentResolved"), self.old, starting=starting)
+        if found is not None:
+            self.judge(stalled.CONDITION, found.status, found.reason, found.message)
+
     @property
     def was_unreachable(self) -> bool:
         """Whether the status says that it served and can't be asked any more."""
@@ -94,6 +104,7 @@ class Draft(Notes):
 
     def plan(self) -> Plan:
         """What follows from all that was found."""
+        self._sum_up()
         patch = self._patch()
         events = [*self._problems(_TOLD, _NO_PROBLEM), *self._events]
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):

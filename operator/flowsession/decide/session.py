@@ -108,7 +108,8 @@ def resolve(draft: Draft) -> bool:
                 requests.refuse(draft, what, f"{why}: {_in_environment(draft.snapshot, environment)}")
         idle.decide_idle(draft)
         return False
-    draft.not_ready(Phase.PENDING, "EnvironmentNotReady", _in_environment(draft.snapshot, environment))
+    reason = "Starting" if environment.reason == "Resolving" else "EnvironmentNotReady"
+    draft.not_ready(Phase.PENDING, reason, _in_environment(draft.snapshot, environment))
     return False
 
 
