@@ -45,6 +45,28 @@ class PackageCache(_Settings):
     """URLs of the package indexes that it has."""
 
 
+class PodMetadataRules(_Settings):
+    """Which labels and annotations people may give to their sessions' pods; `*` stands for any characters."""
+
+    labels: tuple[str, ...] = (
+        "kueue.x-k8s.io/queue-name",
+        "kueue.x-k8s.io/priority-class",
+        "sidecar.istio.io/inject",
+        "istio.io/rev",
+        "istio.io/dataplane-mode",
+    )
+    annotations: tuple[str, ...] = (
+        "sidecar.istio.io/inject",
+        "sidecar.istio.io/proxyCPU*",
+        "sidecar.istio.io/proxyMemory*",
+        "linkerd.io/inject",
+        "config.linkerd.io/proxy-cpu-*",
+        "config.linkerd.io/proxy-memory-*",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict",
+        "karpenter.sh/do-not-disrupt",
+    )
+
+
 class SessionDefaults(_Settings):
     """What a session's pod asks for while no VMSize says otherwise. Quantities as Kubernetes writes them."""
 
@@ -58,6 +80,7 @@ class SessionDefaults(_Settings):
     ephemeral_storage_limit: str = ""
     unreachable_seconds: int = Field(default=3600, ge=60)
     edits_retention_days: int = Field(default=30, ge=1)
+    pod_metadata: PodMetadataRules = PodMetadataRules()
 
 
 class ResolverSettings(_Settings):

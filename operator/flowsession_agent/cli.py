@@ -17,7 +17,11 @@ EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow 
 
 
 class CommandError(Exception):
-    """What the person reads on standard error; the command exits with 1."""
+    """What the person reads on standard error; the command exits with 1. `code` is the agent's, where it refused."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     packages.add_argument("--json", action="store_true", help="print the list as JSON")
     packages.set_defaults(run=_packages)
     edits = commands.add_parser("edits", help="list the files of the flow folder that were changed here, and where saved edits stand")
+    edits.add_argument("--diff", action="store_true", help="show what was changed, and what `flow restore` would change")
     edits.add_argument("--discard", action="store_true", help="the present edits need not be saved; the files stay")
     edits.add_argument("--json", action="store_true", help="print what the agent knows of them")
     edits.set_defaults(run=_edits)
@@ -127,6 +132,13 @@ def _packages(arguments: argparse.Namespace) -> None:
 
 
 def _edits(arguments: argparse.Namespace) -> None:
+    if arguments.diff:
+        from flowsession_agent.edits import diff
+        from flowsession_agent.settings import Home
+
+        for line in diff.lines(Home(os.path.dirname(_socket_path()))):
+            print(line.encode(errors="backslashreplace").decode())
+        return
     edits = (call("POST", "/v1/edits/discard") if arguments.discard else call("GET", "/v1/state"))["edits"]
     if arguments.json:
         print(json.dumps(edits, indent=2))
@@ -135,6 +147,10 @@ def _edits(arguments: argparse.Namespace) -> None:
         print(name)
     if edits["count"] > len(edits["files"]):
         print(f"... and {edits['count'] - len(edits['files'])} more")
+    for name in edits.get("leftOutFiles", ()):
+        print(f"not saved: {name}")
+    for name in edits.get("kept", ()):
+        print(f"moved aside by the environment's change: {name}")
     print(f"flow: {_edits_in_a_line(edits)}", file=sys.stderr)
 
 
@@ -145,6 +161,12 @@ def _edits_in_a_line(edits: dict[str, Any]) -> str:
         words.append("more than can be looked at")
     if edits.get("discarded"):
         words.append("not to be saved")
+    if edits.get("saved"):
+        words.append("saved")
+    elif edits.get("waiting"):
+        words.append("about to be saved")
+    if edits.get("leftOut"):
+        words.append(f"{edits['leftOut']} more that are not saved")
     if edits["restored"]:
         words.append("saved edits of an earlier session were restored")
     if edits["offered"]:
@@ -153,7 +175,15 @@ def _edits_in_a_line(edits: dict[str, Any]) -> str:
 
 
 def _restore(arguments: argparse.Namespace) -> None:
-    done = call("POST", "/v1/edits/restore", {"force": arguments.force})
+    try:
+        done = call("POST", "/v1/edits/restore", {"force": arguments.force})
+    except CommandError as error:
+        if error.code != "Edited" or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        print(f"flow: {error}", file=sys.stderr)
+        if input("Restore them now, and keep what is there as NAME.kept? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("nothing was restored.") from None
+        done = call("POST", "/v1/edits/restore", {"force": True})
     for verb in ("written", "deleted", "kept"):
         for name in done[verb]:
             print(f"{verb:<7}  {name}")
@@ -185,7 +215,8 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
         raise CommandError(f"the agent at {where} ended before it answered.") from None
     if status != 200:
         tail = members.get("stderrTail", "").strip()
-        raise CommandError((f"{tail}\n\nflow: " if tail else "") + members.get("message", f"the agent answered {status}."))
+        message = (f"{tail}\n\nflow: " if tail else "") + members.get("message", f"the agent answered {status}.")
+        raise CommandError(message, members.get("code", ""))
     found: dict[str, Any] = members
     return found
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from flowsession_agent.state import State
 
 
+KEPT_LIMIT = 200
+"""Names of files that pushes have moved aside and that are remembered."""
+
+
 class Environment:
     """The session's folder and what is installed in it; one order at a time."""
 
@@ -149,6 +153,8 @@ class Environment:
         return True
 
     def _replace_flow(self, order: Order) -> None:
+        from flowsession_agent.edits import pushed
+
         record, edits, files = self._record, self._all_edits(), order.files or {}
         with edits.lock, self._folder().own():
             pushing = {name: of_content(content) for name, content in files.items()}
@@ -159,11 +165,13 @@ class Environment:
             record.pushing = {**(record.pushing or {}), **pushing}
             record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
             moved = flowfolder.replace(self._home.flow, files, baseline=baseline)
+            record.kept = [*record.kept, *moved][-KEPT_LIMIT:]
             if first:
                 edits.restore_at_once(order.flow_revision)
             record.pushed, record.pushing, record.flow_revision = pushing, None, order.flow_revision
             record.has_flow, record.had_flow = order.files is not None, record.had_flow or order.files is not None
             record.save()
+            pushed.keep(self._home.pushed, files)
 
         def edit() -> None:
             self._state.flow_revision = order.flow_revision

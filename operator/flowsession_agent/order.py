@@ -45,11 +45,12 @@ class Order:
 
 
 class Requirements:
-    """The requirements' text, and its file's name in the flow folder if it comes from there."""
+    """The requirements' text, its file's name in the flow folder if it comes from there, and what people know it as."""
 
-    def __init__(self, *, text: str, path: str | None) -> None:
+    def __init__(self, *, text: str, path: str | None, shown: str) -> None:
         self.text = text
         self.path = path
+        self.shown = shown
 
 
 class FeedSettings:
@@ -148,7 +149,8 @@ def _requirements(members: dict[str, Any] | None) -> Requirements | None:
         raise bad_request("requirements.text is not text.")
     if not any(_asks_for_something(line.strip()) for line in text.splitlines()):
         return None
-    return Requirements(text=text, path=path)
+    shown: str = _member(members, "shown", str, "")
+    return Requirements(text=text, path=path, shown=shown or path or "requirements.txt")
 
 
 def _asks_for_something(line: str) -> bool:

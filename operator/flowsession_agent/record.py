@@ -27,6 +27,7 @@ class Record:
         self.has_flow = False  # the last push brought a flow folder, an empty one too
         self.had_flow = False  # some push did
         self.saved: dict[str, Any] = {}  # edits that an earlier session saved: see edits/saved.py
+        self.kept: list[str] = []  # what pushes have moved aside, relative to the flow folder
         self.discarded = ""  # the revision of the edits that need not be saved
 
     def load(self) -> None:
@@ -50,6 +51,7 @@ class Record:
             "hasFlow": self.has_flow,
             "hadFlow": self.had_flow,
             "savedEdits": self.saved,
+            "kept": self.kept,
             "discarded": self.discarded,
         }
         temporary = f"{self._path}.{os.urandom(4).hex()}"
@@ -71,13 +73,16 @@ class Record:
         pushed_before = bool(pushed or flow_revision)  # what an agent that knew no edits wrote lacks the rest
         has_flow, had_flow = (_typed(found.get(name, pushed_before), bool) for name in ("hasFlow", "hadFlow"))
         saved, discarded = _typed(found.get("savedEdits", {}), dict), _typed(found.get("discarded", ""), str)
+        kept = [_typed(name, str) for name in _typed(found.get("kept", []), list)]
         if "flowRevision" in saved:
             _typed(saved["restored"], bool), _typed(saved["deleted"], list), _typed(saved["name"], str), _typed(saved["flowRevision"], str)
+            _typed(saved.get("base", {}), dict)
         if not isinstance(install, (dict, type(None))) or not all(isinstance(name, str) for name in names):
             raise TypeError("not written by an agent")
         self.packages_revision, self.flow_revision, self.venv = packages_revision, flow_revision, venv
         self.install, self.names, self.pushed, self.pushing = install, names, pushed, pushing
         self.has_flow, self.had_flow, self.saved, self.discarded = has_flow, had_flow, saved, discarded
+        self.kept = kept
 
 
 def _fingerprints(found: Any) -> dict[str, str]:

@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 import re
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator
+
 FILES_LIMIT = 50
 NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?=$|[\s<>=!~;@,(\[#])")
 INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*)?(\S+)")
 EGG = re.compile(r"#egg=([A-Za-z0-9._-]+)")
+COMMENT = re.compile(r"(?:^|\s)#(?!egg=).*$")
 HASH = re.compile(r"--hash[=\s]+(\S+)")
 
 
@@ -26,8 +31,7 @@ class Line:
     @property
     def name(self) -> str:
         """The distribution that the line names, normalised; empty for options, paths and bare URLs."""
-        match = NAME.match(self.text) or EGG.search(self.text)
-        return normalise(match.group(1)) if match and "://" not in match.group(1) else ""
+        return name_of(self.text)
 
     @property
     def hashes(self) -> list[str]:
@@ -38,6 +42,21 @@ class Line:
     def place(self) -> str:
         """For people: `line 3 of requirements.txt`."""
         return f"line {self.number} of {self.file}"
+
+
+class LogicalLine:
+    """A line with its continuations joined and its comment gone, and its physical lines, from 1."""
+
+    def __init__(self, *, first: int, last: int, text: str) -> None:
+        self.first = first
+        self.last = last
+        self.text = text
+
+
+def name_of(text: str) -> str:
+    """The distribution that a line names, normalised; empty for options, paths and bare URLs."""
+    match = NAME.match(text) or EGG.search(text)
+    return normalise(match.group(1)) if match else ""
 
 
 def normalise(name: str) -> str:
@@ -82,22 +101,26 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8-sig", errors="replace")
 
 
+def logical(text: str) -> Iterator[LogicalLine]:
+    """The logical lines of a file's text that say something."""
+    physical = text.splitlines()
+    first, gathered = 0, list[str]()
+    for number, raw in enumerate([*physical, ""], 1):
+        piece = "" if raw.lstrip().startswith("#") else COMMENT.sub("", raw).rstrip()
+        first = first or number
+        if piece.endswith("\\"):
+            gathered.append(piece[:-1])
+            continue
+        joined = "".join([*gathered, piece]).strip()
+        if joined:
+            yield LogicalLine(first=first, last=min(number, len(physical)), text=joined)
+        first, gathered = 0, []
+
+
 def _logical_lines(path: str, shown: str) -> list[Line]:
     try:
         with open(path, "rb") as file:
             text = decode(file.read(4 * 1024 * 1024))
     except OSError:
         return []
-    lines: list[Line] = []
-    first, gathered = 0, ""
-    for number, raw in enumerate([*text.splitlines(), ""], 1):
-        piece = "" if raw.lstrip().startswith("#") else re.sub(r"(^|\s)#(?!egg=).*$", "", raw)
-        first = first or number
-        gathered += piece.rstrip()
-        if gathered.endswith("\\"):
-            gathered = gathered[:-1]
-            continue
-        if gathered.strip():
-            lines.append(Line(file=shown, number=first, text=gathered.strip()))
-        first, gathered = 0, ""
-    return lines
+    return [Line(file=shown, number=line.first, text=line.text) for line in logical(text)]

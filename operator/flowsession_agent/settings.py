@@ -30,6 +30,7 @@ class Home:
         self.socket = os.path.join(root, "agent.sock")
         self.record = os.path.join(root, "environment.json")
         self.edits = os.path.join(root, "edits.tar.gz")
+        self.pushed = os.path.join(root, "pushed.bin")
         self.requirements = os.path.join(root, "requirements.txt")
 
     @property

@@ -19,7 +19,7 @@ def saved_of(agent: Agent, **changes: Any) -> dict[str, Any]:
     """What the operator saves of a session, as it gives it to the next one."""
     status, answer = agent.call("GET", "/v1/edits")
     assert status == 200, answer
-    members = {name: answer[name] for name in ("flowRevision", "deleted", "archive")}
+    members = {name: answer[name] for name in ("flowRevision", "deleted", "base", "archive")}
     return {"name": "demo-edits-1", "savedAt": "2026-01-01T00:00:00Z", **members, **changes}
 
 
@@ -108,7 +108,7 @@ def test_the_next_session_has_them_at_once_on_the_same_flow(start: StartAgent, s
 def test_on_another_flow_they_are_offered(start: StartAgent, session: Agent, tmp_path: Path, python: str) -> None:
     edit_everything(session)
     other = start(python=python, FLOWSESSION_HOME=str(tmp_path / "other"))
-    newer = {**PUSHED, "a.py": b"print('newer')"}
+    newer = {**PUSHED, "more.txt": b"more"}
     _, state = other.put("p1", "f2", files=newer, savedEdits=saved_of(session))
     assert state["edits"] == {**NONE, "offered": "demo-edits-1"}
     other.close()
@@ -121,7 +121,9 @@ def test_on_another_flow_they_are_offered(start: StartAgent, session: Agent, tmp
     assert sorted(ran.stdout.split("\n")) == sorted(
         ["", "deleted  old.txt", *(f"written  {name}" for name in EVERYTHING if "deleted" not in name)]
     )
+    (flow(session) / "more.txt").write_bytes(b"more")
     assert listing(other) == listing(session)
+    (flow(session) / "more.txt").unlink()
     assert edits(other) == {**edits(session), "restored": True}
     assert "has the edits of demo-edits-1 already" in other.flow("restore").stdout
 

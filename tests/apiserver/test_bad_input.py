@@ -196,12 +196,34 @@ def test_quota_exceeded_says_so_and_heals_when_it_is_raised(started: Lab) -> Non
 
 def test_a_pod_that_the_api_server_refuses_is_told_in_its_words(started: Lab) -> None:
     started.create_environment()
-    started.create_session(podMetadata={"labels": {"not a key": "x"}})
-    started.until_condition("Ready", "PodRefused", says="not a key")
+    started.create_session(podMetadata={"labels": {"istio.io/rev": "not a value"}})
+    started.until_condition("Ready", "PodRefused", says="not a value")
     before = started.recorder.mark()
     stays(lambda: len(started.lines(since=before)) <= 2, seconds=1.5)
     started.change_session(podMetadata=None)
     started.until_ready(seconds=12)
+
+
+def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_pod(started: Lab) -> None:
+    """Who can't create pods neither becomes an endpoint of somebody's Service by a session, nor takes its confinement off."""
+    started.create_environment()
+    unconfined = {"container.apparmor.security.beta.kubernetes.io/session": "unconfined"}
+    for given, says in (({"labels": {"app": "payments"}}, "label app"), ({"annotations": unconfined}, "annotation container.apparmor")):
+        started.create_session(podMetadata=given)
+        started.until_condition("Ready", "PodMetadataNotAllowed", says=says)
+        assert started.pods() == []
+        started.change_session(podMetadata={"labels": {"app": None, "kueue.x-k8s.io/queue-name": "team"}, "annotations": None})
+        started.until_ready()
+        assert started.the_pod()["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        started.change_session(podMetadata=given)
+        started.until_condition("InSync", "PodMetadataNotAllowed", says="goes on as it is")
+        asked = {"flowsession.dev/reset-requested-at": "2026-11-22T20:00:00Z"}
+        started.api.patch(started.path("computesessions", "ada"), {"metadata": {"annotations": asked}})
+        started.until_told("RequestRefused")
+        assert "payments" not in str(started.pods()) and "unconfined" not in str(started.pods()) and len(started.pods()) == 1
+        started.api.delete(started.path("computesessions", "ada"))
+        started.new_namespace()
+        started.create_environment()
 
 
 @pytest.fixture

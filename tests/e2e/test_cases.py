@@ -97,4 +97,6 @@ def test_every_case_has_a_wish() -> None:
 def test_case(tried: dict[str, Future[Seen]], name: str) -> None:
     seen = tried[name].result()
     for number, check in enumerate(WISHES[name]):
-        assert check(seen), f"wish {number} of {name}: {seen}"
+        assert check(seen), (
+            f"wish {number}: ready={seen.ready} {seen.verdict} | {seen.failure} | {seen.warned} | {seen.test} | {seen.command}"
+        )

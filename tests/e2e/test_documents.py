@@ -166,6 +166,21 @@ def test_docs_instances(shell: Shell) -> None:
     type_all(shell, "docs/instances.md", Page())
 
 
+def test_docs_metrics(shell: Shell) -> None:
+    assert "flowsession_sessions" in "\n".join(type_all(shell, "docs/metrics.md", Page()))
+
+
+def test_docs_sessions(shell: Shell, flows: Path) -> None:
+    apply(shell, flows, json.dumps(environment("triage", requirementsText="six\n")))
+    apply(shell, flows, json.dumps(environment("broken", requirementsText="-e .\n")))
+    apply(shell, flows, json.dumps(session("mine", of="triage")))
+    apply(shell, flows, json.dumps(session("stuck", of="broken")))
+    printed = type_all(
+        shell, "docs/sessions.md", Page(names={"NAME": "mine", "BROKEN": "stuck"}, last=("kubectl delete csess NAME",), beside=flows)
+    )
+    assert any("condition met" in text for text in printed)
+
+
 def test_docs_migration(shell: Shell, flows: Path) -> None:
     made, started = (
         block.replace("  compute: {vmSize: Standard_D2s_v5}", "  # compute: {vmSize: Standard_D2s_v5}") for block in _manifests("migration")

@@ -158,8 +158,9 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     cluster.kubectl.attempt("exec", status["podName"], "--", "sh", "-c", "echo ended > /session/flow/note.txt; kill -TERM 1; sleep 20")
     cluster.until("the container was ended and has them", lambda: restarts(cluster) > 1 and notes(cluster) == "ended")
     cluster.until_ready("s")
-    before = until_saved(cluster, cluster.status("s")["edits"].get("revision", "") if not waiting(cluster) else "")
+    cluster.until("what was written by then is saved", lambda: not waiting(cluster))
 
+    before = cluster.status("s")["edits"]["revision"]
     write(cluster, status["podName"], "saved in time")
     until_saved(cluster, before)
     cluster.kubectl("delete", "pod", status["podName"], "--force", "--grace-period=0")

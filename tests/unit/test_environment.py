@@ -157,13 +157,6 @@ def test_the_flow_folder_is_the_source(flow_path):
             FOLDER, {"requirementsText": "a b"}, "RequirementsRejected", ["spec.requirementsText line 1: 'a b'"], id="bad text in the spec"
         ),
         pytest.param(FOLDER, {"requirementsText": "! \n" * 8}, "RequirementsRejected", ["line 5", "(and 3 more)"], id="many bad lines"),
-        pytest.param(
-            {"flow.dag.yaml": b"environment: {python_requirements_txt: dev.txt}"},
-            {},
-            "RequirementsRejected",
-            ["'dev.txt'", "add it"],
-            id="no file",
-        ),
     ],
 )
 def test_what_cannot_be_resolved_says_what_where_and_what_to_do(files, fields, reason, words):
@@ -246,7 +239,7 @@ def test_the_agent_learns_where_the_package_cache_has_each_index():
 def test_the_body_that_the_agent_gets():
     wire = resolved(files={"flow.dag.yaml": DAG, "r.txt": b"\xff"}, requirements="pandas\n").wire
     assert wire["files"]["r.txt"] == "/w=="
-    assert wire["requirements"] == {"text": "pandas\n", "path": None}
+    assert wire["requirements"] == {"text": "pandas\n", "path": None, "shown": "spec.requirementsText"}
     assert resolved(requirements="# none\n").wire["requirements"] is None
     assert resolved(requirements="# none\n").wire["files"] is None
     assert from_folder(FOLDER).wire["requirements"]["path"] == "requirements.txt"
@@ -290,14 +283,64 @@ def test_a_change_in_an_included_file_is_an_install():
     assert before.requirements_count == 1
     for name in ("a.txt", "b.txt"):
         assert from_folder({**files, name: b"numpy\n"}).packages_revision != before.packages_revision
-    assert before.wire["requirements"] == {"text": "-r a.txt\n-c b.txt\n", "path": "requirements.txt"}
+    assert before.wire["requirements"] == {"text": "-r a.txt\n-c b.txt\n", "path": "requirements.txt", "shown": "requirements.txt"}
 
 
-def test_the_version_of_prompt_flow_is_the_images():
+def test_a_pinned_prompt_flow_is_told_and_left_to_the_agent_which_knows_what_its_image_has():
     found = from_folder({**FOLDER, "requirements.txt": b"promptflow==1.10.0\npandas\n"})
-    assert found.wire["requirements"]["text"] == "promptflow\npandas\n"
+    assert found.wire["requirements"]["text"] == "promptflow==1.10.0\npandas\n"
     assert [(one.file, one.line, one.code) for one in found.warnings] == [("requirements.txt", 1, "PinnedPromptflow")]
-    assert found.files["requirements.txt"] == b"promptflow==1.10.0\npandas\n", "the folder stays as it is"
+
+
+# -- a requirements file that is not in the flow folder
+
+
+def naming(path, **texts):
+    """A flow in the folder `flow` of a source with these files, `__` for `/`."""
+    files = {"flow__flow.dag.yaml": f"environment: {{python_requirements_txt: {path}}}\n", **texts}
+    items = [{"key": name, "path": name.replace("__", "/")} for name in files]
+    return from_folder({name: text.encode() for name, text in files.items()}, configMap={"items": items}, flowPath="flow")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("dev.txt", "the flow folder has no requirements file 'dev.txt', so nothing of it is installed; add it or correct the name"),
+        ("env\\dev.txt", "write / instead of"),
+        ("/etc/passwd", "'/etc/passwd', so nothing of it is installed; add it or correct the name, by its way from the flow folder"),
+        ("sub", "no requirements file 'sub'"),
+        ("../dev.txt", "the requirements file '../dev.txt' is not in the source, so nothing of it is installed"),
+        ("../../../etc/passwd", "is not in the source"),
+        ("a/../../dev.txt", "'../dev.txt' is not in the source"),
+        ("..", "is not in the source"),
+        ("x" * 5000, "...'"),
+    ],
+)
+def test_a_named_requirements_file_that_is_not_there_is_a_warning_as_with_prompt_flow(path, words):
+    found = naming(path, **{"flow__requirements.txt": "pandas\n", "flow__sub__x.txt": "", "other.txt": "numpy\n"})
+    assert isinstance(found, Resolved), found
+    assert (found.requirements_count, found.requirements_path, found.wire["requirements"]) == (0, None, None)
+    (warning,) = found.warnings
+    assert (warning.file, warning.code) == ("flow.dag.yaml", "RequirementsMissing")
+    assert words in warning.message
+    assert len(warning.message) < 400
+
+
+def test_a_requirements_file_beside_the_flow_folder_is_used_and_the_cloud_s_way_is_told():
+    found = naming("../env/../requirements.txt", **{"requirements.txt": "rapidfuzz\n", "flow__requirements.txt": "pandas\n"})
+    assert isinstance(found, Resolved), found
+    assert found.wire["requirements"] == {"text": "rapidfuzz\n", "path": None, "shown": "../requirements.txt"}
+    assert (found.requirements_count, found.requirements_path) == (1, "../requirements.txt")
+    (warning,) = found.warnings
+    assert (warning.file, warning.code) == ("flow.dag.yaml", "RequirementsOutside")
+    assert "add it to additional_includes and name it 'requirements.txt'" in warning.message
+    assert naming("../requirements.txt", **{"requirements.txt": "numpy\n"}).packages_revision != found.packages_revision
+
+
+def test_what_is_wrong_beside_the_flow_folder_is_told_with_its_place():
+    found = naming("../requirements.txt", **{"requirements.txt": "pandas\n-r base.txt\n", "base.txt": "", "flow__base.txt": ""})
+    assert isinstance(found, Unresolved)
+    assert found.message.startswith("../requirements.txt line 2: '-r base.txt': no file lies beside these lines; put the requirements")
 
 
 def test_without_requirements_the_installers_settings_are_no_reason_to_install():

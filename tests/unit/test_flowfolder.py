@@ -132,11 +132,6 @@ def test_marked_encodings_are_read(content):
         pytest.param("environment: true\n", ["environment is true or false"], id="bool for environment"),
         pytest.param("environment: {image: [a]}\n", ["environment.image is a list, but must be the name of an image"], id="list for image"),
         pytest.param("environment: {image: 3.11}\n", ["environment.image is a number"], id="number for image"),
-        pytest.param(
-            "environment: {python_requirements_txt: [a]}\n",
-            ["python_requirements_txt is a list, but must be the name of a file"],
-            id="list",
-        ),
         pytest.param("a: &x [*x]\nenvironment: *y\n", ["line 2", "undefined alias"], id="no such alias"),
     ],
 )
@@ -148,20 +143,30 @@ def test_what_is_wrong_with_the_flow_file(text, words):
     assert "Traceback" not in str(error)
 
 
+def test_a_requirements_file_that_is_no_name_is_warned_of_as_by_prompt_flow():
+    found = read(dag("environment: {python_requirements_txt: [a]}\n", **REQUIREMENTS))
+    assert found.requirements_path is None
+    assert [(one.file, one.code) for one in found.warnings] == [("flow.dag.yaml", "RequirementsMissing")]
+    assert "environment.python_requirements_txt is a list, so nothing is installed; write the name of a file" in found.warnings[0].message
+
+
 @pytest.mark.parametrize(
-    ("named", "words"),
+    ("key", "words"),
     [
-        ("dev.txt", ["names the requirements file 'dev.txt'", "no such file", "add it or correct the name"]),
-        ("../dev.txt", ["'../dev.txt', outside of the flow folder", "put the file into the folder"]),
-        ("a/../../dev.txt", ["outside of the flow folder"]),
-        ("/etc/passwd", ["'/etc/passwd', outside of the flow folder"]),
+        ("conda_file: conda.yaml", "environment.conda_file is not read: put its pip packages into requirements.txt"),
+        ("setup_sh: setup.sh", "environment.setup_sh is not read: build what it sets up into an image of yours"),
+        ("runtime_image: x", "environment.runtime_image is not read"),
+        ("python_requirement_txt: r.txt", "environment.python_requirement_txt is not read: did you mean python_requirements_txt?"),
+        ("zzz: [1]", "environment.zzz is not read: image and python_requirements_txt are"),
+        ("1: 2", "environment.1 is not read"),
     ],
 )
-def test_a_requirements_file_that_cannot_be(named, words):
-    error = fails(dag(f"environment: {{python_requirements_txt: {named}}}\n", **REQUIREMENTS))
-    assert error.reason == "RequirementsRejected"
-    for word in words:
-        assert word in str(error)
+@pytest.mark.parametrize("file", ["flow.dag.yaml", "flow.flex.yaml", "chat.prompty"])
+def test_keys_that_a_session_does_not_read_are_told(file, key, words):
+    text = f"environment:\n  image: x\n  {key}\n"
+    (warning,) = read({file: (f"---\n{text}---\n" if file.endswith(".prompty") else text).encode()}).warnings
+    assert (warning.file, warning.code) == (file, "NotRead")
+    assert words in warning.message
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_every_good_line_counts_once(lines, end):
         ("pandas -i https://example.com", "IgnoredOption", ["'--index-url' behind a requirement is ignored by pip"]),
         ("--only-binary :all: pandas", "IgnoredOption", ["'pandas' belongs to no option"]),
         ("-c https://example.com/constraints.txt", "RemoteInclude", ["its changes are not seen"]),
+        ("-r ${WHICH}.txt", "VariableInclude", ["its changes are not seen"]),
     ],
 )
 def test_what_is_unwise_is_warned_of(line, code, words):
@@ -156,40 +157,45 @@ def test_what_is_unwise_is_warned_of(line, code, words):
 # -- prompt flow's own versions
 
 
-@pytest.mark.parametrize(
-    ("text", "installed"),
-    [
-        ("promptflow==1.10.0\n", "promptflow\n"),
-        ("numpy\r\npromptflow[azure] >= 1, < 2 # why\r\nscipy", "numpy\r\npromptflow[azure]\r\nscipy"),
-        ("promptflow==1.0 ; python_version < '3.12'", 'promptflow ; python_version < "3.12"\n'),
-        ("promptflow \\\n  == \\\n  1.0\nscipy\n", "promptflow\nscipy\n"),
-        ("promptflow-tools @ git+https://example.com/x.git\n", "promptflow-tools\n"),
-        ("git+https://example.com/x.git#egg=promptflow_core\n", "promptflow_core\n"),
-        ("promptflow\nnot-promptflow==1\n", "promptflow\nnot-promptflow==1\n"),
-    ],
-)
-def test_the_images_prompt_flow_is_kept(text, installed):
-    assert review(text).text == installed
+@pytest.mark.parametrize("line", ["promptflow-azure-ai-language==0.1.5", "promptflow-vectordb>=0.2", "not-promptflow==1"])
+def test_packages_of_others_may_be_pinned(line):
+    assert review(line).warnings == ()
 
 
 def test_a_pin_with_a_hash_is_left_to_the_installer_and_the_warning_says_so():
     found = review("promptflow==1.18.5 --hash=sha256:00\n")
-    assert found.text == "promptflow==1.18.5 --hash=sha256:00\n"
     assert "fails unless the image has that very version" in found.warnings[0].message
 
 
-def test_a_pin_in_an_included_file_is_taken_out_too():
-    files = {
-        "env/all.txt": b"-r base.txt\n-r more/extra.txt\nscipy\n",
-        "env/base.txt": b"numpy\n",
-        "env/more/extra.txt": b"# extras\n-c ../limits.txt\npromptflow-tools==1.4 # old\n-r ../base.txt\npandas\n",
-        "env/limits.txt": b"pandas<3\n",
-    }
-    found = review(files["env/all.txt"].decode(), path="env/all.txt", files=files)
-    assert found.errors == ()
-    assert [(one.file, one.line, one.code) for one in found.warnings] == [("env/more/extra.txt", 3, "PinnedPromptflow")]
-    assert found.text == ("-r base.txt\n--constraint ../env/limits.txt\npromptflow-tools\n--requirement ../env/base.txt\npandas\nscipy\n")
-    assert found.count == 4
+# -- variables, which pip puts in anywhere in a line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rapidfuzz==${FUZZ_VERSION}",
+        "${NAME}==1.0",
+        "rapidfuzz${SPEC}",
+        "rapidfuzz ${SPEC}",
+        "x @ https://example.com/${NAME}.whl",
+        "${A} ${B}",
+    ],
+)
+def test_a_variable_is_the_installers_affair(line):
+    found = review(line)
+    assert (found.count, found.errors, found.warnings) == (1, (), ())
+
+
+@pytest.mark.parametrize("line", ["rapidfuzz==${fuzz_version}", "rapidfuzz==$FUZZ_VERSION"])
+def test_what_pip_does_not_take_for_a_variable_is_refused_with_the_form_that_it_does(line):
+    (error,) = review(line).errors
+    assert error.code == "InvalidRequirement"
+    assert "write a variable as ${NAME}, in upper case" in error.message
+
+
+def test_a_variable_hides_neither_what_is_local_nor_a_pinned_prompt_flow():
+    assert [one.code for one in review("${HERE}/x.whl\n").errors] == ["LocalPath"]
+    assert [one.code for one in review("promptflow==${VERSION}\n").warnings] == ["PinnedPromptflow"]
 
 
 # -- included files

@@ -5,6 +5,7 @@ import pytest
 from flowsession.decide.plan import Settle, TakeEdits
 from flowsession.decide.saving import SAVE_SECONDS
 from flowsession.settings import AgentVia, Settings
+from unit.builders import condition
 from unit.test_edits import calls, resumed, suspended, until, world_with
 from unit.world import NAMESPACE, World
 
@@ -280,3 +281,63 @@ def killed_after(world, plan, most):
         return
     finally:
         world.api._request = real
+
+
+def test_what_is_left_out_is_told_once():
+    world = saved_by_hint(editing())
+    world.agent().left_out = 2
+    for _ in range(3):
+        world.live(SAVE_SECONDS)
+        world.hint()
+    assert world.status()["edits"]["leftOut"] == 2
+    assert messages(world, "EditsLeftOut") == [
+        "2 files of the flow folder are not saved with the edits, by a name that secrets have, or by the folder's ignore file;"
+        " `flow edits` in the session tells which"
+    ]
+
+
+def test_an_edit_that_a_push_moved_aside_is_told_until_it_is_dealt_with():
+    world = saved_by_hint(editing())
+    world.agent().kept = ("a.py.kept",)
+    world.live(SAVE_SECONDS)
+    world.hint()
+    world.live(5)
+    found = condition(world.status(), "EditsInPlace")
+    assert (found["status"], found["reason"]) == ("False", "KeptAside")
+    assert "the edits are in a.py.kept now; compare by `flow edits --diff`" in found["message"]
+    assert world.told_of("KeptAside") == 1
+    world.agent().kept = ()
+    world.live(SAVE_SECONDS)
+    world.hint()
+    world.live(5)
+    assert condition(world.status(), "EditsInPlace")["reason"] == "InPlace"
+
+
+def test_edits_of_another_version_of_the_flow_are_told_of():
+    world = suspended(saved_by_hint(editing()))
+    changed = world.api.objects["ConfigMap", "team", "flow"]
+    changed["data"] = {"flow.dag.yaml": "nodes: []\ninputs: {}\n"}
+    world.api.changed(changed)
+    resumed(world)
+    found = condition(world.status(), "EditsInPlace")
+    assert (found["status"], found["reason"]) == ("False", "NotRestored")
+    assert "edits that session alice-flow saved at 2027" in found["message"]
+    assert "run `flow restore`" in found["message"]
+    assert world.told_of("NotRestored") == 1
+    world.restart_operator()
+    world.hint()
+    world.live(60)
+    assert condition(world.status(), "EditsInPlace")["message"] == found["message"]
+    assert world.told_of("NotRestored") == 1
+
+
+def test_a_config_map_that_the_operator_did_not_write_is_told_of_at_the_next_start():
+    world = suspended(saved_by_hint(editing()))
+    real = next(body for (kind, _, name), body in world.api.objects.items() if kind == "ConfigMap" and "edits" in name)
+    fake = {**real, "metadata": {**real["metadata"], "name": "flow-env-edits-fake", "uid": "fake"}}
+    fake["metadata"]["annotations"] = {**real["metadata"]["annotations"], "flowsession.dev/sequence": "9" * 15}
+    world.api.put(fake)
+    resumed(world)
+    assert world.agent().volume["edits"] == "one"
+    (message,) = messages(world, "EditsIgnored")
+    assert message.startswith("ConfigMap flow-env-edits-fake claims to hold saved edits, but this operator did not write it")

@@ -71,6 +71,14 @@ def test_nothing_happens_before_the_environment_is_known():
     assert decide(session_snapshot(environment=None)) == Plan()
 
 
+def test_an_environment_that_is_applied_a_moment_later_is_not_missed():
+    young = session_snapshot(environment=GONE, created_at=NOW - 1)
+    plan = decide(young)
+    assert (plan.status, plan.events) == (None, ())
+    assert plan.look_again_at == NOW + 1
+    assert status_after(session_snapshot(environment=GONE, created_at=NOW - 2))["phase"] == "Pending"
+
+
 @pytest.mark.parametrize(
     ("problem", "message"), [(GONE, GONE.message), (BROKEN, "environment 'flow-env': flow.dag.yaml is a list")], ids=["none", "broken"]
 )

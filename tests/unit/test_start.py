@@ -115,6 +115,7 @@ def test_what_people_add_never_replaces_our_own():
     assert env["HOME"]["value"] == "/mine"
     assert env["KEY"]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
     assert "FLOWSESSION_POD_UID" in env
+    assert env["FLOWSESSION_SECRET_VARIABLES"]["value"] == "KEY", "requirements must not show its value"
 
 
 @pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull"])

@@ -237,6 +237,8 @@ class SimAgent:
     settled: str = ""
     """Revision of the edits that the operator has dealt with."""
     unheard: bool = False
+    kept: tuple[str, ...] = ()
+    left_out: int = 0
     ending_at: float | None = None
     """When its container was asked to end."""
 
@@ -315,6 +317,8 @@ class SimAgent:
                 restored=self.volume.get("restored", False),
                 waiting=self.waiting,
                 unheard=self.unheard,
+                kept=self.kept,
+                left_out=self.left_out,
             ),
         )
 

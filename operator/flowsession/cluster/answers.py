@@ -22,6 +22,9 @@ WIDEST = 40
 _Row = tuple[str, str, str, list[str], str]
 """Name, version, layer, required by, and the version that the image had."""
 
+MOST_FINGERPRINTS = 2000
+"""Of pushed files that were edited."""
+
 MOST_PROBLEMS = 20
 """Problems of the flow, at most; a condition names the first three."""
 
@@ -81,6 +84,7 @@ def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchi
         flow_revision=text(document.get("flowRevision"), 64),
         files=_names(document.get("files"), 500),
         deleted=_names(document.get("deleted"), 5000, longest=4096),
+        base=_fingerprints(document.get("base")),
         archive=archive if isinstance(archive, str) and not problem else "",
         problem=problem,
     )
@@ -124,6 +128,11 @@ def _problem(item: dict[str, Any]) -> FlowProblem:
         line=int(number(item.get("line"), limit=1e7)),
         node=_word(item.get("node"), 200),
     )
+
+
+def _fingerprints(value: object) -> dict[str, str]:
+    found = list(value.items())[:MOST_FINGERPRINTS] if isinstance(value, dict) else []
+    return {text(path, 1024): text(mark, 100) for path, mark in found if isinstance(mark, str)}
 
 
 def _names(value: object, most: int, *, longest: int = 250) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ CONNECT_SECONDS = 5.0
 MOST_REDIRECTS = 3
 LARGEST_TOKEN = 64 * 1024
 
-_PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]{0,2000})"')
+_PARAMETER = re.compile(r'(?<![a-zA-Z])([a-zA-Z]+)="([^"]{0,2000})"')
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 

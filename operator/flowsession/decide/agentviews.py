@@ -1,5 +1,6 @@
 """What is known of a session's agent: its answers, trimmed, and the calls that this operator made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.api.source import SourceWarning
@@ -56,6 +57,8 @@ class EditsArchive:
     archive: str = ""
     """A .tar.gz in base64."""
     problem: str = ""
+    base: Mapping[str, str] = field(default_factory=dict)
+    """By path: the fingerprint of the pushed file that was edited."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class SavedEdits:
     """Of these edits, by the agent that had them."""
     flow_revision: str = ""
     deleted: tuple[str, ...] = ()
+    base: Mapping[str, str] = field(default_factory=dict)
     archive: str = ""
     """A .tar.gz in base64; empty once the agent has it."""
     lost: str = ""

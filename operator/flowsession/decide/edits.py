@@ -107,6 +107,12 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         left_out=edits.left_out or None,
     )
     draft.put("edits", told.to_wire() if edits.count or saved_to or edits.left_out else None)
+    if edits.left_out and not before.get("leftOut"):
+        what = (
+            "1 file of the flow folder is not saved" if edits.left_out == 1 else f"{edits.left_out} files of the flow folder are not saved"
+        )
+        why = "by a name that secrets have, or by the folder's ignore file"
+        draft.tell(warning=False, reason="EditsLeftOut", message=f"{what} with the edits, {why}; `flow edits` in the session tells which")
 
 
 def wanted(draft: Draft) -> dict[str, Any] | None:
@@ -158,6 +164,7 @@ def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
         "flowRevision": saved_edits.flow_revision,
         "archive": saved_edits.archive,
         "deleted": list(saved_edits.deleted),
+        "base": dict(saved_edits.base),
     }
 
 

@@ -3,19 +3,30 @@
 The rules are those of promptflow-core's `resolve_flow_path` and promptflow-azure's `Flow._resolve_requirements` (1.18.5).
 """
 
+import difflib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
+from flowsession.api.source import SourceWarning
 from flowsession.decide import flowyaml
 from flowsession.decide.flowyaml import LARGEST as LARGEST_FLOW_FILE
 from flowsession.decide.flowyaml import FolderError, kind_of, text_of
 
 DAG_FILES = ("flow.dag.yaml", "flow.dag.yml")
 FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
+
+READ = ("image", "python_requirements_txt")
+NOT_READ = {
+    "conda_file": "put its pip packages into requirements.txt, and what conda alone has into an image of yours",
+    "setup_sh": "build what it sets up into an image of yours, and name that as environment.image",
+    "runtime_image": "it is the service's own; name an image of yours as environment.image",
+}
+"""Keys of `environment` that prompt flow knows (`pf flow build`, its cloud's REST model) and sessions don't take up, with the way out."""
+
+MOST_KEYS = 20
 
 _FRONT_MATTER = re.compile(r"\A\s*-{3,}[^\S\n]*\n(.*?)^-{3,}[^\S\n]*$", re.DOTALL | re.MULTILINE)
 """As promptflow-core's `Prompty._parse_prompty` finds it."""
@@ -39,7 +50,8 @@ class Flow:
     nodes: int | None
     image: str
     requirements_path: str | None
-    """File of the folder that holds the requirements; None: there is none."""
+    """Way from the folder to the file that holds the requirements, normalised; None: none is asked for."""
+    warnings: tuple[SourceWarning, ...] = ()
 
 
 def read(files: Mapping[str, bytes]) -> Flow:
@@ -69,12 +81,15 @@ def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
     if image is not None and not isinstance(image, str):
         raise FolderError(f"{flow.name}: environment.image is {kind_of(image)}, but must be the name of an image")
     nodes = flow.values.get("nodes")
+    warnings = list(_not_read(flow.name, environment))
+    path = _requirements(flow.name, environment.get("python_requirements_txt"), files, warnings)
     return Flow(
         kind=flow.kind,
         file=flow.name,
         nodes=len(nodes) if flow.kind == "dag" and isinstance(nodes, list) else None,
         image=(image or "").strip(),
-        requirements_path=_requirements(flow.name, environment.get("python_requirements_txt"), files),
+        requirements_path=path,
+        warnings=tuple(warnings),
     )
 
 
@@ -102,21 +117,23 @@ def _front_matter(name: str, content: bytes) -> dict[str, Any]:
     return flowyaml.document(name, b"\n" + found.group(1).encode()) if found and found.group(1).strip() else {}
 
 
-def _requirements(file: str, named: object, files: Mapping[str, bytes]) -> str | None:
+def _not_read(file: str, environment: Mapping[Any, Any]) -> Iterator[SourceWarning]:
+    """Warns of keys that mean something to prompt flow elsewhere, or nothing: its own schema lets any in."""
+    for key in list(environment)[:MOST_KEYS]:
+        if key in READ:
+            continue
+        name = str(key)[:80]
+        near = difflib.get_close_matches(name, READ, n=1)
+        advice = NOT_READ.get(name) or (f"did you mean {near[0]}?" if near else f"{' and '.join(READ)} are")
+        yield SourceWarning(file=file, code="NotRead", message=f"environment.{name} is not read: {advice}")
+
+
+def _requirements(file: str, named: object, files: Mapping[str, bytes], warnings: list[SourceWarning]) -> str | None:
     if named is None or named == "":
         return "requirements.txt" if "requirements.txt" in files else None
-    if not isinstance(named, str):
-        raise FolderError(f"{file}: environment.python_requirements_txt is {kind_of(named)}, but must be the name of a file")
-    path = PurePosixPath(named.strip())
-    if path.is_absolute() or ".." in path.parts:
-        raise FolderError(
-            f"{file}: environment.python_requirements_txt is {named!r}, outside of the flow folder; put the file into the folder,"
-            " or name it in additional_includes",
-            reason="RequirementsRejected",
-        )
-    if str(path) not in files:
-        raise FolderError(
-            f"{file} names the requirements file {named!r}, but the flow folder has no such file; add it or correct the name",
-            reason="RequirementsRejected",
-        )
-    return str(path)
+    if isinstance(named, str):
+        return posixpath.normpath(named.strip())
+    # As prompt flow's cloud does, which warns of whatever it can't read and goes on.
+    said = f"environment.python_requirements_txt is {kind_of(named)}, so nothing is installed; write the name of a file"
+    warnings.append(SourceWarning(file=file, code="RequirementsMissing", message=said))
+    return None

@@ -27,6 +27,9 @@ LARGEST_RESULT = 8 * 1024 * 1024
 MOST_ZIPPED = 2_000
 """Files of folders that are zipped, by all entries together; each costs as much as twenty copies."""
 
+LONGEST_ENTRY = 4_096
+"""Characters of an entry, as of a path on Linux; what leads through as many folders takes time by their square."""
+
 _DRIVE = re.compile(r"^[A-Za-z]:|^\\\\")
 _LONGEST_SHOWN = 120
 
@@ -64,6 +67,8 @@ def named_by(file: str, value: object) -> tuple[str, ...]:
             )
         if not isinstance(entry, str):
             raise FolderError(f"{file}: entry {number} of {KEY} is {kind_of(entry)}, but must be a path; put it in quotes if it is one")
+        if len(entry) > LONGEST_ENTRY:
+            raise FolderError(f"{file}: entry {number} of {KEY} has {len(entry):,} characters; a path has at most {LONGEST_ENTRY:,}")
     return tuple(value)
 
 
@@ -76,7 +81,7 @@ def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, f
     result = _Result(dict(_walk(at_home)))
     duplicates, zips = [], _Zips()
     for entry in entries:
-        replaced = result.take(entry, _named(tree, _real(folder, entry, links or {}), entry, file, zips))
+        replaced = result.take(entry, _named(tree, real(folder, entry, links or {}), entry, file, zips))
         if replaced:
             duplicates.append(Duplicate(entry, tuple(replaced)))
     size = sum(map(len, result.files.values()))
@@ -90,8 +95,10 @@ class _Result:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
-        self._folders = {parent for name in files for parent in _parents(name)}
+        self._folders: set[str] = set()
         self._copies = 0
+        for name in files:
+            self._folders.update(self._new_parents(name))
 
     def take(self, entry: str, brought: Iterator[tuple[str, bytes]]) -> list[str]:
         """Puts in what an entry brings; returns what it replaced."""
@@ -113,7 +120,7 @@ class _Result:
                     )
             elif place in self.files:
                 replaced.append(place)
-            for parent in _parents(place):
+            for parent in self._new_parents(place):
                 if parent in self.files:
                     raise FolderError(
                         f"{KEY} entry {_shown(entry)}: its folder {parent!r} is a file of the flow already; rename one of them"
@@ -121,6 +128,10 @@ class _Result:
                 self._folders.add(parent)
             self.files[place] = content
         return replaced
+
+    def _new_parents(self, name: str) -> list[str]:
+        """The folders of a file that aren't known yet, the innermost first; above one that is, all are."""
+        return list(itertools.takewhile(lambda parent: parent not in self._folders, _parents(name)))
 
 
 class _Zips:
@@ -171,9 +182,9 @@ def _named(tree: Tree, path: str, entry: str, file: str, zips: _Zips) -> Iterato
     return iter([(name, found)]) if isinstance(found, bytes) else _walk(found, f"{name}/")
 
 
-def _real(folder: str, entry: str, links: Mapping[str, str]) -> str:
-    """Where an entry leads, as pathlib's resolve() has it: a link's name gives way to that of what it points at. "." is the source, ".."
-    anything outside of it."""
+def real(folder: str, entry: str, links: Mapping[str, str]) -> str:
+    """Where an entry leads from `folder`, as pathlib's resolve() has it: a link's name gives way to that of what it points at. "." is the
+    source, ".." anything outside of it."""
     parts: list[str] = []
     for part in posixpath.join(folder, entry).split("/"):
         if part == "..":
@@ -222,11 +233,16 @@ def _find(tree: Tree, path: str) -> "Tree | bytes | None":
 
 
 def _walk(tree: Tree, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    for name, inner in tree.items():
-        if isinstance(inner, dict):
-            yield from _walk(inner, f"{prefix}{name}/")
+    waiting = [(prefix, iter(tree.items()))]
+    while waiting:
+        above, here = waiting[-1]
+        for name, inner in here:
+            if isinstance(inner, dict):
+                waiting.append((f"{above}{name}/", iter(inner.items())))
+                break
+            yield above + name, inner
         else:
-            yield prefix + name, inner
+            waiting.pop()
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -20,6 +20,9 @@ AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 KEPT_HOME = "/session"
 LOST_HOME = "/tmp/flowsession"
+SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
+"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
+
 SOURCE_MOUNT = "/source"
 """Where a claim is, which sessions use in place."""
 
@@ -197,6 +200,9 @@ def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> l
     ]
     if claim:
         own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
-    given = [variable.to_wire() for variable in snapshot.spec.env or ()]
+    variables = snapshot.spec.env or ()
+    given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
-    return [variable for variable in own if variable["name"] not in names] + given
+    secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
+    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + told

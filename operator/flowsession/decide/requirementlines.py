@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 LONGEST_QUOTED = 10_000
 """Characters of options with quotation marks, which are read one by one."""
 
+VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+"""What pip puts the value of an environment variable in for, anywhere in a line (`ENV_VAR_RE`): upper case only."""
+
 _COMMENT_LINE = re.compile(r"\s*#")
 _OPTIONS = re.compile(r"(?:^|\s)(?=-)")
 

@@ -78,8 +78,6 @@ class Judged:
 
     errors: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
-    instead: str | None = None
-    """What to install in its place."""
     hashed: bool = False
     without_hash: str = ""
     """What to say where other requirements have hashes; empty: this one has what it takes."""
@@ -138,7 +136,8 @@ def beside_include(line: Line) -> Judged:
     return Judged(warnings=(Finding(line.first, "IgnoredOption", message),))
 
 
-def remote_include(line: Line) -> Judged:
-    """Says what is not known of a file that the installer fetches."""
-    message = f"{shown(line.text)} is read by the installer only: its changes are not seen; put a copy into the flow folder"
-    return Judged(warnings=(Finding(line.first, "RemoteInclude", message),))
+def unseen_include(line: Line) -> Judged:
+    """Says what is not known of a file that the installer fetches, or whose name a variable has."""
+    code = "RemoteInclude" if "://" in line.text else "VariableInclude"
+    message = f"{shown(line.text)} is read by the installer only: its changes are not seen; put a copy into the flow folder, and name that"
+    return Judged(warnings=(Finding(line.first, code, message),))

@@ -5,11 +5,18 @@ import re
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from flowsession.decide.requirementlines import Line
+from flowsession.decide.requirementlines import VARIABLE, Line
 from flowsession.decide.requirementoptions import COMMAND_LINE, Finding, Judged, shown
 
 LONGEST = 2_000
 """Characters of a requirement without its hashes."""
+
+PROMPTFLOW = frozenset(("promptflow", "promptflow-core", "promptflow-devkit", "promptflow-tracing", "promptflow-azure", "promptflow-tools"))
+"""What images for prompt flow have of it; others whose names begin so (`promptflow-azure-ai-language`) are packages like any. The agent,
+which knows what its image has, decides which versions a session keeps."""
+
+SOME_VALUE = "0"
+"""A variable's, for the form of a line: it fits as a version and as part of a name."""
 
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".egg")
 _LOCAL = (".", "/", "~", "file:", "\\")
@@ -18,14 +25,16 @@ _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _VCS = re.compile(r"^(git|hg|svn|bzr)\+", re.IGNORECASE)
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 _PATH = re.compile(r"[\w.\-]+[/\\][\w.\-/\\]*(?:\[[^\]]*\])?")
-_HASHED_URL = re.compile(r"#(?:.*&)?(?:sha256|sha384|sha512)=")
+_HASH = re.compile(r"(?:^|&)(?:sha256|sha384|sha512)=")
+"""Of a URL's fragment."""
+
 _SINGLE_EQUALS = re.compile(r"^([\w.-]+)=([\w.*]+)(?:=[\w.*]+)?$")
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")
 
 
-def requirement(line: Line, *, constraint: bool) -> Judged:
+def requirement(line: Line) -> Judged:
     """Judges a line that asks for a package."""
-    return _beside_name(line) or _named(line, _ignored(line), constraint=constraint)
+    return _beside_name(line) or _named(line, _ignored(line))
 
 
 def _beside_name(line: Line) -> Judged | None:
@@ -53,38 +62,35 @@ def _ignored(line: Line) -> list[Finding]:
     ]
 
 
-def _named(line: Line, warnings: list[Finding], *, constraint: bool) -> Judged:
+def _named(line: Line, warnings: list[Finding]) -> Judged:
     body, text = line.body, shown(line.body)
     hashes = any(option == "--hash" for option, _ in line.options)
     if _URL.match(body) or _VCS.match(body):
         egg = _EGG.search(body)
-        return _link(line, body, egg.group(1) if egg else "", "", warnings, hashes=hashes, constraint=constraint)
+        return _link(line, body, egg.group(1) if egg else "", warnings, hashes=hashes)
     try:
-        found = Requirement(body)
+        found = Requirement(VARIABLE.sub(SOME_VALUE, body))
     except (InvalidRequirement, RecursionError) as error:
+        if VARIABLE.search(body):
+            return Judged(warnings=tuple(warnings), hashed=hashes)  # what it comes to is known where it is installed
         what = str(error).splitlines()[0]
         return _refused(line, "InvalidRequirement", f"{text} is not a requirement ({what}); {_advice(body)}")
-    marker = f" ; {found.marker}" if found.marker else ""
-    extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
     if found.url is not None:
         if _is_local(found.url):
             return _local(line)
-        return _link(line, found.url, found.name, extras + marker, warnings, hashes=hashes, constraint=constraint)
-    instead = None
+        return _link(line, found.url, found.name, warnings, hashes=hashes, excluded=found.marker is not None)
     if _is_promptflow(found.name) and found.specifier:
-        warnings.append(_pinned(line, constraint=constraint, hashes=hashes))
-        instead = None if constraint or hashes else f"{found.name}{extras}{marker}"
+        warnings.append(_pinned(line, hashes=hashes))
     pinned = any(one.operator in ("==", "===") and not one.version.endswith(".*") for one in found.specifier)
     return Judged(
         warnings=tuple(warnings),
-        instead=instead,
         hashed=hashes,
         # What a marker excludes needs no hash, and which Python and system it will be is the image's affair.
         without_hash="" if found.marker or (hashes and pinned) else _hash_advice(text, hashes=hashes),
     )
 
 
-def _link(line: Line, url: str, name: str, rest: str, warnings: list[Finding], *, hashes: bool, constraint: bool) -> Judged:
+def _link(line: Line, url: str, name: str, warnings: list[Finding], *, hashes: bool, excluded: bool = False) -> Judged:
     text = shown(line.body)
     if "{private}" in url.lower():
         advice = "{private} stands in index URLs only: name the package, and its index in a line -i https://{private}@..."
@@ -97,26 +103,21 @@ def _link(line: Line, url: str, name: str, rest: str, warnings: list[Finding], *
         warnings.append(
             Finding(line.first, "VcsLink", f"{text} is fetched and built in the session, which {needs}; a release on an index is faster")
         )
-    instead = None
     if name and _is_promptflow(name):
-        warnings.append(_pinned(line, constraint=constraint, hashes=hashes))
-        instead = None if constraint or hashes else f"{name}{rest}"
-    has_hash = hashes or _HASHED_URL.search(url) is not None
-    excluded = ";" in rest
+        warnings.append(_pinned(line, hashes=hashes))
+    has_hash = hashes or _HASH.search(url.partition("#")[2]) is not None
     return Judged(
         warnings=tuple(warnings),
-        instead=instead,
         hashed=hashes,
         without_hash="" if excluded or (has_hash and not _VCS.match(url)) else _hash_advice(text, hashes=False),
     )
 
 
-def _pinned(line: Line, *, constraint: bool, hashes: bool) -> Finding:
-    if constraint or hashes:
-        where = "a constraint" if constraint else "a hash"
-        message = f"{shown(line.body)} pins prompt flow by {where}, which fails unless the image has that very version; remove the line"
+def _pinned(line: Line, *, hashes: bool) -> Finding:
+    if hashes:
+        message = f"{shown(line.body)} pins prompt flow by a hash, which fails unless the image has that very version; remove the line"
     else:
-        message = f"{shown(line.body)} pins prompt flow; the image's version is kept, so remove the version"
+        message = f"{shown(line.body)} pins prompt flow; an image that has it keeps its own version, so remove the version"
     return Finding(line.first, "PinnedPromptflow", message)
 
 
@@ -127,6 +128,8 @@ def _hash_advice(text: str, *, hashes: bool) -> str:
 
 
 def _advice(body: str) -> str:
+    if "$" in body:
+        return "write a variable as ${NAME}, in upper case"
     single = _SINGLE_EQUALS.match(body)
     return f"write {single.group(1)}=={single.group(2)}" if single else "write name==version"
 
@@ -141,8 +144,7 @@ def _refused(line: Line, code: str, message: str) -> Judged:
 
 
 def _is_promptflow(name: str) -> bool:
-    canonical = canonicalize_name(name)
-    return canonical == "promptflow" or canonical.startswith("promptflow-")
+    return canonicalize_name(name) in PROMPTFLOW
 
 
 def _is_local(text: str) -> bool:

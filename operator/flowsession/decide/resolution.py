@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +10,10 @@ from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
-from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirements, sources
+from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirementsource, sources
 from flowsession.decide.images import Image, Standing
 from flowsession.decide.pinned import Claim, Pinned, in_place
+from flowsession.decide.requirementsource import Asked
 from flowsession.decide.sources import ConfigMapView
 from flowsession.settings import PackageCache, Settings
 from flowsession_cache import addresses
@@ -22,7 +22,6 @@ MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
 
 STANDS_FOR_NOTHING = Standing()
-_LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class Resolved:
     """What a session of this environment shall have."""
 
     image: Image
-    requirements_text: str | None
-    requirements_path: str | None
-    requirements_count: int
+    requirements: Asked
     packages_revision: str
     flow_revision: str
     files: Mapping[str, bytes] | None
@@ -62,6 +59,21 @@ class Resolved:
         return self.image.name
 
     @property
+    def requirements_text(self) -> str | None:
+        """The lines to install; None: there are none."""
+        return self.requirements.text if self.requirements_count else None
+
+    @property
+    def requirements_path(self) -> str | None:
+        """The file's way from the flow folder; None: there is no such file."""
+        return self.requirements.path
+
+    @property
+    def requirements_count(self) -> int:
+        """How many packages are asked for."""
+        return self.requirements.review.count
+
+    @property
     def keeps_something(self) -> bool:
         """Whether a session has something that must survive a container's death: a flow folder or packages."""
         return self.files is not None or self.requirements_count > 0
@@ -70,7 +82,8 @@ class Resolved:
     def wire(self) -> Mapping[str, Any]:
         """The body of PUT /v1/environment."""
         files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
-        wanted = None if self.requirements_count == 0 else {"text": self.requirements_text, "path": self.requirements_path}
+        asked = self.requirements
+        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
         return {
             "packagesRevision": self.packages_revision,
             "flowRevision": self.flow_revision,
@@ -120,6 +133,7 @@ def _resolve(
     warnings: list[SourceWarning] = []
     source = sources.read(spec.source, config_maps, read_before)
     files, flow, included = _flow_folder(spec, source, warnings)
+    warnings += flow.warnings if flow else ()
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
         warnings.append(
             SourceWarning(
@@ -133,45 +147,28 @@ def _resolve(
         asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
         if said := images.refusal(image.name, asked_by, settings):
             return Unresolved("ImageNotAllowed", said)
-    text, path = spec.requirements_text, None
-    if text is None and files is not None and flow and flow.requirements_path:
-        path = flow.requirements_path
-        if len(files[path]) > requirements.LARGEST:
-            said = f"{path} has {len(files[path]):,} bytes; at most {requirements.LARGEST:,} are read"
-            return Unresolved("RequirementsRejected", f"{said}: split the environment, or lock fewer platforms")
-        text = flowyaml.text_of(path, files[path])
-    where = path or "spec.requirementsText"
-    if path is None and _LONE_FILE.match((text or "").strip()):
-        said = f"spec.requirementsText is {(text or '').strip()!r}, but takes the lines themselves: to pip that is the name of a package"
-        return Unresolved("RequirementsRejected", f"{said}; write the lines, or put the file into the flow folder")
-    review = requirements.review(text or "", path=path, files=files)
-    if review.errors:
-        shown = "; ".join(f"{f.file or where} line {f.line}: {f.message}" for f in review.errors[:5])
-        more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
-        return Unresolved("RequirementsRejected", f"{shown}{more}")
-    warnings += [SourceWarning(file=f.file or where, line=f.line, code=f.code, message=f.message) for f in review.warnings]
+    asked = requirementsource.find(spec, flow, files, source)
+    warnings += asked.warnings
     installer = _installer(spec, config_maps, settings)
     if isinstance(installer, Unresolved):
         return installer
-    if review.count:
-        read = {where: text or "", **review.included}
-        warnings += privatefeeds.warnings(read, installer, secret=spec.installer.credentials_secret_name or "")
-    own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(review.included.items())
+    count, path = asked.review.count, asked.path
+    if count:
+        warnings += privatefeeds.warnings(asked.texts, installer, secret=spec.installer.credentials_secret_name or "")
+    own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(asked.review.included.items())
     pushed = None if claim else files
     digests = None if pushed is None else {name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}
     return Resolved(
         image=image,
-        requirements_text=review.text if review.count else None,
-        requirements_path=path,
-        requirements_count=review.count,
-        packages_revision=_hash([image.name, *([review.text, own] if review.count else [None, None]), *inner]),
+        requirements=asked,
+        packages_revision=_hash([image.name, *([asked.text, own] if count else [None, None]), *inner]),
         flow_revision="none" if digests is None else _hash(digests),
         files=pushed,
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
-        content=_digest([_chosen(image), review.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
-        feed_secret=spec.installer.credentials_secret_name or "" if review.count else "",
+        content=_digest([_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
+        feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
     )
 

@@ -37,6 +37,7 @@ def create(
         "flowRevision": packed.flow_revision,
         "files": packed.files,
         "deleted": packed.deleted,
+        "base": dict(packed.base),
         **({"lost": lost} if lost else {}),
     }
     manifest = configmaps.manifest(

@@ -1,7 +1,7 @@
 """A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
 
 from flowsession.api.session import Packages, Phase, Stage
-from flowsession.decide import authorship, configmaps, requests, times
+from flowsession.decide import authorship, configmaps, podmetadata, requests, times
 from flowsession.decide.agentviews import AgentView
 from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
@@ -62,16 +62,22 @@ def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
         _says_running(draft, pod)
 
 
+_OF_SETTINGS = ("SettingsChanged", podmetadata.REASON)
+
+
 def compare_settings(draft: Draft) -> bool:
     """Says so where the spec's `env` or `podMetadata` have changed since the pod was created: they hold from the next start on."""
     pod = current_pod(draft)
     assert pod is not None, "the stages before saw to it"
     changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
     reason = draft.reason("InSync")
-    if changed and reason in ("InSync", "SettingsChanged"):
+    refused = podmetadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata)
+    if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
+        draft.judge("InSync", False, podmetadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
+    elif changed and reason in ("InSync", *_OF_SETTINGS):
         said = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
         draft.judge("InSync", False, "SettingsChanged", said)
-    elif not changed and reason == "SettingsChanged":
+    elif not changed and reason in _OF_SETTINGS:
         draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     return True
 

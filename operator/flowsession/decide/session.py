@@ -97,7 +97,7 @@ def resolve(draft: Draft) -> bool:
         draft.judge("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
         authorship.take_up(draft)
         return True
-    if environment is None:
+    if environment is None or _may_come_yet(draft, environment):
         return False
     draft.judge("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
     if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
@@ -124,11 +124,23 @@ def tell_the_agent(draft: Draft) -> bool:
     return False
 
 
+def _may_come_yet(draft: Draft, environment: Unresolved) -> bool:
+    """Whether both were applied just now, the session first: nobody needs to hear of a moment without the environment."""
+    known_at = draft.snapshot.created_at + TOGETHER_SECONDS
+    if environment.reason != "EnvironmentNotFound" or draft.now >= known_at:
+        return False
+    draft.look_again(known_at)
+    return True
+
+
 def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
     if unresolved.own or unresolved.reason == "EnvironmentNotFound":
         return unresolved.message
     return f"environment {snapshot.spec.environment_ref.name!r}: {unresolved.message}"
 
+
+TOGETHER_SECONDS = 2.0
+"""What one `kubectl apply` creates lies within; creation times are whole seconds."""
 
 STAGES: tuple[Stage, ...] = (
     requests.refuse_junk,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.decide import accounts, anchor, authorship, choice, identity, loss, placement, podimages, scaling, times
+from flowsession.decide import accounts, anchor, authorship, choice, identity, loss, placement, podimages, podmetadata, scaling, times
 from flowsession.decide import pod as pods
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.resolution import Resolved
@@ -51,9 +51,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     if now < due:
         draft.look_again(due)
         return False
-    if said := authorship.withheld(draft):
-        draft.judge("InSync", False, authorship.REASON, said)
-        draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    if _must_wait(draft):
         return False
     allocated, size = choice.allocate(draft)
     if not allocated:
@@ -71,6 +69,19 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     draft.create(_where_it_belongs(snapshot, manifest, size))
     if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
         draft.look_for_edits(loss.incarnation(draft))
+    return False
+
+
+def _must_wait(draft: Draft) -> bool:
+    """Whether no pod may be created as the environment and the session's spec are now; says why."""
+    if said := authorship.withheld(draft):
+        draft.judge("InSync", False, authorship.REASON, said)
+        draft.not_ready(Phase.PENDING, authorship.REASON, said)
+        return True
+    if said := podmetadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata):
+        draft.judge("ComputeAllocated", False, podmetadata.REASON, said)
+        draft.not_ready(Phase.PENDING, podmetadata.REASON, said)
+        return True
     return False
 
 

@@ -1,7 +1,7 @@
 """Without compute: suspended by the user, by idleness or by lifetime; resumed by a request or any change of spec; and reset."""
 
 from flowsession.api.session import Phase, Suspended, SuspendedBy
-from flowsession.decide import edits, requests, times
+from flowsession.decide import edits, podmetadata, requests, times
 from flowsession.decide.draft import Draft, moment
 from flowsession.decide.loss import leave_the_pod, remove
 
@@ -40,6 +40,9 @@ def reset(draft: Draft) -> bool:
         requests.done(draft, "reset")
         draft.put("startedAt", None)
         return True  # it is about to start afresh anyway, and now without back-off
+    if refused := podmetadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata):
+        requests.refuse(draft, "reset", f"a new pod could not start: {refused}")
+        return True
     if not edits.may_leave(draft):
         return False
     requests.done(draft, "reset")

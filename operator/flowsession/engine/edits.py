@@ -143,6 +143,7 @@ class Edits:
                 revision=str(about["revision"]),
                 flow_revision=str(about["flowRevision"]),
                 deleted=tuple(map(str, about["deleted"])),
+                base=dict(about["base"]),
                 archive=base64.b64encode(plain[4 + length :]).decode(),
                 lost=str(about.get("lost", "")),
             )

@@ -16,7 +16,7 @@ from flowsession_agent.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import IO, Any, Collection
 
     from flowsession_agent.edits.scan import Snapshot
 
@@ -50,7 +50,9 @@ def take(members: Any, *, path: str) -> dict[str, Any]:
     except OSError as error:
         return _refused(name, f"they can't be stored ({error.strerror})")
     entry: dict[str, Any] = {key: _text(members, key) for key in ("savedAt", "flowRevision")}
-    return {"name": name, **entry, "deleted": deleted, "restored": False}
+    base = members.get("base") if isinstance(members, dict) else None
+    known = {path: mark for path, mark in base.items() if isinstance(mark, str)} if isinstance(base, dict) else {}
+    return {"name": name, **entry, "deleted": deleted, "base": known, "restored": False}
 
 
 def wanted(entry: dict[str, Any], *, path: str) -> tuple[bytes, list[Edit]]:
@@ -76,13 +78,14 @@ def conflicts(edits: list[Edit], *, now: Snapshot) -> list[str]:
     return found
 
 
-def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot) -> Restored:
-    """Make the folder have these edits; what the session has edited itself there is moved aside. Raises OSError when there is no room."""
+def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot, newer: Collection[str] = ()) -> Restored:
+    """Make the folder have these edits; what the session has edited itself there, and what lies at `newer`, is moved aside. Raises OSError
+    when there is no room."""
     done = Restored()
     own = {edit.path: edit for edit in now.edits}
 
     def keep(path: str) -> bool:
-        return path in own or now.more  # then nobody knows
+        return path in own or path in newer or now.more  # then nobody knows
 
     todo = {edit.path: edit for edit in edits if not edit.same(own.get(edit.path))}
     for edit in todo.values():
@@ -122,8 +125,8 @@ def refuse_conflicts(found: list[str]) -> None:
         raise ApiError(
             409,
             "Edited",
-            f"Edited here since, so not restored: {names}. Run `flow restore --force` to restore them all the same: "
-            "what is there now is then kept beside them as NAME.kept.",
+            f"Edited here, or changed by the environment since, so not restored: {names}. "
+            "Run `flow restore --force` to restore them all the same: what is there now is then kept beside them as NAME.kept.",
         )
 
 

@@ -9,6 +9,7 @@ import time
 
 from flowsession_agent.baseline import NOT_KNOWN
 from flowsession_agent.digests import fingerprint, sha256
+from flowsession_agent.edits.leftout import Ignore, looks_secret
 from flowsession_agent.flowfolder import AGENTS_OWN
 
 TYPE_CHECKING = False
@@ -57,12 +58,14 @@ class Edit:
 
 
 class Snapshot:
-    """The edits at one moment, sorted by path. `more`: the folder has more entries than were looked at; `problem`: what can't be read."""
+    """The edits at one moment, sorted by path. `more`: the folder has more entries than were looked at; `problem`: what can't be read;
+    `left_out`: what was changed and is not saved, and why."""
 
-    def __init__(self, edits: Iterable[Edit], *, more: bool, problem: str) -> None:
+    def __init__(self, edits: Iterable[Edit], *, more: bool, problem: str, left_out: Iterable[str] = ()) -> None:
         self.edits = sorted(edits, key=lambda edit: edit.path)
         self.more = more
         self.problem = problem
+        self.left_out = sorted(left_out)
         self.size = sum(edit.size for edit in self.edits)
 
     @property
@@ -82,6 +85,7 @@ class Scanner:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._ignore = Ignore(root)
         self._known: dict[str, tuple[Signature, str]] = {}
         self._seen: dict[str, tuple[Signature, str]] = {}
         self._budget = 0
@@ -90,7 +94,11 @@ class Scanner:
     def look(self, baseline: Baseline) -> Snapshot:
         """The edits now: at most 5,000 entries of the folder are looked at, and the pushed files."""
         self._seen, self._budget, self._problem = {}, CONTENT_LIMIT, ""
+        self._ignore.begin()
         edits: list[Edit] = []
+        left_out: list[str] = []
+        pushed = set(baseline)
+        pushed_folders = {name[: position + 1] for name in pushed for position, letter in enumerate(name) if letter == "/"}
         met: set[str] = set()
         left = ENTRIES_LIMIT
         waiting = [""]
@@ -100,23 +108,28 @@ class Scanner:
             left -= count
             for name, is_folder in entries:
                 path = folder + name
-                if is_folder:
+                if path not in pushed and path + "/" not in pushed_folders and self._ignore.names(path, folder=is_folder):
+                    left_out.append(f"{printable(path)}{'/' if is_folder else ''} ({self._ignore.name})")
+                elif is_folder:
                     waiting.append(path + "/")
-                    continue
-                met.add(path)
-                edit = self.entry(path, baseline)
-                if edit is not None:
-                    edits.append(edit)
+                else:
+                    met.add(path)
+                    self._take(path, self.entry(path, baseline), edits, left_out)
         more = left < 0
-        for path in sorted(set(baseline) - met):
+        for path in sorted(pushed - met):
             if ignored(path):
                 continue
             there = more and self._is_there(path)  # the walk ended before it
             edit = self.entry(path, baseline) if there else Edit(path, DELETED) if baseline.must_be_there(path) else None
-            if edit is not None:
-                edits.append(edit)
+            self._take(path, edit, edits, left_out)
         self._known, self._seen = self._seen, {}
-        return Snapshot(edits, more=more, problem=self._problem)
+        return Snapshot(edits, more=more, problem=self._problem or self._ignore.problem, left_out=left_out)
+
+    def _take(self, path: str, edit: Edit | None, edits: list[Edit], left_out: list[str]) -> None:
+        if edit is not None and looks_secret(path):
+            left_out.append(f"{edit.shown} (a name that secrets have)")
+        elif edit is not None:
+            edits.append(edit)
 
     def entry(self, path: str, baseline: Baseline) -> Edit | None:
         """The file at `path` as an edit; None when it is as pushed, gone, or neither file nor link."""

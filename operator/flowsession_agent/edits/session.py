@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import binascii
+import os
 import threading
 import time
 
 from flowsession_agent.baseline import Baseline
 from flowsession_agent.edits import archive, saved
-from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, Scanner, Snapshot
+from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Collection
 
+    from flowsession_agent.edits.scan import Edit
     from flowsession_agent.order import Order
     from flowsession_agent.record import Record
     from flowsession_agent.settings import Home
@@ -25,6 +27,10 @@ NAME_LENGTH = 1024
 TRIES = 5
 PAUSE_SECONDS = 0.1
 LARGEST = 3
+LEFT_OUT_NAMES = 50
+KEPT_NAMES = 20
+BASE_NAMES = 2000
+"""Files that are told with the fingerprint of what they were edited from."""
 
 
 class Edits:
@@ -55,6 +61,11 @@ class Edits:
             }
         if self._unsettled(now):
             found["waiting"] = True
+        if now.left_out:
+            found["leftOut"] = len(now.left_out)
+            found["leftOutFiles"] = [name[:NAME_LENGTH] for name in now.left_out[:LEFT_OUT_NAMES]]
+        if kept := [name for name in record.kept if os.path.lexists(os.path.join(self._home.flow, name))]:
+            found["kept"] = [printable(name)[:NAME_LENGTH] for name in kept[:KEPT_NAMES]]
         if now.more:
             found["more"] = True
         if found["count"] and not found["revision"]:
@@ -81,7 +92,7 @@ class Edits:
             if attempt:
                 time.sleep(PAUSE_SECONDS)
             with self.lock:
-                now, flow_revision = self._look(), self._record.flow_revision
+                now, flow_revision, pushed = self._look(), self._record.flow_revision, self._record.pushed
                 revision = self._unsaved(now)
             if not revision:
                 discarded = " that are to be saved: `flow edits --discard` was run" if now.edits else ""
@@ -100,6 +111,7 @@ class Edits:
                 "flowRevision": flow_revision,
                 "files": _names(now, ANSWER_NAMES),
                 "deleted": [edit.path for edit in now.edits if edit.kind == DELETED],
+                "base": {edit.path: pushed[edit.path] for edit in now.edits[:BASE_NAMES] if edit.path in pushed},
                 "archive": binascii.b2a_base64(content, newline=False).decode(),
             }
         raise ApiError(409, "Changing", f"The edits change while they are read ({changing}): ask again when nothing writes there.")
@@ -131,9 +143,11 @@ class Edits:
             now = self._look()
             try:
                 _, edits = saved.wanted(entry, path=self._home.edits)
+                newer = self._newer(entry, edits)
                 if not force:
-                    saved.refuse_conflicts(saved.conflicts(edits, now=now))
-                done = self._write(entry, now)
+                    named = [edit.shown for edit in edits if edit.path in newer]
+                    saved.refuse_conflicts(saved.conflicts(edits, now=now) + named)
+                done = self._write(entry, now, newer=newer)
                 self._record.save()
             except archive.BadArchiveError as error:
                 raise ApiError(500, "InternalError", f"The saved edits can't be read any more: their archive {error}.") from None
@@ -156,15 +170,27 @@ class Edits:
         """Whether edits were taken in: those that were refused have a problem and nothing else."""
         return "flowRevision" in self._record.saved
 
-    def _write(self, entry: dict[str, Any], now: Snapshot) -> saved.Restored:
+    def _newer(self, entry: dict[str, Any], edits: list[Edit]) -> set[str]:
+        """Pushed files that these edits would overwrite and that read otherwise than what the edits were made on."""
+        pushed, base = self._record.pushed, entry.get("base", {})
+        if entry["flowRevision"] == self._record.flow_revision:
+            return set()
+        changed = {edit for edit in edits if edit.path in pushed and base.get(edit.path) != pushed[edit.path]}
+        return {edit.path for edit in changed if not (edit.kind == FILE and self._baseline.fits(edit.path, edit.content))}
+
+    def _write(self, entry: dict[str, Any], now: Snapshot, *, newer: Collection[str] = ()) -> saved.Restored:
         content, edits = saved.wanted(entry, path=self._home.edits)
-        done = saved.write(self._home.flow, content, edits, now=now)
+        done = saved.write(self._home.flow, content, edits, now=now, newer=newer)
         entry["restored"] = True
         entry.pop("problem", None)
         return done
 
     def _look(self) -> Snapshot:
-        return self._scanner.look(Baseline(self._record.pushed, self._record.pushing))
+        return self._scanner.look(self._baseline)
+
+    @property
+    def _baseline(self) -> Baseline:
+        return Baseline(self._record.pushed, self._record.pushing)
 
     def _unsettled(self, now: Snapshot) -> str:
         revision = self._unsaved(now)

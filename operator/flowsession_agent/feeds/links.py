@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 PAGES = ("text/html", "application/vnd.pypi.simple.v1+html")
 LISTS = ("application/vnd.pypi.simple.v1+json", "application/json")
-TAG = re.compile(r"<(a|base)\b((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>", re.IGNORECASE)
+TAG = re.compile(r"<(a|base)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>", re.IGNORECASE)
+"""An open tag ends before the next one begins, so that a page of nothing but beginnings takes no time by its square."""
+
 HREF = re.compile(r"(?P<before>(?:^|\s)href\s*=\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s>\"']+)", re.IGNORECASE)
 
 

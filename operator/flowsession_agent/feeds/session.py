@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 
+from flowsession_agent.copies import Copies
 from flowsession_agent.feeds.credentials import Credentials
 from flowsession_agent.feeds.errors import FeedError
-from flowsession_agent.feeds.files import Copies
 from flowsession_agent.feeds.gate import Gate
 from flowsession_agent.feeds.record import Record
 from flowsession_agent.feeds.upstream import Network

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import re
 
+from flowsession_agent.install import conflicts, platforms
+from flowsession_agent.requirement_lines import normalise
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Match
@@ -32,6 +35,10 @@ COMPILER = re.compile(
 NO_WHEEL = (
     "it has no wheel for this Python and needs a compiler, which the image lacks: choose a version with a wheel, or another base image"
 )
+LONGEST_WHAT = 500
+VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+PLACE = re.compile(r"(?<!\S)(\S+):(\d+):\d+$", re.MULTILINE)
+ERROR = re.compile(r"^[^\S\n]*((?:[A-Z]\w*)?(?:Error|error)\b.{0,200})$", re.MULTILINE)
 NO_SPACE = "There is no space left for the packages: give the session more ephemeral storage, or require less."
 NO_MEMORY = "The install ran out of memory: choose a larger size, or versions that needn't be built."
 URL = re.compile(r"https?://[^\s/'\")]+[^\s'\")]*")
@@ -93,14 +100,18 @@ class _Case:
     @property
     def what(self) -> str:
         """What the pattern caught: the requirement, file or option that the tool names."""
-        return next((group for group in self.match.groups() if group), "").strip(" .,'\"`()")
+        return next((group for group in self.match.groups() if group), "")[:LONGEST_WHAT].strip(" .,'\"`()")
 
     def place(self, requirement: str) -> str:
         """` (line 3 of requirements.txt)`, empty when the requirement is nobody's line."""
-        from flowsession_agent.requirement_lines import normalise
-
         name = normalise(re.split(r"[\s\[=<>!~;@,]", requirement.strip())[0])
         return next((f" ({line.place})" for line in self.lines if line.name and line.name == name), "")
+
+
+def _not_understood(shown: str, line: Line | None, tool: str) -> Failure:
+    unset = VARIABLE.search(line.text) if line else None
+    way_out = f"set {unset.group(1)} in the session's env" if unset else "write NAME, NAME==VERSION or NAME @ URL"
+    return Failure("InvalidRequirement", f"{shown} is not a requirement that {tool} understands: {way_out}.")
 
 
 def _invalid_line(case: _Case) -> Failure:
@@ -110,14 +121,14 @@ def _invalid_line(case: _Case) -> Failure:
         (line for line in case.lines if (number and line.number == int(number.group(1))) or (not number and line.text == what)), None
     )
     shown = f"{_short(line.text)} ({line.place})" if line else (_short(what) if what else "A line")
-    return Failure("InvalidRequirement", f"{shown} is not a requirement that pip understands: write NAME, NAME==VERSION or NAME @ URL.")
+    return _not_understood(shown, line, "pip")
 
 
 def _unparsed_by_uv(case: _Case) -> Failure:
-    place = re.search(r"(\S+):(\d+):\d+$", case.text, re.MULTILINE)
+    place = PLACE.search(case.text)
     lines = [line for line in case.lines if line.text in case.text or (place and line.number == int(place.group(2)))]
     shown = f"{_short(lines[-1].text)} ({lines[-1].place})" if lines else "A line of the requirements"
-    return Failure("InvalidRequirement", f"{shown} is not a requirement that uv understands: write NAME, NAME==VERSION or NAME @ URL.")
+    return _not_understood(shown, lines[-1] if lines else None, "uv")
 
 
 def _missing_file(case: _Case) -> Failure:
@@ -134,14 +145,31 @@ def _unhashed(_: _Case) -> Failure:
     )
 
 
+def _newest(wanted: str, text: str) -> str:
+    """The newest version that pip has found; empty: none."""
+    for line in text.splitlines():
+        versions = line.partition("(from versions: ")[2].partition(")")[0]
+        if versions not in ("", "none") and f"requirement {wanted} " in line:
+            return versions.rpartition(",")[2].strip()
+    return ""
+
+
 def _no_match(case: _Case) -> Failure:
-    wanted = re.split(r"\s+\(from", case.what)[0]
+    wanted = case.what.partition(" (from")[0].strip()
+    if VARIABLE.search(wanted):
+        line = next((line for line in case.lines if wanted in line.text), None)
+        return _not_understood(f"{_short(wanted)}{case.place(wanted)}", line, "pip")
     name = re.split(r"[\s\[=<>!~;@,]", wanted)[0]
     required = re.search(rf"(?:require|depends on) ({re.escape(name)}[=<>!~][^\s]*[^\s,.])", case.text)
     wanted = required.group(1) if required else wanted
-    newest = re.search(rf"requirement {re.escape(wanted)}[^\n]*\(from versions: ([^)]*)\)", case.text)
-    if newest and newest.group(1) not in ("none", ""):
-        hint = f"no such version; the newest is {newest.group(1).rpartition(',')[2].strip()}."
+    newest = _newest(wanted, case.text)
+    elsewhere = platforms.local_version(wanted, case.lines)
+    if platforms.system_of(normalise(name)):
+        return Failure("NoMatchingDistribution", f"{redact(platforms.of_system(name, wanted, case.lines))}.")
+    if elsewhere:
+        hint = f"{elsewhere}."
+    elif newest:
+        hint = f"no such version; the newest is {newest}."
     elif re.search(rf"no version of {re.escape(name)}\b|only .{{0,40}}{re.escape(name)}\S* (?:is|are) available", case.text):
         hint = "no such version."
     elif "no usable wheels" in case.text or case.only_binary:
@@ -166,35 +194,40 @@ def _conflict(case: _Case) -> Failure:
                 "ConflictingRequirements",
                 f"{_short(line.text)} ({line.place}) conflicts with the image, which is built around {name} {version}: remove its version.",
             )
-    cause = re.search(r"The conflict is caused by:\n((?:    .+\n)+)", case.text)
-    if cause:
-        reasons = "; ".join(line.strip() for line in cause.group(1).splitlines()[:4])
-    else:
-        because = re.search(r"Because (.+?)(?:\n\s*\n|\nhint|\Z)", case.text, re.DOTALL)
-        reasons = re.sub(r"\s+", " ", because.group(1)) if because else "see the tails"
-        reasons = re.sub(
-            r",? we can conclude that your requirements are unsatisfiable\.?|, we can conclude that you require [^.]*", "", reasons
-        )
-    where = {line.place for line in case.lines if line.name and re.search(rf"\b{re.escape(line.name)}\b", reasons)}
-    places = f" ({', '.join(sorted(where)[:3])})" if where else ""
-    return Failure(
-        "ConflictingRequirements", f"The requirements contradict each other{places}: {reasons[:500].rstrip(' .,')}. Loosen one of them."
-    )
+    said = conflicts.reasons(case.text) or "see the tails"
+    names = conflicts.names_in(said)
+    where = list(dict.fromkeys(line.place for line in case.lines if line.name in names))
+    places = f" ({', '.join(where[:4])}{', ...' if len(where) > 4 else ''})" if where else ""
+    return Failure("ConflictingRequirements", f"The requirements contradict each other{places}: {said}. Loosen one of them.")
+
+
+def _other_wheels(case: _Case) -> Failure:
+    """uv's refusal of wheels that don't fit here; where that is only a part of its proof, the requirements contradict each other."""
+    said = platforms.other_system(case.text, case.lines)
+    if said:
+        return Failure("NoMatchingDistribution", f"{redact(said)}.")
+    said = platforms.other_python(case.text)
+    if said:
+        what = f"{said}{case.place(said.partition(' ')[0])}"
+        return Failure("NoMatchingDistribution", f"{what}: choose another version, or another base image.")
+    return _conflict(case)
 
 
 def _build(case: _Case) -> Failure:
     what = case.what or "A package"
+    name = normalise(re.split(r"[=@ ]", what)[0])
+    if platforms.system_of(name):
+        return Failure("BuildFailed", f"{redact(platforms.of_system(name, what, case.lines))}.")
     if COMPILER.search(case.text):
         why = NO_WHEEL
     else:
-        error = re.findall(r"^\s*((?:[A-Z]\w*)?(?:Error|error)\b.{0,200})$", case.text, re.MULTILINE)
-        error = [line for line in error if not line.startswith(("error: subprocess", "error: metadata"))]
+        error = [line for line in ERROR.findall(case.text) if not line.startswith(("error: subprocess", "error: metadata"))]
         why = f"its build failed ({error[-1].strip() if error else 'see the tails'}): choose a version with a wheel for this Python"
     return Failure("BuildFailed", f"{what}{case.place(what)} can't be built: {why}.")
 
 
 def _hash(case: _Case) -> Failure:
-    found = re.search(r"Hash mismatch for `([^`]+)`", case.text) or re.search(r"REQUIREMENTS FILE[^\n]*\n\s+(\S+)", case.text)
+    found = re.search(r"Hash mismatch for `([^`]+)`", case.text) or re.search(r"REQUIREMENTS FILE[^\n]{0,300}\n\s+(\S+)", case.text)
     what = found.group(1) if found else "A package"
     return Failure(
         "HashMismatch", f"{what}{case.place(what)} is not what its hash says: the index has another file, or the hash is out of date."
@@ -228,10 +261,10 @@ PATTERNS: tuple[tuple[str, Callable[[_Case], Failure]], ...] = (
         r"|must have a hash, but none",
         _unhashed,
     ),
-    (r"Could not open requirements file: .*?: '([^']+)'|failed to read from file `([^`]+)`", _missing_file),
+    (r"Could not open requirements file: .{0,200}?: '([^'\n]+)'|failed to read from file `([^`]+)`", _missing_file),
     (r"Invalid requirement: '?([^\n']+)'?|error: no such option: (\S+)|not a valid editable requirement", _invalid_line),
     (r"Couldn't parse requirement|Error parsing included file|Unexpected '.', expected|Failed to parse", _unparsed_by_uv),
-    (r"ResolutionImpossible|Cannot install .* conflicting dependencies", _conflict),
+    (r"ResolutionImpossible|these package versions have conflicting dependencies", _conflict),
     (
         r"Failed to build `([^`]+)`|Failed building (?:editable for|wheel for) (\S+)|Failed to build '?([\w.-]+)"
         r"|metadata-generation-failed()",
@@ -241,6 +274,7 @@ PATTERNS: tuple[tuple[str, Callable[[_Case], Failure]], ...] = (
     (r"Because (?:there (?:is|are) no versions? of|only) (\S+)", _no_match),
     (r"Because (\S+) (?:was|were) not found in", _no_match),
     (r"Because (\S+) has no usable wheels", _no_match),
+    (r"has no wheels with a matching", _other_wheels),
     (r"No solution found when resolving", _conflict),
     (UNREACHABLE, _unreachable),
     (r"No matching distribution found for ([^\n]+)", _no_match),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HEADERS_LIMIT = 1024 * 1024
 REQUIRES = re.compile(rb"^Requires-Dist: ([^\r\n]+)", re.MULTILINE)
-EXTRAS = re.compile(r"\[[^\]]*\]")
+EXTRAS = re.compile(r"\[[^\[\]]*\]")
 
 
 def needs(base: Base, lines: Sequence[Line]) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import sys
 
 from flowsession_agent import cgroup, flowfolder, requirement_lines
@@ -17,6 +15,7 @@ from flowsession_agent.install.failures import Failure
 from flowsession_agent.install.overlaps import Overlaps
 from flowsession_agent.install.packagecache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
+from flowsession_agent.install.rewriting import Rewriting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Pipeline:
         self._job: Job
         self._file = ""
         self._feeds: PrivateFeeds | None = None
-        self._copy = ""  # of the requirements, beside the file that the session edited
+        self._rewriting: Rewriting | None = None
         self._constraints: list[str] = []
         self._needs = ""  # of the image's prompt flow, as constraints that give way where they leave no solution
         self.tool = ""
@@ -65,14 +64,15 @@ class Pipeline:
             if self._feeds is not None:
                 self.warnings += self._feeds.warnings
                 self._feeds.close()
+            if self._rewriting is not None:
+                self.warnings[:0] = self._rewriting.warnings
+                self._rewriting.close()
             self._settings.feed.token = ""
-            if self._copy:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._copy)
 
     def told(self, text: str) -> str:
         """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
-        return failures.redact(self._feeds.restored(text) if self._feeds is not None else text)[-TAIL_LENGTH:]
+        text = self._feeds.restored(text) if self._feeds is not None else text.replace(flowfolder.AGENTS_OWN, "")
+        return failures.redact(text)[-TAIL_LENGTH:]
 
     def _install(self) -> Layer | None:
         self._prepare()
@@ -129,17 +129,8 @@ class Pipeline:
         self._base = image.probe(self._start_job(environ=dict(os.environ), cwd=home.root))
         self._environ = tools.environ(os.environ, home=home, settings=self._settings, image_config=tools.image_config(self._base))
         self._job = self._start_job(environ=self._environ, cwd=home.flow)
-        root, name = (home.flow, requirements.path) if requirements.path else (home.root, os.path.basename(home.requirements))
-        self._file = os.path.join(root, name)
-        text = kept.without_the_images(requirements.text, self._base)
-        if requirement_lines.raw(self._file) != text.splitlines():
-            if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
-                folder, _, last = name.rpartition("/")
-                name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
-                self._copy = os.path.join(root, name)
-            flowfolder.put(root, name, lambda file: file.write(text.encode()))
-            self._file = os.path.join(root, name)
-        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or name)
+        self._rewriting = Rewriting(requirements, home=home, environ=self._environ, base=self._base)
+        self._file, self._lines = self._rewriting.file, self._rewriting.lines
         if self._base.promptflow:
             self._constrain("constraints.txt", [f"{name}=={version}" for name, version in sorted(self._base.promptflow.items())])
             if not any(line.hashes for line in self._lines):
@@ -156,17 +147,16 @@ class Pipeline:
         """Let the tools reach private feeds by way of the gate."""
         from flowsession_agent.feeds.session import PrivateFeeds
 
-        home, requirements = self._home, self._order.requirements
-        assert requirements is not None
-        root = home.flow if requirements.path else home.root
+        requirements, rewriting = self._order.requirements, self._rewriting
+        assert requirements is not None and rewriting is not None, "they were prepared"
         try:
-            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=root)
+            self._feeds = PrivateFeeds(address=self._address, settings=self._settings, environ=self._environ, root=rewriting.root)
             self._environ = self._feeds.environ()
             self._file = self._feeds.requirements(self._file)
         except FeedError as error:
             raise InstallError(error.failure) from None
-        self._job = self._start_job(environ=self._environ, cwd=home.flow)
-        self._lines = requirement_lines.read(self._file, root=root, shown=requirements.path or os.path.basename(home.requirements))
+        self._job = self._start_job(environ=self._environ, cwd=self._home.flow)
+        self._lines = requirement_lines.read(self._file, root=rewriting.root, shown=requirements.shown)
 
     def _plan(self, uv: str) -> list[str] | None:
         """What uv would add to the image, or None when pip is to have the last word."""
@@ -185,13 +175,20 @@ class Pipeline:
         failure = self._classify(outcome)
         if failure.code == REFUSED:
             raise InstallError(failure)
-        asks_pip = outcome.exit_code == 2 or re.search(r"hint: .*pre-?release", outcome.stderr, re.IGNORECASE) is not None
+        asks_pip = outcome.exit_code == 2 or tools.hints_at_prereleases(outcome.stderr)
         only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
             asks_pip = False  # pip could only wait in vain once more
         if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:
+            if failure.code == "IndexUnreachable":
+                self._go_on_without(failure)
             return None
         raise InstallError(failure)
+
+    def _go_on_without(self, failure: Failure) -> None:
+        """Let pip install from the other indexes, as it does; uv has waited long enough for that one, and pip would for each package."""
+        self.warnings.append(f"{failure.message.partition(': check ')[0]}: packages come from the other indexes")
+        self._use({"PIP_RETRIES": "1", **self._environ})
 
     def _install_plan(self, uv: str, plan: list[str]) -> Layer | None:
         if not plan:
@@ -264,6 +261,8 @@ class Pipeline:
         failure = failures.classify(
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary
         )
+        if failure.code == "ConflictingRequirements" and self._rewriting is not None:
+            failure.message += self._rewriting.note
         return self._feeds.explained(failure) if self._feeds is not None else failure
 
 

@@ -34,7 +34,7 @@ SAME_FOR_UV = {
 }
 ONLY_FOR_PIP = ("PIP_NO_INDEX", "PIP_PRE", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_PREFER_BINARY")
 RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's own rule for prereleases is the one nearest to pip's
-PLANNED = re.compile(r"^ [+~] (\S+?)(?:==(\S+?))?(?: (?:@ |\(from )(\S+?)\)?)?$", re.MULTILINE)
+PLANNED = re.compile(r"^ [+~] ([^\s=]+)(?:==(\S+))?(?: @ (\S+)| \(from ([^\s)]+)\))?$", re.MULTILINE)
 CARRIED = re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links|--trusted-host|--no-index|--no-binary|--only-binary|--pre)\b(.*)")
 
 
@@ -110,9 +110,16 @@ def planned(output: str, lines: list[Line]) -> list[str]:
 
     hashes = {line.name: line.hashes for line in lines if line.hashes}
     return [
-        f"{name} @ {url}" if url else " ".join([f"{name}=={version}", *(f"--hash={value}" for value in hashes.get(normalise(name), []))])
-        for name, version, url in PLANNED.findall(output)
+        f"{name} @ {url or source}"
+        if url or source
+        else " ".join([f"{name}=={version}", *(f"--hash={value}" for value in hashes.get(normalise(name), []))])
+        for name, version, url, source in PLANNED.findall(output)
     ]
+
+
+def hints_at_prereleases(text: str) -> bool:
+    """Whether uv says that pre-releases might do, which pip may take where it does not."""
+    return any("pre-release" in line or "prerelease" in line for line in text.lower().splitlines() if "hint: " in line)
 
 
 def carried_options(lines: list[Line], *, folder: str) -> list[str]:

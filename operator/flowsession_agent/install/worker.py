@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 MESSAGE_LENGTH = 1000
+RETRYING = "Retrying ("
 WARNING = re.compile(r"^(?:WARNING|warning|DEPRECATION): *(.+)$", re.MULTILINE)
+
+
+def _warnings(stderr: str) -> list[str]:
+    """What the tool warned of; of its retries, which it tells for each package and each try, the first."""
+    found = WARNING.findall(stderr)
+    first = next((text for text in found if text.startswith(RETRYING)), "")
+    return [text for text in found if text is first or not text.startswith(RETRYING)]
 
 
 class Result:
@@ -92,7 +100,7 @@ class Worker:
             outcome = pipeline.outcome
             install.exit_code = outcome.exit_code
             install.stdout_tail, install.stderr_tail = pipeline.told(outcome.stdout), pipeline.told(outcome.stderr)
-            install.warnings = list(dict.fromkeys(pipeline.told(text) for text in [*pipeline.warnings, *WARNING.findall(outcome.stderr)]))
+            install.warnings = list(dict.fromkeys(pipeline.told(text) for text in [*pipeline.warnings, *_warnings(outcome.stderr)]))
         self._done(running, Result(install, layer=layer, report=pipeline.report, names=pipeline.names))
 
     def _start_job(self, *, environ: dict[str, str], cwd: str) -> Job:

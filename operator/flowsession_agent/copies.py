@@ -1,4 +1,4 @@
-"""Copies of requirements files in which `{private}` URLs are the gate's addresses, for the installer to read beside the originals."""
+"""Copies of requirements files, rewritten for the installer to read beside the originals, which stay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-INCLUDE = re.compile(r"^(\s*(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*)?)([^\s=][^\s]*)", re.MULTILINE)
+INCLUDE = re.compile(r"^(\s*(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*)?)([^\s=][^\s]*)")
+"""Of one line."""
 
 
 class Copies:
     """The copies that one install made; they lie beside their originals, since paths in the files are relative."""
 
-    def __init__(self, root: str, local: Callable[[str], str]) -> None:
+    def __init__(self, root: str, rewrite: Callable[[str], str]) -> None:
         self._root = os.path.abspath(root)
-        self._local = local
+        self._rewrite = rewrite  # a file's text
         self._made: dict[str, str] = {}  # by original: its copy, or itself where nothing had to be changed
 
     def of(self, path: str) -> str:
@@ -37,7 +38,10 @@ class Copies:
                 text = decode(file.read(4 * 1024 * 1024))
         except OSError:
             return path  # the tool says so
-        changed = self._local(INCLUDE.sub(lambda match: match.group(1) + self._included(path, match.group(2)), text))
+        changed = "".join(
+            INCLUDE.sub(lambda match: match.group(1) + self._included(path, match.group(2)), line)
+            for line in self._rewrite(text).splitlines(keepends=True)
+        )
         if changed != text:
             folder, last = os.path.split(name)
             copy = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")

@@ -1,0 +1,138 @@
+"""Rewrite requirements for the tools: variables get their values, and the versions of prompt flow's packages give way to the image's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from flowsession_agent import flowfolder, requirement_lines
+from flowsession_agent.copies import Copies
+from flowsession_agent.install import kept
+from flowsession_agent.install.ends import InstallError
+from flowsession_agent.install.failures import Failure, redact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping, Match
+
+    from flowsession_agent.install.base import Base
+    from flowsession_agent.order import Requirements
+    from flowsession_agent.requirement_lines import LogicalLine
+    from flowsession_agent.settings import Home
+
+SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - the name of a variable that holds names
+VARIABLE = re.compile(r"://[^/\s@]*@|\$\{([A-Z0-9_]+)\}")
+"""As pip has it (`ENV_VAR_RE` of `pip/_internal/req/req_file.py`): upper case only. In a URL's login both tools put it in themselves, and
+mask it in what they print."""
+
+UNSAFE = re.compile(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029#$\\]")
+"""What would read differently in a file than where pip puts values in: behind comments and line ends."""
+
+OPTIONS = re.compile(r"\s--?[A-Za-z]")
+
+
+class Rewriting:
+    """The files of one install as its tools are to read them: copies where something changed."""
+
+    def __init__(self, requirements: Requirements, *, home: Home, environ: Mapping[str, str], base: Base) -> None:
+        """Rewrite the requirements and what they include. `environ` is the tools'. Raises InstallError for a Secret's value in the open,
+        OSError."""
+        self._environ = environ
+        self._secret = set(environ.get(SECRET_VARIABLES, "").split(","))
+        self._base = base
+        self._replaced: dict[str, str] = {}
+        """What is said of a distribution's line whose version gave way."""
+        self.root = home.flow if requirements.path else home.root
+        self._of_edited = ""  # the order's text, beside the file that the session edited
+        self._copies = Copies(self.root, self.text)
+        try:
+            original = self._placed(requirements, requirements.path or os.path.basename(home.requirements))
+            self._places = {line.text: line.place for line in requirement_lines.read(original, root=self.root, shown=requirements.shown)}
+            self.file = self._copies.of(original)
+        except BaseException:
+            self.close()
+            raise
+        self.lines = requirement_lines.read(self.file, root=self.root, shown=requirements.shown)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should know although it stops nothing."""
+        return list(self._replaced.values())
+
+    @property
+    def note(self) -> str:
+        """The same, to be added to the message of a conflict, in which the versions that gave way are missing."""
+        return "".join(f" {said.replace('was installed', 'was taken')}." for said in self.warnings)
+
+    def close(self) -> None:
+        """Take the copies away."""
+        self._copies.remove()
+        if self._of_edited:
+            with contextlib.suppress(OSError):
+                os.unlink(self._of_edited)
+
+    def _placed(self, requirements: Requirements, name: str) -> str:
+        """The file that reads as the order has it."""
+        if requirement_lines.raw(os.path.join(self.root, name)) != requirements.text.splitlines():
+            if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
+                folder, _, last = name.rpartition("/")
+                name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
+                self._of_edited = os.path.join(self.root, name)
+            flowfolder.put(self.root, name, lambda file: file.write(requirements.text.encode()))
+        return os.path.join(self.root, name)
+
+    def text(self, text: str) -> str:
+        """A file's text as the tools are to read it, every line where it was. Raises InstallError."""
+        physical = text.splitlines(keepends=True)
+        for line in requirement_lines.logical(text):
+            instead = self._line(line)
+            if instead != line.text:
+                end = physical[line.last - 1][len(physical[line.last - 1].rstrip("\r\n")) :] or "\n"
+                physical[line.first - 1 : line.last] = [instead + end] + ["\n"] * (line.last - line.first)
+        return kept.without_the_images("".join(physical), self._base)
+
+    def _line(self, line: LogicalLine) -> str:
+        return self._without_version(self._expanded(line.text), line.text)
+
+    def _expanded(self, text: str) -> str:
+        def value(match: Match[str]) -> str:
+            name = match.group(1)
+            found = self._environ.get(name, "") if name else ""
+            if not found:
+                return match.group()
+            if name in self._secret:
+                raise InstallError(_shows_a_secret(name, self._place(text)))
+            return match.group() if UNSAFE.search(found) else found
+
+        return VARIABLE.sub(value, text) if "${" in text else text
+
+    def _without_version(self, text: str, written: str) -> str:
+        """The line with its name alone where the image has that part of prompt flow. A hash stays, and fails unless it is the image's."""
+        name = requirement_lines.name_of(text)
+        version = self._base.promptflow.get(name)
+        if version is None or text.startswith("-") or "--hash" in text:
+            return text
+        found, extras = requirement_lines.NAME.match(text), ""
+        short, rest = (found.group(1), text[found.end(1) :].strip()) if found else (name, f"@ {text}")
+        if rest.startswith("["):
+            extras, bracket, rest = rest.partition("]")
+            extras, rest = extras + bracket, rest.strip()
+        options = OPTIONS.search(rest)
+        wanted = rest[: options.start()] if options else rest
+        wanted, semicolon, marker = wanted.partition(" ;" if wanted.startswith("@") else ";")
+        if not wanted.strip():
+            return text
+        said = f"the image has {name} {version} and keeps it"
+        self._replaced[name] = f"{redact(written)[:100]!r}{self._place(written)} was installed without its version: {said}"
+        return f"{short}{extras}{' ; ' + marker.strip() if semicolon else ''}{rest[options.start() :] if options else ''}"
+
+    def _place(self, text: str) -> str:
+        place = self._places.get(text)
+        return f" ({place})" if place else ""
+
+
+def _shows_a_secret(name: str, place: str) -> Failure:
+    why = "has its value from a Secret, and would be shown in messages and to the index"
+    way_out = "use it as the user or password of an index URL only, or give it a plain value in the session's env"
+    return Failure("InvalidRequirement", f"${{{name}}}{place} {why}: {way_out}.")
