@@ -10,7 +10,7 @@ READY = ["POST pods", "PATCH computesessions/status"]
 BESIDES = ["POST configmaps", "POST events"]
 
 
-@pytest.mark.parametrize(("first", "more"), [(60.0, 0), (0.0, 1)], ids=["quick", "longer"])
+@pytest.mark.parametrize(("first", "more"), [(60.0, 0), (0.02, 1)], ids=["quick", "longer"])
 def test_a_session_with_nothing_to_install_is_ready_after_two_writes_and_one_more_that_says_it_starts(
     started: Lab, first: float, more: int
 ) -> None:
