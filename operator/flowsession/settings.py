@@ -77,7 +77,8 @@ class SessionDefaults(_Settings):
     tolerations: tuple[dict[str, Any], ...] = ()
     run_as_user: int = 1000
     termination_grace_period_seconds: int = Field(default=30, ge=0)
-    ephemeral_storage_limit: str = ""
+    ephemeral_storage_limit: str = "20Gi"
+    """What a session may write to its node, in all its places together; empty: what the node has."""
     unreachable_seconds: int = Field(default=3600, ge=60)
     edits_retention_days: int = Field(default=30, ge=1)
     pod_metadata: PodMetadataRules = PodMetadataRules()

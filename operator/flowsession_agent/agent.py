@@ -12,7 +12,7 @@ from flowsession_agent.check.checker import Checker
 from flowsession_agent.children import Children
 from flowsession_agent.edits.keeper import Keeper, send
 from flowsession_agent.environment import Environment
-from flowsession_agent.errors import ApiError, bad_request
+from flowsession_agent.errors import ApiError, StartError, bad_request
 from flowsession_agent.flowtest import Tests
 from flowsession_agent.inotify import Inotify
 from flowsession_agent.packages import Packages
@@ -104,13 +104,26 @@ class Agent:
             from flowsession_agent.processes import Processes
 
             self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
-        return self._processes.look()
+        self._keep_folder()
+        look = self._processes.look()
+        if self._processes.newly_killed():
+            self.state.change(lambda: None)  # who waits for news is told
+            self._say_edits_wait(False)
+        return look
+
+    def _keep_folder(self) -> None:
+        try:
+            self.home.keep()
+        except (OSError, StartError):  # no room, or a claim without its folder: whoever needs it says so
+            return
 
     def _whole_state(self) -> Answer:
         answer: Answer = {"podUID": self.pod_uid, "agent": about()}
         answer.update(self.state.members())
         answer["activity"] = self.activity.members()
         answer["edits"] = self.environment.edits()
+        if self._processes is not None and self._processes.kills.total:
+            answer["memoryKill"] = self._processes.kills.members()
         if self.keeper.unheard:
             answer["edits"]["unheard"] = True
         return answer

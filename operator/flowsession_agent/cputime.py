@@ -20,7 +20,7 @@ MOST_WAITING = 0.8
 class Process:
     """The fields of /proc/PID/stat that tell work from waiting; `ticks` includes children that were waited for.
 
-    `ran` and `waited` are nanoseconds that its `threads` had a core and wanted one; 0 where the kernel doesn't say.
+    `pages` are its memory; `ran` and `waited` are nanoseconds that its `threads` had a core and wanted one, 0 where the kernel doesn't say.
     """
 
     def __init__(self, *, pid: int, name: str, state: str, parent: int, ticks: int, started: int) -> None:
@@ -33,6 +33,7 @@ class Process:
         self.ran = 0
         self.waited = 0
         self.threads: list[int] = []
+        self.pages = 0
 
     @property
     def identity(self) -> Identity:
@@ -75,7 +76,7 @@ def parse_stat(line: bytes) -> Process:
     before, _, after = line.rpartition(b")")
     pid, _, name = before.partition(b" (")
     fields = after.split()
-    return Process(
+    process = Process(
         pid=int(pid),
         name=name.decode(errors="replace"),
         state=fields[0].decode(),
@@ -83,6 +84,8 @@ def parse_stat(line: bytes) -> Process:
         ticks=sum(int(field) for field in fields[11:15]),
         started=int(fields[19]),
     )
+    process.pages = int(fields[21])
+    return process
 
 
 def read_threads(proc: str, process: Process) -> None:

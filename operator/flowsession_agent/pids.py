@@ -62,9 +62,9 @@ class Pids:
             return NONE
         traced = self._trace.recent()
         if helped:
-            return COMMAND if traced else NONE if self._trace.proven else UNSURE
-        if traced and (clean or executed):
-            self._trace.proven = True
+            return COMMAND if traced else NONE if self._trace.likely else UNSURE
+        if clean or executed:
+            self._trace.proven, self._trace.refuted = self._trace.proven or traced, self._trace.refuted or not traced
         burst = not self._trace.proven and _longest_row(unknown) >= BURST
         return COMMAND if clean or traced or burst else NONE
 

@@ -9,6 +9,7 @@ import time
 from flowsession_agent import connections
 from flowsession_agent.cputime import Trace, parse_stat, read_threads
 from flowsession_agent.exectrace import ExecTrace
+from flowsession_agent.memorykills import MemoryKills
 from flowsession_agent.pids import COMMAND, NONE, Pids
 from flowsession_agent.terminals import Terminal
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     """One thing that works: an executed command, a computing process, a server."""
 
 COMMAND_LENGTH = 100
+HELPER = "a test, check or install of the flow"
 SHORT_COMMAND = "exec (a short command)"
+RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
+"""What the runtime's own process is called until it becomes the command that somebody executes."""
+
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""
 
@@ -69,6 +74,14 @@ class Processes:
         self._terminals: dict[Identity, Terminal] = {}
         self._working: dict[Kind, str] = {}
         self._last = Look()
+        self._helpers: set[int] = set()
+        self.kills = MemoryKills(command=self._name)
+        self._kills = False
+
+    def newly_killed(self) -> bool:
+        """Whether anything was killed for memory since the last call."""
+        newly, self._kills = self._kills, False
+        return newly
 
     def look(self) -> Look:
         """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`.
@@ -84,12 +97,13 @@ class Processes:
         own += self._children.running()  # who was started while we looked is the agent's own too
         now = self._clock()  # after reading: what was seen to work or to be gone was so before this moment
         self._trace(relevant, now)
-        own_family = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
+        own_family = self._helpers = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
         found = [process for process in relevant if process.pid not in own_family]
         working = {**self._executed(found, now), **self._computing(found)}
         if server := connections.served(self._proc, [process.pid for process in found]):
             working["server", (0, 0)] = server
         self._conclude(working, now)
+        self._kills = self.kills.look(relevant) or self._kills
         self._count_short_commands(everything, found, now)
         return self._last
 
@@ -137,10 +151,14 @@ class Processes:
         executed = [process for process in found if process.parent == 0]
         self._terminals = {process.identity: self._terminals.get(process.identity) or Terminal(now=now) for process in executed}
         return {
-            ("exec", process.identity): f"exec {self._command(process)}"
+            ("exec", process.identity): self._executed_as(process)
             for process in executed
             if self._terminals[process.identity].attended(self._proc, _family({process.pid}, found), now=now)
         }
+
+    def _executed_as(self, process: Process) -> str:
+        command = self._command(process)
+        return SHORT_COMMAND if RUNTIME.match(command) else f"exec {command}"
 
     def _computing(self, found: list[Process]) -> dict[Kind, str]:
         return {
@@ -164,6 +182,9 @@ class Processes:
                         yield parse_stat(file.read())
                 except (OSError, ValueError, IndexError):  # ended while we looked
                     continue
+
+    def _name(self, process: Process) -> str:
+        return HELPER if process.pid in self._helpers else self._command(process)
 
     def _command(self, process: Process) -> str:
         try:

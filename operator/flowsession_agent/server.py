@@ -20,6 +20,7 @@ def serve() -> int:
         settings = read_settings(os.environ)
         tcp = listen_tcp(settings.port)
         settings.home.make()
+        os.chdir(settings.home.root)  # the folder that the container was started in may be gone
         unix = listen_unix(settings.home)
         from flowsession_agent.agent import Agent
         from flowsession_agent.doors import Door

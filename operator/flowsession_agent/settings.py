@@ -29,6 +29,7 @@ class Home:
         self.cache = os.path.join(root, "cache")
         self.socket = os.path.join(root, "agent.sock")
         self.record = os.path.join(root, "environment.json")
+        self.beside = os.path.join(root, "beside.json")
         self.edits = os.path.join(root, "edits.tar.gz")
         self.pushed = os.path.join(root, "pushed.bin")
         self.requirements = os.path.join(root, "requirements.txt")
@@ -41,11 +42,23 @@ class Home:
         except OSError:
             return ""
 
+    def keep(self) -> None:
+        """Make the flow folder again where somebody has removed it: commands start there, and could not any more."""
+        if not os.path.isdir(self.flow):
+            self.make()
+
+    def _give_way(self) -> None:
+        """Remove the folder that the container runtime has made for commands to start in, as root: the flow folder is this user's."""
+        made = os.path.isdir(self.flow) and not os.path.islink(self.flow)
+        if made and (self._in_place or not os.access(self.flow, os.W_OK | os.X_OK)):
+            os.rmdir(self.flow)
+
     def make(self) -> None:
         """Make the folders; raises StartError where the pod gives no room to write, or no flow folder where it should."""
         if self._in_place and not os.path.isdir(self._in_place):
             raise StartError(f"The claim has no flow folder any more ({self._in_place}): correct path and flowPath of the environment.")
         try:
+            self._give_way()
             if self._in_place and not os.path.lexists(self.flow):
                 os.makedirs(self.root, exist_ok=True)
                 os.symlink(self._in_place, self.flow)

@@ -262,6 +262,24 @@ def test_where_the_runtime_is_seen_to_execute_the_agents_helpers_are_told_from_c
     assert traced.used()
 
 
+def test_the_agents_helpers_are_no_commands_before_the_first_one_either(tmp_path: Path) -> None:
+    namespace = Namespace(tmp_path, traces=True)
+    namespace.number()
+    namespace.look()
+    helper = namespace.born(parent=1)
+    namespace.children._statuses[helper] = -1
+    namespace.number(20)
+    assert not namespace.used()
+    namespace.children._statuses.clear()
+    namespace.end(helper)
+    namespace.look()
+    namespace.number()  # a command without a trace: this runtime leaves none
+    assert namespace.used()
+    namespace.children._statuses[namespace.born(parent=1)] = -1
+    namespace.number(20)
+    assert namespace.used()
+
+
 def test_the_trace_may_come_a_look_before_the_command(traced: Namespace) -> None:
     loop = traced.born(parent=1)
     traced.look()

@@ -110,6 +110,20 @@ def test_a_flow_that_needs_too_much_memory_fails_with_the_reason_and_leaves_the_
     assert (installed["status"], cluster.status("s")["podName"]) == ("True", pod)
 
 
+def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Cluster) -> None:
+    pod = start(cluster)
+    greedy = "import time; kept = []\nwhile True: kept.append(b'x' * 2**25); time.sleep(0.05)"
+    assert cluster.kubectl.attempt("exec", pod, "--", "python3", "-c", greedy).returncode == 137
+
+    def told() -> list[str]:
+        return [event["message"] for event in cluster.events("s") if event["reason"] == "ProcessKilledForMemory"]
+
+    (message,) = cluster.until("it is told", told, 30)
+    assert message.startswith("python3 -c import time; kept = []")
+    assert "choose a larger size" in message
+    assert restarts(cluster, pod) == 0
+
+
 def test_a_pod_evicted_for_its_disk_is_told_by_its_cause_and_comes_back(cluster: Cluster) -> None:
     words = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
     cluster.apply(environment(), session())

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from conftest import Cluster, environment, session
@@ -87,3 +88,42 @@ def test_a_longer_timeout_counts_at_once(cluster: Cluster) -> None:
     cluster.until_ready("s")
     cluster.patch("csess", "s", {"spec": {"idle": {"timeoutSeconds": 5}}})
     cluster.until_gone("csess", "s", 40)
+
+
+LOOP = "setsid sh -c 'while :; do date; (true; date); sleep 0.7; done' </dev/null >/dev/null 2>&1 & exit 0"
+"""Left behind by a terminal that was closed, with children that no look sees; it uses less than 1 % of a core."""
+
+
+def test_short_commands_keep_the_session_and_start_in_the_flow_folder(cluster: Cluster, python_image: str) -> None:
+    """In each layout of a pod; beside a loop that was left behind, which alone keeps none of them. Each command is the only sign of use."""
+    flow = {"flow.dag.yaml": "inputs: {}\noutputs: {}\nnodes: []\n"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow"}, "data": flow},
+        environment(),
+        environment("flow", source={"configMap": {"name": "flow"}}),
+        environment("foreign", baseImage=python_image),
+        *(session(of, of=of, user=f"{of}@example.com", idle=10) for of in ("plain", "flow", "foreign")),
+    )
+
+    def use(name: str) -> tuple[float, str]:
+        pod = cluster.until_ready(name)["podName"]
+        places = cluster.exec(pod, "sh", "-c", "pwd; touch here && ls"), cluster.exec(pod, "sh", "-c", "cd /session/flow && pwd && ls")
+        assert places[0] == places[1], "commands start in the flow folder"
+        assert "here" in places[0] and (name != "flow" or "flow.dag.yaml" in places[0])
+        cluster.exec(pod, "sh", "-c", LOOP)
+        last = 0.0
+        for _ in range(8):
+            time.sleep(4)  # somebody's pause, of less than half the timeout
+            cluster.exec(pod, "sh", "-c", "echo x >> $HOME/notes.txt")
+            last = time.time()
+        cluster.exec(pod, "rm", "-rf", "/session/flow")
+        time.sleep(2)
+        assert cluster.exec(pod, "pwd") == "/session/flow\n", "which is there again"
+        last = time.time()
+        deleted_at, session = watch_until_deleted(cluster, name, 60)
+        return deleted_at - last, session["status"]["lastActivity"]["what"]
+
+    with ThreadPoolExecutor(3) as pool:
+        for late, what in pool.map(use, ("plain", "flow", "foreign")):
+            assert 10 - 1.5 <= late <= 10 + LATEST + 4
+            assert what == "exec (a short command)"

@@ -85,7 +85,7 @@ def test_a_changed_requirement_is_installed_in_place(cluster: Cluster) -> None:
 def test_an_image_without_our_agent_gets_it_from_a_config_map(cluster: Cluster, python_image: str) -> None:
     cluster.apply(environment(baseImage=python_image), session())
     status = cluster.until_ready("s")
-    answer = cluster.exec(status["podName"], "python3", "/tmp/flowsession/agent.pyz", "status")
+    answer = cluster.exec(status["podName"], "python3", "/session/agent.pyz", "status")
     assert answer
 
 

@@ -58,7 +58,7 @@ def test_idleness_suspends_and_a_request_resumes(cluster: Cluster) -> None:
 def test_reset_gives_one_fresh_pod_even_when_asked_twice(cluster: Cluster) -> None:
     cluster.apply(environment(), session())
     before = cluster.until_ready("s")
-    cluster.exec(before["podName"], "sh", "-c", "echo mine > /tmp/flowsession/leftover")
+    cluster.exec(before["podName"], "sh", "-c", "echo mine > /session/leftover")
     ask(cluster, "s", "reset", now())
     value = now()
     ask(cluster, "s", "reset", value)
@@ -71,7 +71,7 @@ def test_reset_gives_one_fresh_pod_even_when_asked_twice(cluster: Cluster) -> No
             and s
         ),
     )
-    assert cluster.kubectl.attempt("exec", after["podName"], "--", "cat", "/tmp/flowsession/leftover").returncode != 0
+    assert cluster.kubectl.attempt("exec", after["podName"], "--", "cat", "/session/leftover").returncode != 0
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s")) == 1
     assert after.get("restarts", 0) == 0, "a reset is no loss"
 

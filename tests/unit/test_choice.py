@@ -81,7 +81,11 @@ def test_a_b_or_c_inside_of_a_name_is_no_small_series(name):
 def test_without_any_vmsize_the_charts_defaults_hold():
     assert choose(snapshot(), NOW) is None
     plan = decide(session_snapshot())
-    assert plan.creates[-1].manifest["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "100m", "memory": "512Mi"}
+    assert plan.creates[-1].manifest["spec"]["containers"][0]["resources"]["requests"] == {
+        "cpu": "100m",
+        "memory": "512Mi",
+        "ephemeral-storage": "0",
+    }
 
 
 DISK = {"cpu": "2", "memory": "8Gi", "ephemeral-storage": "75Gi"}

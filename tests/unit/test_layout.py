@@ -95,8 +95,8 @@ def test_the_protocols_document_names_what_the_operator_uses():
         "FLOWSESSION_PUBLIC_KEYS",
         "X-Flowsession-Token",
         pod.AGENT_IN_IMAGE,
-        pod.KEPT_HOME,
-        pod.LOST_HOME,
+        pod.SESSION_HOME,
+        pod.FLOW_FOLDER,
     ):
         assert word in PROTOCOL, word
     for path in ("/v1/state", "PUT /v1/environment", "/v1/retire", "GET /v1/packages"):

@@ -58,8 +58,8 @@ def test_a_pod_of_a_size():
     assert spec["tolerations"] == [{"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]
     assert spec["priorityClassName"] == "flowsession-standard-d2s-v5"
     assert spec["containers"][0]["resources"] == {
-        "requests": {"cpu": "950m", "memory": "3Gi"},
-        "limits": {"cpu": "1900m", "memory": "6Gi"},
+        "requests": {"cpu": "950m", "memory": "3Gi", "ephemeral-storage": "0"},
+        "limits": {"cpu": "1900m", "memory": "6Gi", "ephemeral-storage": "20Gi"},
     }
     assert "affinity" not in spec
 
@@ -95,10 +95,11 @@ def test_the_size_that_was_chosen_stays_for_the_life_of_the_pod():
 
 
 def test_without_sizes_the_environments_minimum_raises_the_charts_defaults():
+    disk = {"ephemeral-storage": "0"}, {"ephemeral-storage": "20Gi"}
     resources = created(minimum_compute=MinimumCompute(cpu="2", memory="4Gi"))["spec"]["containers"][0]["resources"]
-    assert resources == {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+    assert resources == {"requests": {"cpu": "2", "memory": "4Gi"} | disk[0], "limits": {"memory": "4Gi"} | disk[1]}
     resources = created(minimum_compute=MinimumCompute(cpu="50m", memory="1Gi"))["spec"]["containers"][0]["resources"]
-    assert resources == {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    assert resources == {"requests": {"cpu": "100m", "memory": "1Gi"} | disk[0], "limits": {"memory": "2Gi"} | disk[1]}
 
 
 # -- another size

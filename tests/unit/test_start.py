@@ -69,19 +69,47 @@ def test_restricted_pod_security():
 
 
 @pytest.mark.parametrize(
-    ("environment", "volumes", "home"),
+    ("environment", "volumes"),
     [
-        (resolved(requirements=""), [], "/tmp/flowsession"),
-        (resolved(), ["session"], "/session"),
-        (resolved(requirements="", files={"flow.dag.yaml": DAG}), ["session"], "/session"),
-        (resolved(requirements="", baseImage="python:3.12"), ["agent"], "/tmp/flowsession"),
+        (resolved(requirements=""), []),
+        (resolved(), ["session"]),
+        (resolved(requirements="", files={"flow.dag.yaml": DAG}), ["session"]),
+        (resolved(requirements="", baseImage="python:3.12"), ["session", "agent"]),
     ],
     ids=["nothing to keep", "packages", "a flow folder", "another image"],
 )
-def test_no_volume_unless_there_is_something_in_it(environment, volumes, home):
+def test_no_volume_unless_there_is_something_in_it(environment, volumes):
+    """Or the image is a foreign one, which may have no folder that any user may write: the agent is a volume there anyway."""
     spec = manifest(environment)["spec"]
     assert [volume["name"] for volume in spec["volumes"]] == volumes
-    assert {"name": "FLOWSESSION_HOME", "value": home} in spec["containers"][0]["env"]
+    assert {"name": "FLOWSESSION_HOME", "value": "/session"} in spec["containers"][0]["env"]
+    assert spec["containers"][0]["workingDir"] == "/session/flow", "where commands and terminals start, in every layout"
+
+
+def created_pod(**session):
+    (created,) = (created for created in decide(session_snapshot(**session)).creates if created.manifest["kind"] == "Pod")
+    return created.manifest["spec"]
+
+
+def test_all_that_a_session_writes_is_limited():
+    """By the container's limit, which the kubelet holds against volumes, layer and log together; the request would else be as large."""
+    spec = created_pod()
+    assert spec["containers"][0]["resources"]["limits"]["ephemeral-storage"] == "20Gi"
+    assert spec["containers"][0]["resources"]["requests"]["ephemeral-storage"] == "0"
+    assert spec["volumes"][0]["emptyDir"] == {"sizeLimit": "20Gi"}
+
+
+def test_the_platforms_own_limit_of_storage_stays():
+    own = {"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "5Gi"}}
+    spec = created_pod(settings=Settings.model_validate({"session": own}))
+    assert spec["containers"][0]["resources"] == own
+    assert spec["volumes"][0]["emptyDir"] == {"sizeLimit": "5Gi"}
+
+
+def test_no_limit_where_the_platform_wants_none():
+    spec = created_pod(settings=Settings.model_validate({"session": {"ephemeralStorageLimit": ""}}))
+    assert "ephemeral-storage" not in str(spec)
+    assert spec["volumes"][0]["emptyDir"] == {}
 
 
 def test_the_loader_checks_the_agent_by_its_hash():
@@ -158,8 +186,11 @@ def test_the_platforms_settings_are_in_the_pod():
             },
         }
     )
-    spec = manifest(settings=settings)["spec"]
-    assert spec["containers"][0]["resources"] == {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}}
+    spec = pods.with_limited_storage(manifest(settings=settings), "5Gi")["spec"]
+    assert spec["containers"][0]["resources"] == {
+        "requests": {"cpu": "2", "ephemeral-storage": "0"},
+        "limits": {"memory": "8Gi", "ephemeral-storage": "5Gi"},
+    }
     assert spec["containers"][0]["imagePullPolicy"] == "Always"
     assert (spec["nodeSelector"], spec["tolerations"]) == ({"pool": "a"}, [{"operator": "Exists"}])
     assert spec["securityContext"]["fsGroup"] == 4242

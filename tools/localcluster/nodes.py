@@ -133,6 +133,7 @@ def _kubelet_configuration(node: Node, client_ca: Path) -> dict[str, object]:
         "clusterDomain": "",
         "resolvConf": str(resolver),
         "maxPods": 110,
+        "podPidsLimit": 4096,
         "makeIPTablesUtilChains": False,
         "serializeImagePulls": False,
         # What images are here is the tool's business; and a full disk is the developer's, not a reason to evict.

@@ -136,6 +136,14 @@ class LastActivity(Model):
     what: str = Field(description='What it was, such as "exec python train.py".')
 
 
+class MemoryKill(Model):
+    """The last time that a process of the session was killed because the session was out of memory."""
+
+    id: str = Field(description="Tells one time from another.")
+    process: str = Field(description="The process, as far as it is known.")
+    at: Timestamp = Field(description="When that was told.")
+
+
 class Stage(Model):
     """One step of the start."""
 
@@ -158,6 +166,7 @@ class HandledRequests(Model):
     install: str | None = Field(default=None, description="Of flowsession.dev/install-requested-at.")
     resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
     keep_alive: str | None = Field(default=None, description="Of flowsession.dev/keep-alive-requested-at.")
+    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
 
 
 class Install(Model):
@@ -253,6 +262,7 @@ class ComputeSessionStatus(Model):
     )
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
     edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
+    memory_kill: MemoryKill | None = Field(default=None, description="The last process that was killed for memory, if any was.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
     restarts_in_a_row: int | None = Field(
         default=None,

@@ -62,6 +62,8 @@ def state(document: dict[str, Any]) -> AgentState:
         retired=document.get("retired") is True,
         edits=_edits(_part(document, "edits")),
         check=_check(_part(document, "check")),
+        memory_kill=text(_part(document, "memoryKill").get("id"), 40),
+        killed_process=_word(_part(document, "memoryKill").get("process"), 120),
     )
 
 

@@ -135,6 +135,9 @@ class AgentState:
     retired: bool
     edits: EditsView = field(default=EditsView())
     check: CheckView = field(default=CheckView())
+    memory_kill: str = ""
+    """Names the last time that a process of the session was killed for memory; empty: none was."""
+    killed_process: str = ""
 
 
 @dataclass(frozen=True)

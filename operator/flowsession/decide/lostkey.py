@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from flowsession.decide import edits, loss, requests, times
 from flowsession.decide.draft import Draft
-from flowsession.decide.pod import KEPT_HOME
+from flowsession.decide.pod import FLOW_FOLDER
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import same_container
 from flowsession.decide.views import PodView
@@ -49,7 +49,7 @@ def _noticed_at(draft: Draft) -> float:
 
 
 def _message(draft: Draft, pod: PodView, cause: str, due: float) -> str:
-    copy = f"; copy what is newer before: kubectl cp -n {pod.namespace} {pod.name}:{KEPT_HOME}/flow flow" if edits.has_folder(draft) else ""
+    copy = f"; copy what is newer before: kubectl cp -n {pod.namespace} {pod.name}:{FLOW_FOLDER} flow" if edits.has_folder(draft) else ""
     return (
         f"the session runs on, but is neither saved, installed into nor ended as idle: {cause}; it gets a new pod, with the edits that were"
         f" saved last, at {times.deadline_stamp(due)}, or at once by the annotation {requests.REQUESTS['reset']}{copy}"

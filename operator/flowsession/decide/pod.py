@@ -18,11 +18,13 @@ PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
 """The variable with the keys that the agent knows."""
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
-KEPT_HOME = "/session"
-LOST_HOME = "/tmp/flowsession"
+SESSION_HOME = "/session"
+"""The session's folder, in every image and with or without a volume."""
+FLOW_FOLDER = f"{SESSION_HOME}/flow"
+"""Where commands and terminals start; on a claim it is a link."""
+STORAGE = "ephemeral-storage"
 SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
 """Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
-
 SOURCE_MOUNT = "/source"
 """Where a claim is, which sessions use in place."""
 
@@ -106,14 +108,15 @@ def agent_config_map(snapshot: SessionSnapshot) -> dict[str, Any]:
 def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> dict[str, Any]:
     """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
     settings, image = snapshot.settings.session, environment.image
-    home = KEPT_HOME if environment.keeps_something else LOST_HOME
+    foreign = needs_archive(snapshot, environment)
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
-    if environment.keeps_something:
-        limit = {"sizeLimit": settings.ephemeral_storage_limit} if settings.ephemeral_storage_limit else {}
-        volumes.append({"name": "session", "emptyDir": limit})
-        mounts.append({"name": "session", "mountPath": KEPT_HOME})
-    if needs_archive(snapshot, environment):
+    if (
+        environment.keeps_something or foreign
+    ):  # the default runtime image has the folder; another one may have none that its user may write
+        volumes.append({"name": "session", "emptyDir": {}})
+        mounts.append({"name": "session", "mountPath": SESSION_HOME})
+    if foreign:
         volumes.append({"name": "agent", "configMap": {"name": agent_config_map_name(snapshot.agent_archive.sha256)}})
         mounts.append({"name": "agent", "mountPath": AGENT_MOUNT, "readOnly": True})
         command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", snapshot.agent_archive.sha256]
@@ -133,7 +136,8 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
                 "image": image.reference,
                 "imagePullPolicy": "Always" if image.pull_anew else snapshot.settings.image_pull_policy,
                 "command": command,
-                "env": _environment(snapshot, home, claim),
+                "workingDir": FLOW_FOLDER,
+                "env": _environment(snapshot, claim),
                 "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": restricted_container(),
@@ -177,6 +181,24 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
     }
 
 
+def with_limited_storage(manifest: dict[str, Any], limit: str) -> dict[str, Any]:
+    """The pod, evicted when all that it writes to its node is more than `limit`: its folder, /tmp, the container's layer and its log.
+
+    A limit of its size's or of the platform's for the container stays. It requests nothing, where it would request as much as the limit.
+    """
+    (container,) = manifest["spec"]["containers"]
+    resources = container["resources"]
+    limits = {**({STORAGE: limit} if limit else {}), **resources["limits"]}
+    if STORAGE not in limits:
+        return manifest
+    resources = {"requests": {**({} if STORAGE in resources["limits"] else {STORAGE: "0"}), **resources["requests"]}, "limits": limits}
+    volumes = [
+        {**volume, "emptyDir": {**volume["emptyDir"], "sizeLimit": limits[STORAGE]}} if "emptyDir" in volume else volume
+        for volume in manifest["spec"]["volumes"]
+    ]
+    return {**manifest, "spec": {**manifest["spec"], "containers": [{**container, "resources": resources}], "volumes": volumes}}
+
+
 def settings_of(spec: ComputeSessionSpec) -> str:
     """A hash of the session's own environment variables, labels and annotations."""
     given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
@@ -188,15 +210,15 @@ def claim_of(claim: Claim | None) -> str:
     return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
 
 
-def _environment(snapshot: SessionSnapshot, home: str, claim: Claim | None) -> list[dict[str, Any]]:
+def _environment(snapshot: SessionSnapshot, claim: Claim | None) -> list[dict[str, Any]]:
     own: list[dict[str, Any]] = [
-        {"name": "FLOWSESSION_HOME", "value": home},
+        {"name": "FLOWSESSION_HOME", "value": SESSION_HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": PUBLIC_KEYS, "value": snapshot.public_keys},
         {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
-        {"name": "HOME", "value": f"{home}/home"},
-        {"name": "TMPDIR", "value": f"{home}/tmp"},
-        {"name": "PF_HOME_DIRECTORY", "value": f"{home}/home/.promptflow"},
+        {"name": "HOME", "value": f"{SESSION_HOME}/home"},
+        {"name": "TMPDIR", "value": f"{SESSION_HOME}/tmp"},
+        {"name": "PF_HOME_DIRECTORY", "value": f"{SESSION_HOME}/home/.promptflow"},
     ]
     if claim:
         own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})

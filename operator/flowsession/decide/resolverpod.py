@@ -6,7 +6,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.source import Source
 from flowsession.decide import children
-from flowsession.decide.pod import AGENT_IN_IMAGE, AGENT_PORT, ENVIRONMENT_LABEL, LOST_HOME, MANAGED_BY, MANAGER
+from flowsession.decide.pod import AGENT_IN_IMAGE, AGENT_PORT, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.settings import Settings
 
 CONTAINER = "resolver"
@@ -17,6 +17,7 @@ SOURCE_ANNOTATION = f"{GROUP}/source-hash"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 """The refresh request that it answers."""
 MARKS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
+HOME = "/tmp/flowsession"
 START_SECONDS = 300
 """Beside the reading itself, for a node to be found and the image to be pulled."""
 
@@ -34,7 +35,7 @@ def manifest(
     resolver, session = settings.resolver, settings.session
     env: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_RESOLVER", "value": "1"},
-        {"name": "FLOWSESSION_HOME", "value": LOST_HOME},
+        {"name": "FLOWSESSION_HOME", "value": HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": "FLOWSESSION_PUBLIC_KEYS", "value": keys},
     ]

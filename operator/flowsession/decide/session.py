@@ -13,6 +13,7 @@ from flowsession.decide import (
     install,
     lostkey,
     marks,
+    memory,
     requests,
     resize,
     saving,
@@ -44,6 +45,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
         if not stage(draft):
             break
     saving.keep(draft)
+    memory.tell(draft)
     cost.of_session(draft)
     return draft.plan()
 

@@ -66,7 +66,8 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: PLR0911 - each way to have none h
     draft.only_progress(since=now)
     authorship.give(draft)
     manifest = accounts.with_identity(pods.manifest(snapshot, environment, loss.incarnation(draft)), acts_as)
-    draft.create(_where_it_belongs(snapshot, manifest, size))
+    manifest = _where_it_belongs(snapshot, manifest, size)
+    draft.create(pods.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
     if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
         draft.look_for_edits(loss.incarnation(draft))
     return False
