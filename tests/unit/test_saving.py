@@ -341,3 +341,13 @@ def test_a_config_map_that_the_operator_did_not_write_is_told_of_at_the_next_sta
     assert world.agent().volume["edits"] == "one"
     (message,) = messages(world, "EditsIgnored")
     assert message.startswith("ConfigMap flow-env-edits-fake claims to hold saved edits, but this operator did not write it")
+
+
+def test_nothing_is_said_to_be_lost_where_there_was_no_flow_folder():
+    world = World(environment={"requirementsText": ""}, idle=FOR_GOOD)
+    world.settle(until_ready=True)
+    world.agent().dead = True
+    world.kubelet = lambda: None
+    world.delete_session()
+    world.live(120)
+    assert world.told_of("EditsNotSaved") == 0
