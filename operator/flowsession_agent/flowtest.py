@@ -100,8 +100,16 @@ def find_flow(folder: str) -> str:
 def last_words(stderr: str) -> str:
     """The sentence of an exception that ended a Python process: the traceback's last line that doesn't belong to a list of causes."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]]
-    return (errors[-1] if errors else lines[-1] if lines else "")[:1000]
+    errors = [
+        number
+        for number, line in enumerate(lines)
+        if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]
+    ]
+    if not errors:
+        return (lines[-1] if lines else "")[:1000]
+    # Some of prompt flow's own sentences end before their cause, which stands in the next line.
+    cause = lines[errors[-1] + 1 : errors[-1] + 2] if lines[errors[-1]].endswith(":") else []
+    return " ".join([lines[errors[-1]], *cause])[:1000]
 
 
 def _outputs(path: str, stderr: str) -> Any:
