@@ -16,10 +16,12 @@ import yaml
 from aiohttp import web
 
 from flowsession import __version__, handlers
-from flowsession.cluster import errors
+from flowsession.cluster import errors, tokens
+from flowsession.cluster import vault as vaults
 from flowsession.cluster.agents import AgentClient
 from flowsession.cluster.agenttransport import DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.keysecrets import KeySecrets
 from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault
 from flowsession.decide.agentviews import AgentArchive
@@ -51,7 +53,8 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
     cluster = await KubernetesCluster.connect()
     transport = ProxyTransport(cluster) if settings.agent_via == AgentVia.PROXY else DirectTransport()
     try:
-        signer = await load_signer(cluster, namespace)
+        signer, vault = await load_signer(cluster, namespace), await load_vault(cluster, namespace)
+        keys = await KeySecrets.read(cluster, namespace, (tokens.SECRET, vaults.SECRET))
         engine = Engine(
             cluster=cluster,
             agent_client=AgentClient(transport, signer),
@@ -59,7 +62,7 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             public_keys=signer.public_keys,
             archive=archive,
             instance=socket.gethostname(),
-            vault=await load_vault(cluster, namespace),
+            vault=vault,
         )
         probes = web.AppRunner(application(engine), access_log=None)
         await probes.setup()
@@ -67,11 +70,14 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             await web.TCPSite(probes, port=port).start()
         hints = await listen(Hints(engine.cache, engine.queue), edits_port) if settings.edits_address else None
         await engine.start()
+        keeping = asyncio.get_running_loop().create_task(keys.check_for_ever(), name="key-secrets")
         log.info("started", extra={"version": __version__, "sessions": len(engine.cache.sessions)})
         try:
             await _listen(engine)
         finally:
             await engine.stop()
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
             if hints:
                 hints.close()
             await probes.cleanup()

@@ -14,6 +14,7 @@ from apiserver.agents import FakeAgent, NoAgent, RealAgent
 from apiserver.api import eventually, stays
 from apiserver.background import Background
 from apiserver.lab import Lab
+from apiserver.operator_process import NAMESPACE
 
 SOON = {"flowsession.decide.install:UNREACHABLE_AFTER": 2.0}
 """Twenty seconds otherwise."""
@@ -382,3 +383,30 @@ def test_unscheduled_and_unpullable_are_told_and_heal(started: Lab) -> None:
     assert started.condition("ComputeAllocated")["reason"] == "Unschedulable"
     started.kubelet.release()
     started.until_ready()
+
+
+KEYS = f"/api/v1/namespaces/{NAMESPACE}/secrets/flowsession-agent-keys"
+
+
+def test_a_key_whose_secret_was_deleted_is_there_again_when_the_operator_has_stopped(started: Lab) -> None:
+    before = started.api.get(KEYS)["data"]
+    started.api.delete(KEYS)
+    started.operator.stop()
+    assert started.api.get(KEYS)["data"] == before
+
+
+def test_a_lost_key_is_told_at_once_and_what_happens_next(lab: Lab) -> None:
+    lab.operator.start()
+    lab.create_environment()
+    lab.create_session()
+    lab.until_ready()
+    lab.operator.kill()
+    lab.api.delete(KEYS)
+    lab.operator.start(constants={"flowsession.decide.edits:SILENT_SECONDS": 2.0})
+    lab.until_condition("Ready", "KeyLost", says="or at once by the annotation flowsession.dev/reset-requested-at")
+    lab.until_told("KeyLost")
+    lab.api.patch(
+        lab.path("computesessions", "ada"), {"metadata": {"annotations": {"flowsession.dev/reset-requested-at": "2026-11-28T14:00:00Z"}}}
+    )
+    lab.until_ready(seconds=30)
+    assert lab.session()["status"]["incarnation"] == 2

@@ -5,11 +5,17 @@ import pytest
 from apiserver.api import eventually
 from apiserver.lab import Lab
 
-READY = ["POST pods", "PATCH computesessions/status", "PATCH computesessions/status"]
+READY = ["POST pods", "PATCH computesessions/status"]
+"""Ready and the list of packages are one write of the status."""
 BESIDES = ["POST configmaps", "POST events"]
 
 
-def test_a_session_with_nothing_to_install_is_ready_after_three_writes(started: Lab) -> None:
+@pytest.mark.parametrize(("first", "more"), [(60.0, 0), (0.02, 1)], ids=["quick", "longer"])
+def test_a_session_with_nothing_to_install_is_ready_after_two_writes_and_one_more_that_says_it_starts(
+    started: Lab, first: float, more: int
+) -> None:
+    """A start that is not over within FIRST_SECONDS says so: an empty STATUS reads as a dead operator."""
+    started.operator.restart(constants={"flowsession.decide.draft:FIRST_SECONDS": first, "flowsession.decide.draft:PROGRESS_SECONDS": 60.0})
     started.create_environment()
     started.until_environment("Resolved")
     before = started.recorder.mark()
@@ -17,7 +23,7 @@ def test_a_session_with_nothing_to_install_is_ready_after_three_writes(started: 
     started.until_ready()
     started.settle()
     lines = started.lines(since=before, without=("flowenvironments",))
-    assert sorted(lines) == sorted(READY + BESIDES), lines
+    assert sorted(lines) == sorted(READY + BESIDES + ["PATCH computesessions/status"] * more), lines
 
 
 def test_a_second_session_of_the_same_environment_lists_no_packages_again(started: Lab) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import PORT
+from apiserver.agents import PORT, FakeAgent
 from apiserver.api import stays
 from apiserver.background import Background
 from apiserver.lab import Lab
@@ -93,6 +93,41 @@ async def drip(agent: Hostile, writer: asyncio.StreamWriter) -> None:
 async def news(agent: Hostile, writer: asyncio.StreamWriter) -> None:
     """News each time, at once."""
     agent.answer(writer, agent.state())
+
+
+class Namer(FakeAgent):
+    """Says in each answer that it has other packages, and another flow folder, than ever before."""
+
+    def state(self) -> dict[str, Any]:
+        found, name = super().state(), f"{len(self.calls):064x}"
+        return found | {"version": len(self.calls), "environment": {"packagesRevision": name, "flowRevision": name}}
+
+
+class Turncoat(FakeAgent):
+    """Names what was ordered and what was not by turns, and fails and succeeds by turns."""
+
+    def state(self) -> dict[str, Any]:
+        found, turn = super().state(), len(self.calls)
+        if turn % 2:
+            found["environment"]["packagesRevision"] = f"{turn:064x}"
+        found["install"] |= {"state": ("Running", "Succeeded", "Failed")[turn % 3], "tool": "uv", "message": f"turn {turn}"}
+        found["check"] = {"state": "Running", "verdict": "Invalid", "problems": [{"code": "X", "message": f"turn {turn}"}]}
+        return found | {"version": turn}
+
+
+@pytest.mark.parametrize("agent", [Namer, Turncoat], ids=lambda agent: agent.__name__)
+def test_what_it_says_fills_neither_etcd_nor_the_api_server(started: Lab, background: Background, agent: type[FakeAgent]) -> None:
+    """An agent that named a new packagesRevision in each answer made 139 ConfigMaps in 10 s."""
+    started.kubelet.make_agent = lambda: agent(background)
+    started.create_environment(requirementsText="pandas")
+    mark = started.recorder.mark()
+    started.create_session()
+    stays(lambda: True, seconds=WATCHED_SECONDS)
+    assert len(started.agent().calls) >= 2
+    assert len(started.package_lists()) <= 1
+    assert len(started.lines(since=mark)) <= 40
+    assert "0" * 50 not in json.dumps(started.session()["status"]), "no name that it made up"
+    assert started.operator.lines("error") == []
 
 
 def processor_seconds(pid: int) -> float:

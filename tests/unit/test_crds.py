@@ -119,7 +119,7 @@ def test_names_and_subresources(kind):
     ("kind", "columns"),
     [
         (crds.ENVIRONMENT, ["Ready", "Image", "Requirements", "Sessions", "Age"]),
-        (crds.SESSION, ["User", "Environment", "Size", "Status", "Expires", "Age"]),
+        (crds.SESSION, ["User", "Environment", "Size", "Status", "Reason", "Expires", "Age"]),
         (crds.INSTANCE, ["User", "Size", "Status", "Sessions", "Last Activity", "Age"]),
     ],
     ids=["FlowEnvironment", "ComputeSession", "ComputeInstance"],

@@ -6,6 +6,7 @@ import pytest
 
 from flowsession.cluster import errors
 from flowsession.decide.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan
+from flowsession.engine.executor import LISTS_AT_ONCE, SECONDS_PER_STATUS, STATUSES_AT_ONCE
 from unit.builders import NAME, NAMESPACE, NOW
 from unit.world import BOX, SESSION, World, _run
 
@@ -25,6 +26,11 @@ def end_of(world: World, *, valid_until: float | None) -> Plan:
     meta = world.cache.sessions[NAMESPACE, NAME].meta
     delete = Delete("ComputeSession", NAMESPACE, NAME, meta.uid, meta.resource_version, valid_until=valid_until)
     return Plan(deletes=(delete,), events=(IDLE,))
+
+
+def a_config_map(name: str) -> dict[str, object]:
+    labels = {"app.kubernetes.io/managed-by": "flowsession"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}}
 
 
 def carry_out(world: World, plan: Plan) -> None:
@@ -76,12 +82,7 @@ def test_another_end_is_told_of_again(world, meanwhile):
 
 
 def test_what_the_end_builds_on_comes_first_and_its_refusal_keeps_it(world):
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "x", "namespace": NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "flowsession"}},
-    }
-    plan = replace(end_of(world, valid_until=None), creates=(Create(config_map),))
+    plan = replace(end_of(world, valid_until=None), creates=(Create(a_config_map("x")),))
     world.api.refused = {"ConfigMap"}
     carry_out(world, plan)
     assert (world.api.requests, world.told.events) == (["POST ConfigMap"], [])
@@ -105,6 +106,25 @@ def test_a_suspension_that_comes_too_late_costs_nobody_a_pod(world):
     carry_out(world, Plan(status=patch, deletes=(delete,), events=(Event(False, "Suspended", "x"),)))
     assert (world.api.requests, world.told.events) == ([], [])
     assert world.todo.now
+
+
+def test_statuses_about_one_session_are_written_so_often_and_no_more(world):
+    for turn in range(200):
+        meta = world.cache.sessions[NAMESPACE, NAME].meta
+        patch = PatchStatus("ComputeSession", NAMESPACE, NAME, meta.resource_version, {"phase": f"turn {turn}"})
+        carry_out(world, Plan(status=patch))
+    assert 20 <= world.api.requests.count("PATCH ComputeSession") <= STATUSES_AT_ONCE
+    assert world.todo.due <= world.clock() + SECONDS_PER_STATUS, "what was not written is decided again"
+    world.clock.now += SECONDS_PER_STATUS
+    before = len(world.api.requests)
+    carry_out(world, Plan(status=replace(patch, resource_version=world.cache.sessions[NAMESPACE, NAME].meta.resource_version)))
+    assert len(world.api.requests) == before + 1
+
+
+def test_so_are_config_maps(world):
+    for turn in range(50):
+        carry_out(world, Plan(creates=(Create(a_config_map(f"list-{turn}")),)))
+    assert world.api.requests.count("POST ConfigMap") <= LISTS_AT_ONCE
 
 
 WARNING = Event(False, "IdleSoon", "the session will be deleted in a minute")

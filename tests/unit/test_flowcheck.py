@@ -12,6 +12,7 @@ from flowsession.decide.conditions import Verdict
 from flowsession.decide.flowcheck import MOST_POLLS, POLL_SECONDS, WRITE_SECONDS, SessionCheck
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Retire
 from flowsession.decide.resolution import Unresolved
+from flowsession.decide.serve import LIST_SECONDS
 from flowsession.engine.cache import Cache
 from flowsession.engine.checks import Checks
 from flowsession.engine.keys import Key
@@ -156,10 +157,10 @@ def test_nobody_is_followed_for_ever():
 
 
 def test_the_list_of_packages_waits_to_be_written_with_the_verdict():
-    """A start of a session with a flow folder costs no write more than one without."""
+    """Of packages that were installed in place: the first list comes with Ready."""
     fields = {"known_config_maps": {}, "agent": agent(state(FLOW, check=running()), FLOW)}
     assert decide(session(running(), **fields)).call == ListPackages()
-    ready = status_after(session(running(), **fields))
+    ready = status_after(session(running(), **fields), NOW + LIST_SECONDS)
     assert verdict(ready, "FlowValid") == ("Unknown", "Checking")
     listed = agent(state(FLOW, check=running()), FLOW, packages=PackageList(171, "table", "{}"))
     plan = decide(session(running(), status=ready, known_config_maps={}, agent=listed))
@@ -167,7 +168,7 @@ def test_the_list_of_packages_waits_to_be_written_with_the_verdict():
     assert plan.status is None, "not yet"
     done = decide(session(checked(), status=ready))
     assert {"packages", "conditions"} <= set(done.status.status)
-    late = decide(session(running(), status=ready), NOW + WRITE_SECONDS + 1)
+    late = decide(session(running(), status=ready), NOW + LIST_SECONDS + WRITE_SECONDS + 1)
     assert set(late.status.status) == {"packages"}, "a long check holds nothing up"
 
 

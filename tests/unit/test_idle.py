@@ -280,6 +280,49 @@ def test_after_three_failures_people_are_told():
     assert verdict(status_after(ready(5000.0, replace(failing, failures=2))), "Active") != ("Unknown", "ProbeFailed")
 
 
+SILENT = {"failures": 3, "failing_since": NOW - 7, "error": "no connection"}
+
+
+def test_the_status_an_event_and_the_columns_say_so_too():
+    failing = agent(state(idle_seconds=10.0), state_at=NOW - 5000, **SILENT)
+    snapshot = ready(5000.0, failing)
+    status, plan = status_after(snapshot), decide(snapshot)
+    assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("Unknown", "AgentUnreachable"))
+    assert status["expiresAt"] == stamp(NOW - 7 + 3600), "when that ends it, and not a time that has passed"
+    message = condition(status, "Ready")["message"]
+    for word in ("no connection", f"it is deleted at {status['expiresAt']} unless it answers", "kubectl logs", "NetworkPolicy"):
+        assert word in message
+    assert [(event.warning, event.reason, event.message) for event in plan.events] == [(True, "AgentUnreachable", message)]
+    again = decide(replace(snapshot, status=status), NOW + 30)
+    assert (again.events, again.writes) == ((), False)
+
+
+@pytest.mark.parametrize(("action", "comes"), [("None", "it gets a new pod after 3600 s"), ("Suspend", "it is suspended at ")])
+def test_what_comes_of_it_is_what_the_session_asks_for(action, comes):
+    status = status_after(ready(5000.0, silent_agent(failures=3, since=7), action=action))
+    assert comes in condition(status, "Ready")["message"]
+
+
+def test_it_serves_again_when_its_agent_answers():
+    status = status_after(ready(5000.0, agent(state(idle_seconds=10.0), state_at=NOW - 5000, **SILENT)))
+    for told in (True, False):
+        view = says(10.0, age=-100.0) if told else replace(says(10.0, age=-100.0), told=None)
+        snapshot = replace(ready(5000.0, view), status=status)
+        after, plan = status_after(snapshot, NOW + 100), decide(snapshot, NOW + 100)
+        assert (after["phase"], verdict(after, "Ready")) == ("Running", ("True", "Running"))
+        assert after["expiresAt"] == stamp(NOW + 100 - 10 + 60)
+        assert [(event.warning, event.reason) for event in plan.events] == [(False, "Running")]
+
+
+def test_another_operator_neither_forgets_it_nor_waits_to_ask():
+    status = status_after(ready(5000.0, agent(state(idle_seconds=10.0), state_at=NOW - 5000, **SILENT)))
+    plan = decide(replace(ready(5000.0, None), status=status), NOW + 100)
+    assert (plan.call, plan.events, plan.writes) == (Look(), (), False)
+    for failures in (1, 2):
+        later = decide(replace(ready(5000.0, silent_agent(failures=failures)), status=status), NOW + 0.1)
+        assert (later.events, later.writes) == ((), False), "two answers that did not come say no more than was known"
+
+
 # -- action None
 
 

@@ -229,7 +229,7 @@ def test_after_an_update_without_a_digest_the_node_has_to_ask_the_registry():
 def test_a_session_on_an_earlier_digest_needs_a_reset():
     environment = environment_on(image(pinned=PINNED))
     running = {"agent": agent(environment=environment), "known_config_maps": {"flowsession-agent-abababababab": 0}}
-    status = status_after(session_snapshot(ran(PINNED, started_from=PINNED), environment=environment, **running))
+    status = status_after(session_snapshot(ran(PINNED, started_from=PINNED), environment=environment, **running), NOW + 5)
     assert verdict(status, "InSync") == ("True", "InSync")
     before = session_snapshot(ran(PINNED, started_from=PINNED), environment=environment, status=status)
     newer = f"reg.example.com/team/flow@{TWO}"

@@ -38,7 +38,8 @@ YOUNG = {"created_at": NOW - 0.5}
 
 def starting(view=None, environment=PANDAS, **fields):
     """A session whose pod has just begun to run."""
-    return session_snapshot(pod(container=container(running_since=NOW - 0.2), **{**YOUNG, **fields}), agent=view, environment=environment)
+    made = pod(container=container(running_since=NOW - 0.2), **{**YOUNG, **fields})
+    return session_snapshot(made, agent=view, environment=environment, status={"phase": "Starting"})
 
 
 # -- telling

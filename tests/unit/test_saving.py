@@ -5,7 +5,7 @@ import pytest
 from flowsession.decide.plan import Settle, TakeEdits
 from flowsession.decide.saving import SAVE_SECONDS
 from flowsession.settings import AgentVia, Settings
-from unit.builders import condition
+from unit.builders import condition, stamp
 from unit.test_edits import calls, resumed, suspended, until, world_with
 from unit.world import NAMESPACE, World
 
@@ -195,13 +195,19 @@ def test_a_pod_that_somebody_else_ends_takes_its_edits_along(how):
     assert world.saved_edits == {"last"}
 
 
-def test_a_pod_that_is_lost_says_from_when_its_edits_are():
+@pytest.mark.parametrize("seen_deleting", [False, True])
+def test_a_pod_that_is_lost_says_from_when_its_edits_are(seen_deleting):
     world = saved_by_hint(editing())
     saved_at = world.status()["edits"]["savedAt"]
     world.agent().edit(world.clock(), "lost")
-    world.api.remove(world.api.pods[0])
-    first = world.status()["podName"]
-    until(world, lambda: world.is_ready() and world.status()["podName"] != first, 60)
+    pod = world.api.pods[0]
+    if seen_deleting:  # as a deletion by force is on its way
+        pod["metadata"]["deletionTimestamp"] = stamp(world.clock())
+        world.api.changed(pod)
+        world.hear()
+        world.work()
+    world.api.remove(pod)
+    until(world, lambda: world.is_ready() and world.status()["podName"] != pod["metadata"]["name"], 60)
     assert world.agent().volume["edits"] == "one"
     assert any(f"comes back as it was saved at {saved_at}, what was edited later is lost" in event.message for event in world.told.events)
 

@@ -9,11 +9,13 @@ from flowsession.decide import configmaps
 from flowsession.decide.agentviews import PackageList
 from flowsession.decide.plan import ListPackages
 from flowsession.decide.pod import settings_of
+from flowsession.decide.serve import LIST_SECONDS
 from flowsession.decide.start import REFUSED_SECONDS
 from unit.builders import (
     NOW,
     POD,
     agent,
+    applied,
     condition,
     container,
     decide,
@@ -38,6 +40,11 @@ NAME = packages_config_map_name("flow-env", "env-uid", PANDAS.packages_revision,
 
 def ready(**fields):
     return session_snapshot(pod(), **{"agent": agent(), **fields})
+
+
+def unlisted(**fields):
+    """Whose packages are in no ConfigMap that is known of."""
+    return ready(known_config_maps={}, **fields)
 
 
 def test_ready_says_where_and_how_to_get_in():
@@ -103,16 +110,35 @@ def test_it_is_ready_once():
 
 
 def test_a_ready_session_is_asked_for_its_packages():
-    assert decide(ready()).call == ListPackages()
+    assert decide(unlisted()).call == ListPackages()
+
+
+def test_ready_is_written_together_with_the_list():
+    """What `kubectl wait --for=condition=Ready` waits for has `status.packages`, the README's own next command."""
+    asked = decide(unlisted())
+    assert (asked.call, asked.writes, asked.events) == (ListPackages(), False, ())
+    assert asked.look_again_at == NOW + LIST_SECONDS
+    listed = decide(unlisted(agent=agent(packages=LIST)))
+    assert {"packages", "conditions", "readyAt"} <= set(listed.status.status)
+    assert [event.reason for event in listed.events] == ["Running"]
+
+
+@pytest.mark.parametrize(
+    ("view", "later"), [(agent(calling=True), LIST_SECONDS), (agent(failures=1, error="not JSON"), 0.0)], ids=["slow", "mad"]
+)
+def test_an_agent_that_does_not_list_them_keeps_nobody_from_working(view, later):
+    plan = decide(unlisted(agent=view), NOW + later)
+    assert verdict(applied({}, plan.status.status), "Ready") == ("True", "Running")
+    assert "packages" not in plan.status.status
 
 
 @pytest.mark.parametrize("view", [agent(calling=True), agent(failures=4, error="no answer")], ids=["busy", "does not answer"])
 def test_but_not_while_it_cannot_answer(view):
-    assert decide(ready(agent=view)).call is None
+    assert decide(unlisted(agent=view)).call is None
 
 
 def test_the_list_goes_into_a_config_map_of_the_environment():
-    plan = decide(ready(agent=agent(packages=LIST)))
+    plan = decide(unlisted(agent=agent(packages=LIST)))
     (create,) = plan.creates
     manifest = create.manifest
     assert manifest["metadata"]["name"] == NAME
@@ -136,7 +162,7 @@ def test_a_list_that_was_refused_is_tried_again(view):
     """A quota that refuses ConfigMaps today may have room tomorrow, and nothing else brings a settled session up."""
     settled = settled_snapshot(PANDAS, agent=view)
     without = {key: value for key, value in settled.status.items() if key != "packages"}
-    snapshot = replace(settled, status=without)
+    snapshot = replace(settled, status=without, known_config_maps={})
     refused = decide(replace(snapshot, refused_config_maps={NAME: "exceeded quota"}))
     assert (refused.call, refused.creates) == (None, ())
     assert refused.look_again_at == NOW + REFUSED_SECONDS
@@ -145,8 +171,8 @@ def test_a_list_that_was_refused_is_tried_again(view):
 
 
 def test_a_list_that_was_written_is_not_written_again():
-    status = status_after(ready(agent=agent(packages=LIST)))
-    assert not decide(ready(status=status, agent=agent(packages=LIST))).writes
+    status = status_after(unlisted(agent=agent(packages=LIST)))
+    assert not decide(unlisted(status=status, agent=agent(packages=LIST))).writes
 
 
 def test_another_revision_or_image_has_another_list():
@@ -162,7 +188,7 @@ def test_a_session_that_is_not_running_has_no_list():
 def test_a_later_install_gets_a_list_of_its_own():
     numpy = resolved(requirements="numpy\n")
     snapshot = settled_snapshot(PANDAS, agent=agent(state(numpy), numpy))
-    assert decide(replace(snapshot, environment=numpy)).call == ListPackages()
+    assert decide(replace(snapshot, environment=numpy, known_config_maps={})).call == ListPackages()
     assert ready_status(PANDAS)["packages"]["configMapName"] == NAME
 
 

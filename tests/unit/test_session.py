@@ -48,6 +48,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "reset",
         "move",
         "have_a_pod",
+        "tell_of_lost_key",
         "follow_the_pod",
         "end_unreachable",
         "tell_of_wish",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.decide import pod as pods
-from flowsession.decide.draft import PROGRESS_SECONDS
+from flowsession.decide.draft import FIRST_SECONDS, PROGRESS_SECONDS
 from flowsession.decide.plan import Delete
 from flowsession.decide.views import Refusal
 from flowsession.engine import objects
@@ -328,12 +328,22 @@ def test_a_young_ones_ready_time_does_not_forget_the_row():
 # -- pods that do not run yet
 
 
-@pytest.mark.parametrize("later", [0.0, 0.5, 1.0, PROGRESS_SECONDS - 0.01])
+@pytest.mark.parametrize("later", [0.0, 0.2, FIRST_SECONDS - 0.01])
 def test_a_start_as_expected_needs_no_word_at_first(later):
     young = pending_pod(created_at=NOW)
     plan = decide(session_snapshot(young), NOW + later)
     assert not plan.writes
-    assert plan.look_again_at == NOW + PROGRESS_SECONDS
+    assert plan.look_again_at == NOW + FIRST_SECONDS
+
+
+def test_a_longer_one_is_told_of_soon_and_then_as_seldom_as_before():
+    """An empty STATUS reads as an operator that is dead."""
+    snapshot = session_snapshot(pending_pod(created_at=NOW, node="", scheduled_at=None))
+    status = status_after(snapshot, NOW + FIRST_SECONDS)
+    assert (status["phase"], verdict(status, "Ready")) == ("Starting", ("False", "Starting"))
+    later = replace(snapshot, status=status, pods=(pending_pod(created_at=NOW),))
+    assert not decide(later, NOW + PROGRESS_SECONDS - 0.01).writes
+    assert decide(later, NOW + PROGRESS_SECONDS).writes
 
 
 def test_after_a_while_it_is_said_how_far_the_pod_is():

@@ -80,7 +80,7 @@ class ApiServer:
         self._request("GET", kind)
         return copy.deepcopy(self._found(kind, namespace, name))
 
-    async def metadata(self, kind: str, namespace: str, *, labels: str = "") -> AsyncIterator[Object]:
+    async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         self._request("GET", kind)
         wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
         for body in list(self.objects.values()):

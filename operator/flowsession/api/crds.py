@@ -34,6 +34,8 @@ class Kind:
     cluster_wide: bool = False
     rules: tuple[dict[str, str], ...] = ()
     """CEL rules on the whole object."""
+    selectable: tuple[str, ...] = ()
+    """Fields that `kubectl get --field-selector` takes."""
 
 
 def _column(name: str, path: str, *, type_: str = "string", wide: bool = False, description: str = "") -> dict[str, Any]:
@@ -79,14 +81,15 @@ SESSION = Kind(
         _column("Environment", ".spec.environmentRef.name"),
         _column("Size", ".status.vmSize"),
         _column("Status", ".status.phase"),
+        _column("Reason", ".status.reason", description="Why it is not Running; `kubectl describe` has the sentence."),
         _column("Expires", ".status.expiresAt", description="When idleness would end the session, as last observed."),
         _column("Age", ".metadata.creationTimestamp", type_="date"),
-        _column("Reason", _ready("reason"), wide=True),
         _column("Node", ".status.nodeName", wide=True),
         _column("Image", ".status.baseImage", wide=True),
         _column("Packages", ".status.packages.count", type_="integer", wide=True),
         _COST,
     ),
+    selectable=(".spec.user", ".spec.environmentRef.name", ".status.phase"),
 )
 SIZE = Kind(
     name="VMSize",
@@ -156,6 +159,7 @@ def definition(kind: Kind) -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": list(kind.columns),
+                    **({"selectableFields": [{"jsonPath": path} for path in kind.selectable]} if kind.selectable else {}),
                     "schema": {"openAPIV3Schema": _root(kind)},
                 }
             ],

@@ -230,6 +230,7 @@ class ComputeSessionStatus(Model):
 
     observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
     phase: Phase | None = Field(default=None, description="The state in one word.")
+    reason: str | None = Field(default=None, description="Why it is not Running: the reason of the condition Ready; absent while it is.")
     base_image: str | None = Field(default=None, description="The image that the session runs.")
     image_digest: str | None = Field(default=None, description="The digest of that image, as the node reports it.")
     packages_revision: str | None = Field(default=None, description="Revision of the packages that are installed now.")

@@ -7,7 +7,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, flowcheck, images, imagestatus, merge, pinned, requests, resolver, times, words
+from flowsession.decide import conditions, flowcheck, images, imagestatus, merge, pinned, requests, resolver, stalled, times, words
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.imagestatus import ImageFacts, ImageNews
 from flowsession.decide.pinned import Pinned
@@ -210,9 +210,13 @@ def _status(
             if value is not None:
                 status[name] = value
         verdicts[imagestatus.NEWER] = news.verdict
+    elif isinstance(resolution, Unresolved) and resolution.reason in ("RequirementsRejected", "FlowInvalid"):
+        status.pop("warnings", None)  # they were about other requirements than those that were rejected
     status["observedGeneration"] = snapshot.generation
     status["sessions"] = snapshot.sessions
     old = conditions.read(snapshot.status)
+    if (stuck := stalled.of_environment(verdict, old)) is not None:
+        verdicts[stalled.CONDITION] = stuck
     if (flow := flowcheck.of_environment(resolution, snapshot.status, old, snapshot.check)) is not None:
         verdicts[flowcheck.CONDITION] = flow
     status["conditions"] = conditions.judged(old, verdicts, generation=snapshot.generation, now=now)

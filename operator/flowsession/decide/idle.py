@@ -12,10 +12,12 @@ from flowsession.decide.idletimes import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_P
 from flowsession.decide.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.decide.start import current_pod
 from flowsession.decide.target import agent_of, ask, askable_at, lately_of
+from flowsession.decide.views import PodView
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
 
+PROBE_FAILED = "ProbeFailed"
 UNREACHABLE_CALLS = 20
 """So many calls at least must have failed in a row by then."""
 
@@ -24,6 +26,9 @@ SERVER_PAUSE = 10.0
 
 UNREACHABLE_TIMEOUTS = 3
 """A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
+
+SILENCE_STEP = 60.0
+"""Seconds by which the end of a silent session must move to be written down anew."""
 
 STEADY_SECONDS = 60.0
 """How long a session that was said to be in use is so at least: with a short timeout it may be found idle every half a minute."""
@@ -53,10 +58,7 @@ def decide_idle(draft: Draft) -> bool:
         _keep_for_good(draft, agent)
     else:
         deadline = warning.deadline_after(draft, last)
-        shown = times.parse(draft.status.get("expiresAt"))
-        # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
-        if shown is None or abs(shown - deadline) > 1.0:
-            draft.put("expiresAt", times.deadline_stamp(deadline))
+        _show_end(draft, agent, deadline)
         if draft.now >= deadline and not warning.was_warned(draft):
             warning.warn_late(draft, agent)
         elif draft.now >= deadline:
@@ -65,7 +67,44 @@ def decide_idle(draft: Draft) -> bool:
             if not instanceidle.make_way(draft, agent):
                 _reopen(draft, agent)
             warning.warn(draft, agent, deadline)
+    if agent and _is_silent(agent):
+        _say_unreachable(draft, pod, agent)
     return True
+
+
+def _show_end(draft: Draft, agent: AgentView | None, deadline: float) -> None:
+    """Writes down when the session ends: for idleness, or where it can't be asked for that."""
+    shown, silent = times.parse(draft.status.get("expiresAt")), _is_silent(agent)
+    if draft.was_unreachable and not silent and (agent is None or agent.state is None or agent.failures):
+        return  # nobody knows better yet
+    at = agent.failing_since + _longest_silence(draft) if agent and silent else deadline
+    # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
+    if shown is None or abs(shown - at) > (SILENCE_STEP if silent else 1.0):
+        draft.put("expiresAt", times.deadline_stamp(at))
+
+
+def _is_silent(agent: AgentView | None) -> bool:
+    return agent is not None and agent.failures >= PROBE_FAILED_AFTER
+
+
+def _longest_silence(draft: Draft) -> float:
+    """Seconds for which a session may be unreachable."""
+    snapshot = draft.snapshot
+    return max(UNREACHABLE_TIMEOUTS * snapshot.spec.idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
+
+
+def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
+    """The status, an Event and the columns say that a session that served can't be asked any more, and what comes of that."""
+    if draft.reason("Ready") != "Running" and not draft.was_unreachable:
+        return
+    action, at = draft.snapshot.spec.idle.action, draft.status.get("expiresAt")
+    ends = {IdleAction.NONE: "gets a new pod", IdleAction.SUSPEND: "is suspended", IdleAction.DELETE: "is deleted"}[action]
+    when = f"at {at}" if at else f"after {_longest_silence(draft):.0f} s"
+    draft.unreachable(
+        "AgentUnreachable",
+        f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
+        f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
+    )
 
 
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
@@ -96,16 +135,16 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
 
 def end_unreachable(draft: Draft) -> bool:
     """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
-    snapshot, idle, pod = draft.snapshot, draft.snapshot.spec.idle, current_pod(draft)
+    idle, pod = draft.snapshot.spec.idle, current_pod(draft)
     agent = agent_of(draft, pod) if pod else None
-    limit = max(UNREACHABLE_TIMEOUTS * idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
+    limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
     message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
-        loss.start_again(draft, "ProbeFailed", message)
+        loss.start_again(draft, PROBE_FAILED, message)
     else:
-        _finish(draft, "ProbeFailed", message, alarming=True)
+        _finish(draft, PROBE_FAILED, message, alarming=True)
     return False
 
 
@@ -134,8 +173,8 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
 def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
     if agent is None:
         return
-    if agent.failures >= PROBE_FAILED_AFTER:
-        draft.judge("Active", None, "ProbeFailed", f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
+    if _is_silent(agent):
+        draft.judge("Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
     elif agent.state is None:
         return
     elif agent.state.busy:
@@ -162,7 +201,7 @@ def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
-    silent = agent is not None and agent.failures >= PROBE_FAILED_AFTER
+    silent = _is_silent(agent)
     if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
         draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling and not agent.following:

@@ -56,7 +56,8 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
 def _edits_were_saved_at(draft: Draft) -> str:
     """When the edits were saved that come back, where nobody can be asked for later ones any more; empty where there are none, or the pod
     can be asked."""
-    if draft.snapshot.status.get("flowRevision") in (None, "", "none") or any(pod.running for pod in draft.snapshot.pods):
+    askable = any(pod.running and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in draft.snapshot.pods)
+    if askable or draft.snapshot.status.get("flowRevision") in (None, "", "none"):
         return ""
     return str((draft.snapshot.status.get("edits") or {}).get("savedAt") or "")
 

@@ -14,6 +14,8 @@ from flowsession.decide.views import SessionSnapshot
 
 AGENT_PORT = 8765
 CONTAINER = "session"
+PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
+"""The variable with the keys that the agent knows."""
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 SESSION_HOME = "/session"
@@ -212,7 +214,7 @@ def _environment(snapshot: SessionSnapshot, claim: Claim | None) -> list[dict[st
     own: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_HOME", "value": SESSION_HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": snapshot.public_keys},
+        {"name": PUBLIC_KEYS, "value": snapshot.public_keys},
         {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{SESSION_HOME}/home"},
         {"name": "TMPDIR", "value": f"{SESSION_HOME}/tmp"},

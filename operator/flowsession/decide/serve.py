@@ -2,15 +2,19 @@
 
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.decide import authorship, configmaps, podmetadata, requests, times
+from flowsession.decide.agentviews import AgentView
 from flowsession.decide.configmaps import PACKAGES
 from flowsession.decide.draft import Draft
 from flowsession.decide.imagestatus import WITHOUT
-from flowsession.decide.plan import ListPackages
+from flowsession.decide.plan import ListPackages, Look
 from flowsession.decide.pod import settings_of
 from flowsession.decide.resolution import Resolved
 from flowsession.decide.start import REFUSED_SECONDS, began, current_pod
 from flowsession.decide.target import agent_of, ask, same_container
 from flowsession.decide.views import PodView
+
+LIST_SECONDS = 5.0
+"""How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""
 
 
 def serve(draft: Draft) -> bool:
@@ -19,7 +23,10 @@ def serve(draft: Draft) -> bool:
     assert pod is not None, "the stages before saw to it"
     agent = agent_of(draft, pod)
     if agent is None or agent.state is None or agent.told is None:
-        return True  # what the status says of it was found by an operator before this one, and stands
+        # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
+        if draft.was_unreachable and same_container(draft, pod):
+            _ask_again(draft, pod, agent)
+        return True
     state = agent.state
     if not state.packages_revision:
         draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
@@ -36,9 +43,23 @@ def serve(draft: Draft) -> bool:
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
         draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+    if not (draft.was_unreachable and agent.failures):
+        _says_running(draft, pod)
+    return True
+
+
+def _says_running(draft: Draft, pod: PodView) -> None:
     draft.status["phase"] = Phase.RUNNING.value
     draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
-    return True
+    if draft.was_unreachable:
+        draft.tell(warning=False, reason="Running", message="its agent answers again")
+
+
+def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    if agent is None or agent.state is None:
+        ask(draft, agent, Look())
+    elif not agent.failures:
+        _says_running(draft, pod)
 
 
 _OF_SETTINGS = ("SettingsChanged", podmetadata.REASON)
@@ -88,6 +109,8 @@ def list_packages(draft: Draft) -> bool:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
         ask(draft, agent, ListPackages())
+        if agent is not None and not draft.was_ready and not agent.failures:
+            draft.hold(agent.asked_at + LIST_SECONDS)
     return True
 
 

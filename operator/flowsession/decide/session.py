@@ -11,6 +11,7 @@ from flowsession.decide import (
     flowcheck,
     idle,
     install,
+    lostkey,
     marks,
     memory,
     requests,
@@ -109,7 +110,8 @@ def resolve(draft: Draft) -> bool:
                 requests.refuse(draft, what, f"{why}: {_in_environment(draft.snapshot, environment)}")
         idle.decide_idle(draft)
         return False
-    draft.not_ready(Phase.PENDING, "EnvironmentNotReady", _in_environment(draft.snapshot, environment))
+    reason = "Starting" if environment.reason == "Resolving" else "EnvironmentNotReady"
+    draft.not_ready(Phase.PENDING, reason, _in_environment(draft.snapshot, environment))
     return False
 
 
@@ -152,6 +154,7 @@ STAGES: tuple[Stage, ...] = (
     suspend.reset,
     resize.move,
     start.have_a_pod,
+    lostkey.tell_of_lost_key,
     start.follow_the_pod,
     idle.end_unreachable,
     resize.tell_of_wish,

@@ -76,6 +76,8 @@ class PodView:
     marked: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
+    key_ids: frozenset[str] = frozenset()
+    """Of the operator's keys that its agent knows; empty where the pod does not say."""
 
     @property
     def running(self) -> bool:

@@ -10,11 +10,12 @@ from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentRefused, 
 from flowsession.cluster.agenttransport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.cluster.feeds import FeedCredentials
-from flowsession.decide.agentviews import AgentView
+from flowsession.decide.agentviews import AgentState, AgentView
 from flowsession.decide.patience import charged
 from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
 from flowsession.decide.views import PodView
 from flowsession.engine import edits
+from flowsession.engine.belief import believed
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
@@ -92,6 +93,8 @@ class Agents:
         answer, started = Answer(), asyncio.get_running_loop().time()
         try:
             answer = await self._client.call(pod, call, await self._feed(pod, call))
+            if answer.state is not None:
+                answer = replace(answer, state=self._believed(key, pod, call, answer.state))
         except AgentError as error:
             failure = error
             log.debug("agent call failed", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__, "error": str(error)})
@@ -110,6 +113,11 @@ class Agents:
             for concerned in self._cache.sizing.instances.beside(entry):
                 self._queue.add(concerned)
 
+    def _believed(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
+        entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
+        view = self._cache.agents.get(pod.uid)
+        return believed(state, call, view, entry.status) if entry and view else state
+
     async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
         """What an agent is told for private feeds; read anew each time, so that a Secret that was corrected is seen."""
         if not isinstance(call, Tell) or not call.feed_secret:
@@ -119,7 +127,7 @@ class Agents:
         try:
             return await self._read_feed(pod.namespace, call.feed_secret)
         except ClusterError as error:
-            raise AgentError(f"it was not asked, since Secret {call.feed_secret!r} can't be read: {error}") from error
+            raise NoAnswer(f"it was not asked, since Secret {call.feed_secret!r} can't be read: {error}") from error
 
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()

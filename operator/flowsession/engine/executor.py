@@ -1,7 +1,7 @@
 """Carries out a plan: at most one write for each object, every answer straight into the cache."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,11 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.decide.choice import canonical
 from flowsession.decide.configmaps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, PatchStatus, Plan, ReadSource, Sealed
+from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, Event, PatchStatus, Plan, ReadSource, Sealed
 from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
+from flowsession.engine.allowance import Allowance
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.imagechecks import ImageChecks
@@ -28,8 +29,20 @@ log = logging.getLogger(__name__)
 
 _ORDER = {"ConfigMap": 0, "Pod": 1}
 
+STATUSES_AT_ONCE = 40.0
+SECONDS_PER_STATUS = 5.0
+"""Status writes about one session: so many at once, then one each such time. A start has 2 or 3, an active session a few in a minute."""
+
+LISTS_AT_ONCE = 10.0
+SECONDS_PER_LIST = 20.0
+"""The same for a session's ConfigMaps: lists of packages, and saved edits, of which a busy session has two in a minute."""
+
 TOLD_SECONDS = 60.0
 """How long the Event of what failed or came too late stands for the next try."""
+
+
+CLAIMED = frozenset({"IdleSoon"})
+"""Reasons of Events that the status says people were told of."""
 
 
 class _PlanCutError(Exception):
@@ -58,6 +71,8 @@ class Executor:
         self._reader = reader
         self._checks = checks
         self._edits = edits
+        self._statuses = Allowance(STATUSES_AT_ONCE, SECONDS_PER_STATUS)
+        self._lists = Allowance(LISTS_AT_ONCE, SECONDS_PER_LIST)
         self._told: dict[str, tuple[float, frozenset[str]]] = {}
         """By uid: when and for which reasons people were told of what then failed or came too late."""
 
@@ -96,34 +111,43 @@ class Executor:
             await self._annotate(plan.marks)
 
     async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
-        """Whether the rest of the plan may build on it. Events come before the status, which says that people were told: after it, a kill
-        or a failure would leave that untrue for ever. Only a status that acts on a word which ages comes first."""
+        """Whether the rest of the plan may build on it. A warning comes before the status, which says that people were warned: after it,
+        a kill would leave that untrue for ever. All else is told right after: of what is gone, or was changed, there is no story."""
         if plan.status is None and not plan.events:
             return True
-        aging = plan.status is not None and plan.status.valid_until is not None
-        if not aging:
-            await self._tell(key, uid, plan)
+        if plan.status is not None and not self._may(key, uid, self._statuses):
+            return False
+        await self._tell(key, uid, [event for event in plan.events if event.reason in CLAIMED])
         if plan.status is not None and not await self._patch(plan.status):
             return False
-        if aging:
-            await self._tell(key, uid, plan)
+        self._told.pop(uid, None)
+        await self._tell(key, uid, [event for event in plan.events if event.reason not in CLAIMED])
         self._told.pop(uid, None)
         return True
 
-    async def _tell(self, key: Key, uid: str, plan: Plan) -> None:
-        """Writes the plan's Events; one that was written lately for a plan that failed after it is not written anew."""
-        if not plan.events:
+    async def _tell(self, key: Key, uid: str, events: Sequence[Event]) -> None:
+        """Writes a plan's Events; one that was written lately for a plan that failed after it is not written anew."""
+        if not events:
             return
         now = self._cache.clock()
         self._told = {known: told for known, told in self._told.items() if now - told[0] < TOLD_SECONDS}
         _, before = self._told.get(uid, (now, frozenset()))
-        for event in plan.events:
+        for event in events:
             if event.reason not in before:
                 await self._recorder.record(key, uid, event)
-        self._told[uid] = (now, frozenset(event.reason for event in plan.events))
+        self._told[uid] = (now, frozenset(event.reason for event in events))
+
+    def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:
+        """Whether one more may be written about this session now; what its agent says must not fill etcd. Else it is decided anew later."""
+        pause = allowance.wait(uid, self._cache.clock()) if key.kind == "ComputeSession" else 0.0
+        if pause:
+            self._queue.add_after(key, pause)
+        return not pause
 
     async def _create_all(self, key: Key, uid: str, plan: Plan) -> bool:
         """Whether the rest of the plan may build on it."""
+        if any(create.manifest["kind"] == "ConfigMap" for create in plan.creates) and not self._may(key, uid, self._lists):
+            return False
         try:
             for create in sorted(plan.creates, key=lambda c: _ORDER.get(c.manifest["kind"], 9)):
                 await self._create(key, uid, create)
@@ -136,7 +160,7 @@ class Executor:
         late is tried again without telling anew, else it might come too late for ever."""
         if not await self._create_all(key, uid, plan):
             return
-        await self._tell(key, uid, plan)
+        await self._tell(key, uid, plan.events)
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
                 break  # what is too late leaves the note

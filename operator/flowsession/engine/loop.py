@@ -26,6 +26,7 @@ from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
 from flowsession.engine.objects import Object
+from flowsession.engine.packagelists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
@@ -79,6 +80,7 @@ class Engine:
         self._accounts = Accounts(cluster)
         self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
         self._edits = Edits(cluster, self.cache, self.queue, vault, retention_days=settings.session.edits_retention_days)
+        self._lists = PackageLists(cluster, self.cache)
         self._intake = Intake(self.cache, self.queue)
         reader = Reader(cluster, self.cache, self.queue, self._edits, self._intake)
         self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
@@ -220,7 +222,7 @@ class Engine:
         while True:
             await asyncio.sleep(pause)
             pause = RESYNC_SECONDS
-            for work in (self.resync, self._edits.prune):
+            for work in (self.resync, self._edits.prune, self._lists.prune):
                 try:
                     await work()
                 except errors.ClusterError as error:

@@ -15,7 +15,7 @@ from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import accounts, images, marks, pinned, resolution, resolverpod, times
+from flowsession.decide import accounts, images, lostkey, marks, pinned, resolution, resolverpod, times
 from flowsession.decide.anchor import ANCHOR
 from flowsession.decide.environment import REFRESH
 from flowsession.decide.images import Standing
@@ -28,6 +28,7 @@ from flowsession.decide.pod import (
     IMAGE_ANNOTATION,
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
+    PUBLIC_KEYS,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -214,6 +215,7 @@ def pod(body: Object) -> PodEntry:
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
         marked=marks.marked(annotations),
         identity=accounts.of_pod(annotations),
+        key_ids=lostkey.key_ids(next((str(e.get("value")) for e in container.get("env") or () if e.get("name") == PUBLIC_KEYS), "")),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})

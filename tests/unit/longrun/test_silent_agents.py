@@ -44,7 +44,9 @@ async def test_the_back_off_towards_a_silent_agent_grows_to_a_minute(run: LongRu
     assert len(asked) <= 2 * 60 + 10
     assert session.says("Active") == ("Unknown", "ProbeFailed")
     assert [write.kind for write in run.api.writes(since=3501)] == ["ComputeSession", "Pod"], "its word, and the marks for autoscalers"
-    assert not [told for told in session.told() if told.at > 3500]
+    (told,) = [told for told in session.told() if told.at > 3500]
+    assert (told.type, told.reason) == ("Warning", "AgentUnreachable")
+    assert told.at <= 3600 + 60, "within a minute of the moment at which it could not be asked"
 
 
 async def test_an_agent_that_answers_again_starts_the_count_of_its_silence_anew(run: LongRun):

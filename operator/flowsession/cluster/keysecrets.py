@@ -1,0 +1,79 @@
+"""Keeps the Secrets with the operator's own keys: one that was deleted is put back from memory, before a restart makes its loss matter.
+
+Without the agents' key every running session would refuse the next operator; without the other one saved edits could not be opened.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from flowsession.cluster import errors
+from flowsession.cluster.gateway import KubernetesCluster, Object
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 60.0
+LONGEST_CHECK = 5.0
+"""Seconds: an operator that is told to stop has not much time."""
+
+
+class KeySecrets:
+    """The Secrets as they were when this operator started."""
+
+    def __init__(self, cluster: KubernetesCluster, secrets: Iterable[Object]) -> None:
+        self._cluster = cluster
+        self._manifests = [_manifest(secret) for secret in secrets]
+
+    @classmethod
+    async def read(cls, cluster: KubernetesCluster, namespace: str, names: Iterable[str]) -> "KeySecrets":
+        """Those of these names. Raises ClusterError."""
+        return cls(cluster, [await cluster.get("Secret", namespace, name) for name in names])
+
+    async def check(self) -> None:
+        """Create what is missing, and say so where a Secret holds another key. Raises ClusterError."""
+        for manifest in self._manifests:
+            namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+            try:
+                found = await self._cluster.get("Secret", namespace, name)
+            except errors.NotFound:
+                await self._put_back(manifest)
+                continue
+            if found.get("data") != manifest["data"]:
+                log.error(
+                    "a Secret holds another key than this operator uses; put the former one back before the operator restarts",
+                    extra={"secret": f"{namespace}/{name}"},
+                )
+
+    async def check_for_ever(self) -> None:
+        """Every minute, and once more when it is cancelled: an operator that is told to stop may not come back before somebody looks."""
+        try:
+            while True:
+                await asyncio.sleep(CHECK_SECONDS)
+                await self._try()
+        finally:
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            async with asyncio.timeout(LONGEST_CHECK):
+                await self.check()
+        except (errors.ClusterError, TimeoutError) as error:
+            log.warning("the operator's key Secrets could not be checked", extra={"error": str(error)})
+        except Exception:  # the task lives for as long as the operator
+            log.exception("the operator's key Secrets could not be checked")
+
+    async def _put_back(self, manifest: Object) -> None:
+        try:
+            await self._cluster.create(manifest)
+        except errors.AlreadyExists:
+            return  # the next check tells whose it is
+        where = f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+        log.warning("a Secret with a key of the operator's was deleted; it was put back", extra={"secret": where})
+
+
+def _manifest(secret: Object) -> Object:
+    """What creates the same Secret again."""
+    meta = secret["metadata"]
+    kept = {key: meta[key] for key in ("name", "namespace", "labels", "annotations") if key in meta}
+    immutable = {"immutable": True} if secret.get("immutable") else {}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": kept, **immutable, "data": secret["data"]}
