@@ -221,6 +221,7 @@ STRICTER = {
 LENIENT = {
     "FileNotFoundError": "sub-folders in a zip, or no such requirements file",
     "IsADirectoryError": "a folder as requirements file",
+    "NotADirectoryError": "a requirements file below a file",
 }
 """What is taken here though prompt flow breaks on it, as docs/flow-folders.md says."""
 

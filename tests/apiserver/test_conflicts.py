@@ -149,9 +149,14 @@ def test_a_session_deleted_unseen_is_forgotten_when_a_write_says_so(started: Lab
     started.api.delete(started.path("computesessions", "ada"))
     eventually(lambda: started.pods() == [])
     started.recorder.expire_watches("computesessions")
+
+    def answers() -> list[int]:
+        return [write.status for write in started.writes(since=before) if write.kind == "computesessions/status"]
+
+    eventually(answers, what="a write of the status")
     started.settle(quiet=1.0)
     assert "POST pods" not in started.lines(since=before)
-    assert [w.status for w in started.writes(since=before) if w.kind == "computesessions/status"] == [404]
+    assert answers() == [404]
     assert started.events(reason="PodFailed") == [], "what is gone has no story"
     started.create_session()
     _right(started)

@@ -38,10 +38,14 @@ class Seen:
     install_warnings: list[str] = field(default_factory=list)
     test: Ran | None = None
     command: Ran | None = None
+    checked: Ran | None = None
+    """`flow check`, where something was done in the session before it."""
 
     @property
     def verdict(self) -> str:
-        """FlowValid's reason and message."""
+        """FlowValid's reason and message, or what `flow check` says after what was done in the session."""
+        if self.checked is not None:
+            return f"{'Invalid' if self.checked.code else 'Valid'}: {self.checked.out} {self.checked.err}"
         return _words(self.session.get("FlowValid", {}))
 
     @property
@@ -92,7 +96,8 @@ def _settled(cluster: Cluster, name: str) -> dict[str, Any] | None:
 def _look(cluster: Cluster, name: str, about: dict[str, Any], *, ready: bool) -> Seen:
     status = cluster.status(name)
     pod = status.get("podName", "")
-    if before := about.get("runInSessionFirst"):
+    before = about.get("runInSessionFirst")
+    if before:
         _run(cluster, pod, "sh", "-c", before)
     inputs = about.get("inputs")
     words = ["flow", "test", *(["--inputs", inputs] if isinstance(inputs, str) else [])]
@@ -103,6 +108,7 @@ def _look(cluster: Cluster, name: str, about: dict[str, Any], *, ready: bool) ->
         environment=_conditions(cluster, "flowenvironment", name),
         warnings=found.get("status", {}).get("warnings", []),
         install_warnings=status.get("install", {}).get("warnings", []),
+        checked=_run(cluster, pod, "flow", "check") if before else None,
         test=_run(cluster, pod, *words) if ready and inputs else None,
         command=_run(cluster, pod, "sh", "-c", about["exec"]) if ready and "exec" in about else None,
     )

@@ -75,7 +75,7 @@ WISHES: dict[str, tuple[Check, ...]] = {
     "25-module-gone-from-package": (invalid("langchain", "evaluation", "1."),),
     "26-conda-file-and-setup-sh": (ready("conda_file", "setup_sh"), outputs(answer="a")),
     "27-entry-in-dag-file": (lambda seen: seen.verdict.startswith("Valid"), lambda seen: seen.test is not None and seen.test.code == 0),
-    "29-openai-of-2023": (ready("openai"), outputs(answer="0.28.1")),
+    "29-openai-of-2023": (not_ready("APIConnectionError", "openai==0.28.1", "line 1 of requirements.txt", "leave out the version"),),
     "31-unreachable-extra-index": (ready("nowhere.example.invalid"),),
     "32-conflicting-pins-across-includes": (not_ready("langchain-openai==0.3.0", "langchain-core==0.1.23"),),
     "34-prompty-without-parameters": (invalid("parameters"),),

@@ -50,7 +50,7 @@ def test_kubectl_get_shows_what_people_look_for(cluster: Cluster) -> None:
     cluster.apply(environment(), session())
     cluster.until_ready("s")
     lines = cluster.kubectl("get", "computesessions").splitlines()
-    assert lines[0].split() == ["NAME", "USER", "ENVIRONMENT", "SIZE", "STATUS", "EXPIRES", "AGE"]
+    assert lines[0].split() == ["NAME", "USER", "ENVIRONMENT", "SIZE", "STATUS", "REASON", "EXPIRES", "AGE"]
     assert lines[1].split()[:5] == ["s", "alice@example.com", "plain", "default", "Running"]
     assert cluster.kubectl("get", "flowsession").count("plain") >= 2
     explained = cluster.kubectl("explain", "csess.spec.idle")

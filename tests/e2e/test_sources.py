@@ -185,7 +185,7 @@ def volume(cluster: Cluster) -> Iterator[Path]:
 
 def test_sessions_work_in_a_claims_folder_itself(cluster: Cluster, volume: Path) -> None:
     cluster.apply(environment("flows", source={"persistentVolumeClaim": {"claimName": "flows", "path": "team"}}, flowPath="chat"))
-    assert "1 requirements" in until_ready(cluster, "dag flow")
+    assert "1 requirement," in until_ready(cluster, "dag flow")
     assert "flowRevision" not in status(cluster)
     cluster.apply(session(of="flows"), session("bobs", of="flows", user="bob@example.com"))
     pod = cluster.until_ready("s")["podName"]

@@ -42,9 +42,9 @@ def slow(world: World, seconds: float) -> None:
     """Every Event takes so long from now on."""
     record = world.told.record
 
-    async def later(*arguments) -> None:
+    async def later(*arguments, **how) -> bool:
         world.clock.now += seconds
-        await record(*arguments)
+        return await record(*arguments, **how)
 
     world.told.record = later  # type: ignore[method-assign]
 
@@ -166,13 +166,26 @@ def test_an_event_comes_before_the_status_that_says_so(world):
     order: list[str] = []
     record = world.told.record
 
-    async def recorded(*arguments) -> None:
+    async def recorded(*arguments, **how) -> bool:
         order.extend([*world.api.requests, "Event"])
-        await record(*arguments)
+        return await record(*arguments, **how)
 
     world.told.record = recorded  # type: ignore[method-assign]
     carry_out(world, warn(world))
     assert order == ["Event"]
+
+
+def test_a_status_waits_for_the_event_that_it_builds_on(world):
+    async def refused(*_, late: bool = True) -> bool:
+        return late
+
+    record, world.told.record = world.told.record, refused  # type: ignore[method-assign]
+    before = world.status()
+    assert not carried_out(world, warn(world))
+    assert world.status() == before
+    world.told.record = record  # type: ignore[method-assign]
+    assert carried_out(world, warn(world))
+    assert world.told.events == [WARNING]
 
 
 def test_a_status_that_failed_is_written_without_telling_anew(world):

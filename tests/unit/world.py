@@ -444,8 +444,9 @@ class Told:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    async def record(self, key: Key, uid: str, event: Event) -> None:
+    async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
         self.events.append(event)
+        return True
 
 
 class World:

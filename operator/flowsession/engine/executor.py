@@ -117,7 +117,8 @@ class Executor:
             return True
         if plan.status is not None and not self._may(key, uid, self._statuses):
             return False
-        await self._tell(key, uid, [event for event in plan.events if event.reason in CLAIMED])
+        if not await self._tell(key, uid, [event for event in plan.events if event.reason in CLAIMED], late=False):
+            raise errors.Unavailable("an Event that the status builds on could not be written; both are tried again")
         if plan.status is not None and not await self._patch(plan.status):
             return False
         self._told.pop(uid, None)
@@ -125,17 +126,21 @@ class Executor:
         self._told.pop(uid, None)
         return True
 
-    async def _tell(self, key: Key, uid: str, events: Sequence[Event]) -> None:
-        """Writes a plan's Events; one that was written lately for a plan that failed after it is not written anew."""
+    async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True) -> bool:
+        """Whether all of a plan's Events are written; one that was written lately for a plan that failed after it is not written anew.
+
+        With `late`, one that the API server does not take for now is left to the recorder, and stands for written.
+        """
         if not events:
-            return
+            return True
         now = self._cache.clock()
         self._told = {known: told for known, told in self._told.items() if now - told[0] < TOLD_SECONDS}
         _, before = self._told.get(uid, (now, frozenset()))
         for event in events:
-            if event.reason not in before:
-                await self._recorder.record(key, uid, event)
+            if event.reason not in before and not await self._recorder.record(key, uid, event, late=late) and not late:
+                return False
         self._told[uid] = (now, frozenset(event.reason for event in events))
+        return True
 
     def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:
         """Whether one more may be written about this session now; what its agent says must not fill etcd. Else it is decided anew later."""

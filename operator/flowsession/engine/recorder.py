@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api import API_VERSION
@@ -31,8 +31,9 @@ REFILL_SECONDS = 300.0
 
 @dataclass
 class _Bucket:
+    at: float
+    """The recorder's clock when the tokens were counted last."""
     tokens: float = BURST
-    at: float = field(default_factory=time.monotonic)
 
 
 class Recorder:
@@ -63,16 +64,17 @@ class Recorder:
                     return False
         return True
 
-    async def record(self, key: Key, uid: str, event: Event) -> None:
-        """Writes an event about an object, or counts the same one up."""
+    async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
+        """Writes an event about an object, or counts the same one up. False where the API server did not take it for now: then it is
+        tried again for a while, unless the caller does that (`late` is false)."""
         if event.about is not None:
             key, uid = Key(event.about.kind, key.namespace, event.about.name), event.about.uid
-        await self._record(key, uid, event, time.monotonic())
+        return await self._record(key, uid, event, time.monotonic() if late else None)
 
-    async def _record(self, key: Key, uid: str, event: Event, since: float) -> None:
+    async def _record(self, key: Key, uid: str, event: Event, since: float | None) -> bool:
         self._unwritten.pop((uid, event.reason, event.message), None)
         if not self._may(uid):
-            return
+            return True
         now = times.stamp(time.time())
         same = (uid, event.reason, event.message)
         try:
@@ -82,7 +84,7 @@ class Recorder:
                     await self._cluster.patch("Event", key.namespace or "default", name, {"count": count + 1, "lastTimestamp": now})
                     self._written[same] = (name, count + 1)
                     self._buckets[uid].tokens -= 1
-                    return
+                    return True
                 except errors.NotFound:
                     del self._written[same]  # Events live for an hour; this one is told anew
             created = await self._cluster.create(self._manifest(key, uid, event, now))
@@ -92,18 +94,22 @@ class Recorder:
                 self._written.popitem(last=False)
         except errors.ClusterError as error:
             self._written.pop(same, None)
-            if isinstance(error, errors.Unavailable | errors.Throttled):
+            log.info("event not written", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
+            if not isinstance(error, errors.Unavailable | errors.Throttled):
+                return True
+            if since is not None:
                 self._unwritten[same] = (since, key, event)
                 while len(self._unwritten) > REMEMBERED:
                     self._unwritten.popitem(last=False)
-            log.info("event not written", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
+            return False
+        return True
 
     def _may(self, uid: str) -> bool:
-        bucket = self._buckets.setdefault(uid, _Bucket())
+        now = time.monotonic()
+        bucket = self._buckets.setdefault(uid, _Bucket(now))
         self._buckets.move_to_end(uid)
         while len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
-        now = time.monotonic()
         bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
         bucket.at = now
         return bucket.tokens >= 1

@@ -19,12 +19,12 @@ MOST_FILES = 500
 MOST_BYTES = 4 * 1024 * 1024
 FOLDERS = frozenset(
     (
-        *(".cache", ".conda", ".config", ".cursor-server", ".dotnet", ".ipython", ".jupyter", ".local", ".npm", ".nv", ".venv"),
+        *(".cache", ".conda", ".config", ".cursor-server", ".dotnet", ".ipython", ".jupyter", ".local", ".npm", ".nv", ".rustup", ".venv"),
         *(".vscode-server", "__pycache__", "node_modules", "pfs", "venv"),
     )
 )
 """Caches, editors' servers and the like: whoever needs them makes them again. `pfs` is prompt flow's service."""
-FILES = frozenset((".bash_history", ".python_history", ".sqlite_history", ".lesshst", ".viminfo", ".wget-hsts"))
+FILES = frozenset(("pf.yaml", ".bash_history", ".python_history", ".sqlite_history", ".lesshst", ".viminfo", ".wget-hsts"))
 ENDINGS = (".lock", ".log", ".pid", ".port", ".pyc", ".sock", ".tmp", "-journal", "-shm", "-wal")
 
 

@@ -4,11 +4,9 @@ import asyncio
 import itertools
 import sys
 import time
-from typing import Any
 
 import pytest
 
-from flowsession.engine import recorder
 from unit.builders import NOW
 
 
@@ -50,6 +48,4 @@ def install(monkeypatch: pytest.MonkeyPatch) -> OperatorTime:
     for name, module in list(sys.modules.items()):
         if name.startswith("flowsession.") and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)
-    bucket: Any = recorder._Bucket  # its default was bound when the module was imported
-    monkeypatch.setattr(recorder, "_Bucket", lambda: bucket(at=clock.monotonic()))
     return clock

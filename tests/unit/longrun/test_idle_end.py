@@ -63,7 +63,7 @@ async def test_its_whole_life_takes_a_handful_of_writes_and_none_while_it_sits_t
     session = await run.session(timeout=idle_for)
     await asyncio.sleep(1)
     settled, end = elapsed(), session.at("expiresAt")
-    assert [write.verb for write in run.api.writes(name="alice")] == ["POST", "PATCH", "PATCH"], "the pod, Ready, where its packages are"
+    assert [write.verb for write in run.api.writes(name="alice")] == ["POST", "PATCH"], "the pod; Ready, and where its packages are"
     await session.ended(within=idle_for + 10)
     warned, *let_go, deleted = run.api.writes(since=settled, name="alice")
     assert (warned.verb, deleted.verb) == ("PATCH", "DELETE")
