@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from flowsession_agent.settings import Home
 
-SILENT = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"
+SILENT = "telemetry:\n  enabled: false\ntrace:\n  destination: none\ncli:\n  installation_id: 00000000-0000-5000-8000-000000000000\n"
+"""With an installation id, which is of use to telemetry alone: prompt flow would add one of its own, and the file would be an edit."""
 CHECKED_FOR_EVER = '{"last_check_time": "2999-01-01 00:00:00.000000", "last_hint_time": "2999-01-01 00:00:00.000000"}'
 
 

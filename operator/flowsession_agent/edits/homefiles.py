@@ -24,7 +24,7 @@ FOLDERS = frozenset(
     )
 )
 """Caches, editors' servers and the like: whoever needs them makes them again. `pfs` is prompt flow's service."""
-FILES = frozenset(("pf.yaml", ".bash_history", ".python_history", ".sqlite_history", ".lesshst", ".viminfo", ".wget-hsts"))
+FILES = frozenset((".bash_history", ".python_history", ".sqlite_history", ".lesshst", ".viminfo", ".wget-hsts"))
 ENDINGS = (".lock", ".log", ".pid", ".port", ".pyc", ".sock", ".tmp", "-journal", "-shm", "-wal")
 
 
