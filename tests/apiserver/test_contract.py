@@ -40,7 +40,7 @@ def test_the_columns_of_a_session(api: Api) -> None:
     api.patch(f"{path}/shown/status", {"status": status})
     table = api.call("GET", path, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
     titles = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
-    assert titles == ["Name", "User", "Environment", "Size", "Status", "Expires", "Age"]
+    assert titles == ["Name", "User", "Environment", "Size", "Status", "Reason", "Expires", "Age"]
     cells = dict(zip((c["name"] for c in table["columnDefinitions"]), table["rows"][0]["cells"], strict=True))
     assert {"User": "ada@example.com", "Environment": "env", "Size": "small", "Status": "Running"}.items() <= cells.items()
     assert cells["Expires"] == "2030-01-01T00:00:00Z"

@@ -25,7 +25,7 @@ def until_valid(lab: Lab, reason: str, *, name: str = "ada") -> float:
     return time.monotonic() - began
 
 
-def test_a_start_with_a_flow_folder_costs_as_many_writes_as_one_without(started: Lab) -> None:
+def test_a_start_with_a_flow_folder_costs_at_most_one_write_more_than_one_without(started: Lab) -> None:
     checking(started)
     started.environment_of_flow()
     started.until_environment("Resolved")
@@ -34,7 +34,8 @@ def test_a_start_with_a_flow_folder_costs_as_many_writes_as_one_without(started:
     started.until_ready()
     until_valid(started, "Valid")
     started.settle()
-    assert sorted(started.lines(since=before, without=("flowenvironments",))) == sorted(READY + BESIDES)
+    lines = sorted(started.lines(since=before, without=("flowenvironments",)))
+    assert lines in (sorted(READY + BESIDES), sorted([*READY, *BESIDES, "PATCH computesessions/status"])), "the verdict may come later"
     assert started.lines(since=before).count("PATCH flowenvironments/status") == 2, "its image's digest, once in its life, and the verdict"
 
 

@@ -137,7 +137,9 @@ def test_it_reserves_the_whole_node_and_sessions_run_beside_the_anchor(instances
         session = lab.until_ready(name)
         assert session["status"]["vmSize"] == D2
         pod = lab.the_pod(name)
-        assert pod["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "0", "memory": "0"}, "limits": whole}
+        nothing = {"cpu": "0", "memory": "0", "ephemeral-storage": "0"}
+        limits = {**whole, "ephemeral-storage": "20Gi"}
+        assert pod["spec"]["containers"][0]["resources"] == {"requests": nothing, "limits": limits}
         assert _on(pod) == "box"
         terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         assert terms == [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [NODE]}]}]
@@ -179,7 +181,7 @@ def test_start_and_sessions_cost_few_writes_and_none_while_they_sit_there(instan
     lab.settle(quiet=1.0)
     lines = lab.lines(since=before, without=("flowenvironments", "configmaps", "events"))
     assert lines.count("POST pods") == 2
-    assert lines.count("PATCH computesessions/status") == 2
+    assert lines.count("PATCH computesessions/status") in (1, 2), "Ready, and before it a start of more than half a second"
     assert lines.count("PATCH computeinstances/status") <= 3, "reserved, ready, and the count"
     before = lab.recorder.mark()
     stays(lambda: lab.lines(since=before, without=("computeinstances",)) == [], seconds=2)

@@ -85,8 +85,7 @@ def test_during_the_start(started: Lab, moment: str) -> None:
         check=lambda: _one_session_is_right(started, incarnation=1),
     )
     assert writes[0] == "POST pods"
-    assert "POST configmaps" in writes
-    assert len(writes) >= 5
+    assert {"POST configmaps", "PATCH computesessions/status", "POST events"} <= set(writes)
 
 
 def test_during_the_start_with_a_flow_folder_and_an_image_without_agent(started: Lab, moment: str) -> None:
