@@ -151,7 +151,10 @@ def test_a_named_size_gives_the_session_its_share_and_the_vmsize_tells(sizes: Si
     session = lab.until_ready()
     assert session["status"]["vmSize"] == D2
     spec = lab.the_pod()["spec"]
-    assert spec["containers"][0]["resources"] == {"requests": {"cpu": "950m", "memory": "3Gi"}, "limits": {"cpu": "1900m", "memory": "6Gi"}}
+    assert spec["containers"][0]["resources"] == {
+        "requests": {"cpu": "950m", "memory": "3Gi", "ephemeral-storage": "0"},
+        "limits": {"cpu": "1900m", "memory": "6Gi", "ephemeral-storage": "20Gi"},
+    }
     (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     user = lab.the_pod()["metadata"]["labels"]["flowsession.dev/user"]
     assert {"key": "flowsession.dev/user", "operator": "NotIn", "values": [user]} in term["labelSelector"]["matchExpressions"]
@@ -167,7 +170,9 @@ def test_with_sizes_a_start_costs_no_more_writes(sizes: Sizes, lab: Lab) -> None
     lab.until_ready()
     lab.settle()
     lines = lab.lines(since=before, without=("flowenvironments", "configmaps", "events"))
-    assert sorted(lines) == ["PATCH computesessions/status", "PATCH computesessions/status", "POST pods"]
+    assert lines.count("POST pods") == 1
+    assert lines.count("PATCH computesessions/status") in (1, 2), "Ready, and before it a start of more than half a second"
+    assert len(lines) <= 3
 
 
 def test_an_unknown_size_names_the_nearest_and_heals_when_it_comes(sizes: Sizes, lab: Lab) -> None:
