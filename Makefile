@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
-.PHONY: test test-unit test-agent test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
+.PHONY: test test-unit test-agent test-corpus test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
 PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
@@ -51,6 +51,9 @@ test-unit: $(READY) ## decisions and other pure parts, in about a minute
 
 test-agent: packages $(READY) ## the agent, with real pip and uv
 	@$(PYTEST) tests/agent
+
+test-corpus: $(READY) ## 120 made-up requirements files, installed and imported in the runtime image's layout (an hour)
+	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python -m agent.corpus
 
 test-apiserver: packages $(READY) ## the operator against a real etcd and kube-apiserver
 	@$(PYTEST) tests/apiserver

@@ -17,11 +17,12 @@ EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow 
 
 
 class CommandError(Exception):
-    """What the person reads on standard error; the command exits with 1. `code` is the agent's, where it refused."""
+    """What the person reads on standard error; the command exits with 1. `code` is the agent's, `tail` what a failed flow has printed."""
 
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "", tail: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.tail = tail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     test = commands.add_parser("test", help="run the flow once and print its outputs as JSON")
     test.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's inputs")
+    test.add_argument("--traceback", action="store_true", help="after a failure, print the traceback and the rest of what the flow wrote")
     test.set_defaults(run=_test)
     check = commands.add_parser("check", help="tell what is wrong with the flow as it is now, without running it")
     check.add_argument("--json", action="store_true", help="print what was found as JSON")
@@ -78,7 +80,15 @@ def _test(arguments: argparse.Namespace) -> None:
         if not equals or not name:
             raise CommandError(f"{given!r} is no input: write NAME=VALUE, e.g. --inputs name=Ada.")
         inputs[name] = value
-    answer = call("POST", "/v1/test", {"inputs": inputs})
+    try:
+        answer = call("POST", "/v1/test", {"inputs": inputs})
+    except CommandError as error:
+        if error.code != "FlowFailed":
+            raise
+        more = f"\n\n{error.tail}" if arguments.traceback and error.tail else ""
+        ways = "`flow check` looks for what is wrong with the flow"
+        ways = ways if more or not error.tail else f"`flow test --traceback` shows all that it wrote, {ways}"
+        raise CommandError(f"{error}\n{ways}.{more}") from None
     print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
 
 
@@ -214,9 +224,8 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
     except (ValueError, IndexError):
         raise CommandError(f"the agent at {where} ended before it answered.") from None
     if status != 200:
-        tail = members.get("stderrTail", "").strip()
-        message = (f"{tail}\n\nflow: " if tail else "") + members.get("message", f"the agent answered {status}.")
-        raise CommandError(message, members.get("code", ""))
+        message, code, tail = (str(members.get(name) or "") for name in ("message", "code", "stderrTail"))
+        raise CommandError(message or f"the agent answered {status}.", code=code, tail=tail.strip())
     found: dict[str, Any] = members
     return found
 

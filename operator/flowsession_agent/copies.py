@@ -22,6 +22,7 @@ class Copies:
     def __init__(self, root: str, rewrite: Callable[[str], str]) -> None:
         self._root = os.path.abspath(root)
         self._rewrite = rewrite  # a file's text
+        self._name = flowfolder.copy_name()
         self._made: dict[str, str] = {}  # by original: its copy, or itself where nothing had to be changed
 
     def of(self, path: str) -> str:
@@ -44,7 +45,7 @@ class Copies:
         )
         if changed != text:
             folder, last = os.path.split(name)
-            copy = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
+            copy = os.path.join(folder, self._name(last))
             flowfolder.put(self._root, copy, lambda file: file.write(changed.encode()))
             self._made[path] = os.path.join(self._root, copy)
         return self._made[path]

@@ -21,8 +21,10 @@ def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[s
     for name, content in (("pf.yaml", SILENT), ("pf_version_check.json", CHECKED_FOR_EVER)):
         path = os.path.join(promptflow, name)
         if not os.path.exists(path):
-            with open(path, "w", encoding="utf-8") as file:
+            temporary = f"{path}.{os.getpid()}.tmp"
+            with open(temporary, "w", encoding="utf-8") as file:
                 file.write(content)
+            os.replace(temporary, path)  # whole at once: a part of it would be taken for an edit of the session's home
     found = {name: value for name, value in inherited.items() if name != "FLOWSESSION_PUBLIC_KEYS"}
     found.update(
         HOME=home.home,

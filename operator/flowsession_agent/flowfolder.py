@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from flowsession_agent.baseline import NOT_KNOWN
@@ -20,6 +21,20 @@ NAME_LIMIT = 255
 PATH_LIMIT = 1024
 AGENTS_OWN = ".flowsession."
 """How the names of the agent's own short-lived files in the flow folder begin."""
+
+COPY = re.compile(r"\.flowsession\.(?:[0-9a-f]{8}\.)?")
+"""What stands before a file's name in that of its copy."""
+
+
+def copy_name() -> Callable[[str], str]:
+    """Names for the copies of one install's files: sessions that use one claim have one folder, and each takes its own copies away."""
+    token = os.urandom(4).hex()
+    return lambda name: f"{AGENTS_OWN}{token}.{name}"
+
+
+def without_copies(text: str) -> str:
+    """A tool's words with the names of originals for those of copies."""
+    return COPY.sub("", text)
 
 
 def check_names(names: Iterable[str]) -> None:

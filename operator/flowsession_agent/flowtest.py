@@ -36,7 +36,7 @@ class Tests:
         self._slots = threading.Semaphore(AT_ONCE)
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, FlowFailed, or TooManyTests."""
+        """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, UnknownInput, FlowFailed, or TooManyTests."""
         with self._activity.work("api test"):
             flow = find_flow(self._home.flow)
             if not self._slots.acquire(blocking=False):
@@ -54,6 +54,7 @@ class Tests:
 
         from flowsession_agent import cgroup, flowenv
         from flowsession_agent.job import Job
+        from flowsession_agent.run_flow import UNKNOWN_INPUT
         from flowsession_agent.scripts import RUN_FLOW
 
         python = self._packages.python
@@ -73,6 +74,8 @@ class Tests:
                 raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
             if outcome.signal_number:
                 raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
+            if outcome.exit_code == UNKNOWN_INPUT and (said := _unknown_input(taken)):
+                raise ApiError(422, "UnknownInput", said)
             if outcome.exit_code != 0:
                 raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
             return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
@@ -97,8 +100,16 @@ def find_flow(folder: str) -> str:
 def last_words(stderr: str) -> str:
     """The sentence of an exception that ended a Python process: the traceback's last line that doesn't belong to a list of causes."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]]
-    return (errors[-1] if errors else lines[-1] if lines else "")[:1000]
+    errors = [
+        number
+        for number, line in enumerate(lines)
+        if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]
+    ]
+    if not errors:
+        return (lines[-1] if lines else "")[:1000]
+    # Some of prompt flow's own sentences end before their cause, which stands in the next line.
+    cause = lines[errors[-1] + 1 : errors[-1] + 2] if lines[errors[-1]].endswith(":") else []
+    return " ".join([lines[errors[-1]], *cause])[:1000]
 
 
 def _outputs(path: str, stderr: str) -> Any:
@@ -109,6 +120,15 @@ def _outputs(path: str, stderr: str) -> Any:
             return json.load(file)
     except (OSError, ValueError):
         raise _failed("The flow ended without outputs.", stderr) from None
+
+
+def _unknown_input(path: str) -> str:
+    """What a run wrote that did not begin; empty where it was the flow's own code that ended so."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.load(file)["unknownInput"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _killed(number: int, *, for_memory: bool) -> str:

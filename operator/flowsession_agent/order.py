@@ -17,6 +17,7 @@ REVISION_LIMIT = 256
 AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
 TOKEN_LIMIT = 64 * 1024
 FILES_LIMIT = 8 * 1024 * 1024
+BESIDE_LIMIT = 100
 
 
 class Order:
@@ -32,6 +33,7 @@ class Order:
         installer: InstallerSettings,
         retry: bool,
         saved_edits: Any,
+        beside: dict[str, str],
         edits_address: str,
     ) -> None:
         self.packages_revision = packages_revision
@@ -40,6 +42,7 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
+        self.beside = beside
         self.edits_address = edits_address
         self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
@@ -116,8 +119,15 @@ def read(body: Any) -> Order:
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
         saved_edits=body.get("savedEdits"),
+        beside=_beside(_member(body, "beside", dict, {})),
         edits_address=_member(body, "editsAddress", str, "")[:ADDRESS_LIMIT],
     )
+
+
+def _beside(members: dict[str, Any]) -> dict[str, str]:
+    if len(members) > BESIDE_LIMIT or not all(isinstance(way, str) for way in members.values()):
+        raise bad_request(f"beside must name at most {BESIDE_LIMIT} modules, each with the way to it.")
+    return members
 
 
 def _files(encoded: dict[str, Any] | None) -> dict[str, bytes] | None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 COMMAND_LENGTH = 100
 HELPER = "a test, check or install of the flow"
 SHORT_COMMAND = "exec (a short command)"
+RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
+"""What the runtime's own process is called until it becomes the command that somebody executes."""
+
 LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
 """How the shebang line of the image's `flow` shows up; people typed `flow`."""
 
@@ -148,10 +151,14 @@ class Processes:
         executed = [process for process in found if process.parent == 0]
         self._terminals = {process.identity: self._terminals.get(process.identity) or Terminal(now=now) for process in executed}
         return {
-            ("exec", process.identity): f"exec {self._command(process)}"
+            ("exec", process.identity): self._executed_as(process)
             for process in executed
             if self._terminals[process.identity].attended(self._proc, _family({process.pid}, found), now=now)
         }
+
+    def _executed_as(self, process: Process) -> str:
+        command = self._command(process)
+        return SHORT_COMMAND if RUNTIME.match(command) else f"exec {command}"
 
     def _computing(self, found: list[Process]) -> dict[Kind, str]:
         return {

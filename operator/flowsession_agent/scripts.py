@@ -16,6 +16,7 @@ def program(module: str, *, package: str = "flowsession_agent") -> str:
 
 
 REPORT = program("report")
+SMOKE = program("smoke")
 RUN_FLOW = program("run_flow")
 STATIC = program("static", package="flowsession_agent.check")
 IMPORTS = program("imports", package="flowsession_agent.check")

@@ -29,6 +29,7 @@ class Home:
         self.cache = os.path.join(root, "cache")
         self.socket = os.path.join(root, "agent.sock")
         self.record = os.path.join(root, "environment.json")
+        self.beside = os.path.join(root, "beside.json")
         self.edits = os.path.join(root, "edits.tar.gz")
         self.pushed = os.path.join(root, "pushed.bin")
         self.requirements = os.path.join(root, "requirements.txt")

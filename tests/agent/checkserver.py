@@ -39,16 +39,14 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     """Whether prompt flow runs the flow, as `flow test` does; with `load` only whether its executor takes it."""
     os.chdir(order["folder"])
     try:
+        if order["file"].endswith(".prompty"):
+            without_services()
         if order.get("load"):
             load(order)
         else:
-            from promptflow.client import PFClient
+            from flowsession_agent.run_flow import run as run_flow
 
-            output = PFClient().test(
-                flow=order["folder"] + ("/" + order["file"] if order["file"].endswith("y") else ""), inputs=order["inputs"]
-            )
-            if not isinstance(output, dict | str | int | float | bool | list | None):
-                list(output)
+            run_flow(f"{order['folder']}/{order['file']}", order["inputs"])
     except BaseException as error:
         causes = []
         cause: BaseException | None = error
@@ -57,6 +55,35 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             cause = cause.__cause__
         return {"ran": False, "error": " <- ".join(causes)[:3000], "trace": traceback.format_exc()[-1500:]}
     return {"ran": True, "error": ""}
+
+
+def without_services() -> None:
+    """Prompties run up to the request to the model, which is answered here; the connections are those of the tests."""
+    from promptflow.core import _flow, _prompty_utils
+
+    types = {"aoai": "AzureOpenAI", "serp": "Serp", "own": "Custom"}
+
+    def asked(client: Any, _: str, parameters: dict[str, Any], *__: Any) -> None:
+        assert "${env:" not in f"{client.api_key} {client.base_url} {parameters['model']}", "no service takes that"
+
+    _prompty_utils.get_connection_by_name = lambda name: ({"api_key": "k", "api_base": "https://a.example/"}, types[name])
+    _flow.send_request_to_llm = asked
+    _flow.format_llm_response = lambda **_: "answer"
+
+
+def outputs(order: dict[str, Any]) -> dict[str, Any]:
+    """What `pf flow test` prints of the flow's outputs, and what `flow test` has for it."""
+    from promptflow.client import PFClient
+
+    from flowsession_agent import run_flow
+
+    os.chdir(order["folder"])
+    path = f"{order['folder']}/{order['file']}"
+    result = PFClient().flows.test(
+        flow=path, inputs=order["inputs"], allow_generator_output=False, stream_output=False, dump_test_result=True
+    )
+    printed = json.dumps(result, indent=4, ensure_ascii=False) if isinstance(result, dict) else str(result)  # as promptflow's _pf/_flow.py
+    return {"printed": printed, "ours": json.dumps(run_flow.run(path, order["inputs"]), default=run_flow._plain)}
 
 
 def load(order: dict[str, Any]) -> None:
@@ -96,7 +123,7 @@ def fork(order: dict[str, Any]) -> dict[str, Any]:
             os.dup2(sink, number)
         done: dict[str, Any] = {"failed": "nothing came"}
         try:
-            done = (run if order["what"] == "run" else check)(order)
+            done = {"run": run, "outputs": outputs, "check": check}[order["what"]](order)
         except BaseException:
             done = {"failed": traceback.format_exc()}
         finally:

@@ -27,6 +27,24 @@ LLM = """\
 """
 
 
+def prompty(
+    configuration: str = "{type: azure_openai, connection: aoai, azure_deployment: gpt}",
+    *,
+    parameters: str = "  parameters: {max_tokens: 12}\n",
+    model: str = "",
+    inputs: str = "{text: {type: string, default: hi}}",
+    template: str = "system:\nHelp.\n\nuser:\n{{text}}\n",
+) -> dict[str, str]:
+    """A prompty of parts."""
+    model = model or f"model:\n  api: chat\n  configuration: {configuration}\n{parameters}"
+    return {"chat.prompty": f"---\nname: Chat\n{model}inputs: {inputs}\n---\n{template}"}
+
+
+def flex(text: str, flow: str = "entry: entry:main\n") -> dict[str, str]:
+    """A flex flow of one file."""
+    return {"flow.flex.yaml": flow, "entry.py": text}
+
+
 @dataclass(frozen=True)
 class Good:
     """A flow that prompt flow runs with its defaults; `load` where only a service could run it."""
@@ -509,13 +527,54 @@ GOOD = [
         load=True,
     ),
     Good(
-        "a prompty",
+        "an entry in flow.dag.yaml",
+        {"flow.dag.yaml": "entry: main:answer\n", "main.py": "def answer(text: str = 'hi') -> str:\n    return text\n"},
+    ),
+    Good("nodes in flow.flex.yaml", {"flow.flex.yaml": DAG, "shout.py": TOOL}, file="flow.flex.yaml"),
+    Good("a flex function without annotations", flex("def main(text='a'):\n    return {'a': text}\n"), file="flow.flex.yaml"),
+    Good(
+        "a flex function that returns a TypedDict",
+        flex(
+            "from typing import TypedDict\n\n\nclass Out(TypedDict):\n    n: int\n\n\ndef main(text: str = 'a') -> Out:\n    return {'n': 1}\n"
+        ),
+        file="flow.flex.yaml",
+    ),
+    Good(
+        "a flex function that returns a dataclass",
+        flex(
+            "from dataclasses import dataclass\n\n\n@dataclass\nclass Out:\n    n: int\n\n\ndef main(text: str = 'a') -> Out:\n    return Out(1)\n"
+        ),
+        file="flow.flex.yaml",
+    ),
+    Good(
+        "a flex function that may return nothing",
+        flex("from typing import Optional\n\n\ndef main(text: Optional[str] = None) -> Optional[str]:\n    return text\n"),
+        file="flow.flex.yaml",
+    ),
+    Good("a flex generator", flex("def main(text: str = 'a'):\n    yield 1\n    yield 2\n"), file="flow.flex.yaml"),
+    Good(
+        "numbers as YAML 1.2 has them",
+        with_tool(
+            "from promptflow.core import tool\n\n\n@tool\ndef run(text: int, other: int, third: float):\n    assert (text, other, third) == (8, 10, 1000.0)\n    return text\n",
+            DAG.replace('{text: "${inputs.text}"}', "{text: 08, other: 010, third: 1e3}"),
+        ),
+    ),
+    Good(
+        "a byte order mark and another alphabet",
         {
-            "chat.prompty": "---\nname: Chat\nmodel:\n  api: chat\n  configuration: {type: azure_openai, connection: aoai, azure_deployment: gpt}\n  parameters: {max_tokens: 12}\n"
-            "inputs:\n  text: {type: string, default: hi}\n---\nsystem:\nHelp.\n\nuser:\n{{text}}\n"
+            "flow.dag.yaml": "\ufeff" + DAG.replace("name: shout", "name: エコー").replace("${shout", "${エコー").replace("\n", "\r\n"),
+            "shout.py": TOOL,
         },
+    ),
+    Good("a prompty", prompty(), file="chat.prompty"),
+    Good(
+        "a prompty with its own address and key",
+        prompty("{type: openai, model: gpt, api_key: k, base_url: 'http://127.0.0.1:9/v1'}"),
         file="chat.prompty",
-        load=True,
+    ),
+    Good("a prompty with nothing in its parameters", prompty(parameters="  parameters: {}\n"), file="chat.prompty"),
+    Good(
+        "a prompty whose variables are the call's parameters", prompty(template="system:\n{{max_tokens}} {{text}}\n"), file="chat.prompty"
     ),
 ]
 
@@ -569,7 +628,7 @@ BAD = [
     Bad("an input of another type", with_tool(TOOL.replace("text: str", "text: int"), DAG.replace('"${inputs.text}"', "three")), "InputType", ("'three'", "int"), node="shout", where="shout.py", early=False),
     Bad("a missing package", with_tool("import bs4\n" + TOOL), "ModuleMissing", ("No module named 'bs4'", "beautifulsoup4", "requirements"), node="shout", where="shout.py", line=1),
     Bad("a missing package of its module", with_tool("from helpers import f\n" + TOOL, helpers_py="\nimport sklearn.svm\n\nf = 1\n"), "ModuleMissing", ("scikit-learn",), node="shout", where="helpers.py", line=2),
-    Bad("a missing package after the path was touched", with_tool("import sys\n\nsys.path.append('lib')\nimport not_there\n" + TOOL), "ModuleMissing", ("'not_there'", "not-there"), node="shout", where="shout.py", line=4, early=False),
+    Bad("a missing package after the path was touched", with_tool("import sys\n\nsys.path.append('lib')\nimport not_there\n" + TOOL), "ModuleMissing", ("'not_there'", "no package is known"), node="shout", where="shout.py", line=4, early=False),
     Bad("a missing name", with_tool("from json import lods\n" + TOOL), "ImportFailed", ("ImportError", "lods"), node="shout", where="shout.py", line=1, early=False),
     Bad("an error at the import", with_tool("from helpers import f\n" + TOOL, helpers_py="def g():\n    return {}['key']\n\n\nf = g()\n"), "ImportFailed", ("KeyError: 'key'",), node="shout", where="helpers.py", line=2, early=False),
     Bad("an end at the import", with_tool(TOOL + "\nraise SystemExit(3)\n"), "ImportFailed", ("SystemExit(3)",), node="shout", where="shout.py", early=False),
@@ -589,4 +648,38 @@ BAD = [
     Bad("a flex flow with an unknown key", {"flow.flex.yaml": "entry: entry:main\nnodse: []\n", "entry.py": "def main(text):\n    return text\n"}, "Refused", ("nodse",), where="flow.flex.yaml", file="flow.flex.yaml", early=False),
     Bad("a prompty without a head", {"chat.prompty": "user:\nhi\n"}, "Schema", ("---",), where="chat.prompty", file="chat.prompty", load=True),
     Bad("a prompty whose head is no YAML", {"chat.prompty": "---\na: [\n---\nuser:\nhi\n"}, "NotYAML", ("not YAML",), where="chat.prompty", file="chat.prompty", load=True),
+    Bad("a relative import", with_tool("from .helper import shout\n" + TOOL, helper_py="def shout(x):\n    return x\n"), "RelativeImport", ("`from .helper import shout`", "`from helper import shout`"), node="shout", where="shout.py", line=1),
+    Bad("a relative import in a module", with_tool("import helper\n" + TOOL, helper_py="from . import other\n", other_py=""), "RelativeImport", ("`from . import other`", "`import other`"), node="shout", where="helper.py", line=1),
+    Bad("a relative import in a flex flow", flex("from .other import f\n\n\ndef main(text: str = 'a') -> str:\n    return f(text)\n"), "RelativeImport", ("`from other import f`",), where="entry.py", line=1, file="flow.flex.yaml"),
+    Bad("a module that an installed package has no more", with_tool("from jinja2.gone import f\n" + TOOL), "ModuleMissing", ("'jinja2.gone'", "Jinja2 3", "which is installed", "Jinja2<3"), node="shout", where="shout.py", line=1, early=False),
+    Bad("a name that an installed package has no more", with_tool("from jinja2 import Gone\n" + TOOL), "ImportFailed", ("'Gone'", "Jinja2 3", "is installed", "Jinja2<3"), node="shout", where="shout.py", line=1, early=False),
+    Bad("a file that stayed behind", with_tool("from config import KEY\n" + TOOL, config_example_py="KEY = 1\n"), "ModuleMissing", ("config_example.py", "no config.py", "add that file"), node="shout", where="shout.py", line=1),
+    Bad("a file of one's own that stayed behind", with_tool("from settings import KEY\n" + TOOL), "ModuleMissing", ("no package is known", "settings.py"), node="shout", where="shout.py", line=1),
+    Bad("a module that nobody knows", with_tool("import frobnicate_7\n" + TOOL), "ModuleMissing", ("no package is known", "frobnicate_7.py"), node="shout", where="shout.py", line=1),
+    Bad("a misspelt module", with_tool("import pandsa\n" + TOOL), "ModuleMissing", ("is 'pandas' meant?",), node="shout", where="shout.py", line=1),
+    Bad("a module hidden by a file", with_tool("import tqdm.auto\n" + TOOL, tqdm_py=""), "ModuleMissing", ("tqdm.py of the flow folder hides",), node="shout", where="shout.py", line=1, early=False),
+    Bad("a module that the folder's package lacks", with_tool("import rag.search\n" + TOOL, rag____init___py=""), "ModuleMissing", ("rag of the flow folder has no search", "rag/search.py"), node="shout", where="shout.py", line=1, early=False),
+    Bad("a part of a namespace", with_tool("import azure.search.documents\n" + TOOL), "ModuleMissing", ("add azure-search-documents to the requirements",), node="shout", where="shout.py", line=1, early=False),
+    Bad("an annotation that a flex flow may not return", flex("class Out:\n    pass\n\n\ndef main(text: str = 'a') -> Out:\n    return Out()\n"), "BadInterface", ("return annotation", "dataclass, TypedDict or string"), where="entry.py", line=5, file="flow.flex.yaml", early=False),
+    Bad("a flex function that returns a dict", flex("def main(text: str = 'a') -> dict:\n    return {}\n"), "BadInterface", ("return annotation", "dict"), where="entry.py", line=1, file="flow.flex.yaml", early=False),
+    Bad("a flex function that takes an object", flex("class In:\n    pass\n\n\ndef main(text: In = None) -> str:\n    return ''\n"), "BadInterface", ("input 'text'",), where="entry.py", line=5, file="flow.flex.yaml", early=False),
+    Bad("an entry in flow.dag.yaml that is none", {"flow.dag.yaml": "entry: main\n", "main.py": "def answer(text='hi'):\n    return text\n"}, "NoEntry", ("'main'", "flow_entry:main"), line=1),
+    Bad("a node that refers to another one, which there is not", files(DAG.replace("${inputs.text}", "${other.output}"), shout_py=TOOL), "UnknownNode", ("'other'", "the flow has no other nodes"), node="shout"),
+    Bad("a variable with the name of a parameter", files(dag(outputs='a: {type: string, reference: "${ask.output}"}', nodes=LLM), ask_jinja2="user:\n{{question}} in {{max_tokens}} words\n"), "ReservedName", ("'max_tokens'", "AzureOpenAI.chat"), node="ask", where="ask.jinja2", load=True, early=False),
+    Bad("a model's parameter of another type", files(dag(outputs='a: {type: string, reference: "${ask.output}"}', nodes=LLM.replace("0.2", "hot")), ask_jinja2="user:\n{{question}}\n"), "InputType", ("'temperature'", "'hot'"), node="ask", load=True, early=False),
+    Bad("a connection that is for no model", files(dag(outputs='a: {type: string, reference: "${ask.output}"}', nodes=LLM.replace("aoai", "serp")), ask_jinja2="user:\n{{question}}\n"), "ConnectionType", ("'serp'", "Serp"), node="ask", load=True, early=False),
+    Bad("a prompty with an unknown connection", prompty("{type: azure_openai, connection: nowhere, azure_deployment: gpt}"), "ConnectionMissing", ("'nowhere'",), where="chat.prompty", line=5, file="chat.prompty"),
+    Bad("a prompty with a connection of another kind", prompty("{type: azure_openai, connection: serp, azure_deployment: gpt}"), "ConnectionType", ("'serp'", "Serp"), where="chat.prompty", line=5, file="chat.prompty"),
+    Bad("a prompty without parameters", prompty(parameters=""), "Schema", ("model.parameters is missing", "parameters: {}"), where="chat.prompty", line=3, file="chat.prompty"),
+    Bad("a prompty with empty parameters", prompty(parameters="  parameters:\n"), "Schema", ("model.parameters is empty",), where="chat.prompty", line=6, file="chat.prompty"),
+    Bad("a prompty without a model", prompty(model="description: x\n"), "Schema", ("no model",), where="chat.prompty", file="chat.prompty"),
+    Bad("a prompty without a configuration", prompty(model="model: {parameters: {}}\n"), "Schema", ("model.configuration is missing",), where="chat.prompty", line=3, file="chat.prompty"),
+    Bad("a prompty with an unknown key in its model", prompty(parameters="  parameters: {}\n  nonsense: 1\n"), "Schema", ("model.nonsense",), where="chat.prompty", line=7, file="chat.prompty"),
+    Bad("a prompty with a provider that there is not", prompty("{type: cohere, model: x}"), "ConnectionType", ("'cohere'", "azure_openai or openai"), where="chat.prompty", line=5, file="chat.prompty"),
+    Bad("a prompty with neither connection nor key", prompty("{type: openai, model: gpt}"), "EnvironmentMissing", ("OPENAI_API_KEY", "name a connection"), where="chat.prompty", line=5, file="chat.prompty"),
+    Bad("a prompty whose environment variable is not set", prompty("{type: openai, model: gpt, api_key: '${env:NO_SUCH_KEY}'}"), "EnvironmentMissing", ("NO_SUCH_KEY", "spec.env"), where="chat.prompty", line=5, file="chat.prompty"),
+    Bad("a prompty whose template is none", prompty(template="system:\n{% if %}\n"), "TemplateSyntax", ("xpression",), where="chat.prompty", line=10, file="chat.prompty"),
+    Bad("a prompty's input without a type", prompty(inputs="{text: {default: hi}}"), "Schema", ("'text' has no type",), where="chat.prompty", line=7, file="chat.prompty"),
+    Bad("a prompty's input of no known type", prompty(inputs="{text: {type: str, default: hi}}"), "Schema", ("'str'", "string"), where="chat.prompty", line=7, file="chat.prompty"),
+    Bad("a relative import in a flex flow of a package", {"flow.flex.yaml": "entry: app.entry:main\n", "app/__init__.py": "", "app/entry.py": "from .other import f\n\n\ndef main(text: str = 'a') -> str:\n    return f(text)\n", "app/other.py": "def f(x):\n    return x\n"}, "RelativeImport", ("`from other import f`",), where="app/entry.py", line=1, file="flow.flex.yaml"),
 ]  # fmt: skip

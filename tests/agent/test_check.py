@@ -109,6 +109,58 @@ def test_what_is_wrong_is_named(flow: Bad, server: Server, tmp_path: Path) -> No
     assert not ran["ran"], f"prompt flow runs it, so it is no problem: {problem}"
 
 
+CHAT = "text: {type: string, default: hi, is_chat_input: true}\nchat_history: {type: list, default: [], is_chat_history: true}"
+CHATTED = 'answer: {type: string, reference: "${shout.output}", is_chat_output: true}'
+OUTPUTS = [
+    ("a text", flows.flex("def main(text='a'):\n    return text\n"), {"output": "a"}),
+    ("a mapping", flows.flex("def main(text='a'):\n    return {'a': [1, None, 'é']}\n"), {"a": [1, None, "é"]}),
+    ("a number", flows.flex("def main(text='a'):\n    return 1.5\n"), {"output": 1.5}),
+    ("nothing", flows.flex("def main(text='a'):\n    return None\n"), {"output": None}),
+    ("numbers one by one", flows.flex("def main(text='a'):\n    yield 1\n    yield 2\n"), {"output": "12"}),
+    (
+        "a dataclass",
+        flows.flex(
+            "from dataclasses import dataclass\n\n\n@dataclass\nclass Out:\n    n: int\n    t: str\n\n\n"
+            "def main(text='a') -> Out:\n    return Out(1, 'x')\n"
+        ),
+        {"n": 1, "t": "x"},
+    ),
+    (
+        "texts of a node one by one",
+        flows.with_tool(flows.TOOL.replace("return text.upper()", "yield 'a'\n    yield 'b'")),
+        {"answer": "ab"},
+    ),
+    (
+        "numbers of a node",
+        flows.with_tool(flows.TOOL.replace("-> str", "").replace("return text.upper()", "yield 1\n    yield 2")),
+        {"answer": "12"},
+    ),
+    (
+        "mappings of a chat's node",
+        flows.files(
+            flows.dag(inputs=CHAT, outputs=CHATTED, nodes=flows.NODE),
+            shout_py=flows.TOOL.replace("-> str", "").replace("return text.upper()", "yield {'a': 1}\n    yield {'b': 2}"),
+        ),
+        {"answer": "{'a': 1}{'b': 2}"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "files", "wanted"), OUTPUTS, ids=[row[0] for row in OUTPUTS])
+def test_outputs_are_those_that_pf_flow_test_prints(
+    what: str, files: Mapping[str, str], wanted: Any, server: Server, tmp_path: Path
+) -> None:
+    flow = Good(what, files, file=next(name for name in files if name.startswith("flow.")))
+    found = server.ask("outputs", flow, written(files, tmp_path / "flow"), inputs={"text": "a"})
+    assert json.loads(found["ours"]) == wanted
+    if "output" in wanted:
+        assert found["printed"] == str(wanted["output"])
+    elif what == "a dataclass":
+        assert found["printed"].endswith("Out(n=1, t='x')"), "pf prints its repr"
+    else:
+        assert json.loads(found["printed"]) == wanted
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -222,6 +274,36 @@ def test_packages_that_are_being_installed_are_waited_for(agent: Agent) -> None:
     assert install["state"] == "Succeeded", install
     check = checked(agent, "f1")
     assert (check["verdict"], check["packagesRevision"]) == ("Valid", "p1")
+
+
+def test_a_package_tool_whose_package_fails_at_its_import_names_what_that_lacks(agent: Agent) -> None:
+    node = "- {name: t, type: python, source: {type: package, tool: my_tool_package.tools.tool_with_file_path_input.my_tool}, inputs: {}}\n"
+    outputs = 'answer: {type: string, reference: "${t.output}"}'
+    files = {"flow.dag.yaml": flows.dag(outputs=outputs, nodes=node).encode(), "requirements.txt": b"my-tools-package==0.0.7\n"}
+    install = agent.install("p1", "my-tools-package==0.0.7\n", path="requirements.txt", files=files, flow="f1")
+    assert install["state"] == "Succeeded", install
+    (problem,) = checked(agent, "f1")["problems"]
+    assert (problem["code"], problem["node"]) == ("PackageToolMissing", "t")
+    for words in (
+        "my-tools-package 0.0.7, which is installed, fails at its import",
+        "No module named 'yaml'",
+        "add PyYAML to the requirements",
+    ):
+        assert words in problem["message"], problem
+
+
+def test_a_module_beside_the_flow_folder_is_named_with_the_way_to_it(start: StartAgent, runtime_base: str) -> None:
+    agent = start(python=runtime_base)
+    files = {"flow.flex.yaml": b"entry: main:Chat\n", "main.py": b"import os\nfrom rag.search import find\n\n\ndef Chat():\n    pass\n"}
+    agent.put("p1", "f1", files=files, beside={"rag": "../rag"})
+    (problem,) = checked(agent, "f1")["problems"]
+    assert (problem["code"], problem["file"], problem["line"]) == ("ModuleMissing", "main.py", 2)
+    assert "`additional_includes: [../rag]`" in problem["message"]
+    agent.close()
+    again = start(python=runtime_base)
+    assert checked(again, "f1")["problems"] == [problem], "a restarted agent knows it still"
+    again.put("p1", "f2", files=files)
+    assert "additional_includes" not in checked(again, "f2")["problems"][0]["message"], "it was that source's"
 
 
 def test_the_command_checks_what_is_there_now(agent: Agent) -> None:

@@ -63,13 +63,27 @@ def test_the_flow_runs_with_the_session_s_packages(session: Agent) -> None:
     assert session.state()["activity"]["what"] == "api test"
     failed = session.flow("test", "--inputs", "name=nobody")
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.strip().splitlines()[-1].endswith("there is nobody")
+    first, second = failed.stderr.splitlines()
+    assert (first[:6], first.endswith("there is nobody")) == ("flow: ", True), failed.stderr
+    assert second == "`flow test --traceback` shows all that it wrote, `flow check` looks for what is wrong with the flow."
+    whole = session.flow("test", "--traceback", "--inputs", "name=nobody").stderr
+    assert whole.splitlines()[0] == first and "Traceback (most recent call last)" in whole
+    assert "`flow check`" in whole and "--traceback" not in whole
     status, answer = session.call("POST", "/v1/test", {"inputs": {"name": "exit"}})
     assert (status, answer["code"], "exit code 3" in answer["message"]) == (422, "FlowFailed", True), answer
     status, answer = session.call("POST", "/v1/test", {"inputs": {"name": "large"}})
     assert (status, "larger than 1 MiB" in answer["message"]) == (422, True), answer
     assert list((session.home / "tmp").glob("test-*")) == []
     assert not any("waitress" in line for line in support.descendants(session.pid).values())
+
+
+def test_an_input_that_the_flow_has_not_is_refused_with_the_nearest_name(session: Agent) -> None:
+    ran = session.flow("test", "--inputs", "nmae=Ada", "times=2")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "flow: The flow has no input 'nmae': is 'name' meant? Its inputs are name, times.\n"
+    status, answer = session.call("POST", "/v1/test", {"inputs": {"zzz": 1}})
+    assert (status, answer["code"]) == (422, "UnknownInput")
+    assert answer["message"] == "The flow has no input 'zzz': its inputs are name, times."
 
 
 def test_status_packages_and_keep_alive(session: Agent) -> None:
@@ -104,7 +118,7 @@ def test_five_tests_at_once_are_one_too_many(start: StartAgent, tmp_path: Path) 
     fake = tmp_path / "promptflow"
     fake.mkdir()
     (fake / "__init__.py").touch()
-    (fake / "client.py").write_text("import os, time\nclass PFClient:\n    def test(self, **_):\n        time.sleep(600)\n")
+    (fake / "client.py").write_text("import time\nclass PFClient:\n    @property\n    def flows(self):\n        time.sleep(600)\n")
     agent = start(PYTHONPATH=str(tmp_path))
     agent.put("p1", "f1", files=FLOW)
     with ThreadPoolExecutor(4) as pool:

@@ -316,6 +316,13 @@ def test_what_would_break_the_image_s_prompt_flow(start: StartAgent, flow_base: 
     agent = start(python=flow_base)
     code, message = failure(agent.install("p1", "six\nmarshmallow>=4\n"))
     assert (code, "prompt flow can't be imported" in message) == ("Broken", True)
+    assert "'marshmallow>=4' (line 2 of requirements.txt)" in message
+    code, message = failure(agent.install("o", "six\nopenai==0.28.1\n"))
+    assert (code, "cannot import name 'APIConnectionError' from 'openai'. The cause is openai 0.28.1" in message) == ("Broken", True), (
+        message
+    )
+    assert "'openai==0.28.1' (line 2 of requirements.txt)" in message
+    assert "upgrading" not in message, "prompt flow's own wrapper"
     assert agent.install("r", "promptflow\npromptflow-core>=1.18\nsix\n")["state"] == "Succeeded"
 
 

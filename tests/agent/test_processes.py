@@ -274,3 +274,11 @@ def test_names_with_parentheses_and_commands_with_escapes(machine: Machine) -> N
     assert machine.look() == "exec evil [31m name"
     machine.set(30, parent=0, command="", name="kworker")
     assert machine.look() == "exec [kworker]"
+
+
+@pytest.mark.parametrize("command", ["runc init", "/usr/bin/crun init", "/proc/self/exe init", "/proc/self/fd/6 init"])
+def test_the_runtimes_own_process_is_not_shown_as_the_command(machine: Machine, command: str) -> None:
+    machine.set(50, parent=0, command=command)
+    assert machine.look() == "exec (a short command)"
+    machine.set(50, parent=0, command="python init")
+    assert machine.look() == "exec python init"

@@ -197,6 +197,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
                 "ephemeralStorageLimit": "10Gi",
                 "unreachableSeconds": 7200,
                 "editsRetentionDays": 30,
+                "podMetadata": {"labels": ["team"], "annotations": ["team.example.com/*"]},
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
             "packageCache": {"enabled": True, "indexURLs": ["https://pypi.example.com/simple"]},
@@ -241,6 +242,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "ephemeralStorageLimit": "10Gi",
             "unreachableSeconds": 7200,
             "editsRetentionDays": 30,
+            "podMetadata": {"labels": ["team"], "annotations": ["team.example.com/*"]},
         },
         "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": "1", "memory": "1Gi"}, "maxPodsPerNode": 30},
         "packageCache": {

@@ -170,6 +170,16 @@ def test_docs_metrics(shell: Shell) -> None:
     assert "flowsession_sessions" in "\n".join(type_all(shell, "docs/metrics.md", Page()))
 
 
+def test_docs_edits(shell: Shell, flows: Path) -> None:
+    folder = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow"}, "data": {"flow.dag.yaml": "nodes: []\n"}}
+    apply(shell, flows, json.dumps(folder))
+    apply(shell, flows, json.dumps(environment("triage", requirementsText="", source={"configMap": {"name": "flow"}})))
+    apply(shell, flows, json.dumps(session("mine", of="triage")))
+    asked = "POD=$(kubectl get csess NAME -o jsonpath='{.status.podName}')"
+    ready = "kubectl wait --for=condition=Ready csess/mine --timeout=5m"
+    type_all(shell, "docs/edits.md", Page(names={"NAME": "mine", "ENVIRONMENT": "triage"}, before={asked: ready}, beside=flows))
+
+
 def test_docs_sessions(shell: Shell, flows: Path) -> None:
     apply(shell, flows, json.dumps(environment("triage", requirementsText="six\n")))
     apply(shell, flows, json.dumps(environment("broken", requirementsText="-e .\n")))

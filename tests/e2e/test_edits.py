@@ -165,7 +165,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     until_saved(cluster, before)
     cluster.kubectl("delete", "pod", status["podName"], "--force", "--grace-period=0")
     until_back(cluster, status, "saved in time")
-    assert any("comes back as it was saved at" in message for message in told(cluster, "s", "PodFailed"))
+    assert any("comes back as it was saved at" in message for message in told(cluster, "s", "EditsNotSaved"))
 
 
 def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:

@@ -12,7 +12,7 @@ from flowsession.cluster.agents import LARGEST_LIST, AgentClient
 from flowsession.cluster.agenttransport import LARGEST_STATE, AgentError, ProxyTransport, Request
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
-from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Reopen, Retire, Tell
+from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
 from unit.builders import pod, resolved
 
 STATE = b'{"podUID": "pod-1", "version": 1, "environment": {"packagesRevision": "p"}}'
@@ -102,3 +102,23 @@ async def test_through_the_api_server_the_same_limit_holds():
     with pytest.raises(AgentError, match="its answer has more than 262,144 bytes"):
         await ProxyTransport(cast(KubernetesCluster, Cluster())).send(pod(), Request("GET", "/v1/state"), {})
     assert asked["largest"] == LARGEST_STATE
+
+
+EDITS = b'{"podUID": "pod-1", "revision": "e", "flowRevision": "f", "files": ["a.py"], "archive": "QQ==", "message": "2 MB are too much"}'
+
+
+@pytest.mark.parametrize(("status", "revision", "problem"), [(200, "e", ""), (404, "", ""), (413, "r", "2 MB are too much")])
+async def test_edits_come_or_it_is_said_why_not(status, revision, problem):
+    state = b'{"podUID": "pod-1", "version": 1, "edits": {"revision": "r", "count": 1}, "environment": {"packagesRevision": "p"}}'
+    answer = await client(Wire((status, EDITS), (200, state))).call(pod(), TakeEdits())
+    assert answer.edits is not None
+    assert (answer.edits.revision, answer.edits.problem) == (revision, problem)
+    assert answer.state is not None
+
+
+@pytest.mark.parametrize("status", [201, 400, 401, 403, 409, 429, 500, 503])
+async def test_any_other_answer_to_the_call_for_edits_is_none(status):
+    """It says nothing of what was edited: an end that took it for `nothing` would lose work."""
+    wire = Wire((status, EDITS), (status, EDITS))
+    with pytest.raises(AgentError):
+        await client(wire).call(pod(), TakeEdits())

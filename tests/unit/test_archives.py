@@ -341,3 +341,32 @@ def test_it_is_read_from_the_config_map_that_it_names():
 def test_packing_the_same_files_again_changes_no_revision():
     first, again = resolve({"flow.tar.gz": tar(*FILES)}), resolve({"flow.tar.gz": pack_zip(*FILES)})
     assert (first.flow_revision, first.packages_revision) == (again.flow_revision, again.packages_revision)
+
+
+def test_a_header_that_was_changed_is_no_header():
+    plain = bytearray(gzip.decompress(tar(("flow.dag.yaml", DAG))))
+    plain[0] ^= 1
+    assert "the header at byte 0 has a wrong checksum" in refused(gzip.compress(bytes(plain)))
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_what_a_link_makes_has_no_longer_path_than_any_other(over):
+    name = "/".join(["l" * 200] * 4)
+    file = "f" * 110 + "/" + "f" * (109 + over)
+    assert len(name) + 1 + len(file) == archivelinks.LONGEST_PATH + over
+    data = tar((f"d/{file}", b"1"), link(name, "/".join([".."] * 3 + ["d"])))
+    if over:
+        assert "makes a path of more than 1024 bytes" in refused(data)
+    else:
+        assert read(data)[f"{name}/{file}"] == b"1"
+
+
+@pytest.mark.parametrize("pack", [tar, pack_zip])
+@pytest.mark.parametrize("over", [0, 1])
+def test_all_files_together_have_a_size(pack, over):
+    half = archivelinks.LARGEST_UNPACKED // 2
+    data = pack(("a", bytes(half)), ("b", bytes(half + over)))
+    if over:
+        assert "more than 8,388,608 bytes when unpacked, at 'b'" in refused(data)
+    else:
+        assert sum(map(len, read(data).values())) == archivelinks.LARGEST_UNPACKED

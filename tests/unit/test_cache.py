@@ -335,6 +335,9 @@ def test_only_pods_that_the_session_owns_are_its_pods(cache):
 def test_a_missing_environment_is_said_and_an_unread_source_is_waited_for(cache):
     cache.observe("ComputeSession", session())
     assert snapshots(cache).session((NAMESPACE, "alice"), NOW).environment.reason == "EnvironmentNotFound"
+    name = session()["spec"]["environmentRef"]["name"]
+    cache.observe("FlowEnvironment", body("FlowEnvironment", f"{name}s", spec={}))
+    assert f"did you mean '{name}s'?" in snapshots(cache).session((NAMESPACE, "alice"), NOW).environment.message
     cache.observe("FlowEnvironment", environment())
     assert snapshots(cache).session((NAMESPACE, "alice"), NOW).environment is None
 

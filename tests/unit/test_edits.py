@@ -251,3 +251,13 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):
         pods = {pod["metadata"]["uid"] for pod in world.api.pods}
         living = {agent.volume.get("edits") for (uid, _), agent in world.agents.items() if uid in pods}
         assert last in living | world.saved_edits, (step, world.told.events)
+
+
+@pytest.mark.parametrize("end", ["suspend", "idle"])
+def test_the_status_names_what_was_saved_at_the_end(end):
+    world = world_with("one", action="Suspend")
+    suspended(world) if end == "suspend" else until(world, lambda: world.status()["phase"] == "Suspended")
+    (name,) = [name for kind, _, name in world.api.objects if "-edits-" in name]
+    told = world.status()["edits"]
+    assert (told["savedTo"], told["revision"], told["files"]) == (name, "one", ["a.py"])
+    assert told["savedAt"]

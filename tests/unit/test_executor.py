@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.decide.plan import Create, Delete, Event, PatchStatus, Plan
+from flowsession.cluster import errors
+from flowsession.decide.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan
 from unit.builders import NAME, NAMESPACE, NOW
-from unit.world import SESSION, World, _run
+from unit.world import BOX, SESSION, World, _run
 
 IDLE = Event(False, "Idle", "the session is being deleted")
 
@@ -104,3 +105,84 @@ def test_a_suspension_that_comes_too_late_costs_nobody_a_pod(world):
     carry_out(world, Plan(status=patch, deletes=(delete,), events=(Event(False, "Suspended", "x"),)))
     assert (world.api.requests, world.told.events) == ([], [])
     assert world.todo.now
+
+
+WARNING = Event(False, "IdleSoon", "the session will be deleted in a minute")
+
+
+def warn(world: World, **more) -> Plan:
+    """A status that says that people were warned, and the Event that warns them."""
+    version = world.cache.sessions[NAMESPACE, NAME].meta.resource_version
+    status = {"conditions": [{"type": "Active", "status": "False", "reason": "IdleSoon", "message": WARNING.message}]}
+    return Plan(status=PatchStatus("ComputeSession", NAMESPACE, NAME, version, status), events=(WARNING,), **more)
+
+
+def carried_out(world: World, plan: Plan) -> bool:
+    try:
+        carry_out(world, plan)
+    except errors.ClusterError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("failing", ["PATCH ComputeSession", "PATCH Pod"])
+def test_what_the_status_says_was_told_was_told(world, failing):
+    """Whichever request of the plan fails: the pod's annotations once took the Event with them."""
+    (pod,) = world.live_pods()
+    marks = AnnotatePod(NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"], {"a": "b"})
+    request = world.api._request
+
+    def requested(verb, kind) -> None:
+        if f"{verb} {kind}" == failing:
+            raise errors.Unavailable("no answer")
+        request(verb, kind)
+
+    world.api._request = requested  # type: ignore[method-assign]
+    assert not carried_out(world, warn(world, marks=marks))
+    assert world.told.events == [WARNING]
+
+
+def test_an_event_comes_before_the_status_that_says_so(world):
+    order: list[str] = []
+    record = world.told.record
+
+    async def recorded(*arguments) -> None:
+        order.extend([*world.api.requests, "Event"])
+        await record(*arguments)
+
+    world.told.record = recorded  # type: ignore[method-assign]
+    carry_out(world, warn(world))
+    assert order == ["Event"]
+
+
+def test_a_status_that_failed_is_written_without_telling_anew(world):
+    world.api.down = 1
+    assert not carried_out(world, warn(world))
+    world.api.rivals = 1
+    assert carried_out(world, warn(world)), "somebody else was first"
+    assert carried_out(world, warn(world))
+    assert (world.told.events, world.status()["conditions"][0]["reason"]) == ([WARNING], "IdleSoon")
+    assert carried_out(world, warn(world))
+    assert world.told.events == [WARNING] * 2, "what got through is forgotten"
+
+
+def test_an_end_that_was_refused_takes_nothing_else_along(world):
+    (pod,) = world.live_pods()
+    also = Delete("Pod", NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"])
+    plan = end_of(world, valid_until=None)
+    world.api.rivals = 1
+    carry_out(world, replace(plan, deletes=(*plan.deletes, also)))
+    assert world.api.session is not None
+    assert "DELETE Pod" not in world.api.requests
+    assert world.live_pods() == [pod]
+
+
+def test_when_an_instance_was_written_is_remembered(world):
+    """Counts alone are written at most every ten seconds after it."""
+    world.set_instance()
+    world.hear()
+    entry = world.cache.sizing.instances.entries[NAMESPACE, BOX]
+    write = PatchStatus("ComputeInstance", NAMESPACE, BOX, entry.meta.resource_version, {"sessions": 3})
+    carry_out(world, Plan(status=write))
+    assert world.cache.sizing.instances.written_at[NAMESPACE, BOX] == world.clock()
+    assert world.snapshots.instance((NAMESPACE, BOX), world.clock()).written_at == world.clock()

@@ -12,6 +12,7 @@ from flowsession.decide.conditions import Verdict
 from flowsession.decide.flowcheck import MOST_POLLS, POLL_SECONDS, WRITE_SECONDS, SessionCheck
 from flowsession.decide.plan import Follow, KeepAlive, ListPackages, Retire
 from flowsession.decide.resolution import Unresolved
+from flowsession.engine.cache import Cache
 from flowsession.engine.checks import Checks
 from flowsession.engine.keys import Key
 from flowsession.engine.objects import session as session_entry
@@ -310,3 +311,17 @@ def test_the_longest_message_fits():
     message = condition(status_after(session(checked("Invalid", count=20, problems=(worst,) * 20))), "FlowValid")["message"]
     assert len(message) <= 2000 + len("...")
     assert flowcheck.SHOWN == 3
+
+
+def test_what_sessions_said_of_an_environment_goes_with_the_last_of_them():
+    cache = Cache(clock=lambda: NOW)
+    checked = [{"type": "FlowValid", "status": "True", "reason": "Valid", "message": "", "observedGeneration": 1}]
+    for name in ("ada", "bob"):
+        meta = {"namespace": "team", "name": name, "uid": name, "resourceVersion": "1"}
+        status = {"flowRevision": "f", "packagesRevision": "p", "phase": "Running", "conditions": checked}
+        cache.observe("ComputeSession", {"metadata": meta, "spec": {"environmentRef": {"name": "env"}, "user": name}, "status": status})
+    assert cache.checks.of(("team", "env")) is not None
+    cache.forget("ComputeSession", "team", "ada")
+    assert cache.checks.of(("team", "env")) is not None, "another session still says so"
+    cache.forget("ComputeSession", "team", "bob")
+    assert cache.checks.of(("team", "env")) is None

@@ -35,6 +35,8 @@ def test_a_dag_flow():
         ({"flow.flex.yaml": b"entry: main:run"}, "flex", "flow.flex.yaml"),
         ({"flow.flex.yml": b"entry: main:run"}, "flex", "flow.flex.yml"),
         ({"flow.dag.yaml": b"entry: main:run"}, "flex", "flow.dag.yaml"),
+        ({"flow.flex.yaml": DAG}, "dag", "flow.flex.yaml"),
+        ({"flow.flex.yaml": b"sample: {}"}, "flex", "flow.flex.yaml"),
         ({"chat.prompty": b"---\nname: chat\n---\n"}, "prompty", "chat.prompty"),
         ({"flow.dag.yaml": DAG, "chat.prompty": b"---\n"}, "dag", "flow.dag.yaml"),
     ],

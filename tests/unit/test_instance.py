@@ -405,3 +405,13 @@ def test_whatever_there_is_a_plan_carried_out_leaves_nothing_to_say(
         stopped_now = "stopped" in plan.status.status  # what follows from that is decided next
         assert again.status is None or stopped_now, (plan, again)
         assert not again.events or stopped_now
+
+
+def test_counts_alone_are_written_at_most_every_ten_seconds():
+    counted = {**running().status, "sessions": 7}
+    plan = instance.decide(snapshot(pods=(held(),), status=counted, written_at=NOW - 1), NOW)
+    assert (plan.status, plan.look_again_at) == (None, NOW - 1 + instance.COUNT_SECONDS)
+    plan = instance.decide(snapshot(pods=(held(),), status=counted, written_at=NOW - instance.COUNT_SECONDS), NOW)
+    assert set(plan.status.status) == {"sessions"}
+    plan = instance.decide(snapshot(pods=(held(),), status=counted, written_at=NOW - 1, generation=2), NOW)
+    assert "conditions" in plan.status.status, "what is more than a count is written at once"

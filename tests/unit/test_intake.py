@@ -169,7 +169,9 @@ async def test_one_annotation_stops_nobody(engine, server, noted):
     assert engine.cache.pods[NAMESPACE, "alice-1"].view.identity == PodIdentity()
 
 
-@pytest.mark.parametrize("raised", [errors.Unavailable("no answer"), ValueError("Expecting value: line 1"), RecursionError("too deep")])
+@pytest.mark.parametrize(
+    "raised", [errors.Rejected("forbidden", status=403), ValueError("Expecting value: line 1"), RecursionError("too deep")]
+)
 async def test_a_kind_that_cannot_be_listed_costs_the_others_nothing(engine, server, raised):
     server.lists = {"ComputeSession": raised, "Pod": [pod()]}
     engine.observe("ComputeSession", session())
@@ -178,6 +180,13 @@ async def test_a_kind_that_cannot_be_listed_costs_the_others_nothing(engine, ser
     assert server.listed == list(SELECTORS)
     assert set(engine.cache.pods) == {(NAMESPACE, "alice-1")}
     assert set(engine.cache.sessions) == {(NAMESPACE, "alice")}, "what could not be listed is not gone"
+
+
+async def test_an_api_server_that_does_not_answer_is_not_asked_for_every_kind(engine, server):
+    server.lists = {"FlowEnvironment": errors.Unavailable("no answer")}
+    with pytest.raises(errors.Unavailable):
+        await engine.resync()
+    assert server.listed == ["FlowEnvironment"]
 
 
 async def test_content_that_breaks_a_parser_is_its_environments_problem(engine, monkeypatch):

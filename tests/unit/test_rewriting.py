@@ -1,5 +1,6 @@
 """Requirements as the tools get them: variables put in as by pip, and prompt flow's packages without a version where the image has them."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,8 @@ from typing import cast
 
 import pytest
 
+from flowsession_agent import flowfolder
+from flowsession_agent.flowfolder import without_copies
 from flowsession_agent.install.base import Base
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.rewriting import SECRET_VARIABLES, Rewriting
@@ -91,8 +94,12 @@ def test_included_files_are_rewritten_beside_themselves_which_stay(tmp_path: Pat
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     found = rewriting(tmp_path, files["all.txt"], path="env/all.txt", environ={**ENVIRON, "WHICH": "dev.txt"})
-    assert Path(found.file).read_text() == "-r base.txt\n-c more/.flowsession.limits.txt\n-r .flowsession.dev.txt\n"
-    assert (folder / "more" / ".flowsession.limits.txt").read_text() == "\npandas<3\n"
+    assert without_copies(Path(found.file).read_text()) == "-r base.txt\n-c more/limits.txt\n-r dev.txt\n"
+    assert [path.read_text() for path in (folder / "more").glob(".flowsession.*.limits.txt")] == ["\npandas<3\n"]
+    beside = rewriting(tmp_path, files["all.txt"], path="env/all.txt", environ={**ENVIRON, "WHICH": "dev.txt"})
+    assert beside.file != found.file, "another session that uses the same claim"
+    beside.close()
+    assert Path(found.file).exists()
     assert [(line.name, line.number) for line in found.lines if line.name == "rapidfuzz"] == [("rapidfuzz", 3)]
     found.close()
     assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.txt")} == files
@@ -127,3 +134,14 @@ def test_a_secret_s_value_is_refused_where_it_would_be_shown(tmp_path: Path, lin
     assert "hunter2" not in message
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["requirements.txt"]
     assert (tmp_path / "requirements.txt").read_text() == f"numpy\n{line}\n"
+
+
+def test_in_a_folder_that_can_only_be_read_the_tools_get_the_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "requirements.txt").write_text("promptflow==1.0\nnumpy\n")
+    monkeypatch.setattr(flowfolder, "put", refuse)
+    found = rewriting(tmp_path, "promptflow==1.0\nnumpy\n", path="requirements.txt")
+    assert (found.file, found.warnings) == (str(tmp_path / "flow" / "requirements.txt"), [])

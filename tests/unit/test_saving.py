@@ -291,8 +291,8 @@ def test_what_is_left_out_is_told_once():
         world.hint()
     assert world.status()["edits"]["leftOut"] == 2
     assert messages(world, "EditsLeftOut") == [
-        "2 files of the flow folder are not saved with the edits, by a name that secrets have, or by the folder's ignore file;"
-        " `flow edits` in the session tells which"
+        "2 files or folders are not saved with the edits, by a name that secrets have, by the folder's ignore file, or since the home holds"
+        " too much; `flow edits` in the session tells which"
     ]
 
 
@@ -341,3 +341,13 @@ def test_a_config_map_that_the_operator_did_not_write_is_told_of_at_the_next_sta
     assert world.agent().volume["edits"] == "one"
     (message,) = messages(world, "EditsIgnored")
     assert message.startswith("ConfigMap flow-env-edits-fake claims to hold saved edits, but this operator did not write it")
+
+
+def test_nothing_is_said_to_be_lost_where_there_was_no_flow_folder():
+    world = World(environment={"requirementsText": ""}, idle=FOR_GOOD)
+    world.settle(until_ready=True)
+    world.agent().dead = True
+    world.kubelet = lambda: None
+    world.delete_session()
+    world.live(120)
+    assert world.told_of("EditsNotSaved") == 0

@@ -130,6 +130,7 @@ class EnvironmentRequests(Model):
     refresh: str | None = Field(default=None, description="Of flowsession.dev/refresh-requested-at.")
     check_version: str | None = Field(default=None, description="Of flowsession.dev/check-version-requested-at.")
     update: str | None = Field(default=None, description="Of flowsession.dev/update-requested-at.")
+    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
 
 
 class FlowEnvironmentStatus(Model):

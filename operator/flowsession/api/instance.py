@@ -84,6 +84,7 @@ class HandledInstanceRequests(Model):
     """The value of each request annotation that was handled last."""
 
     resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
+    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
 
 
 class ComputeInstanceStatus(Model):

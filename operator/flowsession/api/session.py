@@ -166,6 +166,7 @@ class HandledRequests(Model):
     install: str | None = Field(default=None, description="Of flowsession.dev/install-requested-at.")
     resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
     keep_alive: str | None = Field(default=None, description="Of flowsession.dev/keep-alive-requested-at.")
+    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
 
 
 class Install(Model):

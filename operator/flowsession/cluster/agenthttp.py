@@ -5,11 +5,12 @@ An agent sends one answer with a Content-Length (docs/agent-protocol.md); whatev
 """
 
 import asyncio
-import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from flowsession.decide import packedfolder
 
 CONNECT_SECONDS = 3.0
 LARGEST_HEAD = 16 * 1024
@@ -41,26 +42,26 @@ class Connection:
 
     async def exchange(self, method: str, path: str, headers: Mapping[str, str], body: Any, *, largest: int) -> tuple[int, bytes]:
         """Send a request and return the status and body of its answer, at most `largest` bytes. Raises BadAnswer, OSError."""
-        content = b"" if body is None else json.dumps(body).encode()
+        length, content = packedfolder.as_json(body)
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", "Accept: application/json", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if body is not None:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+            lines += ["Content-Type: application/json", f"Content-Length: {length}"]
         await self._send("\r\n".join([*lines, "", ""]).encode("latin-1"), content)
-        status, length = _head(await self._take_head())
-        if length > largest:
+        status, size = _head(await self._take_head())
+        if size > largest:
             raise BadAnswer(f"has more than {largest:,} bytes")
-        return status, await self._take(length)
+        return status, await self._take(size)
 
     def close(self) -> None:
         """Close it, whatever is still to come."""
         self._socket.close()
 
-    async def _send(self, head: bytes, content: bytes) -> None:
+    async def _send(self, head: bytes, content: Iterable[bytes]) -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self._socket, head)
-        if content:
-            await loop.sock_sendall(self._socket, content)
+        for piece in content:
+            await loop.sock_sendall(self._socket, piece)
 
     async def _take_head(self) -> bytes:
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from flowsession.cluster import agenthttp, errors
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.decide import packedfolder
 from flowsession.decide.pod import AGENT_PORT
 from flowsession.decide.views import PodView
 
@@ -111,7 +112,7 @@ class ProxyTransport:
                 pod.name,
                 AGENT_PORT,
                 request.path,
-                request.body,
+                packedfolder.plain(request.body),
                 headers,
                 timeout_seconds=request.timeout_seconds,
                 largest=request.largest,

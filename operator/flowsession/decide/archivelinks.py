@@ -97,6 +97,8 @@ class Links:
                 return path
             target = self._entries[link]
             assert isinstance(target, Link)
+            if len(target.target.encode(errors="surrogateescape")) > LONGEST_PATH:
+                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {LONGEST_PATH} bytes")
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(link), target.target, rest))
             if target.target.startswith("/") or joined == ".." or joined.startswith("../"):
                 raise ArchiveError(

@@ -16,6 +16,15 @@ from flowsession.decide.archivelinks import DEEPEST, LARGEST_UNPACKED, LONGEST_P
 LONGEST_NAME = 255
 """Bytes of a file's name, as file systems have it."""
 
+LARGEST_EXTRA = 1024
+"""Bytes of the extra fields of a zip's member; times, owners and 64-bit sizes take a tenth of that. Reading them takes time by the square
+of their length."""
+
+_TOO_LONG = f"too long a name: {LONGEST_NAME} bytes a part and {LONGEST_PATH} in all"
+_DIRECTORY_ENTRY = b"PK\x01\x02"
+_EXTRA_LENGTH = 30
+"""Where an entry of a zip's directory says how long its extra fields are."""
+
 _KINDS = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
@@ -84,7 +93,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
             if member.kind == "file":
                 yield member.name, member.content
             elif member.kind == "link":
-                yield member.name, Link(member.target)
+                yield member.name, Link(member.target[: LONGEST_PATH + 1])
             elif member.kind != "folder":
                 raise ArchiveError(f"member {shown(member.name)} is {member.kind}; only files, folders and symbolic links are taken")
     except tarball.TarError as error:
@@ -92,9 +101,8 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
 
 
 def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
-    if data.count(b"PK\x01\x02") > 2 * MOST_ENTRIES:  # parsing the list of members is what takes the time
-        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
-    left = LARGEST_UNPACKED
+    _check_directory(data)
+    left, packed_left = LARGEST_UNPACKED, len(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             for number, member in enumerate(packed.infolist()):
@@ -110,6 +118,9 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                     raise ArchiveError(f"member {shown(name)} is packed by a method other than deflate; pack the folder by zip -r")
                 if kind not in (0, 0o100000, 0o120000):
                     raise ArchiveError(f"member {shown(name)} is a device or the like; only files, folders and symbolic links are taken")
+                packed_left -= member.compress_size
+                if packed_left < 0:  # what unpacks to nothing could be unpacked thousands of times
+                    raise ArchiveError(f"member {shown(name)} shares its bytes with others; pack the folder by zip -r")
                 with packed.open(member) as file:
                     content = file.read(left + 1)
                 left -= len(content)
@@ -120,6 +131,18 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                 yield name, Link(content[: LONGEST_PATH + 1].decode(errors="surrogateescape")) if kind == 0o120000 else content
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise ArchiveError(f"is no sound .zip: {str(error) or type(error).__name__}; pack the folder anew") from None
+
+
+def _check_directory(data: bytes) -> None:
+    """Parsing the list of members is what takes the time: each entry of it begins with the same bytes."""
+    if data.count(_DIRECTORY_ENTRY) > 2 * MOST_ENTRIES:
+        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
+    at = data.find(_DIRECTORY_ENTRY)
+    while at >= 0:
+        length = int.from_bytes(data[at + _EXTRA_LENGTH : at + _EXTRA_LENGTH + 2], "little")
+        if length > LARGEST_EXTRA:
+            raise ArchiveError(f"a member has {length:,} bytes of extra fields, more than {LARGEST_EXTRA:,}; pack the folder by zip -r")
+        at = data.find(_DIRECTORY_ENTRY, at + 1)
 
 
 def _count(number: int) -> None:
@@ -133,12 +156,14 @@ def _path(name: str) -> str:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise ArchiveError(f"member {shown(name)} has a name that is not UTF-8; rename it") from None
+    if len(encoded) > LONGEST_PATH:
+        raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     if name.startswith("/") or "\0" in name or ".." in name.split("/"):
         raise ArchiveError(
             f"member {shown(name)} lies outside of the archive's folder; pack the folder by tar -czf flow.tar.gz -C FOLDER ."
         )
-    if len(encoded) > LONGEST_PATH or max(map(len, encoded.split(b"/"))) > LONGEST_NAME:
-        raise ArchiveError(f"member {shown(name)} has too long a name: {LONGEST_NAME} bytes a part and {LONGEST_PATH} in all")
+    if max(map(len, encoded.split(b"/"))) > LONGEST_NAME:
+        raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     path = posixpath.normpath(name)
     if path.count("/") > DEEPEST:
         raise ArchiveError(f"member {shown(name)} lies more than {DEEPEST} folders deep")

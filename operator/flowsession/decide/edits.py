@@ -108,11 +108,10 @@ def show(draft: Draft, agent: AgentView | None) -> None:
     )
     draft.put("edits", told.to_wire() if edits.count or saved_to or edits.left_out else None)
     if edits.left_out and not before.get("leftOut"):
-        what = (
-            "1 file of the flow folder is not saved" if edits.left_out == 1 else f"{edits.left_out} files of the flow folder are not saved"
-        )
-        why = "by a name that secrets have, or by the folder's ignore file"
-        draft.tell(warning=False, reason="EditsLeftOut", message=f"{what} with the edits, {why}; `flow edits` in the session tells which")
+        what = f"{edits.left_out} files or folders are" if edits.left_out != 1 else "1 file or folder is"
+        why = "by a name that secrets have, by the folder's ignore file, or since the home holds too much"
+        message = f"{what} not saved with the edits, {why}; `flow edits` in the session tells which"
+        draft.tell(warning=False, reason="EditsLeftOut", message=message)
 
 
 def wanted(draft: Draft) -> dict[str, Any] | None:

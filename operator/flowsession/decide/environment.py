@@ -7,7 +7,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
-from flowsession.decide import conditions, flowcheck, imagestatus, merge, pinned, resolver, times
+from flowsession.decide import conditions, flowcheck, images, imagestatus, merge, pinned, requests, resolver, times, words
 from flowsession.decide.conditions import Verdict
 from flowsession.decide.imagestatus import ImageFacts, ImageNews
 from flowsession.decide.pinned import Pinned
@@ -91,6 +91,8 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     verdict = _verdict(snapshot, resolution, reading)
     wanted = _status(snapshot, resolution, verdict, image, now)
     _say_what_was_read(wanted, reading, junk)
+    if unknown := requests.news_of_unknown(snapshot.requests, snapshot.status):
+        wanted["handledRequests"] = {**(wanted.get("handledRequests") or {}), requests.UNKNOWN: snapshot.requests[requests.UNKNOWN]}
     old = conditions.read(snapshot.status).get("Ready")
     patch = merge.difference(snapshot.status, wanted)
     if set(patch) == {"sessions"} and now - snapshot.written_at < COUNT_SECONDS:
@@ -108,6 +110,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         events += (Event(warning=True, reason="RequestRefused", message=said),)
     if image is not None:
         events += tuple(image.events)
+    events += tuple(Event(True, requests.UNKNOWN_REASON, requests.unknown(name, (REFRESH, *images.REQUESTS.values()))) for name in unknown)
     return Plan(
         creates=reading.creates,
         deletes=tuple(reading.deletes),
@@ -175,7 +178,7 @@ def _verdict(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved, r
     if isinstance(resolution, Unresolved):
         trouble = f"; {reading.trouble}" if reading.trouble and resolution.reason == "Resolving" else ""
         return Verdict(False, resolution.reason, f"{resolution.message}{trouble}")
-    packages = f"{resolution.requirements_count} requirements" if resolution.requirements_count else "no requirements"
+    packages = words.counted(resolution.requirements_count, "requirement") if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
     before = snapshot.read_before
     at = f", {before.revision} at {before.commit[:12]}" if before and before.commit else ""

@@ -63,8 +63,8 @@ def open_flow(files: Mapping[str, bytes]) -> FlowFile:
     """The folder's one flow file. Raises FolderError."""
     name, kind = flow_file(files)
     values = _front_matter(name, files[name]) if kind == "prompty" else flowyaml.document(name, files[name])
-    if kind == "dag" and "entry" in values:
-        kind = "flex"  # what makes a flex flow for prompt flow is the key, whatever the file's name
+    if kind != "prompty":  # what makes a flex flow for prompt flow is the key, whatever the file's name
+        kind = "flex" if "entry" in values or (kind == "flex" and "nodes" not in values) else "dag"
     return FlowFile(name, kind, values)
 
 

@@ -1,7 +1,7 @@
 """Tells the agent what the session shall have, follows the install, and says what came of it."""
 
 from flowsession.api.session import Install, Phase
-from flowsession.decide import authorship, edits, feedtoken, requests
+from flowsession.decide import authorship, edits, feedtoken, requests, words
 from flowsession.decide.agentviews import AgentView, InstallView
 from flowsession.decide.draft import Draft
 from flowsession.decide.identity import to_install
@@ -132,13 +132,14 @@ def follow_the_install(draft: Draft) -> bool:
         follow(draft, agent, Follow(since=state.version))
         count = environment.requirements_count
         where = environment.requirements_path or "spec.requirementsText"
-        draft.judge("PackagesInstalled", False, "Installing", f"installing {count} requirements of {where}")
+        installing = f"installing {words.counted(count, 'requirement')} of {where}"
+        draft.judge("PackagesInstalled", False, "Installing", installing)
         draft.judge("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
         draft.put("install", Install(revision=wanted.packages).to_wire())
         if agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER and not draft.was_ready:
             _wait_for_agent(draft, pod, agent)
         elif not draft.was_ready:
-            draft.not_ready(Phase.INSTALLING, "Starting", f"installing {count} requirements of {where}")
+            draft.not_ready(Phase.INSTALLING, "Starting", installing)
             draft.only_progress(since=began(draft, pod))
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
@@ -249,7 +250,7 @@ def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
 def _outcome(install: InstallView) -> str:
     if install.changed == 0:
         return "the image had everything that the requirements ask for"
-    return f"{install.changed} packages installed by {install.tool} in {install.seconds:.1f} s"
+    return f"{words.counted(install.changed, 'package')} installed by {install.tool} in {install.seconds:.1f} s"
 
 
 def _summary(install: InstallView) -> dict[str, object] | None:

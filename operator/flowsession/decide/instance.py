@@ -20,7 +20,7 @@ class InstanceNotes(Notes):
     """Notes about an instance."""
 
     def __init__(self, snapshot: InstanceSnapshot, now: float) -> None:
-        super().__init__(snapshot.status, snapshot.generation, now, {"resume": snapshot.resume})
+        super().__init__(snapshot.status, snapshot.generation, now, {"resume": snapshot.resume, requests.UNKNOWN: snapshot.unknown})
         self.snapshot = snapshot
 
     def is_not_ready(self, phase: InstancePhase, reason: str, message: str) -> None:
@@ -57,7 +57,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     notes = InstanceNotes(snapshot, now)
-    requests.refuse_junk(notes)
+    requests.refuse_junk(notes, (requests.REQUESTS["resume"],))
     notes.put("sessions", len(snapshot.guests))
     if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
         notes.put("lastActivityAt", times.stamp(seen))

@@ -76,6 +76,8 @@ class InstanceSnapshot:
     scaling: ScalingView | None = None
     accounts: tuple[Account, ...] | None = None
     """The namespace's ServiceAccounts; None: not read just now."""
+    unknown: str = ""
+    """Its annotations of ours that mean nothing."""
     namespace_ending: bool = False
     written_at: float = 0.0
     settings: Settings = field(default_factory=Settings)

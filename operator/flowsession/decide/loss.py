@@ -8,9 +8,6 @@ from flowsession.decide.plan import Delete
 from flowsession.decide.views import PodView
 
 LONGEST_BACKOFF = 300.0
-SAVED_WITHIN = 30.0
-"""How old edits are at most that are not saved yet."""
-
 SETTLED_SECONDS = 600.0
 """A pod that was ready this long ago was no crash: its successor starts at once, and the back-off begins anew."""
 
@@ -43,7 +40,9 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
     status, now = draft.snapshot.status, draft.now
     lived = now - moment(status.get("readyAt"), now)
     in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
-    message += _of_edits(draft)
+    if saved_at := _edits_were_saved_at(draft):
+        lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
+        draft.tell(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
     leave_the_pod(draft)
     draft.put("restarts", int(status.get("restarts") or 0) + 1)
     draft.put("restartsInARow", in_a_row or None)
@@ -54,14 +53,12 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
     return False
 
 
-def _of_edits(draft: Draft) -> str:
-    """What becomes of edits that nobody can be asked for any more; empty where the pod can, or there is no flow folder."""
+def _edits_were_saved_at(draft: Draft) -> str:
+    """When the edits were saved that come back, where nobody can be asked for later ones any more; empty where there are none, or the pod
+    can be asked."""
     if draft.snapshot.status.get("flowRevision") in (None, "", "none") or any(pod.running for pod in draft.snapshot.pods):
         return ""
-    saved_at = (draft.snapshot.status.get("edits") or {}).get("savedAt")
-    if saved_at:
-        return f"; its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
-    return f"; what was edited in its flow folder within the last {SAVED_WITHIN:.0f} s, if anything, is lost"
+    return str((draft.snapshot.status.get("edits") or {}).get("savedAt") or "")
 
 
 def leave_the_pod(draft: Draft) -> None:

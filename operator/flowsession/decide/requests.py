@@ -1,7 +1,10 @@
 """What people ask for by annotations: reset, install, resume, keep-alive. Each value is handled once and echoed in the status."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from flowsession.api import GROUP
-from flowsession.decide import times
+from flowsession.decide import times, words
 from flowsession.decide.notes import Notes
 
 REQUESTS = {
@@ -13,13 +16,35 @@ REQUESTS = {
 """What each annotation asks for; its value is a timestamp, any new one, as Flux has it."""
 
 
-def refuse_junk(notes: Notes) -> bool:
-    """Says so, once, of values that are no timestamps."""
+UNKNOWN = "unknown"
+"""In place of a request: the names of annotations of ours that mean nothing here, separated by spaces."""
+
+UNKNOWN_REASON = "UnknownAnnotation"
+
+
+def refuse_junk(notes: Notes, known: Iterable[str] = tuple(REQUESTS.values())) -> bool:
+    """Says so, once, of values that are no timestamps and of names that mean nothing."""
+    for name in news_of_unknown(notes.requests, notes.status):
+        notes.tell(warning=True, reason=UNKNOWN_REASON, message=unknown(name, known))
+    done(notes, UNKNOWN)
     for what in notes.requests:
-        if (value := pending(notes, what)) and times.parse(value) is None:
+        if what != UNKNOWN and (value := pending(notes, what)) and times.parse(value) is None:
             said = f"annotation {REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
             refuse(notes, what, said)
     return True
+
+
+def news_of_unknown(asked: Mapping[str, str], status: Mapping[str, Any]) -> list[str]:
+    """The names of annotations that mean nothing and that nobody was told of yet."""
+    told = ((status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
+    return [name for name in asked.get(UNKNOWN, "").split() if name not in told]
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What is said of such an annotation."""
+    ours = len(GROUP) + 1  # of the group's name all have the same
+    near = words.nearest(name[ours:], (one[ours:] for one in known))
+    return f"annotation {name} means nothing here: {f'did you mean {GROUP}/{near}?' if near else 'there are ' + ', '.join(sorted(known))}"
 
 
 def pending(notes: Notes, what: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
-from flowsession.decide import flowfolder, flowyaml, images, includes, privatefeeds, requirementsource, sources
+from flowsession.decide import flowfolder, flowyaml, images, includes, outside, privatefeeds, requirementsource, sources
 from flowsession.decide.images import Image, Standing
+from flowsession.decide.packedfolder import EncodedFolder, PackedFolder
 from flowsession.decide.pinned import Claim, Pinned, in_place
 from flowsession.decide.requirementsource import Asked
 from flowsession.decide.sources import ConfigMapView
@@ -50,6 +51,8 @@ class Resolved:
     """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds, where there is something to install."""
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Modules of the source that lie outside of the flow folder, and the way to each: for the advice about one that is missing."""
     claim: Claim | None = None
     """The flow folder is this claim's, in place; `files` are None then."""
 
@@ -81,7 +84,11 @@ class Resolved:
     @cached_property
     def wire(self) -> Mapping[str, Any]:
         """The body of PUT /v1/environment."""
-        files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        files: Mapping[str, str] | None
+        if isinstance(self.files, PackedFolder):
+            files = EncodedFolder(self.files)
+        else:
+            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         asked = self.requirements
         wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
         return {
@@ -91,6 +98,7 @@ class Resolved:
             "requirements": wanted,
             # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
             "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
+            **({"beside": dict(self.beside)} if self.beside else {}),
         }
 
 
@@ -168,6 +176,7 @@ def _resolve(
         warnings=_few(warnings),
         installer=installer,
         content=_digest([_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
+        beside=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
         feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
     )

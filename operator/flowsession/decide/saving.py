@@ -80,10 +80,17 @@ def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
         edits.take(draft, agent, not_before=agent.edits_at + LAST_SECONDS if agent else 0.0)
     elif pod.deleting_since is not None:
         draft.look_again(pod.deleting_since)  # still there by then: its node is lost, or its agent is not the one that it was
-    if agent and agent.failures == MOST_FAILURES and draft.now - agent.asked_at < JUST_NOW:
+    if agent and agent.failures == MOST_FAILURES and draft.now - agent.asked_at < JUST_NOW and _had_folder(draft, agent):
         since = edits.record(draft).get("savedAt")
         until = f"what was edited after {since}, when it was saved last," if since else "what was edited in its flow folder"
         draft.tell(warning=True, reason=edits.NOT_SAVED, message=f"{until} may be lost: pod {pod.name} ends, and its agent does not answer")
+
+
+def _had_folder(draft: Draft, agent: AgentView) -> bool:
+    """Whether files lay in the session that could be edited there; its status has forgotten that with its pod."""
+    if agent.state is not None:
+        return agent.state.flow_revision not in ("", "none")
+    return edits.has_folder(draft) or bool(edits.record(draft))
 
 
 def _save(draft: Draft, agent: AgentView) -> None:

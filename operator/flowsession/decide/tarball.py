@@ -11,6 +11,15 @@ BLOCK = 512
 _LONGEST_HEADER = 64 * 1024
 """Bytes of one pax header or long name; names are at most 1 KiB in the end."""
 
+MOST_HEADERS = 10_000
+"""Headers of a tar, those about other headers included: an honest member has up to three. Reading as many takes 0.1 s."""
+
+MOST_RECORDS = 20_000
+"""Records of all pax headers together; an honest member has a handful. Reading as many takes 20 ms."""
+
+_KNOWN = frozenset({b"path", b"linkpath", b"size"})
+_SPARSE = b"GNU.sparse"
+
 _OTHERS = {b"1": "a hard link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
 
 
@@ -30,11 +39,14 @@ class Member:
 
 def members(data: bytes) -> Iterator[Member]:
     """The members in their order, headers about headers already applied. Raises TarError."""
-    at, said = 0, dict[str, str]()
+    at, said, headers, notes = 0, dict[str, str](), 0, _Notes()
     while at + BLOCK <= len(data):
         header = data[at : at + BLOCK]
         if header.count(0) == BLOCK:
             return
+        headers += 1
+        if headers > MOST_HEADERS:
+            raise TarError(f"it has more than {MOST_HEADERS:,} headers")
         _check(header, at)
         kind = header[156:157]
         size = _size(header, said, at)
@@ -46,7 +58,7 @@ def members(data: bytes) -> Iterator[Member]:
         if kind in b"LKxg":
             if size > _LONGEST_HEADER:
                 raise TarError(f"a header of {size:,} bytes")
-            _note(kind, content, said)
+            notes.take(kind, content, said)
             continue
         yield _member(header, kind, content, said)
         said.clear()
@@ -58,7 +70,7 @@ def _member(header: bytes, kind: bytes, content: bytes, said: dict[str, str]) ->
     name = said.get("path") or _text(header[:100])
     if "path" not in said and header[257:263] == b"ustar\0" and header[345]:
         name = f"{_text(header[345:500])}/{name}"
-    if any(key.startswith("GNU.sparse") for key in said):
+    if "sparse" in said:
         return Member(name, "a sparse file", b"", "")
     if kind == b"5" or (kind in b"0\0" and name.endswith("/")):
         return Member(name, "folder", b"", "")
@@ -93,20 +105,38 @@ def _octal(field: bytes, at: int) -> int:
     return int(text, 8)
 
 
-def _note(kind: bytes, content: bytes, said: dict[str, str]) -> None:
-    if kind == b"L":
-        said["path"] = _text(content)
-    elif kind == b"K":
-        said["linkpath"] = _text(content)
-    elif kind == b"x":
-        rest = content
-        while rest.strip(b"\0"):
-            length, space, _ = rest.partition(b" ")
-            if not space or not length.isdigit() or len(length) > 6 or not len(length) < int(length) <= len(rest):
+class _Notes:
+    """Reads what headers say of the member that follows, each byte once."""
+
+    def __init__(self) -> None:
+        self._records = 0
+
+    def take(self, kind: bytes, content: bytes, said: dict[str, str]) -> None:
+        """Adds what a header says that matters. Raises TarError."""
+        if kind == b"L":
+            said["path"] = _text(content)
+        elif kind == b"K":
+            said["linkpath"] = _text(content)
+        elif kind == b"x":
+            self._pax(content, said)
+
+    def _pax(self, content: bytes, said: dict[str, str]) -> None:
+        at, end = 0, len(content.rstrip(b"\0"))
+        while at < end:
+            self._records += 1
+            if self._records > MOST_RECORDS:
+                raise TarError(f"its pax headers have more than {MOST_RECORDS:,} records")
+            space = content.find(b" ", at, at + 7)
+            length = content[at:space] if space > 0 else b""
+            if not length.isdigit() or not len(length) < int(length) <= len(content) - at:
                 raise TarError("a pax header that is none")
-            key, _, value = rest[len(length) + 1 : int(length) - 1].partition(b"=")
-            said[_text(key)] = _text(value)
-            rest = rest[int(length) :]
+            stop = at + int(length)
+            key, _, value = content[space + 1 : stop - 1].partition(b"=")
+            if key in _KNOWN:
+                said[key.decode()] = _text(value)
+            elif key.startswith(_SPARSE):
+                said["sparse"] = ""
+            at = stop
 
 
 def _text(field: bytes) -> str:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _ORDER = {"ConfigMap": 0, "Pod": 1}
 
 TOLD_SECONDS = 60.0
-"""How long the Event of an end that came too late stands for the next try."""
+"""How long the Event of what failed or came too late stands for the next try."""
 
 
 class _PlanCutError(Exception):
@@ -58,8 +58,8 @@ class Executor:
         self._reader = reader
         self._checks = checks
         self._edits = edits
-        self._told_ends: dict[str, float] = {}
-        """By uid: ends that people were told of and that came too late, and when that was."""
+        self._told: dict[str, tuple[float, frozenset[str]]] = {}
+        """By uid: when and for which reasons people were told of what then failed or came too late."""
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
         """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
@@ -85,7 +85,7 @@ class Executor:
             return
         if plan.fetch_edits is not None:
             await self._reader.edits(key, uid, plan.fetch_edits)
-        if plan.status is not None and not await self._patch(plan.status):
+        if not await self._write_status(key, uid, plan):
             return
         for deletion in plan.deletes:
             if not await self._delete(key, deletion):
@@ -94,9 +94,33 @@ class Executor:
             self._cache.departed.remember(uid, plan.remember)
         if plan.marks is not None:
             await self._annotate(plan.marks)
+
+    async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
+        """Whether the rest of the plan may build on it. Events come before the status, which says that people were told: after it, a kill
+        or a failure would leave that untrue for ever. Only a status that acts on a word which ages comes first."""
+        if plan.status is None and not plan.events:
+            return True
+        aging = plan.status is not None and plan.status.valid_until is not None
+        if not aging:
+            await self._tell(key, uid, plan)
+        if plan.status is not None and not await self._patch(plan.status):
+            return False
+        if aging:
+            await self._tell(key, uid, plan)
+        self._told.pop(uid, None)
+        return True
+
+    async def _tell(self, key: Key, uid: str, plan: Plan) -> None:
+        """Writes the plan's Events; one that was written lately for a plan that failed after it is not written anew."""
+        if not plan.events:
+            return
+        now = self._cache.clock()
+        self._told = {known: told for known, told in self._told.items() if now - told[0] < TOLD_SECONDS}
+        _, before = self._told.get(uid, (now, frozenset()))
         for event in plan.events:
-            self._told_ends.pop(uid, None)
-            await self._recorder.record(key, uid, event)
+            if event.reason not in before:
+                await self._recorder.record(key, uid, event)
+        self._told[uid] = (now, frozenset(event.reason for event in plan.events))
 
     async def _create_all(self, key: Key, uid: str, plan: Plan) -> bool:
         """Whether the rest of the plan may build on it."""
@@ -110,18 +134,13 @@ class Executor:
     async def _end(self, key: Key, uid: str, plan: Plan, own: list[Delete]) -> None:
         """Tells of the object's end, and then brings it about: nobody could tell of it afterwards. An end that was told of but came too
         late is tried again without telling anew, else it might come too late for ever."""
-        now = self._cache.clock()
-        self._told_ends = {known: at for known, at in self._told_ends.items() if now - at < TOLD_SECONDS}
         if not await self._create_all(key, uid, plan):
             return
-        if uid not in self._told_ends:
-            for event in plan.events:
-                await self._recorder.record(key, uid, event)
-        self._told_ends[uid] = now
+        await self._tell(key, uid, plan)
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
                 break  # what is too late leaves the note
-        self._told_ends.pop(uid, None)
+        self._told.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
         if isinstance(plan.call, ReadSource):

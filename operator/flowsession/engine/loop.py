@@ -103,6 +103,7 @@ class Engine:
             self._tasks.start(f"worker-{number}", self._work)
         self._tasks.start("resync", self._resync_for_ever)
         self._tasks.start("nodes", self._nodes.look_for_ever)
+        self._tasks.start("events", self._recorder.write_late_for_ever)
 
     async def stop(self) -> None:
         """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
@@ -118,7 +119,7 @@ class Engine:
     async def resync(self) -> None:
         """LISTs what is watched: takes in what is newer, drops what is gone. Deletions during a re-list are reported by no watch.
 
-        Raises the first failure, once every kind has been tried.
+        Raises the first failure, once every kind has been tried that an API server which answers can list.
         """
         failure: Exception | None = None
         for kind, labels in SELECTORS.items():
@@ -127,6 +128,8 @@ class Engine:
             except Exception as error:  # one kind that can't be listed costs the others nothing
                 metrics.relist_failures.labels(kind).inc()
                 failure = failure or error
+                if isinstance(error, errors.Unavailable | errors.Throttled):
+                    break  # the others would not be answered either
         self.cache.prune()
         metrics.sessions.set(len(self.cache.sessions))
         if failure is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flowsession.api import GROUP
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
@@ -30,10 +31,13 @@ from flowsession.decide.pod import (
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
-from flowsession.decide.requests import REQUESTS
+from flowsession.decide.requests import REQUESTS, UNKNOWN
 from flowsession.decide.views import ContainerView, PodView
 
 Object = Mapping[str, Any]
+
+MOST_UNKNOWN = 10
+"""Annotations of ours that mean nothing, of which people are told."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -105,6 +109,8 @@ class InstanceEntry:
     spec: ComputeInstanceSpec
     status: Object
     resume: str
+    unknown: str = ""
+    """Annotations of ours that mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,9 @@ def size(body: Object) -> SizeEntry:
 
 def instance(body: Object) -> InstanceEntry:
     """Raises Unreadable."""
-    return InstanceEntry(meta(body), _spec(ComputeInstanceSpec, body), body.get("status") or {}, _requests(body).get("resume", ""))
+    asked = _requests(body, {"resume": REQUESTS["resume"]})
+    spec, status = _spec(ComputeInstanceSpec, body), body.get("status") or {}
+    return InstanceEntry(meta(body), spec, status, asked.get("resume", ""), asked.get(UNKNOWN, ""))
 
 
 def pod(body: Object) -> PodEntry:
@@ -243,7 +251,10 @@ def _spec(model: type[M], body: Object) -> M:
 
 def _requests(body: Object, names: Mapping[str, str] = REQUESTS) -> dict[str, str]:
     annotations = body["metadata"].get("annotations") or {}
-    return {what: annotations[name][:100] for what, name in names.items() if annotations.get(name)}
+    found = {what: annotations[name][:100] for what, name in names.items() if annotations.get(name)}
+    ours = (name for name in sorted(annotations) if name.startswith(f"{GROUP}/") and not name.startswith(CHANGED_BY))
+    unknown = [name for name in ours if name not in names.values()][:MOST_UNKNOWN]
+    return {**found, **({UNKNOWN: " ".join(unknown)} if unknown else {})}
 
 
 def _container(status: Object) -> ContainerView:

@@ -1,5 +1,6 @@
 """Writes Events: one for each thing that happened, a repeated one counted up, never a storm."""
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 REMEMBERED = 4096
 CORE_KINDS = frozenset({"Pod", "ConfigMap", "ResourceQuota"})
 """Those of v1."""
+RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 60.0
+RETRIED_SECONDS = 600.0
+"""How often, ever more rarely, and for how long, an Event is tried again that the API server did not take."""
+
 BURST = 25
 """Events about one object that may come at once; then one every REFILL_SECONDS, as client-go's spam filter has it."""
 REFILL_SECONDS = 300.0
@@ -30,18 +36,41 @@ class _Bucket:
 
 
 class Recorder:
-    """Events are of use to people, not to the operator: one that can't be written is logged and dropped."""
+    """Events are of use to people, not to the operator: one that can't be written holds nothing up, and is tried again for a while."""
 
     def __init__(self, cluster: KubernetesCluster, instance: str) -> None:
         self._cluster = cluster
         self._instance = instance
         self._written: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
+        """What the API server did not take for now, by uid, reason and message, and since when."""
+
+    async def write_late_for_ever(self) -> None:
+        """Writes what could not be written at first."""
+        pause = RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = RETRY_SECONDS if await self.write_late() else min(LONGEST_RETRY_SECONDS, 2 * pause)
+
+    async def write_late(self) -> bool:
+        """Tries once to write what could not be written so far; what is too old is dropped. Returns whether the API server takes Events."""
+        for same, (since, key, event) in list(self._unwritten.items()):
+            self._unwritten.pop(same, None)
+            if time.monotonic() - since < RETRIED_SECONDS:
+                await self._record(key, same[0], event, since)
+                if same in self._unwritten:
+                    return False
+        return True
 
     async def record(self, key: Key, uid: str, event: Event) -> None:
         """Writes an event about an object, or counts the same one up."""
         if event.about is not None:
             key, uid = Key(event.about.kind, key.namespace, event.about.name), event.about.uid
+        await self._record(key, uid, event, time.monotonic())
+
+    async def _record(self, key: Key, uid: str, event: Event, since: float) -> None:
+        self._unwritten.pop((uid, event.reason, event.message), None)
         if not self._may(uid):
             return
         now = times.stamp(time.time())
@@ -63,6 +92,10 @@ class Recorder:
                 self._written.popitem(last=False)
         except errors.ClusterError as error:
             self._written.pop(same, None)
+            if isinstance(error, errors.Unavailable | errors.Throttled):
+                self._unwritten[same] = (since, key, event)
+                while len(self._unwritten) > REMEMBERED:
+                    self._unwritten.popitem(last=False)
             log.info("event not written", extra={"key": f"{key.namespace}/{key.name}", "error": str(error)})
 
     def _may(self, uid: str) -> bool:

@@ -1,10 +1,11 @@
 """Puts together, from the cache, all that a decision about one object depends on."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
-from flowsession.decide import authorship, images, resolution, times
+from flowsession.decide import authorship, images, resolution, times, words
 from flowsession.decide.agentviews import AgentArchive
 from flowsession.decide.authorship import Authorship
 from flowsession.decide.configmaps import PACKAGES, prefix
@@ -12,6 +13,7 @@ from flowsession.decide.environment import EnvironmentSnapshot
 from flowsession.decide.images import Image
 from flowsession.decide.imagestatus import ImageFacts
 from flowsession.decide.instanceviews import Guest, InstanceSnapshot
+from flowsession.decide.packedfolder import Blob, PackedFolder
 from flowsession.decide.resolution import Resolved, Unresolved
 from flowsession.decide.session import ENDING_SECONDS
 from flowsession.decide.sources import ConfigMapView
@@ -38,6 +40,8 @@ class Snapshots:
     public_keys: str
     archive: AgentArchive
     accounts: Accounts
+    _blobs: WeakValueDictionary[bytes, Blob] = field(default_factory=WeakValueDictionary)
+    """Contents of files by their digests, for as long as a resolution has them: environments share them."""
     _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
@@ -176,6 +180,7 @@ class Snapshots:
             spec=entry.spec,
             status=entry.status,
             resume=entry.resume,
+            unknown=entry.unknown,
             pods=tuple(pod.view for pod in anchors),
             guests=guests(cache, key),
             visitors=sum(not pod.anchor for pod in pods),
@@ -215,7 +220,11 @@ class Snapshots:
 
     def _resolved(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Resolved | Unresolved | None:
         try:
-            return resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+            found = resolution.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+            if isinstance(found, Resolved) and found.files is not None:
+                # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
+                found = replace(found, files=PackedFolder.of(found.files, self._blobs))
+            return found
         except Exception as error:  # foreign content that breaks a parser costs its environment alone, and once
             log.exception("an environment's content can't be read", extra={"key": f"{key[0]}/{key[1]}"})
             said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
@@ -224,7 +233,7 @@ class Snapshots:
     def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
         """What a session of the environment shall have, with the image that it may name itself."""
         if entry is None:
-            return _no_environment(key)
+            return _no_environment(key, (name for where, name in self.cache.environments if where == key[0]))
         environment = self._resolve(key, entry)
         if not isinstance(environment, Resolved) or not own_image:
             return environment
@@ -287,7 +296,9 @@ def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
     return Guest(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
 
 
-def _no_environment(key: Name) -> Unresolved:
+def _no_environment(key: Name, others: Iterable[str]) -> Unresolved:
+    near = words.nearest(key[1], others)
+    way = f"did you mean {near!r}? Create a session of that one, or this environment" if near else "create it"
     return Unresolved(
-        "EnvironmentNotFound", f"there is no FlowEnvironment {key[1]!r} in namespace {key[0]!r}; create it, and the session starts"
+        "EnvironmentNotFound", f"there is no FlowEnvironment {key[1]!r} in namespace {key[0]!r}; {way}, and the session starts"
     )

@@ -63,6 +63,11 @@ class Checker:
             self._thread = self._children.thread(lambda: self._run(began, stale, earlier), name="check")
         return began
 
+    def notice(self, beside: dict[str, str]) -> None:
+        """Keep which modules lie beside the flow folder in its source, for the advice about a missing one. Raises OSError."""
+        with open(self._home.beside, "w", encoding="utf-8") as file:
+            json.dump(beside, file)
+
     def expect(self) -> None:
         """A check comes as soon as the packages are installed; what was known is of the past."""
         with self._lock:
@@ -114,6 +119,7 @@ class Checker:
         import tempfile
 
         from flowsession_agent import flowenv
+        from flowsession_agent.check.advice import BESIDE
         from flowsession_agent.check.memory import Memory, key_of
         from flowsession_agent.check.scratch import Scratch
         from flowsession_agent.job import Job
@@ -128,6 +134,7 @@ class Checker:
             environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
             # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
+            environ[BESIDE] = _text_of(self._home.beside)
             job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS)
             with _Watch(job, stale, children=self._children):
                 outcome = job.run([python, "-c", STATIC, copy, file, read])
@@ -200,6 +207,14 @@ def _free_memory() -> int | None:
     from flowsession_agent import cgroup
 
     return cgroup.free_memory()
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _result(path: str, outcome: Outcome, doing: str, *, earlier: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import ast
 import importlib.util
 import os
 
-from flowsession_agent.check.distributions import missing
+from flowsession_agent.check import trouble
+from flowsession_agent.check.advice import missing
 from flowsession_agent.check.signature import Parameters
 
 TYPE_CHECKING = False
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
     from flowsession_agent.check.findings import Findings
 
 LARGEST = 2 * 1024 * 1024
-TOUCHES_THE_PATH = ("sys.path", "sys.modules", "meta_path", "site.", "importlib", "__import__", "pkgutil", "subprocess", "exec(")
+TOUCHES_THE_PATH = (
+    "sys.path",
+    "__package__",
+    "sys.modules",
+    "meta_path",
+    "site.",
+    "importlib",
+    "__import__",
+    "pkgutil",
+    "subprocess",
+    "exec(",
+)
 """Words in a file that may make modules appear which are not there now."""
 
 
@@ -51,11 +63,14 @@ class Scripts:
         if any(word in script.text for script in reached for word in TOUCHES_THE_PATH):
             return
         for script in reached:
+            if "/" not in script.path or script.path == path:  # prompt flow loads a flow's file by itself, not as a part of a package
+                for written, line in _relative(script.tree):
+                    self._findings.problem(trouble.RELATIVE, trouble.relative(written), file=script.path, line=line, node=node)
             for name, line in _imported(script.tree):
                 top = name.partition(".")[0]
                 if (script.path, top) not in self._missing and not self._findable(name):
                     self._missing.add((script.path, top))
-                    self._findings.problem("ModuleMissing", missing(name), file=script.path, line=line, node=node)
+                    self._findings.problem("ModuleMissing", missing(name, self._folder), file=script.path, line=line, node=node)
 
     def _reached(self, path: str, node: str) -> list[Script]:
         """The file and the folder's own modules that it imports at its start, theirs too."""
@@ -158,3 +173,8 @@ def _imported(tree: ast.Module) -> list[tuple[str, int]]:
         elif isinstance(item, ast.ImportFrom) and item.module and not item.level:
             found.append((item.module, item.lineno))
     return found
+
+
+def _relative(tree: ast.Module) -> list[tuple[str, int]]:
+    """The relative imports in the file's body, as they stand there."""
+    return [(ast.unparse(item), item.lineno) for item in tree.body if isinstance(item, ast.ImportFrom) and item.level]

@@ -39,6 +39,8 @@ class Node:
         self.package = self.source.get("type") in ("package", "package_with_prompt")
         self.connection = data.get("connection")
         self.aggregation = bool(data.get("aggregation") or data.get("reduce"))
+        self.variables: list[str] = []
+        """Of its template, where it has one that can be read."""
         inputs = data.get("inputs")
         self.inputs: dict[str, Value] = {str(key): references.parse(value) for key, value in (inputs or {}).items()}
         activate = data.get("activate")
@@ -161,7 +163,7 @@ class Dag:
                     self._say("UnknownInput", f"{said}; {_known('inputs', self.inputs)}", node=node, line=line)
                 elif value.kind == NODE and value.name not in names:
                     said = f"its {'activate' if key == 'activate' else f'input {key!r}'} refers to node {value.name!r}, which there is not"
-                    self._say("UnknownNode", f"{said}; {_known('nodes', names - {node.name})}", node=node, line=line)
+                    self._say("UnknownNode", f"{said}; {_known('other nodes', names - {node.name})}", node=node, line=line)
                 elif value.kind == NODE:
                     needs[node.name].add(value.name)
                     if value.name in aggregating and not node.aggregation:

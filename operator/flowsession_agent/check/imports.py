@@ -13,7 +13,7 @@ import sys
 from flowsession_agent.check import connections, findings, tools
 from flowsession_agent.check.findings import Findings
 from flowsession_agent.check.tools import Tools
-from flowsession_agent.check.trouble import describe
+from flowsession_agent.check.trouble import RELATIVE, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ class Import:
             self._found.leave(f"{path} asks at its import for what only a connection can give: {said.message}")
         elif said.code in ("MemoryShort", "OutsideMissing"):
             self._found.leave(f"{path}: {said.message}")
-        elif not any(one.get("file") == said.file and one["code"] in ("ModuleMissing", "SyntaxError") for one in self._found.problems):
+        elif not any(
+            one.get("file") == said.file and one["code"] in ("ModuleMissing", "SyntaxError", RELATIVE) for one in self._found.problems
+        ):
             self._found.problem(said.code, said.message, file=said.file, line=said.line, node=node)
 
     def _upstream(self) -> None:
@@ -154,7 +156,27 @@ class Import:
         except BaseException as error:
             self._failed(error, path)
             return
-        if not tools.is_entry(getattr(module, name, None)):
+        if tools.is_entry(getattr(module, name, None)):
+            self._interface(module, path)
+        else:
             here = ", ".join(sorted(other for other in vars(module) if tools.is_entry_of(module, other))[:10]) or "no function"
             said = f"entry {entry!r} names {name!r}, which is no function or callable class of {path}: it has {here}"
             self._found.problem("NoEntry", said, file=self._work["file"])
+
+    def _interface(self, module: Any, path: str) -> None:
+        """What the entry takes and returns, which prompt flow must be able to describe."""
+        from promptflow._core import tool_meta_generator as upstream  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
+
+        function, cls = upstream.collect_flow_entry_in_module(module, self._work["entry"])
+        try:
+            upstream.generate_flow_meta_dict_by_object(function, cls)
+        except PromptflowException as error:
+            code = getattr(getattr(function, "__original_function", function), "__code__", None)
+            way = "write a type that prompt flow takes there, or leave the annotation out"
+            self._found.problem(
+                "BadInterface",
+                f"prompt flow refuses it: {str(error).rstrip('.')}: {way}",
+                file=path,
+                line=code.co_firstlineno if code else None,
+            )

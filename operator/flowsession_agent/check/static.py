@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 
 from flowsession_agent.check import code, connections, findings, yamlfile
+from flowsession_agent.check.advice import BESIDE
 from flowsession_agent.check.dag import Dag
 from flowsession_agent.check.findings import Findings
+from flowsession_agent.check.prompty import Prompty
 from flowsession_agent.check.signature import NO_TOOL, compare, several
 
 TYPE_CHECKING = False
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from flowsession_agent.check.dag import Node
 
 NICENESS = 15
-PROMPTY = re.compile(r"(?<!-)-{3,}\n(.*)---\n(.*)", re.DOTALL)
-"""Finds what promptflow-core's `Prompty._parse_prompty` finds, in linear time."""
 
 
 def main() -> None:
@@ -70,10 +69,12 @@ class Static:
         if data.get("language", "python") != "python":
             self._found.leave(f"its language is {data['language']}, and only Python flows are checked")
             return None
-        work = {"kind": "flex", "file": self._file} if "flow.flex" in self._file else {"kind": "dag", "file": self._file}
+        # What makes a flex flow for prompt flow is the key, whatever the file's name.
+        flex = "entry" in data or ("flow.flex" in self._file and "nodes" not in data)
+        work: dict[str, Any] = {"kind": "flex" if flex else "dag", "file": self._file, "beside": os.environ.get(BESIDE, "")}
         variables = data.get("environment_variables")
         if isinstance(variables, dict):
-            work["environment"] = {str(name): str(value) for name, value in variables.items()}  # type: ignore[assignment]
+            work["environment"] = {str(name): str(value) for name, value in variables.items()}
         return self._flex(data, work) if work["kind"] == "flex" else self._dag(data, work)
 
     def _dag(self, data: Any, work: dict[str, Any]) -> dict[str, Any] | None:
@@ -119,6 +120,7 @@ class Static:
         except UnicodeDecodeError:
             self._found.problem("TemplateSyntax", "not text: save it as UTF-8", file=node.path, node=node.name)
             return
+        node.variables = sorted(names)
         if node.type == "prompt" and "template" in names:
             said = "the variable 'template' is prompt flow's own: give it another name"
             self._found.problem("ReservedName", said, file=node.path, node=node.name)
@@ -154,17 +156,8 @@ class Static:
         return {**work, "entry": entry, "path": path}
 
     def _prompty(self) -> dict[str, Any] | None:
-        with open(os.path.join(self._folder, self._file), encoding="utf-8") as file:
-            match = PROMPTY.search(file.read())
-        if match is None:
-            said = "it must begin with YAML between two lines of ---, followed by the template"
-            self._found.problem("Schema", said, file=self._file, line=1)
-            return None
-        data = yamlfile.parse("\n" + match.group(1))
-        if data is not None and not isinstance(data, dict):
-            self._found.problem("Schema", f"its head is {yamlfile.kind_of(data)}, but must be a mapping", file=self._file, line=2)
-            return None
-        return {"kind": "prompty", "file": self._file}
+        whole = Prompty(self._file, self._folder, self._found, self._connections).check()
+        return {"kind": "prompty", "file": self._file} if whole else None
 
     def _is_file(self, node: Node) -> bool:
         return isinstance(node.path, str) and os.path.isfile(os.path.join(self._folder, node.path))
@@ -190,6 +183,7 @@ def _for_import(node: Node) -> dict[str, Any]:
         "api": node.data.get("api"),
         "conditional": node.conditional,
         "inputs": inputs,
+        "variables": node.variables,
         "line": node.line,
     }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 
 from flowsession_agent.check import connections, references
-from flowsession_agent.check.distributions import missing
+from flowsession_agent.check.advice import missing
+from flowsession_agent.check.packagetools import why_not
 from flowsession_agent.check.signature import NO_TOOL, Parameters, compare, several
 
 TYPE_CHECKING = False
@@ -56,16 +56,15 @@ class Tools:
         from promptflow._core.tools_manager import ToolLoader  # type: ignore[import-not-found,unused-ignore]
         from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
 
-        with _Warnings() as warnings:
-            loader = ToolLoader(self._folder, [node["tool"] for node in nodes])
+        wanted = [node["tool"] for node in nodes]
+        loader = ToolLoader(self._folder, wanted)
         for node in nodes:
             try:
                 tool = loader.load_package_tool(node["tool"])
                 module = __import__(tool.module, fromlist=["_"])
                 function = getattr(getattr(module, tool.class_name) if tool.class_name else module, tool.function)
             except (PromptflowException, ImportError, AttributeError):
-                why = next((line for line in warnings.lines if node["tool"].partition(".")[0] in line), "")
-                said = f"package tool {node['tool']!r} is not installed{f' ({why})' if why else ''}: add its package to the requirements"
+                said = why_not(node["tool"], wanted, self._folder)
                 self._found.problem("PackageToolMissing", said, file=file, line=node["line"], node=node["name"])
                 continue
             self._compare(node, function, tool, file)
@@ -79,20 +78,44 @@ class Tools:
         except ImportError as error:
             for node in nodes:
                 self._found.problem(
-                    "ModuleMissing", missing(error.name or "promptflow.tools"), file=file, line=node["line"], node=node["name"]
+                    "ModuleMissing",
+                    missing(error.name or "promptflow.tools", self._folder),
+                    file=file,
+                    line=node["line"],
+                    node=node["name"],
                 )
             return
         from promptflow._core.tools_manager import apis  # type: ignore[import-not-found,unused-ignore]
 
         for node in nodes:
-            provider = (self._connections or {}).get(node["connection"] or "", "").replace("_", "").lower()
-            providers = {name.partition(".")[0] for name in apis if name.partition(".")[0].lower() == provider}
-            if node["type"] != "llm" or not providers:
+            kind = (self._connections or {}).get(node["connection"] or "", "")
+            providers = {name.partition(".")[0] for name in apis if _same(name.partition(".")[0], kind)}
+            if node["type"] != "llm" or not kind:
                 continue
             offered = sorted(name.partition(".")[2] for name in apis if name.partition(".")[0] in providers)
-            if node["api"] not in offered:
+            if not providers:
+                if not _same(kind, "Serverless"):  # which prompt flow takes for OpenAI's
+                    said = f"its connection {node['connection']!r} is of type {kind}, which no model is called by: name another one"
+                    self._found.problem("ConnectionType", said, file=file, line=node["line"], node=node["name"])
+            elif node["api"] not in offered:
                 said = f"its api {node['api']!r} is none of {', '.join(offered)}, which {providers.pop()} has"
                 self._found.problem("UnknownApi", said, file=file, line=node["line"], node=node["name"])
+            else:
+                self._call(node, f"{providers.pop()}.{node['api']}", file)
+
+    def _call(self, node: dict[str, Any], api: str, file: str) -> None:
+        """Say what is wrong with the inputs of a model's call: its template's variables and its parameters share their names."""
+        from promptflow._core.tools_manager import BuiltinsManager  # type: ignore[import-not-found,unused-ignore]
+
+        tool = BuiltinsManager._load_llm_api(api)
+        both = sorted(set(node["variables"]) & set(tool.inputs))
+        if both:
+            said = f"its variable{'s' if len(both) > 1 else ''} {', '.join(map(repr, both))} {'are' if len(both) > 1 else 'is'} a parameter"
+            way = "give the variable another name, in the template and in the node's inputs"
+            self._found.problem("ReservedName", f"{said} of {api}, which prompt flow refuses: {way}", file=node["path"], node=node["name"])
+        for name, (value_kind, _, literal) in node["inputs"].items():
+            if value_kind == references.LITERAL and literal not in (None, "") and name in tool.inputs:
+                self._literal(node, name, literal, tool.inputs[name], file, node["line"])
 
     def _module(self, path: str, node: str) -> Any:
         if path not in self._modules:
@@ -134,6 +157,11 @@ class Tools:
         self._found.problem(code, message, file=node["path"], line=1, node=node["name"])
 
 
+def _same(one: str, other: str) -> bool:
+    """Whether two names of a connection's type are one: AzureOpenAI, azure_open_ai, AzureOpenAIConnection."""
+    return one.replace("_", "").lower().removesuffix("connection") == other.replace("_", "").lower().removesuffix("connection")
+
+
 def is_entry(found: object) -> bool:
     """Whether prompt flow takes it for a flex flow's entry."""
     return inspect.isfunction(found) or (inspect.isclass(found) and callable(found) and "__call__" in dir(found))
@@ -161,17 +189,3 @@ def _parameters(function: Any, tool: Any) -> Parameters | None:
     required = [parameter.name for parameter in own if parameter.default is parameter.empty and parameter.name not in template]
     names += [name for name in tool.inputs or {} if name not in names]  # of the class's own making
     return Parameters(names, required, any_name=any_name)
-
-
-class _Warnings:
-    """What prompt flow logs while packages' tools are collected: why one of them could not be."""
-
-    def __enter__(self) -> _Warnings:
-        self.lines: list[str] = []
-        self._handler = logging.Handler(logging.WARNING)
-        self._handler.emit = lambda record: self.lines.append(record.getMessage().partition(", traceback:")[0])  # type: ignore[method-assign]
-        logging.getLogger("promptflow._core.tools_manager").addHandler(self._handler)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("promptflow._core.tools_manager").removeHandler(self._handler)

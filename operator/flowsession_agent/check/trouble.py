@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 
-from flowsession_agent.check.distributions import missing
+from flowsession_agent.check.advice import missing, not_in
+
+RELATIVE = "RelativeImport"
+
+
+def relative(written: str) -> str:
+    """The sentence about `from .helper import f` in a file that prompt flow loads by itself."""
+    first, _, rest = written.partition(" ")
+    module, _, names = rest.partition(" import ")
+    name = module.lstrip(".")
+    plain = f"{first} {name} import {names}" if name else f"import {names}"
+    return (
+        f"`{written}`: relative imports do not work here, since prompt flow loads this file by itself and not in a package: write `{plain}`"
+    )
 
 
 class Trouble:
@@ -21,21 +35,39 @@ class Trouble:
 def describe(error: BaseException, *, folder: str, default: str) -> Trouble:
     """`default` is the file that was imported; the innermost line of the flow's own files is blamed."""
     file, line = default, None
-    for frame in traceback.extract_tb(error.__traceback__):
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in frames:
         if frame.filename.startswith(folder + os.sep):
             file, line = os.path.relpath(frame.filename, folder), frame.lineno
     words = str(error).replace(f"{folder}/", "")
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return Trouble("ModuleMissing", missing(error.name), file, line)
     if isinstance(error, SyntaxError) and error.filename and error.filename.startswith(folder + os.sep):
         return Trouble("SyntaxError", f"not Python: {error.msg}", os.path.relpath(error.filename, folder), error.lineno)
+    statement = frames[-1].line if frames else None
+    code, said = _imported(error, words, folder, statement) if isinstance(error, ImportError) else _else(error, words, folder)
+    return Trouble(code, said, file, line)
+
+
+def _imported(error: ImportError, words: str, folder: str, statement: str | None) -> tuple[str, str]:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        # Of `import azure.search.documents` only azure.search is told.
+        whole = re.search(rf"\b{re.escape(error.name)}(?:\.\w+)*", statement or "")
+        return "ModuleMissing", missing(whole.group() if whole else error.name, folder)
+    if "attempted relative import" in words:
+        said = "relative imports do not work here, since prompt flow loads this file by itself: name the module without the dot"
+        return RELATIVE, said
+    if error.path and not error.path.startswith(folder + os.sep):
+        return "ImportFailed", f"its import fails: {type(error).__name__}: {words}{not_in(error.path)}"
+    return "ImportFailed", f"its import fails: {type(error).__name__}: {words}"
+
+
+def _else(error: BaseException, words: str, folder: str) -> tuple[str, str]:
     if isinstance(error, MemoryError):
-        return Trouble("MemoryShort", "its import needs more memory than is free beside the session's work", file, line)
+        return "MemoryShort", "its import needs more memory than is free beside the session's work"
     if isinstance(error, OSError) and _outside(error, folder):
-        return Trouble("OutsideMissing", f"its import asks for {error.filename}: {error.strerror}", file, line)
+        return "OutsideMissing", f"its import asks for {error.filename}: {error.strerror}"
     if isinstance(error, SystemExit):
-        return Trouble("ImportFailed", f"its import ends the program by SystemExit({error.code!r}): do that in a function", file, line)
-    return Trouble("ImportFailed", f"its import fails: {type(error).__name__}: {words}", file, line)
+        return "ImportFailed", f"its import ends the program by SystemExit({error.code!r}): do that in a function"
+    return "ImportFailed", f"its import fails: {type(error).__name__}: {words}"
 
 
 def _outside(error: OSError, folder: str) -> bool:

@@ -36,8 +36,9 @@ class BadArchiveError(Exception):
     """What is wrong with an archive, as the end of a sentence."""
 
 
-def pack(root: str, edits: Iterable[Edit]) -> bytes:
-    """The archive of the files and links among `edits`, exactly as the snapshot has them. Raises TooLargeError or ChangingError."""
+def pack(locate: Callable[[str], str], edits: Iterable[Edit]) -> bytes:
+    """The archive of the files and links among `edits`, exactly as the snapshot has them; `locate` tells where a path of theirs lies.
+    Raises TooLargeError or ChangingError."""
     target = _Bounded()
     with (
         gzip.GzipFile(filename="", fileobj=target, mode="wb", compresslevel=6, mtime=0) as compressed,
@@ -47,10 +48,10 @@ def pack(root: str, edits: Iterable[Edit]) -> bytes:
             if edit.kind == LINK:
                 member = _member(edit)
                 member.type, member.linkname = tarfile.SYMTYPE, edit.content
-                _check_link(root, edit)
+                _check_link(locate, edit)
                 tar.addfile(member)
             elif edit.kind == FILE:
-                _pack_file(tar, root, edit)
+                _pack_file(tar, locate, edit)
     return target.getvalue()
 
 
@@ -147,19 +148,19 @@ def _member(edit: Edit) -> tarfile.TarInfo:
     return member
 
 
-def _check_link(root: str, edit: Edit) -> None:
+def _check_link(locate: Callable[[str], str], edit: Edit) -> None:
     try:
-        target = os.readlink(os.path.join(root, edit.path))
+        target = os.readlink(locate(edit.path))
     except OSError:
         raise ChangingError(edit.shown) from None
     if target != edit.content:
         raise ChangingError(edit.shown)
 
 
-def _pack_file(tar: tarfile.TarFile, root: str, edit: Edit) -> None:
+def _pack_file(tar: tarfile.TarFile, locate: Callable[[str], str], edit: Edit) -> None:
     member = _member(edit)
     try:
-        descriptor = os.open(os.path.join(root, edit.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(locate(edit.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         raise ChangingError(edit.shown) from None
     with open(descriptor, "rb") as file:

@@ -14,11 +14,17 @@ from flowsession_agent.flowfolder import AGENTS_OWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable
+    from typing import Iterable, Protocol
 
     from flowsession_agent.baseline import Baseline
 
     Signature = tuple[int, int, int, int]
+
+    class LeavesOut(Protocol):
+        """Whether a file or folder of this name is no edit, and is not looked into."""
+
+        def __call__(self, name: str, *, folder: bool) -> bool: ...
+
 
 ENTRIES_LIMIT = 5_000
 CONTENT_LIMIT = 64 * 1024 * 1024
@@ -27,6 +33,8 @@ IGNORED_FOLDERS = ("__pycache__", ".promptflow")
 SETTLED_NANOSECONDS = 100_000_000
 """A file written to within one tick of the file system's clock may change again without a new time (what git calls racy)."""
 CHUNK = 64 * 1024
+HOME_PREFIX = f"{AGENTS_OWN}home/"
+"""Before the paths of what lies in the session's home: no file of a flow folder is named so."""
 FILE, LINK, DELETED = "file", "link", "deleted"
 
 
@@ -43,7 +51,8 @@ class Edit:
     @property
     def shown(self) -> str:
         """For people and JSON: the path as legal UTF-8, and whether the file is gone."""
-        return printable(self.path) + (" (deleted)" if self.kind == DELETED else "")
+        path = f"~/{self.path[len(HOME_PREFIX) :]}" if self.path.startswith(HOME_PREFIX) else self.path
+        return printable(path) + (" (deleted)" if self.kind == DELETED else "")
 
     def same(self, other: Edit | None) -> bool:
         """Whether both describe the same file."""
@@ -83,8 +92,9 @@ class Snapshot:
 class Scanner:
     """Looks at one folder again and again. Not for two threads at once."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, leaves_out: LeavesOut | None = None) -> None:
         self._root = root
+        self._leaves_out = leaves_out or _ignored_name
         self._ignore = Ignore(root)
         self._known: dict[str, tuple[Signature, str]] = {}
         self._seen: dict[str, tuple[Signature, str]] = {}
@@ -191,7 +201,7 @@ class Scanner:
                     count += 1
                     is_folder = entry.is_dir(follow_symlinks=False)
                     kept = is_folder or entry.is_symlink() or entry.is_file(follow_symlinks=False)
-                    if kept and not _ignored_name(entry.name, folder=is_folder):
+                    if kept and not self._leaves_out(entry.name, folder=is_folder):
                         entries.append((entry.name, is_folder))
         except FileNotFoundError:  # removed while we looked
             return [], count

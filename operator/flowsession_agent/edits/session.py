@@ -8,8 +8,8 @@ import threading
 import time
 
 from flowsession_agent.baseline import Baseline
-from flowsession_agent.edits import archive, saved
-from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, Scanner, Snapshot, printable
+from flowsession_agent.edits import archive, homefiles, saved
+from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, HOME_PREFIX, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
 
 TYPE_CHECKING = False
@@ -40,6 +40,9 @@ class Edits:
         self._home = home
         self._record = record
         self._scanner = Scanner(home.flow)
+        self._home_scanner = homefiles.HomeScanner(home.home)
+        self._too_much = ""
+        """The revision of a home that made the archive too large."""
         self.lock = threading.RLock()
         self._settled = ""
         """The revision of the edits that the operator has dealt with."""
@@ -100,9 +103,13 @@ class Edits:
             if now.more or len(now.edits) > ENTRIES_LIMIT or now.size > CONTENT_LIMIT:
                 raise _too_large(now)
             try:
-                content = archive.pack(self._home.flow, now.edits)
+                content = archive.pack(self._locate, now.edits)
             except archive.TooLargeError:
-                raise _too_large(now) from None
+                at_home = [edit for edit in now.edits if edit.path.startswith(HOME_PREFIX)]
+                if not at_home:
+                    raise _too_large(now) from None
+                self._too_much = _revision(at_home)  # then without it
+                continue
             except archive.ChangingError as error:
                 changing = error
                 continue
@@ -142,7 +149,7 @@ class Edits:
                 raise ApiError(404, "NoEdits", str(entry.get("problem")))
             now = self._look()
             try:
-                _, edits = saved.wanted(entry, path=self._home.edits)
+                edits = [edit for edit in saved.wanted(entry, path=self._home.edits)[1] if not edit.path.startswith(HOME_PREFIX)]
                 newer = self._newer(entry, edits)
                 if not force:
                     named = [edit.shown for edit in edits if edit.path in newer]
@@ -180,13 +187,26 @@ class Edits:
 
     def _write(self, entry: dict[str, Any], now: Snapshot, *, newer: Collection[str] = ()) -> saved.Restored:
         content, edits = saved.wanted(entry, path=self._home.edits)
-        done = saved.write(self._home.flow, content, edits, now=now, newer=newer)
+        at_home = [edit for edit in edits if edit.path.startswith(HOME_PREFIX)]
+        here = [edit for edit in edits if not edit.path.startswith(HOME_PREFIX)]
+        done = saved.write(self._home.flow, content, here, now=now, newer=newer)
+        done.written += homefiles.write(self._home.home, content, at_home)
         entry["restored"] = True
         entry.pop("problem", None)
         return done
 
     def _look(self) -> Snapshot:
-        return self._scanner.look(self._baseline)
+        found = self._scanner.look(self._baseline)
+        edits, left_out = self._home_scanner.look()
+        if edits and _revision(edits) == self._too_much:
+            left_out.append(homefiles.too_much(f"{len(edits):,}", sum(edit.size for edit in edits)))
+            edits = []
+        return Snapshot([*found.edits, *edits], more=found.more, problem=found.problem, left_out=[*found.left_out, *left_out])
+
+    def _locate(self, path: str) -> str:
+        if path.startswith(HOME_PREFIX):
+            return os.path.join(self._home.home, path[len(HOME_PREFIX) :])
+        return os.path.join(self._home.flow, path)
 
     @property
     def _baseline(self) -> Baseline:
@@ -198,6 +218,10 @@ class Edits:
 
     def _unsaved(self, now: Snapshot) -> str:
         return "" if now.revision == self._record.discarded else now.revision
+
+
+def _revision(edits: list[Edit]) -> str:
+    return Snapshot(edits, more=False, problem="").revision
 
 
 def _names(now: Snapshot, most: int) -> list[str]:

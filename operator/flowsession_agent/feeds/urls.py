@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import unquote, urlsplit
 
-from flowsession_agent.flowfolder import AGENTS_OWN
+from flowsession_agent.flowfolder import without_copies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Feeds:
     def restored(self, text: str) -> str:
         """A tool's words with the feeds' own URLs, and the names of requirements files without the agent's prefix."""
         text = re.sub(rf"(?:http://127\.0\.0\.1:\d+)?/{self._address.secret}/(\d+)", self._shown, text)
-        return text.replace(self._address.secret, "...").replace(AGENTS_OWN, "")
+        return without_copies(text.replace(self._address.secret, "..."))
 
     def _local(self, match: Match[str]) -> str:
         scheme, user, place = match.group("scheme").lower(), match.group("user") or "", match.group("place")

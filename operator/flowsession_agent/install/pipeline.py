@@ -71,7 +71,7 @@ class Pipeline:
 
     def told(self, text: str) -> str:
         """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
-        text = self._feeds.restored(text) if self._feeds is not None else text.replace(flowfolder.AGENTS_OWN, "")
+        text = self._feeds.restored(text) if self._feeds is not None else flowfolder.without_copies(text)
         return failures.redact(text)[-TAIL_LENGTH:]
 
     def _install(self) -> Layer | None:
@@ -231,7 +231,7 @@ class Pipeline:
             return outcome
 
         try:
-            proof = prove(layer, self.names, run=run)
+            proof = prove(layer, self._lines, run=run)
         except Broken as error:
             self.outcome = error.outcome or self.outcome
             raise InstallError(error.failure) from None

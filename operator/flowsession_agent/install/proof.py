@@ -7,14 +7,15 @@ import json
 from flowsession_agent.install import failures
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.requirement_lines import normalise
-from flowsession_agent.scripts import REPORT
+from flowsession_agent.scripts import REPORT, SMOKE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Sequence
 
     from flowsession_agent.install.venvs import Layer
     from flowsession_agent.job import Outcome
+    from flowsession_agent.requirement_lines import Line
 
 
 class Broken(Exception):
@@ -26,8 +27,9 @@ class Broken(Exception):
         self.outcome = outcome
 
 
-def prove(layer: Layer, names: list[str], *, run: Callable[[list[str]], Outcome]) -> dict[str, Any]:
-    """The report on `layer` (see report.py), for requirements that name `names`. Raises Broken, and what `run` raises."""
+def prove(layer: Layer, lines: Sequence[Line], *, run: Callable[[list[str]], Outcome]) -> dict[str, Any]:
+    """The report on `layer` (see report.py), for the requirements `lines`. Raises Broken, and what `run` raises."""
+    names = sorted({line.name for line in lines if line.name})
     outcome = run([layer.python, "-I", "-c", REPORT, layer.path + "/", json.dumps(names)])
     try:
         report: dict[str, Any] = json.loads(outcome.stdout)
@@ -35,12 +37,45 @@ def prove(layer: Layer, names: list[str], *, run: Callable[[list[str]], Outcome]
         raise Broken(f"Installed, but Python can't list its packages any more: {_last(outcome)[:300]}.") from None
     module = _smoke_test(report)
     if module:
-        # No looking for garbage: there is none, and it would take a fifth of the time.
-        outcome = run([layer.python, "-I", "-c", f"import gc; gc.disable(); import {module}"])
+        outcome = run([layer.python, "-I", "-c", SMOKE, module, layer.path + "/"])
         if outcome.exit_code != 0:
-            last = failures.redact(_last(outcome))[:300]
-            raise Broken(f"Installed, but prompt flow can't be imported any more: {last}.", outcome=outcome)
+            raise Broken(_explained(outcome, report, lines), outcome=outcome)
     return report
+
+
+def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) -> str:
+    """What began the failure, the package and the line that it points to, and the way out."""
+    try:
+        said = json.loads(outcome.stdout.strip().splitlines()[-1])
+        error, name = str(said["error"]), normalise(str(said["culprit"]))
+    except (ValueError, LookupError, TypeError):
+        error, name = _last(outcome), ""
+    told = f"Installed, but prompt flow can't be imported any more: {failures.redact(error)[:300].rstrip('.')}."
+    package = next((package for package in report["packages"] if normalise(package["name"]) == name), None)
+    if package is None:
+        return f"{told} Leave out, or give other versions of, the packages that the image has too."
+    line = _line_behind(name, report, lines)
+    brought = "" if line is None else f", asked for by {failures.redact(line.text)[:100]!r} ({line.place})"
+    if line is not None and line.name != name:
+        brought = f", which {failures.redact(line.text)[:100]!r} ({line.place}) brings"
+    way = "the image lacks it: leave it out, or take another version"
+    if package.get("replaces"):
+        way = f"the image has {package['replaces']}: leave out the version, or allow that one"
+    return f"{told} The cause is {package['name']} {package['version']}{brought}; {way}."
+
+
+def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Line | None:
+    """The line that names the package, else one that names what requires it, directly or not."""
+    asked = {line.name: line for line in lines if line.name}
+    by = {normalise(package["name"]): list(map(normalise, package["requiredBy"])) for package in report["packages"]}
+    waiting, known = [name], {name}
+    while waiting:
+        name = waiting.pop(0)
+        if name in asked:
+            return asked[name]
+        waiting += [one for one in by.get(name, ()) if one not in known]
+        known.update(waiting)
+    return None
 
 
 def _smoke_test(report: dict[str, Any]) -> str:

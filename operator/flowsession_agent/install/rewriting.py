@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 
@@ -49,7 +50,7 @@ class Rewriting:
         try:
             original = self._placed(requirements, requirements.path or os.path.basename(home.requirements))
             self._places = {line.text: line.place for line in requirement_lines.read(original, root=self.root, shown=requirements.shown)}
-            self.file = self._copies.of(original)
+            self.file = self._copied(original)
         except BaseException:
             self.close()
             raise
@@ -77,10 +78,21 @@ class Rewriting:
         if requirement_lines.raw(os.path.join(self.root, name)) != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
-                name = os.path.join(folder, f"{flowfolder.AGENTS_OWN}{last}")
+                name = os.path.join(folder, flowfolder.copy_name()(last))
                 self._of_edited = os.path.join(self.root, name)
             flowfolder.put(self.root, name, lambda file: file.write(requirements.text.encode()))
         return os.path.join(self.root, name)
+
+    def _copied(self, original: str) -> str:
+        try:
+            return self._copies.of(original)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+        # A claim that the session can only read: the tools get the file as it is, and say what they don't take.
+        self._copies.remove()
+        self._replaced.clear()
+        return original
 
     def text(self, text: str) -> str:
         """A file's text as the tools are to read it, every line where it was. Raises InstallError."""

@@ -197,6 +197,7 @@ async def test_with_wait_changes_during_an_install_that_was_asked_for_end_in_the
     run.change_environment(requirementsText="pandas\n")
     session = await _installed(run, onChange="Wait")
     run.change_environment(requirementsText="numpy\n")
+    await asyncio.sleep(1)  # the two kinds have watches of their own, which may bring a request before the change
     session.ask("install")
     await asyncio.sleep(30)
     run.change_environment(requirementsText="scipy\n")

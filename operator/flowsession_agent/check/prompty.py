@@ -1,0 +1,155 @@
+"""Checks a prompty by reading: its head by the rules of promptflow-core's Prompty (1.18.5), and its template's syntax."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from flowsession_agent.check import connections, yamlfile
+from flowsession_agent.check.dag import VALUE_TYPES
+from flowsession_agent.check.yamlfile import kind_of, line_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.check.findings import Findings
+
+PARTS = re.compile(r"(?<!-)-{3,}\n(.*)---\n(.*)", re.DOTALL)
+"""Finds what promptflow-core's `Prompty._parse_prompty` finds, in linear time."""
+
+REFERENCE = re.compile(r"\$\{(\w+):(.*)\}")
+MODEL_KEYS = ("api", "configuration", "parameters", "response")
+PROVIDERS = {
+    "azure_openai": ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+    "AzureOpenAI": ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+    "openai": ("OPENAI_API_KEY",),
+    "OpenAI": ("OPENAI_API_KEY",),
+}
+"""What `configuration.type` may be, and the variables that stand for a configuration without any address or key."""
+
+
+class Prompty:
+    """One prompty. `known`: the session's connections and their types, None where they can't be told."""
+
+    def __init__(self, file: str, folder: str, found: Findings, known: dict[str, str] | None) -> None:
+        self._file = file
+        self._folder = folder
+        self._found = found
+        self._known = known
+        self._first = 0
+
+    def check(self) -> bool:
+        """Say what is wrong; returns whether loading it by prompt flow could tell more. Raises what reading YAML raises."""
+        with open(os.path.join(self._folder, self._file), encoding="utf-8") as file:
+            text = file.read()
+        match = PARTS.search(text)
+        if match is None:
+            self._say("Schema", "it must begin with YAML between two lines of ---, followed by the template", line=1)
+            return False
+        self._first = text.count("\n", 0, match.start(1))
+        data = yamlfile.parse("\n" * self._first + match.group(1))
+        if not isinstance(data, (dict, type(None))):
+            self._say("Schema", f"its head is {kind_of(data)}, but must be a mapping", line=2)
+            return False
+        before = self._found.count
+        data = {} if data is None else data
+        self._model(data)
+        inputs = data.get("inputs") or {}
+        if isinstance(inputs, dict):
+            for name, definition in inputs.items():
+                self._input(name, definition, line_of(inputs, name))
+        self._template(match.group(2), text.count("\n", 0, match.start(2)))
+        return self._found.count == before
+
+    def _model(self, data: Any) -> None:
+        model, line = data.get("model"), line_of(data, "model")
+        if isinstance(model, str) and REFERENCE.match(model):
+            return  # another file's, which loading reads
+        if not isinstance(model, dict):
+            said = f"model is {kind_of(model)}" if "model" in data else "it has no model"
+            self._say("Schema", f"{said}: it needs one with configuration and parameters", line=line)
+            return
+        for key in model:
+            if key not in MODEL_KEYS:
+                said = f"model.{key} is no key of a model, which has {', '.join(MODEL_KEYS)}: remove it"
+                self._say("Schema", f"{said}, or move it to parameters", line=line_of(model, key))
+        parameters = model.get("parameters")
+        if "parameters" not in model:
+            self._say("Schema", "model.parameters is missing: add it, at least as parameters: {}", line=line)
+        elif not isinstance(parameters, dict) and not _refers(parameters):
+            said = f"model.parameters is {kind_of(parameters)}, but must be a mapping, at least {{}}"
+            self._say("Schema", said, line=line_of(model, "parameters"))
+        if "configuration" not in model:
+            said = "model.configuration is missing: name a connection and a deployment there"
+            self._say("Schema", said, line=line)
+        elif isinstance(model["configuration"], dict):
+            self._configuration(model["configuration"], line_of(model, "configuration"))
+        elif not _refers(model["configuration"]):
+            said = f"model.configuration is {kind_of(model['configuration'])}, but must be a mapping with type and connection"
+            self._say("Schema", said, line=line_of(model, "configuration"))
+
+    def _configuration(self, given: Any, line: int | None) -> None:
+        kind, connection = _resolved(given.get("type")), _resolved(given.get("connection"))
+        unset = {key: name for key, value in given.items() if (name := _unset(value))}
+        for key, name in unset.items():
+            said = f"model.configuration.{key} is ${{env:{name}}}, but {name} is not set in this session: set it in the session's spec.env"
+            if key == "api_key" and given.get("base_url") and "base_url" not in unset:
+                self._found.warn("EnvironmentMissing", said, file=self._file, line=line_of(given, key))  # a server of one's own may not ask
+            else:
+                self._say("EnvironmentMissing", f"{said}, or name a connection", line=line_of(given, key))
+        if connection:
+            self._connection(connection, line_of(given, "connection"), known=not unset)
+        elif kind not in PROVIDERS and "type" not in unset:
+            said = f"model.configuration.type is {kind!r}" if "type" in given else "model.configuration has neither type nor connection"
+            self._say("ConnectionType", f"{said}: it must be azure_openai or openai", line=line_of(given, "type") or line)
+        elif kind in PROVIDERS and not any(value for key, value in given.items() if key not in ("type", "azure_deployment", "model")):
+            missing = [name for name in PROVIDERS[kind] if name not in os.environ]
+            if missing:
+                said = f"model.configuration has no connection, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+                self._say(
+                    "EnvironmentMissing", f"{said} in this session: name a connection, or set it in the session's spec.env", line=line
+                )
+
+    def _connection(self, name: object, line: int | None, *, known: bool) -> None:
+        if not isinstance(name, str) or self._known is None or not known:
+            return
+        if name not in self._known:
+            self._say("ConnectionMissing", connections.unknown(name), line=line)
+        elif self._known[name].replace("_", "").lower() not in ("azureopenai", "openai"):
+            said = f"connection {name!r} is of type {self._known[name]}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
+            self._say("ConnectionType", said, line=line)
+
+    def _input(self, name: object, definition: Any, line: int | None) -> None:
+        if isinstance(definition, dict) and "type" not in definition:
+            self._say("Schema", f"input {name!r} has no type: give it one, such as string", line=line)
+        elif isinstance(definition, dict) and definition["type"] not in VALUE_TYPES:
+            known = ", ".join(sorted(VALUE_TYPES))
+            self._say("Schema", f"input {name!r} has the type {definition['type']!r}, which is none of {known}", line=line)
+
+    def _template(self, text: str, above: int) -> None:
+        from jinja2 import Environment, TemplateSyntaxError  # type: ignore[import-not-found,unused-ignore]
+
+        try:
+            Environment().parse(text)  # noqa: S701 - nothing is rendered
+        except TemplateSyntaxError as error:
+            self._say("TemplateSyntax", str(error.message), line=above + error.lineno)
+
+    def _say(self, code: str, message: str, *, line: int | None) -> None:
+        self._found.problem(code, message, file=self._file, line=line)
+
+
+def _refers(value: object) -> bool:
+    return isinstance(value, str) and REFERENCE.match(value) is not None
+
+
+def _resolved(value: object) -> Any:
+    """The value, from the environment where it says so."""
+    match = REFERENCE.match(value) if isinstance(value, str) else None
+    return os.environ.get(match.group(2), value) if match and match.group(1) == "env" else value
+
+
+def _unset(value: object) -> str:
+    """The environment variable that a value asks for in vain."""
+    match = REFERENCE.match(value) if isinstance(value, str) else None
+    return match.group(2) if match and match.group(1) == "env" and match.group(2) not in os.environ else ""
