@@ -80,6 +80,7 @@ def left_behind(program: str) -> list[str]:
     return ["sh", "-c", 'setsid python3 -IS -c "$0" < /dev/null > /dev/null 2>&1 &', PYTHON + program]
 
 
+NOTE = "log() { echo $1 $(date +%s.%N) >> /dev/termination-log; }; log ended"
 SHORT = "short commands, one now and then"
 WORK: dict[str, list[list[str]]] = {
     "nothing": [],
@@ -88,7 +89,7 @@ WORK: dict[str, list[list[str]]] = {
     "a busy process that ends": [left_behind(BUSY)],
     "a busy process that falls asleep": [left_behind(BUSY + "time.sleep(100000)")],
     "a run in progress": [left_behind(RUN)],
-    SHORT: [["sh", "-c", "echo ended $(date +%s.%N) >> /dev/termination-log"]] * 6,
+    SHORT: [["sh", "-c", NOTE]] * 6,
 }
 """What is done in a session after its start: commands for `kubectl exec`, one after the other."""
 
