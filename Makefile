@@ -85,8 +85,9 @@ crds: $(READY) ## write crds/ and the chart's copy from the models
 bench: $(READY) ## measure start times against bare pods on the current cluster; prints what docs/figures.md holds
 	@PYTHONPATH=tools $(VENV)/bin/python bench/start.py
 
-bench-idle: $(READY) ## measure how exact the idle end is, over 200 sessions with mixed work
+bench-idle: $(READY) ## measure how exact the idle end is: 200 sessions with mixed work, 1,000 with short commands and edits
 	@PYTHONPATH=tools $(VENV)/bin/python bench/idle.py
+	@PYTHONPATH=tools:tests $(VENV)/bin/python bench/idle_commands.py
 
 bench-install: $(READY) ## measure how long 70 packages take, by pip, in a session, and through the package cache
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/install.py

@@ -80,6 +80,8 @@ def left_behind(program: str) -> list[str]:
     return ["sh", "-c", 'setsid python3 -IS -c "$0" < /dev/null > /dev/null 2>&1 &', PYTHON + program]
 
 
+NOTE = "log() { echo $1 $(date +%s.%N) >> /dev/termination-log; }; log ended"
+SHORT = "short commands, one now and then"
 WORK: dict[str, list[list[str]]] = {
     "nothing": [],
     "an exec'd shell": [["sh", "-c", SHELL]],
@@ -87,6 +89,7 @@ WORK: dict[str, list[list[str]]] = {
     "a busy process that ends": [left_behind(BUSY)],
     "a busy process that falls asleep": [left_behind(BUSY + "time.sleep(100000)")],
     "a run in progress": [left_behind(RUN)],
+    SHORT: [["sh", "-c", NOTE]] * 6,
 }
 """What is done in a session after its start: commands for `kubectl exec`, one after the other."""
 
@@ -196,6 +199,8 @@ def live(run: Run, api: Api, kubectl: Kubectl) -> None:
     api.until("pod", run, 900)
     seconds = random.uniform(0.5, 2.0) * run.timeout
     for command in WORK[run.work]:
+        if run.work == SHORT:
+            time.sleep(random.uniform(0.1, 0.7) * run.timeout)
         words = [word.replace("SECONDS", f"{seconds:.2f}").replace("HALF", f"{seconds / 2:.2f}") for word in command]
         kubectl.attempt("exec", run.pod, "--", *words)
     api.until("deleted_at", run, run.timeout * 4 + 120)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -243,8 +244,10 @@ class NoAgent:
 class RealAgent:
     """operator/flowsession_agent as a process. It listens on every address, so it gets a port of its own and a relay at the pod's."""
 
-    def __init__(self, background: Background, folder: Path) -> None:
+    def __init__(self, background: Background, folder: Path, *, prefix: Sequence[str] = ()) -> None:
+        """`prefix` wraps its command, e.g. in a pid namespace of its own."""
         self._background = background
+        self._prefix = prefix
         self.home = folder / "home"
         self.log = folder / "agent.log"
         self.credentials: Path | None = None
@@ -258,7 +261,7 @@ class RealAgent:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "flowsession_agent"],
+                [*self._prefix, sys.executable, "-m", "flowsession_agent"],
                 env=environment(
                     FLOWSESSION_HOME=str(self.home),
                     FLOWSESSION_POD_UID=pod["metadata"]["uid"],
@@ -275,6 +278,12 @@ class RealAgent:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl, and threads here hold no lock that it needs
             )
         self._server = self._background.run(asyncio.wait_for(self._listen(ip), 5))
+
+    @property
+    def child(self) -> int:
+        """The pid, here, of what the prefix started."""
+        assert self._process is not None
+        return int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()[0])
 
     def stop(self) -> None:
         if self._server is not None:
