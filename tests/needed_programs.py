@@ -6,13 +6,13 @@ import pytest
 
 from localcluster import debian
 
-_PARTS = {"agent": debian.TESTS, "e2e": debian.TESTS, "apiserver": debian.TESTS}
+_PARTS = {"agent", "e2e", "apiserver"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One sentence, before anything runs, where a program is missing that a part of the tests starts."""
     root = Path(__file__).parent
     parts = {item.path.relative_to(root).parts[0] for item in items if item.path.is_relative_to(root)}
-    for part in sorted(parts & set(_PARTS)):
-        if lacking := debian.lacking(_PARTS[part]):
+    for part in sorted(parts & _PARTS):
+        if lacking := debian.lacking(debian.TESTS):
             pytest.exit(f"tests/{part}: {lacking}", returncode=2)

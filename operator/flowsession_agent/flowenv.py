@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 SILENT = "telemetry:\n  enabled: false\ntrace:\n  destination: none\ncli:\n  installation_id: 00000000-0000-5000-8000-000000000000\n"
 """With an installation id, which is of use to telemetry alone: prompt flow would add one of its own, and the file would be an edit."""
 CHECKED_FOR_EVER = '{"last_check_time": "2999-01-01 00:00:00.000000", "last_hint_time": "2999-01-01 00:00:00.000000"}'
+SETTINGS = {"pf.yaml": SILENT, "pf_version_check.json": CHECKED_FOR_EVER}
+"""Files below prompt flow's home that the agent writes, and their content."""
 
 
 def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[str, str]:
     """The environment for a run whose Python lies in `scripts`; writes prompt flow's settings below the home unless they are there."""
     promptflow = os.path.join(home.home, ".promptflow")
     os.makedirs(promptflow, exist_ok=True)
-    for name, content in (("pf.yaml", SILENT), ("pf_version_check.json", CHECKED_FOR_EVER)):
+    for name, content in SETTINGS.items():
         path = os.path.join(promptflow, name)
         if not os.path.exists(path):
             temporary = f"{path}.{os.getpid()}.tmp"

@@ -77,6 +77,19 @@ def unpack(archive: bytes, wanted: set[str], write: Callable[[str, IO[bytes]], N
                 write(member.name, content)
 
 
+def copier(source: IO[bytes]) -> Callable[[IO[bytes]], None]:
+    """Writes all of a member, piece by piece, to the file that it is given."""
+
+    def fill(target: IO[bytes]) -> None:
+        while True:
+            data = source.read(CHUNK)
+            if not data:
+                return
+            target.write(data)
+
+    return fill
+
+
 def _read(archive: bytes, found: dict[str, Edit]) -> None:
     for member, content in _members(archive):
         path = member.name

@@ -9,7 +9,7 @@ from flowsession_agent.baseline import Baseline
 from flowsession_agent.digests import of_content
 from flowsession_agent.edits import archive
 from flowsession_agent.edits.scan import DELETED, FILE, HOME_PREFIX, LINK, Edit, Scanner
-from flowsession_agent.flowenv import CHECKED_FOR_EVER, SILENT
+from flowsession_agent.flowenv import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class HomeScanner:
 
     def __init__(self, root: str) -> None:
         self._scanner = Scanner(root, leaves_out=leaves_out)
-        written = {"pf.yaml": SILENT, "pf_version_check.json": CHECKED_FOR_EVER}
-        self._baseline = Baseline({f".promptflow/{name}": of_content(text.encode()) for name, text in written.items()}, {})
+        self._baseline = Baseline({f".promptflow/{name}": of_content(text.encode()) for name, text in SETTINGS.items()}, {})
 
     def look(self) -> tuple[list[Edit], list[str]]:
         """The files as edits, by paths below HOME_PREFIX, and what is left out; all of it when it is too much."""
@@ -65,14 +64,7 @@ def write(root: str, content: bytes, edits: Iterable[Edit]) -> list[str]:
     written = []
 
     def put(path: str, source: IO[bytes]) -> None:
-        def fill(target: IO[bytes]) -> None:
-            while True:
-                data = source.read(archive.CHUNK)
-                if not data:
-                    return
-                target.write(data)
-
-        flowfolder.put(root, path[len(HOME_PREFIX) :], fill, executable=todo[path].executable)
+        flowfolder.put(root, path[len(HOME_PREFIX) :], archive.copier(source), executable=todo[path].executable)
         written.append(todo[path].shown)
 
     archive.unpack(content, {path for path, edit in todo.items() if edit.kind == FILE}, put)

@@ -93,14 +93,7 @@ def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot, newer:
             _delete(root, edit.path, edited=keep(edit.path), done=done)
 
     def put(path: str, source: IO[bytes]) -> None:
-        def fill(target: IO[bytes]) -> None:
-            while True:
-                data = source.read(archive.CHUNK)
-                if not data:
-                    return
-                target.write(data)
-
-        moved = flowfolder.put(root, path, fill, executable=todo[path].executable, keep=keep(path))
+        moved = flowfolder.put(root, path, archive.copier(source), executable=todo[path].executable, keep=keep(path))
         done.kept += [os.path.relpath(kept, root) for kept in moved]
         done.written.append(path)
 
