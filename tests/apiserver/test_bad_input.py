@@ -48,6 +48,7 @@ def test_no_such_config_map_heals_at_once_when_a_labelled_one_appears(started: L
 def test_a_missing_config_map_is_not_asked_for_in_a_storm(started: Lab) -> None:
     started.create_environment(source={"configMap": {"name": "flow"}})
     started.until_environment("SourceNotFound")
+    started.until_told("SourceNotFound", "env")
     before = started.recorder.mark()
     stays(lambda: len(started.recorder.requests(started.namespace, since=before)) <= 2, seconds=3)
     assert started.lines(since=before) == []
