@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
-from flowsession.decide import resolution
-from flowsession.decide.archivelinks import LARGEST_UNPACKED, MOST_ENTRIES
-from flowsession.decide.resolution import Resolved
-from flowsession.decide.sources import ConfigMapView
+from flowsession.flow.archive_links import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.reconcile.environment import resolve
+from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 
 Files = Iterable[tuple[str, bytes]]
@@ -80,7 +80,7 @@ def main() -> None:
         taken = []
         for _ in range(5):
             start = time.process_time()
-            found = resolution.resolve(wanted, {"flow": view}, Settings())
+            found = resolve.resolve(wanted, {"flow": view}, Settings())
             taken.append(time.process_time() - start)
         outcome = "resolved" if isinstance(found, Resolved) else "refused"
         print(f"| {name} | {min(taken) * 1000:.0f} | {outcome} |")

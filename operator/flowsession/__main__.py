@@ -18,16 +18,16 @@ from aiohttp import web
 from flowsession import __version__, handlers
 from flowsession.cluster import errors, tokens
 from flowsession.cluster import vault as vaults
-from flowsession.cluster.agents import AgentClient
-from flowsession.cluster.agenttransport import DirectTransport, ProxyTransport
+from flowsession.cluster.agent.client import AgentClient
+from flowsession.cluster.agent.transport import DirectTransport, ProxyTransport
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.cluster.keysecrets import KeySecrets
+from flowsession.cluster.key_secrets import KeySecrets
 from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault
-from flowsession.decide.agentviews import AgentArchive
 from flowsession.engine.hints import Hints, listen
 from flowsession.engine.loop import Engine
 from flowsession.logs import configure as configure_logs
+from flowsession.model.agent_views import AgentArchive
 from flowsession.probes import application
 from flowsession.settings import AgentVia, Settings, load
 

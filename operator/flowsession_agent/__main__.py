@@ -9,7 +9,7 @@ import sys
 def main() -> int:
     """Run the agent or the command and return the exit code."""
     if len(sys.argv) == 1 and os.environ.get("FLOWSESSION_POD_UID"):
-        from flowsession_agent.server import serve
+        from flowsession_agent.server.main import serve
 
         return serve()
     from flowsession_agent.cli import main as command

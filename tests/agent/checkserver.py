@@ -44,7 +44,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
         if order.get("load"):
             load(order)
         else:
-            from flowsession_agent.run_flow import run as run_flow
+            from flowsession_agent.session.run_flow import run as run_flow
 
             run_flow(f"{order['folder']}/{order['file']}", order["inputs"])
     except BaseException as error:
@@ -75,7 +75,7 @@ def outputs(order: dict[str, Any]) -> dict[str, Any]:
     """What `pf flow test` prints of the flow's outputs, and what `flow test` has for it."""
     from promptflow.client import PFClient
 
-    from flowsession_agent import run_flow
+    from flowsession_agent.session import run_flow
 
     os.chdir(order["folder"])
     path = f"{order['folder']}/{order['file']}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowsession_agent.activity import AWAY_SECONDS
+from flowsession_agent.session.activity import AWAY_SECONDS
 
 from . import support
 from .conftest import StartAgent

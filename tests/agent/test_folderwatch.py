@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flowsession_agent import inotify
-from flowsession_agent.folderwatch import FolderWatch
-from flowsession_agent.inotify import Inotify
+from flowsession_agent.session import inotify
+from flowsession_agent.session.folder_watch import FolderWatch
+from flowsession_agent.session.inotify import Inotify
 
 
 class Folder:

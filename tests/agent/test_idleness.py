@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flowsession_agent.activity import AWAY_SECONDS, RETIREMENT_SECONDS, Activity
 from flowsession_agent.errors import ApiError
-from flowsession_agent.processes import Look
-from flowsession_agent.state import State
+from flowsession_agent.server.state import State
+from flowsession_agent.session.activity import AWAY_SECONDS, RETIREMENT_SECONDS, Activity
+from flowsession_agent.session.processes import Look
 
 PERIOD = 0.5
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsession_agent.edits.leftout import Ignore, looks_secret
+from flowsession_agent.edits.left_out import Ignore, looks_secret
 
 
 @pytest.mark.parametrize(

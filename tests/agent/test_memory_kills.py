@@ -2,8 +2,8 @@
 
 import pytest
 
-from flowsession_agent.cputime import Process
-from flowsession_agent.memorykills import EVERY, LARGE_PAGES, UNKNOWN, MemoryKills
+from flowsession_agent.session.cputime import Process
+from flowsession_agent.session.memory_kills import EVERY, LARGE_PAGES, UNKNOWN, MemoryKills
 
 
 class Container:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flowsession_agent import inotify
-from flowsession_agent.children import Children
-from flowsession_agent.exectrace import RECENT_SECONDS, ExecTrace
-from flowsession_agent.pids import BURST, MANY
-from flowsession_agent.processes import SHORT_COMMAND, Look, Processes
+from flowsession_agent.session import inotify
+from flowsession_agent.session.children import Children
+from flowsession_agent.session.exec_trace import RECENT_SECONDS, ExecTrace
+from flowsession_agent.session.pids import BURST, MANY
+from flowsession_agent.session.processes import SHORT_COMMAND, Look, Processes
 
 
 class Cgroup:

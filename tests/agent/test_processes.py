@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flowsession_agent.children import Children
-from flowsession_agent.cputime import WINDOW_SECONDS, parse_stat
-from flowsession_agent.processes import Look, Processes
-from flowsession_agent.terminals import CUT_SECONDS
+from flowsession_agent.session.children import Children
+from flowsession_agent.session.cputime import WINDOW_SECONDS, parse_stat
+from flowsession_agent.session.processes import Look, Processes
+from flowsession_agent.session.terminals import CUT_SECONDS
 
 SHORTEST_TIMEOUT = 5
 

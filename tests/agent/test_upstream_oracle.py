@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from flowsession.api.environment import FlowEnvironmentSpec
-from flowsession.decide import flowyaml, resolution
-from flowsession.decide.resolution import Resolved, Unresolved
-from flowsession.decide.sources import ConfigMapView
+from flowsession.flow import yaml as flowyaml
+from flowsession.reconcile.environment import resolve as resolution
+from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 
 from .conftest import StartAgent

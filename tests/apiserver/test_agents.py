@@ -16,7 +16,7 @@ from apiserver.background import Background
 from apiserver.lab import Lab
 from apiserver.operator_process import NAMESPACE
 
-SOON = {"flowsession.decide.install:UNREACHABLE_AFTER": 2.0}
+SOON = {"flowsession.reconcile.session.install:UNREACHABLE_AFTER": 2.0}
 """Twenty seconds otherwise."""
 
 
@@ -402,7 +402,7 @@ def test_a_lost_key_is_told_at_once_and_what_happens_next(lab: Lab) -> None:
     lab.until_ready()
     lab.operator.kill()
     lab.api.delete(KEYS)
-    lab.operator.start(constants={"flowsession.decide.edits:SILENT_SECONDS": 2.0})
+    lab.operator.start(constants={"flowsession.reconcile.session.edits:SILENT_SECONDS": 2.0})
     lab.until_condition("Ready", "KeyLost", says="or at once by the annotation flowsession.dev/reset-requested-at")
     lab.until_told("KeyLost")
     lab.api.patch(

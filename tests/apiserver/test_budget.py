@@ -15,7 +15,9 @@ def test_a_session_with_nothing_to_install_is_ready_after_two_writes_and_one_mor
     started: Lab, first: float, more: int
 ) -> None:
     """A start that is not over within FIRST_SECONDS says so: an empty STATUS reads as a dead operator."""
-    started.operator.restart(constants={"flowsession.decide.draft:FIRST_SECONDS": first, "flowsession.decide.draft:PROGRESS_SECONDS": 60.0})
+    started.operator.restart(
+        constants={"flowsession.reconcile.session.draft:FIRST_SECONDS": first, "flowsession.reconcile.session.draft:PROGRESS_SECONDS": 60.0}
+    )
     started.create_environment()
     started.until_environment("Resolved")
     before = started.recorder.mark()
@@ -51,7 +53,7 @@ def test_the_count_of_an_environments_sessions_is_written_at_most_once_in_ten_se
 
 @pytest.mark.parametrize("flow", [False, True], ids=["image only", "flow folder"])
 def test_a_restart_writes_nothing_for_settled_sessions_and_asks_no_agent(started: Lab, flow: bool) -> None:
-    started.operator.restart(constants={"flowsession.decide.environment:COUNT_SECONDS": 0.5})
+    started.operator.restart(constants={"flowsession.reconcile.environment.chain:COUNT_SECONDS": 0.5})
     if flow:
         started.environment_of_flow()
     else:

@@ -15,7 +15,7 @@ from apiserver.agents import RealAgent
 from apiserver.background import Background
 from apiserver.lab import Lab
 from apiserver.recorder import Recorder
-from flowsession.decide import times
+from flowsession.model import times
 
 LABEL = "flowsession.dev/feed"
 

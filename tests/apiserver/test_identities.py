@@ -6,7 +6,7 @@ from apiserver.api import Object, eventually
 from apiserver.lab import Lab, refusal
 
 USER = {"flowsession.dev/user": "ada@example.com"}
-FAST = {"flowsession.decide.accounts:LOOK_SECONDS": 0.5}
+FAST = {"flowsession.reconcile.identity:LOOK_SECONDS": 0.5}
 
 
 def account(lab: Lab, name: str, **meta: Any) -> Object:

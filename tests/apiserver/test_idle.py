@@ -9,7 +9,7 @@ from apiserver.agents import NoAgent
 from apiserver.api import eventually, stays
 from apiserver.lab import Lab
 from apiserver.recorder import Request
-from flowsession.decide import times
+from flowsession.model import times
 
 LOOK, RETIRE, REOPEN = "GET /v1/state", "POST /v1/retire", "DELETE /v1/retire"
 

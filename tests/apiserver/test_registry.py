@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from apiserver.background import Background
-from flowsession.cluster import registry as registries
-from flowsession.cluster.registry import RegistryClient
-from flowsession.decide.imagechecks import Base, ImageCheck, Question
+from flowsession.cluster.registry import client as registries
+from flowsession.cluster.registry.client import RegistryClient
+from flowsession.images.check import Base, ImageCheck, Question
 from flowsession.settings import ImageSettings, Settings
 from localcluster.ports import free_port
 from localcluster.registry import BASE, Registry, Tokens

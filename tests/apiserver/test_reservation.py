@@ -9,9 +9,9 @@ import pytest
 from apiserver.api import Api, eventually
 from apiserver.scheduling import CPU, MEMORY, six_nodes
 from flowsession.api.instance import ComputeInstanceSpec
-from flowsession.decide import anchor, placement, pod
-from flowsession.decide.instanceviews import InstanceSnapshot
-from flowsession.decide.views import InstanceView
+from flowsession.manifests import anchor_pod, placement, session_pod
+from flowsession.reconcile.instance.snapshot import InstanceSnapshot
+from flowsession.reconcile.session.snapshot import InstanceView
 from unit.builders import resolved, session_snapshot, session_spec
 from unit.sizing import D2, offer
 from unit.sizing import pool as nodes
@@ -49,14 +49,14 @@ def reserve(api: Api, user: str, isolation: str) -> str:
         resume="",
         pods=(),
     )
-    path = post(api, anchor.manifest(snapshot, size(isolation), 1))
+    path = post(api, anchor_pod.manifest(snapshot, size(isolation), 1))
     node: str = eventually(lambda: api.get(path)["spec"].get("nodeName"), what="the anchor has a node", seconds=30)
     return node
 
 
 def session(user: str, number: int = 1) -> dict[str, Any]:
     snapshot = replace(session_snapshot(spec=session_spec(user=user)), namespace="red", name=f"{user}-{number}", uid=f"{number:012d}")
-    return pod.manifest(snapshot, resolved(), 1)
+    return session_pod.manifest(snapshot, resolved(), 1)
 
 
 def stranger(name: str, node: str, **requests: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_a_stranger_cannot_take_the_room_and_the_sessions_get_it(api: Api, isola
         eventually(lambda path=path: refused(api, path, "Insufficient", "anti-affinity"), seconds=30)
 
     view = InstanceView("box", f"ann-{isolation.lower()}", node=node, vm_size=D2, resources={"cpu": CPU, "memory": MEMORY})
-    own = [post(api, anchor.beside(session(view.user, number), view, size(isolation))) for number in range(SESSIONS)]
+    own = [post(api, anchor_pod.beside(session(view.user, number), view, size(isolation))) for number in range(SESSIONS)]
 
     def all_there() -> bool:
         assert [api.get(path)["spec"].get("nodeName") for path in own] == [node] * SESSIONS

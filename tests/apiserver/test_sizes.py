@@ -342,7 +342,7 @@ def test_counts_are_written_once_for_many_sessions(sizes: Sizes, lab: Lab) -> No
 def test_while_it_waits_for_a_node_the_autoscalers_words_are_in_the_status(sizes: Sizes, lab: Lab) -> None:
     sizes.create(D2)
     lab.kubelet.hold = True
-    lab.operator.start(settings=NO_DAEMONSETS, constants=FAST | {"flowsession.decide.scaling:SHORTEST_PAUSE": 0.2})
+    lab.operator.start(settings=NO_DAEMONSETS, constants=FAST | {"flowsession.reconcile.scheduling:SHORTEST_PAUSE": 0.2})
     lab.create_environment()
     lab.create_session()
     eventually(lab.pods, what="its pod")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide.choice import canonical
-from flowsession.decide.quantity import parse
+from flowsession.model.quantity import parse
+from flowsession.reconcile.size.choice import canonical
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "flowsession"
 Manifest = dict[str, Any]

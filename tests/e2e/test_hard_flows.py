@@ -19,7 +19,7 @@ from conftest import Cluster, Object, environment, session
 from test_idle import LATEST, watch_until_deleted
 
 from demo.targets import Local
-from flowsession_agent.terminals import CUT_SECONDS
+from flowsession_agent.session.terminals import CUT_SECONDS
 
 FLOW = """\
 inputs:

@@ -5,14 +5,15 @@ from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.decide import resolution, times
-from flowsession.decide import session as sessions
-from flowsession.decide.agentviews import AgentArchive, AgentState, AgentView, InstallView
-from flowsession.decide.environment import EnvironmentSnapshot
-from flowsession.decide.plan import Plan
-from flowsession.decide.resolution import Resolved, Unresolved
-from flowsession.decide.sources import ConfigMapView
-from flowsession.decide.views import ContainerView, PodView, SessionSnapshot
+from flowsession.model import times
+from flowsession.model.agent_views import AgentArchive, AgentState, AgentView, InstallView
+from flowsession.model.plan import Plan
+from flowsession.reconcile.environment import resolve
+from flowsession.reconcile.environment.chain import EnvironmentSnapshot
+from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.reconcile.session import chain as sessions
+from flowsession.reconcile.session.snapshot import ContainerView, PodView, SessionSnapshot
 from flowsession.settings import Settings
 
 NOW = 1_800_000_000.0
@@ -42,14 +43,14 @@ def spec(**fields: Any) -> FlowEnvironmentSpec:
 def from_folder(files: Mapping[str, bytes], settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
     """What an environment with this flow folder resolves to."""
     source: dict[str, Any] = {"name": "flow"} | fields.pop("configMap", {})
-    found = resolution.resolve(spec(source={"configMap": source}, **fields), {"flow": config_map(files)}, settings or Settings())
+    found = resolve.resolve(spec(source={"configMap": source}, **fields), {"flow": config_map(files)}, settings or Settings())
     assert found is not None
     return found
 
 
 def from_text(text: str | None, settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
     """What an environment without a flow folder resolves to."""
-    found = resolution.resolve(spec(requirementsText=text, **fields), {}, settings or Settings())
+    found = resolve.resolve(spec(requirementsText=text, **fields), {}, settings or Settings())
     assert found is not None
     return found
 

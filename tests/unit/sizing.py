@@ -4,12 +4,12 @@ from fractions import Fraction
 from typing import Any
 
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import quota
-from flowsession.decide.choice import canonical
-from flowsession.decide.quantity import parse_all
-from flowsession.decide.quota import QuotaView
-from flowsession.decide.sizes import Offer, Pool, Taint
-from flowsession.decide.sizes import offer as make_offer
+from flowsession.model.quantity import parse_all
+from flowsession.reconcile.size import quota
+from flowsession.reconcile.size.choice import canonical
+from flowsession.reconcile.size.offer import Offer, Pool, Taint
+from flowsession.reconcile.size.offer import offer as make_offer
+from flowsession.reconcile.size.quota import QuotaView
 from flowsession.settings import SizeSettings
 
 NOTHING_RESERVED = SizeSettings(daemonset_requests={})

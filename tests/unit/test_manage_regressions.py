@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.decide.plan import Reopen, Tell
-from flowsession.decide.resolution import Unresolved
+from flowsession.model.plan import Reopen, Tell
+from flowsession.reconcile.environment.resolve import Unresolved
 from unit.builders import (
     NOW,
     agent,
@@ -23,7 +23,7 @@ from unit.builders import (
     status_after,
     verdict,
 )
-from unit.test_idle import ready, says
+from unit.reconcile.session.test_idle import ready, says
 from unit.world import World
 
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")

@@ -29,7 +29,7 @@ QUICK = 0.008
 MOST_GROWTH = 8.0
 """Between lengths of which one is four times the other: 4 is linear, 16 a square."""
 
-ANCHORED = {"flowsession/decide/yamlvalues.py"}
+ANCHORED = {"flowsession/flow/yaml_values.py"}
 """Modules whose tables hold parts of patterns that are matched from end to end."""
 
 MOST_WAYS, MOST_STARTS = 100, 40

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from flowsession.decide import flowfolder, flowyaml, includes, requirements
-from flowsession.decide.flowyaml import FolderError
+from flowsession.flow import folder, includes, yaml
+from flowsession.flow.yaml import FolderError
+from flowsession.requirements import review
 
 MOST_SECONDS = 1.5
 MANY = {f"{number:06}.txt": b"" for number in range(20_000)}
@@ -24,7 +25,7 @@ def seconds(work, *arguments, **named):
     return time.process_time() - began
 
 
-def filled(unit, *, size=requirements.LARGEST):
+def filled(unit, *, size=review.LARGEST):
     return unit * (size // len(unit))
 
 
@@ -71,7 +72,7 @@ REQUIREMENTS = [
 @pytest.mark.parametrize("unit", REQUIREMENTS, ids=lambda unit: repr(unit[:24]))
 def test_requirements(unit):
     files = {**MANY, "top.txt": b""}
-    assert seconds(requirements.review, filled(unit), path="top.txt", files=files) < MOST_SECONDS
+    assert seconds(review.review, filled(unit), path="top.txt", files=files) < MOST_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,12 @@ def test_requirements(unit):
     ],
 )
 def test_included_requirements(files):
-    assert seconds(requirements.review, filled("-r a.txt\n", size=200_000), path="top.txt", files=files) < MOST_SECONDS
+    assert seconds(review.review, filled("-r a.txt\n", size=200_000), path="top.txt", files=files) < MOST_SECONDS
 
 
 def test_missing_includes_list_the_folder_once_and_end():
-    found = requirements.review("-r nope.txt\n" * 1_000, path="top.txt", files=MANY)
-    assert len(found.errors) == requirements.MOST_ERRORS
+    found = review.review("-r nope.txt\n" * 1_000, path="top.txt", files=MANY)
+    assert len(found.errors) == review.MOST_ERRORS
     assert "there is no 'nope.txt' in the flow folder (there: 000000.txt, 000001.txt," in found.errors[0].message
 
 
@@ -171,11 +172,11 @@ FLOWS = [
 
 def opened(name, text):
     content = text.encode()
-    flow = flowfolder.open_flow({name: content})
-    flowfolder.judge(flow, {name: content})
+    flow = folder.open_flow({name: content})
+    folder.judge(flow, {name: content})
     entries = includes.named_by(name, flow.values.get(includes.KEY))
     if entries or includes.KEY in flow.values:
-        flowyaml.emptied(name, content, includes.KEY, flow.values)
+        yaml.emptied(name, content, includes.KEY, flow.values)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: repr(flow[-24:]))
@@ -183,7 +184,7 @@ def opened(name, text):
 def test_flow_files(name, flow):
     """The part behind the last | is there as often as it fits."""
     start, _, unit = flow.replace("\\|", "\0").rpartition("|")
-    text = start.replace("\0", "|") + filled(unit, size=flowyaml.LARGEST - len(start))
+    text = start.replace("\0", "|") + filled(unit, size=yaml.LARGEST - len(start))
     assert seconds(opened, name, text) < MOST_SECONDS
     if name == "chat.prompty":
-        assert seconds(opened, name, f"---\n{text[: flowyaml.LARGEST - 10]}\n---\n") < MOST_SECONDS
+        assert seconds(opened, name, f"---\n{text[: yaml.LARGEST - 10]}\n---\n") < MOST_SECONDS

@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowsession.decide.plan import Follow, ListPackages, Tell
+from flowsession.model.plan import Follow, ListPackages, Tell
 from unit.builders import condition
 from unit.world import World, story
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from flowsession.cluster import answers
-from flowsession.decide import environment as environments
-from flowsession.decide import flowfolder, requirements
-from flowsession.decide.agentviews import InstallView
-from flowsession.decide.plan import Follow, ListPackages, Tell
-from flowsession.decide.resolution import Resolved, Unresolved
+from flowsession.cluster.agent import answers
 from flowsession.engine.cache import Cache
+from flowsession.flow import folder
+from flowsession.model.agent_views import InstallView
+from flowsession.model.plan import Follow, ListPackages, Tell
+from flowsession.reconcile.environment import chain as environments
+from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.requirements import review
 from unit.builders import (
     DAG,
     NOW,
@@ -41,8 +42,8 @@ from unit.builders import (
     verdict,
     waiting,
 )
-from unit.test_cache import Lists, environment, relisted, session, source
-from unit.test_idle import ready, says, warned
+from unit.engine.test_cache import Lists, environment, relisted, session, source
+from unit.reconcile.session.test_idle import ready, says, warned
 from unit.world import World
 
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
@@ -54,17 +55,15 @@ PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
 @pytest.mark.parametrize("text", ["'a: ' + '[' * 300_000", "'a: ' + '{a: ' * 200_000", "'- ' * 300_000"])
 def test_deep_yaml_does_not_kill_the_operator(text):
     """libyaml's composer recurses in C: SIGSEGV. In a process of its own, for that reason."""
-    code = (
-        f"from flowsession.decide import flowfolder as f\ntry: f.read({{'flow.dag.yaml': ({text}).encode()}})\nexcept f.FolderError: pass"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(flowfolder.__file__).parents[2], timeout=20, check=False)
+    code = f"from flowsession.flow import folder as f\ntry: f.read({{'flow.dag.yaml': ({text}).encode()}})\nexcept f.FolderError: pass"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(folder.__file__).parents[2], timeout=20, check=False)
     assert ended.returncode == 0
 
 
 def test_a_long_run_of_spaces_does_not_hold_up_everybody():
     """A pattern that begins with \\s+ is quadratic: 20,000 spaces took 1.7 s, 256 KiB minutes, 1 MiB more than an hour."""
     began = time.perf_counter()
-    requirements.review("a" + " " * 10_000 + "b")
+    review.review("a" + " " * 10_000 + "b")
     assert time.perf_counter() - began < 0.1
 
 
@@ -81,13 +80,13 @@ def test_a_long_run_of_spaces_does_not_hold_up_everybody():
 )
 def test_every_yaml_that_cannot_be_read_is_a_folder_error(text):
     """KeyError, IndexError, AttributeError out of PyYAML's constructors: retried for ever, with no condition."""
-    with pytest.raises(flowfolder.FolderError):
-        flowfolder.read({"flow.dag.yaml": text.encode()})
+    with pytest.raises(folder.FolderError):
+        folder.read({"flow.dag.yaml": text.encode()})
 
 
 def test_a_marker_of_many_parentheses_is_an_error_not_a_crash():
     """packaging's parser recurses: RecursionError out of review, retried for ever, with no condition."""
-    assert [finding.code for finding in requirements.review("a; " + "(" * 5000).errors] == ["InvalidRequirement"]
+    assert [finding.code for finding in review.review("a; " + "(" * 5000).errors] == ["InvalidRequirement"]
 
 
 # 2 ---------------------------------------------------------------- sessions that can't heal

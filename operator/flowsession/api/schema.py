@@ -40,7 +40,7 @@ def _without_defaults(node: Any) -> Any:
     return [_without_defaults(item) for item in node] if isinstance(node, list) else node
 
 
-def _convert(  # noqa: PLR0912 - one branch for each form that pydantic emits
+def _convert(  # noqa: C901, PLR0912 - one branch for each form that pydantic emits
     node: Schema, definitions: dict[str, Schema], *, path: str, inside: tuple[str, ...]
 ) -> Schema:
     if "$ref" in node:

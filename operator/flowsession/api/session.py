@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.compute import Compute, Cost
 from flowsession.api.identity import Identity, IdentityInUse
-from flowsession.api.podsettings import EnvVar, PodMetadata
+from flowsession.api.pod_settings import EnvVar, PodMetadata
 
 
 class Phase(StrEnum):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide import accounts
-from flowsession.decide.accounts import Account
+from flowsession.reconcile import identity
+from flowsession.reconcile.identity import Account
 
 FRESH_SECONDS = 2.0
 """How long a list stands for what there is: so seldom a namespace is listed, however many of its sessions start at once."""
@@ -32,6 +32,6 @@ class Accounts:
         lock = self._locks.setdefault(namespace, asyncio.Lock())
         async with lock:
             if self.lately(namespace) is None:
-                found = [accounts.read(meta) async for meta in self._cluster.metadata("ServiceAccount", namespace)]
+                found = [identity.read(meta) async for meta in self._cluster.metadata("ServiceAccount", namespace)]
                 self._lists = {where: listed for where, listed in self._lists.items() if self._clock() - listed[0] < FRESH_SECONDS}
                 self._lists[namespace] = (self._clock(), tuple(found))

@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from flowsession import metrics
-from flowsession.cluster.agents import POLL_SECONDS, AgentClient, AgentRefused, Answer
-from flowsession.cluster.agenttransport import AgentError, NoAnswer
+from flowsession.cluster.agent.client import POLL_SECONDS, AgentClient, AgentRefused, Answer
+from flowsession.cluster.agent.feeds import FeedCredentials
+from flowsession.cluster.agent.transport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
-from flowsession.cluster.feeds import FeedCredentials
-from flowsession.decide.agentviews import AgentState, AgentView
-from flowsession.decide.patience import charged
-from flowsession.decide.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
-from flowsession.decide.views import PodView
 from flowsession.engine import edits
 from flowsession.engine.belief import believed
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.model.agent_views import AgentState, AgentView
+from flowsession.model.patience import charged
+from flowsession.model.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
+from flowsession.reconcile.session.snapshot import PodView
 
 WAITED_SECONDS = POLL_SECONDS - 1.0
 """A poll of this length has waited for news."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from flowsession.cluster.agenttransport import AgentError
-from flowsession.decide.agentviews import AgentState, AgentView
-from flowsession.decide.plan import AgentCall, Tell
+from flowsession.cluster.agent.transport import AgentError
+from flowsession.model.agent_views import AgentState, AgentView
+from flowsession.model.plan import AgentCall, Tell
 
 _UNDER_WAY_OR_FAILED = frozenset({"Running", "Failed", "TimedOut"})
 

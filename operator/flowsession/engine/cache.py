@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.mutations import SOURCE_LABEL
-from flowsession.decide.agentviews import AgentView, Hint, SavedEdits
-from flowsession.decide.sources import ConfigMapView
-from flowsession.decide.views import Refusal
-from flowsession.engine import objects, steps
-from flowsession.engine.checks import Checks
+from flowsession.engine import objects, pod_timestamps
 from flowsession.engine.departed import DepartedSessions
-from flowsession.engine.imaging import Imaging
+from flowsession.engine.flow_check_index import Checks
+from flowsession.engine.image_index import Imaging
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
 from flowsession.engine.resolvers import Resolvers
 from flowsession.engine.sizing import Sizing
+from flowsession.model.agent_views import AgentView, Hint, SavedEdits
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.reconcile.session.snapshot import Refusal
 
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
@@ -239,7 +239,7 @@ class Cache:
             self._pods_of.discard((view.namespace, known.session), view.name)  # somebody has relabelled it
         self.pods[key] = entry
         self._pods_of.add((view.namespace, entry.session), view.name)
-        steps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
+        pod_timestamps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
         environment = self.environments.get((view.namespace, session.spec.environment_ref.name)) if session else None
         self.pod_names[view.uid] = key

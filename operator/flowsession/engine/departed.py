@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flowsession.decide.agentviews import AgentView
 from flowsession.engine.keys import Key
 from flowsession.engine.objects import PodEntry, SessionEntry
+from flowsession.model.agent_views import AgentView
 
 WAITED_SECONDS = 60.0
 """For so long at most a next session waits for its predecessor's edits."""

@@ -10,15 +10,15 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import NotSealedHereError, Vault
-from flowsession.decide import times
-from flowsession.decide.agentviews import SavedEdits
-from flowsession.decide.configmaps import EDITS, selector
-from flowsession.decide.plan import FetchEdits, Manifest, Sealed
-from flowsession.decide.pod import ENVIRONMENT_LABEL, USER_LABEL, user_label
-from flowsession.decide.savededits import SEQUENCE_ANNOTATION, USER_ANNOTATION
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.manifests.config_maps import EDITS, selector
+from flowsession.manifests.saved_edits import SEQUENCE_ANNOTATION, USER_ANNOTATION
+from flowsession.manifests.session_pod import ENVIRONMENT_LABEL, USER_LABEL, user_label
+from flowsession.model import times
+from flowsession.model.agent_views import SavedEdits
+from flowsession.model.plan import FetchEdits, Manifest, Sealed
 
 log = logging.getLogger(__name__)
 

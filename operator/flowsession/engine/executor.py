@@ -7,23 +7,23 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.choice import canonical
-from flowsession.decide.configmaps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
-from flowsession.decide.placement import SIZE_LABEL
-from flowsession.decide.plan import AnnotatePod, Create, Delete, DeletePackages, Event, PatchStatus, Plan, ReadSource, Sealed
-from flowsession.decide.pod import ENVIRONMENT_LABEL
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.allowance import Allowance
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
-from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.registry_checks import ImageChecks
 from flowsession.engine.sizing import refused
-from flowsession.engine.snapshot import owned_pods
+from flowsession.engine.snapshots import owned_pods
+from flowsession.manifests.config_maps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
+from flowsession.manifests.placement import SIZE_LABEL
+from flowsession.manifests.session_pod import ENVIRONMENT_LABEL
+from flowsession.model.plan import AnnotatePod, Create, Delete, DeletePackages, Event, PatchStatus, Plan, ReadSource, Sealed
+from flowsession.reconcile.size.choice import canonical
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from flowsession import metrics
-from flowsession.decide.agentviews import Hint
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.model.agent_views import Hint
 
 LARGEST = 128
 _FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending)\n")

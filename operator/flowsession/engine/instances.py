@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flowsession.decide.instanceviews import Guest, quiet_at
-from flowsession.decide.views import InstanceView, PodView
 from flowsession.engine import objects
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import InstanceEntry, Object, PodEntry, SessionEntry
+from flowsession.reconcile.instance.snapshot import Guest, quiet_at
+from flowsession.reconcile.session.snapshot import InstanceView, PodView
 
 KIND = "ComputeInstance"
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowsession import metrics
-from flowsession.decide.plan import Event
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.model.plan import Event
 
 LONGEST_REASON = 300
 

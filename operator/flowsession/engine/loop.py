@@ -7,32 +7,36 @@ from functools import partial
 
 from flowsession import metrics
 from flowsession.api.mutations import SOURCE_LABEL
-from flowsession.cluster import errors, feeds
-from flowsession.cluster.agents import AgentClient
+from flowsession.cluster import errors
+from flowsession.cluster.agent import feeds
+from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.cluster.registry import RegistryClient
+from flowsession.cluster.registry.client import RegistryClient
 from flowsession.cluster.vault import Vault
-from flowsession.decide import environment, instance, session, sizes
-from flowsession.decide.agentviews import AgentArchive
-from flowsession.decide.plan import Event, Plan
-from flowsession.decide.pod import MANAGED_BY, MANAGER
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
 from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
-from flowsession.engine.imagechecks import ImageChecks
 from flowsession.engine.intake import Intake
 from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
 from flowsession.engine.objects import Object
-from flowsession.engine.packagelists import PackageLists
+from flowsession.engine.package_lists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.registry_checks import ImageChecks
 from flowsession.engine.sizing import Sizing
-from flowsession.engine.snapshot import Snapshots
+from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.tasks import Tasks
+from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
+from flowsession.model.agent_views import AgentArchive
+from flowsession.model.plan import Event, Plan
+from flowsession.reconcile.environment import chain
+from flowsession.reconcile.instance import chain as instance
+from flowsession.reconcile.session import chain as session
+from flowsession.reconcile.size import offer
 from flowsession.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -202,10 +206,10 @@ class Engine:
             return "", None
         if key.kind == "FlowEnvironment":
             found = self._snapshots.environment(name)
-            return (self.cache.environments[name].meta.uid, environment.decide(*found, now)) if found else ("", None)
+            return (self.cache.environments[name].meta.uid, chain.decide(*found, now)) if found else ("", None)
         if key.kind == "VMSize":
             size = self.cache.sizing.snapshot(key.name)
-            return (self.cache.sizing.sizes[key.name].meta.uid, sizes.decide(size, now)) if size else ("", None)
+            return (self.cache.sizing.sizes[key.name].meta.uid, offer.decide(size, now)) if size else ("", None)
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flowsession.decide.pod import MANAGED_BY
+from flowsession.manifests.session_pod import MANAGED_BY
 
 
 def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:

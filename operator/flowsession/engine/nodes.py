@@ -8,11 +8,11 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.quantity import parse
-from flowsession.decide.sizes import Pool, Taint
 from flowsession.engine.cache import Cache
 from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.model.quantity import parse
+from flowsession.reconcile.size.offer import Pool, Taint
 
 log = logging.getLogger(__name__)
 

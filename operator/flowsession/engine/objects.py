@@ -15,13 +15,10 @@ from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
-from flowsession.decide import accounts, images, lostkey, marks, pinned, resolution, resolverpod, times
-from flowsession.decide.anchor import ANCHOR
-from flowsession.decide.environment import REFRESH
-from flowsession.decide.images import Standing
-from flowsession.decide.pinned import Pinned
-from flowsession.decide.placement import SIZE_LABEL, TERMS
-from flowsession.decide.pod import (
+from flowsession.manifests import source_pod
+from flowsession.manifests.anchor_pod import ANCHOR
+from flowsession.manifests.placement import SIZE_LABEL, TERMS
+from flowsession.manifests.session_pod import (
     CLAIM_ANNOTATION,
     CONTAINER,
     ENVIRONMENT_UID_ANNOTATION,
@@ -32,8 +29,16 @@ from flowsession.decide.pod import (
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
-from flowsession.decide.requests import REQUESTS, UNKNOWN
-from flowsession.decide.views import ContainerView, PodView
+from flowsession.model import times
+from flowsession.reconcile import identity
+from flowsession.reconcile.environment import image as images
+from flowsession.reconcile.environment import last_reading, resolve
+from flowsession.reconcile.environment.chain import REFRESH
+from flowsession.reconcile.environment.image import Standing
+from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.requests import REQUESTS, UNKNOWN
+from flowsession.reconcile.session import autoscaler, lost_key
+from flowsession.reconcile.session.snapshot import ContainerView, PodView
 
 Object = Mapping[str, Any]
 
@@ -80,7 +85,7 @@ class EnvironmentEntry:
     @cached_property
     def read_before(self) -> Pinned | None:
         """What a pod has read of its source; None: the operator reads it itself."""
-        return pinned.of(self.spec, self.status)
+        return last_reading.of(self.spec, self.status)
 
     @cached_property
     def image(self) -> Standing:
@@ -90,7 +95,7 @@ class EnvironmentEntry:
     @property
     def config_maps(self) -> tuple[str, ...]:
         """Names of the ConfigMaps that it is resolved from."""
-        return resolution.needed_config_maps(self.spec, self.read_before)
+        return resolve.needed_config_maps(self.spec, self.read_before)
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ def pod(body: Object) -> PodEntry:
     labels, annotations = raw.get("labels") or {}, raw.get("annotations") or {}
     anchor = owner.get("kind") == "ComputeInstance"
     resolver = owner.get("kind") == "FlowEnvironment"
-    main = ANCHOR if anchor else resolverpod.CONTAINER if resolver else CONTAINER
+    main = ANCHOR if anchor else source_pod.CONTAINER if resolver else CONTAINER
     container: Object = next((c for c in spec.get("containers") or () if c.get("name") == main), {})
     limits = (container.get("resources") or {}).get("limits") or {}
     view = PodView(
@@ -213,14 +218,14 @@ def pod(body: Object) -> PodEntry:
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
-        marked=marks.marked(annotations),
-        identity=accounts.of_pod(annotations),
-        key_ids=lostkey.key_ids(next((str(e.get("value")) for e in container.get("env") or () if e.get("name") == PUBLIC_KEYS), "")),
+        marked=autoscaler.marked(annotations),
+        identity=identity.of_pod(annotations),
+        key_ids=lost_key.key_ids(next((str(e.get("value")) for e in container.get("env") or () if e.get("name") == PUBLIC_KEYS), "")),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
     if resolver:
-        source, refresh = (annotations.get(name, "") for name in resolverpod.MARKS)
+        source, refresh = (annotations.get(name, "") for name in source_pod.MARKS)
         return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
 

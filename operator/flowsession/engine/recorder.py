@@ -10,9 +10,9 @@ from typing import Any
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide import times
-from flowsession.decide.plan import Event
 from flowsession.engine.keys import Key
+from flowsession.model import times
+from flowsession.model.plan import Event
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from flowsession.decide.agentviews import AgentView
-from flowsession.decide.resolver import ResolverPod
 from flowsession.engine.index import Index
 from flowsession.engine.keys import Key, Name
 from flowsession.engine.objects import EnvironmentEntry, PodEntry
+from flowsession.model.agent_views import AgentView
+from flowsession.reconcile.environment.source_reader import ResolverPod
 
 
 class Resolvers:

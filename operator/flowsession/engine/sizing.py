@@ -4,14 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flowsession.decide import choice, quota, scaling, sizes
-from flowsession.decide.quota import QuotaView
-from flowsession.decide.sizes import Offer, Pool, SizeSnapshot
-from flowsession.decide.views import Refusal, ScalingView
 from flowsession.engine import objects
 from flowsession.engine.instances import Instances
 from flowsession.engine.keys import Key, Name, newer
 from flowsession.engine.objects import Object, PodEntry, SessionEntry, SizeEntry
+from flowsession.reconcile import scheduling
+from flowsession.reconcile.session.snapshot import Refusal, ScalingView
+from flowsession.reconcile.size import choice, quota
+from flowsession.reconcile.size import offer as sizes
+from flowsession.reconcile.size.offer import Offer, Pool, SizeSnapshot
+from flowsession.reconcile.size.quota import QuotaView
 from flowsession.settings import SizeSettings
 
 
@@ -136,9 +138,9 @@ class Sizing:
 
     def read_events(self, uid: str, events: Iterable[Object], now: float) -> None:
         """Takes in the Events of a pod that waits for a node."""
-        for old in [pod for pod, view in self.events.items() if now - view.read_at > 2 * scaling.LONGEST_PAUSE]:
+        for old in [pod for pod, view in self.events.items() if now - view.read_at > 2 * scheduling.LONGEST_PAUSE]:
             del self.events[old]
-        self.events[uid] = scaling.read(events, now)
+        self.events[uid] = scheduling.read(events, now)
 
     def _observe_size(self, entry: SizeEntry) -> set[Key]:
         known = self.sizes.get(entry.meta.name)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowsession_agent.check.memory import Memory
-    from flowsession_agent.children import Children
-    from flowsession_agent.job import Job, Outcome
-    from flowsession_agent.packages import Packages
+    from flowsession_agent.install.packages import Packages
+    from flowsession_agent.server.state import State
+    from flowsession_agent.session.children import Children
+    from flowsession_agent.session.job import Job, Outcome
     from flowsession_agent.settings import Home
-    from flowsession_agent.state import State
 
 SECONDS = 60
 """A tool whose import takes longer is left alone."""
@@ -94,7 +94,7 @@ class Checker:
         return result
 
     def _run(self, began: Result, stale: threading.Event, earlier: threading.Thread | None) -> None:
-        from flowsession_agent.flowtest import find_flow
+        from flowsession_agent.session.flow_test import find_flow
 
         if earlier is not None:
             earlier.join()
@@ -118,12 +118,12 @@ class Checker:
         import shutil
         import tempfile
 
-        from flowsession_agent import flowenv
         from flowsession_agent.check.advice import BESIDE
         from flowsession_agent.check.memory import Memory, key_of
         from flowsession_agent.check.scratch import Scratch
-        from flowsession_agent.job import Job
         from flowsession_agent.scripts import IMPORTS, STATIC
+        from flowsession_agent.session import flow_env
+        from flowsession_agent.session.job import Job
 
         self._home.make()
         python = self._packages.python
@@ -131,7 +131,7 @@ class Checker:
         try:
             copy, read, imported = (os.path.join(folder, name) for name in ("flow", "read.json", "imported.json"))
             Scratch().copy(self._home.flow, copy)
-            environ = flowenv.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
             # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
             environ[BESIDE] = _text_of(self._home.beside)
@@ -204,7 +204,7 @@ class _Watch:
 
 
 def _free_memory() -> int | None:
-    from flowsession_agent import cgroup
+    from flowsession_agent.session import cgroup
 
     return cgroup.free_memory()
 

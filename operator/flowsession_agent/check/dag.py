@@ -6,7 +6,7 @@ import os
 
 from flowsession_agent.check import references
 from flowsession_agent.check.references import FLOW_INPUT, NODE
-from flowsession_agent.check.yamlfile import kind_of, line_of, line_of_item
+from flowsession_agent.check.yaml_file import kind_of, line_of, line_of_item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

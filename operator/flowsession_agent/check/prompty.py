@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from flowsession_agent.check import connections, yamlfile
+from flowsession_agent.check import connections, yaml_file
 from flowsession_agent.check.dag import VALUE_TYPES
-from flowsession_agent.check.yamlfile import kind_of, line_of
+from flowsession_agent.check.yaml_file import kind_of, line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Prompty:
             self._say("Schema", "it must begin with YAML between two lines of ---, followed by the template", line=1)
             return False
         self._first = text.count("\n", 0, match.start(1))
-        data = yamlfile.parse("\n" * self._first + match.group(1))
+        data = yaml_file.parse("\n" * self._first + match.group(1))
         if not isinstance(data, (dict, type(None))):
             self._say("Schema", f"its head is {kind_of(data)}, but must be a mapping", line=2)
             return False

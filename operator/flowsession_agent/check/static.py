@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 
-from flowsession_agent.check import code, connections, findings, yamlfile
+from flowsession_agent.check import code, connections, findings, yaml_file
 from flowsession_agent.check.advice import BESIDE
 from flowsession_agent.check.dag import Dag
 from flowsession_agent.check.findings import Findings
@@ -52,7 +52,7 @@ class Static:
             return self._prompty() if self._file.endswith(".prompty") else self._yaml()
         except ImportError:
             self._found.leave("prompt flow is not installed here: use the default image, or add promptflow to the requirements")
-        except yamlfile.NotYaml as error:
+        except yaml_file.NotYaml as error:
             self._found.problem("NotYAML", f"not YAML: {error}", file=self._file, line=error.line)
         except UnicodeDecodeError:
             self._found.problem("NotYAML", "not text: save it as UTF-8", file=self._file)
@@ -62,9 +62,9 @@ class Static:
 
     def _yaml(self) -> dict[str, Any] | None:
         with open(os.path.join(self._folder, self._file), encoding="utf-8") as file:
-            data = yamlfile.parse(file.read())
+            data = yaml_file.parse(file.read())
         if not isinstance(data, dict):
-            self._found.problem("Schema", f"it is {yamlfile.kind_of(data)}, but must be a mapping", file=self._file, line=1)
+            self._found.problem("Schema", f"it is {yaml_file.kind_of(data)}, but must be a mapping", file=self._file, line=1)
             return None
         if data.get("language", "python") != "python":
             self._found.leave(f"its language is {data['language']}, and only Python flows are checked")
@@ -129,7 +129,7 @@ class Static:
             self._found.warn("TemplateVariable", said, file=node.path, node=node.name)
 
     def _connection(self, node: Node) -> None:
-        line = yamlfile.line_of(node.data, "connection")
+        line = yaml_file.line_of(node.data, "connection")
         if not node.connection:
             said = "it names no connection: an llm node needs one"
             self._found.problem("ConnectionMissing", said, file=self._file, line=line, node=node.name)
@@ -138,7 +138,7 @@ class Static:
             self._found.problem("ConnectionMissing", said, file=self._file, line=line, node=node.name)
 
     def _flex(self, data: Any, work: dict[str, Any]) -> dict[str, Any] | None:
-        entry, line = data.get("entry"), yamlfile.line_of(data, "entry")
+        entry, line = data.get("entry"), yaml_file.line_of(data, "entry")
         if not isinstance(entry, str) or ":" not in entry:
             said = f"entry is {entry!r}, but must name a function or class, such as flow_entry:main"
             self._found.problem("NoEntry", said, file=self._file, line=line)

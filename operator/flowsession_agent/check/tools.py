@@ -7,7 +7,7 @@ import os
 
 from flowsession_agent.check import connections, references
 from flowsession_agent.check.advice import missing
-from flowsession_agent.check.packagetools import why_not
+from flowsession_agent.check.package_tools import why_not
 from flowsession_agent.check.signature import NO_TOOL, Parameters, compare, several
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ import zlib
 
 from flowsession_agent.digests import fingerprint, sha256
 from flowsession_agent.edits.scan import CONTENT_LIMIT, ENTRIES_LIMIT, FILE, LINK, Edit, printable
-from flowsession_agent.flowfolder import NAME_LIMIT, PATH_LIMIT
+from flowsession_agent.session.flow_folder import NAME_LIMIT, PATH_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

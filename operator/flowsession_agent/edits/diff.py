@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 
-from flowsession_agent.baseline import Baseline
 from flowsession_agent.edits import archive, pushed, saved
 from flowsession_agent.edits.scan import DELETED, LINK, Scanner, printable
-from flowsession_agent.record import Record
+from flowsession_agent.session.baseline import Baseline
+from flowsession_agent.session.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

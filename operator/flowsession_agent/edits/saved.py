@@ -9,10 +9,10 @@ from __future__ import annotations
 import binascii
 import os
 
-from flowsession_agent import flowfolder
 from flowsession_agent.edits import archive
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, LINK, Edit
 from flowsession_agent.errors import ApiError
+from flowsession_agent.session import flow_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,16 +93,16 @@ def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot, newer:
             _delete(root, edit.path, edited=keep(edit.path), done=done)
 
     def put(path: str, source: IO[bytes]) -> None:
-        moved = flowfolder.put(root, path, archive.copier(source), executable=todo[path].executable, keep=keep(path))
+        moved = flow_folder.put(root, path, archive.copier(source), executable=todo[path].executable, keep=keep(path))
         done.kept += [os.path.relpath(kept, root) for kept in moved]
         done.written.append(path)
 
     archive.unpack(content, {path for path, edit in todo.items() if edit.kind == FILE}, put)
     for edit in todo.values():
         if edit.kind == LINK:
-            target, moved = flowfolder.make_room(root, edit.path)
+            target, moved = flow_folder.make_room(root, edit.path)
             if os.path.lexists(target) and (os.path.isdir(target) or keep(edit.path)):
-                moved.append(flowfolder.move_aside(target))
+                moved.append(flow_folder.move_aside(target))
             elif os.path.lexists(target):
                 os.unlink(target)
             os.symlink(edit.content, target)
@@ -129,12 +129,12 @@ def _writes(edit: Edit | None) -> bool:
 
 def _delete(root: str, name: str, *, edited: bool, done: Restored) -> None:
     path = os.path.join(root, name)
-    if not flowfolder.is_inside(root, name) or not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path)):
+    if not flow_folder.is_inside(root, name) or not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path)):
         return
     if edited:
-        done.kept.append(os.path.relpath(flowfolder.move_aside(path), root))
+        done.kept.append(os.path.relpath(flow_folder.move_aside(path), root))
     else:
-        flowfolder.remove(root, name)
+        flow_folder.remove(root, name)
     done.deleted.append(name)
 
 
@@ -151,7 +151,7 @@ def _decode(members: Any) -> tuple[bytes, list[str]]:
     if not isinstance(deleted, list) or not all(isinstance(name, str) for name in deleted) or len(deleted) > 2 * ENTRIES_LIMIT:
         raise archive.BadArchiveError("comes with a list of deleted files that is none")
     try:
-        flowfolder.check_names(deleted)
+        flow_folder.check_names(deleted)
     except ApiError as error:
         raise archive.BadArchiveError(f"comes with a deleted file that can't be meant: {error.message.rstrip('.')}") from None
     return content, deleted

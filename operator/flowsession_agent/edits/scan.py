@@ -7,16 +7,16 @@ import os
 import stat
 import time
 
-from flowsession_agent.baseline import NOT_KNOWN
 from flowsession_agent.digests import fingerprint, sha256
-from flowsession_agent.edits.leftout import Ignore, looks_secret
-from flowsession_agent.flowfolder import AGENTS_OWN
+from flowsession_agent.edits.left_out import Ignore, looks_secret
+from flowsession_agent.session.baseline import NOT_KNOWN
+from flowsession_agent.session.flow_folder import AGENTS_OWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable, Protocol
 
-    from flowsession_agent.baseline import Baseline
+    from flowsession_agent.session.baseline import Baseline
 
     Signature = tuple[int, int, int, int]
 

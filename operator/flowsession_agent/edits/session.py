@@ -7,18 +7,18 @@ import os
 import threading
 import time
 
-from flowsession_agent.baseline import Baseline
-from flowsession_agent.edits import archive, homefiles, saved
+from flowsession_agent.edits import archive, home_files, saved
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, HOME_PREFIX, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
+from flowsession_agent.session.baseline import Baseline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Collection
 
     from flowsession_agent.edits.scan import Edit
-    from flowsession_agent.order import Order
-    from flowsession_agent.record import Record
+    from flowsession_agent.server.order import Order
+    from flowsession_agent.session.record import Record
     from flowsession_agent.settings import Home
 
 STATE_NAMES = 50
@@ -40,7 +40,7 @@ class Edits:
         self._home = home
         self._record = record
         self._scanner = Scanner(home.flow)
-        self._home_scanner = homefiles.HomeScanner(home.home)
+        self._home_scanner = home_files.HomeScanner(home.home)
         self._too_much = ""
         """The revision of a home that made the archive too large."""
         self.lock = threading.RLock()
@@ -190,7 +190,7 @@ class Edits:
         at_home = [edit for edit in edits if edit.path.startswith(HOME_PREFIX)]
         here = [edit for edit in edits if not edit.path.startswith(HOME_PREFIX)]
         done = saved.write(self._home.flow, content, here, now=now, newer=newer)
-        done.written += homefiles.write(self._home.home, content, at_home)
+        done.written += home_files.write(self._home.home, content, at_home)
         entry["restored"] = True
         entry.pop("problem", None)
         return done
@@ -199,7 +199,7 @@ class Edits:
         found = self._scanner.look(self._baseline)
         edits, left_out = self._home_scanner.look()
         if edits and _revision(edits) == self._too_much:
-            left_out.append(homefiles.too_much(f"{len(edits):,}", sum(edit.size for edit in edits)))
+            left_out.append(home_files.too_much(f"{len(edits):,}", sum(edit.size for edit in edits)))
             edits = []
         return Snapshot([*found.edits, *edits], more=found.more, problem=found.problem, left_out=[*found.left_out, *left_out])
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flowsession_agent.feeds.upstream import Network
     from flowsession_agent.feeds.urls import Feed
-    from flowsession_agent.order import FeedSettings
+    from flowsession_agent.server.order import FeedSettings
 
 OFFER = "label it flowsession.dev/feed=true, with the token under the key token, and name it in spec.installer.credentialsSecretName"
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import ssl
 
-from flowsession_agent.copies import Copies
 from flowsession_agent.feeds.credentials import Credentials
 from flowsession_agent.feeds.errors import FeedError
 from flowsession_agent.feeds.gate import Gate
 from flowsession_agent.feeds.record import Record
 from flowsession_agent.feeds.upstream import Network
 from flowsession_agent.feeds.urls import SETTINGS, Feeds, places
+from flowsession_agent.install.copies import Copies
 from flowsession_agent.install.failures import Failure
-from flowsession_agent.pid1 import protect
+from flowsession_agent.session.pid1 import protect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
 
     from flowsession_agent.feeds.urls import Address
-    from flowsession_agent.order import InstallerSettings
+    from flowsession_agent.server.order import InstallerSettings
 
 LOOPBACK = "127.0.0.1"
 

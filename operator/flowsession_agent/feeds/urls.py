@@ -6,13 +6,13 @@ import os
 import re
 from urllib.parse import unquote, urlsplit
 
-from flowsession_agent.flowfolder import without_copies
+from flowsession_agent.session.flow_folder import without_copies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable, Iterator, Mapping, Match
 
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.install.requirement_lines import Line
 
 PRIVATE = re.compile(
     r"(?P<scheme>https?)://(?:(?P<user>[^/\s@:'\"]*):)?(?:\{private\}|%7Bprivate%7D)(?::[^/\s@'\"]*)?@(?P<place>[^/\s'\"?#,]+)",

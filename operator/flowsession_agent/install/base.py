@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from flowsession_agent.job import Job
+    from flowsession_agent.session.job import Job
 
 # Names come from the folders of installed distributions: reading their metadata would cost a second on a large image.
 PROBE = """

@@ -6,7 +6,7 @@ from flowsession_agent.install.failures import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from flowsession_agent.job import Outcome
+    from flowsession_agent.session.job import Outcome
 
 
 class InstallError(Exception):

@@ -6,13 +6,13 @@ import errno
 import re
 
 from flowsession_agent.install import conflicts, platforms
-from flowsession_agent.requirement_lines import normalise
+from flowsession_agent.install.requirement_lines import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Match
 
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.install.requirement_lines import Line
 
 UNREACHABLE = (
     r"Failed to establish a new connection|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|SSLError|Max retries exceeded"

@@ -10,14 +10,14 @@ import os
 import re
 
 from flowsession_agent.install.overlaps import installed
-from flowsession_agent.requirement_lines import NAME, normalise
+from flowsession_agent.install.requirement_lines import NAME, normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Sequence
 
     from flowsession_agent.install.base import Base
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.install.requirement_lines import Line
 
 HEADERS_LIMIT = 1024 * 1024
 REQUIRES = re.compile(rb"^Requires-Dist: ([^\r\n]+)", re.MULTILINE)

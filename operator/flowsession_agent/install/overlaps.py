@@ -16,8 +16,8 @@ import json
 import os
 import shutil
 
-from flowsession_agent.report import FROM_IMAGE
-from flowsession_agent.requirement_lines import normalise
+from flowsession_agent.install.report import FROM_IMAGE
+from flowsession_agent.install.requirement_lines import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-from flowsession_agent import cgroup, flowfolder, requirement_lines
 from flowsession_agent.feeds import urls
 from flowsession_agent.feeds.errors import REFUSED, FeedError
 from flowsession_agent.install import base as image
-from flowsession_agent.install import ends, failures, kept, tools, venvs
+from flowsession_agent.install import ends, failures, kept, requirement_lines, tools, venvs
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.install.overlaps import Overlaps
-from flowsession_agent.install.packagecache import PackageCache
+from flowsession_agent.install.package_cache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
 from flowsession_agent.install.rewriting import Rewriting
+from flowsession_agent.session import cgroup, flow_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from flowsession_agent.feeds.session import PrivateFeeds
     from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
-    from flowsession_agent.job import Job, Outcome
-    from flowsession_agent.order import Order
+    from flowsession_agent.server.order import Order
+    from flowsession_agent.session.job import Job, Outcome
     from flowsession_agent.settings import Home
 
 TAIL_LENGTH = 4000
@@ -71,7 +71,7 @@ class Pipeline:
 
     def told(self, text: str) -> str:
         """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
-        text = self._feeds.restored(text) if self._feeds is not None else flowfolder.without_copies(text)
+        text = self._feeds.restored(text) if self._feeds is not None else flow_folder.without_copies(text)
         return failures.redact(text)[-TAIL_LENGTH:]
 
     def _install(self) -> Layer | None:

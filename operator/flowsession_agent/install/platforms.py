@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from flowsession_agent.install.conflicts import names_in
-from flowsession_agent.requirement_lines import normalise
+from flowsession_agent.install.requirement_lines import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.install.requirement_lines import Line
 
 MARKERS = {
     "Windows": "sys_platform == 'win32'",

@@ -6,16 +6,16 @@ import json
 
 from flowsession_agent.install import failures
 from flowsession_agent.install.failures import Failure
-from flowsession_agent.requirement_lines import normalise
+from flowsession_agent.install.requirement_lines import normalise
 from flowsession_agent.scripts import REPORT, SMOKE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence
 
+    from flowsession_agent.install.requirement_lines import Line
     from flowsession_agent.install.venvs import Layer
-    from flowsession_agent.job import Outcome
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.session.job import Outcome
 
 
 class Broken(Exception):

@@ -7,19 +7,19 @@ import errno
 import os
 import re
 
-from flowsession_agent import flowfolder, requirement_lines
-from flowsession_agent.copies import Copies
-from flowsession_agent.install import kept
+from flowsession_agent.install import kept, requirement_lines
+from flowsession_agent.install.copies import Copies
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure, redact
+from flowsession_agent.session import flow_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Match
 
     from flowsession_agent.install.base import Base
-    from flowsession_agent.order import Requirements
-    from flowsession_agent.requirement_lines import LogicalLine
+    from flowsession_agent.install.requirement_lines import LogicalLine
+    from flowsession_agent.server.order import Requirements
     from flowsession_agent.settings import Home
 
 SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - the name of a variable that holds names
@@ -78,9 +78,9 @@ class Rewriting:
         if requirement_lines.raw(os.path.join(self.root, name)) != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
-                name = os.path.join(folder, flowfolder.copy_name()(last))
+                name = os.path.join(folder, flow_folder.copy_name()(last))
                 self._of_edited = os.path.join(self.root, name)
-            flowfolder.put(self.root, name, lambda file: file.write(requirements.text.encode()))
+            flow_folder.put(self.root, name, lambda file: file.write(requirements.text.encode()))
         return os.path.join(self.root, name)
 
     def _copied(self, original: str) -> str:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from typing import Mapping, Sequence
 
     from flowsession_agent.install.base import Base
+    from flowsession_agent.install.requirement_lines import Line
     from flowsession_agent.install.venvs import Layer
-    from flowsession_agent.order import InstallerSettings
-    from flowsession_agent.requirement_lines import Line
+    from flowsession_agent.server.order import InstallerSettings
     from flowsession_agent.settings import Home
 
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
@@ -106,7 +106,7 @@ def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str],
 
 def planned(output: str, lines: list[Line]) -> list[str]:
     """The requirements that uv's dry run listed, each exactly pinned, with the hashes that the file allows for it."""
-    from flowsession_agent.requirement_lines import normalise
+    from flowsession_agent.install.requirement_lines import normalise
 
     hashes = {line.name: line.hashes for line in lines if line.hashes}
     return [

@@ -9,17 +9,17 @@ import time
 from flowsession_agent.install import failures
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.pipeline import Pipeline
-from flowsession_agent.job import Job
-from flowsession_agent.state import Install
+from flowsession_agent.server.state import Install
+from flowsession_agent.session.job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from flowsession_agent.children import Children
     from flowsession_agent.feeds.urls import Address
     from flowsession_agent.install.venvs import Layer
-    from flowsession_agent.order import Order
+    from flowsession_agent.server.order import Order
+    from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
 
 MESSAGE_LENGTH = 1000

@@ -13,13 +13,13 @@ import tempfile
 
 from flowsession_agent.source import pack
 from flowsession_agent.source.errors import SourceError
-from flowsession_agent.source.gitcommand import Git
+from flowsession_agent.source.git_command import Git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Mapping, Sequence
 
-    from flowsession_agent.children import Children
+    from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
     from flowsession_agent.source.order import GitOrder, SourceOrder
 

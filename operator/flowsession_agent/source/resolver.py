@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from flowsession_agent.children import Children
+    from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
 
 

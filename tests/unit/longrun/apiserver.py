@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from flowsession.cluster import errors
-from flowsession.decide import times
 from flowsession.engine.loop import SELECTORS
+from flowsession.model import times
 from unit.builders import applied
 from unit.longrun.clocks import elapsed, true_time
 from unit.longrun.records import Request, Requests, Told

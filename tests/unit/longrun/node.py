@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from flowsession.cluster.agenttransport import NoAnswer, Request
-from flowsession.decide import times
-from flowsession.decide.views import PodView
+from flowsession.cluster.agent.transport import NoAnswer, Request
+from flowsession.model import times
+from flowsession.reconcile.session.snapshot import PodView
 from unit.longrun.agent import Agent
 from unit.longrun.apiserver import ApiServer, Object
 from unit.longrun.clocks import elapsed, true_time

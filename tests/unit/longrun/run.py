@@ -7,17 +7,17 @@ from typing import Any, cast
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from flowsession.api import API_VERSION
-from flowsession.cluster.agents import AgentClient, Answer
-from flowsession.cluster.feeds import FeedCredentials
+from flowsession.cluster.agent.client import AgentClient, Answer
+from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.cluster.vault import Vault
-from flowsession.decide import times
-from flowsession.decide.agentviews import AgentArchive
-from flowsession.decide.plan import AgentCall, Follow
-from flowsession.decide.requests import REQUESTS
-from flowsession.decide.views import PodView
 from flowsession.engine.loop import Engine
+from flowsession.model import times
+from flowsession.model.agent_views import AgentArchive
+from flowsession.model.plan import AgentCall, Follow
+from flowsession.reconcile.requests import REQUESTS
+from flowsession.reconcile.session.snapshot import PodView
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict
 from unit.longrun.agent import Agent

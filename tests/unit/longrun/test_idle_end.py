@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from flowsession.decide.marks import WORTH_SECONDS
+from flowsession.reconcile.session.autoscaler import WORTH_SECONDS
 from unit.longrun.clocks import elapsed
 from unit.longrun.run import LongRun, at
 

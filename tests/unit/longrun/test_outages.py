@@ -7,9 +7,9 @@ import pytest
 
 from flowsession import metrics
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.decide.plan import Event
 from flowsession.engine.keys import Key
 from flowsession.engine.recorder import Recorder
+from flowsession.model.plan import Event
 from unit.builders import NAMESPACE
 from unit.longrun.clocks import elapsed
 from unit.longrun.run import LongRun, Session, at

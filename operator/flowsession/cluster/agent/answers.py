@@ -1,0 +1,238 @@
+"""Reads an agent's JSON into views, with every text, number and list cut to a size that does no harm."""
+
+import base64
+import json
+from typing import Any
+
+from flowsession.model.agent_views import AgentState, CheckView, EditsArchive, EditsView, FlowProblem, InstallView, PackageList
+
+LONGEST_TAIL = 4000
+MOST_PACKAGES = 20_000
+LARGEST_CONTENT = 1_000_000
+"""Bytes of an archive: it must fit in a ConfigMap (1 MiB)."""
+LARGEST_LISTS = 1_000_000
+"""Bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
+
+MOST_REQUIRING = 20
+"""Packages that are named as requiring another one, at most; the table has three."""
+
+WIDEST = 40
+"""Characters of a column of the table; what is longer stands out."""
+
+_Row = tuple[str, str, str, list[str], str]
+"""Name, version, layer, required by, and the version that the image had."""
+
+MOST_FINGERPRINTS = 2000
+"""Of pushed files that were edited."""
+
+MOST_PROBLEMS = 20
+"""Problems of the flow, at most; a condition names the first three."""
+
+_CHECK_VERDICTS = frozenset({"Valid", "Invalid", "NoFlow", "NotChecked"})
+_INSTALL_STATES = frozenset({"None", "Running", "Succeeded", "Failed", "TimedOut"})
+
+
+def text(value: object, limit: int) -> str:
+    """A text of at most `limit` characters, without control characters but line ends and tabs; empty for anything else."""
+    if not isinstance(value, str):
+        return ""
+    cut = value[:limit]
+    return cut if cut.isprintable() else "".join(c for c in cut if c in "\n\t" or c.isprintable())
+
+
+def number(value: object, *, limit: float = 1e12) -> float:
+    """A finite number between 0 and `limit`; 0 for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return 0.0
+    return limit if value > limit else float(value)
+
+
+def state(document: dict[str, Any]) -> AgentState:
+    """The agent's state."""
+    environment, activity = _part(document, "environment"), _part(document, "activity")
+    return AgentState(
+        version=int(number(document.get("version"))),
+        packages_revision=text(environment.get("packagesRevision"), 64),
+        flow_revision=text(environment.get("flowRevision"), 64),
+        install=_install(_part(document, "install")),
+        busy=activity.get("busy") is True,
+        idle_seconds=number(activity.get("idleSeconds")),
+        what=text(activity.get("what"), 120).replace("\n", " "),
+        packages=int(number(_part(document, "packages").get("count"), limit=MOST_PACKAGES)),
+        retired=document.get("retired") is True,
+        edits=_edits(_part(document, "edits")),
+        check=_check(_part(document, "check")),
+        memory_kill=text(_part(document, "memoryKill").get("id"), 40),
+        killed_process=_word(_part(document, "memoryKill").get("process"), 120),
+    )
+
+
+def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchive:
+    """The edited files, packed; or why those of this revision can't be had."""
+    if status == 404:
+        return EditsArchive()
+    if status != 200:
+        return EditsArchive(revision=revision, problem=text(document.get("message"), 500) or f"HTTP {status}")
+    archive = document.get("archive")
+    try:
+        size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
+    except ValueError:
+        size = 0
+    problem = (
+        "" if 0 < size <= LARGEST_CONTENT else f"its agent sent an archive of {size:,} bytes; at most {LARGEST_CONTENT:,} can be saved"
+    )
+    return EditsArchive(
+        revision=text(document.get("revision"), 64),
+        flow_revision=text(document.get("flowRevision"), 64),
+        files=_names(document.get("files"), 500),
+        deleted=_names(document.get("deleted"), 5000, longest=4096),
+        base=_fingerprints(document.get("base")),
+        archive=archive if isinstance(archive, str) and not problem else "",
+        problem=problem,
+    )
+
+
+def _edits(document: dict[str, Any]) -> EditsView:
+    return EditsView(
+        revision=text(document.get("revision"), 64),
+        count=int(number(document.get("count"), limit=1e6)),
+        files=_names(document.get("files"), 50),
+        offered=text(document.get("offered"), 253),
+        restored=document.get("restored") is True,
+        problem=text(document.get("problem"), 500),
+        waiting=document.get("waiting") is True,
+        unheard=document.get("unheard") is True,
+        kept=_names(document.get("kept"), 20),
+        left_out=int(number(document.get("leftOut"), limit=1e6)),
+    )
+
+
+def _check(document: dict[str, Any]) -> CheckView:
+    state, verdict, problems = document.get("state"), document.get("verdict"), document.get("problems")
+    found = tuple(_problem(item) for item in problems[:MOST_PROBLEMS] if isinstance(item, dict)) if isinstance(problems, list) else ()
+    return CheckView(
+        state=state if isinstance(state, str) and state in ("Running", "Done") else "None",
+        flow_revision=text(document.get("flowRevision"), 64),
+        packages_revision=text(document.get("packagesRevision"), 64),
+        verdict=verdict if isinstance(verdict, str) and verdict in _CHECK_VERDICTS else "",
+        reason=_word(document.get("reason"), 500),
+        nodes=int(number(document.get("nodes"), limit=1e6)),
+        count=max(len(found), int(number(document.get("count"), limit=1e6))),
+        problems=found,
+    )
+
+
+def _problem(item: dict[str, Any]) -> FlowProblem:
+    return FlowProblem(
+        code=_word(item.get("code"), 40),
+        message=_word(item.get("message"), 500),
+        file=_word(item.get("file"), 200),
+        line=int(number(item.get("line"), limit=1e7)),
+        node=_word(item.get("node"), 200),
+    )
+
+
+def _fingerprints(value: object) -> dict[str, str]:
+    found = list(value.items())[:MOST_FINGERPRINTS] if isinstance(value, dict) else []
+    return {text(path, 1024): text(mark, 100) for path, mark in found if isinstance(mark, str)}
+
+
+def _names(value: object, most: int, *, longest: int = 250) -> tuple[str, ...]:
+    return tuple(text(name, longest).replace("\n", " ") for name in value[:most]) if isinstance(value, list) else ()
+
+
+def packages(document: dict[str, Any]) -> PackageList:
+    """The packages as a table for people and as JSON for programs. What doesn't fit into a ConfigMap is left out of both, which say so; but
+    first those that require a package are named less and less."""
+    items = document.get("packages")
+    found = [_package(item) for item in items[:MOST_PACKAGES] if isinstance(item, dict)] if isinstance(items, list) else []
+    for most in (MOST_REQUIRING, 3, 1):
+        rows, entries = _table(found, min(most, 3)), [_entry(row, most) for row in found]
+        shown = _fitting(rows, entries)
+        if shown == len(found):
+            break
+    left_out = len(found) - shown
+    lines = [*rows[: shown + 1], *([f"... ({left_out:,} more; see `flow packages` in the session)"] if left_out else [])]
+    truncated = f',"truncated":{left_out}' if left_out else ""
+    listed = ",".join(entries[:shown])
+    whole = f'{{"packages":[{listed}]{truncated}}}'
+    return PackageList(count=len(found), table="\n".join(lines) + "\n", document=whole, promptflow=_promptflow(found))
+
+
+def _promptflow(found: list[_Row]) -> str:
+    """The version that the image has of prompt flow, or of its core, which runs flows too."""
+    versions = {name.lower().replace("_", "-"): version if layer == "image" else before for name, version, layer, _, before in found}
+    return versions.get("promptflow") or versions.get("promptflow-core", "")
+
+
+def _fitting(rows: list[str], entries: list[str]) -> int:
+    """How many packages fit, by their rows in the table, below its title, and their entries in the JSON."""
+    room = LARGEST_LISTS - len(rows[0])
+    for shown, (row, entry) in enumerate(zip(rows[1:], entries, strict=True)):
+        room -= len(row.encode()) + len(entry) + 2
+        if room < 0:
+            return shown
+    return len(entries)
+
+
+def _table(found: list[_Row], most: int) -> list[str]:
+    widths = [min(WIDEST, max([len(title), *(len(row[column]) for row in found)])) for column, title in enumerate(("PACKAGE", "VERSION"))]
+    return [
+        f"{name:<{widths[0]}}  {version:<{widths[1]}}  {origin}"
+        for name, version, origin in [
+            ("PACKAGE", "VERSION", "FROM"),
+            *((name, version, _origin(layer, by[:most], before)) for name, version, layer, by, before in found),
+        ]
+    ]
+
+
+def _entry(row: _Row, most: int) -> str:
+    name, version, layer, by, before = row
+    fields = {"name": name, "version": version, "layer": layer, "requiredBy": by[:most], "replaces": before}
+    return json.dumps({key: value for key, value in fields.items() if value}, separators=(",", ":"))
+
+
+def _package(item: dict[str, Any]) -> _Row:
+    by = item.get("requiredBy")
+    names = [_word(name, 100) for name in by[:MOST_REQUIRING]] if isinstance(by, list) else []
+    layer = item.get("layer")
+    return (
+        _word(item.get("name"), 200),
+        _word(item.get("version"), 100),
+        layer if layer in ("image", "requirements", "dependency") else "image",
+        [name for name in names if name],
+        _word(item.get("replaces"), 100),
+    )
+
+
+def _word(value: object, limit: int) -> str:
+    """A text of one line: a table has one for each package."""
+    return " ".join(text(value, limit).split())
+
+
+def _origin(layer: str, by: list[str], before: str) -> str:
+    origin = f"dependency of {', '.join(by)}" if layer == "dependency" and by else layer
+    return f"{origin} (image had {before})" if before else origin
+
+
+def _install(document: dict[str, Any]) -> InstallView:
+    given, code = document.get("state"), document.get("exitCode")
+    warnings = document.get("warnings")
+    return InstallView(
+        state=given if isinstance(given, str) and given in _INSTALL_STATES else "None",
+        packages_revision=text(document.get("packagesRevision"), 64),
+        tool=text(document.get("tool"), 20),
+        exit_code=code if isinstance(code, int) and abs(code) < 2**31 else None,
+        seconds=number(document.get("seconds"), limit=1e7),
+        changed=int(number(document.get("changed"), limit=1e6)),
+        code=text(document.get("code"), 40),
+        message=text(document.get("message"), 1500),
+        stdout_tail=text(document.get("stdoutTail"), LONGEST_TAIL),
+        stderr_tail=text(document.get("stderrTail"), LONGEST_TAIL),
+        warnings=tuple(text(item, 500) for item in warnings[:20]) if isinstance(warnings, list) else (),
+    )
+
+
+def _part(document: dict[str, Any], name: str) -> dict[str, Any]:
+    part = document.get(name)
+    return part if isinstance(part, dict) else {}

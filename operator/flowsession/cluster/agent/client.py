@@ -1,0 +1,135 @@
+"""Calls to the agent in a session's pod, by docs/agent-protocol.md. Whatever it answers is hostile input: all of it is capped."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from flowsession import metrics
+from flowsession.cluster.agent import answers, source_answers
+from flowsession.cluster.agent.feeds import FeedCredentials
+from flowsession.cluster.agent.transport import CALL_SECONDS, AgentError, NotListening, Request, Transport, parsed
+from flowsession.cluster.tokens import Signer
+from flowsession.model.agent_views import AgentState, EditsArchive, PackageList, SourceAnswer
+from flowsession.model.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, Settle, TakeEdits, Tell
+from flowsession.reconcile.session.snapshot import PodView
+
+POLL_SECONDS = 30.0
+LARGEST_LIST = 2 * 1024 * 1024
+"""Bytes of an answer with a list; one of 20,000 packages has as many."""
+YOUNG_SECONDS = 1.0
+"""How long a refused connection is tried again at once: the agent's own start takes some hundredths of a second."""
+YOUNG_PAUSE = 0.015
+
+_CODES_OF_REFUSAL = frozenset({400, 413})
+_TELLING = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
+"""Refusals that say something about the state."""
+
+
+class AgentRefused(AgentError):
+    """The agent understood and will not have it: asking the same again is of no use."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call brought: a state, or a list of packages."""
+
+    state: AgentState | None = None
+    packages: PackageList | None = None
+    edits: EditsArchive | None = None
+    source: SourceAnswer | None = None
+
+
+class AgentClient:
+    """Carries out a plan's calls."""
+
+    def __init__(self, transport: Transport, signer: Signer) -> None:
+        self._transport = transport
+        self._signer = signer
+        self._clock_offsets: dict[str, float] = {}
+
+    async def call(self, pod: PodView, call: AgentCall, feed: FeedCredentials | None = None) -> Answer:
+        """One call; `feed` goes with a Tell. Raises AgentError."""
+        request = _request_of(call, feed)
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            status, document = await self._send(pod, request)
+            outcome = str(status)
+        finally:
+            if not isinstance(call, Follow):
+                metrics.agent_calls.labels(type(call).__name__, outcome).observe(time.perf_counter() - started)
+        if isinstance(call, TakeEdits) and status in (200, 404, 413):
+            # The state follows, for the revision that edits that can't be had would have. An agent too old to know edits has none to give.
+            edits, was = document, status
+            status, document = await self._send(pod, Request("GET", "/v1/state"))
+            if status == 200:
+                told = answers.state(document)
+                return Answer(state=told, edits=answers.edits(edits, was, revision=told.edits.revision))
+        if status in _CODES_OF_REFUSAL:
+            raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
+        if isinstance(call, ListPackages) and status == 200:
+            return Answer(packages=answers.packages(document))
+        if isinstance(call, ReadSource) and status == 200:
+            return Answer(source=source_answers.source(document))
+        if (status, document.get("code"), type(call)) in _TELLING:
+            # The whole state follows, so that the door's position is known too.
+            status, document = await self._send(pod, Request("GET", "/v1/state"))
+        if status != 200:
+            raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
+        state = answers.state(document)
+        if isinstance(call, Tell) and not state.packages_revision and state.install.state == "None":
+            raise AgentError("its answer says neither what is installed nor what is being installed")
+        return Answer(state=state)
+
+    async def _send(self, pod: PodView, request: Request) -> tuple[int, dict[str, Any]]:
+        give_up_at, relearned = time.monotonic() + YOUNG_SECONDS, False
+        while True:
+            headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
+            try:
+                status, raw = await self._transport.send(pod, request, headers)
+            except NotListening:
+                if time.monotonic() >= give_up_at:
+                    raise
+                await asyncio.sleep(YOUNG_PAUSE)
+                continue
+            document = parsed(raw)
+            if status == 401 and document.get("code") == "TokenExpired" and not relearned:
+                # Once in each call: a clock that was wrong may have been set right since.
+                self._clock_offsets[pod.uid] = answers.number(document.get("now")) - time.time()
+                relearned = True
+                continue
+            if status == 200 and document.get("podUID") != pod.uid:
+                raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")
+            return status, document
+
+    def forget(self, pod_uid: str) -> None:
+        """Drops what is remembered of a pod that is gone."""
+        self._clock_offsets.pop(pod_uid, None)
+
+
+def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call
+    match call:
+        case Tell(body=body):
+            credentials = {"installer": {**body["installer"], "feed": feed.to_wire()}} if feed else {}
+            secret = feed is not None and bool(feed.token)
+            return Request("PUT", "/v1/environment", {**body, **({"retry": True} if call.request else {}), **credentials}, secret=secret)
+        case Look():
+            return Request("GET", "/v1/state")
+        case KeepAlive():
+            return Request("POST", "/v1/keepalive")
+        case Follow(since=since, seconds=seconds):
+            return Request("GET", f"/v1/state?since={since}&wait={seconds:.0f}", timeout_seconds=seconds + CALL_SECONDS)
+        case Retire(idle_at_least=seconds):
+            return Request("POST", "/v1/retire", {"idleAtLeast": seconds})
+        case Reopen():
+            return Request("DELETE", "/v1/retire")
+        case TakeEdits():
+            return Request("GET", "/v1/edits", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
+        case Settle(revision=revision, saved=saved):
+            return Request("POST", "/v1/edits/settle", {"revision": revision, "saved": saved})
+        case ListPackages():
+            return Request("GET", "/v1/packages", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
+        case ReadSource(body=body):
+            path = f"/v1/source?wait={POLL_SECONDS:.0f}"
+            return Request("PUT", path, dict(body), timeout_seconds=POLL_SECONDS + CALL_SECONDS, largest=LARGEST_LIST)

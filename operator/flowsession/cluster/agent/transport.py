@@ -1,0 +1,138 @@
+"""Brings a request to an agent's port, by the pod's address or through the API server, and takes its answer up to a limit."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flowsession.cluster import errors
+from flowsession.cluster.agent import http
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.flow import packed
+from flowsession.manifests.session_pod import AGENT_PORT
+from flowsession.reconcile.session.snapshot import PodView
+
+CALL_SECONDS = 10.0
+LARGEST_STATE = 256 * 1024
+"""Bytes of an answer with a state; its longest texts, every character escaped, come to half of that."""
+PROOF = "/healthz"
+"""What is asked without a token, which names the pod, of who is to get a secret."""
+LARGEST_PROOF = 1024
+
+
+class AgentError(Exception):
+    """No usable answer from the agent; the text says why, in words for a condition."""
+
+
+class NoAnswer(AgentError):
+    """Nothing has answered in time: waiting costs next to nothing, and a young agent does not listen yet."""
+
+
+class NotListening(NoAnswer):
+    """Nothing listens on the port, yet."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What goes to an agent, and what may come back."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = field(default=None, repr=False)
+    """May hold a token."""
+    timeout_seconds: float = CALL_SECONDS
+    largest: int = LARGEST_STATE
+    """Bytes of the answer at most: it is held in the operator's memory, which is everybody's."""
+    secret: bool = False
+    """Whether the body holds what nobody but the pod may see: then it goes only to who has named the pod's uid without being told it."""
+
+
+class Transport(Protocol):
+    """Brings a request to the agent's port."""
+
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+        """HTTP status and body. Raises AgentError if there is none, or too much of it."""
+
+
+class DirectTransport:
+    """By the pod's address; works inside the cluster."""
+
+    async def close(self) -> None:
+        """No connection outlives its call: ten thousand settled sessions must not hold ten thousand sockets."""
+
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(request.timeout_seconds):
+                return await _exchange(pod, request, {"Connection": "close", **headers})
+        except http.BadAnswer as error:
+            raise AgentError(f"its answer {error}") from error
+        except TimeoutError as error:
+            raise NoAnswer(f"no answer from {pod.ip} within {request.timeout_seconds:.0f} s") from error
+        except OSError as error:
+            raise AgentError(f"no answer from {pod.ip}: {error.strerror or error}") from error
+
+
+async def _exchange(pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+    try:
+        connection = await http.connect(pod.ip, AGENT_PORT)
+    except TimeoutError as error:
+        raise NoAnswer(f"no connection to {pod.ip} within {http.CONNECT_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise NotListening(f"no connection to {pod.ip}: {error.strerror or error}") from error
+    try:
+        if request.secret:
+            # On the same connection, so that no other pod can have come by the address in between.
+            check_pod(pod, *await connection.exchange("GET", PROOF, {}, None, largest=LARGEST_PROOF))
+        return await connection.exchange(request.method, request.path, headers, request.body, largest=request.largest)
+    finally:
+        connection.close()
+
+
+def check_pod(pod: PodView, status: int, raw: bytes) -> None:
+    """Raises AgentError unless this answer to a call without a token names the pod: only the pod and the API server know its uid."""
+    if status != 200 or parsed(raw).get("podUID") != pod.uid:
+        raise AgentError(f"what answers at {pod.ip} is not this pod; no secret was sent to it")
+
+
+class ProxyTransport:
+    """Through the API server; works from anywhere that KUBECONFIG works. Go's reverse proxy limits interim answers and chunk extensions."""
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+
+    async def close(self) -> None:
+        """The connection is the cluster's own."""
+
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+        if request.secret:
+            check_pod(pod, *await self.send(pod, Request("GET", PROOF, largest=LARGEST_PROOF), {}))
+        try:
+            status, answer = await self._cluster.proxy(
+                request.method,
+                pod.namespace,
+                pod.name,
+                AGENT_PORT,
+                request.path,
+                packed.plain(request.body),
+                headers,
+                timeout_seconds=request.timeout_seconds,
+                largest=request.largest,
+            )
+        except errors.TooLarge as error:
+            raise AgentError(f"its answer {error}") from error
+        except errors.ClusterError as error:
+            raise AgentError(str(error)) from error
+        if status in (502, 503):
+            raise NotListening(f"the API server can't reach pod {pod.name}: {answer.decode(errors='replace')[:200]}")
+        return status, answer
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """The JSON object in an answer. Raises AgentError."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise AgentError("its answer is not JSON") from None
+    if not isinstance(document, dict):
+        raise AgentError("its answer is not a JSON object")
+    return document

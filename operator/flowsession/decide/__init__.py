@@ -1,1 +1,0 @@
-"""The judgement: from what is (a snapshot) and the time to what shall be done (a plan). No I/O, no clock, no chance."""

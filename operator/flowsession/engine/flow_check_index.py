@@ -1,0 +1,39 @@
+"""What sessions last said of their environment's flow, by environment: looked up, so that no environment has to read all its sessions."""
+
+from dataclasses import dataclass, field
+
+from flowsession.engine.keys import Key, Name
+from flowsession.engine.objects import SessionEntry
+from flowsession.reconcile.session import flow_check
+from flowsession.reconcile.session.flow_check import SessionCheck
+
+
+@dataclass
+class Checks:
+    """The last word wins: sessions with the same content rarely differ, and then each says so itself."""
+
+    _last: dict[Name, SessionCheck] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
+        """Takes in a session; returns its environment where that has something to write: a session more, or other words on the flow."""
+        environment = (entry.meta.namespace, entry.spec.environment_ref.name)
+        concerned = {Key("FlowEnvironment", *environment)}
+        check = flow_check.of_status(entry.meta.name, entry.status)
+        if check is None or (known and check == flow_check.of_status(known.meta.name, known.status)):
+            return concerned if known is None else set()
+        before, self._last[environment] = self._last.get(environment), check
+        said = before and (before.flow_revision, before.packages_revision, before.verdict)
+        news = said != (check.flow_revision, check.packages_revision, check.verdict)
+        return concerned if news or known is None else set()
+
+    def of(self, environment: Name) -> SessionCheck | None:
+        """The last word on an environment's flow."""
+        return self._last.get(environment)
+
+    def forget(self, environment: Name, *, unless: bool = False) -> None:
+        """Drops what is known of an environment, unless it has other sessions: its own status keeps the word of the last one."""
+        if not unless:
+            self._last.pop(environment, None)

@@ -1,0 +1,307 @@
+"""Puts together, from the cache, all that a decision about one object depends on."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
+
+from flowsession.engine.accounts import Accounts
+from flowsession.engine.cache import Cache
+from flowsession.engine.keys import Name
+from flowsession.engine.objects import EnvironmentEntry, SessionEntry
+from flowsession.flow.packed import Blob, PackedFolder
+from flowsession.manifests.config_maps import PACKAGES, prefix
+from flowsession.model import times, words
+from flowsession.model.agent_views import AgentArchive
+from flowsession.reconcile.environment import image as images
+from flowsession.reconcile.environment import resolve
+from flowsession.reconcile.environment.chain import EnvironmentSnapshot
+from flowsession.reconcile.environment.image import Image
+from flowsession.reconcile.environment.image_status import ImageFacts
+from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot
+from flowsession.reconcile.session import authorship
+from flowsession.reconcile.session.authorship import Authorship
+from flowsession.reconcile.session.chain import ENDING_SECONDS
+from flowsession.reconcile.session.snapshot import InstanceView, PodView, SessionSnapshot
+from flowsession.reconcile.session.start import REFUSED_SECONDS
+from flowsession.settings import Settings
+
+log = logging.getLogger(__name__)
+
+KNOWN_SECONDS = 60.0
+"""How long a ConfigMap that was created or found is taken to be there: they are not watched."""
+
+
+@dataclass
+class Snapshots:
+    """The makers of snapshots, with what is the same for all of them."""
+
+    cache: Cache
+    settings: Settings
+    public_keys: str
+    archive: AgentArchive
+    accounts: Accounts
+    _blobs: WeakValueDictionary[bytes, Blob] = field(default_factory=WeakValueDictionary)
+    """Contents of files by their digests, for as long as a resolution has them: environments share them."""
+    _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
+
+    def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
+        """An environment with what it resolves to; None if it is gone."""
+        entry = self.cache.environments.get(key)
+        if entry is None or entry.meta.deleting:
+            self._resolutions.pop(key, None)
+            return None
+        resolved = self._resolve(key, entry)
+        snapshot = EnvironmentSnapshot(
+            namespace=key[0],
+            name=key[1],
+            generation=entry.meta.generation,
+            resource_version=entry.meta.resource_version,
+            spec=entry.spec,
+            status=entry.status,
+            config_maps={name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))},
+            sessions=len(self.cache.sessions_of(key)),
+            has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
+            check=self.cache.checks.of(key),
+            written_at=self.cache.written_at.get(key, 0.0),
+            requests=entry.requests,
+            image=self._image_facts(key, entry, resolved.image) if isinstance(resolved, Resolved) else ImageFacts(),
+            uid=entry.meta.uid,
+            resolvers=self.cache.resolvers.of(entry, self.cache.pods, self.cache.agents),
+            refusal=self.cache.refusals.get(entry.meta.uid),
+            refused_config_maps=self._refused(key[0], self.cache.clock()),
+            public_keys=self.public_keys,
+            settings=self.settings,
+        )
+        return snapshot, resolved
+
+    def session(self, key: Name, now: float, *, server_silent: bool = False) -> SessionSnapshot | None:
+        """A session with all that surrounds it; None if it is gone."""
+        entry = self.cache.sessions.get(key)
+        pods = owned_pods(self.cache, entry) if entry else ()
+        self.cache.sizing.note(key, entry, placed=any(pod.node for pod in pods))
+        if entry is None:
+            return None
+        current = pods[-1] if pods else None
+        environment_key = (key[0], entry.spec.environment_ref.name)
+        environment = self.cache.environments.get(environment_key)
+        saved = self.cache.saved.get(entry.meta.uid)
+        if saved and saved[0] != (entry.status.get("incarnation") or 1):
+            saved = None  # looked for before an earlier start
+        return SessionSnapshot(
+            namespace=key[0],
+            name=key[1],
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            created_at=entry.meta.created_at,
+            deleting=entry.meta.deleting,
+            spec=entry.spec,
+            status=entry.status,
+            requests=entry.requests,
+            environment=self._wanted(environment_key, environment, entry.spec.base_image),
+            environment_uid=environment.meta.uid if environment else "",
+            pods=pods,
+            agent=self.cache.agents.get(current.uid) if current else None,
+            refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
+            elder=self._elder(entry, environment_key),
+            marks=self.cache.marks.get(current.uid, {}) if current else {},
+            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            offers=self.cache.sizing.offers(),
+            quotas=self.cache.sizing.quotas_of(key[0]),
+            instances=self._instances(entry, current, now),
+            other_instances=self._other_instances(entry),
+            authorship=self._authorship(environment) if environment else Authorship(),
+            minimum_compute=environment.spec.minimum_compute if environment else None,
+            scaling=self.cache.sizing.events.get(current.uid) if current else None,
+            accounts=self.accounts.lately(key[0]),
+            public_keys=self.public_keys,
+            agent_archive=self.archive,
+            refused_config_maps=self._refused(key[0], now),
+            known_config_maps=self._known(key[0], now),
+            known_promptflow={name: version for (where, name), version in self.cache.imaging.promptflow.items() if where == key[0]},
+            server_silent=server_silent,
+            saved=saved[1] if saved else None,
+            saved_known=saved is not None,
+            hint=self.cache.hints.get(current.uid) if current else None,
+            predecessor=self.cache.departed.precede(entry, self.cache.agents, now),
+            settings=self.settings,
+        )
+
+    def departed(self, key: Name, now: float) -> SessionSnapshot | None:
+        """Of a pod whose session is gone, that session as it was known last; None if there is no such pod."""
+        pod = self.cache.pods.get(key)
+        left = self.cache.departed.of(pod.view.uid) if pod else None
+        if pod is None or left is None:
+            return None
+        entry, where = left.session, (key[0], left.session.spec.environment_ref.name)
+        environment = self.cache.environments.get(where)
+        same = environment is not None and environment.meta.uid == left.environment_uid
+        return SessionSnapshot(
+            namespace=key[0],
+            name=entry.meta.name,
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            created_at=entry.meta.created_at,
+            deleting=True,
+            spec=entry.spec,
+            status={**entry.status, "edits": left.edits},
+            requests={},
+            environment=None,
+            environment_uid=left.environment_uid if same else "",
+            pods=(pod.view,),
+            agent=self.cache.agents.get(pod.view.uid),
+            refusal=None,
+            elder="",
+            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            refused_config_maps=self._refused(key[0], now),
+            known_config_maps=self._known(key[0], now),
+            hint=self.cache.hints.get(pod.view.uid),
+            gone_at=left.at,
+            settings=self.settings,
+        )
+
+    def instance(self, key: Name, now: float) -> InstanceSnapshot | None:
+        """A ComputeInstance with all that surrounds it; None if it is gone."""
+        cache = self.cache
+        entry = cache.sizing.instances.entries.get(key)
+        if entry is None:
+            return None
+        pods = [cache.pods[key[0], name] for name in cache.sizing.instances.pods.of(key)]
+        anchors = sorted((pod for pod in pods if pod.owner_uid == entry.meta.uid), key=lambda pod: pod.view.created_at)
+        newest = anchors[-1].view.uid if anchors else ""
+        return InstanceSnapshot(
+            namespace=key[0],
+            name=key[1],
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            deleting=entry.meta.deleting,
+            spec=entry.spec,
+            status=entry.status,
+            resume=entry.resume,
+            unknown=entry.unknown,
+            pods=tuple(pod.view for pod in anchors),
+            guests=guests(cache, key),
+            visitors=sum(not pod.anchor for pod in pods),
+            offers=cache.sizing.offers(),
+            quotas=cache.sizing.quotas_of(key[0]),
+            refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
+            scaling=cache.sizing.events.get(newest),
+            accounts=self.accounts.lately(key[0]),
+            namespace_ending=now - cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            written_at=cache.sizing.instances.written_at.get(key, 0.0),
+            settings=self.settings,
+        )
+
+    def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:
+        ref = entry.spec.compute.instance_ref
+        names = {ref.name if ref else "", pod.instance if pod else ""} - {""}
+        where, cache = entry.meta.namespace, self.cache
+        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: guests(cache, key), now) for name in names}
+        return {name: view for name, view in views.items() if view}
+
+    def _other_instances(self, entry: SessionEntry) -> tuple[str, ...]:
+        ref, where = entry.spec.compute.instance_ref, entry.meta.namespace
+        if ref is None or (where, ref.name) in self.cache.sizing.instances.entries:
+            return ()
+        return self.cache.sizing.instances.of_user(where, entry.spec.user)
+
+    def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
+        """Resolving parses files, so it is done once for each state of the environment and its sources."""
+        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))}
+        files = tuple((name, view.files) for name, view in views.items())
+        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
+        known = self._resolutions.get(key)
+        if known is None or known[0] != depends_on:
+            known = (depends_on, self._resolved(key, entry, views))
+            self._resolutions[key] = known
+        return known[1]
+
+    def _resolved(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Resolved | Unresolved | None:
+        try:
+            found = resolve.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
+            if isinstance(found, Resolved) and found.files is not None:
+                # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
+                found = replace(found, files=PackedFolder.of(found.files, self._blobs))
+            return found
+        except Exception as error:  # foreign content that breaks a parser costs its environment alone, and once
+            log.exception("an environment's content can't be read", extra={"key": f"{key[0]}/{key[1]}"})
+            said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
+            return Unresolved("Unreadable", f"{said[:500]}; its log has more: correct the flow folder or the requirements, and report it")
+
+    def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
+        """What a session of the environment shall have, with the image that it may name itself."""
+        if entry is None:
+            return _no_environment(key, (name for where, name in self.cache.environments if where == key[0]))
+        environment = self._resolve(key, entry)
+        if not isinstance(environment, Resolved) or not own_image:
+            return environment
+        if refused := images.refusal(own_image, "spec.baseImage", self.settings):
+            return Unresolved("ImageNotAllowed", refused, own=True)
+        return images.with_own(environment, own_image)
+
+    def _authorship(self, entry: EnvironmentEntry) -> Authorship:
+        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((entry.meta.namespace, name)))}
+        return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, views)
+
+    def _image_facts(self, key: Name, entry: EnvironmentEntry, image: Image) -> ImageFacts:
+        sessions = [session for session in self.cache.sessions_of(key) if not session.spec.base_image]
+        pods = (pod for session in sessions for pod in owned_pods(self.cache, session))
+        return self.cache.imaging.facts(entry, image, sessions, pods)
+
+    def _elder(self, entry: SessionEntry, environment: Name) -> str:
+        mine = (entry.meta.created_at, entry.meta.uid)
+        rivals = [
+            other
+            for other in self.cache.sessions_of(environment)
+            if other.spec.user == entry.spec.user and not other.meta.deleting and (other.meta.created_at, other.meta.uid) < mine
+        ]
+        return min(rivals, key=lambda other: (other.meta.created_at, other.meta.uid)).meta.name if rivals else ""
+
+    def _refused(self, namespace: str, now: float) -> Mapping[str, str]:
+        refused = self.cache.refused_config_maps.items()
+        return {name: words for (where, name), (words, at) in refused if where == namespace and now - at < REFUSED_SECONDS}
+
+    def _known(self, namespace: str, now: float) -> Mapping[str, int]:
+        own = self.cache.own_config_maps
+        for stale in [name for name, (_, seen) in own.items() if now - seen > KNOWN_SECONDS]:
+            del own[stale]
+        return {name: count for (where, name), (count, _) in own.items() if where == namespace}
+
+
+def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
+    """The pods that this very session owns, among all that carry its name; the newest last."""
+    pods = cache.pods_of((session.meta.namespace, session.meta.name))
+    return tuple(sorted((pod.view for pod in pods if pod.owner_uid == session.meta.uid), key=lambda pod: pod.created_at))
+
+
+def guests(cache: Cache, instance: Name) -> tuple[Guest, ...]:
+    """The sessions of an instance's user that name it."""
+    named = [cache.sessions[instance[0], name] for name in sorted(cache.sizing.instances.sessions.of(instance))]
+    user = cache.sizing.instances.entries[instance].spec.user
+    return tuple(_guest(cache, session, instance[1]) for session in named if session.spec.user == user)
+
+
+def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
+    status, spec = session.status, session.spec
+    pods = owned_pods(cache, session)
+    pod = next((pod for pod in reversed(pods) if pod.instance == instance), None)
+    agent = cache.agents.get(pod.uid) if pod else None
+    same = agent and pod and pod.container and agent.restarts == pod.container.restarts
+    began = max(session.meta.created_at, times.parse(status.get("startedAt")) or 0.0)
+    starting = began + spec.start_timeout_seconds if pod is not None and not status.get("readyAt") else 0.0
+    worked = times.parse((status.get("lastActivity") or {}).get("at")) or 0.0
+    waits = pod is None and not spec.suspend and not status.get("suspended") and status.get("phase") != "Failed"
+    return Guest(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
+
+
+def _no_environment(key: Name, others: Iterable[str]) -> Unresolved:
+    near = words.nearest(key[1], others)
+    way = f"did you mean {near!r}? Create a session of that one, or this environment" if near else "create it"
+    return Unresolved(
+        "EnvironmentNotFound", f"there is no FlowEnvironment {key[1]!r} in namespace {key[0]!r}; {way}, and the session starts"
+    )

@@ -1,0 +1,1 @@
+"""What a flow folder is, and what its files say. Pure."""

@@ -1,0 +1,139 @@
+"""Reads a flow folder as prompt flow does: which flow it holds, what it includes, and the image and requirements that it asks for.
+
+The rules are those of promptflow-core's `resolve_flow_path` and promptflow-azure's `Flow._resolve_requirements` (1.18.5).
+"""
+
+import difflib
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowsession.api.source import SourceWarning
+from flowsession.flow import yaml
+from flowsession.flow.yaml import LARGEST as LARGEST_FLOW_FILE
+from flowsession.flow.yaml import FolderError, kind_of, text_of
+
+DAG_FILES = ("flow.dag.yaml", "flow.dag.yml")
+FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
+
+READ = ("image", "python_requirements_txt")
+NOT_READ = {
+    "conda_file": "put its pip packages into requirements.txt, and what conda alone has into an image of yours",
+    "setup_sh": "build what it sets up into an image of yours, and name that as environment.image",
+    "runtime_image": "it is the service's own; name an image of yours as environment.image",
+}
+"""Keys of `environment` that prompt flow knows (`pf flow build`, its cloud's REST model) and sessions don't take up, with the way out."""
+
+MOST_KEYS = 20
+
+_FRONT_MATTER = re.compile(r"\A\s*-{3,}[^\S\n]*\n(.*?)^-{3,}[^\S\n]*$", re.DOTALL | re.MULTILINE)
+"""As promptflow-core's `Prompty._parse_prompty` finds it."""
+
+
+@dataclass(frozen=True)
+class FlowFile:
+    """The folder's flow file, and what it says: all of a dag or flex flow, the front matter of a prompty."""
+
+    name: str
+    kind: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a flow folder asks for."""
+
+    kind: str
+    file: str
+    nodes: int | None
+    image: str
+    requirements_path: str | None
+    """Way from the folder to the file that holds the requirements, normalised; None: none is asked for."""
+    warnings: tuple[SourceWarning, ...] = ()
+
+
+def read(files: Mapping[str, bytes]) -> Flow:
+    """What the folder asks for. Raises FolderError."""
+    return judge(open_flow(files), files)
+
+
+def open_flow(files: Mapping[str, bytes]) -> FlowFile:
+    """The folder's one flow file. Raises FolderError."""
+    name, kind = flow_file(files)
+    values = _front_matter(name, files[name]) if kind == "prompty" else yaml.document(name, files[name])
+    if kind != "prompty":  # what makes a flex flow for prompt flow is the key, whatever the file's name
+        kind = "flex" if "entry" in values or (kind == "flex" and "nodes" not in values) else "dag"
+    return FlowFile(name, kind, values)
+
+
+def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
+    """What the flow file asks for, in a folder that is complete: includes are merged first. Raises FolderError."""
+    environment = flow.values.get("environment")
+    if environment is None:
+        environment = {}
+    if not isinstance(environment, dict):
+        raise FolderError(
+            f"{flow.name}: environment is {kind_of(environment)}, but must be a mapping with keys such as image and python_requirements_txt"
+        )
+    image = environment.get("image")
+    if image is not None and not isinstance(image, str):
+        raise FolderError(f"{flow.name}: environment.image is {kind_of(image)}, but must be the name of an image")
+    nodes = flow.values.get("nodes")
+    warnings = list(_not_read(flow.name, environment))
+    path = _requirements(flow.name, environment.get("python_requirements_txt"), files, warnings)
+    return Flow(
+        kind=flow.kind,
+        file=flow.name,
+        nodes=len(nodes) if flow.kind == "dag" and isinstance(nodes, list) else None,
+        image=(image or "").strip(),
+        requirements_path=path,
+        warnings=tuple(warnings),
+    )
+
+
+def flow_file(files: Mapping[str, bytes]) -> tuple[str, str]:
+    """Name and kind of the folder's one flow file. Raises FolderError."""
+    found = [(name, kind) for names, kind in ((DAG_FILES, "dag"), (FLEX_FILES, "flex")) for name in names if name in files]
+    if len(found) > 1:
+        raise FolderError(f"the flow folder holds {' and '.join(name for name, _ in found)}; keep one of them")
+    if found:
+        return found[0]
+    prompties = sorted(name for name in files if name.endswith(".prompty") and "/" not in name)
+    if len(prompties) == 1:
+        return prompties[0], "prompty"
+    here = ", ".join(sorted(files)[:10]) or "nothing"
+    deeper = sorted({folder for folder, name in map(posixpath.split, files) if folder and name in DAG_FILES + FLEX_FILES})
+    advice = f"set flowPath: there is one in {', '.join(deeper[:5])}" if deeper else "check source and flowPath"
+    raise FolderError(f"the flow folder has neither flow.dag.yaml nor flow.flex.yaml (it holds: {here}); {advice}")
+
+
+def _front_matter(name: str, content: bytes) -> dict[str, Any]:
+    """The YAML between the first two lines of dashes. A prompty without it is left to prompt flow, which says so when it runs."""
+    if len(content) > LARGEST_FLOW_FILE:
+        raise FolderError(f"{name} has {len(content):,} bytes; at most {LARGEST_FLOW_FILE:,} are read: keep data in files of its own")
+    found = _FRONT_MATTER.match(text_of(name, content).replace("\r\n", "\n"))
+    return yaml.document(name, b"\n" + found.group(1).encode()) if found and found.group(1).strip() else {}
+
+
+def _not_read(file: str, environment: Mapping[Any, Any]) -> Iterator[SourceWarning]:
+    """Warns of keys that mean something to prompt flow elsewhere, or nothing: its own schema lets any in."""
+    for key in list(environment)[:MOST_KEYS]:
+        if key in READ:
+            continue
+        name = str(key)[:80]
+        near = difflib.get_close_matches(name, READ, n=1)
+        advice = NOT_READ.get(name) or (f"did you mean {near[0]}?" if near else f"{' and '.join(READ)} are")
+        yield SourceWarning(file=file, code="NotRead", message=f"environment.{name} is not read: {advice}")
+
+
+def _requirements(file: str, named: object, files: Mapping[str, bytes], warnings: list[SourceWarning]) -> str | None:
+    if named is None or named == "":
+        return "requirements.txt" if "requirements.txt" in files else None
+    if isinstance(named, str):
+        return posixpath.normpath(named.strip())
+    # As prompt flow's cloud does, which warns of whatever it can't read and goes on.
+    said = f"environment.python_requirements_txt is {kind_of(named)}, so nothing is installed; write the name of a file"
+    warnings.append(SourceWarning(file=file, code="RequirementsMissing", message=said))
+    return None

@@ -1,0 +1,148 @@
+"""Reads the YAML of a flow file, which is a stranger's: with limits, in YAML 1.2 as prompt flow reads it, and takes keys out of it.
+
+What its values mean, `yamlvalues` says.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from flowsession.flow.yaml_values import Dumper, Loader, Loader11
+
+LARGEST = 128 * 1024
+"""Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one. Some 70 ms of parsing by libyaml for a
+file of real nodes, 600 of them; flows that people write have less than 50 KB."""
+
+MOST_VALUES = 20_000
+"""Values, keys and brackets in a flow file: twice as many fit into a file of nothing else, and take 0.3 s."""
+
+LONGEST_NUMBER = 1000
+"""Characters of a number, whose reading takes time by the square of its length."""
+
+MOST_MERGES = 8
+"""Merge keys (<<) in a flow file: each may double the work of the one before."""
+
+DEEPEST = 100
+"""Levels of nesting in a flow file."""
+
+_NUMBER = re.compile(r"^[-+0-9:._]+$")
+
+
+class FolderError(Exception):
+    """The folder can't be used. Reason is FlowInvalid or RequirementsRejected; the text says what, where and what to do."""
+
+    def __init__(self, message: str, *, reason: str = "FlowInvalid") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def text_of(name: str, content: bytes) -> str:
+    """A file's text: UTF-8, or UTF-16 with a byte order mark, as pip reads it. Raises FolderError."""
+    marks = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+    encoding = next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise FolderError(f"{name} is not text: byte {error.start} is not {encoding}; save it as UTF-8") from None
+
+
+def document(file: str, content: bytes) -> dict[str, Any]:
+    """What the flow file says. Raises FolderError."""
+    if len(content) > LARGEST:
+        raise FolderError(f"{file} has {len(content):,} bytes; at most {LARGEST:,} are read: keep data in files of its own")
+    found = _load(file, text_of(file, content))
+    if not isinstance(found, dict):
+        raise FolderError(f"{file} is {kind_of(found)}, but must be a mapping with keys such as inputs, outputs and nodes")
+    return found
+
+
+def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> bytes:
+    """The flow file that reads as `values` with an empty list at the top level's `key`, everything else as it was written.
+
+    `values` is what `document` made of it. Where the text can't be cut, it is written anew.
+    """
+    text = text_of(file, content)
+    at = _span(text, key)
+    if at is not None:
+        return f"{text[: at[0]]}: []{text[at[1] :]}".encode()
+    return yaml.dump({**values, key: []}, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode()
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a person's words."""
+    words = {list: "a list", dict: "a mapping", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+    return "empty" if value is None else words.get(type(value), f"a {type(value).__name__}")
+
+
+def _load(file: str, text: str) -> object:
+    try:
+        version = _check_size_of_tree(file, text)
+        return yaml.load(text, Loader=Loader11 if version == (1, 1) else Loader)  # noqa: S506 - a safe loader, the C one where there is one
+    except yaml.MarkedYAMLError as error:
+        place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
+        raise FolderError(f"{file}{place}: not YAML: {error.problem or error.context}") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        TypeError,
+    ) as error:  # what PyYAML's constructors raise for odd tags
+        raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+
+
+def _check_size_of_tree(file: str, text: str) -> tuple[int, int] | None:
+    """Looks at the parser's events, which come one by one. Composing them is recursive in C, where deep nesting kills the process; and
+    merge keys multiply. Returns the version of YAML that the document names."""
+    version: tuple[int, int] | None = None
+    depth = merges = aliases = 0
+    for number, event in enumerate(_events(text)):
+        if number > MOST_VALUES:
+            raise FolderError(f"{file} has more than {MOST_VALUES:,} values; keep data in files of its own")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_NUMBER and _NUMBER.match(event.value) and event.implicit[0]:
+            raise FolderError(
+                f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: a number of {len(event.value)} characters"
+            )
+        if isinstance(event, yaml.DocumentStartEvent):
+            version = event.version
+        merges += isinstance(event, yaml.ScalarEvent) and event.value == "<<"
+        aliases += isinstance(event, yaml.AliasEvent)
+        if merges > MOST_MERGES or (merges and aliases > 2 * MOST_MERGES):
+            raise FolderError(f"{file} has more than {MOST_MERGES} merge keys (<<), or too many aliases beside them; write the values out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise FolderError(f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: nested more than {DEEPEST} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return version
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    events: Iterator[yaml.Event] = yaml.parse(text, Loader=Loader)
+    return events
+
+
+def _span(text: str, key: str) -> tuple[int, int] | None:
+    """From the end of a top level's key to the end of its value, as indices. None where the value holds an anchor, which others may name,
+    or where the key is written in the form with a question mark."""
+    depth, start, end = 0, None, 0
+    for event in _events(text):
+        opens = isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        mark = event.end_mark
+        if start is not None and (getattr(event, "anchor", None) and not isinstance(event, yaml.AliasEvent)):
+            return None
+        if start is not None and mark is not None:
+            if not isinstance(event, yaml.CollectionEndEvent) or event.start_mark is None or event.start_mark.index < mark.index:
+                end = mark.index  # the end of a block collection is where the next thing begins
+            if depth == 1 and not opens:
+                simple = text[start:end].lstrip(" \t").startswith(":")
+                return (start, start + len(text[start:end].rstrip())) if simple else None
+        elif depth == 1 and isinstance(event, yaml.ScalarEvent) and event.value == key and mark is not None:
+            start = mark.index
+        depth += opens
+    return None

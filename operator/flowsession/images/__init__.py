@@ -1,0 +1,1 @@
+"""What an image reference means. Pure."""

@@ -1,0 +1,58 @@
+"""What pods tell of their image: its digest, and whether it is still the one that their session shall have."""
+
+from collections.abc import Iterable
+
+from flowsession.api.environment import ImageOrigin
+from flowsession.images import reference
+from flowsession.reconcile.environment.image import UPDATE_ANNOTATION, Image
+from flowsession.reconcile.session.snapshot import PodView
+from flowsession.settings import Settings
+
+
+def digest_of(pod: PodView) -> str:
+    """The digest of the image that a pod runs, by its manifest or by its node's word; empty if a registry would not know it."""
+    started_from = reference.parse(pod.started_from)
+    if started_from and started_from.digest:
+        return started_from.digest
+    return reference.digest_in(pod.container.image_id, pod.image) if pod.container else ""
+
+
+def changed(pod: PodView, image: Image) -> bool:
+    """Whether the session's image is another one than when its pod was created."""
+    if pod.image != image.name:
+        return True
+    if image.digest:
+        return digest_of(pod) not in ("", image.digest)
+    return image.pull_anew and pod.image_update != image.update
+
+
+def way_out(pod: PodView, image: Image, settings: Settings) -> str:
+    """What else may help where the image can't be pulled: one that an environment has stayed on may be gone from its registry."""
+    if image.pinned and pod.started_from == image.pinned:
+        what = "that digest, take the tag's present one"
+    elif image.origin is ImageOrigin.DEFAULT and image.name != settings.runtime_image:
+        what = f"that earlier default, take the present one, {settings.runtime_image},"
+    else:
+        return ""
+    return f", or, if the registry has dropped {what} by the environment's annotation {UPDATE_ANNOTATION}"
+
+
+def reported(pods: Iterable[PodView], image: Image, known: str) -> str:
+    """What `imageDigest` of an environment's status shall be: once a registry's digest is known it stays. An image's bare id, which is all
+    that there is without a registry, stays while a pod has it.
+
+    Only pods count that were started with this very image after the environment's last update.
+    """
+    if reference.digest_in(known, image.name):
+        return known
+    other = ""
+    for pod in pods:
+        found = pod.container.image_id.removeprefix("docker-pullable://") if pod.container else ""
+        if not found or pod.image != image.name or pod.image_update != image.update:
+            continue
+        if reference.digest_in(found, image.name):
+            return found
+        if found == known:
+            other = known
+        other = other or found
+    return other or known

@@ -1,0 +1,86 @@
+"""What a VM size means for a pod: its share of a node, which nodes, and beside whom."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flowsession.api import GROUP
+from flowsession.api.environment import MinimumCompute
+from flowsession.api.size import UserIsolation
+from flowsession.manifests.session_pod import MARKS, USER_LABEL
+from flowsession.model.quantity import Amounts, parse, texts
+from flowsession.reconcile.size.offer import Offer
+
+SIZE_LABEL = f"{GROUP}/vm-size"
+TERMS = f"{GROUP}/vm-size-terms"
+
+
+def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
+    """The pod's manifest with what its size asks for, and the marks. Without a size it asks for the environment's minimum at least."""
+    pod = dict(manifest)
+    meta, spec = dict(pod["metadata"]), dict(pod["spec"])
+    meta["annotations"] = {**MARKS, **meta["annotations"]}
+    (container,) = spec["containers"]
+    if offer is not None:
+        meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}
+        meta["annotations"] = {**meta["annotations"], TERMS: terms(offer)}
+        spec["containers"] = [{**container, "resources": {"requests": texts(offer.requests), "limits": texts(offer.limits)}}]
+        spec |= where(offer, meta["labels"][USER_LABEL])
+    elif minimum is not None:
+        spec["containers"] = [{**container, "resources": _at_least(container["resources"], minimum)}]
+    return {**pod, "metadata": meta, "spec": spec}
+
+
+def terms(offer: Offer) -> str:
+    """Stands for all that the size means for a pod: another value, and a pod created now would be another one."""
+    return digest(offer, offer.requests, offer.limits)
+
+
+def digest(offer: Offer, requests: Amounts, limits: Amounts) -> str:
+    """Stands for the nodes of a size and what a pod asks for there."""
+    meant = [where(offer, user=""), texts(requests), texts(limits)]
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumCompute) -> dict[str, dict[str, str]]:
+    """The resources, with requests no less than the minimum, and limits no less than those requests."""
+    requests, limits = dict(resources["requests"]), dict(resources["limits"])
+    for name, amount in minimum.to_wire().items():
+        if parse(amount) > parse(requests.get(name, "0")):
+            requests[name] = amount
+        if name in limits and parse(limits[name]) < parse(amount):
+            limits[name] = amount
+    return {"requests": requests, "limits": limits}
+
+
+def where(offer: Offer, user: str) -> dict[str, Any]:
+    """The part of a pod's spec that says which nodes it may be on, and beside whom."""
+    size = offer.spec
+    where: dict[str, Any] = {
+        "nodeSelector": dict(size.node_selector or {}),
+        "tolerations": [toleration.to_wire() for toleration in size.tolerations or ()],
+    }
+    if size.priority_class_name:
+        where["priorityClassName"] = size.priority_class_name
+    if size.user_isolation is UserIsolation.NODE:
+        where["affinity"] = _isolation(user)
+    return where
+
+
+def _isolation(user: str) -> dict[str, Any]:
+    """Never beside another user's session, and rather beside one's own.
+
+    Without a namespaceSelector both would end at the namespace. Pods without the label, such as daemonsets', don't count.
+    """
+    everywhere = {"namespaceSelector": {}, "topologyKey": "kubernetes.io/hostname"}
+    others = {
+        "labelSelector": {"matchExpressions": [{"key": USER_LABEL, "operator": "Exists"}]},
+        "mismatchLabelKeys": [USER_LABEL],
+        **everywhere,
+    }
+    own = {"labelSelector": {"matchLabels": {USER_LABEL: user}}, **everywhere}
+    return {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [others]},
+        "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": own}]},
+    }

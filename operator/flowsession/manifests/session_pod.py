@@ -1,0 +1,230 @@
+"""The session's pod: its name, and the manifest that the API server gets."""
+
+import hashlib
+import json
+import posixpath
+from typing import Any
+
+from flowsession.api import GROUP
+from flowsession.api.session import ComputeSessionSpec
+from flowsession.manifests.common import controller, restricted, restricted_container
+from flowsession.reconcile.environment.last_reading import Claim
+from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.reconcile.session.snapshot import SessionSnapshot
+
+AGENT_PORT = 8765
+CONTAINER = "session"
+PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
+"""The variable with the keys that the agent knows."""
+AGENT_IN_IMAGE = "/opt/flowsession/agent"
+AGENT_MOUNT = "/opt/flowsession-agent"
+SESSION_HOME = "/session"
+"""The session's folder, in every image and with or without a volume."""
+FLOW_FOLDER = f"{SESSION_HOME}/flow"
+"""Where commands and terminals start; on a claim it is a link."""
+STORAGE = "ephemeral-storage"
+SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
+"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
+SOURCE_MOUNT = "/source"
+"""Where a claim is, which sessions use in place."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "flowsession"
+SESSION_LABEL = f"{GROUP}/session"
+ENVIRONMENT_LABEL = f"{GROUP}/environment"
+USER_LABEL = f"{GROUP}/user"
+INSTANCE_LABEL = f"{GROUP}/instance"
+SETTINGS_ANNOTATION = f"{GROUP}/settings"
+"""Hash of what the session's spec says of its pod and what a running pod can't take up."""
+CLAIM_ANNOTATION = f"{GROUP}/claim"
+"""The claim's folder that the pod uses in place."""
+ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
+"""The environment that the pod was created for: another one may have its name by now."""
+IMAGE_ANNOTATION = f"{GROUP}/image"
+"""The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
+
+IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
+"""The environment's last update of its image when the pod was created."""
+
+MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Annotations that keep the autoscalers' hands off a pod and its node."""
+
+# Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
+_LOADER = """\
+import os, sys
+def end(code, text):
+    try: open('/dev/termination-log', 'w').write(text)
+    except Exception: pass
+    sys.stderr.write(text + '\\n'); sys.exit(code)
+if sys.version_info < (3, 9): end(64, 'Python ' + sys.version.split()[0] + ' in this image is too old: a session needs 3.9 or newer')
+import hashlib, runpy
+data = open(sys.argv[1], 'rb').read()
+if hashlib.sha256(data).hexdigest() != sys.argv[2]: end(65, 'the agent in ' + sys.argv[1] + ' is not the one that the operator shipped')
+home = os.environ['FLOWSESSION_HOME']
+os.path.isdir(home) or os.makedirs(home)
+copy = os.path.join(home, 'agent.pyz')
+with open(copy + '.new', 'wb') as out: out.write(data)
+os.rename(copy + '.new', copy)
+python = getattr(sys, '_base_executable', sys.executable)
+os.execv(python, [python, '-I', '-S', copy])
+"""
+
+
+def name_of(snapshot: SessionSnapshot, incarnation: int) -> str:
+    """The pod's name: the same for the same session and incarnation, so that creating it twice is creating it once."""
+    return f"{snapshot.name}-{snapshot.uid[:5]}-{incarnation}"
+
+
+def user_label(user: str) -> str:
+    """A label value for a user's name, which as an e-mail address is no legal label itself."""
+    return hashlib.sha256(user.encode()).hexdigest()[:32]
+
+
+def agent_config_map_name(sha256: str) -> str:
+    """The ConfigMap that brings the agent into images without one, named by its content."""
+    return f"flowsession-agent-{sha256[:12]}"
+
+
+def needs_archive(snapshot: SessionSnapshot, environment: Resolved) -> bool:
+    """Whether the agent must be mounted: only the default runtime image is known to have it."""
+    return environment.base_image != snapshot.settings.runtime_image
+
+
+def agent_config_map(snapshot: SessionSnapshot) -> dict[str, Any]:
+    """The ConfigMap with the agent for this namespace's sessions."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": agent_config_map_name(snapshot.agent_archive.sha256),
+            "namespace": snapshot.namespace,
+            "labels": {MANAGED_BY: MANAGER},
+        },
+        "immutable": True,
+        "binaryData": {"agent.pyz": snapshot.agent_archive.base64},
+    }
+
+
+def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> dict[str, Any]:
+    """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
+    settings, image = snapshot.settings.session, environment.image
+    foreign = needs_archive(snapshot, environment)
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if (
+        environment.keeps_something or foreign
+    ):  # the default runtime image has the folder; another one may have none that its user may write
+        volumes.append({"name": "session", "emptyDir": {}})
+        mounts.append({"name": "session", "mountPath": SESSION_HOME})
+    if foreign:
+        volumes.append({"name": "agent", "configMap": {"name": agent_config_map_name(snapshot.agent_archive.sha256)}})
+        mounts.append({"name": "agent", "mountPath": AGENT_MOUNT, "readOnly": True})
+        command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", snapshot.agent_archive.sha256]
+    else:
+        command = [AGENT_IN_IMAGE]
+    extra, claim = snapshot.spec.pod_metadata, environment.claim
+    if claim:
+        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.name}})
+        mounts.append({"name": "source", "mountPath": SOURCE_MOUNT, **({} if claim.path == "." else {"subPath": claim.path})})
+    spec: dict[str, Any] = {
+        **restricted(settings.run_as_user, mounts=True),
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": settings.termination_grace_period_seconds,
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image.reference,
+                "imagePullPolicy": "Always" if image.pull_anew else snapshot.settings.image_pull_policy,
+                "command": command,
+                "workingDir": FLOW_FOLDER,
+                "env": _environment(snapshot, claim),
+                "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
+                "securityContext": restricted_container(),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+    if claim:
+        spec["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"  # a claim may hold very many files
+    if settings.node_selector:
+        spec["nodeSelector"] = dict(settings.node_selector)
+    if settings.tolerations:
+        spec["tolerations"] = [dict(toleration) for toleration in settings.tolerations]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name_of(snapshot, incarnation),
+            "namespace": snapshot.namespace,
+            "labels": {
+                **((extra.labels if extra else None) or {}),
+                MANAGED_BY: MANAGER,
+                SESSION_LABEL: snapshot.name,
+                ENVIRONMENT_LABEL: snapshot.spec.environment_ref.name,
+                USER_LABEL: user_label(snapshot.spec.user),
+            },
+            "annotations": {
+                **((extra.annotations if extra else None) or {}),
+                f"{GROUP}/user": snapshot.spec.user,
+                ENVIRONMENT_UID_ANNOTATION: snapshot.environment_uid,
+                IMAGE_ANNOTATION: image.name,
+                **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
+                SETTINGS_ANNOTATION: settings_of(snapshot.spec),
+                **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
+            },
+            "ownerReferences": [controller("ComputeSession", snapshot.name, snapshot.uid)],
+        },
+        "spec": spec,
+    }
+
+
+def with_limited_storage(manifest: dict[str, Any], limit: str) -> dict[str, Any]:
+    """The pod, evicted when all that it writes to its node is more than `limit`: its folder, /tmp, the container's layer and its log.
+
+    A limit of its size's or of the platform's for the container stays. It requests nothing, where it would request as much as the limit.
+    """
+    (container,) = manifest["spec"]["containers"]
+    resources = container["resources"]
+    limits = {**({STORAGE: limit} if limit else {}), **resources["limits"]}
+    if STORAGE not in limits:
+        return manifest
+    resources = {"requests": {**({} if STORAGE in resources["limits"] else {STORAGE: "0"}), **resources["requests"]}, "limits": limits}
+    volumes = [
+        {**volume, "emptyDir": {**volume["emptyDir"], "sizeLimit": limits[STORAGE]}} if "emptyDir" in volume else volume
+        for volume in manifest["spec"]["volumes"]
+    ]
+    return {**manifest, "spec": {**manifest["spec"], "containers": [{**container, "resources": resources}], "volumes": volumes}}
+
+
+def settings_of(spec: ComputeSessionSpec) -> str:
+    """A hash of the session's own environment variables, labels and annotations."""
+    given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def claim_of(claim: Claim | None) -> str:
+    """The claim's folder that a session's pod uses in place, as its annotation has it; empty: none."""
+    return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
+
+
+def _environment(snapshot: SessionSnapshot, claim: Claim | None) -> list[dict[str, Any]]:
+    own: list[dict[str, Any]] = [
+        {"name": "FLOWSESSION_HOME", "value": SESSION_HOME},
+        {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": PUBLIC_KEYS, "value": snapshot.public_keys},
+        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
+        {"name": "HOME", "value": f"{SESSION_HOME}/home"},
+        {"name": "TMPDIR", "value": f"{SESSION_HOME}/tmp"},
+        {"name": "PF_HOME_DIRECTORY", "value": f"{SESSION_HOME}/home/.promptflow"},
+    ]
+    if claim:
+        own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
+    variables = snapshot.spec.env or ()
+    given = [variable.to_wire() for variable in variables]
+    names = {variable["name"] for variable in given}
+    secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
+    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + told

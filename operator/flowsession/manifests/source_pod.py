@@ -1,0 +1,115 @@
+"""The short-lived pod that reads a source: the default runtime image with its agent, the credentials, and nothing of the operator's."""
+
+import hashlib
+from typing import Any
+
+from flowsession.api import GROUP
+from flowsession.api.source import Source
+from flowsession.manifests import common
+from flowsession.manifests.session_pod import AGENT_IN_IMAGE, AGENT_PORT, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.settings import Settings
+
+CONTAINER = "resolver"
+CREDENTIALS = "/credentials"
+MOUNT = "/source"
+SOURCE_ANNOTATION = f"{GROUP}/source-hash"
+"""The hash of the spec.source that the pod reads."""
+REFRESH_ANNOTATION = f"{GROUP}/refresh"
+"""The refresh request that it answers."""
+MARKS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
+HOME = "/tmp/flowsession"
+START_SECONDS = 300
+"""Beside the reading itself, for a node to be found and the image to be pulled."""
+
+
+def name_of(environment: str, uid: str, source: str, attempt: str) -> str:
+    """The same for the same attempt, so that creating it twice is creating it once."""
+    digest = hashlib.sha256(f"{uid} {source} {attempt}".encode()).hexdigest()[:10]
+    return f"{environment[:40].rstrip('-.')}-source-{digest}"
+
+
+def manifest(
+    name: str, namespace: str, environment: str, uid: str, source: Source, *, annotations: dict[str, str], keys: str, settings: Settings
+) -> dict[str, Any]:
+    """The pod: restricted Pod Security, no token; the Secret's files are the kubelet's to bring, and only here."""
+    resolver, session = settings.resolver, settings.session
+    env: list[dict[str, Any]] = [
+        {"name": "FLOWSESSION_RESOLVER", "value": "1"},
+        {"name": "FLOWSESSION_HOME", "value": HOME},
+        {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": keys},
+    ]
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    secret = source.git.credentials_secret_name if source.git else None
+    if secret:
+        # Optional, so that the agent can say which Secret is missing, instead of a pod that waits for it.
+        volumes.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
+        mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
+        env.append({"name": "FLOWSESSION_CREDENTIALS", "value": CREDENTIALS})
+    claim, artifact = source.persistent_volume_claim, source.oci_artifact
+    if claim or artifact:
+        mounts.append({"name": "source", "mountPath": MOUNT, "readOnly": True})
+    if claim:
+        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.claim_name}})
+    if artifact:
+        volumes.append({"name": "source", "image": {"reference": artifact.reference}})
+    # Files of a claim that sessions write to are their group's; those of one that they don't stay as they are.
+    security = common.restricted(session.run_as_user, mounts=bool(secret or (claim and not claim.read_only)))
+    if claim:
+        security["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
+        security["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_beside(environment)]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment},
+            "annotations": annotations,
+            "ownerReferences": [common.controller("FlowEnvironment", environment, uid)],
+        },
+        "spec": {
+            **security,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": resolver.timeout_seconds + START_SECONDS,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": settings.runtime_image,
+                    "imagePullPolicy": settings.image_pull_policy,
+                    "command": [AGENT_IN_IMAGE],
+                    "env": env,
+                    "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                    "resources": {"requests": dict(resolver.requests), "limits": dict(resolver.limits)},
+                    "securityContext": common.restricted_container(),
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "volumeMounts": mounts,
+                }
+            ],
+            "volumes": volumes,
+            **({"nodeSelector": dict(session.node_selector)} if session.node_selector else {}),
+            **({"tolerations": [dict(toleration) for toleration in session.tolerations]} if session.tolerations else {}),
+        },
+    }
+
+
+def order(source: Source, known: str, settings: Settings) -> dict[str, Any]:
+    """What the pod's agent is told to read; `known` is the commit that need not be fetched again."""
+    if source.git is None:
+        claim, artifact = source.persistent_volume_claim, source.oci_artifact
+        path = claim.path if claim else artifact.path if artifact else "."
+        return {"folder": {"path": path, "outline": claim is not None and not claim.read_only}}
+    return {
+        "git": {"url": source.git.url, "revision": source.git.revision, "path": source.git.path, "known": known},
+        "seconds": settings.resolver.timeout_seconds,
+        "caBundle": settings.installer.ca_bundle,
+        "environment": {name: value for name, value in settings.installer.environment.items() if name.upper().endswith("_PROXY")},
+    }
+
+
+def _beside(environment: str) -> dict[str, Any]:
+    """A claim that one node at a time may mount is mounted where the environment's sessions are."""
+    selector = {"matchLabels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment}}
+    return {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}}

@@ -1,0 +1,1 @@
+"""What decisions see and say."""

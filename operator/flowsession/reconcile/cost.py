@@ -1,0 +1,59 @@
+"""What compute costs: written when it begins, ends or changes its price, and reckoned by whoever reads it in between."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from flowsession.api.compute import Cost
+from flowsession.model import times
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.size.offer import Offer
+
+_CENTS = Decimal("0.0001")
+_HOUR = Decimal(3600)
+NOTHING = Decimal(0)
+
+
+def of_session(draft: Draft) -> None:
+    """A session pays its share of the node from the moment that a node has its pod; on an instance nothing, since that pays for itself."""
+    pod = current_pod(draft) if draft.status.get("podName") else None
+    if pod is None or not pod.node or pod.instance:
+        rate: Decimal | None = NOTHING
+    else:
+        rate = price_of(draft.snapshot.offers, pod.vm_size, share=True)
+    draft.put("cost", kept(draft.status.get("cost"), rate, draft.now, began=pod.scheduled_at if pod else None))
+
+
+def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Decimal | None:
+    """What a node of the size costs per hour, or a session's share of it; None while the size is not there."""
+    offer = next((offer for offer in offers if offer.spec.azure_name == azure_name), None)
+    if offer is None:
+        return None if azure_name else NOTHING
+    return Decimal(offer.spec.price_per_hour or 0) / (offer.per_node if share else 1)
+
+
+def kept(before: Mapping[str, Any] | None, rate: Decimal | None, now: float, *, began: float | None) -> dict[str, Any] | None:
+    """The cost for the status: as it was while the price stays. `rate` None: not known now, and so as it was; `began`: when the compute
+    that costs this was given, as far as that is known."""
+    if rate is None or (before is None and not rate):
+        return dict(before) if before else None
+    per_hour = _text(rate)
+    if before is not None and before.get("perHour") == per_hour:
+        return dict(before)
+    accrued, since = NOTHING, times.stamp(now)
+    if before is not None:
+        accrued = until(before, now)
+    if began is not None and (before is None or not Decimal(before["perHour"])):
+        since = times.stamp(min(began, now))
+    return Cost(per_hour=per_hour, accrued=_text(accrued), since=since).to_wire()
+
+
+def until(cost: Mapping[str, Any], now: float) -> Decimal:
+    """What it has come to by now."""
+    seconds = max(0, int(now) - int(times.parse(cost["since"]) or now))
+    return Decimal(cost["accrued"]) + Decimal(cost["perHour"]) * seconds / _HOUR
+
+
+def _text(amount: Decimal) -> str:
+    return str(amount.quantize(_CENTS))

@@ -1,0 +1,211 @@
+"""What an environment's status says of its image: which one it stays on, whether there is a newer one, and what came of requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsession.api.environment import ImageOrigin
+from flowsession.api.source import SourceWarning
+from flowsession.images import check as imagechecks
+from flowsession.images import reference as imageref
+from flowsession.images.check import ImageCheck, Question
+from flowsession.model import conditions, times
+from flowsession.model.conditions import Verdict
+from flowsession.model.plan import Event
+from flowsession.reconcile.environment import image as images
+from flowsession.reconcile.environment.image import Image
+from flowsession.settings import Settings
+
+NEWER = "NewerImageAvailable"
+WITHOUT = "ImageWithoutPromptflow"
+NOT_ASKED = "RegistryNotAllowed"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the sessions of an environment and its registry said of its image."""
+
+    reported: str = ""
+    """What imageDigest shall be by the nodes' word; see podimages.reported."""
+    promptflow: bool | None = None
+    """Whether it has prompt flow, by its sessions' package lists; None: none has said so."""
+    check: ImageCheck | None = None
+    """The registry's last answer."""
+
+
+@dataclass
+class ImageNews:
+    """The part of an environment's plan that is about its image."""
+
+    status: dict[str, Any] = field(default_factory=dict)
+    """Fields of the status; None removes one."""
+    verdict: Verdict = field(default=Verdict(None, "NotChecked", ""))
+    events: list[Event] = field(default_factory=list)
+    question: Question | None = None
+    look_again_at: float = float("inf")
+    handled: dict[str, str] = field(default_factory=dict)
+
+
+def decide(
+    status: Mapping[str, Any], requests: Mapping[str, str], image: Image, facts: ImageFacts, settings: Settings, now: float
+) -> ImageNews:
+    """What is to be said of the image, asked of its registry, and done about an update."""
+    news = ImageNews()
+    pending = _pending(status, requests, news)
+    same_image = status.get("baseImage") == image.name
+    news.status = {"baseImage": image.name, "baseImageFrom": image.origin, "imageDigest": facts.reported or None}
+    news.status |= {"pullAnew": None if image.pinned or not image.pull_anew or _has_digest(facts.reported, image) else True}
+    check = _answer(status, pending, image, facts, settings, news, now)
+    waits = news.question is not None
+    updated = images.UPDATE in pending and not waits
+    if updated:
+        _update(image, check, settings, facts, news, moved=not same_image)
+    if not waits:
+        news.handled |= pending
+    if news.handled:
+        news.status["handledRequests"] = {**(status.get("handledRequests") or {}), **news.handled}
+    if check is not None and check.reason != NOT_ASKED:
+        news.status["imageCheckedAt"] = times.stamp(now)
+    elif not same_image:
+        news.status["imageCheckedAt"] = None
+    news.verdict, news.status["latestImage"] = _newest(status, image, check, settings, news, stands=same_image and not updated)
+    return news
+
+
+def without_promptflow(status: Mapping[str, Any], image: Image, facts: ImageFacts) -> tuple[SourceWarning, ...]:
+    """The warning of a custom image that has no prompt flow. It stays without a session's word, until the image is another one."""
+    if image.origin is ImageOrigin.DEFAULT:
+        return ()
+    known = any(warning.get("code") == WITHOUT for warning in status.get("warnings") or ()) and status.get("baseImage") == image.name
+    if facts.promptflow or (facts.promptflow is None and not known):
+        return ()
+    said = (
+        f"image {image.name} has no prompt flow, so sessions can't run flows; build it from the runtime image, or install promptflow in it"
+    )
+    return (SourceWarning(code=WITHOUT, message=said),)
+
+
+def _pending(status: Mapping[str, Any], requests: Mapping[str, str], news: ImageNews) -> dict[str, str]:
+    """The requests to be met; junk is refused, once."""
+    handled, pending = status.get("handledRequests") or {}, {}
+    for what in images.REQUESTS:
+        value = requests.get(what, "")
+        if not value or handled.get(what) == value:
+            continue
+        if times.parse(value) is None:
+            said = f"annotation {images.REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
+            news.events.append(Event(warning=True, reason="RequestRefused", message=said))
+            news.handled[what] = value
+        else:
+            pending[what] = value
+    return pending
+
+
+def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
+    status: Mapping[str, Any], pending: Mapping[str, str], image: Image, facts: ImageFacts, settings: Settings, news: ImageNews, now: float
+) -> ImageCheck | None:
+    """The registry's answer to what is to be known now; asks, where it may be asked and has not answered yet."""
+    reference, every = imageref.parse(image.name), settings.images.check_every_seconds
+    if reference is None or reference.digest or _default_moved(image, settings):
+        return None
+    if images.UPDATE in pending and status.get("baseImage") != image.name:
+        return None  # the update is another image
+    checked = times.parse(status.get("imageCheckedAt"))
+    due = (checked or 0.0) + every if every else float("inf")
+    if not pending and now < due:
+        news.look_again_at = due
+        return None
+    token = "|".join((pending.get(images.UPDATE, ""), pending.get(images.CHECK, ""), status.get("imageCheckedAt") or ""))
+    question = Question(image.name, token, imageref.digest_in(facts.reported, image.name))
+    if not imagechecks.may_ask(reference, settings):
+        if not pending:
+            return None
+        said = (
+            f"the operator asks only registries that the chart's images.allowedRegistries names, and {reference.registry} is none of them"
+        )
+        return ImageCheck(question, reason=NOT_ASKED, message=f"{said}; add it there, or compare {image.name} by hand")
+    if facts.check is not None and (facts.check.question.image, facts.check.question.token) == (image.name, token):
+        return facts.check
+    news.question = question
+    return None
+
+
+def _update(image: Image, check: ImageCheck | None, settings: Settings, facts: ImageFacts, news: ImageNews, *, moved: bool) -> None:
+    """Takes what there is now. Where the registry did not say what its tag means, the nodes are made to ask it themselves; but not for an
+    image that no registry gave to them, which they would lose."""
+    news.status |= {"imageDigest": None, "pullAnew": None}
+    was = facts.reported
+    if check is not None and check.digest and settings.image_pull_policy != "Never":
+        news.status["imageDigest"] = f"{imageref.without_tag(image.name)}@{check.digest}"
+    elif not moved and _has_digest(was, image) and settings.image_pull_policy != "Never":
+        news.status["pullAnew"] = True
+    elif not moved:
+        news.status["imageDigest"] = was or None
+    taken = news.status["imageDigest"] if _has_digest(news.status["imageDigest"] or "", image) else image.name
+    said = f"sessions start from {taken} from now on; those that run take it up by the annotation flowsession.dev/reset-requested-at"
+    news.events.append(Event(warning=False, reason="ImageUpdated", message=said))
+
+
+def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
+    status: Mapping[str, Any], image: Image, check: ImageCheck | None, settings: Settings, news: ImageNews, *, stands: bool
+) -> tuple[Verdict, str | None]:
+    """The condition NewerImageAvailable, and the newest image that is known of."""
+    take = f"take it by the annotation {images.UPDATE_ANNOTATION}"
+    if _default_moved(image, settings):
+        return Verdict(True, "NewerDefault", f"the default image is now {settings.runtime_image}, and this is {image.name}; {take}"), (
+            settings.runtime_image
+        )
+    if check is not None:
+        return _by_check(image, check, settings, news.status["imageDigest"] or "", take)
+    old, latest = conditions.read(status).get(NEWER), status.get("latestImage")
+    if stands and old is not None and old.reason not in ("NewerDefault", "IsDefault", "FixedDigest"):
+        has = imageref.digest_in(news.status["imageDigest"] or "", image.name)
+        if old.reason not in ("NotStarted", "NotComparable") or not has:
+            return Verdict({"True": True, "False": False}.get(old.status), old.reason, old.message), latest
+        if latest and latest.endswith(f"@{has}"):
+            return Verdict(False, "UpToDate", f"{image.name} is still {has}"), latest
+    reference = imageref.parse(image.name)
+    ask = f"ask whether its tag has moved by the annotation {images.CHECK_ANNOTATION}"
+    if reference is not None and reference.digest:
+        return Verdict(False, "FixedDigest", "the image is named by its digest, so there is no newer one by this name"), None
+    if image.origin is ImageOrigin.DEFAULT:
+        return Verdict(False, "IsDefault", f"{image.name} is the present default image; {ask}"), None
+    return Verdict(None, "NotChecked", f"nobody has asked the registry yet; {ask}"), None
+
+
+def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, take: str) -> tuple[Verdict, str | None]:
+    if check.reason:
+        return Verdict(None, check.reason, check.message), None
+    newest = f"{imageref.without_tag(image.name)}@{check.digest}"
+    has = imageref.digest_in(known, image.name)
+    if has and has != check.digest and not (check.same and has == check.question.known):
+        return Verdict(True, "TagMoved", f"{image.name} is now {check.digest}, and sessions start from {has}; {take}"), newest
+    if known and not has:
+        said = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
+        return Verdict(None, "NotComparable", f"{said}; {take} to have it pulled from there"), newest
+    if moved := _base_moved(check, settings):
+        return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; build it anew, and then {take}"), newest
+    if not known:
+        return Verdict(False, "NotStarted", f"{image.name} is {check.digest}, and no session has started from it yet"), newest
+    return Verdict(False, "UpToDate", f"{image.name} is still {check.digest}"), newest
+
+
+def _base_moved(check: ImageCheck, settings: Settings) -> str:
+    """What is newer about the image that this one was built on; empty where nothing is, as far as is known."""
+    base = check.base
+    if base is None:
+        return ""
+    named, default = imageref.parse(base.name), imageref.parse(settings.runtime_image)
+    if named and default and named.name == default.name and named.tag != default.tag and not named.digest:
+        return f"was built on {base.name}, and the runtime image is now {settings.runtime_image}"
+    if base.digest and base.now and base.digest != base.now:
+        return f"was built on {base.name} when that was {base.digest}, and it is now {base.now}"
+    return ""
+
+
+def _default_moved(image: Image, settings: Settings) -> bool:
+    return image.origin is ImageOrigin.DEFAULT and image.name != settings.runtime_image
+
+
+def _has_digest(reported: str, image: Image) -> bool:
+    return bool(imageref.digest_in(reported, image.name))

@@ -1,0 +1,106 @@
+"""Finds what an environment requires: the spec's own lines, or the file that its flow names, which may lie beside the flow folder."""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.api.source import SourceWarning
+from flowsession.flow import folder as flowfolder
+from flowsession.flow import includes, yaml
+from flowsession.flow.yaml import FolderError
+from flowsession.reconcile.environment.sources import SourceFiles, normalised
+from flowsession.requirements import review as requirements
+from flowsession.requirements.review import Review
+
+IN_SPEC = "spec.requirementsText"
+_LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be installed, judged."""
+
+    text: str
+    path: str | None
+    """The file's way from the flow folder, as `status.requirementsFile` has it; None: no file."""
+    review: Review
+    warnings: tuple[SourceWarning, ...]
+
+    @property
+    def shown(self) -> str:
+        """What people know it as."""
+        return self.path or IN_SPEC
+
+    @property
+    def in_folder(self) -> str | None:
+        """The file's name in the flow folder; None: it is not there, and its text is all that sessions get of it."""
+        return None if self.path is None or leads_outside(self.path) else self.path
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """All texts that were read, by name."""
+        return {self.shown: self.text, **self.review.included}
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a normalised path leads out of the folder that it starts from."""
+    return path == ".." or path.startswith("../")
+
+
+def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None) -> Asked:
+    """What `spec` and `flow`, whose folder's files are `files`, ask for. Raises FolderError for what can't be."""
+    text, path, warnings = spec.requirements_text, None, list[SourceWarning]()
+    if text is None and files is not None and flow and source and flow.requirements_path:
+        path = flow.requirements_path
+        content = files.get(path)
+        if leads_outside(path):
+            content = _beside(path, normalised(spec.flow_path), source)
+            warnings.append(_outside(flow, path, found=content is not None))
+        elif content is None:
+            warnings.append(_missing(flow, path))
+        text, path = (None, None) if content is None else (_text(path, content), path)
+    elif text is not None and _LONE_FILE.match(text.strip()):
+        said = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
+        raise FolderError(f"{said}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
+    inside = path is not None and not leads_outside(path)
+    review = requirements.review(text or "", path=path if inside else None, files=files)
+    where = path or IN_SPEC
+    if review.errors:
+        shown = "; ".join(f"{one.file or where} line {one.line}: {one.message}" for one in review.errors[:5])
+        more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
+        raise FolderError(f"{shown}{more}", reason="RequirementsRejected")
+    warnings += [SourceWarning(file=one.file or where, line=one.line, code=one.code, message=one.message) for one in review.warnings]
+    return Asked(text or "", path, review, tuple(warnings))
+
+
+def _text(path: str, content: bytes) -> str:
+    if len(content) > requirements.LARGEST:
+        said = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
+        raise FolderError(f"{said}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
+    return yaml.text_of(path, content)
+
+
+def _beside(path: str, folder: str, source: SourceFiles) -> bytes | None:
+    """The content of a file of the source, by its way from the flow folder."""
+    return source.files.get(includes.real(folder, path, source.links))
+
+
+def _outside(flow: flowfolder.Flow, path: str, *, found: bool) -> SourceWarning:
+    advice = f"add it to additional_includes and name it {posixpath.basename(path)!r}"
+    if found:
+        message = f"the requirements file {_shown(path)} lies outside of the flow folder, where prompt flow's cloud does not look; {advice}"
+        return SourceWarning(file=flow.file, code="RequirementsOutside", message=message)
+    message = f"the requirements file {_shown(path)} is not in the source, so nothing of it is installed; put it there, then {advice}"
+    return SourceWarning(file=flow.file, code="RequirementsMissing", message=message)
+
+
+def _missing(flow: flowfolder.Flow, path: str) -> SourceWarning:
+    hint = ", and write / instead of \\" if "\\" in path else ", by its way from the flow folder" if path.startswith("/") else ""
+    message = f"the flow folder has no requirements file {_shown(path)}, so nothing of it is installed; add it or correct the name{hint}"
+    return SourceWarning(file=flow.file, code="RequirementsMissing", message=message)
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= 120 else f"{path[:120]}...")

@@ -1,0 +1,271 @@
+"""Resolves an environment: from the spec and its source to what its sessions shall have."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
+from flowsession.api.source import SourceWarning
+from flowsession.flow import folder as flowfolder
+from flowsession.flow import includes, outside, yaml
+from flowsession.flow.packed import EncodedFolder, PackedFolder
+from flowsession.reconcile.environment import image as images
+from flowsession.reconcile.environment import requirements_source, sources
+from flowsession.reconcile.environment.image import Image, Standing
+from flowsession.reconcile.environment.last_reading import Claim, Pinned, in_place
+from flowsession.reconcile.environment.requirements_source import Asked
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.requirements import private_feeds
+from flowsession.settings import PackageCache, Settings
+from flowsession_cache import addresses
+
+MOST_WARNINGS = 50
+"""Warnings in a status at most; a status has a size."""
+
+STANDS_FOR_NOTHING = Standing()
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Why there is no answer yet, as the Ready condition says it."""
+
+    reason: str
+    message: str
+    own: bool = False
+    """Whether it is the session's own spec that is to be mended, not its environment's."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a session of this environment shall have."""
+
+    image: Image
+    requirements: Asked
+    packages_revision: str
+    flow_revision: str
+    files: Mapping[str, bytes] | None
+    flow: FlowSummary | None
+    warnings: tuple[SourceWarning, ...]
+    installer: Mapping[str, Any] = field(hash=False)
+    content: str = ""
+    """Hash of all that the environment's spec and source bring into a session."""
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds, where there is something to install."""
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Modules of the source that lie outside of the flow folder, and the way to each: for the advice about one that is missing."""
+    claim: Claim | None = None
+    """The flow folder is this claim's, in place; `files` are None then."""
+
+    @property
+    def base_image(self) -> str:
+        """The image as it was asked for."""
+        return self.image.name
+
+    @property
+    def requirements_text(self) -> str | None:
+        """The lines to install; None: there are none."""
+        return self.requirements.text if self.requirements_count else None
+
+    @property
+    def requirements_path(self) -> str | None:
+        """The file's way from the flow folder; None: there is no such file."""
+        return self.requirements.path
+
+    @property
+    def requirements_count(self) -> int:
+        """How many packages are asked for."""
+        return self.requirements.review.count
+
+    @property
+    def keeps_something(self) -> bool:
+        """Whether a session has something that must survive a container's death: a flow folder or packages."""
+        return self.files is not None or self.requirements_count > 0
+
+    @cached_property
+    def wire(self) -> Mapping[str, Any]:
+        """The body of PUT /v1/environment."""
+        files: Mapping[str, str] | None
+        if isinstance(self.files, PackedFolder):
+            files = EncodedFolder(self.files)
+        else:
+            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        asked = self.requirements
+        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
+        return {
+            "packagesRevision": self.packages_revision,
+            "flowRevision": self.flow_revision,
+            "files": files,
+            "requirements": wanted,
+            # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
+            "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
+            **({"beside": dict(self.beside)} if self.beside else {}),
+        }
+
+
+def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = None) -> tuple[str, ...]:
+    """Names of the ConfigMaps that the spec refers to, or that hold what was read of its source."""
+    names = list(sources.needed_config_maps(spec.source, read_before))
+    if spec.installer.ca_bundle_config_map_name:
+        names.append(spec.installer.ca_bundle_config_map_name)
+    return tuple(names)
+
+
+def resolve(
+    spec: FlowEnvironmentSpec,
+    config_maps: Mapping[str, ConfigMapView],
+    settings: Settings,
+    read_before: Pinned | None = None,
+    stands: Standing = STANDS_FOR_NOTHING,
+) -> Resolved | Unresolved | None:
+    """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
+    reads it itself. An image that was chosen before stays, as far as it `stands`."""
+    if said := sources.refusal(spec.source, settings):
+        return Unresolved("ImageNotAllowed", said)
+    if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
+        return None
+    try:
+        return _resolve(spec, config_maps, settings, read_before, stands)
+    except yaml.FolderError as error:
+        return Unresolved(error.reason, str(error))
+    except sources.SourceError as error:
+        return Unresolved(error.reason, str(error))
+
+
+def _resolve(
+    spec: FlowEnvironmentSpec,
+    config_maps: Mapping[str, ConfigMapView],
+    settings: Settings,
+    read_before: Pinned | None,
+    stands: Standing,
+) -> Resolved | Unresolved:
+    warnings: list[SourceWarning] = []
+    source = sources.read(spec.source, config_maps, read_before)
+    files, flow, included = _flow_folder(spec, source, warnings)
+    warnings += flow.warnings if flow else ()
+    if spec.base_image and flow and flow.image and flow.image != spec.base_image:
+        warnings.append(
+            SourceWarning(
+                file=flow.file,
+                code="Overridden",
+                message=f"environment.image {flow.image} is overridden by spec.baseImage {spec.base_image}",
+            )
+        )
+    image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
+    if image.origin is not ImageOrigin.DEFAULT:
+        asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
+        if said := images.refusal(image.name, asked_by, settings):
+            return Unresolved("ImageNotAllowed", said)
+    asked = requirements_source.find(spec, flow, files, source)
+    warnings += asked.warnings
+    installer = _installer(spec, config_maps, settings)
+    if isinstance(installer, Unresolved):
+        return installer
+    count, path = asked.review.count, asked.path
+    if count:
+        warnings += private_feeds.warnings(asked.texts, installer, secret=spec.installer.credentials_secret_name or "")
+    own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(asked.review.included.items())
+    pushed = None if claim else files
+    digests = None if pushed is None else {name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}
+    return Resolved(
+        image=image,
+        requirements=asked,
+        packages_revision=_hash([image.name, *([asked.text, own] if count else [None, None]), *inner]),
+        flow_revision="none" if digests is None else _hash(digests),
+        files=pushed,
+        flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
+        warnings=_few(warnings),
+        installer=installer,
+        content=_digest([_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
+        beside=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
+        feed_secret=spec.installer.credentials_secret_name or "" if count else "",
+        claim=claim,
+    )
+
+
+def _flow_folder(
+    spec: FlowEnvironmentSpec, source: sources.SourceFiles | None, warnings: list[SourceWarning]
+) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
+    """The flow folder's files with its includes merged, what it asks for, and how many includes it has; adds to `warnings`."""
+    if source is None:
+        return None, None, None
+    warnings += source.warnings
+    folder = sources.normalised(spec.flow_path)
+    files: Mapping[str, bytes] = sources.inside(source.files, folder)
+    opened = flowfolder.open_flow(files)
+    entries = () if opened.kind == "prompty" else includes.named_by(opened.name, opened.values.get(includes.KEY))
+    if not entries:
+        return files, flowfolder.judge(opened, files), None
+    merged = includes.merge(source.files, folder, entries, file=opened.name, links=source.links)
+    for duplicate in merged.duplicates:
+        warnings.append(_replaced(duplicate))
+    # An include may bring another flow file. The one that counts then loses its own includes, as with prompt flow.
+    if merged.files[flowfolder.flow_file(merged.files)[0]] is not files[opened.name]:
+        opened = flowfolder.open_flow(merged.files)
+    files = merged.files
+    if includes.KEY in opened.values:
+        files = {**files, opened.name: yaml.emptied(opened.name, files[opened.name], includes.KEY, opened.values)}
+    return files, flowfolder.judge(opened, files), merged.count
+
+
+def _replaced(duplicate: includes.Duplicate) -> SourceWarning:
+    count, few = len(duplicate.files), ", ".join(duplicate.files[:5])
+    what = duplicate.files[0] if count == 1 else f"{count} files ({few}{', ...' if count > 5 else ''})"
+    return SourceWarning(
+        file=duplicate.files[0],
+        code="DuplicateInclude",
+        message=f"additional_includes entry {duplicate.entry!r} replaces {what} of the flow folder; the last one wins: rename one of them",
+    )
+
+
+def _few(warnings: list[SourceWarning]) -> tuple[SourceWarning, ...]:
+    if len(warnings) <= MOST_WARNINGS:
+        return tuple(warnings)
+    rest = len(warnings) - MOST_WARNINGS + 1
+    return (*warnings[: MOST_WARNINGS - 1], SourceWarning(code="More", message=f"{rest} more warnings are not shown"))
+
+
+def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> dict[str, Any] | Unresolved:
+    own, default = spec.installer, settings.installer
+    bundle = default.ca_bundle
+    if own.ca_bundle_config_map_name:
+        view = config_maps[own.ca_bundle_config_map_name]
+        if view.files is None or "ca.crt" not in view.files:
+            return Unresolved(
+                "SourceNotFound",
+                f"ConfigMap {own.ca_bundle_config_map_name!r} of spec.installer.caBundleConfigMapName"
+                f" {'does not exist' if view.files is None else 'has no key ca.crt'}; create it with the certificates under ca.crt",
+            )
+        bundle = "\n".join(part for part in (bundle, view.files["ca.crt"].decode(errors="replace")) if part)
+    return {
+        "tool": own.tool if own.tool != "Auto" else default.tool,
+        "timeoutSeconds": own.timeout_seconds or default.timeout_seconds,
+        "indexURL": own.index_url or default.index_url,
+        "extraIndexURLs": list(own.extra_index_urls if own.extra_index_urls is not None else default.extra_index_urls),
+        "caBundle": bundle,
+        "onlyBinary": own.only_binary or default.only_binary,
+        "environment": dict(default.environment),
+        "cache": _cached(settings.package_cache),
+        "identityFeedHosts": list(default.identity_feed_hosts),
+    }
+
+
+def _cached(cache: PackageCache) -> dict[str, str]:
+    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
+
+
+def _chosen(image: Image) -> str:
+    """The image that the environment's author has chosen; empty: none, so it is the platform's."""
+    return "" if image.origin is ImageOrigin.DEFAULT else image.name
+
+
+def _hash(value: object) -> str:
+    return _digest(value)[:16]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

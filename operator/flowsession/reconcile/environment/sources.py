@@ -1,0 +1,159 @@
+"""Reads the source of an environment into files: names are relative, `/`-separated, and no file is also a folder."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from flowsession.api.source import ArchiveSource, ConfigMapSource, Source, SourceWarning
+from flowsession.flow import archive as archives
+from flowsession.flow import archive_links
+from flowsession.flow.yaml import FolderError
+from flowsession.reconcile.environment import image, last_reading
+from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.settings import Settings
+
+
+class SourceError(Exception):
+    """There is no such source; the text says what is missing and what to do."""
+
+    def __init__(self, message: str, *, reason: str = "SourceNotFound") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ConfigMapView:
+    """A ConfigMap as it was last seen. `files` None: there is no such ConfigMap."""
+
+    name: str
+    files: Mapping[str, bytes] | None
+    read_at: float
+    watched: bool
+    author: str | None = None
+    """Who changed it last, by the API server's word; empty: somebody who may act for every user; None: nobody knows."""
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """All files of a source."""
+
+    files: Mapping[str, bytes]
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Symbolic links, and where they lead in the end; their files are among `files` too."""
+    warnings: tuple[SourceWarning, ...] = ()
+
+
+def refusal(source: Source | None, settings: Settings) -> str:
+    """Why the source may not be read, in a sentence; empty if it may."""
+    artifact = source.oci_artifact if source else None
+    return image.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else ""
+
+
+def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:
+    """Names of the ConfigMaps that the source is read from."""
+    if source is None:
+        return ()
+    if read_before is not None:
+        return (read_before.config_map,) if read_before.config_map else ()
+    members = (source.config_map, source.archive.config_map if source.archive else None)
+    return tuple(member.name for member in members if member)
+
+
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], read_before: Pinned | None = None) -> SourceFiles | None:
+    """All files of the source; None: there is none. Raises SourceError and FolderError."""
+    if source is None:
+        return None
+    if read_before is not None:
+        return _read_before(source, read_before, config_maps)
+    if source.archive:
+        return _unpacked(source.archive, config_maps)
+    if source.config_map:
+        return SourceFiles(_keys(source.config_map, config_maps))
+    return None
+
+
+def normalised(flow_path: str) -> str:
+    """spec.flowPath without what means nothing; "." for the source itself."""
+    return str(PurePosixPath(flow_path))
+
+
+def inside(files: Mapping[str, bytes], folder: str) -> Mapping[str, bytes]:
+    """The files below `folder`, by their names there. Raises FolderError when there are none."""
+    if folder == ".":
+        return files
+    found = {name.removeprefix(f"{folder}/"): data for name, data in files.items() if name.startswith(f"{folder}/")}
+    if not found:
+        raise FolderError(f"the source has no folder {folder!r} (spec.flowPath); it holds: {', '.join(sorted(files)[:10])}")
+    return found
+
+
+def check_folders(names: Iterable[str]) -> None:
+    """Raises FolderError when a name is also the folder of another."""
+    known = set(names)
+    folders: set[str] = set()
+    for name in known:
+        parent = name.rpartition("/")[0]
+        while parent and parent not in folders:
+            if parent in known:
+                raise FolderError(f"{parent!r} of the source is a file, and {name!r} needs it to be a folder; rename one of them")
+            folders.add(parent)
+            parent = parent.rpartition("/")[0]
+
+
+def _keys(source: ConfigMapSource, config_maps: Mapping[str, ConfigMapView]) -> Mapping[str, bytes]:
+    keys = _config_map(source.name, config_maps, "spec.source.configMap")
+    if source.items is None:
+        return keys
+    absent = [item.key for item in source.items if item.key not in keys]
+    if absent:
+        raise SourceError(
+            f"ConfigMap {source.name!r} has no key {', '.join(map(repr, absent[:5]))}, named in spec.source.configMap.items"
+            f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})"
+        )
+    files = {str(PurePosixPath(item.path)): keys[item.key] for item in source.items}
+    check_folders(files)
+    return files
+
+
+def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
+    where = source.config_map
+    keys = _config_map(where.name, config_maps, "spec.source.archive.configMap")
+    if where.key not in keys:
+        raise SourceError(
+            f"ConfigMap {where.name!r} has no key {where.key!r}, named in spec.source.archive.configMap.key"
+            f" (it has: {', '.join(sorted(keys)[:10]) or 'none'})"
+        )
+    try:
+        unpacked = archives.unpack(keys[where.key])
+    except archive_links.ArchiveError as error:
+        raise FolderError(f"{where.key} of ConfigMap {where.name!r}: {error}") from None
+    check_folders(unpacked.files)
+    return SourceFiles(unpacked.files, unpacked.links)
+
+
+def _read_before(source: Source, before: Pinned, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
+    """What a pod of its own has read; the status says what that must be."""
+    if not before.config_map:
+        if before.reason:
+            raise SourceError(before.message, reason=before.reason)
+        raise SourceError(f"reading {last_reading.named(source)}", reason="Resolving")
+    found = config_maps[before.config_map].files
+    if found is None:
+        raise SourceError(f"ConfigMap {before.config_map!r} with what was read is gone; reading it again", reason="Resolving")
+    archive = found.get(last_reading.KEY, b"")
+    if f"sha256:{hashlib.sha256(archive).hexdigest()}" != before.digest:
+        raise SourceError(f"ConfigMap {before.config_map!r} does not hold what was read from {last_reading.named(source)}; delete it")
+    try:
+        unpacked = archives.unpack(archive)
+    except archive_links.ArchiveError as error:
+        raise FolderError(f"{last_reading.named(source)}: {error}") from None
+    check_folders(unpacked.files)
+    return SourceFiles(unpacked.files, unpacked.links, before.warnings)
+
+
+def _config_map(name: str, config_maps: Mapping[str, ConfigMapView], field: str) -> Mapping[str, bytes]:
+    found = config_maps[name].files
+    if found is None:
+        raise SourceError(f"ConfigMap {name!r} of {field} does not exist in this namespace; create it")
+    return found

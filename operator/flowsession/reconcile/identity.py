@@ -1,0 +1,155 @@
+"""ServiceAccounts, as decisions see them: whom they are for, which one a pod shall have, and which one it has."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flowsession.api import GROUP
+from flowsession.api.identity import Identity, IdentityType
+from flowsession.model.draft import Notes
+
+ASSIGNABLE_LABEL = f"{GROUP}/assignable"
+USER_ANNOTATION = f"{GROUP}/user"
+CLIENT_ID_ANNOTATION = "azure.workload.identity/client-id"
+WORKLOAD_IDENTITY_LABEL = "azure.workload.identity/use"
+"""On pods: Azure's webhook mounts a token of the ServiceAccount, for Azure alone
+(https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html)."""
+POD_ANNOTATION = f"{GROUP}/identity"
+DEFAULT = "default"
+"""The ServiceAccount of pods that name none."""
+LOOK_SECONDS = 15.0
+"""How often the namespace's ServiceAccounts are looked at while something can't go on for lack of one: they are not watched."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A ServiceAccount."""
+
+    name: str
+    version: str = ""
+    """Its resourceVersion."""
+    assignable: bool = False
+    user: str = ""
+    """The user whose own it is."""
+    client_id: str = ""
+
+
+@dataclass(frozen=True)
+class PodIdentity:
+    """What a pod was created with."""
+
+    asked: str = ""
+    """What was asked for, see `asked`."""
+    account: str = ""
+    """Name of the ServiceAccount; empty: none, and no credentials."""
+    client_id: str = ""
+    version: str = ""
+    """resourceVersion of the pod's ServiceAccount then: its imagePullSecrets are copied into the pod when that is created."""
+
+    def in_use(self) -> dict[str, Any] | None:
+        """What a status says of it."""
+        if not self.account:
+            return None
+        return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
+
+    def __str__(self) -> str:
+        return f"ServiceAccount {self.account!r}" if self.account else "no identity"
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Why an identity can't be had, and what to do about it."""
+
+    reason: str
+    message: str
+
+
+def asked(wanted: Identity) -> str:
+    """What a spec asks for, in a word; a pod for which another word was noted is to be replaced. The default is empty."""
+    if wanted.type is IdentityType.USER:
+        return ""
+    return f"Managed/{wanted.service_account_name or ''}/{wanted.client_id or ''}"
+
+
+def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Account]) -> PodIdentity | Lacking:
+    """The ServiceAccount that a pod of this user shall run as, by the namespace's accounts."""
+    known = sorted(accounts, key=lambda account: account.name)
+    if wanted.type is IdentityType.USER:
+        found = next((account for account in known if account.user == user), None)
+        if found is None:
+            default = next((account.version for account in known if account.name == DEFAULT), "")
+            return PodIdentity(asked(wanted), version=default)
+    else:
+        fitting = [account for account in known if _is_meant(wanted, account)]
+        found = next((account for account in fitting if account.assignable), None)
+        if found is None:
+            return _lacking(wanted, namespace, fitting)
+    return PodIdentity(asked(wanted), found.name, found.client_id, found.version)
+
+
+def found(notes: Notes, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
+    """The same for a decision: None where the accounts must be read first, and another look later on where one lacks."""
+    if accounts is None:
+        notes.wants_accounts = True
+        return None
+    chosen = choose(wanted, user, namespace, accounts)
+    if isinstance(chosen, Lacking):
+        notes.look_again(notes.now + LOOK_SECONDS)
+    return chosen
+
+
+def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:
+    """The pod under this identity. Its token is not mounted: workload identity's webhook brings one of its own, for Azure only."""
+    meta, spec = dict(manifest["metadata"]), dict(manifest["spec"])
+    noted = {key: value for key, value in asdict(identity).items() if value}
+    if noted:
+        meta["annotations"] = {**meta["annotations"], POD_ANNOTATION: json.dumps(noted, sort_keys=True)}
+    if identity.account:
+        meta["labels"] = {**meta["labels"], WORKLOAD_IDENTITY_LABEL: "true"}
+        spec["serviceAccountName"] = identity.account
+    return {**manifest, "metadata": meta, "spec": spec}
+
+
+def of_pod(annotations: Mapping[str, str]) -> PodIdentity:
+    """What a pod's annotations say; what can't be read counts as the default."""
+    if POD_ANNOTATION not in annotations:
+        return PodIdentity()
+    try:
+        noted = json.loads(annotations[POD_ANNOTATION])
+        return PodIdentity(**{key: str(noted.get(key, "")) for key in PodIdentity.__dataclass_fields__})
+    except (ValueError, AttributeError, RecursionError):
+        return PodIdentity()
+
+
+def read(meta: Mapping[str, Any]) -> Account:
+    """A ServiceAccount by its metadata."""
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    return Account(
+        meta["name"],
+        meta.get("resourceVersion", ""),
+        labels.get(ASSIGNABLE_LABEL) == "true",
+        annotations.get(USER_ANNOTATION, ""),
+        annotations.get(CLIENT_ID_ANNOTATION, ""),
+    )
+
+
+def _is_meant(wanted: Identity, account: Account) -> bool:
+    if wanted.service_account_name:
+        return account.name == wanted.service_account_name
+    return not wanted.client_id or account.client_id == wanted.client_id
+
+
+def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lacking:
+    where, label = f"namespace {namespace!r}", f'{ASSIGNABLE_LABEL}: "true"'
+    name, client_id = wanted.service_account_name, wanted.client_id
+    if fitting and (name or client_id):
+        said = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
+        return Lacking("IdentityNotAssignable", f"{said} may not be assigned to sessions: have it labelled {label}")
+    if name:
+        said = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
+    elif client_id:
+        said = f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+    else:
+        said = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
+    return Lacking("IdentityNotFound", said)

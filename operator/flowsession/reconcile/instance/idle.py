@@ -1,0 +1,71 @@
+"""The idle rule of instances: one that nobody uses stops, but only when every session on it has closed its door on a fresh word.
+
+In three steps, so that no door is closed in vain: when nothing is known of work for the idle time, each session on the instance asks its
+agent; when all of them are without work, each closes its door; when all doors are closed, the instance stops.
+"""
+
+from flowsession.api.instance import Stopped, StoppedBy
+from flowsession.model import times
+from flowsession.model.agent_views import AgentView
+from flowsession.model.draft import Notes
+from flowsession.model.idle_times import FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS, warned_for
+from flowsession.model.plan import Look, Retire
+from flowsession.reconcile.instance.snapshot import InstanceSnapshot, quiet_at
+from flowsession.reconcile.session.agent import ask
+from flowsession.reconcile.session.draft import Draft
+
+AGAIN_SECONDS = 60.0
+"""How often a quiet session's agent is asked again while another one on the instance can't be asked."""
+
+
+def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
+    """Warns of the idle stop, and stops the instance when all its doors are closed. Work in any session puts that off."""
+    due, timeout = quiet_at(snapshot.spec, notes.status, snapshot.guests, notes.now), snapshot.spec.idle.timeout_seconds
+    if due is None:
+        notes.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
+        return
+    warn_at = due - warned_for(timeout)
+    if notes.now < warn_at:
+        notes.judge("Active", True, "InUse", f"used within the last {timeout} s")
+        notes.look_again(warn_at)
+        return
+    message = (
+        f"no work on it since {times.stamp(due - timeout)}: the instance stops at {times.deadline_stamp(due)};"
+        " use one of its sessions or start one, or set idle.timeoutSeconds higher"
+    )
+    if notes.reason("Active") != "IdleSoon":
+        notes.tell(warning=True, reason="IdleSoon", message=message)
+    notes.judge("Active", False, "IdleSoon", message)
+    if notes.now < due:
+        notes.look_again(due)
+        return
+    if not all(guest.closed(notes.now) for guest in snapshot.guests):
+        notes.look_again(notes.now + AGAIN_SECONDS)  # the agents' answers come before
+        return
+    words = [guest.agent.state_at for guest in snapshot.guests if guest.pod and guest.pod.running and guest.agent]
+    notes.look_again(notes.now + UNDONE_SECONDS)
+    notes.valid_until = min(words) + FRESH_SECONDS if words else None
+    notes.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(notes.now)).to_wire())
+    notes.judge("Active", False, "Idle", "stopped")
+    notes.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
+
+
+def make_way(draft: Draft, agent: AgentView | None) -> bool:
+    """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
+    compute = draft.snapshot.spec.compute
+    view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
+    if view is None or view.quiet_at is None or view.stopped:
+        return False
+    if draft.now < view.quiet_at:
+        draft.look_again(view.quiet_at)
+        return False
+    if not view.all_quiet:
+        asked = agent is not None and agent.asked_at >= view.quiet_at
+        ask(draft, agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+        return False
+    if draft.snapshot.server_silent or agent is None or agent.state is None:
+        return False
+    # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
+    due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
+    ask(draft, agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
+    return True

@@ -1,0 +1,99 @@
+"""What is seen of a ComputeInstance: by its own decision, and by the sessions on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsession.api.instance import ComputeInstanceSpec, InstanceIdleAction
+from flowsession.model import times
+from flowsession.model.agent_views import AgentView
+from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS
+from flowsession.reconcile.identity import Account
+from flowsession.reconcile.session.snapshot import PodView, Refusal, ScalingView
+from flowsession.reconcile.size.offer import Offer
+from flowsession.reconcile.size.quota import QuotaView
+from flowsession.settings import Settings
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A session on an instance."""
+
+    name: str
+    pod: PodView | None
+    """Its pod on the instance, ending or not."""
+    agent: AgentView | None
+    began: float
+    """When it was created or last started: that is work too."""
+    worked: float
+    """When work was last seen in it; 0: never."""
+    starts_until: float = 0.0
+    """When the start that is under way times out: so long it counts as work; 0: none is."""
+    waits: bool = False
+    """Whether it shall have a pod and has none."""
+
+    def quiet(self, since: float, now: float) -> bool:
+        """Whether its agent, asked since then, was without work; or nobody can work in it at all."""
+        if self.pod is None or not self.pod.running:
+            return True
+        agent = self.agent
+        if agent is None or agent.state is None or agent.failures or agent.state.busy:
+            return False
+        return since <= agent.state_at <= now + AHEAD_SECONDS
+
+    def closed(self, now: float) -> bool:
+        """Whether its door is closed to new work, by a fresh word; or there is none."""
+        if self.pod is None or not self.pod.running:
+            return True
+        agent = self.agent
+        if agent is None or agent.state is None or not agent.state.retired:
+            return False
+        return now - FRESH_SECONDS <= agent.state_at <= now + AHEAD_SECONDS
+
+
+@dataclass(frozen=True)
+class InstanceSnapshot:
+    """All that a decision about a ComputeInstance depends on."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    spec: ComputeInstanceSpec
+    status: Mapping[str, Any]
+    resume: str
+    """The annotation that asks for a start."""
+    pods: tuple[PodView, ...]
+    """That hold the reservation, the newest last."""
+    guests: tuple[Guest, ...] = ()
+    visitors: int = 0
+    """Sessions' pods on the instance, whatever their sessions' specs say by now."""
+    offers: tuple[Offer, ...] = ()
+    quotas: tuple[QuotaView, ...] = ()
+    refusal: Refusal | None = None
+    scaling: ScalingView | None = None
+    accounts: tuple[Account, ...] | None = None
+    """The namespace's ServiceAccounts; None: not read just now."""
+    unknown: str = ""
+    """Its annotations of ours that mean nothing."""
+    namespace_ending: bool = False
+    written_at: float = 0.0
+    settings: Settings = field(default_factory=Settings)
+
+
+def quiet_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
+    """When the instance has been unused for its idle time, by what is known now."""
+    started = times.parse(status.get("readyAt"))
+    if spec.idle.action == InstanceIdleAction.NONE or started is None:
+        return None
+    used = max(started, last_activity(status, guests, now) or 0.0) + spec.idle.timeout_seconds
+    return max([used, *(guest.starts_until for guest in guests)])
+
+
+def last_activity(status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
+    """When work was last seen in any session on it; a session's start is work."""
+    seen = [times.parse(status.get("lastActivityAt")) or 0.0]
+    seen += [at for guest in guests if guest.pod is not None or guest.waits for at in (guest.began, guest.worked)]
+    return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

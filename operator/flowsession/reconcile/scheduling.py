@@ -1,0 +1,57 @@
+"""What people read while a session waits for a node: the scheduler's words, and those of the autoscaler in the pod's Events."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flowsession.model import times
+from flowsession.model.draft import Notes
+from flowsession.model.plan import ReadEvents
+from flowsession.reconcile.session.snapshot import PodView, ScalingView
+
+SHORTEST_PAUSE = 10.0
+LONGEST_PAUSE = 60.0
+"""Seconds between two readings of a waiting pod's Events: the longer it waits, the rarer."""
+
+_SCALING_UP = frozenset({"TriggeredScaleUp", "Nominated"})
+_HELPLESS = frozenset({"NotTriggerScaleUp", "FailedScheduling"})
+_SCHEDULER = "scheduler"
+"""What the name of whoever writes FailedScheduling ends with, if it is no autoscaler: its words are in the pod's condition already."""
+
+
+def unschedulable(notes: Notes, pod: PodView, seen: ScalingView | None, what: str = "session") -> tuple[str, str]:
+    """Reason and sentence for a pod that no node has room for: ScalingUp when an autoscaler says that it adds one."""
+    _read_events(notes, pod, seen)
+    if seen is not None and seen.reason in _SCALING_UP:
+        return "ScalingUp", f"a node is being added for the {what}: {seen.message}"
+    message = f"no node has room for the {what}: {pod.unscheduled_message}"
+    return "Unschedulable", f"{message}; the autoscaler adds none: {seen.message}" if seen is not None and seen.message else message
+
+
+def read(events: Iterable[Mapping[str, Any]], now: float) -> ScalingView:
+    """The last word of an autoscaler about a pod."""
+    found = [event for event in events if _is_of_an_autoscaler(event)]
+    if not found:
+        return ScalingView(now)
+    last = max(found, key=_last_seen)
+    return ScalingView(now, str(last.get("reason")), str(last.get("message") or "")[:500])
+
+
+def _read_events(notes: Notes, pod: PodView, seen: ScalingView | None) -> None:
+    waited = notes.now - pod.created_at
+    due = seen.read_at + min(LONGEST_PAUSE, max(SHORTEST_PAUSE, waited / 4)) if seen else 0.0
+    if notes.now >= due:
+        notes.read_events = ReadEvents(pod.namespace, pod.name, pod.uid)
+    else:
+        notes.look_again(due)
+
+
+def _is_of_an_autoscaler(event: Mapping[str, Any]) -> bool:
+    who = str((event.get("source") or {}).get("component") or event.get("reportingComponent") or "")
+    return event.get("reason") in _SCALING_UP | _HELPLESS and not (event["reason"] == "FailedScheduling" and who.endswith(_SCHEDULER))
+
+
+def _last_seen(event: Mapping[str, Any]) -> tuple[float, int]:
+    series = (event.get("series") or {}).get("lastObservedTime")
+    stamps = (series, event.get("lastTimestamp"), event.get("eventTime"), event.get("firstTimestamp"))
+    at = next((at for text in stamps if (at := times.parse(text)) is not None), 0.0)
+    return at, int((event.get("metadata") or {}).get("resourceVersion") or 0)

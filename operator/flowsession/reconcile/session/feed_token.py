@@ -1,0 +1,32 @@
+"""Whether a session may have the token of its environment's feed: not where its user decides which programs handle it."""
+
+from flowsession.api.environment import ImageOrigin
+from flowsession.api.pod_settings import takes_over
+from flowsession.images import pods
+from flowsession.manifests.session_pod import settings_of
+from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.reconcile.requests import REQUESTS
+from flowsession.reconcile.session.snapshot import PodView, SessionSnapshot
+
+
+def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> str:
+    """Why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty if it may.
+
+    The Secret's own hosts are looked at where the feeds are known, in the session (flowsession_agent.feeds.credentials).
+    """
+    whose = "the token of the environment's Secret is not given to a session"
+    if names := sorted({variable.name for variable in snapshot.spec.env or () if takes_over(variable.name)}):
+        return (
+            f"{whose} whose spec.env sets {', '.join(names)}, which decides what programs see the token: remove that, and reset the session"
+        )
+    if environment.image.origin is None:
+        way = "leave spec.baseImage of the session empty, or have the image set as spec.baseImage of the environment"
+        return f"{whose} with an image of its user's choice: {way}"
+    if environment.image.origin is ImageOrigin.FLOW and not snapshot.settings.images.allowed_registries:
+        way = (
+            "have somebody who may read the Secret set it as spec.baseImage of the environment, or set the chart's images.allowedRegistries"
+        )
+        return f"{whose} whose image {environment.image.name} is named by flow.dag.yaml alone, which others may write: {way}"
+    if pods.changed(pod, environment.image) or (pod.settings and pod.settings != settings_of(snapshot.spec)):
+        return f"{whose} whose pod has another image or other variables than its spec says now: reset it by {REQUESTS['reset']}"
+    return ""

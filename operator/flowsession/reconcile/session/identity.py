@@ -1,0 +1,92 @@
+"""As whom a session acts: the ServiceAccount of its next pod, a change of identity, and what to grant where one lacks."""
+
+import re
+
+from flowsession.api.identity import Identity
+from flowsession.api.session import Phase
+from flowsession.reconcile import identity
+from flowsession.reconcile.identity import Lacking, PodIdentity
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.snapshot import PodView
+
+_DENIED = re.compile(
+    r"\b40[13]\b|unauthori[sz]ed|forbidden|denied|authentication required|authorization failed|no basic auth|authorization token",
+    re.IGNORECASE,
+)
+
+
+def for_next_pod(draft: Draft) -> PodIdentity | None:
+    """What the next pod is to run as; None: that is not known yet, or can't be had, and the status says why."""
+    found = _found(draft, _wanted(draft))
+    if isinstance(found, Lacking):
+        draft.judge("ComputeAllocated", False, found.reason, found.message)
+        draft.not_ready(Phase.PENDING, found.reason, found.message)
+        return None
+    return found
+
+
+def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:
+    """The identity that the spec asks for since the pod was created, or why it can't be had; None: nothing else is asked for."""
+    wanted = _wanted(draft)
+    return None if pod.identity.asked == identity.asked(wanted) else _found(draft, wanted)
+
+
+def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
+    """Whether a pod whose image can't be pulled would be another one if it were created now: its ServiceAccount was made or mended."""
+    before, container = draft.was("Ready"), pod.container
+    said = (container.waiting_message if container else "") + (before.message if before else "")
+    if not pod.identity.version or not _DENIED.search(said):
+        return False  # it is not known what the pod was created with, or another ServiceAccount would not help
+    draft.look_again(draft.now + identity.LOOK_SECONDS)
+    found = _found(draft, _wanted(draft))
+    return isinstance(found, PodIdentity) and found != pod.identity
+
+
+def to_pull(draft: Draft, pod: PodView, said: str) -> str:
+    """What to grant so that the image can be pulled, where the registry's words are about that; else empty."""
+    if not _DENIED.search(said):
+        return ""
+    registry = _registry(pod.image)
+    if pod.identity.account:
+        return (
+            f"; the session pulls as {pod.identity}: give that imagePullSecrets for {registry}, or let the cluster's nodes pull from it,"
+            " and the session starts by itself"
+        )
+    return f"; {_none(draft, f'has imagePullSecrets for {registry}')}, or let the cluster's nodes pull from it"
+
+
+def to_install(draft: Draft, pod: PodView, said: str) -> str:
+    """What to grant so that the packages can be had, where the index's words are about that; else empty."""
+    if not _DENIED.search(said):
+        return ""
+    if pod.identity.account:
+        return f"; the session installs as {pod.identity}: grant that the right to read the feed"
+    return f"; {_none(draft, 'may read the feed')}; then reset the session"
+
+
+def _none(draft: Draft, can: str) -> str:
+    where, user = draft.snapshot.namespace, draft.snapshot.spec.user
+    return (
+        f"the session has no identity: have a ServiceAccount of namespace {where!r} that {can} annotated"
+        f" {identity.USER_ANNOTATION}: {user}, or name an assignable one in spec.identity"
+    )
+
+
+def _wanted(draft: Draft) -> Identity:
+    """A session on an instance has the instance's identity."""
+    ref = draft.snapshot.spec.compute.instance_ref
+    if ref is None:
+        return draft.snapshot.spec.identity
+    instance = draft.snapshot.instances.get(ref.name)
+    return instance.identity if instance else Identity()
+
+
+def _found(draft: Draft, wanted: Identity) -> PodIdentity | Lacking | None:
+    snapshot = draft.snapshot
+    return identity.found(draft, wanted, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
+
+
+def _registry(image: str) -> str:
+    """As container runtimes read it: the first part, if it looks like a host."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"

@@ -1,0 +1,249 @@
+"""The idle rule: a session that nobody uses ends, but only on the word that its agent gives right then, and in two steps.
+
+First the agent is asked to retire if it is still idle: it then refuses new work. Then the session is deleted (or suspended), with its
+resourceVersion as precondition, so that work and changes that arrive in between win.
+"""
+
+from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
+from flowsession.model import times
+from flowsession.model.agent_views import AgentState, AgentView
+from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
+from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
+from flowsession.reconcile import requests
+from flowsession.reconcile.instance import idle as instanceidle
+from flowsession.reconcile.session import edits, restart, restoring, suspend, warning
+from flowsession.reconcile.session.agent import agent_of, ask, askable_at, lately_of
+from flowsession.reconcile.session.draft import Draft, moment
+from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.start import current_pod
+
+PROBE_FAILED_AFTER = 3
+"""Unanswered calls in a row after which the Active condition says so."""
+
+PROBE_FAILED = "ProbeFailed"
+UNREACHABLE_CALLS = 20
+"""So many calls at least must have failed in a row by then."""
+
+SERVER_PAUSE = 10.0
+"""Seconds after which an end is thought of again that an API server that does not answer has kept."""
+
+UNREACHABLE_TIMEOUTS = 3
+"""A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
+
+SILENCE_STEP = 60.0
+"""Seconds by which the end of a silent session must move to be written down anew."""
+
+STEADY_SECONDS = 60.0
+"""How long a session that was said to be in use is so at least: with a short timeout it may be found idle every half a minute."""
+
+KEPT = "keep-alive"
+"""What the agent calls a keep-alive among the kinds of work."""
+
+INSTALLED = "install"
+"""The same for an install."""
+
+
+def decide_idle(draft: Draft) -> bool:
+    """Shows when idleness would end the session, warns of it, and ends it when that time has come and the agent agrees."""
+    pod, idle = current_pod(draft), draft.snapshot.spec.idle
+    if pod is None or not pod.running:
+        return False
+    agent = lately_of(draft, pod)
+    last = _last_activity(draft, agent)
+    if last is None:
+        return False
+    _show(draft, agent, last)
+    edits.show(draft, agent)
+    restoring.tell(draft, agent)
+    if requests.pending(draft, "keepAlive"):
+        _keep_alive(draft, agent)
+    elif idle.action == IdleAction.NONE:
+        _keep_for_good(draft, agent)
+    else:
+        deadline = warning.deadline_after(draft, last)
+        _show_end(draft, agent, deadline)
+        if draft.now >= deadline and not warning.was_warned(draft):
+            warning.warn_late(draft, agent)
+        elif draft.now >= deadline:
+            _end(draft, agent, deadline=deadline)
+        else:
+            if not instanceidle.make_way(draft, agent):
+                _reopen(draft, agent)
+            warning.warn(draft, agent, deadline)
+    if agent and _is_silent(agent):
+        _say_unreachable(draft, pod, agent)
+    return True
+
+
+def _show_end(draft: Draft, agent: AgentView | None, deadline: float) -> None:
+    """Writes down when the session ends: for idleness, or where it can't be asked for that."""
+    shown, silent = times.parse(draft.status.get("expiresAt")), _is_silent(agent)
+    if draft.was_unreachable and not silent and (agent is None or agent.state is None or agent.failures):
+        return  # nobody knows better yet
+    at = agent.failing_since + _longest_silence(draft) if agent and silent else deadline
+    # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
+    if shown is None or abs(shown - at) > (SILENCE_STEP if silent else 1.0):
+        draft.put("expiresAt", times.deadline_stamp(at))
+
+
+def _is_silent(agent: AgentView | None) -> bool:
+    return agent is not None and agent.failures >= PROBE_FAILED_AFTER
+
+
+def _longest_silence(draft: Draft) -> float:
+    """Seconds for which a session may be unreachable."""
+    snapshot = draft.snapshot
+    return max(UNREACHABLE_TIMEOUTS * snapshot.spec.idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
+
+
+def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
+    """The status, an Event and the columns say that a session that served can't be asked any more, and what comes of that."""
+    if draft.reason("Ready") != "Running" and not draft.was_unreachable:
+        return
+    action, at = draft.snapshot.spec.idle.action, draft.status.get("expiresAt")
+    ends = {IdleAction.NONE: "gets a new pod", IdleAction.SUSPEND: "is suspended", IdleAction.DELETE: "is deleted"}[action]
+    when = f"at {at}" if at else f"after {_longest_silence(draft):.0f} s"
+    draft.unreachable(
+        "AgentUnreachable",
+        f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
+        f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
+    )
+
+
+def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
+    """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
+    draft.put("expiresAt", None)
+    if not instanceidle.make_way(draft, agent):
+        _reopen(draft, agent)
+    asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
+    failing = agent is not None and agent.failures
+    ask(draft, agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
+
+
+def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
+    """A request of the user's counts as work: it opens a closed door and starts the timeout anew."""
+    value = requests.pending(draft, "keepAlive")
+    if agent and agent.state and agent.kept == value and not agent.state.retired:
+        requests.done(draft, "keepAlive")
+        timeout = draft.snapshot.spec.idle.timeout_seconds
+        ends = draft.snapshot.spec.idle.action != IdleAction.NONE
+        draft.put("expiresAt", times.deadline_stamp(agent.state_at + timeout) if ends else None)
+        draft.look_again(agent.state_at + timeout)
+        return
+    if agent and agent.state and agent.state.retired:
+        _reopen(draft, agent)
+    else:
+        ask(draft, agent, KeepAlive(value), interrupts=True)
+
+
+def end_unreachable(draft: Draft) -> bool:
+    """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
+    idle, pod = draft.snapshot.spec.idle, current_pod(draft)
+    agent = agent_of(draft, pod) if pod else None
+    limit = _longest_silence(draft)
+    if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
+        return True
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
+    if idle.action == IdleAction.NONE:
+        restart.start_again(draft, PROBE_FAILED, message)
+    else:
+        _finish(draft, PROBE_FAILED, message, alarming=True)
+    return False
+
+
+def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
+    """When work was last seen, in seconds since 1970, and writes it down. A fresh start counts as work."""
+    known = draft.snapshot.status.get("lastActivity") or {}
+    written = times.parse(known.get("at"))
+    last, what = written, known.get("what") or "start"
+    ready_at = times.parse(draft.status.get("readyAt"))
+    if ready_at is not None and (last is None or ready_at > last):
+        last, what = ready_at, "start"
+    if last is None and draft.status.get("phase") == Phase.FAILED.value:
+        pod = current_pod(draft)
+        last = pod.container.running_since if pod and pod.container else None  # what can't be used is not kept for ever either
+    ahead = last is not None and last > draft.now + AHEAD_SECONDS
+    if agent and agent.state and ((seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0) or ahead):
+        last, what = seen, agent.state.what or what
+    elif ahead:  # somebody's clock was wrong, and only the agent can tell
+        last = draft.now
+        ask(draft, agent, Look())
+    if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
+        draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
+    return last
+
+
+def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
+    if agent is None:
+        return
+    if _is_silent(agent):
+        draft.judge("Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
+    elif agent.state is None:
+        return
+    elif agent.state.busy:
+        draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
+    elif agent.kept and agent.state.what == KEPT:
+        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
+    elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
+        draft.look_again(steady_until)
+    else:
+        what = (draft.status.get("lastActivity") or {}).get("what", "start")
+        draft.judge("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
+
+
+def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float) -> float:
+    """Until when Active stays True although the agent knows of no work, in seconds since 1970: where it said so within a minute after the
+    turn, until that minute and one since the last work are over. Within the latter a short timeout has it asked again, so that nothing is
+    written on a word that is about to be replaced. The end of an install is told at once, as is a fresh start, which ends all work."""
+    before = draft.was("Active")
+    since = times.parse(before.last_transition_time) if before is not None and before.status == "True" else None
+    if since is None or since > draft.now + AHEAD_SECONDS or since < moment(draft.status.get("readyAt"), since) or state.what == INSTALLED:
+        return 0.0
+    return max(since, last) + STEADY_SECONDS if agent.state_at < since + STEADY_SECONDS else 0.0
+
+
+def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
+    timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
+    silent = _is_silent(agent)
+    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
+        draft.judge("Active", False, warned.reason, warned.message)
+    if agent and agent.calling and not agent.following:
+        return
+    if draft.snapshot.server_silent:
+        if agent and agent.state and agent.state.retired:
+            draft.call = Reopen()
+        draft.look_again(draft.now + SERVER_PAUSE)
+        return
+    if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
+        state: AgentState = agent.state
+        if edits.saved(draft, agent):
+            said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
+            _finish(draft, "Idle", said, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
+        return
+    due = askable_at(agent)
+    if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
+        due = agent.state_at + (edits.HELD_SECONDS if edits.held(draft) else REFUSED_PAUSE)
+    if draft.now < due:
+        draft.look_again(due)
+        return
+    draft.call = Retire(idle_at_least=float(timeout))
+
+
+def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_until: float | None = None) -> None:
+    """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
+    snapshot = draft.snapshot
+    suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
+    draft.look_again(draft.now + UNDONE_SECONDS)
+    draft.tell(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
+    if suspends:
+        suspend.release(draft, SuspendedBy.IDLE)
+        draft.valid_until = valid_until
+    else:
+        kind, version = "ComputeSession", snapshot.resource_version
+        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until))
+
+
+def _reopen(draft: Draft, agent: AgentView | None) -> None:
+    """The end was called off: by a longer timeout, by another action, or by work that was seen."""
+    if agent and agent.state and agent.state.retired and ask(draft, agent, Reopen()) and not agent.failures:
+        draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

@@ -1,0 +1,270 @@
+"""Tells the agent what the session shall have, follows the install, and says what came of it."""
+
+from flowsession.api.session import Install, Phase
+from flowsession.model import words
+from flowsession.model.agent_views import AgentView, InstallView
+from flowsession.model.patience import rested_at
+from flowsession.model.plan import Follow, Look, Tell
+from flowsession.reconcile import requests
+from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.reconcile.session import authorship, edits, feed_token
+from flowsession.reconcile.session.agent import (
+    NOT_INSTALLED,
+    Target,
+    agent_of,
+    out_of_sync,
+    pause_after,
+    same_container,
+    settled,
+    takes_another_pod,
+    target,
+    was_installing,
+)
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.identity import to_install
+from flowsession.reconcile.session.restart import incarnation
+from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.start import began, current_pod, time_out
+
+UNREACHABLE_AFTER = 20.0
+"""Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
+
+FIRST_PAUSE = 0.01
+"""Seconds after the first unanswered call; it doubles with every other one. A pod is Running a little before its agent listens."""
+
+OUT_OF_MEMORY = 137
+"""Exit code of what was killed by signal 9."""
+
+FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
+"""Failures at a private feed, by the agent's codes."""
+
+FOLLOW_PAUSE = 0.05
+"""Seconds between two long polls of one agent at least, however fast it answers."""
+
+PREDECESSOR_PAUSE = 0.25
+"""Between two looks whether the edits of a session that was just deleted are saved: this one is to have them."""
+
+QUIET_PAUSE = 1.0
+"""The same after a poll that brought nothing new at once; it doubles with every other one."""
+
+LONGEST_QUIET_PAUSE = 30.0
+"""As long as an honest poll waits: who does not wait there, waits here."""
+
+
+def tell_the_agent(draft: Draft) -> bool:
+    """Sees to it that the agent knows what the session shall have."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    wanted = target(draft, environment)
+    request = requests.pending(draft, "install")
+    if stale := takes_another_pod(pod, environment):
+        draft.judge("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
+    elif wanted.packages != environment.packages_revision:
+        draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
+    if stale and draft.was_ready and same_container(draft, pod):
+        if request:
+            requests.refuse(draft, "install", f"{stale.message}; set the annotation {requests.REQUESTS['reset']}")
+        return True
+    if settled(draft, pod):
+        return True
+    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+        requests.done(draft, "install")
+        draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
+        return False
+    if agent and agent.state and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+        if agent.state.install.state != "Running":
+            requests.done(draft, "install")
+        return True
+    if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
+        return True
+    serving = draft.was_ready and same_container(draft, pod)
+    _tell(draft, agent, wanted, environment, request, serving=serving)
+    if not serving:
+        _wait_for_agent(draft, pod, agent)
+    return serving
+
+
+def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
+    """Has the agent told, with the first flow folder of what was edited before, once it is known."""
+    unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
+    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    if earlier is None and draft.snapshot.predecessor:
+        draft.look_again(draft.now + PREDECESSOR_PAUSE)
+    elif earlier is None:
+        draft.look_for_edits(incarnation(draft))
+    else:
+        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
+        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
+        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
+
+
+def _feed_problem(draft: Draft, environment: Resolved) -> str:
+    pod = current_pod(draft)
+    return feed_token.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
+
+
+def go_on_without(draft: Draft, said: str) -> bool:
+    """The session keeps what it has, or waits if this container has nothing yet: what its environment is now is withheld from it."""
+    pod, before = current_pod(draft), draft.was("InSync")
+    assert pod is not None, "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    serving = draft.was_ready and same_container(draft, pod)
+    draft.judge("InSync", False, authorship.REASON, said)
+    if requests.pending(draft, "install"):
+        requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
+    elif serving and (before is None or before.message != said):
+        draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
+    if serving or (agent is not None and agent.told is not None):
+        return True
+    draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    return False
+
+
+def follow_the_install(draft: Draft) -> bool:
+    """Says how far the install is. A session that was ready goes on serving with what it had."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    if agent is None or agent.state is None or agent.told is None:
+        return True
+    state = agent.state
+    install, wanted = state.install, target(draft, environment)
+    if install.state == "Running":
+        follow(draft, agent, Follow(since=state.version))
+        count = environment.requirements_count
+        where = environment.requirements_path or "spec.requirementsText"
+        installing = f"installing {words.counted(count, 'requirement')} of {where}"
+        draft.judge("PackagesInstalled", False, "Installing", installing)
+        draft.judge("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
+        draft.put("install", Install(revision=wanted.packages).to_wire())
+        if agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER and not draft.was_ready:
+            _wait_for_agent(draft, pod, agent)
+        elif not draft.was_ready:
+            draft.not_ready(Phase.INSTALLING, "Starting", installing)
+            draft.only_progress(since=began(draft, pod))
+        return draft.was_ready
+    if install.state in ("Failed", "TimedOut"):
+        _not_installed(draft, pod, install)
+        draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
+    elif state.packages_revision:
+        other = authorship.withheld(draft)
+        nothing = not install.tool if other else environment.requirements_count == 0
+        _installed(draft, install, nothing=nothing)
+        in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
+        if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
+            draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
+    draft.put("install", _summary(install))
+    return True
+
+
+def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
+    reason, message = "InstallFailed", install.message or "the installer gave no reason"
+    if install.code in FEED_REASONS:  # nothing in the environment need change for it to work the next time
+        reason, message = install.code, f"{message} Then try again by the annotation {requests.REQUESTS['install']}"
+    elif hint := to_install(draft, pod, message):
+        message = message.removesuffix(".") + hint
+    if install.state == "TimedOut":
+        reason = "InstallTimeout"
+    draft.judge("PackagesInstalled", False, reason, message)
+
+
+def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
+    """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
+    if agent.calling or draft.call is not None:
+        return
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, rested_at(agent))
+    if draft.now < due:
+        draft.look_again(due)
+    else:
+        draft.call = call
+
+
+def _quiet_pause(polls: int) -> float:
+    return min(LONGEST_QUIET_PAUSE, QUIET_PAUSE * 2.0 ** min(polls - 1, 10))
+
+
+def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
+    if agent is None:
+        draft.call = call
+    elif not agent.calling or agent.following:
+        pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
+        due = max(agent.asked_at + pause, rested_at(agent))
+        if draft.now >= due:
+            draft.call = call
+        else:
+            draft.look_again(due)
+
+
+def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    if agent and agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER:
+        draft.not_ready(
+            Phase.FAILED,
+            "AgentUnreachable",
+            f"the agent in pod {pod.name} does not answer on port 8765 ({agent.error}); see kubectl logs {pod.name}, and whether a"
+            " NetworkPolicy keeps the operator out",
+        )
+    else:
+        draft.not_ready(Phase.STARTING, "Starting", f"waiting for the agent in pod {pod.name}")
+        draft.only_progress(since=began(draft, pod))
+        if agent and agent.failures:
+            draft.look_again(agent.failing_since + UNREACHABLE_AFTER)
+    time_out(draft, pod, "its agent answers")
+
+
+def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
+    """Holds a session whose container was killed for memory before it was ready: the same install would only end the same way."""
+    container = pod.container
+    assert container is not None
+    if container.restarts == 0 or container.ended_reason != "OOMKilled":
+        return False
+    status = draft.snapshot.status
+    # An install without a tool was under way when the container died; the exit code is what this function itself wrote down then.
+    install = status.get("install")
+    if install and (install.get("revision") != wanted.packages or install.get("tool")):
+        return False
+    if not install and status.get("readyAt"):
+        return False
+    limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "none")
+    message = (
+        f"the container was killed for memory (limit {limit}) while the requirements were being installed; need less,"
+        " such as wheels instead of source packages, or raise the limit, then change the requirements, or try again by the annotation"
+        f" {requests.REQUESTS['install']}"
+    )
+    draft.put("install", Install(revision=wanted.packages, exit_code=OUT_OF_MEMORY).to_wire())
+    draft.judge("PackagesInstalled", False, "InstallFailed", message)
+    draft.not_ready(Phase.FAILED, "OutOfMemory", message)
+    return True
+
+
+def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
+    if nothing:
+        draft.judge("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
+    elif install.warnings:
+        draft.judge(
+            "PackagesInstalled", True, "InstalledWithWarnings", f"{_outcome(install)}; {install.tool} warned: {install.warnings[0]}"
+        )
+    else:
+        draft.judge("PackagesInstalled", True, "Installed", _outcome(install))
+
+
+def _outcome(install: InstallView) -> str:
+    if install.changed == 0:
+        return "the image had everything that the requirements ask for"
+    return f"{words.counted(install.changed, 'package')} installed by {install.tool} in {install.seconds:.1f} s"
+
+
+def _summary(install: InstallView) -> dict[str, object] | None:
+    if not install.tool:
+        return None
+    return Install(
+        tool=install.tool,
+        revision=install.packages_revision,
+        exit_code=install.exit_code,
+        seconds=round(install.seconds, 2),
+        changed=install.changed,
+        stdout_tail=install.stdout_tail,
+        stderr_tail=install.stderr_tail,
+        warnings=list(install.warnings) or None,
+    ).to_wire()

@@ -1,0 +1,35 @@
+"""Tells people that a process of their session was killed for memory, which nothing else in the cluster does."""
+
+from flowsession.model import times
+from flowsession.model.plan import Look
+from flowsession.reconcile.session import edits
+from flowsession.reconcile.session.agent import ask, lately_of
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.start import current_pod
+
+REASON = "ProcessKilledForMemory"
+LEAST_BETWEEN = 60.0
+"""Seconds between two Events of one session: an agent that somebody has replaced may say it again and again."""
+
+
+def tell(draft: Draft) -> None:
+    """An Event, and in the status which kill was told last. An agent that has sent a datagram and has no edits to give is asked why."""
+    pod = current_pod(draft)
+    if pod is None or not pod.running or draft.takes_the_pod:
+        return
+    agent, hint = lately_of(draft, pod), draft.snapshot.hint
+    if hint is not None and not edits.has_folder(draft) and (agent is None or hint.at > agent.asked_at):
+        ask(draft, agent, Look(), interrupts=True)
+    if agent is None or agent.state is None or not agent.state.memory_kill:
+        return
+    told = draft.status.get("memoryKill") or {}
+    if told.get("id") == agent.state.memory_kill:
+        return
+    if (due := (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN) > draft.now:
+        draft.look_again(due)
+        return
+    limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "")
+    process, most = agent.state.killed_process or "a process", f" ({limit})" if limit else ""
+    message = f"{process} was killed: the session was out of memory{most}; choose a larger size, or let it hold less at once"
+    draft.tell(warning=True, reason=REASON, message=message)
+    draft.put("memoryKill", {"id": agent.state.memory_kill, "process": process, "at": times.stamp(draft.now)})

@@ -1,0 +1,113 @@
+"""A session whose pod is not what its spec wants, by size, instance or identity: it gets a new pod as soon as that can be had."""
+
+from flowsession.api.session import Phase
+from flowsession.manifests import placement
+from flowsession.reconcile.identity import Lacking, PodIdentity
+from flowsession.reconcile.session import authorship, edits, identity, on_instance, restart
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.on_instance import Problem
+from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.size import choice
+
+
+def move(draft: Draft) -> bool:
+    """Restarts the session on the compute and with the identity that its spec names now, once what was edited is saved. Where there is
+    none such, it goes on with what it has."""
+    if (waiting := _outdated(draft)) is not None:
+        said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
+        return _start_anew(draft, "ComputeChanged", said, said)
+    pod = current_pod(draft)
+    if pod is None:
+        return True
+    misplaced, acts_as = _misplaced(draft) is not None, identity.changed(draft, pod)
+    nothing_to_do = not misplaced and acts_as is None
+    if nothing_to_do or isinstance(acts_as, Lacking) or draft.wants_accounts or _problem(draft) is not None:
+        return True
+    if not edits.may_leave(draft):
+        return False
+    former = "the former pod is being replaced"
+    if not misplaced:
+        turning = f"from {pod.identity} to {acts_as}"
+        said = f"acting {turning}: {former}"
+        return _start_anew(draft, "IdentityChanged", said, f"the session's identity has changed: {turning}, with a new pod")
+    moving = f"moving from {_place_of(draft, pod)} to {_wanted(draft)}"
+    if acts_as:
+        moving = f"{moving}, and from {pod.identity} to {acts_as}"
+    return _start_anew(draft, "ComputeChanged", f"{moving}: {former}", f"spec.compute has changed: {moving}, with a new pod")
+
+
+def tell_of_wish(draft: Draft) -> bool:
+    """Says why the session stays as it is although its spec names another compute or identity, and what it goes on with."""
+    pod = current_pod(draft)
+    if pod is None:
+        return True
+    misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
+    if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
+        until = f"until then the session goes on with {_place_of(draft, pod)}, and for good if spec.compute says so again"
+        draft.judge("ComputeAllocated", False, problem[0], f"{problem[1]}; {until}")
+    elif isinstance(acts_as, Lacking):
+        until = f"until then the session goes on with {pod.identity}, and for good if the identity is what it was again"
+        draft.judge("ComputeAllocated", False, acts_as.reason, f"{acts_as.message}; {until}")
+    return True
+
+
+def _misplaced(draft: Draft) -> PodView | None:
+    """The session's pod, if its spec wants it elsewhere. No size named: whatever it has is right."""
+    pod, compute = current_pod(draft), draft.snapshot.spec.compute
+    if pod is None:
+        return None
+    if compute.instance_ref is not None:
+        view = draft.snapshot.instances.get(compute.instance_ref.name)
+        stays = pod.instance == compute.instance_ref.name and (view is None or not view.node or pod.size_terms == view.node)
+    else:
+        stays = not pod.instance and (not compute.vm_size or choice.canonical(compute.vm_size) == choice.canonical(pod.vm_size))
+    return None if stays else pod
+
+
+def _problem(draft: Draft) -> Problem | None:
+    """Why what the spec names can't be had."""
+    if said := authorship.withheld(draft):
+        return authorship.REASON, said
+    compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
+    if compute.instance_ref is not None:
+        name = compute.instance_ref.name
+        return on_instance.problem_of(draft, name) or on_instance.not_ready(draft, name)
+    found = choice.named(compute.vm_size, snapshot.offers) if compute.vm_size else None
+    return (found.reason, found.message) if isinstance(found, choice.NoSize) else None
+
+
+def _outdated(draft: Draft) -> PodView | None:
+    """The session's pod, if no node takes it and a pod created now would be another one: its size was mended, or has gone."""
+    pod, snapshot = current_pod(draft), draft.snapshot
+    if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
+        return None
+    offer = next((offer for offer in snapshot.offers if offer.name == choice.canonical(pod.vm_size)), None)
+    if offer is None:
+        return None if snapshot.spec.compute.vm_size else pod
+    return pod if placement.terms(offer) != pod.size_terms else None
+
+
+def _start_anew(draft: Draft, reason: str, said: str, told: str) -> bool:
+    restart.leave_the_pod(draft)
+    draft.not_ready(Phase.STARTING, "Starting", said)
+    draft.judge("ComputeAllocated", None, "Scheduling", said)
+    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.tell(warning=False, reason=reason, message=told)
+    return False
+
+
+def _place_of(draft: Draft, pod: PodView) -> str:
+    return (
+        f"instance {pod.instance!r} on {pod.node or 'no node'}"
+        if pod.instance
+        else pod.vm_size or draft.snapshot.settings.session.size_name
+    )
+
+
+def _wanted(draft: Draft) -> str:
+    compute = draft.snapshot.spec.compute
+    if compute.instance_ref is not None:
+        name = compute.instance_ref.name
+        return f"instance {name!r} on {draft.snapshot.instances[name].node}"
+    return compute.vm_size or "a size of the operator's choice"

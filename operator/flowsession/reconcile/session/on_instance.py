@@ -1,0 +1,69 @@
+"""A session on a ComputeInstance: whether the instance can be had, and what the session does while it can't."""
+
+import difflib
+
+from flowsession.api import GROUP
+from flowsession.api.session import Phase
+from flowsession.reconcile.session import edits, restart
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.start import current_pod
+
+Problem = tuple[str, str]
+"""Reason and sentence."""
+
+
+def stand_by(draft: Draft) -> bool:
+    """Leaves an instance that stops or has gone, once what was edited is saved; waits until the one that the spec names can be had."""
+    ref, pod = draft.snapshot.spec.compute.instance_ref, current_pod(draft)
+    if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
+        if edits.may_leave(draft):
+            restart.leave_the_pod(draft)
+            draft.tell(warning=False, reason=lost[0], message=f"the session gives up its pod and waits: {lost[1]}")
+            _wait(draft, lost)
+        return False
+    if ref is None or pod is not None:
+        return True
+    lacking = problem_of(draft, ref.name) or not_ready(draft, ref.name)
+    if lacking is None:
+        return True
+    for stray in draft.snapshot.pods:
+        restart.remove(draft, stray)
+    if draft.status.get("podName"):
+        restart.leave_the_pod(draft)  # it was lost, with its node or otherwise
+    _wait(draft, lacking)
+    return False
+
+
+def problem_of(draft: Draft, name: str) -> Problem | None:
+    """Why this instance can't be had, though somebody may mend that; None if it can, or is about to."""
+    snapshot = draft.snapshot
+    found, where = snapshot.instances.get(name), f"namespace {snapshot.namespace!r}"
+    if found is None:
+        near = difflib.get_close_matches(name, snapshot.other_instances, n=3, cutoff=0.4) or sorted(snapshot.other_instances)[:3]
+        yours = f"name one of yours: {', '.join(near)}" if near else f"{snapshot.spec.user} has none there: create one"
+        return "InstanceNotFound", f"there is no ComputeInstance {name!r} in {where}; {yours}, or set compute.type to Serverless"
+    if found.user != snapshot.spec.user:
+        said = f"instance {name!r} is {found.user}'s, and an instance serves one user only; name one of {snapshot.spec.user}'s own"
+        return "InstanceOfAnotherUser", said
+    if found.stopped == "User":
+        return "InstanceStopped", f"instance {name!r} is stopped; set its spec.running to true, and the session starts with it"
+    if found.stopped:
+        way = f"set its annotation {GROUP}/resume-requested-at to a new timestamp, and the session starts with it"
+        return "InstanceStopped", f"instance {name!r} was stopped since nobody used it; {way}"
+    return None
+
+
+def not_ready(draft: Draft, name: str) -> Problem | None:
+    """Why an instance that runs or shall run has no room yet; None if it has."""
+    found = draft.snapshot.instances[name]
+    return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.said or 'it is being started'}")
+
+
+def _wait(draft: Draft, problem: Problem) -> None:
+    reason, message = problem
+    draft.put("activatedAt", None)
+    draft.judge("ComputeAllocated", False, reason, message)
+    draft.judge("PackagesInstalled", None, "Waiting", "the next start installs")
+    if draft.was("Active") is not None:
+        draft.judge("Active", False, "Idle", "it has no compute")
+    draft.not_ready(Phase.PENDING, reason, message)

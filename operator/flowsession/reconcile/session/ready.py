@@ -1,0 +1,139 @@
+"""A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
+
+from flowsession.api.session import Packages, Phase, Stage
+from flowsession.manifests import config_maps, pod_metadata
+from flowsession.manifests.config_maps import PACKAGES
+from flowsession.manifests.session_pod import settings_of
+from flowsession.model import times
+from flowsession.model.agent_views import AgentView
+from flowsession.model.plan import ListPackages, Look
+from flowsession.reconcile import requests
+from flowsession.reconcile.environment.image_status import WITHOUT
+from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.reconcile.session import authorship
+from flowsession.reconcile.session.agent import agent_of, ask, same_container
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.start import REFUSED_SECONDS, began, current_pod
+
+LIST_SECONDS = 5.0
+"""How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""
+
+
+def serve(draft: Draft) -> bool:
+    """Says Ready, or why the first install keeps the session from it."""
+    pod = current_pod(draft)
+    assert pod is not None, "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    if agent is None or agent.state is None or agent.told is None:
+        # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
+        if draft.was_unreachable and same_container(draft, pod):
+            _ask_again(draft, pod, agent)
+        return True
+    state = agent.state
+    if not state.packages_revision:
+        draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
+        return True
+    draft.put("packagesRevision", state.packages_revision)
+    draft.put("flowRevision", state.flow_revision or None)
+    environment = draft.snapshot.environment
+    if isinstance(environment, Resolved) and agent.told == (environment.packages_revision, environment.flow_revision):
+        authorship.give(draft)
+    if not same_container(draft, pod):
+        # Rounded up: idleness counts from here, and must not come to its end before what people read.
+        draft.put("readyAt", times.deadline_stamp(draft.now))
+        draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
+        stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
+        draft.put("stages", [stage.to_wire() for stage in stages])
+        draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+    if not (draft.was_unreachable and agent.failures):
+        _says_running(draft, pod)
+    return True
+
+
+def _says_running(draft: Draft, pod: PodView) -> None:
+    draft.status["phase"] = Phase.RUNNING.value
+    draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
+    if draft.was_unreachable:
+        draft.tell(warning=False, reason="Running", message="its agent answers again")
+
+
+def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    if agent is None or agent.state is None:
+        ask(draft, agent, Look())
+    elif not agent.failures:
+        _says_running(draft, pod)
+
+
+_OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
+
+
+def compare_settings(draft: Draft) -> bool:
+    """Says so where the spec's `env` or `podMetadata` have changed since the pod was created: they hold from the next start on."""
+    pod = current_pod(draft)
+    assert pod is not None, "the stages before saw to it"
+    changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
+    reason = draft.reason("InSync")
+    refused = pod_metadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata)
+    if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
+        draft.judge("InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
+    elif changed and reason in ("InSync", *_OF_SETTINGS):
+        said = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
+        draft.judge("InSync", False, "SettingsChanged", said)
+    elif not changed and reason in _OF_SETTINGS:
+        draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
+    return True
+
+
+def list_packages(draft: Draft) -> bool:
+    """Keeps the list of packages in a ConfigMap, one for each revision and image, shared by all sessions that have them."""
+    pod, environment = current_pod(draft), draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
+    agent = agent_of(draft, pod)
+    revision = draft.status.get("packagesRevision")
+    if not revision or draft.status.get("phase") != Phase.RUNNING.value:
+        return True
+    image = draft.status.get("imageDigest") or pod.image
+    name = config_maps.name_of(PACKAGES, draft.snapshot.spec.environment_ref.name, draft.snapshot.environment_uid, revision, image)
+    if (draft.status.get("packages") or {}).get("configMapName") == name:
+        return True
+    if name in draft.snapshot.known_config_maps:
+        count, promptflow = draft.snapshot.known_config_maps[name], draft.snapshot.known_promptflow.get(name)
+        draft.put("packages", Packages(count=count, config_map_name=name, promptflow=promptflow).to_wire())
+    elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
+        data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
+        said = {config_maps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
+        draft.create(config_maps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=said))
+        draft.put("packages", Packages(count=agent.packages.count, config_map_name=name, promptflow=agent.packages.promptflow).to_wire())
+        if not agent.packages.promptflow and environment.image.origin is None:
+            message = f"spec.baseImage {environment.image.name} has no prompt flow; build it from the runtime image to run flows in it"
+            draft.tell(warning=True, reason=WITHOUT, message=message)
+    elif name in draft.snapshot.refused_config_maps:
+        draft.look_again(draft.now + REFUSED_SECONDS)
+    else:
+        ask(draft, agent, ListPackages())
+        if agent is not None and not draft.was_ready and not agent.failures:
+            draft.hold(agent.asked_at + LIST_SECONDS)
+    return True
+
+
+def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
+    """The steps of the start, by what this operator saw itself, else by the API's whole seconds."""
+    marks = draft.snapshot.marks
+    created = began(draft, pod)
+    scheduled = max(created, marks.get("Scheduled", pod.scheduled_at or created))
+    running = max(scheduled, marks.get("Running", (pod.container.running_since if pod.container else None) or scheduled))
+    answered = max(running, marks.get("AgentReady", draft.now - (install_seconds or 0.0)))
+    stages = [_stage("Scheduled", created, scheduled), _stage("ImagePulled", scheduled, running), _stage("AgentReady", running, answered)]
+    if install_seconds is not None:
+        stages.append(Stage(name="PackagesInstalled", started_at=times.stamp(answered), seconds=round(install_seconds, 3)))
+    return [*stages, _stage("Ready", created, draft.now)]
+
+
+def _stage(name: str, start: float, end: float) -> Stage:
+    return Stage(name=name, started_at=times.stamp(start), seconds=round(max(0.0, end - start), 3))
+
+
+def _story(stages: list[Stage], pod: PodView) -> str:
+    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if stage.seconds is not None)
+    return f"ready {stages[-1].seconds:.1f} s after its pod was created, on {pod.node} ({steps})"

@@ -1,0 +1,1 @@
+"""VM sizes: what they offer, which is chosen, and what quota leaves."""

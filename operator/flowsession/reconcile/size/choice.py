@@ -1,0 +1,165 @@
+"""Which VM size a session's next pod gets: the one that it names, or the best of those that its namespace has quota for."""
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from flowsession.api.environment import MinimumCompute
+from flowsession.api.session import Phase
+from flowsession.model.quantity import listed, parse, parse_all
+from flowsession.reconcile.session import restart
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.snapshot import InstanceView, Refusal, SessionSnapshot
+from flowsession.reconcile.size.offer import Offer
+from flowsession.reconcile.size.quota import PodCost, QuotaView, lacks
+
+MOST_NAMED = 8
+"""Sizes that a message goes into, at most."""
+
+_BELOW_D = re.compile(r"(basic[_-]|standard[_-][abc]\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class NoSize:
+    """Why there is no size for the session."""
+
+    reason: str
+    message: str
+    look_again_at: float | None = None
+
+
+def canonical(name: str) -> str:
+    """The name of the VMSize object that stands for a size: Standard_D2s_v5 and standard-d2s-v5 are the same."""
+    return name.lower().replace("_", "-")
+
+
+def allocate(draft: Draft) -> tuple[bool, Offer | None]:
+    """Whether a pod may be created now, and with which size; None: as the chart's defaults have it. Else the status says why not."""
+    found = choose(draft.snapshot, draft.now)
+    if not isinstance(found, NoSize):
+        return True, found
+    draft.judge("ComputeAllocated", False, found.reason, found.message)
+    draft.not_ready(Phase.PENDING, found.reason, found.message)
+    if found.look_again_at is not None:
+        draft.look_again(found.look_again_at)
+    return False, None
+
+
+def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
+    """The size for the next pod; None where no VMSize is installed and none is named."""
+    if (ref := snapshot.spec.compute.instance_ref) is not None:
+        return _beside(snapshot, snapshot.instances[ref.name], now)
+    wanted = snapshot.spec.compute.vm_size
+    candidates = named(wanted, snapshot.offers) if wanted else _fitting(snapshot.offers, snapshot.minimum_compute)
+    if isinstance(candidates, NoSize):
+        return candidates
+    refusal = _present(snapshot.refusal, now)
+    if refusal is not None and not candidates:
+        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+    if not candidates:
+        return None
+    way = "end sessions, or have the quota raised" + (", or name another size" if wanted else "")
+    return within_quota(candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, way=way)
+
+
+def within_quota(
+    candidates: list[Offer],
+    quotas: tuple[QuotaView, ...],
+    refused: Refusal | None,
+    now: float,
+    *,
+    namespace: str,
+    cost: Callable[[Offer], PodCost],
+    way: str,
+) -> Offer | NoSize:
+    """The best of them that the namespace's quotas have room for, or why there is none; `way`: what may be done about it."""
+    refusal = _present(refused, now)
+    if refusal is not None and refusal.reason != "QuotaExceeded":
+        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+    sizes = refusal.sizes if refusal else {}
+    lacking = {offer.name: found for offer in candidates if (found := lacks(quotas, cost(offer)))}
+    for offer in sorted(candidates, key=lambda offer: offer.rank):
+        if offer.name not in lacking and offer.name not in sizes:
+            return offer
+    named_here = candidates[:MOST_NAMED]
+    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else sizes[offer.name]}" for offer in named_here]
+    message = f"no quota in namespace {namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
+    return NoSize("QuotaExceeded", message, _end_of(refusal) if refusal else None)
+
+
+def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
+    """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
+    if (refusal := _present(snapshot.refusal, now)) is not None:
+        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+    offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
+    devices = {name: amount for name, amount in offer.requests.items() if "/" in name} if offer else {}
+    nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
+    pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
+    if found := lacks(snapshot.quotas, pod):
+        said = f"no quota in namespace {snapshot.namespace!r}: {found[0]}; end sessions, or have the quota raised"
+        return NoSize("QuotaExceeded", said)
+    return offer
+
+
+def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
+    """The size of this name, or why there is none."""
+    wanted = canonical(name)
+    for offer in offers:
+        if offer.name == wanted:
+            return [offer]
+    if _BELOW_D.match(name):
+        return NoSize(
+            "SizeNotFound", f"{name} is below the D series: sizes are VM series D and above, as in Azure; {_instead(wanted, offers)}"
+        )
+    return NoSize("SizeNotFound", f"there is no VMSize for {name!r}; {_instead(wanted, offers)}")
+
+
+def _instead(wanted: str, offers: tuple[Offer, ...]) -> str:
+    if not offers:
+        return "no VMSize is installed in this cluster: leave spec.compute.vmSize out, or have a VMSize created"
+    by_name = {offer.name: offer.spec.azure_name for offer in offers}
+    near = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.4) or sorted(by_name)[:3]
+    return f"name one that is there, such as {', '.join(by_name[name] for name in near)}"
+
+
+def _fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[Offer] | NoSize:
+    """The sizes that may be chosen for a session that names none."""
+    if not offers:
+        return []
+    eligible = [offer for offer in offers if offer.spec.auto_select]
+    if not eligible:
+        return NoSize(
+            "NoSizeFits", f"none of the {len(offers)} VMSizes has autoSelect; name one in spec.compute.vmSize: {_some_names(offers)}"
+        )
+    asked = {name: parse(amount) for name, amount in (minimum.to_wire() if minimum else {}).items()}
+    fitting = [offer for offer in eligible if all(offer.requests.get(name, 0) >= amount for name, amount in asked.items())]
+    if fitting:
+        return fitting
+    most = {name: max(offer.requests.get(name, parse("0")) for offer in eligible) for name in asked}
+    return NoSize(
+        "NoSizeFits",
+        f"the environment asks for {listed(asked)} (minimumCompute), but the most that a size guarantees a session is {listed(most)};"
+        " ask for less, or have a bigger VMSize installed",
+    )
+
+
+def _present(refusal: Refusal | None, now: float) -> Refusal | None:
+    """What the API server refused lately: somebody else was faster, or it counts what is not seen here."""
+    return refusal if refusal is not None and now < _end_of(refusal) else None
+
+
+def _end_of(refusal: Refusal) -> float:
+    """When the same is tried again. What a quota's own figures show needs no retry: quotas are watched."""
+    return refusal.at + restart.pause(refusal.count)
+
+
+def _some(words: list[str], joint: str, count: int) -> str:
+    """The first words of so many."""
+    more = f"{joint}and {count - MOST_NAMED} more sizes" if count > MOST_NAMED else ""
+    return joint.join(words[:MOST_NAMED]) + more
+
+
+def _some_names(offers: tuple[Offer, ...]) -> str:
+    return _some([offer.spec.azure_name for offer in offers], ", ", len(offers))

@@ -1,0 +1,178 @@
+"""VM sizes: what a session of a size gets of a node, and what the VMSize's status says of the size."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from flowsession.api.size import Toleration, UserIsolation, VMSizeSpec
+from flowsession.model import conditions, merge
+from flowsession.model.conditions import Verdict
+from flowsession.model.plan import PatchStatus, Plan
+from flowsession.model.quantity import Amounts, listed, parse, parse_all, text
+from flowsession.reconcile.size.quota import PodCost
+from flowsession.settings import SizeSettings
+
+_RESERVED_CPU = ((1, 60), (2, 100), (4, 140), (8, 180), (16, 260), (32, 420), (64, 740))
+"""AKS: processors -> reserved thousandths (https://learn.microsoft.com/azure/aks/node-resource-reservations)."""
+
+_EVICTION = Fraction(100 * 2**20)
+"""AKS 1.29 and later: the kubelet keeps 100 Mi free."""
+
+_SYSTEM_TAINTS = "node.kubernetes.io/"
+"""Taints of a node's state, such as not-ready or cordoned; any others tell what the node is for."""
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A taint of a node."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Nodes that are alike, as far as sizes can tell them apart."""
+
+    labels: Labels
+    taints: tuple[Taint, ...]
+    allocatable: Amounts
+    """The least of each resource that one of them can give."""
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A size, as a session may get it now."""
+
+    name: str
+    """Of the VMSize object."""
+    spec: VMSizeSpec
+    requests: Amounts
+    limits: Amounts
+    per_node: int
+    """How many such sessions share a node."""
+    nodes: int
+    usable: bool
+    """Whether one of the nodes takes new pods."""
+    cost: PodCost = field(init=False)
+    """What quotas count of a pod of this size."""
+    rank: tuple[bool, bool, Fraction, Fraction, str] = field(init=False)
+    """The lesser, the better: sizes with nodes first, then the cheapest, then the one with the largest disk, then by name."""
+
+    def __post_init__(self) -> None:
+        isolated = self.spec.user_isolation is UserIsolation.NODE
+        object.__setattr__(self, "cost", PodCost(self.requests, self.limits, self.spec.priority_class_name, across_namespaces=isolated))
+        price, disk = self.spec.price_per_hour, parse(self.spec.capacity.get("ephemeral-storage", "0"))
+        object.__setattr__(self, "rank", (not self.usable, price is None, parse(price or "0"), -disk, self.name))
+
+
+@dataclass(frozen=True)
+class SizeSnapshot:
+    """All that a decision about a VMSize depends on."""
+
+    resource_version: str
+    generation: int
+    status: Mapping[str, Any]
+    offer: Offer
+    sessions: int
+    autoscaler: bool
+
+
+def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSettings) -> Offer:
+    """What a session of this size gets: its share of what the nodes of the size can give, or would if there were some."""
+    mine = [pool for pool in pools if _is_of(spec, pool)]
+    available = _available(spec, mine, settings)
+    devices = {resource: _devices(resource, amount, mine) for resource, amount in parse_all(spec.capacity).items() if "/" in resource}
+    per_node = int(min([Fraction(spec.sessions_per_node), *(count for count in devices.values() if count >= 1)]))
+    requests = {resource: amount / per_node for resource, amount in available.items()}
+    requests |= {resource: Fraction(count // per_node) for resource, count in devices.items()}
+    requests |= parse_all(spec.requests or {})
+    # What is written into pods is rounded down; what is compared with quotas must be the same.
+    requests = {resource: parse(text(resource, amount)) for resource, amount in requests.items()}
+    limits = {resource: max(parse(text(resource, amount)), requests[resource]) for resource, amount in available.items()}
+    limits |= {resource: requests[resource] for resource in requests if resource not in limits}
+    return Offer(
+        name, spec, requests, limits, per_node, sum(pool.nodes for pool in mine), any(not _blocked(spec, pool.taints) for pool in mine)
+    )
+
+
+def reserved_by_aks(cpu: Fraction, memory: Fraction, max_pods: int) -> tuple[Fraction, Fraction]:
+    """What AKS 1.29 and later keeps of a VM for the kubelet and the system: processors, and bytes with the eviction threshold."""
+    steps = [Fraction(milli, 1000) for cores, milli in _RESERVED_CPU if cores <= cpu]
+    kube = min(Fraction((20 * max_pods + 50) * 10**6), memory / 4)
+    return steps[-1] if steps else Fraction(60, 1000), kube + _EVICTION
+
+
+def _available(spec: VMSizeSpec, pools: list[Pool], settings: SizeSettings) -> dict[str, Fraction]:
+    """Processors and memory that sessions can have of one node: what daemonsets need is left to them, at most a half."""
+    capacity = parse_all(spec.capacity)
+    reserved = dict(zip(("cpu", "memory"), reserved_by_aks(capacity["cpu"], capacity["memory"], settings.max_pods_per_node), strict=True))
+    found = {}
+    for resource in ("cpu", "memory"):
+        live = [pool.allocatable[resource] for pool in pools if pool.allocatable.get(resource)]
+        whole = min(live) if live else max(capacity[resource] - reserved[resource], capacity[resource] / 2)
+        found[resource] = max(whole - parse(settings.daemonset_requests.get(resource, "0")), whole / 2)
+    return found
+
+
+def _devices(resource: str, capacity: Fraction, pools: list[Pool]) -> Fraction:
+    """Pieces of an extended resource on one node. A node whose device plugin does not run yet has none, and tells nothing."""
+    live = [pool.allocatable[resource] for pool in pools if pool.allocatable.get(resource, Fraction(0)) >= 1]
+    return min(live) if live else capacity
+
+
+def _is_of(spec: VMSizeSpec, pool: Pool) -> bool:
+    taints = tuple(taint for taint in pool.taints if not taint.key.startswith(_SYSTEM_TAINTS))
+    return all(pool.labels.get(key) == value for key, value in (spec.node_selector or {}).items()) and not _blocked(spec, taints)
+
+
+def _blocked(spec: VMSizeSpec, taints: tuple[Taint, ...]) -> bool:
+    return any(
+        taint.effect != "PreferNoSchedule" and not any(_tolerates(toleration, taint) for toleration in spec.tolerations or ())
+        for taint in taints
+    )
+
+
+def _tolerates(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    return toleration.operator == "Exists" or (toleration.value or "") == taint.value
+
+
+def decide(snapshot: SizeSnapshot, now: float) -> Plan:
+    """The VMSize's own status: what there is of it."""
+    status = dict(snapshot.status)
+    status |= {"observedGeneration": snapshot.generation, "nodes": snapshot.offer.nodes, "sessions": snapshot.sessions}
+    status["conditions"] = conditions.judged(
+        conditions.read(snapshot.status), {"Available": _verdict(snapshot)}, generation=snapshot.generation, now=now
+    )
+    patch = merge.difference(snapshot.status, status)
+    return Plan(status=PatchStatus("VMSize", "", snapshot.offer.name, snapshot.resource_version, patch) if patch else None)
+
+
+def _verdict(snapshot: SizeSnapshot) -> Verdict:
+    found, gets = snapshot.offer, _gets(snapshot.offer)
+    if found.usable:
+        return Verdict(True, "NodesPresent", gets)
+    selector = ", ".join(f"{key}={value}" for key, value in (found.spec.node_selector or {}).items())
+    missing = f"no node {f'has the labels {selector}' if selector else 'is there'} and taints that the size tolerates"
+    if found.nodes:
+        missing = f"none of its {found.nodes} nodes takes new pods now"
+    if snapshot.autoscaler:
+        return Verdict(True, "ScaleFromZero", f"{missing}; the autoscaler adds one for the first session; {gets}")
+    return Verdict(False, "NoNodes", f"{missing}; add such nodes, or mend nodeSelector and tolerations; {gets}")
+
+
+def _gets(found: Offer) -> str:
+    isolated = " of the same user" if found.spec.user_isolation is UserIsolation.NODE and found.per_node > 1 else ""
+    words = f"a session requests {listed(found.requests)} ({found.per_node}{isolated} on a node)"
+    if found.per_node < found.spec.sessions_per_node:
+        words += f"; sessionsPerNode is {found.spec.sessions_per_node}, but devices are not shared by halves"
+    return words

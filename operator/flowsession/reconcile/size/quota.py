@@ -1,0 +1,135 @@
+"""What ResourceQuotas of a namespace leave for one more pod, counted as the quota admission of the API server counts
+(k8s.io/kubernetes/pkg/quota/v1/evaluator/core/pods.go)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from flowsession.model.quantity import Amounts, parse, text
+
+_BOTH_WAYS = frozenset({"cpu", "memory", "ephemeral-storage"})
+"""Resources whose plain name in a quota means requests."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One requirement on the pods that a quota counts."""
+
+    name: str
+    operator: str = "Exists"
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuotaView:
+    """A ResourceQuota, as its status has it."""
+
+    name: str
+    hard: Amounts
+    used: Amounts
+    scopes: tuple[Scope, ...] = ()
+
+
+@dataclass(frozen=True)
+class PodCost:
+    """What quotas look at in a pod. A session's pod has requests and no deadline."""
+
+    requests: Amounts
+    limits: Amounts
+    priority_class: str = ""
+    across_namespaces: bool = False
+    """Whether its (anti-)affinity looks into other namespaces."""
+    of: str = "a session"
+    """Whose pod it is, in messages."""
+    usage: Mapping[str, Fraction] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "usage", _usage(self.requests, self.limits))
+
+
+@dataclass(frozen=True)
+class Lack:
+    """One thing that a quota has too little of."""
+
+    quota: str
+    resource: str
+    needs: Fraction
+    left: Fraction
+    hard: Fraction
+    of: str = "a session"
+
+    def __str__(self) -> str:
+        left, hard, needs = (text(self.resource, amount) for amount in (self.left, self.hard, self.needs))
+        return f"quota {self.quota!r} has {left} of {hard} {self.resource} left, {self.of} needs {needs}"
+
+
+def read(body: Mapping[str, Any]) -> QuotaView:
+    """A ResourceQuota from its wire form. Before the quota controller has counted, nothing is known to be used."""
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    plain = tuple(Scope(name) for name in spec.get("scopes") or ())
+    selected = tuple(
+        Scope(item.get("scopeName", ""), item.get("operator", "Exists"), tuple(item.get("values") or ()))
+        for item in (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    )
+    return QuotaView(
+        name=body["metadata"]["name"],
+        hard={name: parse(amount) for name, amount in (status.get("hard") or spec.get("hard") or {}).items()},
+        used={name: parse(amount) for name, amount in (status.get("used") or {}).items()},
+        scopes=plain + selected,
+    )
+
+
+def counts(quota: QuotaView, pod: PodCost) -> bool:
+    """Whether the quota is about this pod: all its scopes must fit."""
+    return all(_FITS.get(scope.name, _never)(scope, pod) for scope in quota.scopes)
+
+
+def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
+    """All that keeps one more such pod out, in the quotas' order; empty if there is room."""
+    found = []
+    for quota in quotas:
+        if not counts(quota, pod):
+            continue
+        for resource, hard in quota.hard.items():
+            needs, used = pod.usage.get(resource, Fraction(0)), quota.used.get(resource, Fraction(0))
+            if needs > 0 and used + needs > hard:
+                found.append(Lack(quota.name, resource, needs, max(hard - used, Fraction(0)), hard, pod.of))
+    return found
+
+
+def _usage(requests: Amounts, limits: Amounts) -> dict[str, Fraction]:
+    used = {"pods": Fraction(1), "count/pods": Fraction(1)}
+    for resource, amount in requests.items():
+        used[f"requests.{resource}"] = amount
+        if resource in _BOTH_WAYS:
+            used[resource] = amount
+    for resource, amount in limits.items():
+        if resource in _BOTH_WAYS:
+            used[f"limits.{resource}"] = amount
+    return used
+
+
+def _priority(scope: Scope, pod: PodCost) -> bool:
+    match scope.operator:
+        case "In":
+            return pod.priority_class in scope.values
+        case "NotIn":
+            return pod.priority_class not in scope.values
+        case "DoesNotExist":
+            return not pod.priority_class
+    return bool(pod.priority_class)
+
+
+def _never(_: Scope, __: PodCost) -> bool:
+    return False
+
+
+_FITS: dict[str, Callable[[Scope, PodCost], bool]] = {
+    "Terminating": _never,  # pods with activeDeadlineSeconds
+    "NotTerminating": lambda _, __: True,
+    "BestEffort": lambda _, pod: not pod.requests and not pod.limits,
+    "NotBestEffort": lambda _, pod: bool(pod.requests or pod.limits),
+    "PriorityClass": _priority,
+    "CrossNamespacePodAffinity": lambda _, pod: pod.across_namespaces,
+}

@@ -1,0 +1,1 @@
+"""What a requirements file asks for. Pure."""

@@ -1,0 +1,155 @@
+"""What is said of a line that asks for a package: the policy, each rule with a code and the way out."""
+
+import re
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from flowsession.requirements.lines import VARIABLE, Line
+from flowsession.requirements.options import COMMAND_LINE, Finding, Judged, shown
+
+LONGEST = 2_000
+"""Characters of a requirement without its hashes."""
+
+PROMPTFLOW = frozenset(("promptflow", "promptflow-core", "promptflow-devkit", "promptflow-tracing", "promptflow-azure", "promptflow-tools"))
+"""What images for prompt flow have of it; others whose names begin so (`promptflow-azure-ai-language`) are packages like any. The agent,
+which knows what its image has, decides which versions a session keeps."""
+
+SOME_VALUE = "0"
+"""A variable's, for the form of a line: it fits as a version and as part of a name."""
+
+_ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".egg")
+_LOCAL = (".", "/", "~", "file:", "\\")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
+_VCS = re.compile(r"^(git|hg|svn|bzr)\+", re.IGNORECASE)
+_EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
+_PATH = re.compile(r"[\w.\-]+[/\\][\w.\-/\\]*(?:\[[^\]]*\])?")
+_HASH = re.compile(r"(?:^|&)(?:sha256|sha384|sha512)=")
+"""Of a URL's fragment."""
+
+_SINGLE_EQUALS = re.compile(r"^([\w.-]+)=([\w.*]+)(?:=[\w.*]+)?$")
+_ALGORITHMS = ("sha256:", "sha384:", "sha512:")
+
+
+def requirement(line: Line) -> Judged:
+    """Judges a line that asks for a package."""
+    return _beside_name(line) or _named(line, _ignored(line))
+
+
+def _beside_name(line: Line) -> Judged | None:
+    """Refuses what can't be, whatever package it is."""
+    text = shown(line.body)
+    if _is_local(line.body):
+        return _local(line)
+    unknown = next((option for option, _ in line.options if option in COMMAND_LINE), None)
+    if unknown is not None:
+        message = f"{text}: {unknown} is an option of pip's command line, not of its files; {COMMAND_LINE[unknown]}"
+        return _refused(line, "CommandLineOption", message)
+    bad = next((value for option, value in line.options if option == "--hash" and not value.startswith(_ALGORITHMS)), None)
+    if bad is not None:
+        return _refused(line, "InvalidHash", f"{text} has the hash {bad[:40]!r}; pip takes sha256, sha384 and sha512, as --hash=sha256:HEX")
+    if len(line.body) > LONGEST:
+        return _refused(line, "InvalidRequirement", f"{text} is longer than {LONGEST:,} characters")
+    return None
+
+
+def _ignored(line: Line) -> list[Finding]:
+    return [
+        Finding(line.first, "IgnoredOption", f"{shown(option or value)} behind a requirement is ignored by pip; give it a line of its own")
+        for option, value in line.options
+        if option not in ("--hash", "--config-settings", "--config-setting", "-C", "--global-option", "--install-option")
+    ]
+
+
+def _named(line: Line, warnings: list[Finding]) -> Judged:
+    body, text = line.body, shown(line.body)
+    hashes = any(option == "--hash" for option, _ in line.options)
+    if _URL.match(body) or _VCS.match(body):
+        egg = _EGG.search(body)
+        return _link(line, body, egg.group(1) if egg else "", warnings, hashes=hashes)
+    try:
+        found = Requirement(VARIABLE.sub(SOME_VALUE, body))
+    except (InvalidRequirement, RecursionError) as error:
+        if VARIABLE.search(body):
+            return Judged(warnings=tuple(warnings), hashed=hashes)  # what it comes to is known where it is installed
+        what = str(error).splitlines()[0]
+        return _refused(line, "InvalidRequirement", f"{text} is not a requirement ({what}); {_advice(body)}")
+    if found.url is not None:
+        if _is_local(found.url):
+            return _local(line)
+        return _link(line, found.url, found.name, warnings, hashes=hashes, excluded=found.marker is not None)
+    if _is_promptflow(found.name) and found.specifier:
+        warnings.append(_pinned(line, hashes=hashes))
+    pinned = any(one.operator in ("==", "===") and not one.version.endswith(".*") for one in found.specifier)
+    return Judged(
+        warnings=tuple(warnings),
+        hashed=hashes,
+        # What a marker excludes needs no hash, and which Python and system it will be is the image's affair.
+        without_hash="" if found.marker or (hashes and pinned) else _hash_advice(text, hashes=hashes),
+    )
+
+
+def _link(line: Line, url: str, name: str, warnings: list[Finding], *, hashes: bool, excluded: bool = False) -> Judged:
+    text = shown(line.body)
+    if "{private}" in url.lower():
+        advice = "{private} stands in index URLs only: name the package, and its index in a line -i https://{private}@..."
+        return _refused(line, "PrivateLink", f"{text}: {advice}")
+    if _VCS.match(url):
+        if _is_local(url.partition("+")[2]):
+            return _refused(line, "LocalPath", f"{text} is a local repository; build it into your image, or publish it to an index")
+        tool = url.partition("+")[0].lower()
+        needs = f"needs {tool} in the image" + (" and a key, which sessions have not: use https" if "+ssh:" in url.lower() else "")
+        warnings.append(
+            Finding(line.first, "VcsLink", f"{text} is fetched and built in the session, which {needs}; a release on an index is faster")
+        )
+    if name and _is_promptflow(name):
+        warnings.append(_pinned(line, hashes=hashes))
+    has_hash = hashes or _HASH.search(url.partition("#")[2]) is not None
+    return Judged(
+        warnings=tuple(warnings),
+        hashed=hashes,
+        without_hash="" if excluded or (has_hash and not _VCS.match(url)) else _hash_advice(text, hashes=False),
+    )
+
+
+def _pinned(line: Line, *, hashes: bool) -> Finding:
+    if hashes:
+        message = f"{shown(line.body)} pins prompt flow by a hash, which fails unless the image has that very version; remove the line"
+    else:
+        message = f"{shown(line.body)} pins prompt flow; an image that has it keeps its own version, so remove the version"
+    return Finding(line.first, "PinnedPromptflow", message)
+
+
+def _hash_advice(text: str, *, hashes: bool) -> str:
+    if hashes:
+        return f"{text} has a hash but no exact version; write name==version"
+    return f"{text} has no hash, and other requirements have: pip then asks for all; add its hash, or remove the others"
+
+
+def _advice(body: str) -> str:
+    if "$" in body:
+        return "write a variable as ${NAME}, in upper case"
+    single = _SINGLE_EQUALS.match(body)
+    return f"write {single.group(1)}=={single.group(2)}" if single else "write name==version"
+
+
+def _local(line: Line) -> Judged:
+    message = f"{shown(line.body)} is a local file or folder; build it into your image, or publish it to an index"
+    return _refused(line, "LocalPath", message)
+
+
+def _refused(line: Line, code: str, message: str) -> Judged:
+    return Judged(errors=(Finding(line.first, code, message),))
+
+
+def _is_promptflow(name: str) -> bool:
+    return canonicalize_name(name) in PROMPTFLOW
+
+
+def _is_local(text: str) -> bool:
+    if text.lower().startswith(_LOCAL) or _DRIVE.match(text):
+        return True
+    if "://" in text or "@" in text:
+        return False
+    return text.partition(";")[0].rstrip().lower().endswith(_ARCHIVES) or _PATH.fullmatch(text) is not None

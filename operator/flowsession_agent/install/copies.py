@@ -1,0 +1,65 @@
+"""Copies of requirements files, rewritten for the installer to read beside the originals, which stay."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from flowsession_agent.install.requirement_lines import FILES_LIMIT, decode
+from flowsession_agent.session import flow_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+INCLUDE = re.compile(r"^(\s*(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*)?)([^\s=][^\s]*)")
+"""Of one line."""
+
+
+class Copies:
+    """The copies that one install made; they lie beside their originals, since paths in the files are relative."""
+
+    def __init__(self, root: str, rewrite: Callable[[str], str]) -> None:
+        self._root = os.path.abspath(root)
+        self._rewrite = rewrite  # a file's text
+        self._name = flow_folder.copy_name()
+        self._made: dict[str, str] = {}  # by original: its copy, or itself where nothing had to be changed
+
+    def of(self, path: str) -> str:
+        """The file to install from in place of `path`. Raises OSError where a copy can't be written."""
+        path = os.path.abspath(path)
+        if path in self._made or len(self._made) >= FILES_LIMIT:
+            return self._made.get(path, path)
+        self._made[path] = path  # for files that include each other
+        name = os.path.relpath(path, self._root)
+        if name.startswith(os.pardir) or not flow_folder.is_inside(self._root, name):
+            return path
+        try:
+            with open(path, "rb") as file:
+                text = decode(file.read(4 * 1024 * 1024))
+        except OSError:
+            return path  # the tool says so
+        changed = "".join(
+            INCLUDE.sub(lambda match: match.group(1) + self._included(path, match.group(2)), line)
+            for line in self._rewrite(text).splitlines(keepends=True)
+        )
+        if changed != text:
+            folder, last = os.path.split(name)
+            copy = os.path.join(folder, self._name(last))
+            flow_folder.put(self._root, copy, lambda file: file.write(changed.encode()))
+            self._made[path] = os.path.join(self._root, copy)
+        return self._made[path]
+
+    def remove(self) -> None:
+        """Take the copies away."""
+        for path, copy in self._made.items():
+            if copy != path and os.path.lexists(copy):
+                os.unlink(copy)
+
+    def _included(self, path: str, target: str) -> str:
+        """How a file names what it includes."""
+        if "://" in target:
+            return target
+        inner = os.path.abspath(os.path.join(os.path.dirname(path), target))
+        copy = self.of(inner)
+        return target if copy == inner else os.path.relpath(copy, os.path.dirname(path))

@@ -1,0 +1,232 @@
+"""The agent's parts put together, and the calls of `/v1`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+from flowsession_agent import PROTOCOL, VERSION
+from flowsession_agent.check.checker import Checker
+from flowsession_agent.edits.keeper import Keeper, send
+from flowsession_agent.errors import ApiError, StartError, bad_request
+from flowsession_agent.install.packages import Packages
+from flowsession_agent.server.state import State
+from flowsession_agent.session.activity import Activity
+from flowsession_agent.session.children import Children
+from flowsession_agent.session.environment import Environment
+from flowsession_agent.session.flow_test import Tests
+from flowsession_agent.session.inotify import Inotify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.server.wire import Request
+    from flowsession_agent.session.folder_watch import FolderWatch
+    from flowsession_agent.session.processes import Look, Processes
+    from flowsession_agent.settings import Settings
+
+    Answer = dict[str, Any]
+    Call = Callable[[str, bytes], Answer]
+
+WAIT_LIMIT = 60
+
+
+class Agent:
+    """One session's agent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.home = settings.home
+        self.pod_uid = settings.pod_uid
+        self.state = State()
+        self.children = Children()
+        self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
+        self.packages = Packages(home=self.home, state=self.state, children=self.children)
+        self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
+        self.environment = Environment(
+            home=self.home,
+            state=self.state,
+            activity=self.activity,
+            children=self.children,
+            packages=self.packages,
+            checker=self._checker,
+            folder=lambda: self.folder,
+        )
+        self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
+        self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
+        self._processes: Processes | None = None
+        self._notices = Inotify()
+        self._folder: FolderWatch | None = None
+        self._lock = threading.Lock()
+        self._calls: dict[str, dict[str, Call]] = {
+            "/v1/state": {"GET": self._state},
+            "/v1/environment": {"PUT": self._environment},
+            "/v1/retire": {"POST": self._retire, "DELETE": self._reopen},
+            "/v1/keepalive": {"POST": self._keep_alive},
+            "/v1/packages": {"GET": self._packages},
+            "/v1/test": {"POST": self._test},
+            "/v1/validate": {"POST": self._validate},
+            "/v1/edits": {"GET": self._edits},
+            "/v1/edits/restore": {"POST": self._restore},
+            "/v1/edits/discard": {"POST": self._discard},
+            "/v1/edits/settle": {"POST": self._settle},
+        }
+        if settings.resolver:
+            from flowsession_agent.source.resolver import Resolver
+
+            self._resolver = Resolver(home=settings.home, children=self.children, credentials=settings.credentials, mount=settings.source)
+            self._calls["/v1/source"] = {"PUT": self._source}
+
+    def call(self, request: Request, body: bytes) -> Answer:
+        """The answer to an authenticated call; raises ApiError."""
+        methods = self._calls.get(request.path)
+        if methods is None:
+            raise ApiError(404, "NotFound", f"There is no {request.path} here: this agent speaks version {PROTOCOL} of the protocol.")
+        method = methods.get(request.method)
+        if method is None:
+            raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
+        return method(request.query, body)
+
+    @property
+    def folder(self) -> FolderWatch:
+        """What watches the flow folder; made late, because the first answer needs none of it."""
+        with self._lock:
+            if self._folder is None:
+                from flowsession_agent.session.folder_watch import FolderWatch
+
+                self._folder = FolderWatch(self.home.flow, notices=self._notices)
+            return self._folder
+
+    def _look(self) -> Look:
+        if self._processes is None:
+            from flowsession_agent.session.exec_trace import ExecTrace
+            from flowsession_agent.session.processes import Processes
+
+            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
+        self._keep_folder()
+        look = self._processes.look()
+        if self._processes.newly_killed():
+            self.state.change(lambda: None)  # who waits for news is told
+            self._say_edits_wait(False)
+        return look
+
+    def _keep_folder(self) -> None:
+        try:
+            self.home.keep()
+        except (OSError, StartError):  # no room, or a claim without its folder: whoever needs it says so
+            return
+
+    def _whole_state(self) -> Answer:
+        answer: Answer = {"podUID": self.pod_uid, "agent": about()}
+        answer.update(self.state.members())
+        answer["activity"] = self.activity.members()
+        answer["edits"] = self.environment.edits()
+        if self._processes is not None and self._processes.kills.total:
+            answer["memoryKill"] = self._processes.kills.members()
+        if self.keeper.unheard:
+            answer["edits"]["unheard"] = True
+        return answer
+
+    def _state(self, query: str, _: bytes) -> Answer:
+        since, wait = _wait_for(query)
+        if wait:
+            self.state.wait_for_newer(since, seconds=wait)
+        return self._whole_state()
+
+    def _environment(self, _: str, body: bytes) -> Answer:
+        from flowsession_agent.server import order
+
+        wanted = order.read(_parse(body))
+        try:
+            self.environment.apply(wanted)
+        except OSError as error:
+            raise ApiError(500, "InternalError", f"The flow folder can't be written: {error.strerror} ({error.filename}).") from error
+        return self._whole_state()
+
+    def _retire(self, _: str, body: bytes) -> Answer:
+        members = _parse(body) if body else {}
+        seconds = members.get("idleAtLeast", 0) if isinstance(members, dict) else None
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise bad_request("idleAtLeast must be a number of seconds.")
+        self.activity.retire(idle_at_least=seconds)
+        return self._whole_state()
+
+    def _reopen(self, _: str, __: bytes) -> Answer:
+        self.activity.reopen()
+        return self._whole_state()
+
+    def _keep_alive(self, _: str, __: bytes) -> Answer:
+        with self.activity.work("keep-alive"):
+            pass
+        return self._whole_state()
+
+    def _packages(self, _: str, __: bytes) -> Answer:
+        return {"podUID": self.pod_uid, "packages": self.packages.read()}
+
+    def _test(self, _: str, body: bytes) -> Answer:
+        members = _parse(body) if body else {}
+        inputs = members.get("inputs", {}) if isinstance(members, dict) else None
+        if not isinstance(inputs, dict):
+            raise bad_request("inputs must be an object: the flow's inputs by name.")
+        return {"podUID": self.pod_uid, **self._tests.run(inputs)}
+
+    def _validate(self, _: str, __: bytes) -> Answer:
+        from flowsession_agent.check.findings import MOST
+
+        return {"podUID": self.pod_uid, "check": self._checker.validate(seconds=WAIT_LIMIT).members(most=MOST)}
+
+    def _edits(self, _: str, __: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self.environment.edits_archive()}
+
+    def _restore(self, _: str, body: bytes) -> Answer:
+        members = _parse(body) if body else {}
+        force = members.get("force", False) if isinstance(members, dict) else None
+        if not isinstance(force, bool):
+            raise bad_request("force must be true or false.")
+        return {"podUID": self.pod_uid, **self.environment.restore_edits(force=force)}
+
+    def _source(self, query: str, body: bytes) -> Answer:
+        _, wait = _wait_for(f"since=0&{query}" if query else "")
+        return {"podUID": self.pod_uid, **self._resolver.answer(_parse(body), wait=wait)}
+
+    def _settle(self, _: str, body: bytes) -> Answer:
+        members = _parse(body)
+        revision, saved = (members.get("revision"), members.get("saved")) if isinstance(members, dict) else (None, None)
+        if not isinstance(revision, str) or not isinstance(saved, bool):
+            raise bad_request("revision must be that of the edits, and saved true or false.")
+        self.environment.settle_edits(revision, saved=saved)
+        return self._whole_state()
+
+    def _say_edits_wait(self, ending: bool) -> None:
+        if self.environment.edits_address:
+            send(self.environment.edits_address, self.pod_uid, ending=ending)
+
+    def _discard(self, _: str, __: bytes) -> Answer:
+        self.environment.discard_edits()
+        return self._whole_state()
+
+
+def about() -> Answer:
+    """The object under `agent` in the protocol."""
+    return {"version": VERSION, "protocol": PROTOCOL, "python": ".".join(map(str, sys.version_info[:3]))}
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad_request("The body is not JSON.") from None
+
+
+def _wait_for(query: str) -> tuple[int, float]:
+    """`since` and `wait` of a query string; both or neither."""
+    values = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    since, wait = values.get("since", ""), values.get("wait", "")
+    if not since and not wait:
+        return 0, 0
+    if not (since.isascii() and since.isdigit() and len(since) < 19):
+        raise bad_request("since must be the version of an earlier answer.")
+    if not (wait.isascii() and wait.replace(".", "", 1).isdigit() and len(wait) < 19):
+        raise bad_request("wait must be a number of seconds.")
+    return int(since), min(float(wait), WAIT_LIMIT)

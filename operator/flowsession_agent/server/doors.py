@@ -1,0 +1,144 @@
+"""The two doors, the pod's port and the Unix socket: accept, check the token, answer; and nobody without a token may hold them shut."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from flowsession_agent.errors import ApiError
+from flowsession_agent.server import tokens
+from flowsession_agent.server.wire import GoneError, Wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+    from flowsession_agent.server.agent import Agent
+    from flowsession_agent.server.tokens import Keys
+    from flowsession_agent.server.wire import Request
+
+CONNECTIONS_LIMIT = 32
+FIRST_HEAD_SECONDS = 5
+NEXT_HEAD_SECONDS = 30
+BODY_SECONDS = 60
+
+
+class Caller:
+    """One accepted connection; `trusted` once it has shown a good token."""
+
+    def __init__(self, connection: socket.socket, peer: str) -> None:
+        self.connection = connection
+        self.peer = peer
+        self.trusted = False
+
+
+class Door:
+    """One listening socket. `keys` None means that whoever can connect may call (the Unix socket, mode 0600)."""
+
+    def __init__(self, listener: socket.socket, *, agent: Agent, keys: Keys | None) -> None:
+        self._listener = listener
+        self._agent = agent
+        self._keys = keys
+        self._callers: list[Caller] = []
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Serve from now on, in threads of its own."""
+        self._agent.children.thread(self._accept, name="accept")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, address = self._listener.accept()
+            except OSError:  # out of descriptors, or the caller is gone already
+                time.sleep(0.05)
+                continue
+            caller = Caller(connection, str(address[0]) if address else "")
+            self._admit(caller)
+            try:
+                self._serve_in_a_thread(caller)
+            except RuntimeError:  # no more threads: the pod's own limit
+                self._dismiss(caller)
+
+    def _serve_in_a_thread(self, caller: Caller) -> None:
+        self._agent.children.thread(lambda: self._serve(caller), name="call")
+
+    def _admit(self, caller: Caller) -> None:
+        """Make room when the door is full: the oldest connection of the busiest peer goes, those without a token first."""
+        with self._lock:
+            if len(self._callers) >= CONNECTIONS_LIMIT:
+                candidates = [known for known in self._callers if not known.trusted] or self._callers
+                peers = [known.peer for known in candidates]
+                busiest = max(peers, key=peers.count)
+                victim = next(known for known in candidates if known.peer == busiest)
+                self._callers.remove(victim)
+                _hang_up(victim.connection)
+            self._callers.append(caller)
+
+    def _dismiss(self, caller: Caller) -> None:
+        with self._lock:
+            if caller in self._callers:
+                self._callers.remove(caller)
+        caller.connection.close()
+
+    def _serve(self, caller: Caller) -> None:
+        wire = Wire(caller.connection)
+        try:
+            while self._answer_one(caller, wire):
+                pass
+        except GoneError:
+            return
+        finally:
+            self._dismiss(caller)
+
+    def _answer_one(self, caller: Caller, wire: Wire) -> bool:
+        """Read and answer one request; returns whether the connection goes on."""
+        status, keep_alive, refused_early = 200, False, True
+        try:
+            request = wire.read_head(within=NEXT_HEAD_SECONDS if caller.trusted else FIRST_HEAD_SECONDS)
+            self._check(request, caller)
+            body = wire.read_body(request, within=BODY_SECONDS if caller.trusted else FIRST_HEAD_SECONDS)
+            refused_early, keep_alive = False, request.keep_alive
+            members = self._health(request) if request.path == "/healthz" else self._agent.call(request, body)
+        except ApiError as error:
+            status = error.status
+            members = {"podUID": self._agent.pod_uid, "code": error.code, "message": error.message, **error.members}
+        except GoneError:
+            raise
+        except Exception as error:
+            self._log_failure(error)
+            status, keep_alive = 500, False
+            members = {"podUID": self._agent.pod_uid, "code": "InternalError", "message": f"The agent failed: {type(error).__name__}."}
+        wire.answer(status, members, keep_alive=keep_alive)
+        if refused_early:
+            wire.drain(within=FIRST_HEAD_SECONDS)
+        return keep_alive
+
+    def _check(self, request: Request, caller: Caller) -> None:
+        """Refuse a call without a good token; health is for everyone, without a body."""
+        if request.path == "/healthz":
+            if request.length:
+                raise ApiError(413, "TooLarge", "/healthz takes no body.")
+            return
+        if self._keys is not None:
+            tokens.check(request.headers.get("x-flowsession-token"), keys=self._keys, audience=self._agent.pod_uid)
+        caller.trusted = True
+
+    def _health(self, request: Request) -> dict[str, Any]:
+        if request.method != "GET":
+            raise ApiError(405, "MethodNotAllowed", f"/healthz takes GET, not {request.method}.")
+        return {"ok": True, "podUID": self._agent.pod_uid}
+
+    def _log_failure(self, error: Exception) -> None:
+        import traceback
+
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(2)
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""What happens in the session: its folder, its processes, what it does."""

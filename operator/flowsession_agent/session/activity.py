@@ -1,0 +1,131 @@
+"""When the session worked last: the agent's own work, what processes do, and the door that a retiring session closes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from flowsession_agent.errors import ApiError, retired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from flowsession_agent.server.state import State
+    from flowsession_agent.session.processes import Look
+
+
+RETIREMENT_SECONDS = 30
+"""The door opens by itself again: an operator that died between asking and ending must not leave it shut for good."""
+
+AWAY_SECONDS = 3
+"""Longer than this between two looks, and the agent was stopped, frozen or starved: nobody could be seen at work, and perhaps nobody could
+work. Such time never counts as idleness. Looks come every half second."""
+
+
+class Activity:
+    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the door held shut.
+
+    So is `edited`: it returns when a file of the flow folder changed last (0: never) and which, with True after looking at them all now.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        look: Callable[[], Look],
+        edited: Callable[[bool], tuple[float, str]] = lambda _: (0.0, ""),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._state = state
+        self._look = look
+        self._edited = edited
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._running: list[str] = []
+        self._seen = ""
+        self._last_at = self._sampled_at = clock()
+        self._last_what = "start"
+        self._retired_at = 0.0
+
+    @contextlib.contextmanager
+    def work(self, what: str) -> Iterator[None]:
+        """Count as busy while the block runs; raises ApiError when the session is retired."""
+        self.begin(what)
+        try:
+            yield
+        finally:
+            self.end(what)
+
+    def begin(self, what: str) -> None:
+        """Start of work that ends in another thread; raises ApiError when the session is retired."""
+        with self._lock:
+            if self._state.retired:
+                raise retired()
+            self._running.append(what)
+            self._touch(what)
+
+    def end(self, what: str) -> None:
+        """End of work begun with `begin`."""
+        with self._lock:
+            self._running.remove(what)
+            self._touch(what)
+
+    def sample(self, *, thorough: bool = False) -> None:
+        """Look at the processes and the flow folder; the sampler calls this twice a second. `thorough`: whatever it costs."""
+        with self._lock:
+            if self._state.retired and self._clock() - self._retired_at > RETIREMENT_SECONDS:
+                self._set_retired(False)
+            look = self._look()
+            edited_at, edited = self._edited(thorough)
+            now, before, self._seen = self._clock(), self._sampled_at, look.now
+            self._sampled_at = now
+            if look.at > self._last_at:
+                self._last_at, self._last_what = look.at, look.what or self._last_what
+            if edited_at > self._last_at:
+                self._last_at, self._last_what = edited_at, f"edit {edited}"
+            if now - before > AWAY_SECONDS:
+                self._touch(self._last_what)
+
+    def retire(self, *, idle_at_least: float) -> None:
+        """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
+        with self._lock:
+            self.sample(thorough=True)
+            activity = self.members()
+            if activity["busy"] or self._clock() - self._last_at < idle_at_least:
+                self.reopen()  # a terminal may have been opened since: no door keeps `kubectl exec` out
+                raise ApiError(409, "InUse", _in_use(activity), activity=activity)
+            self._retired_at = self._clock()
+            if not self._state.retired:
+                self._set_retired(True)
+
+    def reopen(self) -> None:
+        """Open the door again."""
+        with self._lock:
+            if self._state.retired:
+                self._set_retired(False)
+
+    def members(self) -> dict[str, Any]:
+        """The object under `activity` in the protocol."""
+        with self._lock:
+            busy = bool(self._running or self._seen)
+            what = self._running[-1] if self._running else self._seen or self._last_what
+            until = self._sampled_at if self._seen else self._clock()
+            return {"busy": busy, "idleSeconds": 0 if self._running else int((until - self._last_at) * 10) / 10, "what": what}
+
+    def _touch(self, what: str) -> None:
+        self._last_at = self._clock()
+        self._last_what = what
+
+    def _set_retired(self, value: bool) -> None:
+        def edit() -> None:
+            self._state.retired = value
+
+        self._state.change(edit)
+
+
+def _in_use(activity: dict[str, Any]) -> str:
+    if activity["busy"]:
+        return f"The session is in use: {activity['what']}."
+    return f"The session was in use {activity['idleSeconds']:.0f} s ago: {activity['what']}."

@@ -1,0 +1,189 @@
+"""Put the operator's files into the flow folder, and take away what an earlier push brought; what the session made stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from flowsession_agent.digests import of_content
+from flowsession_agent.errors import bad_request
+from flowsession_agent.session.baseline import NOT_KNOWN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Callable, Iterable
+
+    from flowsession_agent.session.baseline import Baseline
+
+COUNT_LIMIT = 10_000
+NAME_LIMIT = 255
+PATH_LIMIT = 1024
+AGENTS_OWN = ".flowsession."
+"""How the names of the agent's own short-lived files in the flow folder begin."""
+
+COPY = re.compile(r"\.flowsession\.(?:[0-9a-f]{8}\.)?")
+"""What stands before a file's name in that of its copy."""
+
+
+def copy_name() -> Callable[[str], str]:
+    """Names for the copies of one install's files: sessions that use one claim have one folder, and each takes its own copies away."""
+    token = os.urandom(4).hex()
+    return lambda name: f"{AGENTS_OWN}{token}.{name}"
+
+
+def without_copies(text: str) -> str:
+    """A tool's words with the names of originals for those of copies."""
+    return COPY.sub("", text)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ApiError naming the first file that could leave the folder, that no file system takes, or that is also another's folder."""
+    known = set(names)
+    if len(known) > COUNT_LIMIT:
+        raise bad_request(f"The flow folder has {len(known)} files, more than the {COUNT_LIMIT} that the agent takes.")
+    for name in known:
+        check_name(name)
+        parent = name.rpartition("/")[0]
+        while parent:
+            if parent in known:
+                raise bad_request(f"{name!r}: {parent!r} can't be a file and a folder.")
+            parent = parent.rpartition("/")[0]
+
+
+def check_name(name: str) -> None:
+    """Raise ApiError unless `name` is a relative path of legal UTF-8 without `.`, `..` or empty parts."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise bad_request(f"{name!r} is not a legal file name: it is not UTF-8.") from None
+    parts = encoded.split(b"/")
+    if b"\0" in encoded or any(part in (b"", b".", b"..") for part in parts):
+        raise bad_request(f"{name!r} is not a path inside the flow folder: names are relative, without '.', '..' or empty parts.")
+    if len(encoded) > PATH_LIMIT or max(map(len, parts)) > NAME_LIMIT:
+        raise bad_request(f"{name[:80]!r}... is too long for a file name: {NAME_LIMIT} bytes a part and {PATH_LIMIT} in all.")
+
+
+def replace(root: str, files: dict[str, bytes], *, baseline: Baseline) -> list[str]:
+    """Make `files` the pushed part of the folder `root`, whose earlier pushed part was `baseline`; each file is replaced atomically.
+
+    A file that this push doesn't change stays as the session has it. Of the rest, what the session edited, linked or made itself is moved
+    aside to `NAME.kept`. Returns the paths of what was moved; raises OSError when there is no room, files written by then stay.
+    """
+    os.makedirs(root, exist_ok=True)
+    moved: list[str] = []
+    for name, content in files.items():
+        if not baseline.unchanged(name, of_content(content)):
+            _push(root, name, content, baseline, moved)
+    for name in baseline:
+        if name not in files and is_inside(root, name):
+            _take_away(root, name, baseline, moved)
+    return [os.path.relpath(path, root) for path in moved]
+
+
+def put(root: str, name: str, fill: Callable[[IO[bytes]], object], *, executable: bool = False, keep: bool = False) -> list[str]:
+    """Write one file, atomically, with what `fill` writes.
+
+    What is no file is moved out of the way, with `keep` a file too; returns the paths of what was moved. Raises OSError.
+    """
+    target, moved = make_room(root, name)
+    mode = kind(target)
+    if mode and (keep or not stat.S_ISREG(mode)):
+        moved.append(move_aside(target))
+    temporary = os.path.join(os.path.dirname(target), f"{AGENTS_OWN}{os.urandom(6).hex()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            fill(file)
+        if executable:
+            os.chmod(temporary, 0o755)  # noqa: S103 - as it was in the session
+        os.replace(temporary, target)
+    except OSError:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+    return moved
+
+
+def make_room(root: str, name: str) -> tuple[str, list[str]]:
+    """The path of `name` below `root`, with its folders made, and the paths of what was moved since it was in the way of a folder."""
+    folder, moved = root, []
+    for folder in _folders(root, name):
+        if not stat.S_ISDIR(kind(folder)):
+            if kind(folder):
+                moved.append(move_aside(folder))
+            os.mkdir(folder)
+    return os.path.join(root, name), moved
+
+
+def move_aside(path: str) -> str:
+    """Rename what lies at `path` to `NAME.kept`, or the first of `NAME.kept2`, ... that is free; returns the new path."""
+    number, kept = 1, f"{path}.kept"
+    while os.path.lexists(kept):
+        number, kept = number + 1, f"{path}.kept{number}"
+    os.rename(path, kept)
+    return kept
+
+
+def kind(path: str) -> int:
+    """The file's mode without following links, 0 when nothing is there."""
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def remove(root: str, name: str) -> None:
+    """Remove a file or link and the folders that it leaves empty; what is gone already is fine."""
+    path = os.path.join(root, name)
+    try:
+        os.unlink(path)
+        for folder in reversed(_folders(root, name)):
+            os.rmdir(folder)
+    except OSError:  # gone already, or a folder in which the session keeps files
+        return
+
+
+def is_inside(root: str, name: str) -> bool:
+    """Whether the way to `name` leads through real folders only."""
+    return all(stat.S_ISDIR(kind(folder)) for folder in _folders(root, name))
+
+
+def _push(root: str, name: str, content: bytes, baseline: Baseline, moved: list[str]) -> None:
+    target = os.path.join(root, name)
+    mode = kind(target) if is_inside(root, name) else 0
+    executable = keep = False
+    if stat.S_ISREG(mode):
+        if _reads(target, content):
+            return
+        keep = not _as_pushed(target, name, baseline)
+        executable = bool(mode & stat.S_IXUSR) and not keep
+    moved += put(root, name, lambda file: file.write(content), executable=executable, keep=keep)
+
+
+def _take_away(root: str, name: str, baseline: Baseline, moved: list[str]) -> None:
+    path = os.path.join(root, name)
+    if stat.S_ISDIR(kind(path)):
+        return
+    if kind(path) and not (stat.S_ISREG(kind(path)) and _as_pushed(path, name, baseline)):
+        moved.append(move_aside(path))
+    else:
+        remove(root, name)
+
+
+def _as_pushed(path: str, name: str, baseline: Baseline) -> bool:
+    if baseline.fits(name, NOT_KNOWN):
+        return True
+    if not baseline.fits_size(name, os.lstat(path).st_size):
+        return False
+    with open(path, "rb") as file:
+        return baseline.fits(name, of_content(file.read()))
+
+
+def _reads(path: str, content: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(content) + 1) == content
+
+
+def _folders(root: str, name: str) -> list[str]:
+    parts = name.split("/")
+    return [os.path.join(root, *parts[:count]) for count in range(1, len(parts))]

@@ -1,0 +1,153 @@
+"""Run the session's flow once, as `pf flow test` would, with the session's packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+
+from flowsession_agent.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.install.packages import Packages
+    from flowsession_agent.session.activity import Activity
+    from flowsession_agent.session.children import Children
+    from flowsession_agent.settings import Home
+
+AT_ONCE = 4
+SECONDS = 600
+OUTPUT_LIMIT = 1024 * 1024
+TAIL_LENGTH = 4000
+FLOW_FILES = ("flow.dag.yaml", "flow.dag.yml", "flow.flex.yaml", "flow.flex.yml")
+
+
+class Tests:
+    """At most four runs at a time; each in a process of its own."""
+
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages) -> None:
+        self._home = home
+        self._activity = activity
+        self._children = children
+        self._packages = packages
+        self._slots = threading.Semaphore(AT_ONCE)
+
+    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, UnknownInput, FlowFailed, or TooManyTests."""
+        with self._activity.work("api test"):
+            flow = find_flow(self._home.flow)
+            if not self._slots.acquire(blocking=False):
+                raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
+            try:
+                return self._run(flow, inputs)
+            except OSError as error:
+                raise _failed(_not_started(error), "") from error
+            finally:
+                self._slots.release()
+
+    def _run(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        import shutil
+        import tempfile
+
+        from flowsession_agent.scripts import RUN_FLOW
+        from flowsession_agent.session import cgroup, flow_env
+        from flowsession_agent.session.job import Job
+        from flowsession_agent.session.run_flow import UNKNOWN_INPUT
+
+        python = self._packages.python
+        self._home.make()
+        folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
+        try:
+            given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
+            with open(given, "w", encoding="utf-8") as file:
+                json.dump(inputs, file)
+            environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
+            started = time.monotonic()
+            killed_before = cgroup.killed_for_memory()
+            outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
+            seconds = round(time.monotonic() - started, 2)
+            if outcome.timed_out:
+                raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
+            if outcome.signal_number:
+                raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
+            if outcome.exit_code == UNKNOWN_INPUT and (said := _unknown_input(taken)):
+                raise ApiError(422, "UnknownInput", said)
+            if outcome.exit_code != 0:
+                raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
+            return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_flow(folder: str) -> str:
+    """The flow's file in the flow folder; raises ApiError with 404 NoFlow."""
+    for name in FLOW_FILES:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            return path
+    prompties = [name for name in sorted(os.listdir(folder)) if name.endswith(".prompty")] if os.path.isdir(folder) else []
+    if len(prompties) == 1:
+        return os.path.join(folder, prompties[0])
+    raise ApiError(
+        404, "NoFlow", "There is no flow in this session: the flow folder holds none of flow.dag.yaml, flow.flex.yaml or one .prompty."
+    )
+
+
+def last_words(stderr: str) -> str:
+    """The sentence of an exception that ended a Python process: the traceback's last line that doesn't belong to a list of causes."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [
+        number
+        for number, line in enumerate(lines)
+        if line.partition(":")[0].endswith(("Error", "Exception")) and " " not in line.partition(":")[0]
+    ]
+    if not errors:
+        return (lines[-1] if lines else "")[:1000]
+    # Some of prompt flow's own sentences end before their cause, which stands in the next line.
+    cause = lines[errors[-1] + 1 : errors[-1] + 2] if lines[errors[-1]].endswith(":") else []
+    return " ".join([lines[errors[-1]], *cause])[:1000]
+
+
+def _outputs(path: str, stderr: str) -> Any:
+    try:
+        if os.path.getsize(path) > OUTPUT_LIMIT:
+            raise _failed("The flow's outputs are larger than 1 MiB: write large results to a file instead.", stderr)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        raise _failed("The flow ended without outputs.", stderr) from None
+
+
+def _unknown_input(path: str) -> str:
+    """What a run wrote that did not begin; empty where it was the flow's own code that ended so."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.load(file)["unknownInput"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _killed(number: int, *, for_memory: bool) -> str:
+    import signal
+
+    if for_memory:
+        return "The flow's process was killed: the session ran out of memory. Choose a larger size, or let the flow hold less at once."
+    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+    return f"The flow's process was killed by signal {number} ({name}): its own code, or a process of this session, sent it."
+
+
+def _not_started(error: OSError) -> str:
+    import errno
+
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left in the session{where}, so the flow can't run: delete what isn't needed, or ask for more storage."
+    return f"The flow can't be run: {error.strerror}{where}."
+
+
+def _failed(message: str, stderr: str) -> ApiError:
+    return ApiError(422, "FlowFailed", message, stderrTail=stderr[-TAIL_LENGTH:])

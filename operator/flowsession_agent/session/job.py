@@ -1,0 +1,146 @@
+"""Run commands for the session with everything bounded: time, remembered output, and what they leave running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Mapping, Sequence
+
+    from flowsession_agent.session.children import Children
+
+MARK = "FLOWSESSION_JOB"
+OUTPUT_LIMIT = 1024 * 1024
+TERMINATE_SECONDS = 5
+READ_ON_SECONDS = 5
+
+
+class Outcome:
+    """How a command ended. `exit_code` is 128 + n for signal n; the streams hold the last 1 MiB."""
+
+    def __init__(self, *, exit_code: int, signal_number: int, timed_out: bool, stopped: bool, stdout: str, stderr: str) -> None:
+        self.exit_code = exit_code
+        self.signal_number = signal_number
+        self.timed_out = timed_out
+        self.stopped = stopped
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class Job:
+    """Commands run one after the other under one deadline; nothing they start outlives its command, a daemon neither."""
+
+    def __init__(self, children: Children, *, environ: Mapping[str, str], cwd: str, seconds: float) -> None:
+        self._children = children
+        self._mark = os.urandom(8).hex()
+        self._environ = {**environ, MARK: self._mark}
+        self._cwd = cwd
+        self._deadline = time.monotonic() + seconds
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the running command soon and let no further one start."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether someone asked the job to end."""
+        return self._stopped.is_set()
+
+    def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
+        """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""
+        process = self._children.start(
+            lambda: subprocess.Popen(
+                argv,
+                env=self._environ,
+                cwd=self._cwd,
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout or subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
+        timed_out = False
+        while not self._children.wait(process, seconds=0.1):
+            timed_out = time.monotonic() >= self._deadline
+            if timed_out or self.stopped:
+                self._terminate(process)
+                break
+        _kill(-process.pid, signal.SIGKILL)
+        kill_marked(self._mark)
+        out, err = (tail.text() for tail in tails)
+        number = max(0, -process.returncode)
+        return Outcome(
+            exit_code=128 + number if number else process.returncode,
+            signal_number=number,
+            timed_out=timed_out,
+            stopped=self.stopped,
+            stdout=out,
+            stderr=err,
+        )
+
+    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
+        _kill(-process.pid, signal.SIGTERM)
+        if not self._children.wait(process, seconds=TERMINATE_SECONDS):
+            _kill(-process.pid, signal.SIGKILL)
+            while not self._children.wait(process, seconds=60):
+                continue
+
+
+class _Tail:
+    """The end of a stream, read by a thread of its own so that the writer never waits."""
+
+    def __init__(self, children: Children, stream: IO[bytes] | None) -> None:
+        self._stream = stream
+        self._bytes = bytearray()
+        self._thread = children.thread(self._read, name="tail")
+
+    def text(self) -> str:
+        """What was read by the stream's end. A writer that escaped its job is not waited for longer than some seconds."""
+        self._thread.join(READ_ON_SECONDS)
+        return bytes(self._bytes[-OUTPUT_LIMIT:]).decode(errors="replace")
+
+    def _read(self) -> None:
+        if self._stream is None:
+            return
+        with self._stream:
+            while True:
+                data = os.read(self._stream.fileno(), 65536)
+                if not data:
+                    return
+                self._bytes += data
+                if len(self._bytes) > 2 * OUTPUT_LIMIT:
+                    del self._bytes[:-OUTPUT_LIMIT]
+
+
+def kill_marked(mark: str) -> None:
+    """Kill every process whose environment carries `mark`: those that left their process group too. They reparent to the agent."""
+    wanted = f"{MARK}={mark}".encode()
+    for _ in range(10):  # what was forked while we looked is found the next time
+        marked = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _carries(pid, wanted)]
+        for pid in marked:
+            _kill(pid, signal.SIGKILL)
+        if not marked:
+            return
+        time.sleep(0.02)
+
+
+def _carries(pid: int, variable: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return variable in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _kill(target: int, number: int) -> None:
+    try:
+        os.kill(target, number)
+    except OSError:
+        return

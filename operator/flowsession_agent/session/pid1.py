@@ -1,0 +1,105 @@
+"""The duties of PID 1: reap, sample what the session does, and end it decently when the pod is deleted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flowsession_agent.server.agent import Agent
+
+GRACE_SECONDS = 10
+SAMPLE_SECONDS = 0.5
+
+
+def supervise(agent: Agent) -> int:
+    """Wait for signals until one asks to end; returns the exit code."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)  # a handler of Python's own, so that children start with the default
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    agent.children.reap()  # who ended before the handler stood
+    agent.children.thread(lambda: _sample(agent), name="sample")
+    agent.children.thread(lambda: _count(agent), name="count")
+    agent.children.thread(agent.keeper.keep, name="edits")
+    print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
+    while True:
+        numbers = os.read(wake, 64)
+        agent.children.reap()
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            break
+    asked_at = time.monotonic()
+    agent.keeper.end()
+    _end(agent)
+    if not agent.keeper.hand_over(since=asked_at, meanwhile=agent.children.reap):
+        print("flowsession agent: the last edits were not taken", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(0)  # threads that wait for a caller must not hold the pod up
+
+
+def _sample(agent: Agent) -> None:
+    """Look at the processes twice a second; begins late, so that nothing competes with the first answer."""
+    time.sleep(2 * SAMPLE_SECONDS)
+    protect()
+    while True:
+        try:
+            agent.activity.sample()
+        except Exception as error:  # /proc not readable for a moment must not end idleness for good
+            print(f"flowsession agent: sampling failed: {error!r}", file=sys.stderr, flush=True)
+        time.sleep(SAMPLE_SECONDS)
+
+
+def _count(agent: Agent) -> None:
+    """Count the packages once after each install; apart from the looks at the processes, because it takes a second or more."""
+    while True:
+        time.sleep(2 * SAMPLE_SECONDS)
+        try:
+            agent.packages.count()
+        except Exception as error:
+            print(f"flowsession agent: counting the packages failed: {error!r}", file=sys.stderr, flush=True)
+
+
+def _end(agent: Agent) -> None:
+    """Ask everything that the agent started to stop, SIGINT first (prompt flow loses its run's status on SIGTERM), and wait."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for pid in agent.children.running():
+        _signal(-pid, signal.SIGINT)
+    for pid in _adopted(agent):
+        _signal(pid, signal.SIGTERM)
+    while time.monotonic() < deadline:
+        agent.children.reap()
+        if not agent.children.running() and not _adopted(agent):
+            return
+        time.sleep(0.02)
+    for pid in agent.children.running():
+        _signal(-pid, signal.SIGKILL)
+
+
+def _adopted(agent: Agent) -> list[int]:
+    """The processes that came to the agent when their parents ended: a `nohup` of someone, a service that made itself a daemon."""
+    from flowsession_agent.session.processes import Processes
+
+    started = set(agent.children.running())
+    return [pid for pid in Processes(children=agent.children).children() if pid not in started]
+
+
+def _signal(target: int, number: int) -> None:
+    """Signal a process, or the group -`target`; one that has ended meanwhile is fine."""
+    try:
+        os.kill(target, number)
+    except OSError:
+        return
+
+
+def protect() -> None:
+    """Make this process non-dumpable: the session's own processes have its uid and could read its memory by ptrace or /proc."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    except (ImportError, OSError, AttributeError):  # a Python without ctypes
+        return

@@ -1,0 +1,231 @@
+"""What comes into the cache: an object that can't be read costs only itself, at the start, in a watch and in a re-list."""
+
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flowsession.cluster import errors
+from flowsession.cluster.agent.client import AgentClient
+from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.cluster.vault import Vault
+from flowsession.engine import objects
+from flowsession.engine.keys import Key
+from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
+from flowsession.engine.nodes import gather
+from flowsession.model.agent_views import AgentArchive
+from flowsession.reconcile import identity
+from flowsession.reconcile.environment.resolve import Unresolved
+from flowsession.reconcile.identity import PodIdentity
+from flowsession.settings import Settings
+from unit.builders import NAMESPACE
+from unit.engine.test_cache import body, environment, pod, session, source
+
+Object = dict[str, Any]
+Told = tuple[str, str, str]
+"""Kind, name and reason of an Event."""
+
+
+class Server:
+    """An API server that can be listed, and that takes Events."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, list[Any] | Exception] = {}
+        self.events: list[Object] = []
+        self.listed: list[str] = []
+
+    async def list(self, kind: str, *, labels: str = "", **_: str) -> AsyncIterator[tuple[list[Object], str]]:
+        self.listed.append(kind)
+        found = self.lists.get(kind, [])
+        if isinstance(found, Exception):
+            raise found
+        yield found, "1000"
+
+    async def create(self, manifest: Object) -> Object:
+        self.events.append(manifest)
+        return manifest
+
+    @property
+    def told(self) -> Sequence[Told]:
+        return [(event["involvedObject"]["kind"], event["involvedObject"]["name"], event["reason"]) for event in self.events]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def engine(server) -> Engine:
+    return Engine(
+        cluster=cast(KubernetesCluster, server),
+        agent_client=cast(AgentClient, SimpleNamespace(forget=lambda uid: None)),
+        settings=Settings(),
+        public_keys="{}",
+        archive=AgentArchive("", ""),
+        instance="test",
+        vault=Vault(bytes(32)),
+    )
+
+
+async def decided(engine: Engine) -> None:
+    """Takes what is in the queue and decides."""
+    while engine.queue._ready:
+        key = await engine.queue.get()
+        await engine._reconcile(key)
+        engine.queue.done(key)
+
+
+SIZE = {"azureName": "Standard_D2s_v5", "capacity": {"cpu": "2", "memory": "8Gi"}}
+INSTANCE = {"user": "alice@example.com", "vmSize": "Standard_D2s_v5"}
+READERS = {
+    "ComputeSession": ("session", session()),
+    "FlowEnvironment": ("environment", environment()),
+    "Pod": ("pod", pod()),
+    "VMSize": ("size", body("VMSize", "small", spec=SIZE)),
+    "ComputeInstance": ("instance", body("ComputeInstance", "box", spec=INSTANCE)),
+}
+RAISED = [RecursionError("too deep"), ValueError("x"), TypeError("x"), KeyError("x"), MemoryError(), objects.Unreadable("x")]
+
+
+@pytest.mark.parametrize("raised", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("way", ["re-list", "watch"])
+async def test_whatever_is_raised_costs_that_object_alone(engine, server, monkeypatch, kind, raised, way):
+    reader, good = READERS[kind]
+    bad = {**good, "metadata": {**good["metadata"], "name": "bad", "uid": "uid-bad"}}
+    read = getattr(objects, reader)
+
+    def reading(found: Object) -> Any:
+        if found["metadata"]["name"] == "bad":
+            raise raised
+        return read(found)
+
+    monkeypatch.setattr(objects, reader, reading)
+    if way == "watch":
+        engine.observe(kind, bad)
+        engine.observe(kind, good)
+    else:
+        server.lists[kind] = [bad, good]
+        await engine.resync()
+    assert [name for _, name in engine.cache.names(kind)] == [good["metadata"]["name"]]
+    assert await engine._reconcile(Key(kind, NAMESPACE, "bad"))
+    await engine._reconcile(Key(kind, NAMESPACE, "bad"))
+    assert server.told == [(kind, "bad", "Unreadable")], "its owner is told, and once"
+    assert server.events[0]["involvedObject"]["apiVersion"] == ("v1" if kind == "Pod" else "flowsession.dev/v1alpha1")
+
+
+async def test_nothing_is_decided_by_what_an_object_was_before_it_could_not_be_read(engine):
+    """A write of its status would be refused for ever: it has another resourceVersion."""
+    engine.observe("ComputeSession", session(1))
+    key = Key("ComputeSession", NAMESPACE, "alice")
+    assert engine.plan(key)[1] is not None
+    engine.observe("ComputeSession", {**session(2), "spec": {"idle": "x"}})
+    assert engine.plan(key)[1] is None
+    engine.observe("ComputeSession", session(3))
+    assert engine.plan(key)[1] is not None
+
+
+async def test_an_object_that_could_not_be_read_and_is_gone_is_forgotten(engine, server):
+    bad = {**session(), "spec": {"idle": "x"}}
+    for _ in range(2):
+        engine.observe("ComputeSession", bad)
+        assert engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
+        engine.observe("ComputeSession", bad, deleted=True)
+        assert not engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
+    engine.observe("ComputeSession", bad)
+    await engine.resync()
+    assert not engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
+
+
+NAMELESS = [None, "x", {}, {"metadata": None}, {"metadata": {"name": None, "namespace": 3}}, {"metadata": {"namespace": NAMESPACE}}]
+
+
+@pytest.mark.parametrize("nameless", NAMELESS, ids=range(len(NAMELESS)))
+async def test_what_has_no_name_drops_nothing_that_is_known(engine, server, nameless):
+    """It may be any of those that were not seen in this list."""
+    engine.observe("Pod", pod())
+    server.lists["Pod"] = [nameless]
+    await engine.resync()
+    assert len(engine.cache.pods) == 1
+    server.lists["Pod"] = []
+    await engine.resync()
+    assert not engine.cache.pods
+
+
+DEEP = "[" * 2000
+
+
+@pytest.mark.parametrize(
+    "noted", [DEEP, DEEP + "]" * 2000, "[" * 900 + "]" * 900, '{"account": ' + "9" * 5000 + "}", "[]", "7", "null", ""]
+)
+async def test_one_annotation_stops_nobody(engine, server, noted):
+    """json raises RecursionError for what is nested too deep; a pod with it was the end of the operator."""
+    hostile = pod()
+    hostile["metadata"]["annotations"] = {identity.POD_ANNOTATION: noted}
+    server.lists["Pod"] = [hostile]
+    await engine.resync()
+    assert engine.cache.pods[NAMESPACE, "alice-1"].view.identity == PodIdentity()
+
+
+@pytest.mark.parametrize(
+    "raised", [errors.Rejected("forbidden", status=403), ValueError("Expecting value: line 1"), RecursionError("too deep")]
+)
+async def test_a_kind_that_cannot_be_listed_costs_the_others_nothing(engine, server, raised):
+    server.lists = {"ComputeSession": raised, "Pod": [pod()]}
+    engine.observe("ComputeSession", session())
+    with pytest.raises(type(raised)):
+        await engine.resync()
+    assert server.listed == list(SELECTORS)
+    assert set(engine.cache.pods) == {(NAMESPACE, "alice-1")}
+    assert set(engine.cache.sessions) == {(NAMESPACE, "alice")}, "what could not be listed is not gone"
+
+
+async def test_an_api_server_that_does_not_answer_is_not_asked_for_every_kind(engine, server):
+    server.lists = {"FlowEnvironment": errors.Unavailable("no answer")}
+    with pytest.raises(errors.Unavailable):
+        await engine.resync()
+    assert server.listed == ["FlowEnvironment"]
+
+
+async def test_content_that_breaks_a_parser_is_its_environments_problem(engine, monkeypatch):
+    def broken(*_: Any) -> Any:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("flowsession.reconcile.environment.resolve.resolve", broken)
+    engine.observe("FlowEnvironment", environment())
+    engine.observe("ConfigMap", source("a"))
+    _, found = engine._snapshots.environment((NAMESPACE, "flow-env"))
+    assert isinstance(found, Unresolved) and "RecursionError" in found.message
+    _, plan = engine.plan(Key("FlowEnvironment", NAMESPACE, "flow-env"))
+    ready = next(c for c in plan.status.status["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Unreadable")
+
+
+async def test_a_decision_that_keeps_failing_is_told_where_its_owner_looks(engine, server, monkeypatch):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise TypeError("not that")
+
+    engine.observe("ComputeSession", session())
+    monkeypatch.setattr(engine._snapshots, "session", broken)
+    key = Key("ComputeSession", NAMESPACE, "alice")
+    for _ in range(2 * SILENT_FAILURES):
+        engine.queue.retry(key)
+        await engine._tell_of(key, TypeError("not that"))
+    assert server.told == [("ComputeSession", "alice", "DecisionFailed")]
+
+
+def test_a_node_that_cannot_be_read_costs_only_itself():
+    grouped: Any = {}
+    good = {"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "2"}}}
+    gather([{"metadata": {"name": "x"}, "spec": {"taints": [{}]}}, {}, good], set(), {"cpu"}, grouped)
+    assert [count for _, count in grouped.values()] == [1]
+
+
+async def test_the_source_of_an_environment_is_taken_in_by_the_same_way(engine):
+    engine.observe("FlowEnvironment", environment())
+    engine.observe("ConfigMap", {**source("a"), "binaryData": {"x": 7}})
+    assert engine._intake.unread(Key("ConfigMap", NAMESPACE, "flow"))
+    engine.observe("ConfigMap", source("a", 2))
+    assert not engine._intake.unread(Key("ConfigMap", NAMESPACE, "flow"))
