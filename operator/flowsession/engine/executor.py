@@ -10,15 +10,15 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.allowance import Allowance
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
-from flowsession.engine.sizing import refused
 from flowsession.engine.snapshots import owned_pods
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.sizing import refused
 from flowsession.manifests.config_maps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.manifests.placement import SIZE_LABEL
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL

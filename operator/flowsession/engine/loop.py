@@ -15,20 +15,20 @@ from flowsession.cluster.registry.client import RegistryClient
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
-from flowsession.engine.objects import Object
 from flowsession.engine.package_lists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
-from flowsession.engine.sizing import Sizing
 from flowsession.engine.snapshots import Snapshots
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key, newer
+from flowsession.engine.store.objects import Object
+from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.tasks import Tasks
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
 from flowsession.model.agent_views import AgentArchive

@@ -5,8 +5,8 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Name
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Name
 from flowsession.manifests.config_maps import PACKAGES, selector
 from flowsession.model import times
 

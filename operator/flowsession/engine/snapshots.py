@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from flowsession.engine.accounts import Accounts
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Name
-from flowsession.engine.objects import EnvironmentEntry, SessionEntry
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Name
+from flowsession.engine.store.objects import EnvironmentEntry, SessionEntry
 from flowsession.flow.packed import Blob, PackedFolder
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words

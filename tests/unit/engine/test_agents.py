@@ -12,10 +12,10 @@ from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import AgentError, NotListening
 from flowsession.cluster.errors import Unavailable
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
-from flowsession.engine.objects import PodEntry
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import PodEntry
 from flowsession.model.plan import Follow, KeepAlive, ListPackages, Look, Tell
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state
 

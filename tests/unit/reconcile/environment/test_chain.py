@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.engine.cache import Cache
 from flowsession.engine.executor import Executor
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key
 from flowsession.engine.reader import Reader
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import DeletePackages, Fetch, Plan
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import resolve as resolution

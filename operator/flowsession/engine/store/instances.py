@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flowsession.engine import objects
-from flowsession.engine.index import Index
-from flowsession.engine.keys import Key, Name, newer
-from flowsession.engine.objects import InstanceEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.store import objects
+from flowsession.engine.store.index import Index
+from flowsession.engine.store.keys import Key, Name, newer
+from flowsession.engine.store.objects import InstanceEntry, Object, PodEntry, SessionEntry
 from flowsession.reconcile.instance.snapshot import Guest, quiet_at
 from flowsession.reconcile.session.snapshot import InstanceView, PodView
 

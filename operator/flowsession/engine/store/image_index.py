@@ -3,8 +3,8 @@
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from flowsession.engine.keys import Key, Name
-from flowsession.engine.objects import EnvironmentEntry, PodEntry, SessionEntry
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import EnvironmentEntry, PodEntry, SessionEntry
 from flowsession.images import pods as podimages
 from flowsession.images.check import ImageCheck
 from flowsession.reconcile.environment.image import Image

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.mutations import SOURCE_LABEL
-from flowsession.engine import objects, pod_timestamps
-from flowsession.engine.departed import DepartedSessions
-from flowsession.engine.flow_check_index import Checks
-from flowsession.engine.image_index import Imaging
-from flowsession.engine.index import Index
-from flowsession.engine.keys import Key, Name, newer
-from flowsession.engine.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
-from flowsession.engine.resolvers import Resolvers
-from flowsession.engine.sizing import Sizing
+from flowsession.engine.store import objects, pod_timestamps
+from flowsession.engine.store.departed import DepartedSessions
+from flowsession.engine.store.flow_check_index import Checks
+from flowsession.engine.store.image_index import Imaging
+from flowsession.engine.store.index import Index
+from flowsession.engine.store.keys import Key, Name, newer
+from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.store.resolvers import Resolvers
+from flowsession.engine.store.sizing import Sizing
 from flowsession.model.agent_views import AgentView, Hint, SavedEdits
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.session.snapshot import Refusal

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
-from flowsession.engine import objects
 from flowsession.engine.accounts import Accounts
-from flowsession.engine.cache import LATELY_SECONDS, Cache
-from flowsession.engine.keys import Key, newer
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots
+from flowsession.engine.store import objects
+from flowsession.engine.store.cache import LATELY_SECONDS, Cache
+from flowsession.engine.store.keys import Key, newer
 from flowsession.model.agent_views import AgentArchive, AgentView
 from flowsession.model.plan import Fetch
 from flowsession.reconcile.environment import chain as environments

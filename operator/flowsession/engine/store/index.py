@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from flowsession.engine.keys import Name
+from flowsession.engine.store.keys import Name
 
 
 class Index:

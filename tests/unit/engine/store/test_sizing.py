@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.engine import nodes, objects
-from flowsession.engine.keys import Key
-from flowsession.engine.sizing import Sizing, refused
+from flowsession.engine import nodes
+from flowsession.engine.store import objects
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.sizing import Sizing, refused
 from flowsession.reconcile.session.snapshot import Refusal
 from flowsession.reconcile.size.offer import Taint
 from flowsession.settings import SizeSettings
 from unit.builders import NOW
-from unit.engine.test_cache import pod, session
+from unit.engine.store.test_cache import pod, session
 from unit.sizing import D2, D4, pool
 
 ADA, BOB = ("team", "ada"), ("team", "bob")

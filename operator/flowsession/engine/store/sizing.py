@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flowsession.engine import objects
-from flowsession.engine.instances import Instances
-from flowsession.engine.keys import Key, Name, newer
-from flowsession.engine.objects import Object, PodEntry, SessionEntry, SizeEntry
+from flowsession.engine.store import objects
+from flowsession.engine.store.instances import Instances
+from flowsession.engine.store.keys import Key, Name, newer
+from flowsession.engine.store.objects import Object, PodEntry, SessionEntry, SizeEntry
 from flowsession.reconcile import scheduling
 from flowsession.reconcile.session.snapshot import Refusal, ScalingView
 from flowsession.reconcile.size import choice, quota

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from flowsession.engine.index import Index
-from flowsession.engine.keys import Key, Name
-from flowsession.engine.objects import EnvironmentEntry, PodEntry
+from flowsession.engine.store.index import Index
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import EnvironmentEntry, PodEntry
 from flowsession.model.agent_views import AgentView
 from flowsession.reconcile.environment.source_reader import ResolverPod
 
