@@ -46,6 +46,10 @@ SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
 """After so many failures in a row nobody's door is closed for an end that would fail too; for so long, then it is tried again."""
 
+BEGINNER_SECONDS = 20.0
+"""For so long a session without a pod lets those go first that are nearer to Ready: of a thousand that come at once the first is served
+while the last waits, and not all of them at the end."""
+
 RESYNC_SECONDS = 300.0
 FIRST_RESYNC_SECONDS = 10.0
 """What is deleted between the first lists and the watches is seen by neither."""
@@ -77,8 +81,8 @@ class Engine:
         vault: Vault,
     ) -> None:
         self._cluster = cluster
-        self.queue: Queue[Key] = Queue()
-        self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
+        self.queue: Queue[Key] = Queue(self._patience)
+        self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes, clock=time.time))
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
         self._accounts = Accounts(cluster)
@@ -194,6 +198,10 @@ class Engine:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))
 
+    def _patience(self, key: Key) -> float:
+        """For how many seconds others may go before a key."""
+        return BEGINNER_SECONDS if key.kind == "ComputeSession" and not self.cache.pods_of((key.namespace, key.name)) else 0.0
+
     def _silent(self, key: Key) -> bool:
         """Whether the API server has not been doing lately what was asked of it about this object."""
         failures, seconds = self.queue.failing(key)
@@ -209,7 +217,7 @@ class Engine:
             return (self.cache.environments[name].meta.uid, chain.decide(*found, now)) if found else ("", None)
         if key.kind == "VMSize":
             size = self.cache.sizing.snapshot(key.name)
-            return (self.cache.sizing.sizes[key.name].meta.uid, offer.decide(size, now)) if size else ("", None)
+            return (self.cache.sizing.sizes[name].meta.uid, offer.decide(size, now)) if size else ("", None)
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)

@@ -42,7 +42,7 @@ class PackageLists:
         named = {
             (entry.meta.namespace, (entry.status.get("packages") or {}).get("configMapName", "")) for entry in self._cache.sessions.values()
         }
-        return named | self._cache.own_config_maps.keys()
+        return named | self._cache.own_config_maps.names()
 
     async def _remove(self, meta: dict[str, Any]) -> None:
         try:

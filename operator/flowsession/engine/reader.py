@@ -26,7 +26,7 @@ class Reader:
         try:
             body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
         except errors.NotFound:
-            self._queue.add_all(self._cache.missing_config_map(fetch.namespace, fetch.name))
+            self._queue.add_all(self._cache.config_maps.missing((fetch.namespace, fetch.name)))
         else:
             self.observe("ConfigMap", body)
 

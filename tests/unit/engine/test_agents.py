@@ -214,7 +214,7 @@ async def test_with_a_pod_goes_its_call_and_what_the_client_remembers_of_it(at):
     at.cache.pod_gone = at.agents.forget
     await at.start(Follow(since=3))
     view = pod()
-    at.cache.pods[NAMESPACE, view.name] = PodEntry(view, NAME, "owner")
+    at.cache.pods._change((NAMESPACE, view.name), None, PodEntry(view, NAME, "owner"))
     at.cache.forget("Pod", NAMESPACE, view.name)
     await settle()
     assert (at.client.cancelled, at.client.forgotten) == ([Follow(since=3)], ["pod-1"])

@@ -102,7 +102,7 @@ async def test_whatever_is_raised_costs_that_object_alone(engine, server, monkey
             raise raised
         return read(found)
 
-    monkeypatch.setattr(objects, reader, reading)
+    monkeypatch.setattr(engine.cache._kinds[kind], "_read", reading)
     if way == "watch":
         engine.observe(kind, bad)
         engine.observe(kind, good)

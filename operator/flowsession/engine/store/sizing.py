@@ -1,83 +1,47 @@
 """What is known of VM sizes, of the nodes that have them, of quotas and instances, and which sessions that concerns."""
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from flowsession.engine.store import objects
 from flowsession.engine.store.instances import Instances
-from flowsession.engine.store.keys import Key, Name, newer
-from flowsession.engine.store.objects import Object, PodEntry, SessionEntry, SizeEntry
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import Object, PodEntry, QuotaEntry, SessionEntry, SizeEntry
+from flowsession.engine.store.store import Index, Store
 from flowsession.reconcile import scheduling
 from flowsession.reconcile.session.snapshot import Refusal, ScalingView
-from flowsession.reconcile.size import choice, quota
+from flowsession.reconcile.size import choice
 from flowsession.reconcile.size import offer as sizes
 from flowsession.reconcile.size.offer import Offer, Pool, SizeSnapshot
 from flowsession.reconcile.size.quota import QuotaView
 from flowsession.settings import SizeSettings
 
 
-@dataclass
 class Sizing:
     """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
 
-    settings: SizeSettings = field(default_factory=SizeSettings)
-    sizes: dict[str, SizeEntry] = field(default_factory=dict)
-    quotas: dict[Name, tuple[QuotaView, str, str]] = field(default_factory=dict)
-    """With uid and resourceVersion."""
-    pools: tuple[Pool, ...] = ()
-    sessions: Counter[str] = field(default_factory=Counter)
-    """Number of sessions' pods by Azure's name of their size, as last counted."""
-    events: dict[str, ScalingView] = field(default_factory=dict)
-    """By the uid of a pod that waits for a node."""
-    instances: Instances = field(default_factory=Instances)
-    nodes_wanted: bool = False
-    """Whether a size has come or changed since the nodes were listed last."""
-    _offers: tuple[Offer, ...] | None = None
-    _grown_at: dict[str, float] = field(default_factory=dict)
-    """By namespace: when a quota was last seen to have more room than before."""
-    _quotas_of: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _unplaced: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By namespace: sessions that shall have a pod on a node and have none."""
-    _wishes: dict[Name, str] = field(default_factory=dict)
-    """Sessions that name a size, with the name of its object."""
-
-    def observe(self, kind: str, body: Object, now: float) -> set[Key]:
-        """Takes in an object if it is news. Raises objects.Unreadable."""
-        match kind:
-            case "VMSize":
-                return self._observe_size(objects.size(body))
-            case "ResourceQuota":
-                return self._observe_quota(body, now)
-            case "ComputeInstance":
-                return self.instances.observe(body)
-        return set()
-
-    def forget(self, kind: str, key: Name, uid: str = "") -> set[Key]:
-        """Drops an object that is gone; with a uid only that very one."""
-        if kind == "VMSize" and key[1] in self.sizes and uid in ("", self.sizes[key[1]].meta.uid):
-            del self.sizes[key[1]]
-            self._offers = None
-            return self._concerned_by_size(key[1])
-        if kind == "ResourceQuota" and key in self.quotas and uid in ("", self.quotas[key][1]):
-            del self.quotas[key]
-            self._quotas_of[key[0]].discard(key[1])
-            self._grown_at.pop(key[0], None)
-            return self._waiting(key[0])
-        return self.instances.forget(key, uid) if kind == "ComputeInstance" else set()
-
-    def names(self, kind: str) -> list[Name]:
-        """The names of all cached objects of a kind."""
-        found = {"VMSize": [("", name) for name in self.sizes], "ResourceQuota": self.quotas, "ComputeInstance": self.instances.entries}
-        return list(found.get(kind, ()))
-
-    def version(self, kind: str, key: Name) -> str:
-        """The resourceVersion that is known of an object; "0" if it is not known."""
-        if kind == "VMSize" and key[1] in self.sizes:
-            return self.sizes[key[1]].meta.resource_version
-        if kind == "ComputeInstance" and key in self.instances.entries:
-            return self.instances.entries[key].meta.resource_version
-        return self.quotas[key][2] if kind == "ResourceQuota" and key in self.quotas else "0"
+    def __init__(self, settings: SizeSettings | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings or SizeSettings()
+        self._clock = clock
+        self.sizes: Store[SizeEntry] = Store(objects.size, self._size_changed)
+        self._quotas_of: Index[QuotaEntry] = Index(lambda entry: [entry.meta.namespace])
+        self.quotas: Store[QuotaEntry] = Store(objects.quota, self._quota_changed, self._quotas_of)
+        self.instances = Instances()
+        self.pools: tuple[Pool, ...] = ()
+        self.sessions: Counter[str] = Counter()
+        """Number of sessions' pods by Azure's name of their size, as last counted."""
+        self.events: dict[str, ScalingView] = {}
+        """By the uid of a pod that waits for a node."""
+        self.nodes_wanted = False
+        """Whether a size has come or changed since the nodes were listed last."""
+        self._offers: tuple[Offer, ...] | None = None
+        self._grown_at: dict[str, float] = {}
+        """By namespace: when a quota was last seen to have more room than before."""
+        self._unplaced: defaultdict[str, set[str]] = defaultdict(set)
+        """By namespace: sessions that shall have a pod on a node and have none."""
+        self.wishes: Index[SessionEntry] = Index(lambda entry: filter(None, [choice.canonical(entry.spec.compute.vm_size)]))
+        """Sessions by the name of the object of the size that they name."""
 
     def offers(self) -> tuple[Offer, ...]:
         """Every size, as a session would get it now."""
@@ -88,7 +52,7 @@ class Sizing:
 
     def quotas_of(self, namespace: str) -> tuple[QuotaView, ...]:
         """The quotas of a namespace, by name."""
-        return tuple(self.quotas[namespace, name][0] for name in sorted(self._quotas_of.get(namespace, ())))
+        return tuple(entry.view for entry in self.quotas.all(sorted(self._quotas_of.of(namespace))))
 
     def still_holds(self, refusal: Refusal | None, namespace: str) -> Refusal | None:
         """The refusal, unless it was for a quota that has got more room since."""
@@ -97,7 +61,7 @@ class Sizing:
 
     def snapshot(self, name: str) -> SizeSnapshot | None:
         """A size with all that its status tells of; None if it is gone."""
-        entry = self.sizes.get(name)
+        entry = self.sizes.get(("", name))
         if entry is None or entry.meta.deleting:
             return None
         offer = next(offer for offer in self.offers() if offer.name == name)
@@ -105,12 +69,7 @@ class Sizing:
         return SizeSnapshot(entry.meta.resource_version, entry.meta.generation, entry.status, offer, count, self.settings.autoscaler)
 
     def note(self, key: Name, session: SessionEntry | None, *, placed: bool) -> None:
-        """Remembers what a session waits for, so that it is brought up when that changes; None: the session is gone."""
-        named = session.spec.compute.vm_size if session else ""
-        if named:
-            self._wishes[key] = choice.canonical(named)
-        else:
-            self._wishes.pop(key, None)
+        """Remembers whether a session waits for a node, so that it is brought up when that changes; None: the session is gone."""
         if session is not None and not placed and not session.status.get("suspended"):
             self._unplaced[key[0]].add(key[1])
         elif (waiting := self._unplaced.get(key[0])) is not None:
@@ -131,7 +90,7 @@ class Sizing:
         """Counts the sessions of each size anew; what came of it wakes only the sizes themselves."""
         self.sessions = Counter(pod.view.vm_size for pod in pods if pod.view.vm_size and pod.view.deleting_since is None and not pod.anchor)
         return {
-            Key("VMSize", "", name)
+            Key("VMSize", *name)
             for name, entry in self.sizes.items()
             if entry.status.get("sessions") != self.sessions[entry.spec.azure_name]
         }
@@ -142,36 +101,23 @@ class Sizing:
             del self.events[old]
         self.events[uid] = scheduling.read(events, now)
 
-    def _observe_size(self, entry: SizeEntry) -> set[Key]:
-        known = self.sizes.get(entry.meta.name)
-        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
-            return set()
-        self.sizes[entry.meta.name] = entry
-        if known and (known.meta.uid, known.spec) == (entry.meta.uid, entry.spec):
-            return {Key("VMSize", "", entry.meta.name)}
-        self._offers, self.nodes_wanted = None, True
-        return self._concerned_by_size(entry.meta.name)
+    def _size_changed(self, known: SizeEntry | None, entry: SizeEntry | None) -> set[Key]:
+        name = next(one.meta.name for one in (entry, known) if one)
+        if known and entry and known.spec == entry.spec:
+            return {Key("VMSize", "", name)}
+        self._offers = None
+        self.nodes_wanted = self.nodes_wanted or entry is not None
+        return {Key("VMSize", "", name)} | {Key("ComputeSession", *wishing) for wishing in self.wishes.of(name)} | self._waiting()
 
-    def _observe_quota(self, body: Object, now: float) -> set[Key]:
-        raw = body["metadata"]
-        key: Name = (raw["namespace"], raw["name"])
-        known = self.quotas.get(key)
-        if known and not newer(raw.get("resourceVersion", "0"), known[2]):
+    def _quota_changed(self, known: QuotaEntry | None, entry: QuotaEntry | None) -> set[Key]:
+        namespace = next(one.meta.namespace for one in (entry, known) if one)
+        if entry is None:
+            self._grown_at.pop(namespace, None)
+            return self._waiting(namespace)
+        if known is not None and not _has_grown(known.view, entry.view):
             return set()
-        try:
-            view = quota.read(body)
-        except ValueError as error:
-            raise objects.Unreadable(str(error)) from error
-        self.quotas[key] = (view, raw.get("uid", ""), raw.get("resourceVersion", "0"))
-        self._quotas_of[key[0]].add(key[1])
-        if known is not None and not _has_grown(known[0], view):
-            return set()
-        self._grown_at[key[0]] = now
-        return self._waiting(key[0])
-
-    def _concerned_by_size(self, name: str) -> set[Key]:
-        wishing = {Key("ComputeSession", *key) for key, wished in self._wishes.items() if wished == name}
-        return {Key("VMSize", "", name)} | wishing | self._waiting()
+        self._grown_at[namespace] = self._clock()
+        return self._waiting(namespace)
 
     def _waiting(self, namespace: str = "") -> set[Key]:
         """The sessions and instances without a pod on a node, of one namespace or of all."""
