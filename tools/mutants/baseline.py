@@ -41,6 +41,12 @@ def copy(checkout: Path, to: Path) -> str:
     return digest.hexdigest()
 
 
+def tests(tree: Path, slow: bool) -> list[str]:
+    """What pytest is to collect."""
+    ignored = [f"--ignore={tree}/tests/unit/{name}" for name in ELSEWHERE]
+    return [f"{tree}/tests/unit", f"--rootdir={tree}", *ignored, *(f"--ignore-glob={tree}/{name}" for name in SLOW if not slow)]
+
+
 def environment(tree: Path) -> dict[str, str]:
     """For pytest in the copy: the copy's modules go before those that are installed."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in ("operator", "tools", "tests"))}
@@ -53,9 +59,8 @@ def run(tree: Path, kept: Path, digest: str, slow: bool) -> Baseline:
     if not (of.exists() and of.read_text() == digest):
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "mutants.durations", "tests/unit"]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "mutants.durations", *tests(tree, slow)]
         command += ["--cov=operator/flowsession", "--cov-context=test", "--cov-report="]
-        command += [f"--ignore=tests/unit/{name}" for name in ELSEWHERE] + [f"--ignore-glob={tree}/{name}" for name in SLOW if not slow]
         given = {**environment(tree), "MUTANTS_DURATIONS": str(durations), "COVERAGE_FILE": str(coverage)}
         if subprocess.run(command, check=False, cwd=tree, env=given).returncode:
             raise SystemExit("mutants: the unit tests fail without any mutation; see above")
@@ -77,4 +82,4 @@ def _by_line(lines: dict[int, frozenset[str]]) -> dict[int, frozenset[str]]:
 
 def _tests(contexts: Iterable[str]) -> frozenset[str]:
     """pytest-cov calls a context `NODE|run`; what runs at import has an empty one."""
-    return frozenset(context.rpartition("|")[0] for context in contexts if context)
+    return frozenset(context.rpartition("|")[0] for context in contexts)

@@ -15,7 +15,8 @@ SLOW = (
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the unmutated tests touched: files of the copy -> line -> tests; under line 0 those that touch any line of the file."""
+    """What the unmutated tests touched: files of the copy -> line -> tests; under line 0 those that touch any line of the file.
+    What runs at import is touched by the test without a name."""
 
     tests: dict[str, dict[int, frozenset[str]]]
     seconds: dict[str, float]
@@ -23,7 +24,11 @@ class Baseline:
     def of_line(self, module: str, line: int) -> frozenset[str]:
         """The tests that may notice a change of the line: what runs at import is noticed by any test of the module."""
         touched = self.tests.get(module, {})
-        return touched.get(line) or touched.get(0, frozenset())
+        return (touched.get(0, frozenset()) if self.at_import(module, line) else touched.get(line, frozenset())) - {""}
+
+    def at_import(self, module: str, line: int) -> bool:
+        """Whether the line runs when the module is imported, if perhaps not only then."""
+        return "" in self.tests.get(module, {}).get(line, frozenset())
 
     def rounds(self, module: str, line: int, most_seconds: float) -> list[list[str]]:
         """Those tests in the order in which they are asked: first the ones beside the module, fastest first, the slow ones last."""
