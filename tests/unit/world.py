@@ -33,10 +33,10 @@ from flowsession.manifests.session_pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive, AgentState, EditsArchive, EditsView, Hint, InstallView, PackageList, SavedEdits
 from flowsession.model.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits, Tell
+from flowsession.model.views import PodView
 from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.reconcile.session import chain as sessions
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.settings import Settings
 from unit.builders import NAME, NAMESPACE, NOW
 

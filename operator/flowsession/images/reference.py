@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from flowsession.settings import Settings
+
 DOCKER_HUB = "docker.io"
 """What a reference without a registry means."""
 
@@ -72,3 +74,19 @@ def digest_in(image_id: str, image: str) -> str:
     """
     reported, asked = parse(image_id.removeprefix("docker-pullable://")), parse(image)
     return reported.digest if reported and asked and reported.name == asked.name else ""
+
+
+def refusal(name: str, where: str, settings: Settings) -> str:
+    """Why an image may not be used, in a sentence; empty if it may. The default image is the platform team's own choice."""
+    patterns = settings.images.allowed_registries
+    if not patterns or name == settings.runtime_image:
+        return ""
+    reference = parse(name)
+    if reference is None:
+        return f"{where} {name!r} is no image reference; write REGISTRY/PATH:TAG"
+    if allowed(reference, patterns):
+        return ""
+    return (
+        f"{where} {name} is not of a registry that this cluster allows ({', '.join(patterns)}); push the image to one of these, or ask the"
+        " platform team to add its registry to the chart's images.allowedRegistries"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.identity import Identity, IdentityType
 from flowsession.model.draft import Notes
+from flowsession.model.views import Account, PodIdentity
 
 ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
@@ -20,41 +21,6 @@ DEFAULT = "default"
 """The ServiceAccount of pods that name none."""
 LOOK_SECONDS = 15.0
 """How often the namespace's ServiceAccounts are looked at while something can't go on for lack of one: they are not watched."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """A ServiceAccount."""
-
-    name: str
-    version: str = ""
-    """Its resourceVersion."""
-    assignable: bool = False
-    user: str = ""
-    """The user whose own it is."""
-    client_id: str = ""
-
-
-@dataclass(frozen=True)
-class PodIdentity:
-    """What a pod was created with."""
-
-    asked: str = ""
-    """What was asked for, see `asked`."""
-    account: str = ""
-    """Name of the ServiceAccount; empty: none, and no credentials."""
-    client_id: str = ""
-    version: str = ""
-    """resourceVersion of the pod's ServiceAccount then: its imagePullSecrets are copied into the pod when that is created."""
-
-    def in_use(self) -> dict[str, Any] | None:
-        """What a status says of it."""
-        if not self.account:
-            return None
-        return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
-
-    def __str__(self) -> str:
-        return f"ServiceAccount {self.account!r}" if self.account else "no identity"
 
 
 @dataclass(frozen=True)

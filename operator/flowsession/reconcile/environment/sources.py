@@ -9,7 +9,8 @@ from flowsession.api.source import ArchiveSource, ConfigMapSource, Source, Sourc
 from flowsession.flow import archive as archives
 from flowsession.flow import archive_links
 from flowsession.flow.yaml import FolderError
-from flowsession.reconcile.environment import image, last_reading
+from flowsession.images import reference
+from flowsession.reconcile.environment import last_reading
 from flowsession.reconcile.environment.last_reading import Pinned
 from flowsession.settings import Settings
 
@@ -47,7 +48,7 @@ class SourceFiles:
 def refusal(source: Source | None, settings: Settings) -> str:
     """Why the source may not be read, in a sentence; empty if it may."""
     artifact = source.oci_artifact if source else None
-    return image.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else ""
+    return reference.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else ""
 
 
 def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from flowsession.manifests import saved_edits
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import Settle
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
 from flowsession.reconcile.session import edits
 from flowsession.reconcile.session.agent import ask, lately_of
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.start import current_pod
 from flowsession.settings import AgentVia
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from flowsession.api.environment import ImageOrigin
-from flowsession.images import pods
 from flowsession.images import reference as imageref
+from flowsession.images.image import Image, Standing
+from flowsession.images.reference import refusal
+from flowsession.model import pod_images as pods
 from flowsession.model.plan import Tell
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.image import Image, Standing
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import (
     NOW,
@@ -284,7 +285,7 @@ def test_an_own_image_changes_nothing_else_of_the_environment():
 
 
 def test_a_refused_own_image_is_the_sessions_own_affair():
-    refused = Unresolved("ImageNotAllowed", images.refusal("python:3", "spec.baseImage", ONLY_TEAM), own=True)
+    refused = Unresolved("ImageNotAllowed", refusal("python:3", "spec.baseImage", ONLY_TEAM), own=True)
     status = status_after(session_snapshot(environment=refused))
     assert verdict(status, "EnvironmentResolved") == ("False", "ImageNotAllowed")
     said = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
