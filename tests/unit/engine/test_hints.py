@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from flowsession.engine.cache import Cache
 from flowsession.engine.hints import ADDRESSES, ENDINGS, MOST_OF_ADDRESS, Hints, listen
-from flowsession.engine.keys import Key
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import Hint
 from unit.builders import NOW, stamp
 
