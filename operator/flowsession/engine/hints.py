@@ -1,4 +1,4 @@
-"""Takes the datagrams by which agents say that there is news: a pod's uid and one word, believed only as far as asking that pod's agent goes.
+"""Takes the datagrams by which agents say that there is news: a pod's uid and a word, believed only as far as asking that pod's agent goes.
 
 Datagrams: one that comes costs no connection, holds nothing open and needs no answer; that it arrived, the agent sees by being asked.
 """
