@@ -81,7 +81,8 @@ class MemoryKills:
         """Remember what lives; returns what does no longer."""
         before, self._alive = self._alive, {}
         for process in alive:
-            seen = self._alive[process.identity] = before.pop(process.identity, None) or Seen(process.name, 0)
+            seen = before.pop(process.identity, Seen(process.name, 0))
+            self._alive[process.identity] = seen
             seen.pages = max(seen.pages, process.pages)
             if process.pages >= LARGE_PAGES and process.identity not in self._commands:
                 seen.name = self._command(process)
