@@ -764,7 +764,7 @@ class World:
     def hint(self, uid: str = "", *, ending: bool = False) -> None:
         """The agent of a pod says that edits wait."""
         uid = uid or next(pod["metadata"]["uid"] for pod in self.api.pods if not pod["metadata"].get("deletionTimestamp"))
-        self.cache.hints[uid] = Hint(self.clock(), ending)
+        self.cache.hints[uid] = Hint(self.clock(), ending=ending)
         self.todo.add(SESSION)
         self.todo.add_all(self.cache.departed.concerned(self.cache.pods[self.cache.pod_names[uid]]))
 

@@ -137,7 +137,7 @@ def _tells_all(agent: AgentView) -> bool:
 def _is_wanted(draft: Draft, agent: AgentView | None) -> bool:
     """Whether the agent has said that edits wait, and was not asked for them since."""
     hint = draft.snapshot.hint
-    return hint is not None and (agent is None or hint.at > agent.edits_at)
+    return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
 def _is_mute(draft: Draft, agent: AgentView | None) -> bool:
