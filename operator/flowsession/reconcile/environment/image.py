@@ -98,17 +98,20 @@ def choose(spec_image: str, flow_image: str, stands: Standing, settings: Setting
     return replace(image, pinned=pinned, pull_anew=stands.pull_anew and not pinned)
 
 
-def refusal(name: str, where: str, settings: Settings) -> str:
-    """Why an image may not be used, in a sentence; empty if it may. The default image is the platform team's own choice."""
+def refusal(name: str, where: str, settings: Settings) -> tuple[str, str] | None:
+    """Why an image may not be used, as reason and sentence; None if it may. The default image is the platform team's own choice."""
     patterns = settings.images.allowed_registries
-    if not patterns or name == settings.runtime_image:
-        return ""
+    if name == settings.runtime_image:
+        return None
     reference = imageref.parse(name)
     if reference is None:
-        return f"{where} {name!r} is no image reference; write REGISTRY/PATH:TAG"
-    if imageref.allowed(reference, patterns):
-        return ""
-    return (
+        return (
+            "InvalidImageName",
+            f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks",
+        )
+    if not patterns or imageref.allowed(reference, patterns):
+        return None
+    return "ImageNotAllowed", (
         f"{where} {name} is not of a registry that this cluster allows ({', '.join(patterns)}); push the image to one of these, or ask the"
         " platform team to add its registry to the chart's images.allowedRegistries"
     )
