@@ -10,7 +10,7 @@ from flowsession.model import times
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
 from flowsession.reconcile.environment.resolve import Resolved
-from flowsession.reconcile.session import authorship, identity, restart
+from flowsession.reconcile.session import authorship, identity, missing_values, restart
 from flowsession.reconcile.session.draft import Draft, moment
 from flowsession.reconcile.session.snapshot import PodView, SessionSnapshot
 from flowsession.reconcile.size import choice
@@ -126,6 +126,12 @@ def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
         restart.leave_the_pod(draft)
         draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
         return True
+    if _has_wrong_settings(draft, pod):
+        restart.leave_the_pod(draft)
+        draft.not_ready(
+            Phase.STARTING, "Starting", "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
+        )
+        return True
     return False
 
 
@@ -145,6 +151,13 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
     )
+
+
+def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
+    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    waits = pod.container.waiting_reason if pod.container else ""
+    changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
+    return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
@@ -170,7 +183,7 @@ def follow_the_pod(draft: Draft) -> bool:
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
-        reason, message = died(pod)
+        reason, message = missing_values.cause(draft, pod) or died(pod)
         draft.not_ready(Phase.FAILED, reason, message)
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
@@ -203,6 +216,8 @@ def died(pod: PodView) -> tuple[str, str]:
         return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
     if container.ended_code in (64, 65):
         return "PodFailed", said
+    if not container.ended_reason and container.waiting_reason.startswith("CreateContainer"):
+        return "PodFailed", f"the node can't create the session's container: {said or container.waiting_reason}"
     code = f" with exit code {container.ended_code}" if container.ended_reason else ""
     last = said.splitlines()[-1] if said else "no message"
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
