@@ -49,7 +49,7 @@ class InstanceNotes(Notes):
             creates=tuple(self._creates),
             deletes=tuple(self._deletes),
             status=write if patch else None,
-            events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp"})), *self._events),
+            events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp", accounts.PENDING})), *self._events),
             read_events=self.read_events,
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,

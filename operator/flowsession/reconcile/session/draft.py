@@ -6,6 +6,7 @@ from flowsession.api.session import Phase
 from flowsession.model import stalled, times
 from flowsession.model.draft import Notes
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
+from flowsession.reconcile import identity
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 FIRST_SECONDS = 0.5
@@ -20,7 +21,9 @@ _TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready"
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
 
-_NO_PROBLEM = frozenset({"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
+_NO_PROBLEM = frozenset(
+    {"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting", identity.PENDING}
+)
 
 
 class Draft(Notes):
