@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.engine import objects
+from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
 from flowsession.reconcile.session.draft import FIRST_SECONDS, PROGRESS_SECONDS
