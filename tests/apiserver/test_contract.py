@@ -91,6 +91,21 @@ def test_kubectl_explain_is_the_documentation(cluster: Cluster, field: str) -> N
     assert "<empty>" not in text
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("computesession.spec.idle.timeoutSeconds", "Default: 3600. 5 to 31536000."),
+        ("computesession.spec.startTimeoutSeconds", "Default: 600. 10 to 86400."),
+        ("computesession.spec.onChange", "Default: Install."),
+        ("flowenvironment.spec.installer.extraIndexURLs", "At most 20 items. Each: at most 2048 characters."),
+    ],
+)
+def test_kubectl_explain_tells_defaults_and_limits(cluster: Cluster, field: str, words: str) -> None:
+    found = cluster.kubectl("explain", field)
+    assert found.returncode == 0, found.stderr
+    assert words in " ".join(found.stdout.split())
+
+
 def test_short_names_and_the_category_work(cluster: Cluster, api: Api) -> None:
     for word in ("csess", "fenv", "flowsession"):
         found = cluster.kubectl("get", word, "-n", "contract")

@@ -148,7 +148,9 @@ class MemoryKill(Model):
 class Stage(Model):
     """One step of the start."""
 
-    name: str = Field(description="Scheduled, ImagePulled, AgentReady, PackagesInstalled or Ready.")
+    name: str = Field(
+        description="Scheduled, ImagePulled, AgentReady, FlowDelivered, PackagesInstalled, PackagesListed; or Ready, which is the whole."
+    )
     started_at: Timestamp = Field(description="When it began.")
     seconds: float | None = Field(default=None, description="How long it took; absent while it lasts.")
 
