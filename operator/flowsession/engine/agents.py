@@ -19,7 +19,7 @@ from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.patience import charged
 from flowsession.model.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 
 WAITED_SECONDS = POLL_SECONDS - 1.0
 """A poll of this length has waited for news."""

@@ -229,3 +229,7 @@ class Plan:
     def writes(self) -> bool:
         """Whether anything would be written to the API server."""
         return bool(self.creates or self.deletes or self.status or self.marks)
+
+
+ENDING_SECONDS = 30.0
+"""How long a namespace is left alone after it refused a write because it ends."""

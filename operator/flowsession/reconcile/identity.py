@@ -9,6 +9,7 @@ from flowsession.api import GROUP
 from flowsession.api.identity import Identity, IdentityType
 from flowsession.model import times
 from flowsession.model.draft import Notes
+from flowsession.model.views import Account, PodIdentity
 
 ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
@@ -30,41 +31,6 @@ TOGETHER_SECONDS = 4.0
 
 PENDING = "IdentityPending"
 """Reason of a condition for so long."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """A ServiceAccount."""
-
-    name: str
-    version: str = ""
-    """Its resourceVersion."""
-    assignable: bool = False
-    user: str = ""
-    """The user whose own it is."""
-    client_id: str = ""
-
-
-@dataclass(frozen=True)
-class PodIdentity:
-    """What a pod was created with."""
-
-    asked: str = ""
-    """What was asked for, see `asked`."""
-    account: str = ""
-    """Name of the ServiceAccount; empty: none, and no credentials."""
-    client_id: str = ""
-    version: str = ""
-    """resourceVersion of the pod's ServiceAccount then: its imagePullSecrets are copied into the pod when that is created."""
-
-    def in_use(self) -> dict[str, Any] | None:
-        """What a status says of it."""
-        if not self.account:
-            return None
-        return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
-
-    def __str__(self) -> str:
-        return f"ServiceAccount {self.account!r}" if self.account else "no identity"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from flowsession.engine.store.resolvers import Resolvers
 from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.store.store import Index, Store
 from flowsession.model.agent_views import AgentView, Hint, SavedEdits
-from flowsession.reconcile.session.snapshot import Refusal
+from flowsession.model.views import Refusal
 
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""

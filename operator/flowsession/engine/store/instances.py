@@ -6,8 +6,8 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import InstanceEntry, PodEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
+from flowsession.model.views import InstanceView, PodView
 from flowsession.reconcile.instance.snapshot import Guest, quiet_at
-from flowsession.reconcile.session.snapshot import InstanceView, PodView
 
 KIND = "ComputeInstance"
 

@@ -1,7 +1,7 @@
 """When this operator saw a pod's steps, finer than the API's whole seconds."""
 
 from flowsession.model.agent_views import AgentState
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 
 
 def note(marks: dict[str, float], pod: PodView, now: float, *, news: bool) -> None:

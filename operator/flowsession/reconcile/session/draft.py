@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.model import stalled, times
+from flowsession.model import stalled
 from flowsession.model.draft import Notes
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
 from flowsession.reconcile import identity
@@ -138,9 +138,3 @@ class Draft(Notes):
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
-
-
-def moment(text: str | None, default: float) -> float:
-    """A status timestamp in seconds, or the default where there is none."""
-    parsed = times.parse(text)
-    return default if parsed is None else parsed

@@ -5,8 +5,9 @@ from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
 from flowsession.model.patience import rested_at
 from flowsession.model.plan import Follow, Look, Tell
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session import authorship, edits, feed_token
 from flowsession.reconcile.session.agent import (
     NOT_INSTALLED,
@@ -23,7 +24,6 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.restart import incarnation
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.reconcile.session.start import began, current_pod, time_out
 
 UNREACHABLE_AFTER = 20.0

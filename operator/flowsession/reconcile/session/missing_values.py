@@ -2,9 +2,9 @@
 
 import re
 
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
 
 CONFIG_ERROR = "CreateContainerConfigError"
 """The kubelet's reason; it tries again by itself."""

@@ -7,14 +7,14 @@ from flowsession.manifests.session_pod import settings_of
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import ListPackages, Look
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.agent import agent_of, ask, same_container
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import REFUSED_SECONDS, began, current_pod
+from flowsession.reconcile.session.start import began, current_pod
 
 LIST_SECONDS = 5.0
 """How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""

@@ -10,9 +10,9 @@ from flowsession.engine.reader import Reader
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.plan import DeletePackages, Fetch, Plan
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import resolve as resolution
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import InstallerDefaults, PackageCache, Settings
 from unit.builders import (
     DAG,

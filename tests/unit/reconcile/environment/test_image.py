@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from flowsession.api.base import IMAGE_PATTERN
 from flowsession.api.environment import ImageOrigin
-from flowsession.images import pods
 from flowsession.images import reference as imageref
+from flowsession.images.image import Image, Standing
+from flowsession.images.reference import refusal
+from flowsession.model import pod_images as pods
 from flowsession.model.plan import Tell
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.image import Image, Standing
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import (
     NOW,
@@ -312,7 +313,7 @@ def test_an_own_image_changes_nothing_else_of_the_environment():
 
 
 def test_a_refused_own_image_is_the_sessions_own_affair():
-    said = images.refusal("python:3", "spec.baseImage", ONLY_TEAM)
+    said = refusal("python:3", "spec.baseImage", ONLY_TEAM)
     assert said is not None
     refused = Unresolved(*said, own=True)
     status = status_after(session_snapshot(environment=refused))

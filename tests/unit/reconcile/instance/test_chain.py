@@ -11,9 +11,9 @@ from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.manifests import anchor_pod
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import Delete, Look, Reopen, Retire
+from flowsession.model.views import InstanceView, Refusal
 from flowsession.reconcile.instance import chain
 from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot, quiet_at
-from flowsession.reconcile.session.snapshot import InstanceView, Refusal
 from unit import builders
 from unit.builders import NAMESPACE, NOW, applied, condition, pending_pod, pod, session_spec, settled_snapshot, stamp, verdict
 from unit.builders import decide as decide_session

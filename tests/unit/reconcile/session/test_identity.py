@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from flowsession.api.identity import Identity
+from flowsession.model.views import Account, PodIdentity
 from flowsession.reconcile import identity as accounts
-from flowsession.reconcile.identity import Account, Lacking, PodIdentity
+from flowsession.reconcile.identity import Lacking
 from flowsession.reconcile.instance import chain
 from unit.builders import (
     NOW,

@@ -11,8 +11,8 @@ from flowsession.manifests import config_maps
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model.agent_views import PackageList
 from flowsession.model.plan import ListPackages
+from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.session.ready import LIST_SECONDS
-from flowsession.reconcile.session.start import REFUSED_SECONDS
 from unit.builders import (
     NOW,
     POD,

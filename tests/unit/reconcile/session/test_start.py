@@ -7,8 +7,9 @@ import pytest
 from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
+from flowsession.model.views import Refusal
 from flowsession.reconcile.session.draft import FIRST_SECONDS, PROGRESS_SECONDS
-from flowsession.reconcile.session.snapshot import Refusal
+from flowsession.reconcile.session.start import pod_of
 from flowsession.settings import Settings
 from unit.builders import (
     DAG,
@@ -57,7 +58,7 @@ def test_an_image_without_the_agent_gets_it_by_a_config_map_named_by_content():
 
 def manifest(environment=None, **fields):
     snapshot = session_snapshot(**fields)
-    return pods.manifest(snapshot, environment or resolved(), 1)
+    return pods.manifest(pod_of(snapshot, environment or resolved(), 1))
 
 
 def test_restricted_pod_security():
@@ -200,7 +201,7 @@ def test_the_platforms_settings_are_in_the_pod():
 
 def test_names_fit():
     snapshot = session_snapshot(name="n" * 50)
-    assert len(pods.name_of(snapshot, 99_999)) <= 63
+    assert len(pods.name_of(snapshot.name, snapshot.uid, 99_999)) <= 63
 
 
 # -- the API server's refusal
