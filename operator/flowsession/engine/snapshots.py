@@ -221,7 +221,7 @@ class Snapshots:
         if not isinstance(environment, Resolved) or not own_image:
             return environment
         if refused := reference.refusal(own_image, "spec.baseImage", self.settings):
-            return Unresolved("ImageNotAllowed", refused, own=True)
+            return Unresolved(*refused, own=True)
         return images.with_own(environment, own_image)
 
     def _authorship(self, entry: EnvironmentEntry) -> Authorship:

@@ -64,6 +64,8 @@ def died(pod: PodView) -> tuple[str, str]:
         return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
     if container.ended_code in (64, 65):
         return "PodFailed", said
+    if not container.ended_reason and container.waiting_reason.startswith("CreateContainer"):
+        return "PodFailed", f"the node can't create the session's container: {said or container.waiting_reason}"
     code = f" with exit code {container.ended_code}" if container.ended_reason else ""
     last = said.splitlines()[-1] if said else "no message"
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"

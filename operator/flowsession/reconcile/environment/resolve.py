@@ -43,8 +43,8 @@ def resolve(
 ) -> Resolved | Unresolved | None:
     """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
     reads it itself. An image that was chosen before stays, as far as it `stands`."""
-    if said := sources.refusal(spec.source, settings):
-        return Unresolved("ImageNotAllowed", said)
+    if refused := sources.refusal(spec.source, settings):
+        return Unresolved(*refused)
     if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:
@@ -77,8 +77,8 @@ def _resolve(
     image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
     if image.origin is not ImageOrigin.DEFAULT:
         asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
-        if said := reference.refusal(image.name, asked_by, settings):
-            return Unresolved("ImageNotAllowed", said)
+        if refused := reference.refusal(image.name, asked_by, settings):
+            return Unresolved(*refused)
     asked = requirements_source.find(spec, flow, files, source)
     warnings += asked.warnings
     installer = _installer(spec, config_maps, settings)

@@ -18,6 +18,9 @@ from flowsession.reconcile.size import choice
 COUNT_SECONDS = 10.0
 """The number of sessions and their last activity alone are written at most this often."""
 
+NO_PROBLEM = frozenset({"Starting", "Stopped", "ScalingUp", accounts.PENDING})
+"""Reasons of Ready=False that are no problem of anybody's."""
+
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
 
@@ -48,7 +51,7 @@ class InstanceNotes(Notes):
             creates=tuple(self._creates),
             deletes=tuple(self._deletes),
             status=write if patch else None,
-            events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp"})), *self._events),
+            events=(*self._problems(("Ready",), NO_PROBLEM), *self._events),
             read_events=self.read_events,
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,
@@ -237,6 +240,8 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
     if pod.running:
         if not notes.status.get("readyAt"):
             notes.put("readyAt", times.stamp(notes.now))
+            seconds = max(0.0, notes.now - max(pod.created_at, moment(notes.status.get("startedAt"), 0.0)))
+            notes.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
         notes.status["phase"] = InstancePhase.RUNNING.value
         notes.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {notes.snapshot.spec.user}")
         idle.decide_idle(notes, notes.snapshot)

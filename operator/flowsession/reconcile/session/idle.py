@@ -241,7 +241,8 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
         draft.valid_until = valid_until
     else:
         kind, version = "ComputeSession", snapshot.resource_version
-        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until))
+        why = (reason, message)
+        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until, why=why))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:

@@ -39,7 +39,7 @@ class SessionSnapshot:
     elder: str
     """Name of an older session of the same user and environment, or empty."""
     marks: Mapping[str, float] = field(default_factory=dict)
-    """When this operator saw the present pod's steps (Created, Scheduled, Running, AgentReady), finer than the API's whole seconds."""
+    """When this operator saw the present pod's steps, such as Created and Running, finer than the API's whole seconds."""
     namespace_ending: bool = False
     offers: tuple[Offer, ...] = ()
     """Every VM size, as a session would get it now."""

@@ -14,7 +14,7 @@ from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
 from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
-from flowsession.reconcile.session import authorship, identity, restart
+from flowsession.reconcile.session import authorship, identity, missing_values, restart
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.reconcile.session.vm_size import allocate
@@ -138,6 +138,12 @@ def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
         restart.leave_the_pod(draft)
         draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
         return True
+    if _has_wrong_settings(draft, pod):
+        restart.leave_the_pod(draft)
+        draft.not_ready(
+            Phase.STARTING, "Starting", "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
+        )
+        return True
     return False
 
 
@@ -157,6 +163,13 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
     )
+
+
+def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
+    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    waits = pod.container.waiting_reason if pod.container else ""
+    changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
+    return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
@@ -182,7 +195,7 @@ def follow_the_pod(draft: Draft) -> bool:
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
-        reason, message = died(pod)
+        reason, message = missing_values.cause(draft, pod) or died(pod)
         draft.not_ready(Phase.FAILED, reason, message)
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"

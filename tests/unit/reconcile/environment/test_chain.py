@@ -81,6 +81,19 @@ def test_which_requirements(text, files, count, path):
     assert (found.requirements_count, found.requirements_path) == (count, path)
 
 
+def test_a_source_that_names_none_is_refused_where_the_api_server_took_it():
+    found = resolution.resolve(spec(source={}), {}, Settings())
+    assert isinstance(found, Unresolved)
+    assert found.reason == "SourceInvalid"
+    assert "spec.source names no source: a source is one of configMap, archive, git" in found.message
+    assert "leave source out where there is no flow folder" in found.message
+    plan = decide(environment_snapshot(spec=spec(source={})), found)
+    assert [event.reason for event in plan.events] == ["SourceInvalid"]
+    status = applied({}, plan.status.status)
+    assert verdict(status, "Ready") == ("False", "SourceInvalid")
+    assert verdict(status, "Stalled") == ("True", "SourceInvalid")
+
+
 def test_without_a_flow_folder():
     found = from_text("pandas\n")
     assert (found.files, found.flow, found.flow_revision, found.requirements_count) == (None, None, "none", 1)

@@ -102,6 +102,15 @@ def test_devices_are_left_to_the_sessions():
     }
 
 
+def test_a_start_is_told_once_with_its_node_and_how_long_it_took():
+    found = snapshot(pods=(held(created_at=NOW - 42.0),))
+    plan = chain.decide(found, NOW)
+    (event,) = plan.events
+    assert (event.reason, event.warning) == ("Running", False)
+    assert event.message == "node worker-1 is reserved, 42 s after it was asked for"
+    assert chain.decide(replace(found, status=status_after(found)), NOW + 1).events == ()
+
+
 def test_a_plan_carried_out_leaves_nothing_to_do():
     found = running()
     plan = chain.decide(found, NOW)
