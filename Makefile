@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
-.PHONY: test test-unit test-agent test-corpus test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
+.PHONY: test test-unit coverage test-agent test-corpus test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
 PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
@@ -48,6 +48,9 @@ test-agent-and-chart: packages $(READY)
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
+
+coverage: $(READY) ## which lines and branches the unit tests don't reach
+	@$(VENV)/bin/pytest -q --cov --cov-report=term tests/unit
 
 test-agent: packages $(READY) ## the agent, with real pip and uv
 	@$(PYTEST) tests/agent
@@ -98,9 +101,9 @@ bench-placement: $(READY) ## measure what keeping users apart costs the schedule
 $(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; " + sys.executable + " is " + sys.version.split()[0] + ". Set PYTHON=...")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install -q --upgrade pip uv
-	@$(VENV)/bin/uv pip install -q --python $(VENV)/bin/python -e . --group dev
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(VENV)/bin/uv sync -q --frozen --inexact
 	@touch $@

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from localcluster.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "operator"
-START = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server import serve; sys.exit(serve())"
+START = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server.main import serve; sys.exit(serve())"
 FLOW = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.cli import main; sys.exit(main(sys.argv[1:]))"
 POD_UID = "0b7c6c1e-1111-4222-8333-444455556666"
 Answer = tuple[int, dict[str, Any]]

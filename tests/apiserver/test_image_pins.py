@@ -112,6 +112,20 @@ def test_an_update_without_a_registry_to_ask_has_the_nodes_ask_it(started: Lab) 
     assert "pullAnew" not in environment(started)
 
 
+def test_an_update_that_can_not_ask_the_registry_and_changes_nothing_says_so(started: Lab) -> None:
+    nowhere = "127.0.0.1:1"
+    start(started, images={"allowedRegistries": [nowhere], "insecureRegistries": [nowhere]})
+    started.create_environment(baseImage=f"{nowhere}/team/flow:1")
+    started.until_environment("Resolved")
+    ask(started, update="2026-01-01T00:00:00Z")
+    said = started.until_told("ImageNotUpdated", "env")
+    assert said["type"] == "Warning"
+    assert "nothing has changed" in said["message"]
+    assert nowhere in said["message"]
+    assert started.events("env", reason="ImageUpdated") == []
+    assert environment(started)["handledRequests"] == {"update": "2026-01-01T00:00:00Z"}
+
+
 def test_a_tag_that_moves_is_told_then_taken_then_run(started: Lab, registry: Registry) -> None:
     name = f"{registry.host}/team/flow"
     first = registry.push("team/flow:1")

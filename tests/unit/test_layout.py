@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_decisions_ask_no_clock_and_no_chance(module):
             imported.add((node.module or "").partition(".")[0])
     assert not imported & {"asyncio", "kopf", "kubernetes", "aiohttp", "time", "random", "os", "socket"}
     assert "now()" not in module.read_text()
+
+
+LAUNCHERS = sorted(path for path in (CHECKOUT / "operator" / "flowsession_agent" / "launchers").iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.name)
+def test_a_launcher_of_the_image_starts_something_that_is_there(launcher):
+    """They have no ending, so that neither mypy nor ruff reads them."""
+    wanted = [node for node in ast.parse(launcher.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert wanted
+    for node in wanted:
+        assert all(callable(getattr(importlib.import_module(str(node.module)), alias.name)) for alias in node.names)
 
 
 PROTOCOL = (CHECKOUT / "docs" / "agent-protocol.md").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flowsession.cluster.agent import answers
-from flowsession.engine.cache import Cache
+from flowsession.engine.store.cache import Cache
 from flowsession.flow import folder
 from flowsession.model.agent_views import InstallView
 from flowsession.model.plan import Follow, ListPackages, Tell
@@ -42,7 +42,7 @@ from unit.builders import (
     verdict,
     waiting,
 )
-from unit.engine.test_cache import Lists, environment, relisted, session, source
+from unit.engine.store.test_cache import Lists, environment, relisted, session, source
 from unit.reconcile.session.test_idle import ready, says, warned
 from unit.world import World
 

@@ -18,16 +18,16 @@ from flowsession.cluster.agent.transport import AgentError
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents, ReadFeed
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
 from flowsession.engine.snapshots import Snapshots
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.session_pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.model import times

@@ -12,9 +12,9 @@ from flowsession.cluster.agent.transport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.engine import edits
 from flowsession.engine.belief import believed
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.patience import charged
 from flowsession.model.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell

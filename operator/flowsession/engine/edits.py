@@ -10,9 +10,9 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import NotSealedHereError, Vault
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.manifests.config_maps import EDITS, selector
 from flowsession.manifests.saved_edits import SEQUENCE_ANNOTATION, USER_ANNOTATION
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL, USER_LABEL, user_label

@@ -10,15 +10,15 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine import manifests
 from flowsession.engine.agents import Agents
 from flowsession.engine.allowance import Allowance
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
-from flowsession.engine.sizing import refused
 from flowsession.engine.snapshots import owned_pods
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.sizing import refused
 from flowsession.manifests.config_maps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
 from flowsession.manifests.placement import SIZE_LABEL
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL
@@ -190,8 +190,8 @@ class Executor:
         labels = selector(PACKAGES, {ENVIRONMENT_LABEL: clean.environment})
         await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
         names = prefix(PACKAGES, clean.environment)
-        for key in [key for key in self._cache.own_config_maps if key[0] == clean.namespace and key[1].startswith(names)]:
-            del self._cache.own_config_maps[key]
+        for name in [name for name in self._cache.own_config_maps.names() if name[0] == clean.namespace and name[1].startswith(names)]:
+            self._cache.own_config_maps.drop(name)
 
     async def _annotate(self, wanted: AnnotatePod) -> None:
         """A pod that is gone, or is another one by now, needs no marks."""
@@ -227,9 +227,9 @@ class Executor:
             self._refuse(key, uid, reason, str(error), canonical(meta["labels"].get(SIZE_LABEL, "")))
             return
         if kind == "ConfigMap":
-            self._cache.own_config_maps[meta["namespace"], meta["name"]] = (manifests.packages_in(manifest), self._cache.clock())
+            self._cache.own_config_maps.note((meta["namespace"], meta["name"]), manifests.packages_in(manifest))
             if (version := (meta.get("annotations") or {}).get(PROMPTFLOW_ANNOTATION)) is not None:
-                self._cache.imaging.promptflow[meta["namespace"], meta["name"]] = version
+                self._cache.promptflow.note((meta["namespace"], meta["name"]), version)
             self._let_go_of_packages(key)
             if create.sealed:
                 self._let_go_of_edits(create.sealed)
@@ -252,7 +252,7 @@ class Executor:
     async def _delete(self, key: Key, deletion: Delete) -> bool:
         """Whether it goes, or is gone: not if it has changed meanwhile."""
         if deletion.kind == "ConfigMap":
-            self._cache.own_config_maps.pop((deletion.namespace, deletion.name), None)
+            self._cache.own_config_maps.drop((deletion.namespace, deletion.name))
         try:
             answer = await self._cluster.delete(
                 deletion.kind,
@@ -302,7 +302,7 @@ class Executor:
 
     def _refused_config_map(self, key: Key, manifest: Mapping[str, Any], words: str) -> _PlanCutError:
         meta = manifest["metadata"]
-        self._cache.refused_config_maps[meta["namespace"], meta["name"]] = (words, self._cache.clock())
+        self._cache.refused_config_maps.note((meta["namespace"], meta["name"]), words)
         self._queue.add(key)
         return _PlanCutError(words)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowsession import metrics
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Event
 
 LONGEST_REASON = 300

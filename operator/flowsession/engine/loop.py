@@ -15,20 +15,20 @@ from flowsession.cluster.registry.client import RegistryClient
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.executor import Executor
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key, newer
 from flowsession.engine.nodes import Nodes
-from flowsession.engine.objects import Object
 from flowsession.engine.package_lists import PackageLists
 from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
-from flowsession.engine.sizing import Sizing
 from flowsession.engine.snapshots import Snapshots
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key, newer
+from flowsession.engine.store.objects import Object
+from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.tasks import Tasks
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
 from flowsession.model.agent_views import AgentArchive
@@ -45,6 +45,10 @@ WORKERS = 16
 SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
 """After so many failures in a row nobody's door is closed for an end that would fail too; for so long, then it is tried again."""
+
+BEGINNER_SECONDS = 20.0
+"""For so long a session without a pod lets those go first that are nearer to Ready: of a thousand that come at once the first is served
+while the last waits, and not all of them at the end."""
 
 RESYNC_SECONDS = 300.0
 FIRST_RESYNC_SECONDS = 10.0
@@ -77,8 +81,8 @@ class Engine:
         vault: Vault,
     ) -> None:
         self._cluster = cluster
-        self.queue: Queue[Key] = Queue()
-        self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes))
+        self.queue: Queue[Key] = Queue(self._patience)
+        self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes, clock=time.time))
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
         self._accounts = Accounts(cluster)
@@ -194,6 +198,10 @@ class Engine:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))
 
+    def _patience(self, key: Key) -> float:
+        """For how many seconds others may go before a key."""
+        return BEGINNER_SECONDS if key.kind == "ComputeSession" and not self.cache.pods_of((key.namespace, key.name)) else 0.0
+
     def _silent(self, key: Key) -> bool:
         """Whether the API server has not been doing lately what was asked of it about this object."""
         failures, seconds = self.queue.failing(key)
@@ -209,7 +217,7 @@ class Engine:
             return (self.cache.environments[name].meta.uid, chain.decide(*found, now)) if found else ("", None)
         if key.kind == "VMSize":
             size = self.cache.sizing.snapshot(key.name)
-            return (self.cache.sizing.sizes[key.name].meta.uid, offer.decide(size, now)) if size else ("", None)
+            return (self.cache.sizing.sizes[name].meta.uid, offer.decide(size, now)) if size else ("", None)
         if key.kind == "ComputeInstance":
             found_instance = self._snapshots.instance(name, now)
             return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)

@@ -8,9 +8,9 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.quantity import parse
 from flowsession.reconcile.size.offer import Pool, Taint
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Name
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Name
 from flowsession.manifests.config_maps import PACKAGES, selector
 from flowsession.model import times
 
@@ -42,7 +42,7 @@ class PackageLists:
         named = {
             (entry.meta.namespace, (entry.status.get("packages") or {}).get("configMapName", "")) for entry in self._cache.sessions.values()
         }
-        return named | self._cache.own_config_maps.keys()
+        return named | self._cache.own_config_maps.names()
 
     async def _remove(self, meta: dict[str, Any]) -> None:
         try:

@@ -1,11 +1,13 @@
-"""A queue of keys: each at most once in it and at most once being worked on, with deadlines and back-off, as client-go's workqueue."""
+"""A queue of keys: each at most once in it and at most once being worked on, with deadlines and back-off, as client-go's workqueue.
+
+What is more urgent goes first, as in controller-runtime's priority queue; nothing waits for ever, since what waits grows more urgent.
+"""
 
 import asyncio
 import heapq
 import itertools
 import random
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from flowsession import metrics
@@ -21,8 +23,10 @@ SPARE_DEADLINES = 64
 class Queue(Generic[K]):
     """Not thread-safe: of one event loop. Times are the loop's."""
 
-    def __init__(self) -> None:
-        self._ready: deque[K] = deque()
+    def __init__(self, patience: Callable[[K], float] = lambda _: 0.0) -> None:
+        self._patience = patience
+        """For how many seconds what comes later and has none may go before a key."""
+        self._ready: list[tuple[float, int, K]] = []
         self._waiting: set[K] = set()
         self._working: set[K] = set()
         self._again: set[K] = set()
@@ -40,7 +44,7 @@ class Queue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.append(key)
+            heapq.heappush(self._ready, (asyncio.get_running_loop().time() + self._patience(key), next(self._order), key))
             self._available.set()
             metrics.queue_length.set(len(self._ready))
 
@@ -81,7 +85,7 @@ class Queue(Generic[K]):
         while not self._ready:
             self._available.clear()
             await self._available.wait()
-        key = self._ready.popleft()
+        _, _, key = heapq.heappop(self._ready)
         self._waiting.discard(key)
         self._working.add(key)
         # What was due later is overtaken: the decision that follows says anew when to look again.

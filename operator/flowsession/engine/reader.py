@@ -4,11 +4,11 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import Edits
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Fetch, FetchEdits, Plan, ReadEvents
 
 
@@ -26,7 +26,7 @@ class Reader:
         try:
             body = await self._cluster.get("ConfigMap", fetch.namespace, fetch.name)
         except errors.NotFound:
-            self._queue.add_all(self._cache.missing_config_map(fetch.namespace, fetch.name))
+            self._queue.add_all(self._cache.config_maps.missing((fetch.namespace, fetch.name)))
         else:
             self.observe("ConfigMap", body)
 

@@ -10,7 +10,7 @@ from typing import Any
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.keys import Key
+from flowsession.engine.store.keys import Key
 from flowsession.model import times
 from flowsession.model.plan import Event
 

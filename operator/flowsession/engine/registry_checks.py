@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from flowsession.cluster.registry.client import RegistryClient
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.images.check import ImageCheck, Question
 
 AT_ONCE = 4

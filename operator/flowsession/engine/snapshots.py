@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from flowsession.engine.accounts import Accounts
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Name
-from flowsession.engine.objects import EnvironmentEntry, SessionEntry
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Name
+from flowsession.engine.store.objects import EnvironmentEntry, SessionEntry
 from flowsession.flow.packed import Blob, PackedFolder
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
@@ -16,7 +16,6 @@ from flowsession.model.agent_views import AgentArchive
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.image import Image
 from flowsession.reconcile.environment.image_status import ImageFacts
 from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.sources import ConfigMapView
@@ -62,16 +61,16 @@ class Snapshots:
             spec=entry.spec,
             status=entry.status,
             config_maps={name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))},
-            sessions=len(self.cache.sessions_of(key)),
-            has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0], self.cache.clock())),
+            sessions=self.cache.count_of(key),
+            has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0])),
             check=self.cache.checks.of(key),
             written_at=self.cache.written_at.get(key, 0.0),
             requests=entry.requests,
-            image=self._image_facts(key, entry, resolved.image) if isinstance(resolved, Resolved) else ImageFacts(),
+            image=self.cache.imaging.facts(entry, resolved.image) if isinstance(resolved, Resolved) else ImageFacts(),
             uid=entry.meta.uid,
             resolvers=self.cache.resolvers.of(entry, self.cache.pods, self.cache.agents),
             refusal=self.cache.refusals.get(entry.meta.uid),
-            refused_config_maps=self._refused(key[0], self.cache.clock()),
+            refused_config_maps=self._refused(key[0]),
             public_keys=self.public_keys,
             settings=self.settings,
         )
@@ -106,7 +105,7 @@ class Snapshots:
             pods=pods,
             agent=self.cache.agents.get(current.uid) if current else None,
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
-            elder=self._elder(entry, environment_key),
+            elder=self._elder(entry),
             marks=self.cache.marks.get(current.uid, {}) if current else {},
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
             offers=self.cache.sizing.offers(),
@@ -119,9 +118,9 @@ class Snapshots:
             accounts=self.accounts.lately(key[0]),
             public_keys=self.public_keys,
             agent_archive=self.archive,
-            refused_config_maps=self._refused(key[0], now),
-            known_config_maps=self._known(key[0], now),
-            known_promptflow={name: version for (where, name), version in self.cache.imaging.promptflow.items() if where == key[0]},
+            refused_config_maps=self._refused(key[0]),
+            known_config_maps=self._known(key[0]),
+            known_promptflow=self.cache.promptflow.of(key[0], seconds=KNOWN_SECONDS),
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
@@ -157,8 +156,8 @@ class Snapshots:
             refusal=None,
             elder="",
             namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
-            refused_config_maps=self._refused(key[0], now),
-            known_config_maps=self._known(key[0], now),
+            refused_config_maps=self._refused(key[0]),
+            known_config_maps=self._known(key[0]),
             hint=self.cache.hints.get(pod.view.uid),
             gone_at=left.at,
             settings=self.settings,
@@ -170,7 +169,7 @@ class Snapshots:
         entry = cache.sizing.instances.entries.get(key)
         if entry is None:
             return None
-        pods = [cache.pods[key[0], name] for name in cache.sizing.instances.pods.of(key)]
+        pods = cache.pods.all(cache.sizing.instances.pods.of(key))
         anchors = sorted((pod for pod in pods if pod.owner_uid == entry.meta.uid), key=lambda pod: pod.view.created_at)
         newest = anchors[-1].view.uid if anchors else ""
         return InstanceSnapshot(
@@ -248,29 +247,17 @@ class Snapshots:
         views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((entry.meta.namespace, name)))}
         return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, views)
 
-    def _image_facts(self, key: Name, entry: EnvironmentEntry, image: Image) -> ImageFacts:
-        sessions = [session for session in self.cache.sessions_of(key) if not session.spec.base_image]
-        pods = (pod for session in sessions for pod in owned_pods(self.cache, session))
-        return self.cache.imaging.facts(entry, image, sessions, pods)
-
-    def _elder(self, entry: SessionEntry, environment: Name) -> str:
+    def _elder(self, entry: SessionEntry) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)
-        rivals = [
-            other
-            for other in self.cache.sessions_of(environment)
-            if other.spec.user == entry.spec.user and not other.meta.deleting and (other.meta.created_at, other.meta.uid) < mine
-        ]
-        return min(rivals, key=lambda other: (other.meta.created_at, other.meta.uid)).meta.name if rivals else ""
+        rivals = ((other.meta.created_at, other.meta.uid, other) for other in self.cache.rivals(entry) if not other.meta.deleting)
+        elders = [other for other in rivals if other[:2] < mine]
+        return min(elders, key=lambda other: other[:2])[2].meta.name if elders else ""
 
-    def _refused(self, namespace: str, now: float) -> Mapping[str, str]:
-        refused = self.cache.refused_config_maps.items()
-        return {name: words for (where, name), (words, at) in refused if where == namespace and now - at < REFUSED_SECONDS}
+    def _refused(self, namespace: str) -> Mapping[str, str]:
+        return self.cache.refused_config_maps.of(namespace, seconds=REFUSED_SECONDS)
 
-    def _known(self, namespace: str, now: float) -> Mapping[str, int]:
-        own = self.cache.own_config_maps
-        for stale in [name for name, (_, seen) in own.items() if now - seen > KNOWN_SECONDS]:
-            del own[stale]
-        return {name: count for (where, name), (count, _) in own.items() if where == namespace}
+    def _known(self, namespace: str) -> Mapping[str, int]:
+        return self.cache.own_config_maps.of(namespace, seconds=KNOWN_SECONDS)
 
 
 def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
@@ -281,7 +268,7 @@ def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
 
 def guests(cache: Cache, instance: Name) -> tuple[Guest, ...]:
     """The sessions of an instance's user that name it."""
-    named = [cache.sessions[instance[0], name] for name in sorted(cache.sizing.instances.sessions.of(instance))]
+    named = cache.sessions.all(sorted(cache.sizing.instances.sessions.of(instance)))
     user = cache.sizing.instances.entries[instance].spec.user
     return tuple(_guest(cache, session, instance[1]) for session in named if session.spec.user == user)
 

@@ -1,6 +1,7 @@
 """What pods tell of their image: its digest, and whether it is still the one that their session shall have."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.images import reference
@@ -37,7 +38,24 @@ def way_out(pod: PodView, image: Image, settings: Settings) -> str:
     return f", or, if the registry has dropped {what} by the environment's annotation {UPDATE_ANNOTATION}"
 
 
-def reported(pods: Iterable[PodView], image: Image, known: str) -> str:
+class Report(NamedTuple):
+    """What a pod's node says of the image that it runs."""
+
+    image: str
+    """As the pod was to have it."""
+    update: str
+    """After which update of the environment's image it was started."""
+    id: str
+    """With the registry's digest, or without a registry the image's own."""
+
+
+def report(pod: PodView) -> Report | None:
+    """None: its node has not said anything yet."""
+    found = pod.container.image_id.removeprefix("docker-pullable://") if pod.container else ""
+    return Report(pod.image, pod.image_update, found) if found else None
+
+
+def reported(reports: Iterable[Report], image: Image, known: str) -> str:
     """What `imageDigest` of an environment's status shall be: once a registry's digest is known it stays. An image's bare id, which is all
     that there is without a registry, stays while a pod has it.
 
@@ -45,14 +63,6 @@ def reported(pods: Iterable[PodView], image: Image, known: str) -> str:
     """
     if reference.digest_in(known, image.name):
         return known
-    other = ""
-    for pod in pods:
-        found = pod.container.image_id.removeprefix("docker-pullable://") if pod.container else ""
-        if not found or pod.image != image.name or pod.image_update != image.update:
-            continue
-        if reference.digest_in(found, image.name):
-            return found
-        if found == known:
-            other = known
-        other = other or found
-    return other or known
+    ids = [report.id for report in reports if report.image == image.name and report.update == image.update]
+    with_digest = next((found for found in ids if reference.digest_in(found, image.name)), "")
+    return with_digest or (known if known in ids else "") or next(iter(ids), known)

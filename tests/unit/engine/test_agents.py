@@ -12,10 +12,10 @@ from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import AgentError, NotListening
 from flowsession.cluster.errors import Unavailable
 from flowsession.engine.agents import Agents
-from flowsession.engine.cache import Cache
-from flowsession.engine.keys import Key
-from flowsession.engine.objects import PodEntry
 from flowsession.engine.queue import Queue
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import PodEntry
 from flowsession.model.plan import Follow, KeepAlive, ListPackages, Look, Tell
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state
 
@@ -214,7 +214,7 @@ async def test_with_a_pod_goes_its_call_and_what_the_client_remembers_of_it(at):
     at.cache.pod_gone = at.agents.forget
     await at.start(Follow(since=3))
     view = pod()
-    at.cache.pods[NAMESPACE, view.name] = PodEntry(view, NAME, "owner")
+    at.cache.pods._change((NAMESPACE, view.name), None, PodEntry(view, NAME, "owner"))
     at.cache.forget("Pod", NAMESPACE, view.name)
     await settle()
     assert (at.client.cancelled, at.client.forgotten) == ([Follow(since=3)], ["pod-1"])

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from flowsession.engine.cache import Cache
 from flowsession.engine.hints import ADDRESSES, ENDINGS, MOST_OF_ADDRESS, Hints, listen
-from flowsession.engine.keys import Key
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from unit.builders import NOW, stamp
 
 UID = "8f6f2d1e-0000-4000-8000-000000000001"

@@ -10,17 +10,17 @@ from flowsession.cluster import errors
 from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
-from flowsession.engine import objects
-from flowsession.engine.keys import Key
 from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
 from flowsession.engine.nodes import gather
+from flowsession.engine.store import objects
+from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentArchive
 from flowsession.reconcile import identity
 from flowsession.reconcile.environment.resolve import Unresolved
 from flowsession.reconcile.identity import PodIdentity
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE
-from unit.engine.test_cache import body, environment, pod, session, source
+from unit.engine.store.test_cache import body, environment, pod, session, source
 
 Object = dict[str, Any]
 Told = tuple[str, str, str]
@@ -102,7 +102,7 @@ async def test_whatever_is_raised_costs_that_object_alone(engine, server, monkey
             raise raised
         return read(found)
 
-    monkeypatch.setattr(objects, reader, reading)
+    monkeypatch.setattr(engine.cache._kinds[kind], "_read", reading)
     if way == "watch":
         engine.observe(kind, bad)
         engine.observe(kind, good)

@@ -20,7 +20,8 @@ def world() -> World:
         world.api.put(config_maps.manifest(config_maps.PACKAGES, name, WHERE, {}))
     world.api.put(config_maps.manifest(config_maps.SOURCE, "another", WHERE, {}))
     world.clock.now += 10 * PRUNE_SECONDS
-    world.cache.own_config_maps.clear()
+    for name in world.cache.own_config_maps.names():
+        world.cache.own_config_maps.drop(name)
     for (kind, _, name), body in world.api.objects.items():
         if kind == "ConfigMap":
             body["metadata"]["creationTimestamp"] = times.stamp(world.clock() - (60.0 if name == "young" else 2 * PRUNE_SECONDS))
@@ -40,7 +41,7 @@ def test_what_a_session_names_stays_and_what_is_young(world: World) -> None:
 
 
 def test_what_was_lately_found_for_a_session_stays(world: World) -> None:
-    world.cache.own_config_maps[NAMESPACE, "old"] = (171, world.clock())
+    world.cache.own_config_maps.note((NAMESPACE, "old"), 171)
     _run(PackageLists(world.api, world.cache).prune())  # type: ignore[arg-type]
     assert "old" in names(world)
 

@@ -55,6 +55,20 @@ def test_a_key_is_in_it_once_and_first_come_is_first_served():
     run(scenario)
 
 
+def test_what_can_wait_lets_others_go_first_but_not_for_ever():
+    async def scenario(_, advance):
+        queue = Queue(patience=lambda key: 20.0 if key.startswith("new") else 0.0)
+        for key in ("new-1", "new-2", "a"):
+            queue.add(key)
+        await advance(19)
+        queue.add("b")
+        await advance(2)
+        queue.add("c")
+        assert await taken(queue) == ["a", "b", "new-1", "new-2", "c"]
+
+    run(scenario)
+
+
 def test_a_key_that_is_worked_on_comes_again_after_that_and_only_once():
     async def scenario(queue, _):
         queue.add("a")
@@ -214,7 +228,7 @@ def test_whatever_is_asked_each_key_comes_up_when_it_is_due_and_overtaken_deadli
             for one in [one for one, at in due.items() if at <= now]:
                 del due[one]
                 ready.add(one)
-            assert set(queue._ready) == ready
+            assert queue._waiting == ready
             assert len(queue._heap) <= 2 * len(due) + SPARE_DEADLINES
 
     run(scenario)

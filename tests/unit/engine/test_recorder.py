@@ -8,8 +8,8 @@ import pytest
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine import recorder
-from flowsession.engine.keys import Key
 from flowsession.engine.recorder import RETRIED_SECONDS, Recorder
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Event
 from unit.builders import NAME, NAMESPACE, NOW
 

@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.cluster.agent import http
-from flowsession.engine.cache import Cache
 from flowsession.engine.snapshots import Snapshots
+from flowsession.engine.store.cache import Cache
 from flowsession.flow import packed as packedfolder
 from flowsession.flow.archive_links import LARGEST_UNPACKED
 from flowsession.flow.packed import Blob, EncodedFolder, PackedFolder
 from flowsession.reconcile.environment.resolve import Resolved
 from unit.builders import DAG, NAMESPACE, NOW, stamp
-from unit.engine.test_cache import snapshots
+from unit.engine.store.test_cache import snapshots
 
 MIB = 1024 * 1024
 

@@ -7,8 +7,8 @@ import pytest
 
 from flowsession import metrics
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.engine.keys import Key
 from flowsession.engine.recorder import Recorder
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Event
 from unit.builders import NAMESPACE
 from unit.longrun.clocks import elapsed

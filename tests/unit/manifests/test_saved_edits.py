@@ -8,9 +8,9 @@ import pytest
 
 from flowsession.cluster import errors
 from flowsession.cluster.vault import NotSealedHereError, Vault, load_vault
-from flowsession.engine.cache import Cache
 from flowsession.engine.edits import DAY, ENTRY, MOST_KEPT, Edits
-from flowsession.engine.keys import Key
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.manifests import saved_edits
 from flowsession.manifests.common import Where
 from flowsession.model.agent_views import EditsArchive

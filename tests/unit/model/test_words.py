@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowsession.engine import objects
+from flowsession.engine.store import objects
 from flowsession.model import words
 from flowsession.model.plan import Event
 from flowsession.reconcile.environment import chain as environments

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.engine import objects
+from flowsession.engine.store import objects
 from flowsession.model import times
 from flowsession.model.plan import KeepAlive, Plan, Reopen, Tell
 from flowsession.reconcile.requests import REQUESTS

@@ -131,19 +131,42 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
 
 
 def _update(image: Image, check: ImageCheck | None, settings: Settings, facts: ImageFacts, news: ImageNews, *, moved: bool) -> None:
-    """Takes what there is now. Where the registry did not say what its tag means, the nodes are made to ask it themselves; but not for an
-    image that no registry gave to them, which they would lose."""
-    news.status |= {"imageDigest": None, "pullAnew": None}
-    was = facts.reported
-    if check is not None and check.digest and settings.image_pull_policy != "Never":
-        news.status["imageDigest"] = f"{imageref.without_tag(image.name)}@{check.digest}"
-    elif not moved and _has_digest(was, image) and settings.image_pull_policy != "Never":
-        news.status["pullAnew"] = True
-    elif not moved:
+    """Takes what there is now, and says what came of it. Where the registry did not say what its tag means, the nodes are made to ask it
+    themselves; but not for an image that no registry gave to them, which they would lose."""
+    was, never = facts.reported, settings.image_pull_policy == "Never"
+    newest = f"{imageref.without_tag(image.name)}@{check.digest}" if check is not None and check.digest and not never else ""
+    news.status |= {"imageDigest": newest or (None if moved else was or None), "pullAnew": None}
+    reset = "sessions that run take it up by the annotation flowsession.dev/reset-requested-at"
+    if not moved and (stays := _stays(image, check, settings, was)):
         news.status["imageDigest"] = was or None
-    taken = news.status["imageDigest"] if _has_digest(news.status["imageDigest"] or "", image) else image.name
-    said = f"sessions start from {taken} from now on; those that run take it up by the annotation flowsession.dev/reset-requested-at"
-    news.events.append(Event(warning=False, reason="ImageUpdated", message=said))
+        news.events.append(Event(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}"))
+    elif newest or moved:
+        said = f"sessions start from {newest or image.name} from now on; {reset}"
+        news.events.append(Event(warning=False, reason="ImageUpdated", message=said))
+    elif _has_digest(was, image):
+        news.status |= {"imageDigest": None, "pullAnew": True}
+        said = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
+        news.events.append(Event(warning=True, reason="ImagePulledAnew", message=said))
+    else:
+        said = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
+        news.events.append(Event(warning=True, reason="ImageNotUpdated", message=said))
+
+
+def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str) -> str:
+    """Why an update has nothing to take; empty if it has."""
+    reference, has = imageref.parse(image.name), imageref.digest_in(was, image.name)
+    if reference is not None and reference.digest:
+        return f"{image.name} is named by its digest, so there is no newer one by this name"
+    if settings.image_pull_policy == "Never":
+        return f"nodes never pull (runtime.image.pullPolicy), so sessions start from the {image.name} that was loaded onto their node"
+    if check is not None and has and (has == check.digest or (check.same and has == check.question.known)):
+        return f"{image.name} is still {has}"
+    return ""
+
+
+def _not_asked(check: ImageCheck | None) -> str:
+    """Why the registry did not say what the tag means now."""
+    return f"the registry did not say what it is now: {check.message if check is not None else 'it was not asked'}"
 
 
 def _newest(  # noqa: PLR0911 - each thing to say has an end of its own

@@ -210,8 +210,8 @@ def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
     named = choice.named(snapshot.spec.vm_size, snapshot.offers)
     if isinstance(named, choice.NoSize):
         return named
-    way, cost_of = "end what uses it, or have the quota raised", anchor_pod.cost_of
-    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=snapshot.namespace, cost=cost_of, way=way)
+    end, cost_of = "end what uses it", anchor_pod.cost_of
+    return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=snapshot.namespace, cost=cost_of, end=end)
 
 
 def _follow(notes: InstanceNotes, pod: PodView) -> None:

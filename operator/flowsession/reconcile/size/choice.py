@@ -12,11 +12,15 @@ from flowsession.model.quantity import listed, parse, parse_all
 from flowsession.reconcile.session import restart
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.snapshot import InstanceView, Refusal, SessionSnapshot
+from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.offer import Offer
 from flowsession.reconcile.size.quota import PodCost, QuotaView, lacks
 
 MOST_NAMED = 8
 """Sizes that a message goes into, at most."""
+
+END = "end sessions"
+"""How people make room in a quota."""
 
 _BELOW_D = re.compile(r"(basic[_-]|standard[_-][abc]\d)", re.IGNORECASE)
 
@@ -57,11 +61,13 @@ def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
         return candidates
     refusal = _present(snapshot.refusal, now)
     if refusal is not None and not candidates:
-        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+        return _refused(refusal)
     if not candidates:
         return None
-    way = "end sessions, or have the quota raised" + (", or name another size" if wanted else "")
-    return within_quota(candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, way=way)
+    or_else = ", or name another size" if wanted else ""
+    return within_quota(
+        candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, end=END, or_else=or_else
+    )
 
 
 def within_quota(
@@ -72,9 +78,10 @@ def within_quota(
     *,
     namespace: str,
     cost: Callable[[Offer], PodCost],
-    way: str,
+    end: str,
+    or_else: str = "",
 ) -> Offer | NoSize:
-    """The best of them that the namespace's quotas have room for, or why there is none; `way`: what may be done about it."""
+    """The best of them that the namespace's quotas have room for, or why there is none; `end`, `or_else`: what may be done about it."""
     refusal = _present(refused, now)
     if refusal is not None and refusal.reason != "QuotaExceeded":
         return NoSize(refusal.reason, refusal.message, _end_of(refusal))
@@ -83,22 +90,31 @@ def within_quota(
     for offer in sorted(candidates, key=lambda offer: offer.rank):
         if offer.name not in lacking and offer.name not in sizes:
             return offer
-    named_here = candidates[:MOST_NAMED]
-    words = [f"{offer.spec.azure_name}: {lacking[offer.name][0] if offer.name in lacking else sizes[offer.name]}" for offer in named_here]
+    words = [
+        f"{offer.spec.azure_name}: {quota.first(lacking[offer.name]) if offer.name in lacking else sizes[offer.name]}"
+        for offer in candidates
+    ]
+    way = quota.way_out([lacking.get(offer.name) or quota.in_refusal(sizes[offer.name]) for offer in candidates], end=end, or_else=or_else)
     message = f"no quota in namespace {namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
     return NoSize("QuotaExceeded", message, _end_of(refusal) if refusal else None)
+
+
+def _refused(refusal: Refusal) -> NoSize:
+    """The API server's own words, with the way out where they are about a quota."""
+    way = f"; {quota.way_out([quota.in_refusal(refusal.message)], end=END)}" if refusal.reason == "QuotaExceeded" else ""
+    return NoSize(refusal.reason, refusal.message + way, _end_of(refusal))
 
 
 def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
     """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
     if (refusal := _present(snapshot.refusal, now)) is not None:
-        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+        return _refused(refusal)
     offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
     devices = {name: amount for name, amount in offer.requests.items() if "/" in name} if offer else {}
     nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
     pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
     if found := lacks(snapshot.quotas, pod):
-        said = f"no quota in namespace {snapshot.namespace!r}: {found[0]}; end sessions, or have the quota raised"
+        said = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
         return NoSize("QuotaExceeded", said)
     return offer
 

@@ -1,7 +1,7 @@
 """What ResourceQuotas of a namespace leave for one more pod, counted as the quota admission of the API server counts
 (k8s.io/kubernetes/pkg/quota/v1/evaluator/core/pods.go)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -59,6 +59,11 @@ class Lack:
     hard: Fraction
     of: str = "a session"
 
+    @property
+    def for_good(self) -> bool:
+        """Whether there is no room even where nothing is used."""
+        return self.needs > self.hard
+
     def __str__(self) -> str:
         left, hard, needs = (text(self.resource, amount) for amount in (self.left, self.hard, self.needs))
         return f"quota {self.quota!r} has {left} of {hard} {self.resource} left, {self.of} needs {needs}"
@@ -96,6 +101,39 @@ def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
             if needs > 0 and used + needs > hard:
                 found.append(Lack(quota.name, resource, needs, max(hard - used, Fraction(0)), hard, pod.of))
     return found
+
+
+def in_refusal(message: str) -> list[Lack]:
+    """The same by the API server's words: "exceeded quota: NAME, requested: A=1,B=2, used: A=0,B=1, limited: A=1,B=2"."""
+    head, _, rest = message.partition(", requested: ")
+    requested, _, rest = rest.partition(", used: ")
+    used, _, limited = rest.partition(", limited: ")
+    name = head.rpartition("exceeded quota: ")[2]
+    needs, taken, hard = (dict(item.split("=", 1) for item in said.split(",") if "=" in item) for said in (requested, used, limited))
+    try:
+        amounts = {key: (parse(needs[key]), parse(taken.get(key, "0")), parse(hard[key])) for key in needs if key in hard}
+    except ValueError:
+        return []
+    return [Lack(name, key, need, max(most - gone, Fraction(0)), most) for key, (need, gone, most) in amounts.items() if gone + need > most]
+
+
+def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> str:
+    """What helps where each of these pods lacks this, in an order that fits the figures; `end`: how room is made; `or_else`: what else may
+    be done. Ending others makes no room for what needs more than the whole quota."""
+    worst = [next((lack for lack in found if lack.for_good), None) for found in lacking]
+    hopeless = [lack for lack in worst if lack is not None]
+    if not hopeless or len(hopeless) < len(worst):
+        return f"{end}, or have the quota raised{or_else}"
+    said = "that is more than the whole quota, so ending others does not help: have the quota raised"
+    if burst := next((lack.resource for lack in hopeless if lack.resource.startswith("limits.")), ""):
+        instead = burst.replace("limits.", "requests.", 1)
+        said += f", or limit {instead} instead ({burst} counts what may be burst to, not what is reserved)"
+    return said + or_else
+
+
+def first(found: list[Lack]) -> Lack:
+    """The one to name: what no end of others would change, if there is such a one."""
+    return next((lack for lack in found if lack.for_good), found[0])
 
 
 def _usage(requests: Amounts, limits: Amounts) -> dict[str, Fraction]:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.engine.cache import Cache
 from flowsession.engine.executor import Executor
 from flowsession.engine.intake import Intake
-from flowsession.engine.keys import Key
 from flowsession.engine.reader import Reader
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.keys import Key
 from flowsession.model.plan import DeletePackages, Fetch, Plan
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import resolve as resolution
@@ -511,7 +511,8 @@ class _Collections:
 async def test_only_this_environments_lists_are_deleted_and_forgotten():
     cluster, cache = _Collections(), Cache(clock=lambda: NOW)
     own = {("team", "flow-env-packages-1"), ("team", "other-packages-1"), ("else", "flow-env-packages-1"), ("team", "flowsession-agent-1")}
-    cache.own_config_maps.update(dict.fromkeys(own, (3, NOW)))
+    for name in own:
+        cache.own_config_maps.note(name, 3)
     executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None, Intake(cache, None)), None, None)
     await executor.carry_out(Key("FlowEnvironment", "team", "flow-env"), "uid", Plan(clean=DeletePackages("team", "flow-env")))
     assert cluster.deleted == [
@@ -521,4 +522,4 @@ async def test_only_this_environments_lists_are_deleted_and_forgotten():
             "app.kubernetes.io/managed-by=flowsession,flowsession.dev/content=packages,flowsession.dev/environment=flow-env",
         )
     ]
-    assert set(cache.own_config_maps) == own - {("team", "flow-env-packages-1")}
+    assert cache.own_config_maps.names() == own - {("team", "flow-env-packages-1")}

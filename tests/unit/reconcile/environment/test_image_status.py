@@ -301,9 +301,42 @@ def test_where_nodes_never_pull_an_update_pins_nothing():
     never = Settings(image_pull_policy="Never", images=ASKABLE.images)
     world = started(settings=never)
     world.requests["update"] = AT
-    world.answer(digest=TWO)
+    assert [event.reason for event in world.answer(digest=TWO).events] == ["ImageUpToDate"]
     assert images.choose(TEAM, "", images.standing(world.status, world.requests), never).reference == TEAM
     assert "pullAnew" not in world.status
+
+
+@pytest.mark.parametrize(
+    ("digest", "answer", "told", "words"),
+    [
+        ("", {"reason": "RegistryUnreachable", "message": "no route"}, "ImageNotUpdated", "nothing has changed"),
+        ("sha256:77", {"reason": "RegistryUnreachable", "message": "no route"}, "ImageNotUpdated", "nothing has changed"),
+        (f"{NAME}@{ONE}", {"reason": "RegistryUnreachable", "message": "no route"}, "ImagePulledAnew", f"the nodes' own pull of {TEAM}"),
+        (f"{NAME}@{ONE}", {"digest": ONE}, "ImageUpToDate", f"{TEAM} is still {ONE}"),
+        (f"{NAME}@{ONE}", {"digest": TWO, "same": True}, "ImageUpToDate", f"{TEAM} is still {ONE}"),
+        (f"{NAME}@{ONE}", {"digest": TWO}, "ImageUpdated", f"{NAME}@{TWO} from now on"),
+        ("", {"digest": ONE}, "ImageUpdated", f"{NAME}@{ONE} from now on"),
+    ],
+)
+def test_an_update_tells_what_has_changed_and_what_has_not(digest, answer, told, words):
+    world = started(digest=digest)
+    before = images.choose(TEAM, "", images.standing(world.status, {}), ASKABLE)
+    world.requests["update"] = AT
+    (event,) = world.answer(**answer).events
+    assert (event.reason, event.warning) == (told, "reason" in answer)
+    assert words in event.message
+    assert answer.get("message", "") in event.message
+    after = images.choose(TEAM, "", images.standing(world.status, world.requests), ASKABLE)
+    changed = (before.reference, before.pull_anew) != (after.reference, after.pull_anew)
+    assert changed == (told in ("ImageUpdated", "ImagePulledAnew"))
+
+
+def test_an_update_of_an_image_named_by_its_digest_changes_nothing():
+    world = started(f"{NAME}@{ONE}")
+    world.requests["update"] = AT
+    (event,) = world.decide().events
+    assert event.reason == "ImageUpToDate"
+    assert world.status["imageDigest"] == f"{NAME}@{ONE}"
 
 
 def test_both_requests_are_met_by_one_question():

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from flowsession.cluster.agent import answers
-from flowsession.engine.cache import Cache
-from flowsession.engine.flow_check_index import Checks
-from flowsession.engine.keys import Key
-from flowsession.engine.objects import session as session_entry
+from flowsession.engine.store.cache import Cache
+from flowsession.engine.store.flow_check_index import Checks
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import session as session_entry
 from flowsession.model.agent_views import CheckView, FlowProblem, PackageList
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import Follow, KeepAlive, ListPackages, Retire

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.engine import objects
+from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
 from flowsession.reconcile.session.draft import FIRST_SECONDS, PROGRESS_SECONDS
@@ -214,10 +214,22 @@ def test_a_refusal_is_shown_in_the_servers_own_words():
     status = status_after(snapshot)
     assert verdict(status, "ComputeAllocated") == ("False", "QuotaExceeded")
     assert verdict(status, "Ready") == ("False", "QuotaExceeded")
-    assert condition(status, "Ready")["message"] == QUOTA
+    said = f"{QUOTA}; end sessions, or have the quota raised"
+    assert condition(status, "Ready")["message"] == said
     assert status["phase"] == "Pending"
-    assert [(event.reason, event.message) for event in decide(snapshot).events] == [("QuotaExceeded", QUOTA)]
+    assert [(event.reason, event.message) for event in decide(snapshot).events] == [("QuotaExceeded", said)]
     assert not decide(replace(snapshot, status=status)).writes
+
+
+def test_the_way_out_of_a_refusal_fits_its_figures():
+    words = QUOTA.replace("pods=1,", "limits.memory=4Gi,pods=1,").replace("used: ", "used: limits.memory=0,")
+    words = words.replace("limited: ", "limited: limits.memory=2Gi,")
+    status = status_after(session_snapshot(refusal=replace(refused(1), message=words)))
+    said = condition(status, "Ready")["message"]
+    assert said.startswith(words)
+    assert "end sessions" not in said
+    assert "have the quota raised" in said
+    assert "limit requests.memory instead" in said
 
 
 @pytest.mark.parametrize(("count", "pause"), [(1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (50, 300.0)])

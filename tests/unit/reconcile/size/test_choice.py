@@ -150,6 +150,29 @@ def test_with_no_quota_for_any_size_each_is_told_with_what_it_lacks():
     assert found.look_again_at is None, "quotas are watched"
 
 
+@pytest.mark.parametrize("named", ["", D2])
+def test_a_quota_that_is_less_than_one_session_needs_is_not_told_to_end_sessions(named):
+    """Its limit is the node's, 6Gi here, whatever its share of it is."""
+    size = offer(D2, pool(cpu="1900m", memory="6Gi"), sessionsPerNode=4)
+    found = choose(snapshot(size, quotas=(view(limits__memory="4Gi"), view("other", limits__memory="1Gi")), named=named), NOW)
+    assert "end sessions" not in found.message
+    assert "ending others does not help: have the quota raised, or limit requests.memory instead" in found.message
+    assert found.message.endswith(", or name another size") == bool(named)
+
+
+def test_what_will_never_fit_is_named_before_what_is_used_up():
+    size = offer(D2, pool(cpu="1900m", memory="6Gi"))
+    found = choose(snapshot(size, quotas=(view(used={"pods": "3"}, pods="3", limits__memory="4Gi"),)), NOW)
+    assert "quota 'team' has 4Gi of 4Gi limits.memory left, a session needs 6Gi" in found.message
+
+
+def test_while_one_size_of_several_has_a_quota_that_is_only_used_up_ending_sessions_helps():
+    quotas = (of_class("d2", f"flowsession-{D2}", pods="1"), of_class("d4", f"flowsession-{D4}", requests__cpu="1"))
+    full = replace(quotas[0], used={"pods": Fraction(1)})
+    found = choose(snapshot(classed(D2, "0.1"), classed(D4, "0.2"), quotas=(full, quotas[1])), NOW)
+    assert "end sessions, or have the quota raised" in found.message
+
+
 def test_a_named_size_without_quota_is_not_replaced_by_another():
     found = choose(snapshot(offer(D2), offer(D4), quotas=(view(pods="0"),), named=D2), NOW)
     assert found.reason == "QuotaExceeded"

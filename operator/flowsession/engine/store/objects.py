@@ -15,6 +15,7 @@ from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
+from flowsession.engine.store.keys import Name
 from flowsession.manifests import source_pod
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.placement import SIZE_LABEL, TERMS
@@ -39,6 +40,8 @@ from flowsession.reconcile.environment.last_reading import Pinned
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
 from flowsession.reconcile.session.snapshot import ContainerView, PodView
+from flowsession.reconcile.size import quota as quotas
+from flowsession.reconcile.size.quota import QuotaView
 
 Object = Mapping[str, Any]
 
@@ -58,6 +61,11 @@ class Meta:
     generation: int
     created_at: float
     deleting: bool
+
+    @property
+    def key(self) -> Name:
+        """What tables go by."""
+        return self.namespace, self.name
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,20 @@ class PodEntry:
     source: str = ""
     refresh: str = ""
 
+    @cached_property
+    def meta(self) -> Meta:
+        """As other objects have it; nobody counts a pod's generations."""
+        view = self.view
+        return Meta(view.namespace, view.name, view.uid, view.resource_version, 0, view.created_at, view.deleting_since is not None)
+
+
+@dataclass(frozen=True)
+class QuotaEntry:
+    """A ResourceQuota in the cache."""
+
+    meta: Meta
+    view: QuotaView
+
 
 class Unreadable(Exception):
     """An object that this version can't read, its schema on the server being another one, or that holds what is no value of its field."""
@@ -177,6 +199,14 @@ def instance(body: Object) -> InstanceEntry:
     asked = _requests(body, {"resume": REQUESTS["resume"]})
     spec, status = _spec(ComputeInstanceSpec, body), body.get("status") or {}
     return InstanceEntry(meta(body), spec, status, asked.get("resume", ""), asked.get(UNKNOWN, ""))
+
+
+def quota(body: Object) -> QuotaEntry:
+    """Raises Unreadable."""
+    try:
+        return QuotaEntry(meta(body), quotas.read(body))
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
 
 
 def pod(body: Object) -> PodEntry:

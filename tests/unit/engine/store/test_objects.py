@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowsession.engine import objects
+from flowsession.engine.store import objects
 from unit.builders import NOW, stamp
 
 

@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.engine import nodes, objects
-from flowsession.engine.keys import Key
-from flowsession.engine.sizing import Sizing, refused
+from flowsession.engine import nodes
+from flowsession.engine.store import objects
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.sizing import Sizing, refused
 from flowsession.reconcile.session.snapshot import Refusal
 from flowsession.reconcile.size.offer import Taint
 from flowsession.settings import SizeSettings
 from unit.builders import NOW
-from unit.engine.test_cache import pod, session
+from unit.engine.store.test_cache import pod, session
 from unit.sizing import D2, D4, pool
 
 ADA, BOB = ("team", "ada"), ("team", "bob")
@@ -57,38 +58,39 @@ def key(name: tuple[str, str]) -> Key:
 
 
 def test_a_size_concerns_itself_and_who_waits_for_a_pod(sizing):
-    assert sizing.observe("VMSize", size(), NOW) == {SIZE, key(ADA)}
+    assert sizing.sizes.observe(size()) == {SIZE, key(ADA)}
     assert sizing.nodes_wanted
 
 
 def test_a_size_concerns_who_names_it_even_with_a_pod(sizing):
-    sizing.note(BOB, entry("bob", vm_size="Standard_D2s_v5"), placed=True)
-    assert sizing.observe("VMSize", size(), NOW) == {SIZE, key(ADA), key(BOB)}
-    assert sizing.forget("VMSize", ("", SIZE.name)) == {SIZE, key(ADA), key(BOB)}
+    sizing.wishes.change(BOB, None, entry("bob", vm_size="Standard_D2s_v5"))
+    assert sizing.sizes.observe(size()) == {SIZE, key(ADA), key(BOB)}
+    assert sizing.sizes.forget(("", SIZE.name)) == {SIZE, key(ADA), key(BOB)}
     assert sizing.offers() == ()
 
 
 def test_a_sizes_own_status_wakes_nobody_else(sizing):
-    sizing.observe("VMSize", size(), NOW)
-    assert sizing.observe("VMSize", size(version=2, status={"nodes": 3}), NOW) == {SIZE}
-    assert sizing.observe("VMSize", size(version=1), NOW) == set(), "late news is none"
+    sizing.sizes.observe(size())
+    assert sizing.sizes.observe(size(version=2, status={"nodes": 3})) == {SIZE}
+    assert sizing.sizes.observe(size(version=1)) == set(), "late news is none"
 
 
 def test_a_quota_concerns_who_waits_in_its_namespace_and_only_when_there_may_be_more_room(sizing):
-    assert sizing.observe("ResourceQuota", quota(1, used="5"), NOW) == {key(ADA)}
-    assert sizing.observe("ResourceQuota", quota(2, used="4"), NOW) == {key(ADA)}
-    assert sizing.observe("ResourceQuota", quota(3, used="5"), NOW) == set()
-    assert sizing.observe("ResourceQuota", quota(4, used="5", hard="6"), NOW) == {key(ADA)}
-    assert sizing.observe("ResourceQuota", quota(5, namespace="other"), NOW) == set()
-    assert sizing.forget("ResourceQuota", ("team", "q")) == {key(ADA)}
+    assert sizing.quotas.observe(quota(1, used="5")) == {key(ADA)}
+    assert sizing.quotas.observe(quota(2, used="4")) == {key(ADA)}
+    assert sizing.quotas.observe(quota(3, used="5")) == set()
+    assert sizing.quotas.observe(quota(4, used="5", hard="6")) == {key(ADA)}
+    assert sizing.quotas.observe(quota(5, namespace="other")) == set()
+    assert sizing.quotas.forget(("team", "q")) == {key(ADA)}
     assert sizing.quotas_of("team") == ()
 
 
-def test_a_refusal_holds_until_a_quota_has_more_room(sizing):
-    sizing.observe("ResourceQuota", quota(1, used="5"), NOW)
+def test_a_refusal_holds_until_a_quota_has_more_room(sizing, monkeypatch):
+    monkeypatch.setattr(sizing, "_clock", iter([NOW, NOW + 2]).__next__)
+    sizing.quotas.observe(quota(1, used="5"))
     refusal = Refusal("QuotaExceeded", "full", NOW + 1, 1, {"": "full"})
     assert sizing.still_holds(refusal, "team") is refusal
-    sizing.observe("ResourceQuota", quota(2, used="4"), NOW + 2)
+    sizing.quotas.observe(quota(2, used="4"))
     assert sizing.still_holds(refusal, "team") is None
     other = Refusal("PodRefused", "no", NOW + 1, 1)
     assert sizing.still_holds(other, "team") is other
@@ -96,29 +98,29 @@ def test_a_refusal_holds_until_a_quota_has_more_room(sizing):
 
 def test_suspended_and_deleted_sessions_wait_for_nothing(sizing):
     sizing.note(ADA, entry(status={"suspended": {"by": "User"}}), placed=False)
-    assert sizing.observe("VMSize", size(), NOW) == {SIZE}
+    assert sizing.sizes.observe(size()) == {SIZE}
     sizing.note(ADA, entry(vm_size=D2), placed=False)
     sizing.note(ADA, None, placed=False)
-    assert sizing.observe("VMSize", size(version=2, spec={"sessionsPerNode": 2}), NOW) == {SIZE}
+    assert sizing.sizes.observe(size(version=2, spec={"sessionsPerNode": 2})) == {SIZE}
 
 
 def test_nodes_concern_the_sizes_that_they_change_and_who_waits(sizing):
-    sizing.observe("VMSize", size(spec={"nodeSelector": {"pool": "a"}}), NOW)
-    sizing.observe("VMSize", size(D4, spec={"nodeSelector": {"pool": "b"}}), NOW)
+    sizing.sizes.observe(size(spec={"nodeSelector": {"pool": "a"}}))
+    sizing.sizes.observe(size(D4, spec={"nodeSelector": {"pool": "b"}}))
     assert sizing.set_pools((pool({"pool": "a"}, nodes=2),)) == {SIZE, key(ADA)}
     assert sizing.set_pools((pool({"pool": "a"}, nodes=2), pool({"pool": "c"}, nodes=9))) == set()
     assert sizing.snapshot(SIZE.name).offer.nodes == 2
 
 
 def test_relabelled_nodes_wake_no_session_that_runs(sizing):
-    sizing.observe("VMSize", size(spec={"nodeSelector": {"pool": "a"}}), NOW)
+    sizing.sizes.observe(size(spec={"nodeSelector": {"pool": "a"}}))
     sizing.set_pools((pool({"pool": "a"}),))
     sizing.note(ADA, entry(), placed=True)
     assert sizing.set_pools((pool({"pool": "b"}),)) == {SIZE}
 
 
 def test_sessions_are_counted_by_the_size_of_their_pods(sizing):
-    sizing.observe("VMSize", size(status={"sessions": 1}), NOW)
+    sizing.sizes.observe(size(status={"sessions": 1}))
     bodies = [pod(uid=f"p{n}") for n in range(4)]
     for body in bodies[1:]:
         body["metadata"]["labels"]["flowsession.dev/vm-size"] = D2
@@ -131,7 +133,7 @@ def test_sessions_are_counted_by_the_size_of_their_pods(sizing):
 
 def test_a_quota_that_can_t_be_read_is_told_of(sizing):
     with pytest.raises(objects.Unreadable, match="no quantity"):
-        sizing.observe("ResourceQuota", quota(1, hard="many"), NOW)
+        sizing.quotas.observe(quota(1, hard="many"))
 
 
 def test_refusals_of_one_round_add_up_and_another_round_is_slower():
@@ -172,7 +174,7 @@ def test_nodes_are_grouped_by_what_sizes_look_at():
 def test_two_hundred_sizes_and_five_thousand_nodes_are_few_pools():
     sizing = Sizing()
     for number in range(200):
-        sizing.observe("VMSize", size(f"Standard_D{number}s_v5", spec={"nodeSelector": {"type": str(number)}}), NOW)
+        sizing.sizes.observe(size(f"Standard_D{number}s_v5", spec={"nodeSelector": {"type": str(number)}}))
     grouped: dict[Any, Any] = {}
     nodes.gather((node({"type": str(n % 8), "host": str(n)}) for n in range(5000)), {"type"}, {"cpu", "memory"}, grouped)
     assert len(grouped) == 8

@@ -1,6 +1,5 @@
 """The cache: newer wins, own writes are never seen late, deletions that no watch reported are found."""
 
-from dataclasses import fields
 from typing import Any, cast
 
 import pytest
@@ -10,12 +9,12 @@ from hypothesis import strategies as st
 from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
-from flowsession.engine import objects
 from flowsession.engine.accounts import Accounts
-from flowsession.engine.cache import LATELY_SECONDS, Cache
-from flowsession.engine.keys import Key, newer
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots
+from flowsession.engine.store import objects
+from flowsession.engine.store.cache import LATELY_SECONDS, Cache
+from flowsession.engine.store.keys import Key, newer
 from flowsession.model.agent_views import AgentArchive, AgentView
 from flowsession.model.plan import Fetch
 from flowsession.reconcile.environment import chain as environments
@@ -167,13 +166,13 @@ def test_its_content_goes_with_the_last_environment_that_names_it(cache, how):
 
 def test_what_nobody_names_any_more_is_not_missing_either(cache):
     """An environment may go while its ConfigMap is being looked for."""
-    assert cache.missing_config_map(NAMESPACE, "flow") == set()
+    assert cache.config_maps.missing((NAMESPACE, "flow")) == set()
     assert cache.config_maps == {}
 
 
 def test_a_missing_config_map_is_known_to_be_missing(cache):
     cache.observe("FlowEnvironment", environment())
-    assert cache.missing_config_map(NAMESPACE, "flow") == {ENVIRONMENT}
+    assert cache.config_maps.missing((NAMESPACE, "flow")) == {ENVIRONMENT}
     assert cache.config_maps[NAMESPACE, "flow"].files is None
     assert not cache.config_maps[NAMESPACE, "flow"].watched
 
@@ -232,9 +231,9 @@ def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
 
 def test_what_was_heard_long_ago_does_not_stay(cache, clock):
     def note() -> None:
-        cache.own_config_maps[NAMESPACE, "list"] = (7, clock.now)
-        cache.imaging.promptflow[NAMESPACE, "list"] = "1.18.5"
-        cache.refused_config_maps[NAMESPACE, "list"] = ("no", clock.now)
+        cache.own_config_maps.note((NAMESPACE, "list"), 7)
+        cache.promptflow.note((NAMESPACE, "list"), "1.18.5")
+        cache.refused_config_maps.note((NAMESPACE, "list"), "no")
         cache.ending_namespaces[NAMESPACE] = clock.now
 
     note()
@@ -263,7 +262,7 @@ def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
     cache = Cache(clock=Clock())
     for version, (kind, what, name, number, labelled) in enumerate(steps, start=1):
         if what == "missing":
-            cache.missing_config_map(NAMESPACE, f"cm-{number}")
+            cache.config_maps.missing((NAMESPACE, f"cm-{number}"))
         elif what == "forget":
             cache.forget(kind, NAMESPACE, name if kind != "ConfigMap" else f"cm-{number}")
         elif kind == "ComputeSession":
@@ -285,10 +284,10 @@ def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
 
 def everything_in(cache: Cache) -> dict[str, Any]:
     """The tables that are not empty."""
-    parts = ("clock", "pod_gone", "sizing", "imaging")
-    tables = {field.name: getattr(cache, field.name) for field in fields(cache) if field.name not in parts}
-    for part in (cache.sizing, cache.imaging):
-        tables |= {field.name: found for field in fields(part) if isinstance(found := getattr(part, field.name), dict)}
+    sizing = cache.sizing
+    parts = (cache, sizing, sizing.instances, cache.imaging)
+    tables = {name: found for part in parts for name, found in vars(part).items() if hasattr(found, "__len__")}
+    del tables["_kinds"], tables["pools"]
     return {name: table for name, table in tables.items() if len(table)}
 
 
@@ -352,7 +351,7 @@ def test_a_namespace_that_ends_is_left_alone_for_a_while(cache, ago, ending):
 @pytest.mark.parametrize(("ago", "known"), [(0.0, {"list": 7}), (59.0, {"list": 7}), (61.0, {})])
 def test_own_config_maps_are_known_for_a_minute(cache, ago, known):
     cache.observe("ComputeSession", session())
-    cache.own_config_maps[NAMESPACE, "list"] = (7, NOW - ago)
+    cache.own_config_maps.note((NAMESPACE, "list"), 7, at=NOW - ago)
     assert snapshots(cache).session((NAMESPACE, "alice"), NOW).known_config_maps == known
 
 

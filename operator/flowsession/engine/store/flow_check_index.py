@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from flowsession.engine.keys import Key, Name
-from flowsession.engine.objects import SessionEntry
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import SessionEntry
 from flowsession.reconcile.session import flow_check
 from flowsession.reconcile.session.flow_check import SessionCheck
 

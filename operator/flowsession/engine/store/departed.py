@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flowsession.engine.keys import Key
-from flowsession.engine.objects import PodEntry, SessionEntry
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import PodEntry, SessionEntry
 from flowsession.model.agent_views import AgentView
 
 WAITED_SECONDS = 60.0

@@ -1,88 +1,52 @@
 """What is known of ComputeInstances: their anchors, the sessions that name them, and the pods on them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from flowsession.engine import objects
-from flowsession.engine.index import Index
-from flowsession.engine.keys import Key, Name, newer
-from flowsession.engine.objects import InstanceEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.store import objects
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import InstanceEntry, PodEntry, SessionEntry
+from flowsession.engine.store.store import Index, Store
 from flowsession.reconcile.instance.snapshot import Guest, quiet_at
 from flowsession.reconcile.session.snapshot import InstanceView, PodView
 
 KIND = "ComputeInstance"
 
 
-@dataclass
 class Instances:
     """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
 
-    entries: dict[Name, InstanceEntry] = field(default_factory=dict)
-    written_at: dict[Name, float] = field(default_factory=dict)
-    """When an instance's status was last written."""
-    sessions: Index = field(default_factory=Index)
-    """Names of the sessions that name an instance, by the instance."""
-    pods: Index = field(default_factory=Index)
-    """Names of the pods that are on an instance or hold its reservation, by the instance."""
-
-    def observe(self, body: Object) -> set[Key]:
-        """Takes in an instance if it is news. Raises objects.Unreadable."""
-        entry = objects.instance(body)
-        name = (entry.meta.namespace, entry.meta.name)
-        known = self.entries.get(name)
-        if known and not newer(entry.meta.resource_version, known.meta.resource_version):
-            return set()
-        self.entries[name] = entry
-        # Counts and costs wake nobody.
-        if known and (known.meta.uid, known.meta.generation, _matters(known)) == (entry.meta.uid, entry.meta.generation, _matters(entry)):
-            return {Key(KIND, *name)}
-        return self.concerned(name)
-
-    def forget(self, name: Name, uid: str) -> set[Key]:
-        """Drops an instance that is gone; with a uid only that very one."""
-        entry = self.entries.get(name)
-        if entry is None or (uid and entry.meta.uid != uid):
-            return set()
-        del self.entries[name]
-        self.written_at.pop(name, None)
-        return self.concerned(name)
+    def __init__(self) -> None:
+        self.sessions: Index[SessionEntry] = Index(lambda session: filter(None, [_named(session)]))
+        """The sessions that name an instance, by the instance."""
+        self.pods: Index[PodEntry] = Index(lambda pod: filter(None, [_on(pod)]))
+        """The pods that are on an instance or hold its reservation, by the instance."""
+        self._by_user: Index[InstanceEntry] = Index(lambda entry: [(entry.meta.namespace, entry.spec.user)])
+        self._without_node: Index[InstanceEntry] = Index(lambda entry: [] if entry.status.get("nodeName") else [entry.meta.namespace, ""])
+        """By namespace, and by "" all of them."""
+        self.entries: Store[InstanceEntry] = Store(objects.instance, self._changed, self._by_user, self._without_node)
+        self.written_at: dict[Name, float] = {}
+        """When an instance's status was last written."""
 
     def concerned(self, name: Name) -> set[Key]:
         """An instance, and the sessions that name it or have a pod on it."""
-        return {Key(KIND, *name)} | {Key("ComputeSession", name[0], session) for session in self.sessions.of(name)}
+        return {Key(KIND, *name)} | {Key("ComputeSession", *session) for session in self.sessions.of(name)}
 
     def unplaced(self, namespace: str = "") -> set[Key]:
         """Instances without a node, of one namespace or of all: what changes of sizes, quotas and nodes may concern."""
-        waiting = (name for name, entry in self.entries.items() if not entry.status.get("nodeName"))
-        return {Key(KIND, *name) for name in waiting if namespace in ("", name[0])}
+        return {Key(KIND, *name) for name in self._without_node.of(namespace)}
 
-    def uids(self) -> set[str]:
-        """Of all instances."""
-        return {entry.meta.uid for entry in self.entries.values()}
+    def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
+        """The instances that it concerns that a session is there, has changed, or is gone."""
+        return {Key(KIND, *name) for name in (_named(one) for one in (known, entry) if one) if name}
 
-    def note_session(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
-        """Takes in that a session is there, has changed, or is gone: the instances that this concerns."""
-        before, after = (_named(one) if one else None for one in (known, entry))
-        session = next(one.meta.name for one in (entry, known) if one)
-        if before and before != after:
-            self.sessions.discard(before, session)
-        if after:
-            self.sessions.add(after, session)
-        return {Key(KIND, *name) for name in (before, after) if name}
-
-    def note_pod(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
-        """Takes in that a pod is there, has changed, or is gone: its session, the instance that it is on, and of an anchor
+    def pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
+        """Whom it concerns that a pod is there, has changed, or is gone: its session, the instance that it is on, and of an anchor
         that moves the sessions there."""
-        before, after = (_on(one) if one else None for one in (known, entry))
-        pod = next(one.view.name for one in (entry, known) if one)
-        if before and before != after:
-            self.pods.discard(before, pod)
-        if after:
-            self.pods.add(after, pod)
-        found = {Key(KIND, *name) for name in (before, after) if name}
+        names = {name for name in (_on(one) for one in (known, entry) if one) if name}
+        found = {Key(KIND, *name) for name in names}
         found |= {Key("ComputeSession", one.view.namespace, one.session) for one in (known, entry) if one and one.session}
-        if (before or after) and any(one.anchor for one in (known, entry) if one) and _place(known) != _place(entry):
-            found |= {key for name in (before, after) if name for key in self.concerned(name)}
+        if names and any(one.anchor for one in (known, entry) if one) and _place(known) != _place(entry):
+            found |= {key for name in names for key in self.concerned(name)}
         return found
 
     def beside(self, session: SessionEntry) -> set[Key]:
@@ -92,12 +56,22 @@ class Instances:
 
     def of_user(self, namespace: str, user: str) -> tuple[str, ...]:
         """The names of a user's instances."""
-        return tuple(sorted(name for (where, name), entry in self.entries.items() if where == namespace and entry.spec.user == user))
+        return tuple(sorted(name for _, name in self._by_user.of((namespace, user))))
 
     def key_of(self, session: SessionEntry | None) -> Key | None:
         """The instance that a session names."""
         name = _named(session) if session else None
         return Key(KIND, *name) if name else None
+
+    def _changed(self, known: InstanceEntry | None, entry: InstanceEntry | None) -> set[Key]:
+        if entry is None:
+            name = known.meta.key if known else ("", "")
+            self.written_at.pop(name, None)
+            return self.concerned(name)
+        # Counts and costs wake nobody.
+        if known and (known.meta.generation, _matters(known)) == (entry.meta.generation, _matters(entry)):
+            return {Key(KIND, *entry.meta.key)}
+        return self.concerned(entry.meta.key)
 
     def view(
         self, name: Name, anchors: Mapping[Name, PodEntry], guests: Callable[[Name], tuple[Guest, ...]], now: float

@@ -1,0 +1,223 @@
+"""What is known of the cluster: fed by watches, by LISTs and by the answer to every write (so that own writes are never seen late)."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from flowsession.engine.store import objects, pod_timestamps
+from flowsession.engine.store.config_maps import ConfigMaps
+from flowsession.engine.store.departed import DepartedSessions
+from flowsession.engine.store.flow_check_index import Checks
+from flowsession.engine.store.image_index import Imaging
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.store.recent import Recent
+from flowsession.engine.store.resolvers import Resolvers
+from flowsession.engine.store.sizing import Sizing
+from flowsession.engine.store.store import Index, Store
+from flowsession.model.agent_views import AgentView, Hint, SavedEdits
+from flowsession.reconcile.session.snapshot import Refusal
+
+LATELY_SECONDS = 300.0
+"""How long what was lately heard is kept: longer than anybody asks for it."""
+
+
+class Kind(Protocol):
+    """What is known of the objects of one kind."""
+
+    def observe(self, body: Object, /) -> set[Key]: ...
+
+    def forget(self, name: Name, uid: str = "", /) -> set[Key]: ...
+
+    def names(self) -> list[Name]: ...
+
+    def version(self, name: Name, /) -> str: ...
+
+    def uid(self, name: Name, /) -> str: ...
+
+
+class Cache:
+    """All of it in memory, one thread. Every method that learns something returns the keys that it concerns."""
+
+    def __init__(self, clock: Callable[[], float], sizing: Sizing | None = None) -> None:
+        self.clock = clock
+        self.pod_gone: Callable[[str], None] = lambda _: None
+        """Told the uid of every pod that is forgotten."""
+        self.sizing = sizing or Sizing(clock=clock)
+        """VM sizes, nodes, quotas and instances."""
+        self.resolvers = Resolvers()
+        self.imaging = Imaging()
+        self.checks = Checks()
+        self.departed = DepartedSessions()
+
+        self._by_environment: Index[SessionEntry] = Index(lambda session: [environment_of(session)])
+        self._by_user: Index[SessionEntry] = Index(lambda session: [(*environment_of(session), session.spec.user)])
+        self._by_session: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.session)])
+        self._by_config_map: Index[EnvironmentEntry] = Index(lambda entry: [(entry.meta.namespace, name) for name in entry.config_maps])
+        self.config_maps = ConfigMaps(clock, self._users_of, self._concerned_by_config_map)
+        self.environments: Store[EnvironmentEntry] = Store(objects.environment, self._environment_changed, self._by_config_map)
+        self.sessions: Store[SessionEntry] = Store(
+            objects.session,
+            self._session_changed,
+            self._by_environment,
+            self._by_user,
+            self.sizing.instances.sessions,
+            self.sizing.wishes,
+        )
+        self.pods: Store[PodEntry] = Store(
+            objects.pod, self._pod_changed, self._by_session, self.sizing.instances.pods, self.resolvers.pods
+        )
+        self._kinds: dict[str, Kind] = {
+            "ComputeSession": self.sessions,
+            "FlowEnvironment": self.environments,
+            "Pod": self.pods,
+            "ConfigMap": self.config_maps,
+            "VMSize": self.sizing.sizes,
+            "ResourceQuota": self.sizing.quotas,
+            "ComputeInstance": self.sizing.instances.entries,
+        }
+
+        self.agents: dict[str, AgentView] = {}
+        self.marks: dict[str, dict[str, float]] = {}
+        """By the pod's uid, as the agents: when its steps were seen."""
+        self.hints: dict[str, Hint] = {}
+        """By the pod's uid: what its agent has last said by itself."""
+        self.pod_names: dict[str, Name] = {}
+        """By the pod's uid."""
+        self.refusals: dict[str, Refusal] = {}
+        """By the session's uid."""
+        self.saved: dict[str, tuple[int, SavedEdits | None]] = {}
+        """By the session's uid: the edits that were found for its start with this incarnation."""
+        self.written_at: dict[Name, float] = {}
+        """When an environment's status was last written."""
+        self.own_config_maps: Recent[int] = Recent(clock)
+        """ConfigMaps that were lately created or found, with their number of packages."""
+        self.promptflow: Recent[str] = Recent(clock)
+        """What the lists of packages among them say of prompt flow in their image."""
+        self.refused_config_maps: Recent[str] = Recent(clock)
+        """ConfigMaps that the API server lately refused, with its words."""
+        self.ending_namespaces: dict[str, float] = {}
+        """Namespaces that refuse writes because they end, and when that was last heard."""
+
+    def observe(self, kind: str, body: Object) -> set[Key]:
+        """Takes in an object if it is news. Raises objects.Unreadable."""
+        return self._kinds[kind].observe(body) if kind in self._kinds else set()
+
+    def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
+        """Drops an object that is gone; with a uid only that very one."""
+        return self._kinds[kind].forget((namespace, name), uid) if kind in self._kinds else set()
+
+    def names(self, kind: str) -> Iterable[Name]:
+        """The names of all cached objects of a kind."""
+        return self._kinds[kind].names()
+
+    def version(self, key: Key) -> str:
+        """The resourceVersion that is known of an object; "0" if it is not known."""
+        return self._kinds[key.kind].version((key.namespace, key.name))
+
+    def uid(self, key: Key) -> str:
+        """The uid of a decided object; empty if it is not known."""
+        return self._kinds[key.kind].uid((key.namespace, key.name))
+
+    def sessions_of(self, environment: Name) -> list[SessionEntry]:
+        """The sessions of an environment."""
+        return self.sessions.all(self._by_environment.of(environment))
+
+    def count_of(self, environment: Name) -> int:
+        """How many sessions an environment has."""
+        return len(self._by_environment.of(environment))
+
+    def rivals(self, session: SessionEntry) -> list[SessionEntry]:
+        """The sessions of the same user and environment, itself among them: only one of these may have a pod."""
+        return self.sessions.all(self._by_user.of((*environment_of(session), session.spec.user)))
+
+    def pods_of(self, session: Name) -> list[PodEntry]:
+        """The pods that carry a session's name, whoever owns them."""
+        return self.pods.all(self._by_session.of(session))
+
+    def prune(self) -> None:
+        """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
+        pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
+        owners = sessions | environments | self.sizing.instances.entries.uids()
+        self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
+        self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
+        self.hints = {uid: hint for uid, hint in self.hints.items() if uid in pods}
+        self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
+        self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
+        self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
+        self.imaging.prune(environments)
+        for recent in (self.own_config_maps, self.promptflow, self.refused_config_maps):
+            recent.prune(LATELY_SECONDS)
+        self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if abs(self.clock() - at) < LATELY_SECONDS}
+
+    def _session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
+        concerned = self.sizing.instances.session_changed(known, entry)
+        if entry is None:
+            return concerned | (self._session_gone(known) if known else set())
+        key = entry.meta.key
+        concerned |= {Key("ComputeSession", *key)} | self.checks.note(known, entry)
+        concerned |= self.imaging.session_changed(known, entry, self.environments.get(environment_of(entry)))
+        if known is None:
+            # A new session may be the elder of two that were created in the same second.
+            concerned |= {Key("ComputeSession", *rival.meta.key) for rival in self.rivals(entry)}
+            self.imaging.note_pods(entry, self.pods_of(key))
+        return concerned
+
+    def _session_gone(self, entry: SessionEntry) -> set[Key]:
+        key, environment = entry.meta.key, environment_of(entry)
+        self.checks.forget(environment, unless=self.count_of(environment) > 0)
+        self.refusals.pop(entry.meta.uid, None)
+        self.saved.pop(entry.meta.uid, None)
+        self.imaging.session_changed(entry, None, None)
+        pods = self.pods_of(key)
+        for pod in pods:
+            self.imaging.forget_pod(pod.view.uid)
+        owner = self.environments.get(environment)
+        left = self.departed.note(entry, owner.meta.uid if owner else "", pods, self.clock())
+        return left | {Key("FlowEnvironment", *environment), Key("ComputeSession", *key)}
+
+    def _environment_changed(self, known: EnvironmentEntry | None, entry: EnvironmentEntry | None) -> set[Key]:
+        key = next(one.meta.key for one in (entry, known) if one)
+        if known is not None:
+            self.config_maps.drop_unused(key[0], known.config_maps)
+        if entry is None and known is not None:
+            self.written_at.pop(key, None)
+            self.refusals.pop(known.meta.uid, None)
+        was, is_now = (one and (one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
+        return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
+
+    def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
+        concerned = self.sizing.instances.pod_changed(known, entry) | self.resolvers.pod_changed(known, entry)
+        if entry is None:
+            if known is not None:
+                self._pod_gone(known.view.uid)
+            return concerned
+        view = entry.view
+        self.pod_names[view.uid] = entry.meta.key
+        pod_timestamps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
+        session = self.sessions.get((view.namespace, entry.session))
+        environment = self.environments.get(environment_of(session)) if session else None
+        return concerned | self.departed.concerned(entry) | self.imaging.note_pod(entry, session, environment)
+
+    def _pod_gone(self, uid: str) -> None:
+        self.agents.pop(uid, None)
+        self.marks.pop(uid, None)
+        self.hints.pop(uid, None)
+        self.pod_names.pop(uid, None)
+        self.imaging.forget_pod(uid)
+        self.departed.forget(uid)
+        self.pod_gone(uid)
+        self.sizing.events.pop(uid, None)
+
+    def _users_of(self, config_map: Name) -> set[Key]:
+        return {Key("FlowEnvironment", *user) for user in self._by_config_map.of(config_map)}
+
+    def _concerned_by_config_map(self, config_map: Name) -> set[Key]:
+        return {key for user in self._by_config_map.of(config_map) for key in self._concerned_by_environment(user)}
+
+    def _concerned_by_environment(self, key: Name) -> set[Key]:
+        return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
+
+
+def environment_of(session: SessionEntry) -> Name:
+    """The name of a session's environment."""
+    return session.meta.namespace, session.spec.environment_ref.name

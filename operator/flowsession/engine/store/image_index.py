@@ -1,0 +1,99 @@
+"""Images of environments: what is news about them, and what their sessions' nodes and their registries said."""
+
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import EnvironmentEntry, PodEntry, SessionEntry
+from flowsession.images import pods as podimages
+from flowsession.images.check import ImageCheck
+from flowsession.images.pods import Report
+from flowsession.reconcile.environment.image import Image
+from flowsession.reconcile.environment.image_status import WITHOUT, ImageFacts
+
+T = TypeVar("T")
+
+
+@dataclass
+class Imaging:
+    """An environment is brought up by sessions and pods only where they say something new about its image: a thousand of them say the
+    same. So what they say is counted as it comes, and no decision looks through them all. Those with an image of their own don't count."""
+
+    checks: dict[str, ImageCheck] = field(default_factory=dict)
+    """By the environment's uid: what its image's registry said last."""
+    _reports: dict[Name, Counter[Report]] = field(default_factory=dict)
+    """By environment: what its sessions' nodes say of the image that they run."""
+    _report_of: dict[str, tuple[Name, Report]] = field(default_factory=dict)
+    """By the pod's uid."""
+    _promptflow: dict[Name, Counter[tuple[str, bool]]] = field(default_factory=dict)
+    """By environment: whether its sessions found prompt flow in the image of that name."""
+
+    def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
+        """Takes in that a session is there, has changed, or is gone: it may say for the first time whether the image has prompt flow."""
+        before, after = (_said(one) if one else None for one in (known, entry))
+        for one, said, by in ((known, before, -1), (entry, after, 1)):
+            if one is not None and said is not None and not one.spec.base_image:
+                _count(self._promptflow, (one.meta.namespace, one.spec.environment_ref.name), said, by)
+        if environment is None or after is None or after == before:
+            return set()
+        warned = any(warning.get("code") == WITHOUT for warning in environment.status.get("warnings") or ())
+        return _key(environment) if warned == after[1] else set()
+
+    def note_pod(self, pod: PodEntry, session: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
+        """Takes in a pod: it may be the first whose node says which image it runs, or the first that a registry gave it to."""
+        self._count_pod(pod, session)
+        reports = pod.view.container.image_id if pod.view.container else ""
+        known = (environment.status.get("imageDigest") or "") if environment else ""
+        news = reports and (not known or ("@" in reports and "@" not in known))
+        return _key(environment) if environment and news else set()
+
+    def note_pods(self, session: SessionEntry, pods: Iterable[PodEntry]) -> None:
+        """Takes in the pods of a session that has come to be known after them."""
+        for pod in pods:
+            self._count_pod(pod, session)
+
+    def forget_pod(self, uid: str) -> None:
+        """A pod, or its session, is gone."""
+        if counted := self._report_of.pop(uid, None):
+            _count(self._reports, *counted, -1)
+
+    def facts(self, entry: EnvironmentEntry, image: Image) -> ImageFacts:
+        """What the environment's sessions and its registry have said of its image."""
+        known = entry.status.get("imageDigest") or "" if entry.status.get("baseImage") == image.name else ""
+        said, reports = self._promptflow.get(entry.meta.key, ()), self._reports.get(entry.meta.key, ())
+        found = next((has for name, has in said if name == image.name), None)
+        return ImageFacts(reported=podimages.reported(reports, image, known), promptflow=found, check=self.checks.get(entry.meta.uid))
+
+    def prune(self, environments: Container[str]) -> None:
+        """Drops what was said of environments that are gone."""
+        self.checks = {uid: check for uid, check in self.checks.items() if uid in environments}
+
+    def _count_pod(self, pod: PodEntry, session: SessionEntry | None) -> None:
+        self.forget_pod(pod.view.uid)
+        if session is None or session.spec.base_image or pod.owner_uid != session.meta.uid:
+            return
+        if (report := podimages.report(pod.view)) is not None:
+            counted = (session.meta.namespace, session.spec.environment_ref.name), report
+            self._report_of[pod.view.uid] = counted
+            _count(self._reports, *counted, 1)
+
+
+def _count(counters: dict[Name, Counter[T]], environment: Name, said: T, by: int) -> None:
+    counter = counters.setdefault(environment, Counter())
+    counter[said] += by
+    if counter[said] <= 0:
+        del counter[said]
+    if not counter:
+        del counters[environment]
+
+
+def _said(session: SessionEntry) -> tuple[str, bool] | None:
+    """The name of the session's image, and whether it has prompt flow, as far as its packages have been listed."""
+    found = (session.status.get("packages") or {}).get("promptflow")
+    return None if found is None else (session.status.get("baseImage") or "", bool(found))
+
+
+def _key(environment: EnvironmentEntry) -> set[Key]:
+    return {Key("FlowEnvironment", environment.meta.namespace, environment.meta.name)}

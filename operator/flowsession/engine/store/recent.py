@@ -1,0 +1,62 @@
+"""What was lately heard and is believed for a while only: kept by namespace, so that nobody looks through everybody's."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from flowsession.engine.store.keys import Name
+
+V = TypeVar("V")
+
+
+class Recent(Generic[V]):
+    """Values by namespace and name, each with when it was heard."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heard: dict[str, dict[str, tuple[V, float]]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(names) for names in self._heard.values())
+
+    def note(self, name: Name, value: V, *, at: float | None = None) -> None:
+        """Takes in what was heard, now unless it was earlier."""
+        self._heard.setdefault(name[0], {})[name[1]] = (value, self._clock() if at is None else at)
+
+    def drop(self, name: Name) -> None:
+        """Forgets it; it need not have been known."""
+        names = self._heard.get(name[0])
+        if names is not None and names.pop(name[1], None) is not None and not names:
+            del self._heard[name[0]]
+
+    def of(self, namespace: str, *, seconds: float) -> Mapping[str, V]:
+        """What was heard in a namespace within the last seconds, looked up as it is asked for."""
+        return _Lately(self._heard.get(namespace, {}), self._clock() - seconds)
+
+    def names(self) -> set[Name]:
+        """Of all that is kept."""
+        return {(namespace, name) for namespace, names in self._heard.items() for name in names}
+
+    def prune(self, seconds: float) -> None:
+        """Drops what was heard longer ago, and what is said to have been heard later than that from now."""
+        now = self._clock()
+        for namespace, names in list(self._heard.items()):
+            for name in [name for name, (_, at) in names.items() if abs(now - at) >= seconds]:
+                self.drop((namespace, name))
+
+
+class _Lately(Mapping[str, V]):
+    def __init__(self, heard: Mapping[str, tuple[V, float]], since: float) -> None:
+        self._heard = heard
+        self._since = since
+
+    def __getitem__(self, name: str) -> V:
+        value, at = self._heard[name]
+        if at <= self._since:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, (_, at) in self._heard.items() if at > self._since])
+
+    def __len__(self) -> int:
+        return sum(at > self._since for _, at in self._heard.values())

@@ -1,0 +1,27 @@
+"""The pods that read environments' sources, by environment."""
+
+from collections.abc import Mapping
+
+from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import EnvironmentEntry, PodEntry
+from flowsession.engine.store.store import Index, Store
+from flowsession.model.agent_views import AgentView
+from flowsession.reconcile.environment.source_reader import ResolverPod
+
+
+class Resolvers:
+    """Knows their names; the pods themselves are the cache's."""
+
+    def __init__(self) -> None:
+        self.pods: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.environment)] if pod.environment else [])
+
+    def pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
+        """Which environments it concerns that a pod is there, has changed, or is gone."""
+        return {Key("FlowEnvironment", one.view.namespace, one.environment) for one in (known, entry) if one and one.environment}
+
+    def of(self, entry: EnvironmentEntry, pods: Store[PodEntry], agents: Mapping[str, AgentView]) -> tuple[ResolverPod, ...]:
+        """Those that this very environment owns."""
+        mine = pods.all(sorted(self.pods.of(entry.meta.key)))
+        return tuple(
+            ResolverPod(pod.view, pod.source, pod.refresh, agents.get(pod.view.uid)) for pod in mine if pod.owner_uid == entry.meta.uid
+        )
