@@ -219,6 +219,7 @@ def main() -> None:
                 kubelet.stop()
                 operator.kill()
                 zygote.stop()
+                recorder.stop()
     finally:
         background.stop()
         shutil.rmtree(folder, ignore_errors=True)
