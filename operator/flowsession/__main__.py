@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import kopf
+import uvloop
 import yaml
 from aiohttp import web
 
@@ -44,7 +45,8 @@ def main() -> None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         sys.exit(f"flowsession-operator: {error}")
     try:
-        asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port, edits_port=arguments.edits_port))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port, edits_port=arguments.edits_port))
     except errors.ClusterError as error:
         sys.exit(f"flowsession-operator: {error}")
 

@@ -10,21 +10,22 @@ from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Name
 from flowsession.engine.store.objects import EnvironmentEntry, SessionEntry
 from flowsession.flow.packed import Blob, PackedFolder
+from flowsession.images import reference
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
 from flowsession.model.agent_views import AgentArchive
+from flowsession.model.plan import ENDING_SECONDS
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.views import REFUSED_SECONDS, InstanceView, PodView
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
 from flowsession.reconcile.environment.image_status import ImageFacts
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.authorship import Authorship
-from flowsession.reconcile.session.chain import ENDING_SECONDS
-from flowsession.reconcile.session.snapshot import InstanceView, PodView, SessionSnapshot
-from flowsession.reconcile.session.start import REFUSED_SECONDS
+from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -239,8 +240,8 @@ class Snapshots:
         environment = self._resolve(key, entry)
         if not isinstance(environment, Resolved) or not own_image:
             return environment
-        if refused := images.refusal(own_image, "spec.baseImage", self.settings):
-            return Unresolved("ImageNotAllowed", refused, own=True)
+        if refused := reference.refusal(own_image, "spec.baseImage", self.settings):
+            return Unresolved(*refused, own=True)
         return images.with_own(environment, own_image)
 
     def _authorship(self, entry: EnvironmentEntry) -> Authorship:

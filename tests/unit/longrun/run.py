@@ -16,8 +16,8 @@ from flowsession.engine.loop import Engine
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import AgentCall, Follow
+from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict
 from unit.longrun.agent import Agent

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, replace
 
 from flowsession.api.session import OnChange
-from flowsession.images import pods
 from flowsession.manifests.session_pod import claim_of
+from flowsession.model import pod_images as pods
 from flowsession.model.agent_views import AgentView
 from flowsession.model.conditions import Verdict
 from flowsession.model.idle_times import AHEAD_SECONDS
 from flowsession.model.patience import rested_at
 from flowsession.model.plan import AgentCall
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.reconcile.session.start import current_pod
 
 LONGEST_PAUSE = 60.0

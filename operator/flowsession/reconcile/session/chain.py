@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowsession.api.session import Phase
-from flowsession.model.plan import Delete, Plan, Subject
-from flowsession.reconcile import cost, requests
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.model.plan import ENDING_SECONDS, Delete, Plan, Subject
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.reconcile import requests
 from flowsession.reconcile.session import (
     authorship,
     autoscaler,
@@ -22,11 +22,9 @@ from flowsession.reconcile.session import (
     suspend,
 )
 from flowsession.reconcile.session import ready as serve
+from flowsession.reconcile.session.cost import of_session
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.snapshot import SessionSnapshot
-
-ENDING_SECONDS = 30.0
-"""How long a namespace is left alone after it refused a write because it ends."""
 
 Stage = Callable[[Draft], bool]
 """Writes into the draft what it finds; False ends the chain."""
@@ -45,7 +43,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
             break
     saving.keep(draft)
     memory.tell(draft)
-    cost.of_session(draft)
+    of_session(draft)
     return draft.plan()
 
 

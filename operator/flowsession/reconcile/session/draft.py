@@ -3,9 +3,10 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.model import stalled, times
+from flowsession.model import stalled
 from flowsession.model.draft import Notes
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
+from flowsession.reconcile import identity
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 FIRST_SECONDS = 0.5
@@ -14,13 +15,16 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-_TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
+TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
 
-_NO_PROBLEM = frozenset({"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
+NO_PROBLEM = frozenset(
+    {"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting", identity.PENDING}
+)
+"""Reasons of these conditions that are no problem of anybody's."""
 
 
 class Draft(Notes):
@@ -106,7 +110,7 @@ class Draft(Notes):
         """What follows from all that was found."""
         self._sum_up()
         patch = self._patch()
-        events = [*self._problems(_TOLD, _NO_PROBLEM), *self._events]
+        events = [*self._problems(TOLD, NO_PROBLEM), *self._events]
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
             self._creates = self._built_on  # all else would cost the time in which the agent's word is good
@@ -134,9 +138,3 @@ class Draft(Notes):
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
-
-
-def moment(text: str | None, default: float) -> float:
-    """A status timestamp in seconds, or the default where there is none."""
-    parsed = times.parse(text)
-    return default if parsed is None else parsed

@@ -9,12 +9,13 @@ from flowsession.model import times
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
 from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.instance import idle as instanceidle
 from flowsession.reconcile.session import edits, restart, restoring, suspend, warning
 from flowsession.reconcile.session.agent import agent_of, ask, askable_at, lately_of
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.on_instance import make_way
 from flowsession.reconcile.session.start import current_pod
 
 PROBE_FAILED_AFTER = 3
@@ -67,7 +68,7 @@ def decide_idle(draft: Draft) -> bool:
         elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
-            if not instanceidle.make_way(draft, agent):
+            if not make_way(draft, agent):
                 _reopen(draft, agent)
             warning.warn(draft, agent, deadline)
     if agent and _is_silent(agent):
@@ -113,7 +114,7 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
     """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
     draft.put("expiresAt", None)
-    if not instanceidle.make_way(draft, agent):
+    if not make_way(draft, agent):
         _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
     failing = agent is not None and agent.failures
@@ -240,7 +241,8 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
         draft.valid_until = valid_until
     else:
         kind, version = "ComputeSession", snapshot.resource_version
-        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until))
+        why = (reason, message)
+        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until, why=why))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:

@@ -5,8 +5,9 @@ from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
 from flowsession.model.patience import rested_at
 from flowsession.model.plan import Follow, Look, Tell
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session import authorship, edits, feed_token
 from flowsession.reconcile.session.agent import (
     NOT_INSTALLED,
@@ -23,7 +24,6 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.restart import incarnation
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.reconcile.session.start import began, current_pod, time_out
 
 UNREACHABLE_AFTER = 20.0
@@ -151,6 +151,7 @@ def follow_the_install(draft: Draft) -> bool:
         other = authorship.withheld(draft)
         nothing = not install.tool if other else environment.requirements_count == 0
         _installed(draft, install, nothing=nothing)
+        _tell_of_install_in_place(draft, pod, state.packages_revision)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
         if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
@@ -247,6 +248,13 @@ def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
         )
     else:
         draft.judge("PackagesInstalled", True, "Installed", _outcome(install))
+
+
+def _tell_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None:
+    """An Event for other packages in a session that serves: a start has its own, and a failure too."""
+    before = draft.snapshot.status.get("packagesRevision")
+    if draft.was_ready and same_container(draft, pod) and before and before != revision:
+        draft.tell(warning=False, reason="Installed", message=f"in the running session: {draft.said('PackagesInstalled')}")
 
 
 def _outcome(install: InstallView) -> str:

@@ -5,11 +5,11 @@ from functools import lru_cache
 
 from flowsession.manifests.session_pod import FLOW_FOLDER
 from flowsession.model import times
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.reconcile.session.start import current_pod
 
 REASON = "KeyLost"

@@ -2,11 +2,11 @@
 
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
-from flowsession.reconcile.identity import Lacking, PodIdentity
+from flowsession.model.views import PodIdentity, PodView
+from flowsession.reconcile.identity import Lacking
 from flowsession.reconcile.session import authorship, edits, identity, on_instance, restart
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.on_instance import Problem
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.reconcile.session.start import current_pod
 from flowsession.reconcile.size import choice
 

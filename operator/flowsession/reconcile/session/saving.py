@@ -4,10 +4,11 @@ from flowsession.manifests import saved_edits
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import Settle
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
 from flowsession.reconcile.session import edits
 from flowsession.reconcile.session.agent import ask, lately_of
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.start import current_pod
 from flowsession.settings import AgentVia
 
@@ -136,7 +137,7 @@ def _tells_all(agent: AgentView) -> bool:
 def _is_wanted(draft: Draft, agent: AgentView | None) -> bool:
     """Whether the agent has said that edits wait, and was not asked for them since."""
     hint = draft.snapshot.hint
-    return hint is not None and (agent is None or hint.at > agent.edits_at)
+    return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
 def _is_mute(draft: Draft, agent: AgentView | None) -> bool:

@@ -3,10 +3,12 @@
 from flowsession.api.session import Phase, Suspended, SuspendedBy
 from flowsession.manifests import pod_metadata
 from flowsession.model import times
+from flowsession.model.times import moment
 from flowsession.reconcile import requests
+from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.restart import leave_the_pod, remove
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.restart import leave_the_pod
 
 
 def stay_suspended(draft: Draft) -> bool:

@@ -16,11 +16,9 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
 from flowsession.engine.store.keys import Key, newer
 from flowsession.model.agent_views import AgentArchive, AgentView
-from flowsession.model.plan import Fetch
+from flowsession.model.plan import ENDING_SECONDS, Fetch
+from flowsession.model.views import REFUSED_SECONDS, Refusal
 from flowsession.reconcile.environment import chain as environments
-from flowsession.reconcile.session.chain import ENDING_SECONDS
-from flowsession.reconcile.session.snapshot import Refusal
-from flowsession.reconcile.session.start import REFUSED_SECONDS
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, stamp
 

@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.model.plan import Delete, Plan
-from flowsession.reconcile.environment.resolve import Unresolved
+from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.session import chain
 from unit.builders import (
     NAMESPACE,
