@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowsession_agent.edits.keeper import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_UNQUIET_SECONDS, QUIET_SECONDS, Keeper
+from flowsession_agent.edits.keeper import LONGEST_UNQUIET_SECONDS, QUIET_SECONDS, Keeper
+from flowsession_agent.server.datagrams import FIRST_PAUSE, LONGEST_PAUSE
 
 from .conftest import StartAgent
 from .editing import PUSHED, edits, flow

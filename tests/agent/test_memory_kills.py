@@ -2,8 +2,9 @@
 
 import pytest
 
-from flowsession_agent.session.cputime import Process
-from flowsession_agent.session.memory_kills import EVERY, LARGE_PAGES, UNKNOWN, MemoryKills
+from flowsession_agent.server.datagrams import FIRST_PAUSE, News
+from flowsession_agent.session.cputime import Process, parse_stat
+from flowsession_agent.session.memory_kills import EVERY, LARGE_PAGES, PATIENCE, UNKNOWN, MemoryKills
 
 
 class Container:
@@ -17,9 +18,10 @@ def container() -> Container:
     return Container()
 
 
-def process(pid: int, *, pages: int = 10) -> Process:
+def process(pid: int, *, pages: int = 10, exiting: bool = False) -> Process:
     found = Process(pid=pid, name=f"p{pid}", state="S", parent=1, ticks=0, started=pid)
     found.pages = pages
+    found.exiting = exiting
     return found
 
 
@@ -29,17 +31,73 @@ def test_the_largest_that_is_gone_is_named_by_its_command(container: Container) 
     assert container.kills.members() == {}
     container.count += 1
     assert container.kills.look([process(4)])
-    assert container.kills.name == "python p6.py"
+    assert named(container) == "python p6.py"
+
+
+def named(container: Container) -> str:
+    return str(container.kills.members()["process"])
+
+
+def test_what_ends_while_the_killed_one_still_does_is_not_named_for_it(container: Container) -> None:
+    """The kernel counts first; a process of 2 GiB takes a while to go."""
+    container.kills.look([process(5, pages=LARGE_PAGES), process(6, pages=2 * LARGE_PAGES)])
+    container.count += 1
+    assert not container.kills.look([process(6, pages=2 * LARGE_PAGES)])
+    assert container.kills.members() == {}
+    assert container.kills.look([])
+    assert named(container) == "python p6.py"
+
+
+def test_one_that_is_exiting_is_gone_and_was_as_large_as_it_ever_was(container: Container) -> None:
+    """Its memory and its command line can't be read any more, while its number is there."""
+    container.kills.look([process(5, pages=2 * LARGE_PAGES), process(6, pages=LARGE_PAGES)])
+    container.count += 1
+    assert container.kills.look([process(5, pages=0, exiting=True)])
+    assert named(container) == "python p5.py"
+
+
+def test_a_larger_one_that_lives_on_is_not_waited_for_for_ever(container: Container) -> None:
+    larger = process(4, pages=9 * LARGE_PAGES)
+    container.kills.look([larger, process(5)])
+    container.count += 1
+    looks = [container.kills.look([larger]) for _ in range(PATIENCE)]
+    assert looks == [False] * (PATIENCE - 1) + [True]
+    assert named(container) == "p5"
+
+
+def test_the_kernel_tells_which_process_is_exiting() -> None:
+    line = b"42 (a) b) R 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 900 1000 77 0 0"
+    assert not parse_stat(line).exiting
+    assert parse_stat(line.replace(b" 4194560 ", b" 4195588 ")).exiting
+
+
+def test_a_kill_is_said_again_until_the_operator_was_answered() -> None:
+    now, said = [100.0], []
+    news = News(lambda: said.append(now[0]), clock=lambda: now[0])
+
+    def live(newest: str, seconds: int) -> int:
+        before = len(said)
+        for _ in range(seconds):
+            news.look(newest)
+            now[0] += 1
+        return len(said) - before
+
+    assert live("", 60) == 0
+    assert live("a-1", int(FIRST_PAUSE)) == 1
+    assert live("a-1", 600) > 5
+    news.answered("a-1")
+    assert live("a-1", 600) == 0
+    assert live("a-2", 2) == 1
 
 
 def test_a_small_one_is_named_by_its_short_name_and_one_that_no_look_saw_by_none(container: Container) -> None:
     container.kills.look([process(5)])
     container.count += 1
     assert container.kills.look([])
-    assert container.kills.name == "p5"
+    assert named(container) == "p5"
     container.count += 1
-    assert any(container.kills.look([]) for _ in range(EVERY))
-    assert container.kills.name == UNKNOWN
+    assert any(container.kills.look([]) for _ in range(EVERY + PATIENCE))
+    assert named(container) == UNKNOWN
 
 
 def test_what_ends_otherwise_is_not_told(container: Container) -> None:

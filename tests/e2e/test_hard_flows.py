@@ -110,7 +110,6 @@ def test_a_flow_that_needs_too_much_memory_fails_with_the_reason_and_leaves_the_
     assert (installed["status"], cluster.status("s")["podName"]) == ("True", pod)
 
 
-@pytest.mark.xfail(reason="on a kubelet with cgroup v1 the kill is not told yet")
 def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Cluster) -> None:
     pod = start(cluster)
     greedy = "import time; kept = []\nwhile True: kept.append(b'x' * 2**25); time.sleep(0.05)"

@@ -1,4 +1,4 @@
-"""Takes the datagrams by which agents say that edits wait: a pod's uid and no more, believed only as far as asking that pod's agent goes.
+"""Takes the datagrams by which agents say that there is news: a pod's uid and a word, believed only as far as asking that pod's agent goes.
 
 Datagrams: one that comes costs no connection, holds nothing open and needs no answer; that it arrived, the agent sees by being asked.
 """
@@ -6,7 +6,7 @@ Datagrams: one that comes costs no connection, holds nothing open and needs no a
 import asyncio
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowsession import metrics
 from flowsession.engine.queue import Queue
@@ -15,7 +15,7 @@ from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import Hint
 
 LARGEST = 128
-_FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending)\n")
+_FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending|killed)\n")
 
 MOST_AT_ONCE = 500
 REFILL = 200.0
@@ -71,19 +71,28 @@ class Hints(asyncio.DatagramProtocol):
         said = _FORM.fullmatch(data) if len(data) <= LARGEST else None
         if said is None:
             return "unreadable"
-        uid, ending = said[1].decode(), said[2] == b"ending"
+        uid, word = said[1].decode(), said[2]
         name = self._cache.pod_names.get(uid)
         pod = self._cache.pods.get(name) if name else None
         if pod is None or not pod.session:
             return "unknown"
-        before = self._cache.hints.get(uid)
-        if before is not None and 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
+        hint = self._hint(uid, word, now)
+        if hint is None:
             return "too many"
-        ending = ending and _bucket(self._endings, uid, ENDINGS, ENDING_REFILL, now).take(now)
-        self._cache.hints[uid] = Hint(now, ending)
+        self._cache.hints[uid] = hint
         self._queue.add(Key("ComputeSession", pod.view.namespace, pod.session))
         self._queue.add_all(self._cache.departed.concerned(pod))
         return "taken"
+
+    def _hint(self, uid: str, word: bytes, now: float) -> Hint | None:
+        """What is known of the pod with this word; None if it said the same a moment ago."""
+        before = self._cache.hints.get(uid, Hint())
+        if word == b"killed":
+            return None if 0 <= now - before.killed_at < LEAST_BETWEEN else replace(before, killed_at=now)
+        ending = word == b"ending"
+        if 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
+            return None
+        return replace(before, at=now, ending=ending and _bucket(self._endings, uid, ENDINGS, ENDING_REFILL, now).take(now))
 
 
 async def listen(hints: Hints, port: int) -> asyncio.DatagramTransport:

@@ -63,11 +63,14 @@ class EditsArchive:
 
 @dataclass(frozen=True)
 class Hint:
-    """An agent said that edits wait: no more than a reason to ask it."""
+    """An agent said that there is news: no more than a reason to ask it."""
 
-    at: float
-    ending: bool
+    at: float = 0.0
+    """When it said last that edits wait, in seconds since 1970; 0 for never."""
+    ending: bool = False
     """It also said that its container is being stopped."""
+    killed_at: float = 0.0
+    """When it said last that a process was killed for memory; 0 for never."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ nothing waits, and what is not heeded is said again after ever longer pauses.
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
+
+from flowsession_agent.server.datagrams import Reminder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +22,8 @@ QUIET_SECONDS = 3.0
 """So long nothing must have changed before edits are said to wait ..."""
 LONGEST_UNQUIET_SECONDS = 12.0
 """... but no longer than this is waited for that."""
-FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
 LAST_PAUSE = 1.0
-"""Between two datagrams: the first, the longest, and while the container is being stopped."""
+"""Between two datagrams while the container is being stopped."""
 UNHEARD_AFTER = 3
 """Datagrams that nobody heeded, after which the state says so, for an operator that asks for another reason."""
 GRACE_SHARE = 2 / 3
@@ -42,14 +41,14 @@ class Keeper:
         self._grace = grace_seconds * GRACE_SHARE
         self._clock = clock
         self._seen = ""
-        self._first_at = self._changed_at = self._next_at = 0.0
-        self._said = 0
+        self._first_at = self._changed_at = 0.0
+        self._reminder = Reminder()
         self.pause = LOOK_SECONDS
 
     @property
     def unheard(self) -> bool:
         """Whether edits wait although that was said again and again."""
-        return self._said > UNHEARD_AFTER
+        return self._reminder.sent > UNHEARD_AFTER
 
     def look(self) -> None:
         """Look once, and say what is to be said; `pause` is how long to wait for the next look."""
@@ -58,16 +57,14 @@ class Keeper:
         self.pause = max(LOOK_SECONDS, (time.thread_time() - began) / COST_SHARE)
         if revision != self._seen:
             if not self._seen:
-                self._first_at, self._next_at = now, 0.0
+                self._first_at = now
             self._seen, self._changed_at = revision, now
         if not revision:
-            self._said = 0
+            self._reminder.heeded()
             return
         ripe = now - self._changed_at >= QUIET_SECONDS or now - self._first_at >= LONGEST_UNQUIET_SECONDS
-        if ripe and now >= self._next_at:
+        if ripe and self._reminder.due(now):
             self._say(False)
-            self._next_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._said, 10))
-            self._said += 1
 
     def keep(self) -> None:
         """Look for ever."""
@@ -106,16 +103,3 @@ class Keeper:
                 said_at = now
             meanwhile()
             sleep(0.05)
-
-
-def send(address: str, pod_uid: str, *, ending: bool) -> None:
-    """Send one datagram to HOST:PORT; that it can't be sent shows in its not being heeded."""
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, target = found[0]
-        with socket.socket(family, kind, protocol) as sender:
-            sender.setblocking(False)
-            sender.sendto(f"flowsession-edits 1 {pod_uid} {'ending' if ending else 'waiting'}\n".encode(), target)
-    except (OSError, ValueError, IndexError):
-        return

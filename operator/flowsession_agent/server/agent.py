@@ -8,12 +8,13 @@ import threading
 
 from flowsession_agent import PROTOCOL, VERSION
 from flowsession_agent.check.checker import Checker
-from flowsession_agent.edits.keeper import Keeper, send
+from flowsession_agent.edits.keeper import Keeper
 from flowsession_agent.errors import ApiError, StartError, bad_request
 from flowsession_agent.install.packages import Packages
+from flowsession_agent.server import datagrams
 from flowsession_agent.server.state import State
 from flowsession_agent.session.activity import Activity
-from flowsession_agent.session.children import Children
+from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
@@ -41,6 +42,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
+        self._first_number = last_number()
         self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
         self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
@@ -56,6 +58,7 @@ class Agent:
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
+        self._kills = datagrams.News(lambda: self._send(datagrams.KILLED))
         self._notices = Inotify()
         self._folder: FolderWatch | None = None
         self._lock = threading.Lock()
@@ -88,6 +91,15 @@ class Agent:
             raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
         return method(request.query, body)
 
+    def answered(self, members: Answer) -> None:
+        """Take in what the operator has been answered: the news in there needs no datagram any more."""
+        if "memoryKill" in members:
+            self._kills.answered(members["memoryKill"]["id"])
+
+    def tell_of_kills(self) -> None:
+        """Send a datagram where a process was killed for memory and the operator has not asked since."""
+        self._kills.look(self._processes.kills.id if self._processes else "")
+
     @property
     def folder(self) -> FolderWatch:
         """What watches the flow folder; made late, because the first answer needs none of it."""
@@ -103,12 +115,11 @@ class Agent:
             from flowsession_agent.session.exec_trace import ExecTrace
             from flowsession_agent.session.processes import Processes
 
-            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
+            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices), first=self._first_number)
         self._keep_folder()
         look = self._processes.look()
         if self._processes.newly_killed():
             self.state.change(lambda: None)  # who waits for news is told
-            self._say_edits_wait(False)
         return look
 
     def _keep_folder(self) -> None:
@@ -122,7 +133,7 @@ class Agent:
         answer.update(self.state.members())
         answer["activity"] = self.activity.members()
         answer["edits"] = self.environment.edits()
-        if self._processes is not None and self._processes.kills.total:
+        if self._processes is not None and self._processes.kills.id:
             answer["memoryKill"] = self._processes.kills.members()
         if self.keeper.unheard:
             answer["edits"]["unheard"] = True
@@ -199,8 +210,11 @@ class Agent:
         return self._whole_state()
 
     def _say_edits_wait(self, ending: bool) -> None:
+        self._send(datagrams.ENDING if ending else datagrams.WAITING)
+
+    def _send(self, word: str) -> None:
         if self.environment.edits_address:
-            send(self.environment.edits_address, self.pod_uid, ending=ending)
+            datagrams.send(self.environment.edits_address, self.pod_uid, word)
 
     def _discard(self, _: str, __: bytes) -> Answer:
         self.environment.discard_edits()

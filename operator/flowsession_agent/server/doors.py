@@ -112,6 +112,8 @@ class Door:
             status, keep_alive = 500, False
             members = {"podUID": self._agent.pod_uid, "code": "InternalError", "message": f"The agent failed: {type(error).__name__}."}
         wire.answer(status, members, keep_alive=keep_alive)
+        if status == 200 and self._keys is not None:
+            self._agent.answered(members)
         if refused_early:
             wire.drain(within=FIRST_HEAD_SECONDS)
         return keep_alive

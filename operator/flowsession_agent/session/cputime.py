@@ -13,6 +13,8 @@ WINDOW_SECONDS = 5
 CPU_SHARE = 0.01
 QUIET_SECONDS = 2
 """So long may a process pause that is at work: one that uses 1 % of a core a hundredth of a second at a time does nearly so."""
+EXITING = 0x4
+"""PF_EXITING of include/linux/sched.h, in the flags of /proc/PID/stat: it runs no code any more, and gives its memory back."""
 MOST_WAITING = 0.8
 """The share of a time that may be set aside as waiting for a core: what uses less than 0.2 % of one is no work however busy the node is."""
 
@@ -34,6 +36,7 @@ class Process:
         self.waited = 0
         self.threads: list[int] = []
         self.pages = 0
+        self.exiting = False
 
     @property
     def identity(self) -> Identity:
@@ -84,6 +87,7 @@ def parse_stat(line: bytes) -> Process:
         ticks=sum(int(field) for field in fields[11:15]),
         started=int(fields[19]),
     )
+    process.exiting = bool(int(fields[6]) & EXITING)
     process.pages = int(fields[21])
     return process
 

@@ -16,43 +16,76 @@ LARGE_PAGES = 4096
 """16 MiB: the command line of what is larger is remembered, because it can't be read any more once the process is gone."""
 EVERY = 4
 """So many looks lie between two readings of the kernel's count while nothing is gone."""
+PATIENCE = 4
+"""For so many looks a process that was counted is waited for: with its memory full the container takes its time to end it."""
 UNKNOWN = "a process"
 
 
+class Seen:
+    """What is remembered of a process: its name or command, and the most memory that it was seen with."""
+
+    def __init__(self, name: str, pages: int) -> None:
+        self.name = name
+        self.pages = pages
+
+
 class MemoryKills:
-    """`look` is told what lives, at each look. `name` of the largest that is gone since the look before the kernel counted one more."""
+    """`look` is told what lives, at each look. The kernel kills the largest, and counts it before that one is gone.
+
+    So `name` is that of the largest that goes while or shortly after the count grows; as long as a larger one lives, it may still be going.
+    """
 
     def __init__(self, *, command: Callable[[Process], str], count: Callable[[], int] = cgroup.killed_for_memory) -> None:
         self._command = command
         self._count = count
         self._counted = count()
         self._mark = os.urandom(4).hex()
-        self._alive: dict[Identity, Process] = {}
-        self._commands: dict[Identity, str] = {}
+        self._alive: dict[Identity, Seen] = {}
+        self._commands: set[Identity] = set()
+        self._suspects: list[Seen] = []
+        self._pending = self._patience = 0
         self._looks = 0
-        self.total = 0
-        self.name = ""
+        self._total = 0
+        self._name = ""
+
+    @property
+    def id(self) -> str:
+        """That of the last kill; empty before the first."""
+        return f"{self._mark}-{self._total}" if self._total else ""
 
     def look(self, alive: list[Process]) -> bool:
-        """Take in what lives now; returns whether one more was killed."""
-        before, self._alive = self._alive, {process.identity: process for process in alive}
-        for identity, process in self._alive.items():
-            if process.pages >= LARGE_PAGES and identity not in self._commands:
-                self._commands[identity] = self._command(process)
-        gone = [process for identity, process in before.items() if identity not in self._alive]
+        """Take in what lives now; returns whether there is one more to tell of."""
+        alive = [process for process in alive if not process.exiting]
+        gone = self._take_in(alive)
         self._looks += 1
-        killed = self._killed() if gone or self._looks % EVERY == 0 else 0
-        if killed:
-            self.total += killed
-            largest = max(gone, key=lambda process: process.pages, default=None)
-            self.name = self._commands.get(largest.identity, largest.name) if largest else UNKNOWN
-        self._commands = {identity: command for identity, command in self._commands.items() if identity in self._alive}
-        return killed > 0
+        if gone or self._pending or self._looks % EVERY == 0:
+            before, self._counted = self._counted, self._count()
+            self._pending += max(0, self._counted - before)
+        self._suspects = gone if not self._patience else self._suspects + gone
+        if not self._pending:
+            return False
+        largest = max(self._suspects, key=lambda seen: seen.pages, default=None)
+        self._patience += 1
+        if self._patience < PATIENCE and (largest is None or any(process.pages > largest.pages for process in alive)):
+            return False
+        self._total += self._pending
+        self._name = largest.name if largest else UNKNOWN
+        self._pending = self._patience = 0
+        return True
 
     def members(self) -> dict[str, Any]:
         """The object under `memoryKill` in the protocol; empty before the first."""
-        return {"id": f"{self._mark}-{self.total}", "process": self.name} if self.total else {}
+        return {"id": self.id, "process": self._name} if self._total else {}
 
-    def _killed(self) -> int:
-        before, self._counted = self._counted, self._count()
-        return max(0, self._counted - before)
+    def _take_in(self, alive: list[Process]) -> list[Seen]:
+        """Remember what lives; returns what does no longer."""
+        before, self._alive = self._alive, {}
+        for process in alive:
+            seen = before.pop(process.identity, Seen(process.name, 0))
+            self._alive[process.identity] = seen
+            seen.pages = max(seen.pages, process.pages)
+            if process.pages >= LARGE_PAGES and process.identity not in self._commands:
+                seen.name = self._command(process)
+                self._commands.add(process.identity)
+        self._commands &= self._alive.keys()
+        return list(before.values())

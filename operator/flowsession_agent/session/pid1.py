@@ -24,7 +24,7 @@ def supervise(agent: Agent) -> int:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     agent.children.reap()  # who ended before the handler stood
     agent.children.thread(lambda: _sample(agent), name="sample")
-    agent.children.thread(lambda: _count(agent), name="count")
+    agent.children.thread(lambda: _now_and_then(agent), name="count")
     agent.children.thread(agent.keeper.keep, name="edits")
     print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
     while True:
@@ -53,14 +53,15 @@ def _sample(agent: Agent) -> None:
         time.sleep(SAMPLE_SECONDS)
 
 
-def _count(agent: Agent) -> None:
-    """Count the packages once after each install; apart from the looks at the processes, because it takes a second or more."""
+def _now_and_then(agent: Agent) -> None:
+    """Count the packages once after each install, and send datagrams: apart from the looks, because either may take a second or more."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
-        try:
-            agent.packages.count()
-        except Exception as error:
-            print(f"flowsession agent: counting the packages failed: {error!r}", file=sys.stderr, flush=True)
+        for duty in (agent.tell_of_kills, agent.packages.count):
+            try:
+                duty()
+            except Exception as error:
+                print(f"flowsession agent: {duty.__name__} failed: {error!r}", file=sys.stderr, flush=True)
 
 
 def _end(agent: Agent) -> None:

@@ -8,6 +8,7 @@ import pytest
 from flowsession.engine.hints import ADDRESSES, ENDINGS, MOST_OF_ADDRESS, Hints, listen
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
+from flowsession.model.agent_views import Hint
 from unit.builders import NOW, stamp
 
 UID = "8f6f2d1e-0000-4000-8000-000000000001"
@@ -64,6 +65,14 @@ def test_a_hint_brings_up_the_session_of_the_pod():
     bed.now += 1
     assert bed.ends() == 1
     assert bed.cache.hints[UID].ending
+
+
+def test_a_kill_is_taken_beside_edits_that_wait():
+    bed, killed = Bed(), f"flowsession-edits 1 {UID} killed\n".encode()
+    assert [bed.say(), bed.say(killed), bed.say(killed)] == [1, 1, 0]
+    bed.now += 1
+    assert (bed.ends(), bed.say(killed)) == (1, 1)
+    assert bed.cache.hints[UID] == Hint(at=bed.now, ending=True, killed_at=bed.now)
 
 
 @pytest.mark.parametrize("data", JUNK, ids=range(len(JUNK)))

@@ -2,30 +2,28 @@
 
 from flowsession.model import times
 from flowsession.model.plan import Look
-from flowsession.reconcile.session import edits
-from flowsession.reconcile.session.agent import ask, lately_of
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
 """Seconds between two Events of one session: an agent that somebody has replaced may say it again and again."""
+LEAST_BETWEEN_CALLS = 1.0
+"""Seconds between a call of an agent and the one for which a kill is the reason."""
 
 
 def tell(draft: Draft) -> None:
-    """An Event, and in the status which kill was told last. An agent that has sent a datagram and has no edits to give is asked why."""
-    pod = current_pod(draft)
+    """An Event, and in the status which kill was told last. An agent that has said that there is one is asked which."""
+    pod = draft.pod
     if pod is None or not pod.running or draft.takes_the_pod:
         return
-    agent, hint = lately_of(draft, pod), draft.snapshot.hint
-    if hint is not None and not edits.has_folder(draft) and (agent is None or hint.at > agent.asked_at):
-        ask(draft, agent, Look(), interrupts=True)
-    if agent is None or agent.state is None or not agent.state.memory_kill:
-        return
+    agent, hint = draft.lately_of(pod), draft.snapshot.hint
     told = draft.status.get("memoryKill") or {}
-    if told.get("id") == agent.state.memory_kill:
+    due = (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN
+    if hint is not None and hint.killed_at > (agent.state_at if agent else 0.0):
+        draft.ask(agent, Look(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
+    if agent is None or agent.state is None or agent.state.memory_kill in ("", told.get("id")):
         return
-    if (due := (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN) > draft.now:
+    if due > draft.now:
         draft.look_again(due)
         return
     limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "")

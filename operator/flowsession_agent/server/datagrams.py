@@ -1,0 +1,72 @@
+"""Datagrams to the operator: a pod's uid and one word, upon which the operator asks this agent; nothing is sent while there is no news."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+WAITING, ENDING, KILLED = "waiting", "ending", "killed"
+"""Edits wait to be saved; so they do, and the container is being stopped; a process was killed for memory."""
+
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
+"""Seconds between two datagrams about the same news, which may get lost: the first pause and the longest."""
+
+
+class Reminder:
+    """When news that the operator has not asked for is to be sent: at once, then after 5, 10, 20 ... 60 seconds."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._next_at = float("-inf")
+
+    def due(self, now: float) -> bool:
+        """Whether to send now; then the next pause begins."""
+        if now < self._next_at:
+            return False
+        self._next_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.sent, 10))
+        self.sent += 1
+        return True
+
+    def heeded(self) -> None:
+        """The operator has asked; the next news is sent at once."""
+        self.sent = 0
+        self._next_at = float("-inf")
+
+
+class News:
+    """Has `say` called about the newest piece of news, known by its id, until the operator has been answered it."""
+
+    def __init__(self, say: Callable[[], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._answered = ""
+        self._reminder = Reminder()
+
+    def look(self, newest: str) -> None:
+        """Say that there is news if it is time to; `newest` is empty where there is none."""
+        if newest == self._answered:
+            self._reminder.heeded()
+        elif self._reminder.due(self._clock()):
+            self._say()
+
+    def answered(self, newest: str) -> None:
+        """Take in what the operator has been answered."""
+        self._answered = newest
+
+
+def send(address: str, pod_uid: str, word: str) -> None:
+    """Send one datagram to HOST:PORT; that it can't be sent shows in its not being heeded."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, target = found[0]
+        with socket.socket(family, kind, protocol) as sender:
+            sender.setblocking(False)
+            sender.sendto(f"flowsession-edits 1 {pod_uid} {word}\n".encode(), target)
+    except (OSError, ValueError, IndexError):
+        return
