@@ -27,6 +27,7 @@ from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault
 from flowsession.engine.hints import Hints, listen
 from flowsession.engine.loop import Engine
+from flowsession.engine.resolutions import WorkerResolutions
 from flowsession.logs import configure as configure_logs
 from flowsession.model.agent_views import AgentArchive
 from flowsession.probes import application
@@ -65,6 +66,7 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             archive=archive,
             instance=socket.gethostname(),
             vault=vault,
+            resolutions=WorkerResolutions(settings),
         )
         probes = web.AppRunner(application(engine), access_log=None)
         await probes.setup()

@@ -1,7 +1,11 @@
 """The end of a pod, a session's or an instance's: why it went, and how long the next one waits."""
 
+from collections.abc import Callable, Iterable
+
+from flowsession.model import times
 from flowsession.model.draft import Notes
 from flowsession.model.plan import Delete
+from flowsession.model.times import moment
 from flowsession.model.views import PodView
 
 LONGEST_BACKOFF = 300.0
@@ -69,3 +73,19 @@ def died(pod: PodView) -> tuple[str, str]:
     code = f" with exit code {container.ended_code}" if container.ended_reason else ""
     last = said.splitlines()[-1] if said else "no message"
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
+
+
+def start_again(notes: Notes, pods: Iterable[PodView], leave: Callable[[], None]) -> None:
+    """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
+    what the status says of the lost one."""
+    status, now = notes.before, notes.now
+    lived = now - moment(status.get("readyAt"), now)
+    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
+    for pod in pods:
+        if pod.deleting_since is None:
+            notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+    leave()
+    notes.put("restarts", int(status.get("restarts") or 0) + 1)
+    notes.put("restartsInARow", in_a_row or None)
+    notes.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
+    notes.look_again(moment(notes.status["startedAt"], now))

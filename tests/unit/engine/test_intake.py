@@ -12,6 +12,7 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
 from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
 from flowsession.engine.nodes import gather
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentArchive
@@ -66,6 +67,7 @@ async def engine(server) -> Engine:
         archive=AgentArchive("", ""),
         instance="test",
         vault=Vault(bytes(32)),
+        resolutions=Resolutions(Settings()),
     )
 
 

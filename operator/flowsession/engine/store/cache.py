@@ -187,7 +187,7 @@ class Cache:
             self.written_at.pop(key, None)
             self.refusals.pop(known.meta.uid, None)
         was, is_now = (one and (one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
-        return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
+        return {Key("FlowEnvironment", *key)} if was == is_now else self.concerned_by_environment(key)
 
     def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
         concerned = self.sizing.instances.pod_changed(known, entry) | self.resolvers.pod_changed(known, entry)
@@ -216,9 +216,10 @@ class Cache:
         return {Key("FlowEnvironment", *user) for user in self._by_config_map.of(config_map)}
 
     def _concerned_by_config_map(self, config_map: Name) -> set[Key]:
-        return {key for user in self._by_config_map.of(config_map) for key in self._concerned_by_environment(user)}
+        return {key for user in self._by_config_map.of(config_map) for key in self.concerned_by_environment(user)}
 
-    def _concerned_by_environment(self, key: Name) -> set[Key]:
+    def concerned_by_environment(self, key: Name) -> set[Key]:
+        """An environment, and its sessions."""
         return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
 
 

@@ -8,11 +8,11 @@ from flowsession.model.plan import ENDING_SECONDS, Create, Delete, PatchStatus, 
 from flowsession.model.sizes import Offer
 from flowsession.model.times import moment
 from flowsession.model.views import PULL_REASONS, PodView
-from flowsession.reconcile import cost, requests, scheduling
+from flowsession.reconcile import cost, requests, restarts, scheduling
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.restarts import BROKEN_REASONS, SETTLED_SECONDS, cause_of_end, died, pause, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
@@ -174,19 +174,8 @@ def _leave(notes: InstanceNotes) -> None:
 
 
 def _start_again(notes: InstanceNotes, reason: str, message: str) -> None:
-    status, now = notes.snapshot.status, notes.now
-    for pod in notes.snapshot.pods:
-        if pod.deleting_since is None:
-            notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
-    lived = now - moment(status.get("readyAt"), now)
-    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
-    due = now + pause(in_a_row) if in_a_row else now
-    _leave(notes)
-    notes.put("restarts", int(status.get("restarts") or 0) + 1)
-    notes.put("restartsInARow", in_a_row or None)
-    notes.put("startedAt", times.stamp(due))
+    restarts.start_again(notes, notes.snapshot.pods, lambda: _leave(notes))
     notes.is_not_ready(InstancePhase.STARTING, reason, f"{message}; reserving a node again")
-    notes.look_again(due)
 
 
 def _reserve(notes: InstanceNotes) -> None:

@@ -4,12 +4,11 @@ from decimal import Decimal
 
 from flowsession.reconcile.cost import NOTHING, kept, price_of
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 
 def of_session(draft: Draft) -> None:
     """A session pays its share of the node from the moment that a node has its pod; on an instance nothing, since that pays for itself."""
-    pod = current_pod(draft) if draft.status.get("podName") else None
+    pod = draft.pod if draft.status.get("podName") else None
     if pod is None or not pod.node or pod.instance:
         rate: Decimal | None = NOTHING
     else:

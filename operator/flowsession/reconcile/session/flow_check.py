@@ -2,13 +2,10 @@
 
 from flowsession.api.session import Phase
 from flowsession.model.plan import Follow
-from flowsession.model.resolved import Resolved
 from flowsession.model.times import moment
 from flowsession.reconcile.flow_valid import CONDITION, NO_FLOW, verdict_of
-from flowsession.reconcile.session.agent import agent_of
-from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.install import follow
-from flowsession.reconcile.session.start import current_pod
 
 POLL_SECONDS = 3.0
 """How long one long poll waits for a check: shorter than for an install, so that nothing else waits long for its turn."""
@@ -20,11 +17,9 @@ WRITE_SECONDS = 3.0
 """How long after its start a session's list of packages waits to be written together with the verdict."""
 
 
-def judge(draft: Draft) -> bool:
+def judge(draft: Draft, live: Live) -> bool:
     """Says whether the flow is valid."""
-    pod, environment = current_pod(draft), draft.snapshot.environment
-    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state, check = agent.state, agent.state.check
@@ -48,10 +43,9 @@ def judge(draft: Draft) -> bool:
     return True
 
 
-def follow_the_check(draft: Draft) -> bool:
+def follow_the_check(draft: Draft, live: Live) -> bool:
     """Follows a check that is under way, unless there is something to say to the agent."""
-    pod = current_pod(draft)
-    agent = agent_of(draft, pod) if pod else None
+    agent = live.agent
     if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state = agent.state

@@ -9,9 +9,7 @@ from flowsession.model.idle_times import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_P
 from flowsession.model.plan import Look, Retire
 from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart
-from flowsession.reconcile.session.agent import ask
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 Problem = tuple[str, str]
 """Reason and sentence."""
@@ -19,7 +17,7 @@ Problem = tuple[str, str]
 
 def stand_by(draft: Draft) -> bool:
     """Leaves an instance that stops or has gone, once what was edited is saved; waits until the one that the spec names can be had."""
-    ref, pod = draft.snapshot.spec.compute.instance_ref, current_pod(draft)
+    ref, pod = draft.snapshot.spec.compute.instance_ref, draft.pod
     if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
         if edits.may_leave(draft):
             restart.leave_the_pod(draft)
@@ -85,11 +83,11 @@ def make_way(draft: Draft, agent: AgentView | None) -> bool:
         return False
     if not view.all_quiet:
         asked = agent is not None and agent.asked_at >= view.quiet_at
-        ask(draft, agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+        draft.ask(agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
         return False
     if draft.snapshot.server_silent or agent is None or agent.state is None:
         return False
     # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
     due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
-    ask(draft, agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
+    draft.ask(agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
     return True

@@ -1,10 +1,9 @@
 """The end of a pod that was not the session's own: why it went, what is forgotten with it, and when the next one is due."""
 
 from flowsession.api.session import Phase
-from flowsession.model import times
 from flowsession.model.plan import Delete
-from flowsession.model.times import moment
-from flowsession.reconcile.restarts import DISRUPTIONS, FORCE_AFTER, SETTLED_SECONDS, pause
+from flowsession.reconcile import restarts
+from flowsession.reconcile.restarts import DISRUPTIONS, FORCE_AFTER
 from flowsession.reconcile.session.draft import Draft
 
 _OF_THE_POD = (
@@ -14,26 +13,14 @@ _OF_THE_POD = (
 """What the status says of the present pod, and what is not so any more without it."""
 
 
-def incarnation(draft: Draft) -> int:
-    """Which start this is, from 1."""
-    return int(draft.snapshot.status.get("incarnation") or 1)
-
-
 def start_again(draft: Draft, reason: str, message: str) -> bool:
     """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
-    status, now = draft.snapshot.status, draft.now
-    lived = now - moment(status.get("readyAt"), now)
-    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
     if saved_at := _edits_were_saved_at(draft):
         lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
         draft.tell(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
-    leave_the_pod(draft)
-    draft.put("restarts", int(status.get("restarts") or 0) + 1)
-    draft.put("restartsInARow", in_a_row or None)
-    draft.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
+    restarts.start_again(draft, (), lambda: leave_the_pod(draft))
     draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.look_again(moment(draft.status["startedAt"], now))
     return False
 
 
@@ -49,7 +36,7 @@ def _edits_were_saved_at(draft: Draft) -> str:
 def leave_the_pod(draft: Draft) -> None:
     """The next start is another incarnation: what exists of this one is removed, and what the status says of it goes."""
     if draft.status.get("podName") or draft.snapshot.pods:
-        draft.put("incarnation", incarnation(draft) + 1)
+        draft.put("incarnation", draft.incarnation + 1)
     for pod in draft.snapshot.pods:
         if pod.deleting_since is None:
             draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))

@@ -15,7 +15,7 @@ from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
 from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
 from flowsession.reconcile.session import authorship, identity, missing_values, restart
-from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.reconcile.session.vm_size import allocate
 
@@ -36,21 +36,10 @@ def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -
     )
 
 
-def current_pod(draft: Draft) -> PodView | None:
-    """The pod of the present incarnation, if there is one that is not on its way out."""
-    name = pods.name_of(draft.snapshot.name, draft.snapshot.uid, restart.incarnation(draft))
-    return next((pod for pod in draft.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
-
-
-def began(draft: Draft, pod: PodView) -> float:
-    """When the pod was created, as finely as it is known."""
-    return draft.snapshot.marks.get("Created", pod.created_at)
-
-
 def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have none has an end of its own
     """Sees to it that there is exactly one pod: none is created while another one of this session still exists."""
     snapshot, now = draft.snapshot, draft.now
-    pod = current_pod(draft)
+    pod = draft.pod
     strays = [other for other in snapshot.pods if other is not pod]
     for stray in strays:
         remove(draft, stray)
@@ -64,7 +53,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
         return restart.start_again(draft, *restart.cause_of_absence(draft))
     if strays:
         return False  # the status says already that it is starting again
-    due = moment(draft.status.get("startedAt"), 0.0) if restart.incarnation(draft) > 1 else 0.0
+    due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
     if now < due:
         draft.look_again(due)
         return False
@@ -78,7 +67,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
         return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
-    wanted = pod_of(snapshot, environment, restart.incarnation(draft))
+    wanted = pod_of(snapshot, environment, draft.incarnation)
     if wanted.brings_the_agent and not _bring_the_agent(draft):
         return False
     draft.only_progress(since=now)
@@ -87,7 +76,7 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
     manifest = _where_it_belongs(snapshot, manifest, size)
     draft.create(pods.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
     if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
-        draft.look_for_edits(restart.incarnation(draft))
+        draft.look_for_edits(draft.incarnation)
     return False
 
 
@@ -177,10 +166,9 @@ def _can_not_pull(draft: Draft, pod: PodView) -> bool:
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
-def follow_the_pod(draft: Draft) -> bool:
+def follow_the_pod(draft: Draft, live: Live) -> bool:
     """Says how far the pod is. Goes on when its container runs and has an address."""
-    pod = current_pod(draft)
-    assert pod is not None, "the stage before saw to it"
+    pod = live.pod
     _remember(draft, pod)
     if pod.running:
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
@@ -201,7 +189,7 @@ def follow_the_pod(draft: Draft) -> bool:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
         draft.judge("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
         draft.not_ready(Phase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
-        draft.only_progress(since=began(draft, pod))
+        draft.only_progress(since=draft.began(pod))
     time_out(draft, pod, "its container runs")
     return False
 
@@ -220,7 +208,7 @@ def time_out(draft: Draft, pod: PodView, stage: str) -> None:
 def _remember(draft: Draft, pod: PodView) -> None:
     """What the status says of the pod itself."""
     draft.put("podName", pod.name)
-    draft.put("incarnation", restart.incarnation(draft))
+    draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
     draft.put("identity", pod.identity.in_use())
     draft.put("vmSize", pod.vm_size or draft.snapshot.settings.session.size_name)

@@ -11,6 +11,7 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots
 from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
@@ -293,7 +294,7 @@ def everything_in(cache: Cache) -> dict[str, Any]:
 
 
 def snapshots(cache: Cache) -> Snapshots:
-    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)))
+    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)), Resolutions(Settings()))
 
 
 @pytest.mark.parametrize(
@@ -394,6 +395,7 @@ async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:
         archive=AgentArchive("", ""),
         instance="test",
         vault=Vault(bytes(32)),
+        resolutions=Resolutions(Settings()),
     )
     for one in engine_cache:
         engine.observe(one["kind"], one)
