@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.flow.archive_links import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.model.resolved import Resolved
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 

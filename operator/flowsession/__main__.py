@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import kopf
+import uvloop
 import yaml
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from flowsession.cluster.tokens import load_signer
 from flowsession.cluster.vault import load_vault
 from flowsession.engine.hints import Hints, listen
 from flowsession.engine.loop import Engine
+from flowsession.engine.resolutions import WorkerResolutions
 from flowsession.logs import configure as configure_logs
 from flowsession.model.agent_views import AgentArchive
 from flowsession.probes import application
@@ -44,7 +46,8 @@ def main() -> None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         sys.exit(f"flowsession-operator: {error}")
     try:
-        asyncio.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port, edits_port=arguments.edits_port))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings, archive, namespace=arguments.namespace, port=arguments.port, edits_port=arguments.edits_port))
     except errors.ClusterError as error:
         sys.exit(f"flowsession-operator: {error}")
 
@@ -63,6 +66,7 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             archive=archive,
             instance=socket.gethostname(),
             vault=vault,
+            resolutions=WorkerResolutions(settings),
         )
         probes = web.AppRunner(application(engine), access_log=None)
         await probes.setup()

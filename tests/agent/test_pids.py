@@ -32,9 +32,9 @@ class Cgroup:
 
 
 class Namespace:
-    """A pid namespace and what lives in it. The agent is 1, and starts nothing unless told."""
+    """A pid namespace and what lives in it. The agent is 1, and starts nothing unless told; `first` is what it took for the last number."""
 
-    def __init__(self, folder: Path, *, traces: bool = False) -> None:
+    def __init__(self, folder: Path, *, traces: bool = False, first: int = 0) -> None:
         self.folder = folder
         self.now = 1000.0
         self.last = 1
@@ -43,8 +43,10 @@ class Namespace:
         self.cgroup = Cgroup()
         trace = ExecTrace(self.cgroup if traces else None, clock=lambda: self.now)  # type: ignore[arg-type]
         self.processes = Processes(
-            children=self.children, trace=trace, proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100
+            children=self.children, trace=trace, first=first, proc=str(folder), agent=1, clock=lambda: self.now, ticks_per_second=100
         )
+        self._read, self._meanwhile = self.processes._read, list[Callable[[], object]]()
+        self.processes._read = self._read_and_meanwhile  # type: ignore[method-assign]
         (folder / "1" / "task" / "1").mkdir(parents=True)
         self._write(1, parent=0)
         self.number(0)
@@ -84,6 +86,15 @@ class Namespace:
     def look(self, *, after: float = 0.5) -> Look:
         self.now += after
         return self.processes.look()
+
+    def meanwhile(self, happens: Callable[[], object]) -> None:
+        """Happens while the next look reads /proc, when it has listed the processes and not yet read their threads."""
+        self._meanwhile.append(happens)
+
+    def _read_and_meanwhile(self) -> Any:
+        yield from list(self._read())
+        while self._meanwhile:
+            self._meanwhile.pop(0)()
 
     def used(self, *, after: float = 0.5) -> bool:
         """Whether this look counts anything as work until now."""
@@ -170,6 +181,47 @@ def test_a_command_beside_calls_that_take_threads_of_the_agent(namespace: Namesp
         assert not namespace.used()
         namespace.execute(threads=0)
         assert namespace.used()
+
+
+@pytest.mark.parametrize("beside", [0, 2])
+def test_a_command_that_comes_and_goes_while_a_look_reads_is_noticed_by_the_next(namespace: Namespace, beside: int) -> None:
+    for _ in range(beside):
+        namespace.born(parent=1, threads=3)
+    namespace.look()
+    for _ in range(3):
+        assert not namespace.used()
+        namespace.meanwhile(lambda: namespace.execute(threads=0))
+        assert not namespace.used()
+        assert namespace.used()
+
+
+def test_what_a_loop_starts_while_a_look_reads_is_no_command(namespace: Namespace) -> None:
+    loop = namespace.born(parent=1)
+    namespace.look()
+    for _ in range(10):
+        namespace.meanwhile(lambda: namespace.run(loop))
+        namespace.meanwhile(namespace.number)
+        assert not namespace.used()
+        assert not namespace.used()
+
+
+def test_beside_a_loop_that_ran_while_a_look_read_a_later_command_is_noticed(namespace: Namespace) -> None:
+    loop = namespace.born(parent=1)
+    namespace.look()
+    namespace.meanwhile(lambda: namespace.run(loop))
+    namespace.meanwhile(namespace.number)
+    assert not namespace.used()
+    namespace.execute(threads=0)
+    assert namespace.used()
+
+
+def test_a_command_before_the_first_look_is_noticed(tmp_path: Path) -> None:
+    namespace = Namespace(tmp_path, first=1)
+    assert not namespace.used()
+    namespace = Namespace(tmp_path / "another", first=1)
+    namespace.execute(threads=0)
+    look = namespace.look()
+    assert (look.now, look.what, look.at) == ("", SHORT_COMMAND, namespace.now)
 
 
 def test_a_command_that_ends_what_was_left_behind_is_noticed(namespace: Namespace) -> None:
@@ -262,22 +314,43 @@ def test_where_the_runtime_is_seen_to_execute_the_agents_helpers_are_told_from_c
     assert traced.used()
 
 
-def test_the_agents_helpers_are_no_commands_before_the_first_one_either(tmp_path: Path) -> None:
+def test_until_a_command_has_come_with_a_trace_what_comes_beside_a_helper_of_the_agents_may_be_one(tmp_path: Path) -> None:
+    """A runtime's trace that could be seen proves nothing about this one: it may leave none."""
     namespace = Namespace(tmp_path, traces=True)
     namespace.number()
     namespace.look()
     helper = namespace.born(parent=1)
     namespace.children._statuses[helper] = -1
-    namespace.number(20)
-    assert not namespace.used()
+    namespace.number()
+    look = namespace.look()
+    assert (look.now, look.what, look.at) == ("", "", namespace.now)
     namespace.children._statuses.clear()
     namespace.end(helper)
     namespace.look()
-    namespace.number()  # a command without a trace: this runtime leaves none
+    namespace.execute()
     assert namespace.used()
+    namespace.look(after=RECENT_SECONDS + 1)
     namespace.children._statuses[namespace.born(parent=1)] = -1
     namespace.number(20)
-    assert namespace.used()
+    assert not namespace.used()
+
+
+def test_what_a_helper_started_while_a_look_read_is_its_own_although_it_has_ended(traced: Namespace) -> None:
+    helper = traced.born(parent=1)
+    traced.children._statuses[helper] = -1
+    traced.look()
+
+    def end() -> None:
+        traced.number(7)
+        traced.children._statuses.clear()
+        traced.children.changes += 1
+        traced.end(helper)
+
+    traced.meanwhile(end)
+    assert not traced.used()
+    assert not traced.used()
+    traced.number()
+    assert traced.used()
 
 
 def test_the_trace_may_come_a_look_before_the_command(traced: Namespace) -> None:

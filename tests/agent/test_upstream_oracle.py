@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.flow import yaml as flowyaml
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import resolve as resolution
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 

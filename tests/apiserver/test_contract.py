@@ -91,6 +91,21 @@ def test_kubectl_explain_is_the_documentation(cluster: Cluster, field: str) -> N
     assert "<empty>" not in text
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("computesession.spec.idle.timeoutSeconds", "Default: 3600. 5 to 31536000."),
+        ("computesession.spec.startTimeoutSeconds", "Default: 600. 10 to 86400."),
+        ("computesession.spec.onChange", "Default: Install."),
+        ("flowenvironment.spec.installer.extraIndexURLs", "At most 20 items. Each: at most 2048 characters."),
+    ],
+)
+def test_kubectl_explain_tells_defaults_and_limits(cluster: Cluster, field: str, words: str) -> None:
+    found = cluster.kubectl("explain", field)
+    assert found.returncode == 0, found.stderr
+    assert words in " ".join(found.stdout.split())
+
+
 def test_short_names_and_the_category_work(cluster: Cluster, api: Api) -> None:
     for word in ("csess", "fenv", "flowsession"):
         found = cluster.kubectl("get", word, "-n", "contract")
@@ -132,6 +147,7 @@ def test_an_environment_needs_no_spec_at_all(api: Api) -> None:
         ({"podMetadata": {"labels": {"flowsession.dev/session": "other"}}}, ["flowsession.dev/", "operator's own"]),
         ({"podMetadata": {"annotations": {"flowsession.dev/user": "eve"}}}, ["flowsession.dev/", "operator's own"]),
         ({"podMetadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, ["managed-by", "operator's own"]),
+        ({"baseImage": "UPPER:1"}, ["spec.baseImage", "in small letters"]),
         ({"user": ""}, ["spec.user"]),
         ({"environmentRef": {"name": ""}}, ["spec.environmentRef.name"]),
         ({"environmentRef": {"name": "Not A Name"}}, ["spec.environmentRef.name"]),
@@ -152,8 +168,10 @@ def test_a_session_with_a_wrong_field_is_refused(api: Api, spec: Any, words: lis
         ({"source": {"configMap": {"items": []}}}, ["spec.source.configMap.name", "Required"]),
         (
             {"source": {"configMap": {"name": "f"}, "archive": {"configMap": {"name": "f", "key": "f.zip"}}}},
-            ["spec.source", "one of configMap, archive, git, persistentVolumeClaim and ociArtifact, not several"],
+            ["spec.source", "one of configMap, archive, git, persistentVolumeClaim and ociArtifact, not none or several"],
         ),
+        ({"source": {}}, ["spec.source", "not none or several: leave source out where there is no flow folder"]),
+        ({"baseImage": "Foo Bar:1"}, ["spec.baseImage", "such as registry.example.com/team/flow:1", "without blanks"]),
         ({"source": {"archive": {"configMap": {"name": "f"}}}}, ["spec.source.archive.configMap.key", "Required"]),
         ({"flowPath": "/flow"}, ["flowPath must be relative"]),
         ({"flowPath": "../flow"}, ["flowPath must be relative"]),
@@ -166,6 +184,14 @@ def test_a_session_with_a_wrong_field_is_refused(api: Api, spec: Any, words: lis
 def test_an_environment_with_a_wrong_field_is_refused(api: Api, spec: Any, words: list[str]) -> None:
     message = refusal(_environment, api, **spec)
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("make", [_session, _environment], ids=["session", "environment"])
+@pytest.mark.parametrize(
+    "image", ["", "python", "Reg.Example.com:5000/a/b_c.d:T", "[::1]:5000/x", f"reg.example.com/a:1@sha256:{'0' * 64}"]
+)
+def test_images_are_taken_by_whatever_name_they_have(api: Api, make: Any, image: str) -> None:
+    assert make(api, baseImage=image)["spec"]["baseImage"] == image
 
 
 @pytest.mark.parametrize("make", [_session, _environment], ids=["session", "environment"])

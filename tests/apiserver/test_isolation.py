@@ -11,6 +11,7 @@ import pytest
 from apiserver.api import Api, eventually
 from apiserver.scheduling import NAMESPACES, six_nodes
 from flowsession.manifests import placement, session_pod
+from flowsession.reconcile.session.start import pod_of
 from unit.builders import resolved, session_snapshot, session_spec
 from unit.sizing import D2, offer
 from unit.sizing import pool as nodes
@@ -32,7 +33,7 @@ def start(api: Api, user: str, namespace: str, number: int = 1) -> None:
         name=f"{user}-{number}",
         uid=f"{abs(hash((user, number))):012d}",
     )
-    api.post(f"/api/v1/namespaces/{namespace}/pods", placement.placed(session_pod.manifest(snapshot, resolved(), 1), SIZE))
+    api.post(f"/api/v1/namespaces/{namespace}/pods", placement.placed(session_pod.manifest(pod_of(snapshot, resolved(), 1)), SIZE))
 
 
 def pods(api: Api) -> list[dict[str, Any]]:

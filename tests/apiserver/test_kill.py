@@ -10,7 +10,7 @@ import pytest
 from apiserver.api import eventually
 from apiserver.lab import Lab
 
-AT_ONCE = {"flowsession.reconcile.session.restart:SETTLED_SECONDS": 0.0}
+AT_ONCE = {"flowsession.reconcile.restarts:SETTLED_SECONDS": 0.0}
 """A lost pod's successor starts without back-off."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver.api import eventually
+from apiserver.api import Object, eventually
 from apiserver.lab import Lab
 from apiserver.operator_process import NAMESPACE, environment
 
@@ -127,3 +127,21 @@ def test_crds_of_another_version_are_named_in_the_log(started: Lab) -> None:
     body["spec"] = {"user": "ada", "environmentRef": {"name": "env"}, "tomorrowsField": 1}
     started.api.post(path, body)
     started.until_ready()
+
+
+def test_the_log_tells_each_sessions_life_in_one_line_a_step(started: Lab) -> None:
+    started.create_environment()
+    started.create_session()
+    pod = started.until_ready()["status"]["podName"]
+    started.api.delete(started.path("computesessions", "ada"))
+    key = f"{started.namespace}/ada"
+
+    def lines() -> list[Object]:
+        found = [line for line in started.operator.lines("info") if line.get("key") == key and line["message"].startswith("session ")]
+        assert [line["message"] for line in found] == ["session started", "session ended"], found
+        return found
+
+    start, end = eventually(lines)
+    assert {"user": "ada@example.com", "environment": "env", "why": "its first start", "pod": pod}.items() <= start.items()
+    assert start["seconds"] >= 0
+    assert {"reason": "Deleted", "user": "ada@example.com"}.items() <= end.items()

@@ -10,8 +10,10 @@ from apiserver.api import Api, eventually
 from apiserver.scheduling import CPU, MEMORY, six_nodes
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.manifests import anchor_pod, placement, session_pod
+from flowsession.model.views import InstanceView
+from flowsession.reconcile.instance.chain import anchor_of
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot
-from flowsession.reconcile.session.snapshot import InstanceView
+from flowsession.reconcile.session.start import pod_of
 from unit.builders import resolved, session_snapshot, session_spec
 from unit.sizing import D2, offer
 from unit.sizing import pool as nodes
@@ -49,14 +51,14 @@ def reserve(api: Api, user: str, isolation: str) -> str:
         resume="",
         pods=(),
     )
-    path = post(api, anchor_pod.manifest(snapshot, size(isolation), 1))
+    path = post(api, anchor_pod.manifest(anchor_of(snapshot, size(isolation), 1)))
     node: str = eventually(lambda: api.get(path)["spec"].get("nodeName"), what="the anchor has a node", seconds=30)
     return node
 
 
 def session(user: str, number: int = 1) -> dict[str, Any]:
     snapshot = replace(session_snapshot(spec=session_spec(user=user)), namespace="red", name=f"{user}-{number}", uid=f"{number:012d}")
-    return session_pod.manifest(snapshot, resolved(), 1)
+    return session_pod.manifest(pod_of(snapshot, resolved(), 1))
 
 
 def stranger(name: str, node: str, **requests: str) -> dict[str, Any]:

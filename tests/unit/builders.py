@@ -8,12 +8,13 @@ from flowsession.api.session import ComputeSessionSpec
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive, AgentState, AgentView, InstallView
 from flowsession.model.plan import Plan
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.views import ContainerView, PodView
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.session import chain as sessions
-from flowsession.reconcile.session.snapshot import ContainerView, PodView, SessionSnapshot
+from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.settings import Settings
 
 NOW = 1_800_000_000.0

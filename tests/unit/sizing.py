@@ -5,11 +5,10 @@ from typing import Any
 
 from flowsession.api.size import VMSizeSpec
 from flowsession.model.quantity import parse_all
+from flowsession.model.sizes import Offer, Pool, QuotaView, Taint
 from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.choice import canonical
-from flowsession.reconcile.size.offer import Offer, Pool, Taint
 from flowsession.reconcile.size.offer import offer as make_offer
-from flowsession.reconcile.size.quota import QuotaView
 from flowsession.settings import SizeSettings
 
 NOTHING_RESERVED = SizeSettings(daemonset_requests={})

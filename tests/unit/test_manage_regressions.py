@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.model.plan import Reopen, Tell
-from flowsession.reconcile.environment.resolve import Unresolved
+from flowsession.model.resolved import Unresolved
 from unit.builders import (
     NOW,
     agent,

@@ -15,8 +15,8 @@ from flowsession.engine.store.cache import Cache
 from flowsession.flow import folder
 from flowsession.model.agent_views import InstallView
 from flowsession.model.plan import Follow, ListPackages, Tell
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import chain as environments
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.requirements import review
 from unit.builders import (
     DAG,

@@ -25,6 +25,7 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -33,10 +34,10 @@ from flowsession.manifests.session_pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive, AgentState, EditsArchive, EditsView, Hint, InstallView, PackageList, SavedEdits
 from flowsession.model.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits, Tell
+from flowsession.model.views import PodView
 from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.reconcile.session import chain as sessions
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.settings import Settings
 from unit.builders import NAME, NAMESPACE, NOW
 
@@ -490,7 +491,9 @@ class World:
         self.todo = Todo(self.clock)
         self.calls = Calls(self.cache, self.todo)
         self.accounts = Accounts(cast(Any, self.api), self.clock)
-        self.snapshots = Snapshots(self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts)
+        self.snapshots = Snapshots(
+            self.cache, self.settings, "{}", AgentArchive("ab" * 32, "QUdFTlQ="), self.accounts, Resolutions(self.settings)
+        )
         queue = cast("Queue[Key]", self.todo)
         edits = self.edits = Edits(cast(Any, self.api), self.cache, queue, self.vault, retention_days=30)
         reader = Reader(cast(Any, self.api), self.cache, queue, edits, Intake(self.cache, queue))

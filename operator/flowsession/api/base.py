@@ -32,6 +32,16 @@ def validations(*rules: dict[str, str]) -> dict[str, Any]:
 
 IMMUTABLE = "self == oldSelf"
 
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+IMAGE_PATTERN = rf"^({_HOST}/)?{_PART}(/{_PART})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha(256:[0-9a-f]{{64}}|512:[0-9a-f]{{128}}))?$"
+"""What github.com/distribution/reference takes for the name of an image, and little else."""
+
+IMAGE_RULE = rule(
+    f"self == '' || self.matches(r'{IMAGE_PATTERN}')",
+    "baseImage must be the name of an image, such as registry.example.com/team/flow:1, in small letters and without blanks",
+)
+
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 

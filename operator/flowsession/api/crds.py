@@ -12,7 +12,7 @@ from flowsession.api import GROUP, VERSION, mutations, policies
 from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.api.instance import ComputeInstanceSpec, ComputeInstanceStatus
-from flowsession.api.schema import structural
+from flowsession.api.schema import structural, with_limits
 from flowsession.api.session import ComputeSessionSpec, ComputeSessionStatus
 from flowsession.api.size import NAME_RULE, VMSizeSpec, VMSizeStatus
 
@@ -168,7 +168,7 @@ def definition(kind: Kind) -> dict[str, Any]:
 
 
 def _root(kind: Kind) -> dict[str, Any]:
-    spec = structural(kind.spec)
+    spec = with_limits(structural(kind.spec))
     if not spec.get("required"):
         spec["default"] = {}
     return {
@@ -180,7 +180,7 @@ def _root(kind: Kind) -> dict[str, Any]:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": {**spec, "description": (kind.spec.__doc__ or "").strip()},
-            "status": {**structural(kind.status, defaults=False), "description": (kind.status.__doc__ or "").strip()},
+            "status": {**with_limits(structural(kind.status, defaults=False)), "description": (kind.status.__doc__ or "").strip()},
         },
         "x-kubernetes-validations": [
             rule(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from flowsession.api.base import Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.base import IMAGE_RULE, Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.size import Quantity
 from flowsession.api.source import Source, SourceStatus, SourceWarning
 
@@ -102,6 +102,7 @@ class FlowEnvironmentSpec(Model):
         default="",
         max_length=1024,
         description="Image of the session's pod; overrides environment.image of flow.dag.yaml. Empty in both: the default runtime image.",
+        json_schema_extra=validations(IMAGE_RULE),
     )
     requirements_text: str | None = Field(
         default=None,

@@ -29,6 +29,39 @@ def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
     return converted if defaults else _without_defaults(converted)
 
 
+def with_limits(node: Schema) -> Schema:
+    """Every field's default and limits, in its description: `kubectl explain` shows nothing else of them."""
+    for child in node.get("properties", {}).values():
+        if limits := _limits(child):
+            child["description"] = f"{child.get('description', '')} {limits}".strip()
+    for child in (*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")):
+        if isinstance(child, dict):
+            with_limits(child)
+    return node
+
+
+def _limits(node: Schema) -> str:
+    """Sentences such as "Default: 3600. 5 to 86400." or "At most 20 items. Each: 1 to 63 characters."; empty where there are none."""
+    default = node.get("default")
+    if isinstance(default, bool):
+        default = str(default).lower()
+    said = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
+    said += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
+    each = node.get("items") or node.get("additionalProperties")
+    return " ".join([*said, *(f"Each: {span}." for span in _spans(each or {}))])
+
+
+def _spans(node: Schema) -> list[str]:
+    spans = []
+    for what, unit in (("imum", ""), ("Length", "characters"), ("Items", "items"), ("Properties", "entries")):
+        least, most = node.get(f"min{what}"), node.get(f"max{what}")
+        if least is not None and most is not None:
+            spans.append(f"{least} to {most} {unit}".strip())
+        elif least is not None or most is not None:
+            spans.append(f"{'at most' if least is None else 'at least'} {most if least is None else least} {unit}".strip())
+    return spans
+
+
 def _without_defaults(node: Any) -> Any:
     """A field that is itself called default has a type."""
     if isinstance(node, dict):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
-from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.base import IMAGE_RULE, IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
 from flowsession.api.compute import Compute, Cost
 from flowsession.api.identity import Identity, IdentityInUse
 from flowsession.api.pod_settings import EnvVar, PodMetadata
@@ -96,6 +96,7 @@ class ComputeSessionSpec(Model):
         default="",
         max_length=1024,
         description="This session's own image, instead of its environment's; a change needs a reset. Empty: the environment's.",
+        json_schema_extra=validations(IMAGE_RULE),
     )
     idle: Idle = Field(default_factory=Idle, description="When an unused session ends.")
     suspend: bool = Field(
@@ -147,7 +148,9 @@ class MemoryKill(Model):
 class Stage(Model):
     """One step of the start."""
 
-    name: str = Field(description="Scheduled, ImagePulled, AgentReady, PackagesInstalled or Ready.")
+    name: str = Field(
+        description="Scheduled, ImagePulled, AgentReady, FlowDelivered, PackagesInstalled, PackagesListed; or Ready, which is the whole."
+    )
     started_at: Timestamp = Field(description="When it began.")
     seconds: float | None = Field(default=None, description="How long it took; absent while it lasts.")
 

@@ -4,6 +4,8 @@ from pydantic import ConfigDict, Field
 
 from flowsession.api.base import Model, ObjectName, Timestamp, rule, validations
 
+ONE_SOURCE = "a source is one of configMap, archive, git, persistentVolumeClaim and ociArtifact"
+
 
 class ConfigMapItem(Model):
     """Maps one key of the ConfigMap to a path in the flow folder."""
@@ -154,8 +156,8 @@ class Source(Model):
         json_schema_extra=validations(
             rule(
                 "[has(self.configMap), has(self.archive), has(self.git), has(self.persistentVolumeClaim), has(self.ociArtifact)]"
-                ".filter(given, given).size() <= 1",
-                "a source is one of configMap, archive, git, persistentVolumeClaim and ociArtifact, not several",
+                ".filter(given, given).size() == 1",
+                f"{ONE_SOURCE}, not none or several: leave source out where there is no flow folder",
             )
         )
     )

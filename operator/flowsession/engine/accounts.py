@@ -6,8 +6,8 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.model.views import Account
 from flowsession.reconcile import identity
-from flowsession.reconcile.identity import Account
 
 FRESH_SECONDS = 2.0
 """How long a list stands for what there is: so seldom a namespace is listed, however many of its sessions start at once."""

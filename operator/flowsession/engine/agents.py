@@ -13,12 +13,13 @@ from flowsession.cluster.errors import ClusterError
 from flowsession.engine import edits
 from flowsession.engine.belief import believed
 from flowsession.engine.queue import Queue
+from flowsession.engine.store import pod_timestamps
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.patience import charged
 from flowsession.model.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 
 WAITED_SECONDS = POLL_SECONDS - 1.0
 """A poll of this length has waited for news."""
@@ -107,7 +108,7 @@ class Agents:
             if isinstance(call, Tell) and failure is None:
                 edits.given(self._cache, key)
             if answer.state is not None:
-                self._cache.marks.get(pod.uid, {}).setdefault("AgentReady", self._cache.clock())
+                pod_timestamps.note_answer(self._cache.marks.get(pod.uid, {}), answer.state, self._cache.clock())
         self._queue.add(key)
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
             for concerned in self._cache.sizing.instances.beside(entry):

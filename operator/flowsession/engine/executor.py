@@ -166,10 +166,12 @@ class Executor:
         if not await self._create_all(key, uid, plan):
             return
         await self._tell(key, uid, plan.events)
+        self._cache.journal.ends[uid] = own[0].why
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
                 break  # what is too late leaves the note
         self._told.pop(uid, None)
+        self._cache.journal.ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:
         if isinstance(plan.call, ReadSource):

@@ -24,9 +24,10 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
-from flowsession.engine.store.keys import Key, newer
+from flowsession.engine.store.keys import Key, Name, newer
 from flowsession.engine.store.objects import Object
 from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.tasks import Tasks
@@ -79,6 +80,7 @@ class Engine:
         archive: AgentArchive,
         instance: str,
         vault: Vault,
+        resolutions: Resolutions,
     ) -> None:
         self._cluster = cluster
         self.queue: Queue[Key] = Queue(self._patience)
@@ -86,7 +88,9 @@ class Engine:
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
         self._accounts = Accounts(cluster)
-        self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts)
+        self._resolutions = resolutions
+        resolutions.changed = self._resolved
+        self._snapshots = Snapshots(self.cache, settings, public_keys, archive, self._accounts, self._resolutions)
         self._edits = Edits(cluster, self.cache, self.queue, vault, retention_days=settings.session.edits_retention_days)
         self._lists = PackageLists(cluster, self.cache)
         self._intake = Intake(self.cache, self.queue)
@@ -112,6 +116,7 @@ class Engine:
         self.primed = True
         for number in range(WORKERS):
             self._tasks.start(f"worker-{number}", self._work)
+        self._tasks.start("resolutions", self._resolutions.serve_for_ever)
         self._tasks.start("resync", self._resync_for_ever)
         self._tasks.start("nodes", self._nodes.look_for_ever)
         self._tasks.start("events", self._recorder.write_late_for_ever)
@@ -198,6 +203,9 @@ class Engine:
         if plan is not None:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))
+
+    def _resolved(self, environment: Name) -> None:
+        self.queue.add_all(self.cache.concerned_by_environment(environment))
 
     def _patience(self, key: Key) -> float:
         """For how many seconds others may go before a key."""

@@ -12,7 +12,7 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.quantity import parse
-from flowsession.reconcile.size.offer import Pool, Taint
+from flowsession.model.sizes import Pool, Taint
 
 log = logging.getLogger(__name__)
 

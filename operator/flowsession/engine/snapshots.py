@@ -2,29 +2,28 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from weakref import WeakValueDictionary
+from dataclasses import dataclass
 
 from flowsession.engine.accounts import Accounts
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Name
 from flowsession.engine.store.objects import EnvironmentEntry, SessionEntry
-from flowsession.flow.packed import Blob, PackedFolder
+from flowsession.images import reference
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
 from flowsession.model.agent_views import AgentArchive
+from flowsession.model.plan import ENDING_SECONDS
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.views import REFUSED_SECONDS, InstanceView, PodView
 from flowsession.reconcile.environment import image as images
-from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
 from flowsession.reconcile.environment.image_status import ImageFacts
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.authorship import Authorship
-from flowsession.reconcile.session.chain import ENDING_SECONDS
-from flowsession.reconcile.session.snapshot import InstanceView, PodView, SessionSnapshot
-from flowsession.reconcile.session.start import REFUSED_SECONDS
+from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,15 +41,13 @@ class Snapshots:
     public_keys: str
     archive: AgentArchive
     accounts: Accounts
-    _blobs: WeakValueDictionary[bytes, Blob] = field(default_factory=WeakValueDictionary)
-    """Contents of files by their digests, for as long as a resolution has them: environments share them."""
-    _resolutions: dict[Name, tuple[object, Resolved | Unresolved | None]] = field(default_factory=dict)
+    resolutions: Resolutions
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
         """An environment with what it resolves to; None if it is gone."""
         entry = self.cache.environments.get(key)
         if entry is None or entry.meta.deleting:
-            self._resolutions.pop(key, None)
+            self.resolutions.forget(key)
             return None
         resolved = self._resolve(key, entry)
         snapshot = EnvironmentSnapshot(
@@ -60,7 +57,7 @@ class Snapshots:
             resource_version=entry.meta.resource_version,
             spec=entry.spec,
             status=entry.status,
-            config_maps={name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))},
+            config_maps=self._views(entry),
             sessions=self.cache.count_of(key),
             has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0])),
             check=self.cache.checks.of(key),
@@ -210,27 +207,11 @@ class Snapshots:
         return self.cache.sizing.instances.of_user(where, entry.spec.user)
 
     def _resolve(self, key: Name, entry: EnvironmentEntry) -> Resolved | Unresolved | None:
-        """Resolving parses files, so it is done once for each state of the environment and its sources."""
-        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((key[0], name)))}
-        files = tuple((name, view.files) for name, view in views.items())
-        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
-        known = self._resolutions.get(key)
-        if known is None or known[0] != depends_on:
-            known = (depends_on, self._resolved(key, entry, views))
-            self._resolutions[key] = known
-        return known[1]
+        return self.resolutions.of(key, entry, self._views(entry))
 
-    def _resolved(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Resolved | Unresolved | None:
-        try:
-            found = resolve.resolve(entry.spec, views, self.settings, entry.read_before, entry.image)
-            if isinstance(found, Resolved) and found.files is not None:
-                # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
-                found = replace(found, files=PackedFolder.of(found.files, self._blobs))
-            return found
-        except Exception as error:  # foreign content that breaks a parser costs its environment alone, and once
-            log.exception("an environment's content can't be read", extra={"key": f"{key[0]}/{key[1]}"})
-            said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
-            return Unresolved("Unreadable", f"{said[:500]}; its log has more: correct the flow folder or the requirements, and report it")
+    def _views(self, entry: EnvironmentEntry) -> dict[str, ConfigMapView]:
+        where = entry.meta.namespace
+        return {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((where, name)))}
 
     def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
         """What a session of the environment shall have, with the image that it may name itself."""
@@ -239,13 +220,12 @@ class Snapshots:
         environment = self._resolve(key, entry)
         if not isinstance(environment, Resolved) or not own_image:
             return environment
-        if refused := images.refusal(own_image, "spec.baseImage", self.settings):
-            return Unresolved("ImageNotAllowed", refused, own=True)
+        if refused := reference.refusal(own_image, "spec.baseImage", self.settings):
+            return Unresolved(*refused, own=True)
         return images.with_own(environment, own_image)
 
     def _authorship(self, entry: EnvironmentEntry) -> Authorship:
-        views = {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((entry.meta.namespace, name)))}
-        return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, views)
+        return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, self._views(entry))
 
     def _elder(self, entry: SessionEntry) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)

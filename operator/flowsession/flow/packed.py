@@ -64,6 +64,10 @@ class PackedFolder(Mapping[str, bytes]):
             blobs[name] = blob
         return cls(blobs)
 
+    def sharing(self, shared: MutableMapping[bytes, Blob]) -> "PackedFolder":
+        """The same folder, with what others have too kept once."""
+        return PackedFolder({name: shared.setdefault(blob.digest, blob) for name, blob in self._blobs.items()})
+
     def __getitem__(self, name: str) -> bytes:
         return self._blobs[name].content()
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from flowsession.settings import Settings
+
 DOCKER_HUB = "docker.io"
 """What a reference without a registry means."""
 
@@ -72,3 +74,20 @@ def digest_in(image_id: str, image: str) -> str:
     """
     reported, asked = parse(image_id.removeprefix("docker-pullable://")), parse(image)
     return reported.digest if reported and asked and reported.name == asked.name else ""
+
+
+def refusal(name: str, where: str, settings: Settings) -> tuple[str, str] | None:
+    """Why an image may not be used, as reason and sentence; None if it may. The default image is the platform team's own choice."""
+    patterns = settings.images.allowed_registries
+    if name == settings.runtime_image:
+        return None
+    reference = parse(name)
+    if reference is None:
+        said = f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks"
+        return "InvalidImageName", said
+    if not patterns or allowed(reference, patterns):
+        return None
+    return "ImageNotAllowed", (
+        f"{where} {name} is not of a registry that this cluster allows ({', '.join(patterns)}); push the image to one of these, or ask the"
+        " platform team to add its registry to the chart's images.allowedRegistries"
+    )

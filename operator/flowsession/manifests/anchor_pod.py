@@ -1,6 +1,7 @@
 """The pod that holds a ComputeInstance's reservation, and what it means for the pods of the sessions beside it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -9,10 +10,9 @@ from flowsession.manifests import placement
 from flowsession.manifests.common import controller, restricted, restricted_container
 from flowsession.manifests.session_pod import INSTANCE_LABEL, MANAGED_BY, MANAGER, MARKS, USER_LABEL, user_label
 from flowsession.model.quantity import Amounts, texts
-from flowsession.reconcile.instance.snapshot import InstanceSnapshot
-from flowsession.reconcile.session.snapshot import InstanceView
-from flowsession.reconcile.size.offer import Offer
-from flowsession.reconcile.size.quota import PodCost
+from flowsession.model.sizes import Offer, PodCost
+from flowsession.model.views import InstanceView
+from flowsession.settings import Settings
 
 ANCHOR = "anchor"
 """Name of its container."""
@@ -26,9 +26,23 @@ pods the sum of their requests as its weight (setCPUCgroupConfig in pkg/kubelet/
 instance, which request nothing, are in it."""
 
 
-def name_of(snapshot: InstanceSnapshot, incarnation: int) -> str:
+@dataclass(frozen=True)
+class AnchorPod:
+    """Whose anchor it is, and what it reserves."""
+
+    namespace: str
+    instance: str
+    uid: str
+    """The instance's."""
+    incarnation: int
+    user: str
+    offer: Offer
+    settings: Settings
+
+
+def name_of(instance: str, uid: str, incarnation: int) -> str:
     """The pod's name: the same for the same instance and incarnation, so that creating it twice is creating it once."""
-    return f"{snapshot.name}-{ANCHOR}-{snapshot.uid[:5]}-{incarnation}"
+    return f"{instance}-{ANCHOR}-{uid[:5]}-{incarnation}"
 
 
 def reserved(offer: Offer) -> tuple[Amounts, Amounts]:
@@ -43,34 +57,34 @@ def cost_of(offer: Offer) -> PodCost:
     return PodCost(requests, limits, offer.spec.priority_class_name, across_namespaces=offer.cost.across_namespaces, of="an instance")
 
 
-def manifest(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> dict[str, Any]:
+def manifest(wanted: AnchorPod) -> dict[str, Any]:
     """The anchor: restricted Pod Security, no token, no volume, one sleeping process, of the image that its node needs anyway."""
-    user = user_label(snapshot.spec.user)
+    user, offer = user_label(wanted.user), wanted.offer
     requests, limits = reserved(offer)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name_of(snapshot, incarnation),
-            "namespace": snapshot.namespace,
+            "name": name_of(wanted.instance, wanted.uid, wanted.incarnation),
+            "namespace": wanted.namespace,
             "labels": {
                 MANAGED_BY: MANAGER,
-                INSTANCE_LABEL: snapshot.name,
+                INSTANCE_LABEL: wanted.instance,
                 USER_LABEL: user,
                 placement.SIZE_LABEL: offer.spec.azure_name,
             },
-            "annotations": {**MARKS, f"{GROUP}/user": snapshot.spec.user, placement.TERMS: terms(offer)},
-            "ownerReferences": [controller("ComputeInstance", snapshot.name, snapshot.uid)],
+            "annotations": {**MARKS, f"{GROUP}/user": wanted.user, placement.TERMS: terms(offer)},
+            "ownerReferences": [controller("ComputeInstance", wanted.instance, wanted.uid)],
         },
         "spec": {
-            **restricted(snapshot.settings.session.run_as_user),
+            **restricted(wanted.settings.session.run_as_user),
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 1,  # sleep as process 1 does not hear SIGTERM
             "containers": [
                 {
                     "name": ANCHOR,
-                    "image": snapshot.settings.runtime_image,
-                    "imagePullPolicy": snapshot.settings.image_pull_policy,
+                    "image": wanted.settings.runtime_image,
+                    "imagePullPolicy": wanted.settings.image_pull_policy,
                     "command": ["sleep", "infinity"],
                     "resources": {"requests": texts(requests), "limits": texts(limits)},
                     "securityContext": restricted_container(read_only=True),

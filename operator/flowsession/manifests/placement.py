@@ -10,7 +10,7 @@ from flowsession.api.environment import MinimumCompute
 from flowsession.api.size import UserIsolation
 from flowsession.manifests.session_pod import MARKS, USER_LABEL
 from flowsession.model.quantity import Amounts, parse, texts
-from flowsession.reconcile.size.offer import Offer
+from flowsession.model.sizes import Offer
 
 SIZE_LABEL = f"{GROUP}/vm-size"
 TERMS = f"{GROUP}/vm-size-terms"

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import posixpath
+from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.manifests.common import controller, restricted, restricted_container
-from flowsession.reconcile.environment.last_reading import Claim
-from flowsession.reconcile.environment.resolve import Resolved
-from flowsession.reconcile.session.snapshot import SessionSnapshot
+from flowsession.model.agent_views import AgentArchive
+from flowsession.model.resolved import Claim, Resolved
+from flowsession.settings import Settings
 
 AGENT_PORT = 8765
 CONTAINER = "session"
@@ -73,9 +74,31 @@ os.execv(python, [python, '-I', '-S', copy])
 """
 
 
-def name_of(snapshot: SessionSnapshot, incarnation: int) -> str:
+@dataclass(frozen=True)
+class SessionPod:
+    """Whose pod it is, and what it shall have."""
+
+    namespace: str
+    session: str
+    uid: str
+    """The session's."""
+    incarnation: int
+    spec: ComputeSessionSpec
+    environment: Resolved
+    environment_uid: str
+    public_keys: str
+    agent: AgentArchive
+    settings: Settings
+
+    @property
+    def brings_the_agent(self) -> bool:
+        """Whether the agent must be mounted: only the default runtime image is known to have it."""
+        return self.environment.base_image != self.settings.runtime_image
+
+
+def name_of(session: str, uid: str, incarnation: int) -> str:
     """The pod's name: the same for the same session and incarnation, so that creating it twice is creating it once."""
-    return f"{snapshot.name}-{snapshot.uid[:5]}-{incarnation}"
+    return f"{session}-{uid[:5]}-{incarnation}"
 
 
 def user_label(user: str) -> str:
@@ -88,30 +111,25 @@ def agent_config_map_name(sha256: str) -> str:
     return f"flowsession-agent-{sha256[:12]}"
 
 
-def needs_archive(snapshot: SessionSnapshot, environment: Resolved) -> bool:
-    """Whether the agent must be mounted: only the default runtime image is known to have it."""
-    return environment.base_image != snapshot.settings.runtime_image
-
-
-def agent_config_map(snapshot: SessionSnapshot) -> dict[str, Any]:
+def agent_config_map(namespace: str, agent: AgentArchive) -> dict[str, Any]:
     """The ConfigMap with the agent for this namespace's sessions."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": agent_config_map_name(snapshot.agent_archive.sha256),
-            "namespace": snapshot.namespace,
+            "name": agent_config_map_name(agent.sha256),
+            "namespace": namespace,
             "labels": {MANAGED_BY: MANAGER},
         },
         "immutable": True,
-        "binaryData": {"agent.pyz": snapshot.agent_archive.base64},
+        "binaryData": {"agent.pyz": agent.base64},
     }
 
 
-def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> dict[str, Any]:
+def manifest(wanted: SessionPod) -> dict[str, Any]:
     """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
-    settings, image = snapshot.settings.session, environment.image
-    foreign = needs_archive(snapshot, environment)
+    settings, environment = wanted.settings.session, wanted.environment
+    image, foreign = environment.image, wanted.brings_the_agent
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     if (
@@ -120,12 +138,12 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         volumes.append({"name": "session", "emptyDir": {}})
         mounts.append({"name": "session", "mountPath": SESSION_HOME})
     if foreign:
-        volumes.append({"name": "agent", "configMap": {"name": agent_config_map_name(snapshot.agent_archive.sha256)}})
+        volumes.append({"name": "agent", "configMap": {"name": agent_config_map_name(wanted.agent.sha256)}})
         mounts.append({"name": "agent", "mountPath": AGENT_MOUNT, "readOnly": True})
-        command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", snapshot.agent_archive.sha256]
+        command = ["python3", "-I", "-c", _LOADER, f"{AGENT_MOUNT}/agent.pyz", wanted.agent.sha256]
     else:
         command = [AGENT_IN_IMAGE]
-    extra, claim = snapshot.spec.pod_metadata, environment.claim
+    extra, claim = wanted.spec.pod_metadata, environment.claim
     if claim:
         volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.name}})
         mounts.append({"name": "source", "mountPath": SOURCE_MOUNT, **({} if claim.path == "." else {"subPath": claim.path})})
@@ -137,10 +155,10 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
             {
                 "name": CONTAINER,
                 "image": image.reference,
-                "imagePullPolicy": "Always" if image.pull_anew else snapshot.settings.image_pull_policy,
+                "imagePullPolicy": "Always" if image.pull_anew else wanted.settings.image_pull_policy,
                 "command": command,
                 "workingDir": FLOW_FOLDER,
-                "env": _environment(snapshot, claim),
+                "env": _environment(wanted),
                 "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": restricted_container(),
@@ -160,25 +178,25 @@ def manifest(snapshot: SessionSnapshot, environment: Resolved, incarnation: int)
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name_of(snapshot, incarnation),
-            "namespace": snapshot.namespace,
+            "name": name_of(wanted.session, wanted.uid, wanted.incarnation),
+            "namespace": wanted.namespace,
             "labels": {
                 **((extra.labels if extra else None) or {}),
                 MANAGED_BY: MANAGER,
-                SESSION_LABEL: snapshot.name,
-                ENVIRONMENT_LABEL: snapshot.spec.environment_ref.name,
-                USER_LABEL: user_label(snapshot.spec.user),
+                SESSION_LABEL: wanted.session,
+                ENVIRONMENT_LABEL: wanted.spec.environment_ref.name,
+                USER_LABEL: user_label(wanted.spec.user),
             },
             "annotations": {
                 **((extra.annotations if extra else None) or {}),
-                f"{GROUP}/user": snapshot.spec.user,
-                ENVIRONMENT_UID_ANNOTATION: snapshot.environment_uid,
+                f"{GROUP}/user": wanted.spec.user,
+                ENVIRONMENT_UID_ANNOTATION: wanted.environment_uid,
                 IMAGE_ANNOTATION: image.name,
                 **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
-                SETTINGS_ANNOTATION: settings_of(snapshot.spec),
+                SETTINGS_ANNOTATION: settings_of(wanted.spec),
                 **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
             },
-            "ownerReferences": [controller("ComputeSession", snapshot.name, snapshot.uid)],
+            "ownerReferences": [controller("ComputeSession", wanted.session, wanted.uid)],
         },
         "spec": spec,
     }
@@ -213,19 +231,20 @@ def claim_of(claim: Claim | None) -> str:
     return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
 
 
-def _environment(snapshot: SessionSnapshot, claim: Claim | None) -> list[dict[str, Any]]:
+def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
+    claim = wanted.environment.claim
     own: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_HOME", "value": SESSION_HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": PUBLIC_KEYS, "value": snapshot.public_keys},
-        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(snapshot.settings.session.termination_grace_period_seconds)},
+        {"name": PUBLIC_KEYS, "value": wanted.public_keys},
+        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(wanted.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{SESSION_HOME}/home"},
         {"name": "TMPDIR", "value": f"{SESSION_HOME}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{SESSION_HOME}/home/.promptflow"},
     ]
     if claim:
         own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
-    variables = snapshot.spec.env or ()
+    variables = wanted.spec.env or ()
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
     secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]

@@ -21,7 +21,8 @@ class Notes:
         self.read_events: ReadEvents | None = None
         self.wants_accounts = False
         """Whether what is decided depends on the namespace's ServiceAccounts, and they are not known."""
-        self._before = status
+        self.before = status
+        """The status as it was."""
         self._generation = generation
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
@@ -78,7 +79,7 @@ class Notes:
         if self._verdicts:
             self.status["observedGeneration"] = self._generation
             self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=self._generation, now=self.now)
-        return merge.difference(self._before, self.status)
+        return merge.difference(self.before, self.status)
 
     def _problems(self, told: tuple[str, ...], no_problem: frozenset[str]) -> list[Event]:
         """A Warning for every condition of those that turned to a new problem, each sentence once."""

@@ -19,3 +19,7 @@ _WARNING_SHARE = 0.1
 def warned_for(timeout_seconds: float) -> float:
     """Seconds from the warning to the idle end: a tenth of the timeout, or 5 minutes, whichever is less."""
     return min(timeout_seconds * _WARNING_SHARE, LONGEST_WARNING)
+
+
+AGAIN_SECONDS = 60.0
+"""How often a quiet session's agent is asked again while another one on the instance can't be asked."""

@@ -38,3 +38,19 @@ def rested_at(view: AgentView) -> float:
     load = max(0.0, view.calls - CALLS_AT_ONCE) * SECONDS_PER_CALL
     bad = view.bad_answers - BAD_AT_ONCE
     return view.asked_at + max(load, min(LONGEST_BAD_PAUSE, 2.0 ** min(bad - 1.0, 10.0)) if bad > 0 else 0.0)
+
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two calls of an agent that does not answer, at most."""
+
+
+def askable_at(agent: AgentView | None) -> float:
+    """When a serving agent may be asked again, in seconds since 1970: at once unless it did not answer, or was asked a lot."""
+    if agent is None:
+        return 0.0
+    return max(rested_at(agent), agent.asked_at + pause_after(agent) if agent.failures else 0.0)
+
+
+def pause_after(agent: AgentView) -> float:
+    """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
+    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))

@@ -1,7 +1,7 @@
 """What a decision asks for: writes, calls to the agent, events, and when to look again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.images.check import Question
@@ -43,6 +43,8 @@ class Delete:
     grace_seconds: int | None = None
     valid_until: float | None = None
     """Seconds since 1970 after which it must not be sent any more, and is decided anew instead: it builds on a word that ages."""
+    why: tuple[str, str] = field(default=("", ""), compare=False)
+    """Why the object ends, as reason and sentence: for the log."""
 
 
 @dataclass(frozen=True)
@@ -227,3 +229,7 @@ class Plan:
     def writes(self) -> bool:
         """Whether anything would be written to the API server."""
         return bool(self.creates or self.deletes or self.status or self.marks)
+
+
+ENDING_SECONDS = 30.0
+"""How long a namespace is left alone after it refused a write because it ends."""

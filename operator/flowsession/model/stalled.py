@@ -24,7 +24,7 @@ _SESSION = frozenset(
 )
 """Reasons of a session's Ready=False that somebody has to do something about."""
 
-_ENVIRONMENT = frozenset({"FlowInvalid", "RequirementsRejected", "ImageNotAllowed"})
+_ENVIRONMENT = frozenset({"FlowInvalid", "RequirementsRejected", "ImageNotAllowed", "InvalidImageName", "SourceInvalid"})
 """The same of an environment's; a source that is missing may be about to be applied."""
 
 

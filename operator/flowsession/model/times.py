@@ -22,3 +22,9 @@ def stamp(seconds: float) -> str:
 def deadline_stamp(seconds: float) -> str:
     """The timestamp of a deadline: rounded up, because a deadline must never be shown earlier than it is."""
     return stamp(math.ceil(seconds))
+
+
+def moment(text: str | None, default: float) -> float:
+    """A status timestamp in seconds, or the default where there is none."""
+    parsed = parse(text)
+    return default if parsed is None else parsed

@@ -6,23 +6,11 @@ from typing import Any
 
 from flowsession.api.compute import Cost
 from flowsession.model import times
-from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
-from flowsession.reconcile.size.offer import Offer
+from flowsession.model.sizes import Offer
 
 _CENTS = Decimal("0.0001")
 _HOUR = Decimal(3600)
 NOTHING = Decimal(0)
-
-
-def of_session(draft: Draft) -> None:
-    """A session pays its share of the node from the moment that a node has its pod; on an instance nothing, since that pays for itself."""
-    pod = current_pod(draft) if draft.status.get("podName") else None
-    if pod is None or not pod.node or pod.instance:
-        rate: Decimal | None = NOTHING
-    else:
-        rate = price_of(draft.snapshot.offers, pod.vm_size, share=True)
-    draft.put("cost", kept(draft.status.get("cost"), rate, draft.now, began=pod.scheduled_at if pod else None))
 
 
 def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Decimal | None:

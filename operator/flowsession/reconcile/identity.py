@@ -7,7 +7,9 @@ from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.identity import Identity, IdentityType
+from flowsession.model import times
 from flowsession.model.draft import Notes
+from flowsession.model.views import Account, PodIdentity
 
 ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
@@ -19,42 +21,16 @@ POD_ANNOTATION = f"{GROUP}/identity"
 DEFAULT = "default"
 """The ServiceAccount of pods that name none."""
 LOOK_SECONDS = 15.0
-"""How often the namespace's ServiceAccounts are looked at while something can't go on for lack of one: they are not watched."""
+"""How often the namespace's ServiceAccounts are looked at, at last, while something can't go on for lack of one: they are not watched."""
 
+FIRST_LOOK_SECONDS = 2.0
+"""How soon they are looked at again where one lacks: it may be made, or labelled, a moment later. Then ever later."""
 
-@dataclass(frozen=True)
-class Account:
-    """A ServiceAccount."""
+TOGETHER_SECONDS = 4.0
+"""How long people need not hear that one lacks: what is applied together is there by then, and has been looked at twice."""
 
-    name: str
-    version: str = ""
-    """Its resourceVersion."""
-    assignable: bool = False
-    user: str = ""
-    """The user whose own it is."""
-    client_id: str = ""
-
-
-@dataclass(frozen=True)
-class PodIdentity:
-    """What a pod was created with."""
-
-    asked: str = ""
-    """What was asked for, see `asked`."""
-    account: str = ""
-    """Name of the ServiceAccount; empty: none, and no credentials."""
-    client_id: str = ""
-    version: str = ""
-    """resourceVersion of the pod's ServiceAccount then: its imagePullSecrets are copied into the pod when that is created."""
-
-    def in_use(self) -> dict[str, Any] | None:
-        """What a status says of it."""
-        if not self.account:
-            return None
-        return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
-
-    def __str__(self) -> str:
-        return f"ServiceAccount {self.account!r}" if self.account else "no identity"
+PENDING = "IdentityPending"
+"""Reason of a condition for so long."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +39,9 @@ class Lacking:
 
     reason: str
     message: str
+
+
+_LACKING = frozenset({PENDING, "IdentityNotFound", "IdentityNotAssignable"})
 
 
 def asked(wanted: Identity) -> str:
@@ -94,9 +73,21 @@ def found(notes: Notes, wanted: Identity, user: str, namespace: str, accounts: t
         notes.wants_accounts = True
         return None
     chosen = choose(wanted, user, namespace, accounts)
-    if isinstance(chosen, Lacking):
-        notes.look_again(notes.now + LOOK_SECONDS)
+    if not isinstance(chosen, Lacking):
+        return chosen
+    waited = notes.now - _lacking_since(notes)
+    notes.look_again(notes.now + min(LOOK_SECONDS, max(FIRST_LOOK_SECONDS, waited)))
+    if waited < TOGETHER_SECONDS:
+        return Lacking(PENDING, f"it is looked for again in a moment: {chosen.message}")
     return chosen
+
+
+def _lacking_since(notes: Notes) -> float:
+    """Since when the status says that the identity lacks; now, if it does not say so yet."""
+    for condition in (notes.was("ComputeAllocated"), notes.was("Ready")):
+        if condition is not None and condition.status == "False" and condition.reason in _LACKING:
+            return times.parse(condition.last_transition_time) or notes.now
+    return notes.now
 
 
 def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from flowsession.model import times
 from flowsession.model.draft import Notes
 from flowsession.model.plan import ReadEvents
-from flowsession.reconcile.session.snapshot import PodView, ScalingView
+from flowsession.model.views import PodView, ScalingView
 
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 60.0

@@ -14,7 +14,7 @@ from flowsession_agent.install.packages import Packages
 from flowsession_agent.server import datagrams
 from flowsession_agent.server.state import State
 from flowsession_agent.session.activity import Activity
-from flowsession_agent.session.children import Children
+from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
@@ -42,6 +42,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
+        self._first_number = last_number()
         self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
         self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
@@ -114,7 +115,7 @@ class Agent:
             from flowsession_agent.session.exec_trace import ExecTrace
             from flowsession_agent.session.processes import Processes
 
-            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices))
+            self._processes = Processes(children=self.children, trace=ExecTrace(self._notices), first=self._first_number)
         self._keep_folder()
         look = self._processes.look()
         if self._processes.newly_killed():

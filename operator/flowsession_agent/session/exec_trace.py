@@ -32,24 +32,17 @@ RECENT_SECONDS = 3
 
 
 class ExecTrace:
-    """`proven` once a command has come with a trace: from then on, no trace means no command. `refuted` once one has come without."""
+    """`proven` once a command has come with a trace: from then on, no trace means no command. Until then a missing one means nothing."""
 
     def __init__(self, notices: Inotify | None, *, root: str = CGROUP, clock: Callable[[], float] = time.monotonic) -> None:
         self._notices = notices
         self._clock = clock
         self._seen_at = float("-inf")
-        self.proven = self.refuted = False
-        self._watching = False
+        self.proven = False
         for name, mask in FILES.items():
             with contextlib.suppress(OSError):
                 if notices is not None:
                     notices.watch(f"{root}/{name}", mask, self._take)
-                    self._watching = True
-
-    @property
-    def likely(self) -> bool:
-        """Whether a command would leave a trace, as far as is known."""
-        return self.proven or (self._watching and not self.refuted)
 
     def recent(self) -> bool:
         """Whether a runtime has touched the cgroup within the last seconds."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from flowsession_agent.session.children import last_number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable
@@ -29,15 +31,17 @@ class Pids:
 
     Who forks has run. So while nobody that was there before has run, each unknown number is a command's. Where somebody has, the runtime's
     trace decides; and where there is none to be had, whether there are as many numbers in a row as runc takes.
+
+    `first` is the number given last when the agent began, 0 where that isn't known: what comes before the first look counts too.
     """
 
-    def __init__(self, *, proc: str, agent: int, children: Children, trace: ExecTrace) -> None:
+    def __init__(self, *, proc: str, agent: int, children: Children, trace: ExecTrace, first: int = 0) -> None:
         self._proc = proc
         self._agent = agent
         self._children = children
         self._trace = trace
-        self._last = self._now = 0
-        self._settled = False
+        self._last = self._now = self._seen = first
+        self._was_quiet, self._was_helped = True, False
         self._own: set[int] = set()
         self._changes = 0
         self._ran: dict[Identity, int] = {}
@@ -53,23 +57,25 @@ class Pids:
         `everything` is what /proc listed, `session` the living processes that are neither the agent nor its helpers.
         """
         last, self._last = self._last, self._now
-        after = self._take()
-        settled, self._settled = self._settled, self._own.issuperset(range(self._now + 1, min(after, self._now + MANY) + 1))
-        clean, helped, executed = self._quiet(session) and settled, self._helped(), self._new_command(session)
+        was_quiet, self._was_quiet = self._was_quiet, self._quiet(session)
+        was_helped, self._was_helped = self._was_helped, self._helped()
+        seen, self._seen = self._seen, self._take()
+        executed = self._new_command(session)
         unknown = self._unknown(last, everything) if last and self._now not in (0, last) else []
         self._own = {number for number in self._own if number > self._now}
         if not unknown:
             return NONE
         traced = self._trace.recent()
-        if helped:
-            return COMMAND if traced else NONE if self._trace.likely else UNSURE
-        if clean or executed:
-            self._trace.proven, self._trace.refuted = self._trace.proven or traced, self._trace.refuted or not traced
+        fresh = unknown[-1] > seen  # else all came while the last look read: who started them may have run, or helped, before it was over
+        if self._was_helped or (was_helped and not fresh):
+            return COMMAND if traced else NONE if self._trace.proven else UNSURE
+        certain = self._was_quiet and (was_quiet or fresh)
+        self._trace.proven = self._trace.proven or (traced and (certain or executed))
         burst = not self._trace.proven and _longest_row(unknown) >= BURST
-        return COMMAND if clean or traced or burst else NONE
+        return COMMAND if certain or traced or burst else NONE
 
     def _take(self) -> int:
-        now, own = self._children.numbers(self._read_last)
+        now, own = self._children.numbers(lambda: last_number(self._proc))
         self._own |= own
         return now
 
@@ -103,14 +109,6 @@ class Pids:
         """Whether a helper of the agent's may have started something since the last look."""
         before, self._changes = self._changes, self._children.changes
         return before != self._changes or bool(self._children.running())
-
-    def _read_last(self) -> int:
-        """0 where the kernel, or what plays one, doesn't say."""
-        try:
-            with open(f"{self._proc}/loadavg", "rb") as file:
-                return int(file.read().split()[-1])
-        except (OSError, ValueError, IndexError):
-            return 0
 
 
 def _threads(folder: str) -> list[int]:

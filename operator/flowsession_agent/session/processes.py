@@ -50,7 +50,8 @@ class Processes:
     """Compares the processes of now with those of some seconds ago.
 
     Where the agent is PID 1, a process without a parent in the namespace came from outside: `kubectl exec`, or a debug container. Where it
-    isn't (a shared process namespace, an agent started by hand), only its own descendants are looked at.
+    isn't (a shared process namespace, an agent started by hand), only its own descendants are looked at. `first` is the last number given
+    when the agent began.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Processes:
         *,
         children: Children,
         trace: ExecTrace | None = None,
+        first: int = 0,
         proc: str = "/proc",
         agent: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -66,7 +68,8 @@ class Processes:
         self._children = children
         self._proc = proc
         self._agent = os.getpid() if agent is None else agent
-        self._pids = Pids(proc=proc, agent=self._agent, children=children, trace=trace or ExecTrace(None)) if self._agent == 1 else None
+        trace = trace or ExecTrace(None)
+        self._pids = Pids(proc=proc, agent=self._agent, children=children, trace=trace, first=first) if self._agent == 1 else None
         self._clock = clock
         self._ticks_per_second = ticks_per_second or os.sysconf("SC_CLK_TCK")
         self._looked_at: float | None = None

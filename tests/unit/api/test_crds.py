@@ -72,6 +72,29 @@ def test_metadata_is_left_to_the_server(kind):
     assert root(kind)["properties"]["metadata"] == {"type": "object"}
 
 
+LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+
+
+@KINDS
+def test_every_default_and_limit_stands_in_the_description(kind):
+    """`kubectl explain` shows descriptions, types and enums, but no defaults and no limits."""
+    described = {path: node.get("description", "") for path, node in nodes(root(kind))}
+    seen = 0
+    for path, node in nodes(root(kind)):
+        words = described[path.removesuffix("[]").removesuffix(".*")]
+        numbers = re.findall(r"\d+", words)
+        for limit in LIMITS:
+            if limit in node:
+                seen += 1
+                assert str(node[limit]) in numbers, f"{path}: {limit} {node[limit]} is not in {words!r}"
+        default = node.get("default")
+        if default is not None and not isinstance(default, dict):
+            seen += 1
+            shown = str(default).lower() if isinstance(default, bool) else str(default) or "empty"
+            assert f"Default: {shown}." in words, f"{path}: default {default!r} is not in {words!r}"
+    assert seen > 10
+
+
 @KINDS
 def test_every_field_is_described(kind):
     for path, node in nodes(root(kind)):

@@ -12,12 +12,13 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
 from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
 from flowsession.engine.nodes import gather
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentArchive
+from flowsession.model.resolved import Unresolved
+from flowsession.model.views import PodIdentity
 from flowsession.reconcile import identity
-from flowsession.reconcile.environment.resolve import Unresolved
-from flowsession.reconcile.identity import PodIdentity
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE
 from unit.engine.store.test_cache import body, environment, pod, session, source
@@ -66,6 +67,7 @@ async def engine(server) -> Engine:
         archive=AgentArchive("", ""),
         instance="test",
         vault=Vault(bytes(32)),
+        resolutions=Resolutions(Settings()),
     )
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from flowsession.flow import archive, archive_links
 from flowsession.flow.archive_links import ArchiveError
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import resolve as resolution
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import Settings
 from unit.builders import DAG, config_map, spec
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flowsession.flow import includes
 from flowsession.flow import yaml as flowyaml
 from flowsession.flow.yaml import FolderError
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.model.resolved import Resolved, Unresolved
 from unit.builders import from_folder
 
 SOURCE = {

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from flowsession.flow import outside
-from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.model.resolved import Resolved
 from unit import builders
 
 

@@ -23,7 +23,7 @@ from flowsession.engine.store.cache import Cache
 from flowsession.flow import packed as packedfolder
 from flowsession.flow.archive_links import LARGEST_UNPACKED
 from flowsession.flow.packed import Blob, EncodedFolder, PackedFolder
-from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.model.resolved import Resolved
 from unit.builders import DAG, NAMESPACE, NOW, stamp
 from unit.engine.store.test_cache import snapshots
 

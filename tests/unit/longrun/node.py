@@ -7,7 +7,7 @@ from typing import Any
 
 from flowsession.cluster.agent.transport import NoAnswer, Request
 from flowsession.model import times
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 from unit.longrun.agent import Agent
 from unit.longrun.apiserver import ApiServer, Object
 from unit.longrun.clocks import elapsed, true_time

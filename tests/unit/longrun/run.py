@@ -13,11 +13,12 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.cluster.vault import Vault
 from flowsession.engine.loop import Engine
+from flowsession.engine.resolutions import Resolutions
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import AgentCall, Follow
+from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
-from flowsession.reconcile.session.snapshot import PodView
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, verdict
 from unit.longrun.agent import Agent
@@ -60,6 +61,7 @@ class LongRun:
             archive=AgentArchive("ab" * 32, "QUdFTlQ="),
             instance="operator-0",
             vault=Vault(bytes(32)),
+            resolutions=Resolutions(Settings()),
         )
         await self.engine.start()
         self.api.hearers = [self._hear]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowsession.manifests import session_pod
+from flowsession.reconcile.session.start import pod_of
 from unit.builders import resolved, session_snapshot
 
 OLD = sorted(
@@ -21,7 +22,7 @@ AGENT = b"import os, sys\nprint('agent', sys.flags.isolated, os.path.basename(sy
 
 @pytest.fixture
 def loader() -> str:
-    command = session_pod.manifest(session_snapshot(), resolved(baseImage="python:3.12"), 1)["spec"]["containers"][0]["command"]
+    command = session_pod.manifest(pod_of(session_snapshot(), resolved(baseImage="python:3.12"), 1))["spec"]["containers"][0]["command"]
     assert command[:3] == ["python3", "-I", "-c"]
     return command[3]
 

@@ -8,9 +8,9 @@ from flowsession.api.environment import MinimumCompute
 from flowsession.manifests import placement
 from flowsession.manifests.session_pod import user_label
 from flowsession.model.plan import Delete, ReadEvents
+from flowsession.model.views import ScalingView
 from flowsession.reconcile import scheduling as scaling
 from flowsession.reconcile.scheduling import read
-from flowsession.reconcile.session.snapshot import ScalingView
 from unit.builders import (
     NAMESPACE,
     NOW,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from flowsession.api.crds import SESSION, definition
+from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.environment import chain as environments
-from flowsession.reconcile.environment.resolve import Unresolved
 from unit.builders import (
     NOW,
     agent,

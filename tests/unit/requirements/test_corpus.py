@@ -8,7 +8,7 @@ from pip._internal.exceptions import InstallationError, RequirementsFileParseErr
 from pip._internal.network.session import PipSession
 from pip._internal.req.req_file import parse_requirements
 
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.requirements import review as requirements
 from unit.builders import DAG, from_folder
 

@@ -13,7 +13,7 @@ from flowsession.cluster.agent.transport import Request
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
 from flowsession.model.plan import Look, Tell
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.requirements.review import review
 from flowsession.settings import InstallerDefaults, Settings

@@ -12,7 +12,7 @@ from flowsession.cluster.agent.transport import CALL_SECONDS, AgentError, NotLis
 from flowsession.cluster.tokens import Signer
 from flowsession.model.agent_views import AgentState, EditsArchive, PackageList, SourceAnswer
 from flowsession.model.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, Settle, TakeEdits, Tell
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 
 POLL_SECONDS = 30.0
 LARGEST_LIST = 2 * 1024 * 1024

@@ -10,7 +10,7 @@ from flowsession.cluster.agent import http
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.flow import packed
 from flowsession.manifests.session_pod import AGENT_PORT
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 
 CALL_SECONDS = 10.0
 LARGEST_STATE = 256 * 1024

@@ -8,6 +8,7 @@ from flowsession.engine.store.config_maps import ConfigMaps
 from flowsession.engine.store.departed import DepartedSessions
 from flowsession.engine.store.flow_check_index import Checks
 from flowsession.engine.store.image_index import Imaging
+from flowsession.engine.store.journal import Journal
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
 from flowsession.engine.store.recent import Recent
@@ -15,7 +16,7 @@ from flowsession.engine.store.resolvers import Resolvers
 from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.store.store import Index, Store
 from flowsession.model.agent_views import AgentView, Hint, SavedEdits
-from flowsession.reconcile.session.snapshot import Refusal
+from flowsession.model.views import Refusal
 
 LATELY_SECONDS = 300.0
 """How long what was lately heard is kept: longer than anybody asks for it."""
@@ -48,6 +49,8 @@ class Cache:
         self.imaging = Imaging()
         self.checks = Checks()
         self.departed = DepartedSessions()
+        self.journal = Journal()
+        self.sizing.instances.changed = lambda known, entry: self.journal.note(known, entry, clock())
 
         self._by_environment: Index[SessionEntry] = Index(lambda session: [environment_of(session)])
         self._by_user: Index[SessionEntry] = Index(lambda session: [(*environment_of(session), session.spec.user)])
@@ -150,6 +153,7 @@ class Cache:
         self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if abs(self.clock() - at) < LATELY_SECONDS}
 
     def _session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
+        self.journal.note(known, entry, self.clock())
         concerned = self.sizing.instances.session_changed(known, entry)
         if entry is None:
             return concerned | (self._session_gone(known) if known else set())
@@ -183,7 +187,7 @@ class Cache:
             self.written_at.pop(key, None)
             self.refusals.pop(known.meta.uid, None)
         was, is_now = (one and (one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
-        return {Key("FlowEnvironment", *key)} if was == is_now else self._concerned_by_environment(key)
+        return {Key("FlowEnvironment", *key)} if was == is_now else self.concerned_by_environment(key)
 
     def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
         concerned = self.sizing.instances.pod_changed(known, entry) | self.resolvers.pod_changed(known, entry)
@@ -212,9 +216,10 @@ class Cache:
         return {Key("FlowEnvironment", *user) for user in self._by_config_map.of(config_map)}
 
     def _concerned_by_config_map(self, config_map: Name) -> set[Key]:
-        return {key for user in self._by_config_map.of(config_map) for key in self._concerned_by_environment(user)}
+        return {key for user in self._by_config_map.of(config_map) for key in self.concerned_by_environment(user)}
 
-    def _concerned_by_environment(self, key: Name) -> set[Key]:
+    def concerned_by_environment(self, key: Name) -> set[Key]:
+        """An environment, and its sessions."""
         return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
 
 

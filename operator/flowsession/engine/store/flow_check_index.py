@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import SessionEntry
-from flowsession.reconcile.session import flow_check
-from flowsession.reconcile.session.flow_check import SessionCheck
+from flowsession.reconcile.flow_valid import SessionCheck, of_status
 
 
 @dataclass
@@ -21,8 +20,8 @@ class Checks:
         """Takes in a session; returns its environment where that has something to write: a session more, or other words on the flow."""
         environment = (entry.meta.namespace, entry.spec.environment_ref.name)
         concerned = {Key("FlowEnvironment", *environment)}
-        check = flow_check.of_status(entry.meta.name, entry.status)
-        if check is None or (known and check == flow_check.of_status(known.meta.name, known.status)):
+        check = of_status(entry.meta.name, entry.status)
+        if check is None or (known and check == of_status(known.meta.name, known.status)):
             return concerned if known is None else set()
         before, self._last[environment] = self._last.get(environment), check
         said = before and (before.flow_revision, before.packages_revision, before.verdict)

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import EnvironmentEntry, PodEntry, SessionEntry
-from flowsession.images import pods as podimages
 from flowsession.images.check import ImageCheck
-from flowsession.images.pods import Report
-from flowsession.reconcile.environment.image import Image
+from flowsession.images.image import Image
+from flowsession.model import pod_images as podimages
+from flowsession.model.pod_images import Report
 from flowsession.reconcile.environment.image_status import WITHOUT, ImageFacts
 
 T = TypeVar("T")

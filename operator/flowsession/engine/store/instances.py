@@ -6,8 +6,8 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import InstanceEntry, PodEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
+from flowsession.model.views import InstanceView, PodView
 from flowsession.reconcile.instance.snapshot import Guest, quiet_at
-from flowsession.reconcile.session.snapshot import InstanceView, PodView
 
 KIND = "ComputeInstance"
 
@@ -24,6 +24,8 @@ class Instances:
         self._without_node: Index[InstanceEntry] = Index(lambda entry: [] if entry.status.get("nodeName") else [entry.meta.namespace, ""])
         """By namespace, and by "" all of them."""
         self.entries: Store[InstanceEntry] = Store(objects.instance, self._changed, self._by_user, self._without_node)
+        self.changed: Callable[[InstanceEntry | None, InstanceEntry | None], None] = lambda _, __: None
+        """Told every instance before and after a change; None: it is gone, or was not known before."""
         self.written_at: dict[Name, float] = {}
         """When an instance's status was last written."""
 
@@ -64,6 +66,7 @@ class Instances:
         return Key(KIND, *name) if name else None
 
     def _changed(self, known: InstanceEntry | None, entry: InstanceEntry | None) -> set[Key]:
+        self.changed(known, entry)
         if entry is None:
             name = known.meta.key if known else ("", "")
             self.written_at.pop(name, None)

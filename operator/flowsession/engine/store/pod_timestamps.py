@@ -1,6 +1,7 @@
 """When this operator saw a pod's steps, finer than the API's whole seconds."""
 
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.agent_views import AgentState
+from flowsession.model.views import PodView
 
 
 def note(marks: dict[str, float], pod: PodView, now: float, *, news: bool) -> None:
@@ -13,3 +14,10 @@ def note(marks: dict[str, float], pod: PodView, now: float, *, news: bool) -> No
         marks.setdefault("Scheduled", now)
     if pod.running:
         marks.setdefault("Running", now)
+
+
+def note_answer(marks: dict[str, float], state: AgentState, now: float) -> None:
+    """The same for what its agent says."""
+    marks.setdefault("AgentReady", now)
+    if state.packages_revision:
+        marks.setdefault("Installed", now)

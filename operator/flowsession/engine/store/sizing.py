@@ -9,12 +9,12 @@ from flowsession.engine.store.instances import Instances
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import Object, PodEntry, QuotaEntry, SessionEntry, SizeEntry
 from flowsession.engine.store.store import Index, Store
+from flowsession.model.sizes import Offer, Pool, QuotaView
+from flowsession.model.views import Refusal, ScalingView
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.session.snapshot import Refusal, ScalingView
 from flowsession.reconcile.size import choice
 from flowsession.reconcile.size import offer as sizes
-from flowsession.reconcile.size.offer import Offer, Pool, SizeSnapshot
-from flowsession.reconcile.size.quota import QuotaView
+from flowsession.reconcile.size.offer import SizeSnapshot
 from flowsession.settings import SizeSettings
 
 

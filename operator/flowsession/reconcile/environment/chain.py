@@ -7,19 +7,20 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
+from flowsession.images.image import IMAGE_REQUESTS
 from flowsession.model import conditions, merge, stalled, times, words
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.views import Refusal
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import image_status, last_reading, source_reader
 from flowsession.reconcile.environment.image_status import ImageFacts, ImageNews
 from flowsession.reconcile.environment.last_reading import Pinned
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved, needed_config_maps
+from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.environment.source_reader import Reading, ResolverPod, Scene
 from flowsession.reconcile.environment.sources import ConfigMapView
-from flowsession.reconcile.session import flow_check
-from flowsession.reconcile.session.snapshot import Refusal
+from flowsession.reconcile.flow_valid import CONDITION, SessionCheck, of_environment
 from flowsession.settings import Settings
 
 REFRESH = f"{GROUP}/refresh-requested-at"
@@ -47,7 +48,7 @@ class EnvironmentSnapshot:
     sessions: int
     has_lists: bool
     """Whether package lists of this environment were lately made or found."""
-    check: flow_check.SessionCheck | None
+    check: SessionCheck | None
     """The last word of one of its sessions on the flow that it has."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
@@ -114,7 +115,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         events += (Event(warning=True, reason="RequestRefused", message=said),)
     if image is not None:
         events += tuple(image.events)
-    events += tuple(Event(True, requests.UNKNOWN_REASON, requests.unknown(name, (REFRESH, *images.REQUESTS.values()))) for name in unknown)
+    events += tuple(Event(True, requests.UNKNOWN_REASON, requests.unknown(name, (REFRESH, *IMAGE_REQUESTS.values()))) for name in unknown)
     return Plan(
         creates=reading.creates,
         deletes=tuple(reading.deletes),
@@ -221,7 +222,7 @@ def _status(
     old = conditions.read(snapshot.status)
     if (stuck := stalled.of_environment(verdict, old)) is not None:
         verdicts[stalled.CONDITION] = stuck
-    if (flow := flow_check.of_environment(resolution, snapshot.status, old, snapshot.check)) is not None:
-        verdicts[flow_check.CONDITION] = flow
+    if (flow := of_environment(resolution, snapshot.status, old, snapshot.check)) is not None:
+        verdicts[CONDITION] = flow
     status["conditions"] = conditions.judged(old, verdicts, generation=snapshot.generation, now=now)
     return status

@@ -3,69 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flowsession.api import GROUP
 from flowsession.api.environment import ImageOrigin
 from flowsession.images import reference as imageref
+from flowsession.images.image import UPDATE, Image, Standing
 from flowsession.model import times
 from flowsession.settings import Settings
 
 if TYPE_CHECKING:
-    from flowsession.reconcile.environment.resolve import Resolved
-
-UPDATE = "update"
-CHECK = "checkVersion"
-UPDATE_ANNOTATION = f"{GROUP}/update-requested-at"
-CHECK_ANNOTATION = f"{GROUP}/check-version-requested-at"
-REQUESTS = {UPDATE: UPDATE_ANNOTATION, CHECK: CHECK_ANNOTATION}
-"""What people ask of an environment's image."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What an environment's status says of its image, and what its annotations ask of it."""
-
-    image: str = ""
-    origin: str = ""
-    digest: str = ""
-    pull_anew: bool = False
-    updated: str = ""
-    """The update request that was handled last."""
-    asked: str = ""
-    """The update request that was not handled yet."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """The image of an environment's sessions, or of one session."""
-
-    name: str
-    """As it was asked for."""
-    origin: ImageOrigin | None
-    """None: the session itself."""
-    pinned: str = ""
-    """NAME@DIGEST, which the environment stays on; empty while no digest is known."""
-    pull_anew: bool = False
-    """Whether a node has to ask the registry although it has an image of this name."""
-    update: str = ""
-    """The environment's last update: pods from before it tell nothing of the image after it."""
-
-    @property
-    def reference(self) -> str:
-        """What pods are started from."""
-        return self.pinned or self.name
-
-    @property
-    def whose(self) -> str:
-        """Who has chosen it, for sentences."""
-        return "session's" if self.origin is None else "environment's"
-
-    @property
-    def digest(self) -> str:
-        """The digest alone; empty while none is known."""
-        return self.pinned.partition("@")[2]
+    from flowsession.model.resolved import Resolved
 
 
 def standing(status: Mapping[str, Any], requests: Mapping[str, str]) -> Standing:
@@ -96,22 +44,6 @@ def choose(spec_image: str, flow_image: str, stands: Standing, settings: Setting
         return image  # with Never the nodes' images are the platform team's own affair, and may differ
     pinned = f"{imageref.without_tag(name)}@{digest}" if digest else ""
     return replace(image, pinned=pinned, pull_anew=stands.pull_anew and not pinned)
-
-
-def refusal(name: str, where: str, settings: Settings) -> str:
-    """Why an image may not be used, in a sentence; empty if it may. The default image is the platform team's own choice."""
-    patterns = settings.images.allowed_registries
-    if not patterns or name == settings.runtime_image:
-        return ""
-    reference = imageref.parse(name)
-    if reference is None:
-        return f"{where} {name!r} is no image reference; write REGISTRY/PATH:TAG"
-    if imageref.allowed(reference, patterns):
-        return ""
-    return (
-        f"{where} {name} is not of a registry that this cluster allows ({', '.join(patterns)}); push the image to one of these, or ask the"
-        " platform team to add its registry to the chart's images.allowedRegistries"
-    )
 
 
 def with_own(environment: "Resolved", own: str) -> "Resolved":

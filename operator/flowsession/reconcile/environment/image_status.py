@@ -9,11 +9,10 @@ from flowsession.api.source import SourceWarning
 from flowsession.images import check as imagechecks
 from flowsession.images import reference as imageref
 from flowsession.images.check import ImageCheck, Question
+from flowsession.images.image import CHECK, CHECK_ANNOTATION, IMAGE_REQUESTS, UPDATE, UPDATE_ANNOTATION, Image
 from flowsession.model import conditions, times
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import Event
-from flowsession.reconcile.environment import image as images
-from flowsession.reconcile.environment.image import Image
 from flowsession.settings import Settings
 
 NEWER = "NewerImageAvailable"
@@ -57,7 +56,7 @@ def decide(
     news.status |= {"pullAnew": None if image.pinned or not image.pull_anew or _has_digest(facts.reported, image) else True}
     check = _answer(status, pending, image, facts, settings, news, now)
     waits = news.question is not None
-    updated = images.UPDATE in pending and not waits
+    updated = UPDATE in pending and not waits
     if updated:
         _update(image, check, settings, facts, news, moved=not same_image)
     if not waits:
@@ -88,12 +87,12 @@ def without_promptflow(status: Mapping[str, Any], image: Image, facts: ImageFact
 def _pending(status: Mapping[str, Any], requests: Mapping[str, str], news: ImageNews) -> dict[str, str]:
     """The requests to be met; junk is refused, once."""
     handled, pending = status.get("handledRequests") or {}, {}
-    for what in images.REQUESTS:
+    for what in IMAGE_REQUESTS:
         value = requests.get(what, "")
         if not value or handled.get(what) == value:
             continue
         if times.parse(value) is None:
-            said = f"annotation {images.REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
+            said = f"annotation {IMAGE_REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
             news.events.append(Event(warning=True, reason="RequestRefused", message=said))
             news.handled[what] = value
         else:
@@ -108,14 +107,14 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
     reference, every = imageref.parse(image.name), settings.images.check_every_seconds
     if reference is None or reference.digest or _default_moved(image, settings):
         return None
-    if images.UPDATE in pending and status.get("baseImage") != image.name:
+    if UPDATE in pending and status.get("baseImage") != image.name:
         return None  # the update is another image
     checked = times.parse(status.get("imageCheckedAt"))
     due = (checked or 0.0) + every if every else float("inf")
     if not pending and now < due:
         news.look_again_at = due
         return None
-    token = "|".join((pending.get(images.UPDATE, ""), pending.get(images.CHECK, ""), status.get("imageCheckedAt") or ""))
+    token = "|".join((pending.get(UPDATE, ""), pending.get(CHECK, ""), status.get("imageCheckedAt") or ""))
     question = Question(image.name, token, imageref.digest_in(facts.reported, image.name))
     if not imagechecks.may_ask(reference, settings):
         if not pending:
@@ -173,7 +172,7 @@ def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
     status: Mapping[str, Any], image: Image, check: ImageCheck | None, settings: Settings, news: ImageNews, *, stands: bool
 ) -> tuple[Verdict, str | None]:
     """The condition NewerImageAvailable, and the newest image that is known of."""
-    take = f"take it by the annotation {images.UPDATE_ANNOTATION}"
+    take = f"take it by the annotation {UPDATE_ANNOTATION}"
     if _default_moved(image, settings):
         return Verdict(True, "NewerDefault", f"the default image is now {settings.runtime_image}, and this is {image.name}; {take}"), (
             settings.runtime_image
@@ -188,7 +187,7 @@ def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
         if latest and latest.endswith(f"@{has}"):
             return Verdict(False, "UpToDate", f"{image.name} is still {has}"), latest
     reference = imageref.parse(image.name)
-    ask = f"ask whether its tag has moved by the annotation {images.CHECK_ANNOTATION}"
+    ask = f"ask whether its tag has moved by the annotation {CHECK_ANNOTATION}"
     if reference is not None and reference.digest:
         return Verdict(False, "FixedDigest", "the image is named by its digest, so there is no newer one by this name"), None
     if image.origin is ImageOrigin.DEFAULT:

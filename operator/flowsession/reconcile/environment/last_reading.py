@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.source import Source, SourceStatus, SourceWarning
+from flowsession.model.resolved import Claim
 
 KEY = "source.tar.gz"
 """Of the ConfigMap that holds the archive."""
@@ -73,15 +74,6 @@ def named(source: Source) -> str:
         return f"OCI artifact {source.oci_artifact.reference}"
     assert source.persistent_volume_claim is not None, "the last of the kinds that a pod reads"
     return f"PersistentVolumeClaim {source.persistent_volume_claim.claim_name!r}"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim's folder that sessions use in place, and the flow folder in it."""
-
-    name: str
-    path: str
-    flow_path: str
 
 
 def in_place(spec: FlowEnvironmentSpec) -> Claim | None:

@@ -3,50 +3,17 @@
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, yaml
 from flowsession.flow.yaml import FolderError
+from flowsession.model.resolved import IN_SPEC, Asked, leads_outside
 from flowsession.reconcile.environment.sources import SourceFiles, normalised
 from flowsession.requirements import review as requirements
-from flowsession.requirements.review import Review
 
-IN_SPEC = "spec.requirementsText"
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be installed, judged."""
-
-    text: str
-    path: str | None
-    """The file's way from the flow folder, as `status.requirementsFile` has it; None: no file."""
-    review: Review
-    warnings: tuple[SourceWarning, ...]
-
-    @property
-    def shown(self) -> str:
-        """What people know it as."""
-        return self.path or IN_SPEC
-
-    @property
-    def in_folder(self) -> str | None:
-        """The file's name in the flow folder; None: it is not there, and its text is all that sessions get of it."""
-        return None if self.path is None or leads_outside(self.path) else self.path
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """All texts that were read, by name."""
-        return {self.shown: self.text, **self.review.included}
-
-
-def leads_outside(path: str) -> bool:
-    """Whether a normalised path leads out of the folder that it starts from."""
-    return path == ".." or path.startswith("../")
 
 
 def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None) -> Asked:

@@ -1,23 +1,20 @@
 """Resolves an environment: from the spec and its source to what its sessions shall have."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, outside, yaml
-from flowsession.flow.packed import EncodedFolder, PackedFolder
+from flowsession.images import reference
+from flowsession.images.image import Image, Standing
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import requirements_source, sources
-from flowsession.reconcile.environment.image import Image, Standing
-from flowsession.reconcile.environment.last_reading import Claim, Pinned, in_place
-from flowsession.reconcile.environment.requirements_source import Asked
+from flowsession.reconcile.environment.last_reading import Pinned, in_place
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.requirements import private_feeds
 from flowsession.settings import PackageCache, Settings
@@ -27,83 +24,6 @@ MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
 
 STANDS_FOR_NOTHING = Standing()
-
-
-@dataclass(frozen=True)
-class Unresolved:
-    """Why there is no answer yet, as the Ready condition says it."""
-
-    reason: str
-    message: str
-    own: bool = False
-    """Whether it is the session's own spec that is to be mended, not its environment's."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What a session of this environment shall have."""
-
-    image: Image
-    requirements: Asked
-    packages_revision: str
-    flow_revision: str
-    files: Mapping[str, bytes] | None
-    flow: FlowSummary | None
-    warnings: tuple[SourceWarning, ...]
-    installer: Mapping[str, Any] = field(hash=False)
-    content: str = ""
-    """Hash of all that the environment's spec and source bring into a session."""
-    feed_secret: str = ""
-    """Name of the Secret with the token for private feeds, where there is something to install."""
-    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Modules of the source that lie outside of the flow folder, and the way to each: for the advice about one that is missing."""
-    claim: Claim | None = None
-    """The flow folder is this claim's, in place; `files` are None then."""
-
-    @property
-    def base_image(self) -> str:
-        """The image as it was asked for."""
-        return self.image.name
-
-    @property
-    def requirements_text(self) -> str | None:
-        """The lines to install; None: there are none."""
-        return self.requirements.text if self.requirements_count else None
-
-    @property
-    def requirements_path(self) -> str | None:
-        """The file's way from the flow folder; None: there is no such file."""
-        return self.requirements.path
-
-    @property
-    def requirements_count(self) -> int:
-        """How many packages are asked for."""
-        return self.requirements.review.count
-
-    @property
-    def keeps_something(self) -> bool:
-        """Whether a session has something that must survive a container's death: a flow folder or packages."""
-        return self.files is not None or self.requirements_count > 0
-
-    @cached_property
-    def wire(self) -> Mapping[str, Any]:
-        """The body of PUT /v1/environment."""
-        files: Mapping[str, str] | None
-        if isinstance(self.files, PackedFolder):
-            files = EncodedFolder(self.files)
-        else:
-            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
-        asked = self.requirements
-        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
-        return {
-            "packagesRevision": self.packages_revision,
-            "flowRevision": self.flow_revision,
-            "files": files,
-            "requirements": wanted,
-            # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
-            "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
-            **({"beside": dict(self.beside)} if self.beside else {}),
-        }
 
 
 def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = None) -> tuple[str, ...]:
@@ -123,8 +43,8 @@ def resolve(
 ) -> Resolved | Unresolved | None:
     """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
     reads it itself. An image that was chosen before stays, as far as it `stands`."""
-    if said := sources.refusal(spec.source, settings):
-        return Unresolved("ImageNotAllowed", said)
+    if refused := sources.refusal(spec.source, settings):
+        return Unresolved(*refused)
     if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
         return None
     try:
@@ -157,8 +77,8 @@ def _resolve(
     image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
     if image.origin is not ImageOrigin.DEFAULT:
         asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
-        if said := images.refusal(image.name, asked_by, settings):
-            return Unresolved("ImageNotAllowed", said)
+        if refused := reference.refusal(image.name, asked_by, settings):
+            return Unresolved(*refused)
     asked = requirements_source.find(spec, flow, files, source)
     warnings += asked.warnings
     installer = _installer(spec, config_maps, settings)

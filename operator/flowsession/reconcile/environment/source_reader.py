@@ -16,10 +16,9 @@ from flowsession.model import times
 from flowsession.model.agent_views import AgentView, SourceAnswer
 from flowsession.model.patience import rested_at
 from flowsession.model.plan import Create, Delete, Event, ReadSource
+from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView, Refusal
 from flowsession.reconcile.environment import last_reading, sources
 from flowsession.reconcile.environment.sources import ConfigMapView
-from flowsession.reconcile.session.snapshot import PodView, Refusal
-from flowsession.reconcile.session.start import PULL_REASONS, REFUSED_SECONDS
 from flowsession.settings import Settings
 
 FIRST_RETRY_SECONDS = 15.0

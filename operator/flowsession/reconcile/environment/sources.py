@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from flowsession.api.source import ArchiveSource, ConfigMapSource, Source, SourceWarning
+from flowsession.api.source import ONE_SOURCE, ArchiveSource, ConfigMapSource, Source, SourceWarning
 from flowsession.flow import archive as archives
 from flowsession.flow import archive_links
 from flowsession.flow.yaml import FolderError
-from flowsession.reconcile.environment import image, last_reading
+from flowsession.images import reference
+from flowsession.reconcile.environment import last_reading
 from flowsession.reconcile.environment.last_reading import Pinned
 from flowsession.settings import Settings
 
@@ -44,10 +45,12 @@ class SourceFiles:
     warnings: tuple[SourceWarning, ...] = ()
 
 
-def refusal(source: Source | None, settings: Settings) -> str:
-    """Why the source may not be read, in a sentence; empty if it may."""
+def refusal(source: Source | None, settings: Settings) -> tuple[str, str] | None:
+    """Why the source may not be read, as reason and sentence; None if it may."""
+    if source is not None and not source.to_wire():
+        return "SourceInvalid", f"spec.source names no source: {ONE_SOURCE}; name one, or leave source out where there is no flow folder"
     artifact = source.oci_artifact if source else None
-    return image.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else ""
+    return reference.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else None
 
 
 def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:

@@ -4,20 +4,22 @@ from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
 from flowsession.manifests import anchor_pod
 from flowsession.model import times
 from flowsession.model.draft import Notes
-from flowsession.model.plan import Create, Delete, PatchStatus, Plan
-from flowsession.reconcile import cost, requests, scheduling
+from flowsession.model.plan import ENDING_SECONDS, Create, Delete, PatchStatus, Plan
+from flowsession.model.sizes import Offer
+from flowsession.model.times import moment
+from flowsession.model.views import PULL_REASONS, PodView
+from flowsession.reconcile import cost, requests, restarts, scheduling
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.session import restart, start
-from flowsession.reconcile.session.chain import ENDING_SECONDS
-from flowsession.reconcile.session.draft import moment
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
-from flowsession.reconcile.size.offer import Offer
 
 COUNT_SECONDS = 10.0
 """The number of sessions and their last activity alone are written at most this often."""
+
+NO_PROBLEM = frozenset({"Starting", "Stopped", "ScalingUp", accounts.PENDING})
+"""Reasons of Ready=False that are no problem of anybody's."""
 
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
@@ -49,7 +51,7 @@ class InstanceNotes(Notes):
             creates=tuple(self._creates),
             deletes=tuple(self._deletes),
             status=write if patch else None,
-            events=(*self._problems(("Ready",), frozenset({"Starting", "Stopped", "ScalingUp"})), *self._events),
+            events=(*self._problems(("Ready",), NO_PROBLEM), *self._events),
             read_events=self.read_events,
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,
@@ -109,7 +111,7 @@ def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
     if notes.status.get("podName") or _anchor(notes):
         _leave(notes)
     for pod in snapshot.pods:
-        restart.remove(notes, pod)
+        remove(notes, pod)
     phase = InstancePhase.STOPPING if snapshot.pods else InstancePhase.STOPPED
     notes.is_not_ready(phase, "Stopped", _why(notes, by))
 
@@ -133,9 +135,9 @@ def _run(notes: InstanceNotes) -> None:
     pod = _anchor(notes)
     for stray in notes.snapshot.pods:
         if stray is not pod:
-            restart.remove(notes, stray)
+            remove(notes, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
-        _start_again(notes, *restart.cause_of_end(pod))
+        _start_again(notes, *cause_of_end(pod))
     elif pod is not None and _outdated(notes, pod):
         _leave(notes)
         notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
@@ -150,7 +152,7 @@ def _run(notes: InstanceNotes) -> None:
 
 def _anchor(notes: InstanceNotes) -> PodView | None:
     """The pod of the present incarnation, if there is one that is not on its way out."""
-    name = anchor_pod.name_of(notes.snapshot, _incarnation(notes))
+    name = anchor_pod.name_of(notes.snapshot.name, notes.snapshot.uid, _incarnation(notes))
     return next((pod for pod in notes.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
 
 
@@ -172,19 +174,8 @@ def _leave(notes: InstanceNotes) -> None:
 
 
 def _start_again(notes: InstanceNotes, reason: str, message: str) -> None:
-    status, now = notes.snapshot.status, notes.now
-    for pod in notes.snapshot.pods:
-        if pod.deleting_since is None:
-            notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
-    lived = now - moment(status.get("readyAt"), now)
-    in_a_row = 0 if lived >= restart.SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
-    due = now + restart.pause(in_a_row) if in_a_row else now
-    _leave(notes)
-    notes.put("restarts", int(status.get("restarts") or 0) + 1)
-    notes.put("restartsInARow", in_a_row or None)
-    notes.put("startedAt", times.stamp(due))
+    restarts.start_again(notes, notes.snapshot.pods, lambda: _leave(notes))
     notes.is_not_ready(InstancePhase.STARTING, reason, f"{message}; reserving a node again")
-    notes.look_again(due)
 
 
 def _reserve(notes: InstanceNotes) -> None:
@@ -203,7 +194,21 @@ def _reserve(notes: InstanceNotes) -> None:
     if isinstance(identity, accounts.Lacking):
         notes.is_not_ready(InstancePhase.PENDING, identity.reason, identity.message)
     elif identity is not None:
-        notes.create(Create(accounts.with_identity(anchor_pod.manifest(snapshot, found, _incarnation(notes)), identity)))
+        wanted = anchor_of(snapshot, found, _incarnation(notes))
+        notes.create(Create(accounts.with_identity(anchor_pod.manifest(wanted), identity)))
+
+
+def anchor_of(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> anchor_pod.AnchorPod:
+    """What the instance's anchor shall be."""
+    return anchor_pod.AnchorPod(
+        namespace=snapshot.namespace,
+        instance=snapshot.name,
+        uid=snapshot.uid,
+        incarnation=incarnation,
+        user=snapshot.spec.user,
+        offer=offer,
+        settings=snapshot.settings,
+    )
 
 
 def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
@@ -224,17 +229,19 @@ def _follow(notes: InstanceNotes, pod: PodView) -> None:
     if pod.running:
         if not notes.status.get("readyAt"):
             notes.put("readyAt", times.stamp(notes.now))
+            seconds = max(0.0, notes.now - max(pod.created_at, moment(notes.status.get("startedAt"), 0.0)))
+            notes.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
         notes.status["phase"] = InstancePhase.RUNNING.value
         notes.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {notes.snapshot.spec.user}")
         idle.decide_idle(notes, notes.snapshot)
     elif pod.unscheduled_message:
         notes.is_not_ready(InstancePhase.PENDING, *scheduling.unschedulable(notes, pod, notes.snapshot.scaling, "instance"))
-    elif (container := pod.container) is not None and container.waiting_reason in start.PULL_REASONS:
+    elif (container := pod.container) is not None and container.waiting_reason in PULL_REASONS:
         said = container.waiting_message.strip() or "no further word from the node"
         message = f"image {notes.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
         notes.is_not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
-    elif container is not None and (container.waiting_reason in start.BROKEN_REASONS or container.ended_reason):
-        notes.is_not_ready(InstancePhase.FAILED, *start.died(pod))
+    elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
+        notes.is_not_ready(InstancePhase.FAILED, *died(pod))
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
         notes.is_not_ready(InstancePhase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")

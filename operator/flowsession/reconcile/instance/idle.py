@@ -6,16 +6,9 @@ agent; when all of them are without work, each closes its door; when all doors a
 
 from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.model import times
-from flowsession.model.agent_views import AgentView
 from flowsession.model.draft import Notes
-from flowsession.model.idle_times import FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS, warned_for
-from flowsession.model.plan import Look, Retire
+from flowsession.model.idle_times import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, quiet_at
-from flowsession.reconcile.session.agent import ask
-from flowsession.reconcile.session.draft import Draft
-
-AGAIN_SECONDS = 60.0
-"""How often a quiet session's agent is asked again while another one on the instance can't be asked."""
 
 
 def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
@@ -48,24 +41,3 @@ def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
     notes.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(notes.now)).to_wire())
     notes.judge("Active", False, "Idle", "stopped")
     notes.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
-
-
-def make_way(draft: Draft, agent: AgentView | None) -> bool:
-    """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
-    compute = draft.snapshot.spec.compute
-    view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
-    if view is None or view.quiet_at is None or view.stopped:
-        return False
-    if draft.now < view.quiet_at:
-        draft.look_again(view.quiet_at)
-        return False
-    if not view.all_quiet:
-        asked = agent is not None and agent.asked_at >= view.quiet_at
-        ask(draft, agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
-        return False
-    if draft.snapshot.server_silent or agent is None or agent.state is None:
-        return False
-    # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
-    due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
-    ask(draft, agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
-    return True

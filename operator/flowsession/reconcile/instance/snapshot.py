@@ -8,10 +8,8 @@ from flowsession.api.instance import ComputeInstanceSpec, InstanceIdleAction
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS
-from flowsession.reconcile.identity import Account
-from flowsession.reconcile.session.snapshot import PodView, Refusal, ScalingView
-from flowsession.reconcile.size.offer import Offer
-from flowsession.reconcile.size.quota import QuotaView
+from flowsession.model.sizes import Offer, QuotaView
+from flowsession.model.views import Account, PodView, Refusal, ScalingView
 from flowsession.settings import Settings
 
 

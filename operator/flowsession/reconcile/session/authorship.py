@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import EnvironmentInUse
 from flowsession.model import times
+from flowsession.model.resolved import Resolved
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.environment.sources import ConfigMapView, needed_config_maps
 
 if TYPE_CHECKING:

@@ -5,22 +5,21 @@ from collections.abc import Mapping
 from flowsession.manifests.session_pod import MARKS
 from flowsession.model.idle_times import warned_for
 from flowsession.model.plan import AnnotatePod
-from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.session.draft import Draft, Live
 
 WORTH_SECONDS = 60.0
 """An end that is nearer than this is not worth a write: no autoscaler decides that fast."""
 
 
-def mark(draft: Draft) -> bool:
+def mark(draft: Draft, live: Live) -> bool:
     """Keeps the autoscalers' hands off until people were warned of the idle end, and again when that is put off.
 
     Marks are set when the pod is created, so a session that is deleted earlier costs no write for them. A session that never ends
     (`idle.action: None`) keeps them: it is asked too rarely for anybody to know that nobody has just begun to work.
     """
-    pod = current_pod(draft)
+    pod = live.pod
     wanted = not (draft.reason("Active") == "IdleSoon" and warned_for(draft.snapshot.spec.idle.timeout_seconds) >= WORTH_SECONDS)
-    if pod is not None and pod.running and pod.marked is not None and pod.marked != wanted:
+    if pod.running and pod.marked is not None and pod.marked != wanted:
         draft.marks = AnnotatePod(pod.namespace, pod.name, pod.uid, {name: value if wanted else None for name, value in MARKS.items()})
     return True
 

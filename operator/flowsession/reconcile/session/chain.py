@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowsession.api.session import Phase
-from flowsession.model.plan import Delete, Plan, Subject
-from flowsession.reconcile import cost, requests
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
+from flowsession.model.plan import ENDING_SECONDS, Delete, Plan, Subject
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.reconcile import requests
 from flowsession.reconcile.session import (
     authorship,
     autoscaler,
@@ -22,14 +22,15 @@ from flowsession.reconcile.session import (
     suspend,
 )
 from flowsession.reconcile.session import ready as serve
-from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.cost import of_session
+from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
-
-ENDING_SECONDS = 30.0
-"""How long a namespace is left alone after it refused a write because it ends."""
 
 Stage = Callable[[Draft], bool]
 """Writes into the draft what it finds; False ends the chain."""
+
+LiveStage = Callable[[Draft, Live], bool]
+"""The same for a session whose environment is resolved and that has a pod."""
 
 
 def decide(snapshot: SessionSnapshot, now: float) -> Plan:
@@ -40,13 +41,19 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     saving.save_last(draft)
     if snapshot.deleting:
         return draft.plan()
-    for stage in STAGES:
-        if not stage(draft):
-            break
+    if all(stage(draft) for stage in STAGES):
+        live = _proved(draft)
+        all(stage(draft, live) for stage in LIVE_STAGES)
     saving.keep(draft)
     memory.tell(draft)
-    cost.of_session(draft)
+    of_session(draft)
     return draft.plan()
+
+
+def _proved(draft: Draft) -> Live:
+    pod, environment = draft.pod, draft.snapshot.environment
+    assert pod is not None and isinstance(environment, Resolved), "the stages saw to it"
+    return Live(pod, environment, draft.agent_of(pod))
 
 
 def decide_gone(snapshot: SessionSnapshot, now: float) -> Plan:
@@ -114,15 +121,20 @@ def resolve(draft: Draft) -> bool:
     return False
 
 
-def tell_the_agent(draft: Draft) -> bool:
+def tell_the_agent(draft: Draft, live: Live) -> bool:
     """Sees to it that the agent knows what the session shall have. One that refuses it is idle until its environment is fixed, and one that
     waits for its user's word until that comes."""
     said = authorship.withheld(draft)
-    if install.go_on_without(draft, said) if said else install.tell_the_agent(draft):
+    if install.go_on_without(draft, live, said) if said else install.tell_the_agent(draft, live):
         return True
     if draft.reason("Ready") in ("AgentRefused", authorship.REASON):
         idle.decide_idle(draft)
     return False
+
+
+def decide_idle(draft: Draft, _: Live) -> bool:
+    """Warns of the session's end, and ends it, when it is idle."""
+    return idle.decide_idle(draft)
 
 
 def _may_come_yet(draft: Draft, environment: Unresolved) -> bool:
@@ -153,6 +165,10 @@ STAGES: tuple[Stage, ...] = (
     suspend.reset,
     move.move,
     start.have_a_pod,
+)
+"""Until there is a pod of what the environment resolves to."""
+
+LIVE_STAGES: tuple[LiveStage, ...] = (
     lost_key.tell_of_lost_key,
     start.follow_the_pod,
     idle.end_unreachable,
@@ -164,7 +180,7 @@ STAGES: tuple[Stage, ...] = (
     serve.compare_settings,
     serve.list_packages,
     flow_check.judge,
-    idle.decide_idle,
+    decide_idle,
     flow_check.follow_the_check,
     autoscaler.mark,
 )

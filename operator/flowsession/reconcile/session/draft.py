@@ -1,11 +1,20 @@
 """A session's plan in the making: the stages of a decision write into it, and it becomes one status patch at the end."""
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.model import stalled, times
+from flowsession.manifests import session_pod
+from flowsession.model import stalled
+from flowsession.model.agent_views import AgentView
 from flowsession.model.draft import Notes
+from flowsession.model.idle_times import AHEAD_SECONDS
+from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
+from flowsession.reconcile import identity
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 FIRST_SECONDS = 0.5
@@ -14,13 +23,26 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-_TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
+TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
 
-_NO_PROBLEM = frozenset({"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"})
+NO_PROBLEM = frozenset(
+    {"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting", identity.PENDING}
+)
+"""Reasons of these conditions that are no problem of anybody's."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the stages know once a pod runs: proved by the one that follows the pod."""
+
+    pod: PodView
+    environment: Resolved
+    agent: AgentView | None
+    """None: nothing is known yet of the agent in its container."""
 
 
 class Draft(Notes):
@@ -36,6 +58,52 @@ class Draft(Notes):
         self._progress_only_until = 0.0
         self._held_until = 0.0
         self._waiting = ("", 0.0)
+
+    @property
+    def incarnation(self) -> int:
+        """Which start this is, from 1."""
+        return int(self.snapshot.status.get("incarnation") or 1)
+
+    @cached_property
+    def pod(self) -> PodView | None:
+        """The pod of the present incarnation, if there is one that is not on its way out."""
+        name = session_pod.name_of(self.snapshot.name, self.snapshot.uid, self.incarnation)
+        return next((pod for pod in self.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
+
+    def began(self, pod: PodView) -> float:
+        """When the pod was created, as finely as it is known."""
+        return self.snapshot.marks.get("Created", pod.created_at)
+
+    def agent_of(self, pod: PodView) -> AgentView | None:
+        """What is known of the agent in this very container: a restarted one is another agent."""
+        agent = self.snapshot.agent
+        return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
+
+    def lately_of(self, pod: PodView) -> AgentView | None:
+        """The same for those who go by how old its words are: what it said in the future, by a clock that was set back, is not known."""
+        agent, latest = self.agent_of(pod), self.now + AHEAD_SECONDS
+        if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
+            return agent
+        return replace(
+            agent,
+            asked_at=agent.asked_at if agent.asked_at <= latest else 0.0,
+            state=agent.state if agent.state_at <= latest else None,
+            edits_at=agent.edits_at if agent.edits_at <= latest else 0.0,
+        )
+
+    def ask(self, agent: AgentView | None, call: AgentCall, *, not_before: float = 0.0, interrupts: bool = False) -> bool:
+        """Has the agent called unless a call is under way or planned, whose answer brings this session up again; whether it is called now.
+
+        It is so at `not_before`, in seconds since 1970, at the earliest. A call that `interrupts` does not wait for a long poll's answer.
+        """
+        if self.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
+            return False
+        due = max(askable_at(agent), not_before)
+        if self.now < due:
+            self.look_again(due)
+            return False
+        self.call = call
+        return True
 
     def not_ready(self, phase: Phase, reason: str, message: str) -> None:
         """The session can't be used, for this reason."""
@@ -106,7 +174,7 @@ class Draft(Notes):
         """What follows from all that was found."""
         self._sum_up()
         patch = self._patch()
-        events = [*self._problems(_TOLD, _NO_PROBLEM), *self._events]
+        events = [*self._problems(TOLD, NO_PROBLEM), *self._events]
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
             self._creates = self._built_on  # all else would cost the time in which the agent's word is good
@@ -134,9 +202,3 @@ class Draft(Notes):
             wants_accounts=self.wants_accounts,
             look_again_at=self._due,
         )
-
-
-def moment(text: str | None, default: float) -> float:
-    """A status timestamp in seconds, or the default where there is none."""
-    parsed = times.parse(text)
-    return default if parsed is None else parsed

@@ -8,9 +8,7 @@ from flowsession.model import times
 from flowsession.model.agent_views import AgentView, SavedEdits
 from flowsession.model.idle_times import FRESH_SECONDS
 from flowsession.model.plan import Delete, Reopen, TakeEdits
-from flowsession.reconcile.session.agent import ask, lately_of
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -28,10 +26,10 @@ NOT_SAVED = "EditsNotSaved"
 
 def may_leave(draft: Draft) -> bool:
     """Whether the pod may go without a loss; else asks the agent, or says what keeps it."""
-    pod = current_pod(draft)
+    pod = draft.pod
     if pod is None or not pod.running or not has_folder(draft):
         return True
-    agent = lately_of(draft, pod)
+    agent = draft.lately_of(pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.tell(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
@@ -140,7 +138,7 @@ def has_folder(draft: Draft) -> bool:
 
 def take(draft: Draft, agent: AgentView | None, *, not_before: float) -> None:
     """Has the agent asked for what was edited, at that time at the earliest."""
-    ask(draft, agent, TakeEdits(), not_before=not_before, interrupts=True)
+    draft.ask(agent, TakeEdits(), not_before=not_before, interrupts=True)
 
 
 def _ask(draft: Draft, agent: AgentView | None) -> None:
@@ -154,7 +152,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
     draft.judge("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
     if agent.state and agent.state.retired:
-        ask(draft, agent, Reopen())  # it stays, so it may be used
+        draft.ask(agent, Reopen())  # it stays, so it may be used
 
 
 def _wire(saved_edits: SavedEdits) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.pod_settings import takes_over
-from flowsession.images import pods
 from flowsession.manifests.session_pod import settings_of
-from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.model import pod_images as pods
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
-from flowsession.reconcile.session.snapshot import PodView, SessionSnapshot
+from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 
 def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> str:

@@ -4,10 +4,10 @@ import re
 
 from flowsession.api.identity import Identity
 from flowsession.api.session import Phase
+from flowsession.model.views import PodIdentity, PodView
 from flowsession.reconcile import identity
-from flowsession.reconcile.identity import Lacking, PodIdentity
+from flowsession.reconcile.identity import Lacking
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
 
 _DENIED = re.compile(
     r"\b40[13]\b|unauthori[sz]ed|forbidden|denied|authentication required|authorization failed|no basic auth|authorization token",

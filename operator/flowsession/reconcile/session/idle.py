@@ -8,14 +8,14 @@ from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.model import times
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
+from flowsession.model.patience import askable_at
 from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.instance import idle as instanceidle
 from flowsession.reconcile.session import edits, restart, restoring, suspend, warning
-from flowsession.reconcile.session.agent import agent_of, ask, askable_at, lately_of
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.session.draft import Draft, Live
+from flowsession.reconcile.session.on_instance import make_way
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
@@ -45,10 +45,10 @@ INSTALLED = "install"
 
 def decide_idle(draft: Draft) -> bool:
     """Shows when idleness would end the session, warns of it, and ends it when that time has come and the agent agrees."""
-    pod, idle = current_pod(draft), draft.snapshot.spec.idle
+    pod, idle = draft.pod, draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
-    agent = lately_of(draft, pod)
+    agent = draft.lately_of(pod)
     last = _last_activity(draft, agent)
     if last is None:
         return False
@@ -67,7 +67,7 @@ def decide_idle(draft: Draft) -> bool:
         elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
-            if not instanceidle.make_way(draft, agent):
+            if not make_way(draft, agent):
                 _reopen(draft, agent)
             warning.warn(draft, agent, deadline)
     if agent and _is_silent(agent):
@@ -113,11 +113,11 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
     """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
     draft.put("expiresAt", None)
-    if not instanceidle.make_way(draft, agent):
+    if not make_way(draft, agent):
         _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
     failing = agent is not None and agent.failures
-    ask(draft, agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
+    draft.ask(agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
@@ -133,13 +133,12 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
     if agent and agent.state and agent.state.retired:
         _reopen(draft, agent)
     else:
-        ask(draft, agent, KeepAlive(value), interrupts=True)
+        draft.ask(agent, KeepAlive(value), interrupts=True)
 
 
-def end_unreachable(draft: Draft) -> bool:
+def end_unreachable(draft: Draft, live: Live) -> bool:
     """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
-    idle, pod = draft.snapshot.spec.idle, current_pod(draft)
-    agent = agent_of(draft, pod) if pod else None
+    idle, agent = draft.snapshot.spec.idle, live.agent
     limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
@@ -160,14 +159,14 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
     if ready_at is not None and (last is None or ready_at > last):
         last, what = ready_at, "start"
     if last is None and draft.status.get("phase") == Phase.FAILED.value:
-        pod = current_pod(draft)
+        pod = draft.pod
         last = pod.container.running_since if pod and pod.container else None  # what can't be used is not kept for ever either
     ahead = last is not None and last > draft.now + AHEAD_SECONDS
     if agent and agent.state and ((seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0) or ahead):
         last, what = seen, agent.state.what or what
     elif ahead:  # somebody's clock was wrong, and only the agent can tell
         last = draft.now
-        ask(draft, agent, Look())
+        draft.ask(agent, Look())
     if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
         draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
     return last
@@ -240,10 +239,11 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
         draft.valid_until = valid_until
     else:
         kind, version = "ComputeSession", snapshot.resource_version
-        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until))
+        why = (reason, message)
+        draft.delete(Delete(kind, snapshot.namespace, snapshot.name, snapshot.uid, version, valid_until=valid_until, why=why))
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """The end was called off: by a longer timeout, by another action, or by work that was seen."""
-    if agent and agent.state and agent.state.retired and ask(draft, agent, Reopen()) and not agent.failures:
+    if agent and agent.state and agent.state.retired and draft.ask(agent, Reopen()) and not agent.failures:
         draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

@@ -3,28 +3,25 @@
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.patience import rested_at
+from flowsession.model.patience import pause_after, rested_at
 from flowsession.model.plan import Follow, Look, Tell
+from flowsession.model.resolved import Resolved
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session import authorship, edits, feed_token
 from flowsession.reconcile.session.agent import (
     NOT_INSTALLED,
     Target,
-    agent_of,
     out_of_sync,
-    pause_after,
     same_container,
     settled,
     takes_another_pod,
     target,
     was_installing,
 )
-from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.identity import to_install
-from flowsession.reconcile.session.restart import incarnation
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import began, current_pod, time_out
+from flowsession.reconcile.session.start import time_out
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
@@ -51,11 +48,9 @@ LONGEST_QUIET_PAUSE = 30.0
 """As long as an honest poll waits: who does not wait there, waits here."""
 
 
-def tell_the_agent(draft: Draft) -> bool:
+def tell_the_agent(draft: Draft, live: Live) -> bool:
     """Sees to it that the agent knows what the session shall have."""
-    pod, environment = current_pod(draft), draft.snapshot.environment
-    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, environment, agent = live.pod, live.environment, live.agent
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
     if stale := takes_another_pod(pod, environment):
@@ -92,7 +87,7 @@ def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Re
     if earlier is None and draft.snapshot.predecessor:
         draft.look_again(draft.now + PREDECESSOR_PAUSE)
     elif earlier is None:
-        draft.look_for_edits(incarnation(draft))
+        draft.look_for_edits(draft.incarnation)
     else:
         said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
         body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
@@ -100,15 +95,13 @@ def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Re
 
 
 def _feed_problem(draft: Draft, environment: Resolved) -> str:
-    pod = current_pod(draft)
+    pod = draft.pod
     return feed_token.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
 
 
-def go_on_without(draft: Draft, said: str) -> bool:
+def go_on_without(draft: Draft, live: Live, said: str) -> bool:
     """The session keeps what it has, or waits if this container has nothing yet: what its environment is now is withheld from it."""
-    pod, before = current_pod(draft), draft.was("InSync")
-    assert pod is not None, "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, agent, before = live.pod, live.agent, draft.was("InSync")
     serving = draft.was_ready and same_container(draft, pod)
     draft.judge("InSync", False, authorship.REASON, said)
     if requests.pending(draft, "install"):
@@ -121,11 +114,9 @@ def go_on_without(draft: Draft, said: str) -> bool:
     return False
 
 
-def follow_the_install(draft: Draft) -> bool:
+def follow_the_install(draft: Draft, live: Live) -> bool:
     """Says how far the install is. A session that was ready goes on serving with what it had."""
-    pod, environment = current_pod(draft), draft.snapshot.environment
-    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or agent.told is None:
         return True
     state = agent.state
@@ -142,7 +133,7 @@ def follow_the_install(draft: Draft) -> bool:
             _wait_for_agent(draft, pod, agent)
         elif not draft.was_ready:
             draft.not_ready(Phase.INSTALLING, "Starting", installing)
-            draft.only_progress(since=began(draft, pod))
+            draft.only_progress(since=draft.began(pod))
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
         _not_installed(draft, pod, install)
@@ -151,6 +142,7 @@ def follow_the_install(draft: Draft) -> bool:
         other = authorship.withheld(draft)
         nothing = not install.tool if other else environment.requirements_count == 0
         _installed(draft, install, nothing=nothing)
+        _tell_of_install_in_place(draft, pod, state.packages_revision)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
         if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
             draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
@@ -207,7 +199,7 @@ def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None
         )
     else:
         draft.not_ready(Phase.STARTING, "Starting", f"waiting for the agent in pod {pod.name}")
-        draft.only_progress(since=began(draft, pod))
+        draft.only_progress(since=draft.began(pod))
         if agent and agent.failures:
             draft.look_again(agent.failing_since + UNREACHABLE_AFTER)
     time_out(draft, pod, "its agent answers")
@@ -247,6 +239,13 @@ def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
         )
     else:
         draft.judge("PackagesInstalled", True, "Installed", _outcome(install))
+
+
+def _tell_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None:
+    """An Event for other packages in a session that serves: a start has its own, and a failure too."""
+    before = draft.snapshot.status.get("packagesRevision")
+    if draft.was_ready and same_container(draft, pod) and before and before != revision:
+        draft.tell(warning=False, reason="Installed", message=f"in the running session: {draft.said('PackagesInstalled')}")
 
 
 def _outcome(install: InstallView) -> str:

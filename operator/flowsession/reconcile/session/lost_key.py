@@ -5,12 +5,11 @@ from functools import lru_cache
 
 from flowsession.manifests.session_pod import FLOW_FOLDER
 from flowsession.model import times
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.agent import same_container
-from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.session.draft import Draft, Live
 
 REASON = "KeyLost"
 
@@ -23,11 +22,10 @@ def key_ids(key_set: str) -> frozenset[str]:
     return frozenset(_KEY_ID.findall(key_set[:16_384]))
 
 
-def tell_of_lost_key(draft: Draft) -> bool:
+def tell_of_lost_key(draft: Draft, live: Live) -> bool:
     """Goes on with a pod that knows this operator's key. Another one is replaced: at once before it was ready, so that nothing was done in
     it; else after the time for which an agent may be unreachable, since what runs in it can't be asked whether it is work."""
-    pod = current_pod(draft)
-    assert pod is not None, "the stages before saw to it"
+    pod = live.pod
     ours = key_ids(draft.snapshot.public_keys)
     if not (ours and pod.key_ids and ours.isdisjoint(pod.key_ids)):
         return True

@@ -2,9 +2,7 @@
 
 from flowsession.model import times
 from flowsession.model.plan import Look
-from flowsession.reconcile.session.agent import ask, lately_of
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
@@ -15,14 +13,14 @@ LEAST_BETWEEN_CALLS = 1.0
 
 def tell(draft: Draft) -> None:
     """An Event, and in the status which kill was told last. An agent that has said that there is one is asked which."""
-    pod = current_pod(draft)
+    pod = draft.pod
     if pod is None or not pod.running or draft.takes_the_pod:
         return
-    agent, hint = lately_of(draft, pod), draft.snapshot.hint
+    agent, hint = draft.lately_of(pod), draft.snapshot.hint
     told = draft.status.get("memoryKill") or {}
     due = (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN
     if hint is not None and hint.killed_at > (agent.state_at if agent else 0.0):
-        ask(draft, agent, Look(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
+        draft.ask(agent, Look(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
     if agent is None or agent.state is None or agent.state.memory_kill in ("", told.get("id")):
         return
     if due > draft.now:

@@ -2,12 +2,11 @@
 
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
-from flowsession.reconcile.identity import Lacking, PodIdentity
+from flowsession.model.views import PodIdentity, PodView
+from flowsession.reconcile.identity import Lacking
 from flowsession.reconcile.session import authorship, edits, identity, on_instance, restart
-from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.on_instance import Problem
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import current_pod
 from flowsession.reconcile.size import choice
 
 
@@ -17,7 +16,7 @@ def move(draft: Draft) -> bool:
     if (waiting := _outdated(draft)) is not None:
         said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
         return _start_anew(draft, "ComputeChanged", said, said)
-    pod = current_pod(draft)
+    pod = draft.pod
     if pod is None:
         return True
     misplaced, acts_as = _misplaced(draft) is not None, identity.changed(draft, pod)
@@ -37,11 +36,9 @@ def move(draft: Draft) -> bool:
     return _start_anew(draft, "ComputeChanged", f"{moving}: {former}", f"spec.compute has changed: {moving}, with a new pod")
 
 
-def tell_of_wish(draft: Draft) -> bool:
+def tell_of_wish(draft: Draft, live: Live) -> bool:
     """Says why the session stays as it is although its spec names another compute or identity, and what it goes on with."""
-    pod = current_pod(draft)
-    if pod is None:
-        return True
+    pod = live.pod
     misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
     if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
         until = f"until then the session goes on with {_place_of(draft, pod)}, and for good if spec.compute says so again"
@@ -54,7 +51,7 @@ def tell_of_wish(draft: Draft) -> bool:
 
 def _misplaced(draft: Draft) -> PodView | None:
     """The session's pod, if its spec wants it elsewhere. No size named: whatever it has is right."""
-    pod, compute = current_pod(draft), draft.snapshot.spec.compute
+    pod, compute = draft.pod, draft.snapshot.spec.compute
     if pod is None:
         return None
     if compute.instance_ref is not None:
@@ -79,7 +76,7 @@ def _problem(draft: Draft) -> Problem | None:
 
 def _outdated(draft: Draft) -> PodView | None:
     """The session's pod, if no node takes it and a pod created now would be another one: its size was mended, or has gone."""
-    pod, snapshot = current_pod(draft), draft.snapshot
+    pod, snapshot = draft.pod, draft.snapshot
     if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
         return None
     offer = next((offer for offer in snapshot.offers if offer.name == choice.canonical(pod.vm_size)), None)

@@ -4,9 +4,12 @@ import difflib
 
 from flowsession.api import GROUP
 from flowsession.api.session import Phase
+from flowsession.model.agent_views import AgentView
+from flowsession.model.idle_times import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE
+from flowsession.model.plan import Look, Retire
+from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 Problem = tuple[str, str]
 """Reason and sentence."""
@@ -14,7 +17,7 @@ Problem = tuple[str, str]
 
 def stand_by(draft: Draft) -> bool:
     """Leaves an instance that stops or has gone, once what was edited is saved; waits until the one that the spec names can be had."""
-    ref, pod = draft.snapshot.spec.compute.instance_ref, current_pod(draft)
+    ref, pod = draft.snapshot.spec.compute.instance_ref, draft.pod
     if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
         if edits.may_leave(draft):
             restart.leave_the_pod(draft)
@@ -27,7 +30,7 @@ def stand_by(draft: Draft) -> bool:
     if lacking is None:
         return True
     for stray in draft.snapshot.pods:
-        restart.remove(draft, stray)
+        remove(draft, stray)
     if draft.status.get("podName"):
         restart.leave_the_pod(draft)  # it was lost, with its node or otherwise
     _wait(draft, lacking)
@@ -67,3 +70,24 @@ def _wait(draft: Draft, problem: Problem) -> None:
     if draft.was("Active") is not None:
         draft.judge("Active", False, "Idle", "it has no compute")
     draft.not_ready(Phase.PENDING, reason, message)
+
+
+def make_way(draft: Draft, agent: AgentView | None) -> bool:
+    """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
+    compute = draft.snapshot.spec.compute
+    view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
+    if view is None or view.quiet_at is None or view.stopped:
+        return False
+    if draft.now < view.quiet_at:
+        draft.look_again(view.quiet_at)
+        return False
+    if not view.all_quiet:
+        asked = agent is not None and agent.asked_at >= view.quiet_at
+        draft.ask(agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+        return False
+    if draft.snapshot.server_silent or agent is None or agent.state is None:
+        return False
+    # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
+    due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
+    draft.ask(agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
+    return True

@@ -7,24 +7,23 @@ from flowsession.manifests.session_pod import settings_of
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import ListPackages, Look
+from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
-from flowsession.reconcile.environment.resolve import Resolved
 from flowsession.reconcile.session import authorship
-from flowsession.reconcile.session.agent import agent_of, ask, same_container
-from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import REFUSED_SECONDS, began, current_pod
+from flowsession.reconcile.session.agent import same_container
+from flowsession.reconcile.session.draft import Draft, Live
 
 LIST_SECONDS = 5.0
 """How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""
 
+SHORTEST_TOLD = 0.05
+"""Seconds of a stage that people are told of though it mostly takes none; the status has all."""
 
-def serve(draft: Draft) -> bool:
+
+def serve(draft: Draft, live: Live) -> bool:
     """Says Ready, or why the first install keeps the session from it."""
-    pod = current_pod(draft)
-    assert pod is not None, "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, agent = live.pod, live.agent
     if agent is None or agent.state is None or agent.told is None:
         # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
         if draft.was_unreachable and same_container(draft, pod):
@@ -36,8 +35,8 @@ def serve(draft: Draft) -> bool:
         return True
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
-    environment = draft.snapshot.environment
-    if isinstance(environment, Resolved) and agent.told == (environment.packages_revision, environment.flow_revision):
+    environment = live.environment
+    if agent.told == (environment.packages_revision, environment.flow_revision):
         authorship.give(draft)
     if not same_container(draft, pod):
         # Rounded up: idleness counts from here, and must not come to its end before what people read.
@@ -60,7 +59,7 @@ def _says_running(draft: Draft, pod: PodView) -> None:
 
 def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     if agent is None or agent.state is None:
-        ask(draft, agent, Look())
+        draft.ask(agent, Look())
     elif not agent.failures:
         _says_running(draft, pod)
 
@@ -68,10 +67,9 @@ def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
 _OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
 
 
-def compare_settings(draft: Draft) -> bool:
+def compare_settings(draft: Draft, live: Live) -> bool:
     """Says so where the spec's `env` or `podMetadata` have changed since the pod was created: they hold from the next start on."""
-    pod = current_pod(draft)
-    assert pod is not None, "the stages before saw to it"
+    pod = live.pod
     changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
     reason = draft.reason("InSync")
     refused = pod_metadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata)
@@ -85,11 +83,9 @@ def compare_settings(draft: Draft) -> bool:
     return True
 
 
-def list_packages(draft: Draft) -> bool:
+def list_packages(draft: Draft, live: Live) -> bool:
     """Keeps the list of packages in a ConfigMap, one for each revision and image, shared by all sessions that have them."""
-    pod, environment = current_pod(draft), draft.snapshot.environment
-    assert pod is not None and isinstance(environment, Resolved), "the stages before saw to it"
-    agent = agent_of(draft, pod)
+    pod, environment, agent = live.pod, live.environment, live.agent
     revision = draft.status.get("packagesRevision")
     if not revision or draft.status.get("phase") != Phase.RUNNING.value:
         return True
@@ -111,29 +107,46 @@ def list_packages(draft: Draft) -> bool:
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
-        ask(draft, agent, ListPackages())
+        draft.ask(agent, ListPackages())
         if agent is not None and not draft.was_ready and not agent.failures:
             draft.hold(agent.asked_at + LIST_SECONDS)
     return True
 
 
 def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
-    """The steps of the start, by what this operator saw itself, else by the API's whole seconds."""
-    marks = draft.snapshot.marks
-    created = began(draft, pod)
-    scheduled = max(created, marks.get("Scheduled", pod.scheduled_at or created))
-    running = max(scheduled, marks.get("Running", (pod.container.running_since if pod.container else None) or scheduled))
-    answered = max(running, marks.get("AgentReady", draft.now - (install_seconds or 0.0)))
-    stages = [_stage("Scheduled", created, scheduled), _stage("ImagePulled", scheduled, running), _stage("AgentReady", running, answered)]
+    """The steps of the start, by what this operator saw itself, else by the API's whole seconds. Each begins where the one before ends, so
+    that they come to the whole, which is Ready."""
+    marks, now = draft.snapshot.marks, draft.now
+    created = min(now, draft.began(pod))
+
+    def end(after: float, mark: str, default: float) -> float:
+        return min(now, max(after, marks.get(mark, default)))
+
+    scheduled = end(created, "Scheduled", pod.scheduled_at or created)
+    running = end(scheduled, "Running", (pod.container.running_since if pod.container else None) or scheduled)
+    answered = end(running, "AgentReady", now - (install_seconds or 0.0))
+    installed = end(answered, "Installed", now)
+    ends = [("Scheduled", scheduled), ("ImagePulled", running), ("AgentReady", answered)]
+    ends.append(("FlowDelivered", max(answered, installed - (install_seconds or 0.0))))
     if install_seconds is not None:
-        stages.append(Stage(name="PackagesInstalled", started_at=times.stamp(answered), seconds=round(install_seconds, 3)))
-    return [*stages, _stage("Ready", created, draft.now)]
+        ends.append(("PackagesInstalled", installed))
+    stages, before = [], created
+    for name, at in [*ends, ("PackagesListed", now)]:
+        stages.append(_stage(name, before, at, since=created))
+        before = at
+    return [*stages, _stage("Ready", created, now, since=created)]
 
 
-def _stage(name: str, start: float, end: float) -> Stage:
-    return Stage(name=name, started_at=times.stamp(start), seconds=round(max(0.0, end - start), 3))
+def _stage(name: str, start: float, end: float, *, since: float) -> Stage:
+    """Its seconds are those between two moments of whole milliseconds since the start began: their sum has no error of its own."""
+    seconds = round(end - since, 3) - round(start - since, 3)
+    return Stage(name=name, started_at=times.stamp(start), seconds=round(seconds, 3))
+
+
+def _is_told(stage: Stage) -> bool:
+    return stage.seconds is not None and (stage.seconds >= SHORTEST_TOLD or stage.name not in ("FlowDelivered", "PackagesListed"))
 
 
 def _story(stages: list[Stage], pod: PodView) -> str:
-    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if stage.seconds is not None)
+    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if _is_told(stage))
     return f"ready {stages[-1].seconds:.1f} s after its pod was created, on {pod.node} ({steps})"

@@ -4,7 +4,6 @@ from flowsession.model.agent_views import AgentState, AgentView, SavedEdits
 from flowsession.reconcile.session import edits
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.start import current_pod
 
 CONDITION = "EditsInPlace"
 KEPT = "KeptAside"
@@ -18,7 +17,7 @@ def tell(draft: Draft, agent: AgentView | None) -> None:
         return
     saved, before = draft.snapshot.saved, draft.was(CONDITION)
     _judge(draft, agent.state, saved)
-    pod = current_pod(draft)
+    pod = draft.pod
     if saved is None or pod is None or same_container(draft, pod) or agent.told is None:
         return
     if saved.ignored:

@@ -4,11 +4,10 @@ from flowsession.manifests import saved_edits
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import Settle
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
 from flowsession.reconcile.session import edits
-from flowsession.reconcile.session.agent import ask, lately_of
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView
-from flowsession.reconcile.session.start import current_pod
+from flowsession.reconcile.session.draft import Draft
 from flowsession.settings import AgentVia
 
 SAVE_SECONDS = 30.0
@@ -28,10 +27,10 @@ MOST_FAILURES = 3
 
 def keep(draft: Draft) -> None:
     """Saves what an agent has said to wait, at most twice a minute; a session in which nobody edits anything is not asked."""
-    pod = current_pod(draft)
+    pod = draft.pod
     if pod is None or not pod.running or draft.takes_the_pod or not edits.has_folder(draft):
         return
-    agent = lately_of(draft, pod)
+    agent = draft.lately_of(pod)
     if agent and agent.state and edits.record(draft).get("revision") != agent.state.edits.revision and _tells_all(agent):
         _save(draft, agent)
     elif agent and agent.state and agent.state.edits.revision == (draft.snapshot.status.get("edits") or {}).get("revision"):
@@ -50,7 +49,7 @@ def save_last(draft: Draft) -> None:
     pod = snapshot.pods[-1] if snapshot.pods else None
     if pod is None or not pod.running or not (pod.deleting_since is not None or snapshot.gone_at is not None):
         return
-    agent = lately_of(draft, pod)
+    agent = draft.lately_of(pod)
     _take_last(draft, pod, agent)
     if agent is None or agent.state is None:
         return
@@ -125,7 +124,7 @@ def _give_up(draft: Draft, agent: AgentView, problem: str) -> None:
 def _settle(draft: Draft, agent: AgentView, *, saved: bool) -> None:
     state = agent.state
     if state and state.edits.waiting and state.edits.revision and agent.settled != state.edits.revision:
-        ask(draft, agent, Settle(state.edits.revision, saved), interrupts=True)
+        draft.ask(agent, Settle(state.edits.revision, saved), interrupts=True)
 
 
 def _tells_all(agent: AgentView) -> bool:

@@ -3,48 +3,48 @@
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.images import pods as podimages
 from flowsession.manifests import anchor_pod, placement, pod_metadata
 from flowsession.manifests import session_pod as pods
+from flowsession.model import pod_images as podimages
 from flowsession.model import times
+from flowsession.model.resolved import Resolved
+from flowsession.model.sizes import Offer
+from flowsession.model.times import moment
+from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.environment.resolve import Resolved
-from flowsession.reconcile.session import authorship, identity, restart
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.snapshot import PodView, SessionSnapshot
-from flowsession.reconcile.size import choice
-from flowsession.reconcile.size.offer import Offer
-
-REFUSED_SECONDS = 60.0
-"""How long a refusal of the API server is taken to hold before the same is tried again."""
-
-PULL_REASONS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
-)
-BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.session import authorship, identity, missing_values, restart
+from flowsession.reconcile.session.draft import Draft, Live
+from flowsession.reconcile.session.snapshot import SessionSnapshot
+from flowsession.reconcile.session.vm_size import allocate
 
 
-def current_pod(draft: Draft) -> PodView | None:
-    """The pod of the present incarnation, if there is one that is not on its way out."""
-    name = pods.name_of(draft.snapshot, restart.incarnation(draft))
-    return next((pod for pod in draft.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
-
-
-def began(draft: Draft, pod: PodView) -> float:
-    """When the pod was created, as finely as it is known."""
-    return draft.snapshot.marks.get("Created", pod.created_at)
+def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> pods.SessionPod:
+    """What the session's pod shall be."""
+    return pods.SessionPod(
+        namespace=snapshot.namespace,
+        session=snapshot.name,
+        uid=snapshot.uid,
+        incarnation=incarnation,
+        spec=snapshot.spec,
+        environment=environment,
+        environment_uid=snapshot.environment_uid,
+        public_keys=snapshot.public_keys,
+        agent=snapshot.agent_archive,
+        settings=snapshot.settings,
+    )
 
 
 def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have none has an end of its own
     """Sees to it that there is exactly one pod: none is created while another one of this session still exists."""
     snapshot, now = draft.snapshot, draft.now
-    pod = current_pod(draft)
+    pod = draft.pod
     strays = [other for other in snapshot.pods if other is not pod]
     for stray in strays:
-        restart.remove(draft, stray)
+        remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
-        return restart.start_again(draft, *restart.cause_of_end(pod))
+        return restart.start_again(draft, *cause_of_end(pod))
     if pod is not None and _starts_in_vain(draft, pod):
         return False
     if pod is not None:
@@ -53,13 +53,13 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
         return restart.start_again(draft, *restart.cause_of_absence(draft))
     if strays:
         return False  # the status says already that it is starting again
-    due = moment(draft.status.get("startedAt"), 0.0) if restart.incarnation(draft) > 1 else 0.0
+    due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
     if now < due:
         draft.look_again(due)
         return False
     if _must_wait(draft):
         return False
-    allocated, size = choice.allocate(draft)
+    allocated, size = allocate(draft)
     if not allocated:
         return False
     acts_as = identity.for_next_pod(draft)
@@ -67,15 +67,16 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
         return False
     environment = snapshot.environment
     assert isinstance(environment, Resolved), "the stage before saw to it"
-    if pods.needs_archive(snapshot, environment) and not _bring_the_agent(draft):
+    wanted = pod_of(snapshot, environment, draft.incarnation)
+    if wanted.brings_the_agent and not _bring_the_agent(draft):
         return False
     draft.only_progress(since=now)
     authorship.give(draft)
-    manifest = accounts.with_identity(pods.manifest(snapshot, environment, restart.incarnation(draft)), acts_as)
+    manifest = accounts.with_identity(pods.manifest(wanted), acts_as)
     manifest = _where_it_belongs(snapshot, manifest, size)
     draft.create(pods.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
     if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
-        draft.look_for_edits(restart.incarnation(draft))
+        draft.look_for_edits(draft.incarnation)
     return False
 
 
@@ -95,7 +96,7 @@ def _must_wait(draft: Draft) -> bool:
 def _bring_the_agent(draft: Draft) -> bool:
     """Sees to it that the ConfigMap with the agent is there; else the status says why it is not."""
     snapshot = draft.snapshot
-    archive = pods.agent_config_map(snapshot)
+    archive = pods.agent_config_map(snapshot.namespace, snapshot.agent_archive)
     name = archive["metadata"]["name"]
     if name in snapshot.refused_config_maps:
         said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
@@ -126,6 +127,12 @@ def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
         restart.leave_the_pod(draft)
         draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
         return True
+    if _has_wrong_settings(draft, pod):
+        restart.leave_the_pod(draft)
+        draft.not_ready(
+            Phase.STARTING, "Starting", "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
+        )
+        return True
     return False
 
 
@@ -147,15 +154,21 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
     )
 
 
+def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
+    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    waits = pod.container.waiting_reason if pod.container else ""
+    changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
+    return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
+
+
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
     """Whether the pod has not run yet since its image can't be pulled."""
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
-def follow_the_pod(draft: Draft) -> bool:
+def follow_the_pod(draft: Draft, live: Live) -> bool:
     """Says how far the pod is. Goes on when its container runs and has an address."""
-    pod = current_pod(draft)
-    assert pod is not None, "the stage before saw to it"
+    pod = live.pod
     _remember(draft, pod)
     if pod.running:
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
@@ -170,13 +183,13 @@ def follow_the_pod(draft: Draft) -> bool:
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
-        reason, message = died(pod)
+        reason, message = missing_values.cause(draft, pod) or died(pod)
         draft.not_ready(Phase.FAILED, reason, message)
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
         draft.judge("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
         draft.not_ready(Phase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
-        draft.only_progress(since=began(draft, pod))
+        draft.only_progress(since=draft.began(pod))
     time_out(draft, pod, "its container runs")
     return False
 
@@ -192,26 +205,10 @@ def time_out(draft: Draft, pod: PodView, stage: str) -> None:
     draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {said}")
 
 
-def died(pod: PodView) -> tuple[str, str]:
-    """Why the pod's container does not stay up: a reason and a sentence."""
-    container = pod.container
-    assert container is not None
-    said = container.ended_message.strip() or container.waiting_message.strip()
-    if container.ended_reason == "OOMKilled":
-        return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
-    if "executable file not found" in said or "no such file or directory" in said:
-        return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
-    if container.ended_code in (64, 65):
-        return "PodFailed", said
-    code = f" with exit code {container.ended_code}" if container.ended_reason else ""
-    last = said.splitlines()[-1] if said else "no message"
-    return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
-
-
 def _remember(draft: Draft, pod: PodView) -> None:
     """What the status says of the pod itself."""
     draft.put("podName", pod.name)
-    draft.put("incarnation", restart.incarnation(draft))
+    draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
     draft.put("identity", pod.identity.in_use())
     draft.put("vmSize", pod.vm_size or draft.snapshot.settings.session.size_name)

@@ -3,10 +3,12 @@
 from flowsession.api.session import Phase, Suspended, SuspendedBy
 from flowsession.manifests import pod_metadata
 from flowsession.model import times
+from flowsession.model.times import moment
 from flowsession.reconcile import requests
+from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits
-from flowsession.reconcile.session.draft import Draft, moment
-from flowsession.reconcile.session.restart import leave_the_pod, remove
+from flowsession.reconcile.session.draft import Draft, Live
+from flowsession.reconcile.session.restart import leave_the_pod
 
 
 def stay_suspended(draft: Draft) -> bool:
@@ -118,7 +120,7 @@ def _why(draft: Draft, by: SuspendedBy) -> str:
     return f"suspended {spec.max_lifetime_seconds} s after its start (maxLifetimeSeconds); {way}"
 
 
-def activate(draft: Draft) -> bool:
+def activate(draft: Draft, _: Live) -> bool:
     """Notes when the session began to live. A request to resume what is not suspended is met."""
     if not draft.status.get("activatedAt"):
         draft.put("activatedAt", times.stamp(moment(draft.status.get("startedAt"), draft.now)))

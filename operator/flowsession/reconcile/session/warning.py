@@ -7,7 +7,6 @@ from flowsession.model.idle_times import FRESH_SECONDS, LONGEST_WARNING, warned_
 from flowsession.model.plan import Look
 from flowsession.reconcile import requests
 from flowsession.reconcile.session import edits
-from flowsession.reconcile.session.agent import ask
 from flowsession.reconcile.session.draft import Draft
 
 
@@ -21,7 +20,7 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     elif draft.reason_before("Active") == "IdleSoon":
         draft.judge("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.failures or agent.asked_at < warn_at:
-        ask(draft, agent, Look())
+        draft.ask(agent, Look())
     elif agent.state is not None and not agent.state.busy:
         draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
@@ -44,7 +43,7 @@ def deadline_after(draft: Draft, last: float) -> float:
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
     """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
     if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
-        ask(draft, agent, Look())
+        draft.ask(agent, Look())
         return
     promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))

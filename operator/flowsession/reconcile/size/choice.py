@@ -1,20 +1,17 @@
-"""Which VM size a session's next pod gets: the one that it names, or the best of those that its namespace has quota for."""
+"""Which of the VM sizes a pod gets: the one of a name, or the best of those that its namespace has quota for."""
 
 import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 from flowsession.api.environment import MinimumCompute
-from flowsession.api.session import Phase
-from flowsession.model.quantity import listed, parse, parse_all
-from flowsession.reconcile.session import restart
-from flowsession.reconcile.session.draft import Draft
-from flowsession.reconcile.session.snapshot import InstanceView, Refusal, SessionSnapshot
+from flowsession.model.quantity import listed, parse
+from flowsession.model.sizes import Offer, PodCost, QuotaView
+from flowsession.model.views import Refusal
+from flowsession.reconcile.restarts import pause
 from flowsession.reconcile.size import quota
-from flowsession.reconcile.size.offer import Offer
-from flowsession.reconcile.size.quota import PodCost, QuotaView, lacks
+from flowsession.reconcile.size.quota import lacks
 
 MOST_NAMED = 8
 """Sizes that a message goes into, at most."""
@@ -39,41 +36,10 @@ def canonical(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def allocate(draft: Draft) -> tuple[bool, Offer | None]:
-    """Whether a pod may be created now, and with which size; None: as the chart's defaults have it. Else the status says why not."""
-    found = choose(draft.snapshot, draft.now)
-    if not isinstance(found, NoSize):
-        return True, found
-    draft.judge("ComputeAllocated", False, found.reason, found.message)
-    draft.not_ready(Phase.PENDING, found.reason, found.message)
-    if found.look_again_at is not None:
-        draft.look_again(found.look_again_at)
-    return False, None
-
-
-def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
-    """The size for the next pod; None where no VMSize is installed and none is named."""
-    if (ref := snapshot.spec.compute.instance_ref) is not None:
-        return _beside(snapshot, snapshot.instances[ref.name], now)
-    wanted = snapshot.spec.compute.vm_size
-    candidates = named(wanted, snapshot.offers) if wanted else _fitting(snapshot.offers, snapshot.minimum_compute)
-    if isinstance(candidates, NoSize):
-        return candidates
-    refusal = _present(snapshot.refusal, now)
-    if refusal is not None and not candidates:
-        return _refused(refusal)
-    if not candidates:
-        return None
-    or_else = ", or name another size" if wanted else ""
-    return within_quota(
-        candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, end=END, or_else=or_else
-    )
-
-
 def within_quota(
     candidates: list[Offer],
     quotas: tuple[QuotaView, ...],
-    refused: Refusal | None,
+    before: Refusal | None,
     now: float,
     *,
     namespace: str,
@@ -82,9 +48,9 @@ def within_quota(
     or_else: str = "",
 ) -> Offer | NoSize:
     """The best of them that the namespace's quotas have room for, or why there is none; `end`, `or_else`: what may be done about it."""
-    refusal = _present(refused, now)
+    refusal = present(before, now)
     if refusal is not None and refusal.reason != "QuotaExceeded":
-        return NoSize(refusal.reason, refusal.message, _end_of(refusal))
+        return NoSize(refusal.reason, refusal.message, end_of(refusal))
     sizes = refusal.sizes if refusal else {}
     lacking = {offer.name: found for offer in candidates if (found := lacks(quotas, cost(offer)))}
     for offer in sorted(candidates, key=lambda offer: offer.rank):
@@ -96,27 +62,13 @@ def within_quota(
     ]
     way = quota.way_out([lacking.get(offer.name) or quota.in_refusal(sizes[offer.name]) for offer in candidates], end=end, or_else=or_else)
     message = f"no quota in namespace {namespace!r}: {_some(words, '; ', len(candidates))}; {way}"
-    return NoSize("QuotaExceeded", message, _end_of(refusal) if refusal else None)
+    return NoSize("QuotaExceeded", message, end_of(refusal) if refusal else None)
 
 
-def _refused(refusal: Refusal) -> NoSize:
+def refused(refusal: Refusal) -> NoSize:
     """The API server's own words, with the way out where they are about a quota."""
     way = f"; {quota.way_out([quota.in_refusal(refusal.message)], end=END)}" if refusal.reason == "QuotaExceeded" else ""
-    return NoSize(refusal.reason, refusal.message + way, _end_of(refusal))
-
-
-def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
-    """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
-    if (refusal := _present(snapshot.refusal, now)) is not None:
-        return _refused(refusal)
-    offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
-    devices = {name: amount for name, amount in offer.requests.items() if "/" in name} if offer else {}
-    nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
-    pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
-    if found := lacks(snapshot.quotas, pod):
-        said = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
-        return NoSize("QuotaExceeded", said)
-    return offer
+    return NoSize(refusal.reason, refusal.message + way, end_of(refusal))
 
 
 def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
@@ -140,7 +92,7 @@ def _instead(wanted: str, offers: tuple[Offer, ...]) -> str:
     return f"name one that is there, such as {', '.join(by_name[name] for name in near)}"
 
 
-def _fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[Offer] | NoSize:
+def fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[Offer] | NoSize:
     """The sizes that may be chosen for a session that names none."""
     if not offers:
         return []
@@ -161,14 +113,14 @@ def _fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[
     )
 
 
-def _present(refusal: Refusal | None, now: float) -> Refusal | None:
+def present(refusal: Refusal | None, now: float) -> Refusal | None:
     """What the API server refused lately: somebody else was faster, or it counts what is not seen here."""
-    return refusal if refusal is not None and now < _end_of(refusal) else None
+    return refusal if refusal is not None and now < end_of(refusal) else None
 
 
-def _end_of(refusal: Refusal) -> float:
+def end_of(refusal: Refusal) -> float:
     """When the same is tried again. What a quota's own figures show needs no retry: quotas are watched."""
-    return refusal.at + restart.pause(refusal.count)
+    return refusal.at + pause(refusal.count)
 
 
 def _some(words: list[str], joint: str, count: int) -> str:

@@ -1,7 +1,7 @@
 """VM sizes: what a session of a size gets of a node, and what the VMSize's status says of the size."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -9,8 +9,8 @@ from flowsession.api.size import Toleration, UserIsolation, VMSizeSpec
 from flowsession.model import conditions, merge
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import PatchStatus, Plan
-from flowsession.model.quantity import Amounts, listed, parse, parse_all, text
-from flowsession.reconcile.size.quota import PodCost
+from flowsession.model.quantity import listed, parse, parse_all, text
+from flowsession.model.sizes import Offer, Pool, Taint
 from flowsession.settings import SizeSettings
 
 _RESERVED_CPU = ((1, 60), (2, 100), (4, 140), (8, 180), (16, 260), (32, 420), (64, 740))
@@ -21,54 +21,6 @@ _EVICTION = Fraction(100 * 2**20)
 
 _SYSTEM_TAINTS = "node.kubernetes.io/"
 """Taints of a node's state, such as not-ready or cordoned; any others tell what the node is for."""
-
-Labels = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Taint:
-    """A taint of a node."""
-
-    key: str
-    value: str
-    effect: str
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Nodes that are alike, as far as sizes can tell them apart."""
-
-    labels: Labels
-    taints: tuple[Taint, ...]
-    allocatable: Amounts
-    """The least of each resource that one of them can give."""
-    nodes: int
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A size, as a session may get it now."""
-
-    name: str
-    """Of the VMSize object."""
-    spec: VMSizeSpec
-    requests: Amounts
-    limits: Amounts
-    per_node: int
-    """How many such sessions share a node."""
-    nodes: int
-    usable: bool
-    """Whether one of the nodes takes new pods."""
-    cost: PodCost = field(init=False)
-    """What quotas count of a pod of this size."""
-    rank: tuple[bool, bool, Fraction, Fraction, str] = field(init=False)
-    """The lesser, the better: sizes with nodes first, then the cheapest, then the one with the largest disk, then by name."""
-
-    def __post_init__(self) -> None:
-        isolated = self.spec.user_isolation is UserIsolation.NODE
-        object.__setattr__(self, "cost", PodCost(self.requests, self.limits, self.spec.priority_class_name, across_namespaces=isolated))
-        price, disk = self.spec.price_per_hour, parse(self.spec.capacity.get("ephemeral-storage", "0"))
-        object.__setattr__(self, "rank", (not self.usable, price is None, parse(price or "0"), -disk, self.name))
 
 
 @dataclass(frozen=True)

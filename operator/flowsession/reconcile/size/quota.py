@@ -2,50 +2,12 @@
 (k8s.io/kubernetes/pkg/quota/v1/evaluator/core/pods.go)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from flowsession.model.quantity import Amounts, parse, text
-
-_BOTH_WAYS = frozenset({"cpu", "memory", "ephemeral-storage"})
-"""Resources whose plain name in a quota means requests."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """One requirement on the pods that a quota counts."""
-
-    name: str
-    operator: str = "Exists"
-    values: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class QuotaView:
-    """A ResourceQuota, as its status has it."""
-
-    name: str
-    hard: Amounts
-    used: Amounts
-    scopes: tuple[Scope, ...] = ()
-
-
-@dataclass(frozen=True)
-class PodCost:
-    """What quotas look at in a pod. A session's pod has requests and no deadline."""
-
-    requests: Amounts
-    limits: Amounts
-    priority_class: str = ""
-    across_namespaces: bool = False
-    """Whether its (anti-)affinity looks into other namespaces."""
-    of: str = "a session"
-    """Whose pod it is, in messages."""
-    usage: Mapping[str, Fraction] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "usage", _usage(self.requests, self.limits))
+from flowsession.model.quantity import parse, text
+from flowsession.model.sizes import PodCost, QuotaView, Scope
 
 
 @dataclass(frozen=True)
@@ -134,18 +96,6 @@ def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> st
 def first(found: list[Lack]) -> Lack:
     """The one to name: what no end of others would change, if there is such a one."""
     return next((lack for lack in found if lack.for_good), found[0])
-
-
-def _usage(requests: Amounts, limits: Amounts) -> dict[str, Fraction]:
-    used = {"pods": Fraction(1), "count/pods": Fraction(1)}
-    for resource, amount in requests.items():
-        used[f"requests.{resource}"] = amount
-        if resource in _BOTH_WAYS:
-            used[resource] = amount
-    for resource, amount in limits.items():
-        if resource in _BOTH_WAYS:
-            used[f"limits.{resource}"] = amount
-    return used
 
 
 def _priority(scope: Scope, pod: PodCost) -> bool:

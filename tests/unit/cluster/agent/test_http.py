@@ -12,7 +12,7 @@ import pytest
 
 from flowsession.cluster.agent import transport
 from flowsession.cluster.agent.transport import AgentError, DirectTransport, NoAnswer, NotListening, Request
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.model.views import PodView
 from unit.builders import pod
 
 Behaviour = Callable[[socket.socket], None]

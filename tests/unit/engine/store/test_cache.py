@@ -11,16 +11,15 @@ from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
+from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots
 from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
 from flowsession.engine.store.keys import Key, newer
 from flowsession.model.agent_views import AgentArchive, AgentView
-from flowsession.model.plan import Fetch
+from flowsession.model.plan import ENDING_SECONDS, Fetch
+from flowsession.model.views import REFUSED_SECONDS, Refusal
 from flowsession.reconcile.environment import chain as environments
-from flowsession.reconcile.session.chain import ENDING_SECONDS
-from flowsession.reconcile.session.snapshot import Refusal
-from flowsession.reconcile.session.start import REFUSED_SECONDS
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, stamp
 
@@ -295,7 +294,7 @@ def everything_in(cache: Cache) -> dict[str, Any]:
 
 
 def snapshots(cache: Cache) -> Snapshots:
-    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)))
+    return Snapshots(cache, Settings(), "{}", AgentArchive("", ""), Accounts(cast(KubernetesCluster, None)), Resolutions(Settings()))
 
 
 @pytest.mark.parametrize(
@@ -396,6 +395,7 @@ async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:
         archive=AgentArchive("", ""),
         instance="test",
         vault=Vault(bytes(32)),
+        resolutions=Resolutions(Settings()),
     )
     for one in engine_cache:
         engine.observe(one["kind"], one)

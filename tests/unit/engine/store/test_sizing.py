@@ -9,8 +9,8 @@ from flowsession.engine import nodes
 from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.sizing import Sizing, refused
-from flowsession.reconcile.session.snapshot import Refusal
-from flowsession.reconcile.size.offer import Taint
+from flowsession.model.sizes import Taint
+from flowsession.model.views import Refusal
 from flowsession.settings import SizeSettings
 from unit.builders import NOW
 from unit.engine.store.test_cache import pod, session

@@ -10,9 +10,9 @@ from flowsession.engine.reader import Reader
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.plan import DeletePackages, Fetch, Plan
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import resolve as resolution
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import InstallerDefaults, PackageCache, Settings
 from unit.builders import (
     DAG,
@@ -79,6 +79,19 @@ def test_the_same_image_twice_is_no_warning():
 def test_which_requirements(text, files, count, path):
     found = from_folder(files, requirementsText=text)
     assert (found.requirements_count, found.requirements_path) == (count, path)
+
+
+def test_a_source_that_names_none_is_refused_where_the_api_server_took_it():
+    found = resolution.resolve(spec(source={}), {}, Settings())
+    assert isinstance(found, Unresolved)
+    assert found.reason == "SourceInvalid"
+    assert "spec.source names no source: a source is one of configMap, archive, git" in found.message
+    assert "leave source out where there is no flow folder" in found.message
+    plan = decide(environment_snapshot(spec=spec(source={})), found)
+    assert [event.reason for event in plan.events] == ["SourceInvalid"]
+    status = applied({}, plan.status.status)
+    assert verdict(status, "Ready") == ("False", "SourceInvalid")
+    assert verdict(status, "Stalled") == ("True", "SourceInvalid")
 
 
 def test_without_a_flow_folder():

@@ -1,17 +1,22 @@
 """Which image a session starts from: references and patterns, what stays until an update, and a session's own."""
 
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flowsession.api.base import IMAGE_PATTERN
 from flowsession.api.environment import ImageOrigin
-from flowsession.images import pods
 from flowsession.images import reference as imageref
+from flowsession.images.image import Image, Standing
+from flowsession.images.reference import refusal
+from flowsession.model import pod_images as pods
 from flowsession.model.plan import Tell
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.image import Image, Standing
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import (
     NOW,
@@ -19,6 +24,7 @@ from unit.builders import (
     agent,
     container,
     decide,
+    from_folder,
     from_text,
     pending_pod,
     pod,
@@ -95,13 +101,12 @@ def test_patterns(image, pattern, fits):
 # -- what is allowed
 
 
-@pytest.mark.parametrize("image", ["python:3", "reg.example.com/other/x", "not an image"])
+@pytest.mark.parametrize("image", ["python:3", "reg.example.com/other/x"])
 def test_an_image_of_another_registry_is_refused_with_the_list(image):
     found = from_text(None, ONLY_TEAM, baseImage=image)
     assert isinstance(found, Unresolved)
     assert found.reason == "ImageNotAllowed"
-    if image != "not an image":
-        assert "reg.example.com/team/*, *.azurecr.io" in found.message
+    assert "reg.example.com/team/*, *.azurecr.io" in found.message
     assert "spec.baseImage" in found.message
 
 
@@ -111,7 +116,31 @@ def test_the_default_image_and_those_of_the_list_are_allowed(image):
 
 
 def test_without_a_list_every_image_is_allowed():
-    assert isinstance(from_text(None, baseImage="anything at all"), Resolved)
+    assert isinstance(from_text(None, baseImage="anything.example.com/at/all:1"), Resolved)
+
+
+@pytest.mark.parametrize("settings", [Settings(), ONLY_TEAM], ids=["no list", "a list"])
+@pytest.mark.parametrize("image", ["Foo Bar:1", "Foo/bar", "python: 3", "http://x/y"])
+def test_what_is_not_the_name_of_an_image_is_refused(image, settings):
+    found = from_text(None, settings, baseImage=image)
+    assert isinstance(found, Unresolved)
+    assert found.reason == "InvalidImageName"
+    assert f"spec.baseImage {image!r} is not the name of an image; write REGISTRY/PATH:TAG" in found.message
+    folder = {"flow.dag.yaml": f'environment: {{image: "{image}"}}\nnodes: []\n'.encode()}
+    found = from_folder(folder, settings)
+    assert isinstance(found, Unresolved)
+    assert (found.reason, "environment.image of flow.dag.yaml" in found.message) == ("InvalidImageName", True)
+
+
+@given(st.from_regex(IMAGE_PATTERN) | st.text("aB0._-/:@[]", max_size=40) | st.sampled_from([TEAM, PINNED, "[::1]:5000/x", "a__b/c--d"]))
+def test_the_api_server_refuses_no_image_that_the_operator_takes(image):
+    if imageref.parse(image) is not None:
+        assert re.search(IMAGE_PATTERN, image)
+
+
+@pytest.mark.parametrize("image", ["Foo Bar:1", "a b", "UPPER:1", "x:tag:tag", "x@sha256:12", "http://x/y", " python", "python:3\n"])
+def test_the_api_server_refuses_what_is_none(image):
+    assert not re.fullmatch(IMAGE_PATTERN, image)
 
 
 # -- what stays
@@ -284,7 +313,9 @@ def test_an_own_image_changes_nothing_else_of_the_environment():
 
 
 def test_a_refused_own_image_is_the_sessions_own_affair():
-    refused = Unresolved("ImageNotAllowed", images.refusal("python:3", "spec.baseImage", ONLY_TEAM), own=True)
+    said = refusal("python:3", "spec.baseImage", ONLY_TEAM)
+    assert said is not None
+    refused = Unresolved(*said, own=True)
     status = status_after(session_snapshot(environment=refused))
     assert verdict(status, "EnvironmentResolved") == ("False", "ImageNotAllowed")
     said = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")

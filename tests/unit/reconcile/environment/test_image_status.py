@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from flowsession.images.check import Base, ImageCheck, Question, may_ask
+from flowsession.images.image import Standing
 from flowsession.images.reference import parse
 from flowsession.model.plan import Plan
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.image import Standing
 from flowsession.reconcile.environment.image_status import ImageFacts
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import NOW, RUNTIME, applied, condition, environment_snapshot, spec, stamp, verdict

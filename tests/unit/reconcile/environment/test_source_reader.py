@@ -14,14 +14,14 @@ import pytest
 from flowsession.cluster.agent import source_answers
 from flowsession.model.agent_views import AgentView, SourceAnswer
 from flowsession.model.plan import Delete, Fetch, Plan, ReadSource
+from flowsession.model.resolved import Claim, Resolved, Unresolved
+from flowsession.model.views import Refusal
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import last_reading
 from flowsession.reconcile.environment import resolve as resolution
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.resolve import Resolved, Unresolved
 from flowsession.reconcile.environment.source_reader import ResolverPod
 from flowsession.reconcile.environment.sources import ConfigMapView
-from flowsession.reconcile.session.snapshot import Refusal
 from flowsession.settings import ImageSettings, InstallerDefaults, Settings
 from unit.builders import DAG, NAMESPACE, NOW, applied, condition, environment_snapshot, pending_pod, pod, spec, stamp, waiting
 
@@ -571,7 +571,7 @@ def test_sessions_use_a_claim_in_place():
     world.read(READ)
     found = world.resolution()
     assert isinstance(found, Resolved)
-    assert (found.claim, found.files) == (last_reading.Claim("flows", "team", "chat"), None)
+    assert (found.claim, found.files) == (Claim("flows", "team", "chat"), None)
     assert (found.requirements_path, found.requirements_count) == ("requirements.txt", 1)
     assert "flowRevision" not in world.status
     assert world.status["flow"]["kind"] == "dag"

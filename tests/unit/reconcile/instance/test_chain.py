@@ -11,9 +11,9 @@ from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.manifests import anchor_pod
 from flowsession.model.agent_views import AgentView
 from flowsession.model.plan import Delete, Look, Reopen, Retire
+from flowsession.model.views import InstanceView, Refusal
 from flowsession.reconcile.instance import chain
 from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot, quiet_at
-from flowsession.reconcile.session.snapshot import InstanceView, Refusal
 from unit import builders
 from unit.builders import NAMESPACE, NOW, applied, condition, pending_pod, pod, session_spec, settled_snapshot, stamp, verdict
 from unit.builders import decide as decide_session
@@ -100,6 +100,15 @@ def test_devices_are_left_to_the_sessions():
         "requests": {"cpu": "0", "memory": "0", "nvidia.com/gpu": "1", "ephemeral-storage": "0"},
         "limits": {"cpu": "8", "memory": "28Gi", "nvidia.com/gpu": "1", "ephemeral-storage": "20Gi"},
     }
+
+
+def test_a_start_is_told_once_with_its_node_and_how_long_it_took():
+    found = snapshot(pods=(held(created_at=NOW - 42.0),))
+    plan = chain.decide(found, NOW)
+    (event,) = plan.events
+    assert (event.reason, event.warning) == ("Running", False)
+    assert event.message == "node worker-1 is reserved, 42 s after it was asked for"
+    assert chain.decide(replace(found, status=status_after(found)), NOW + 1).events == ()
 
 
 def test_a_plan_carried_out_leaves_nothing_to_do():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowsession.model.plan import Tell
-from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.model.resolved import Resolved
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.authorship import Authorship
 from flowsession.reconcile.session.snapshot import SessionSnapshot

@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.model.plan import Delete, Plan
-from flowsession.reconcile.environment.resolve import Unresolved
+from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.session import chain
 from unit.builders import (
     NAMESPACE,
@@ -38,7 +38,7 @@ def test_what_ends_is_left_alone(fields, pods):
 
 
 def test_the_stages_are_a_chain_in_this_order():
-    assert [stage.__name__ for stage in chain.STAGES] == [
+    assert [stage.__name__ for stage in (*chain.STAGES, *chain.LIVE_STAGES)] == [
         "refuse_junk",
         "refuse_duplicate",
         "stay_suspended",

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Tell
-from flowsession.reconcile.environment.last_reading import Claim
+from flowsession.model.resolved import Claim
+from flowsession.reconcile.session.start import pod_of
 from unit.builders import agent, condition, decide, pod, resolved, session_snapshot, settled_snapshot, status_after
 
 CLAIM = Claim("flows", "team", "chat")
@@ -13,7 +14,7 @@ OF_CLAIM = replace(resolved(), claim=CLAIM)
 
 def manifest(claim: Claim) -> dict:
     environment = replace(resolved(), claim=claim)
-    return pods.manifest(session_snapshot(environment=environment), environment, 1)
+    return pods.manifest(pod_of(session_snapshot(environment=environment), environment, 1))
 
 
 def test_the_pod_mounts_the_source_and_knows_the_flow_folder():
@@ -33,7 +34,7 @@ def test_a_whole_claim_is_mounted_whole():
 
 
 def test_without_a_claim_nothing_of_it_is_there():
-    made = pods.manifest(session_snapshot(), resolved(), 1)
+    made = pods.manifest(pod_of(session_snapshot(), resolved(), 1))
     assert "flowsession.dev/claim" not in made["metadata"]["annotations"]
     assert "fsGroupChangePolicy" not in made["spec"]["securityContext"]
 

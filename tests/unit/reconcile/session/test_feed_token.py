@@ -7,7 +7,7 @@ import pytest
 
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model.plan import Tell
-from flowsession.reconcile.environment.resolve import Resolved
+from flowsession.model.resolved import Resolved
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import decide, from_folder, from_text, pod, session_snapshot, session_spec
 

@@ -12,10 +12,10 @@ from flowsession.engine.store.objects import session as session_entry
 from flowsession.model.agent_views import CheckView, FlowProblem, PackageList
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import Follow, KeepAlive, ListPackages, Retire
+from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.environment import chain as environments
-from flowsession.reconcile.environment.resolve import Unresolved
-from flowsession.reconcile.session import flow_check
-from flowsession.reconcile.session.flow_check import MOST_POLLS, POLL_SECONDS, WRITE_SECONDS, SessionCheck
+from flowsession.reconcile.flow_valid import SHOWN, SessionCheck
+from flowsession.reconcile.session.flow_check import MOST_POLLS, POLL_SECONDS, WRITE_SECONDS
 from flowsession.reconcile.session.ready import LIST_SECONDS
 from unit.builders import (
     DAG,
@@ -311,7 +311,7 @@ def test_the_longest_message_fits():
     worst = FlowProblem("c", "m" * 500, "f" * 200, 1, "n" * 200)
     message = condition(status_after(session(checked("Invalid", count=20, problems=(worst,) * 20))), "FlowValid")["message"]
     assert len(message) <= 2000 + len("...")
-    assert flow_check.SHOWN == 3
+    assert SHOWN == 3
 
 
 def test_what_sessions_said_of_an_environment_goes_with_the_last_of_them():

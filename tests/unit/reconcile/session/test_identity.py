@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from flowsession.api.identity import Identity
+from flowsession.model.views import Account, PodIdentity
 from flowsession.reconcile import identity as accounts
-from flowsession.reconcile.identity import Account, Lacking, PodIdentity
+from flowsession.reconcile.identity import Lacking
 from flowsession.reconcile.instance import chain
 from unit.builders import (
     NOW,
     agent,
+    applied,
     condition,
     decide,
     installing,
@@ -22,6 +24,7 @@ from unit.builders import (
     session_snapshot,
     session_spec,
     settled_snapshot,
+    stamp,
     status_after,
     verdict,
     waiting,
@@ -138,14 +141,42 @@ def test_the_status_says_as_whom_it_acts():
     assert "identity" not in status_after(session_snapshot(pod()))
 
 
+def lacking(reason: str, since: float, **fields: Any) -> dict[str, Any]:
+    """A status that has said so for a while."""
+    said = {"type": "ComputeAllocated", "status": "False", "reason": reason, "message": "", "lastTransitionTime": stamp(since)}
+    return {"phase": "Pending", "conditions": [said], **fields}
+
+
+CLOSED_IDENTITY = {"type": "Managed", "serviceAccountName": "closed"}
+
+
+def test_an_identity_that_is_made_a_moment_after_the_session_is_told_as_no_failure():
+    snapshot = session_snapshot(accounts=(DEFAULT,), spec=session_spec(identity={"type": "Managed", "serviceAccountName": "runner"}))
+    plan, status = decide(snapshot), status_after(snapshot)
+    assert plan.creates == () and plan.events == ()
+    assert verdict(status, "Ready") == verdict(status, "ComputeAllocated") == ("False", "IdentityPending")
+    assert plan.look_again_at == NOW + accounts.FIRST_LOOK_SECONDS
+    again = decide(replace(snapshot, status=status, accounts=ALL), NOW + 2)
+    assert [create.manifest["kind"] for create in again.creates] == ["Pod"]
+    assert again.events == ()
+
+
+@pytest.mark.parametrize(("waited", "pause"), [(0.0, 2.0), (2.0, 2.0), (4.0, 4.0), (8.0, 8.0), (16.0, 15.0), (1000.0, 15.0)])
+def test_what_lacks_is_looked_for_soon_at_first_and_then_ever_more_seldom(waited: float, pause: float):
+    status = lacking("IdentityNotAssignable", NOW - waited)
+    plan = decide(session_snapshot(accounts=ALL, spec=session_spec(identity=CLOSED_IDENTITY), status=status))
+    assert plan.look_again_at == NOW + pause
+
+
 def test_an_identity_that_lacks_is_waited_for():
-    snapshot = session_snapshot(accounts=ALL, spec=session_spec(identity={"type": "Managed", "serviceAccountName": "closed"}))
+    status = lacking("IdentityPending", NOW - accounts.TOGETHER_SECONDS)
+    snapshot = session_snapshot(accounts=ALL, spec=session_spec(identity=CLOSED_IDENTITY), status=status)
     plan = decide(snapshot)
     status = status_after(snapshot)
     assert plan.creates == ()
     assert verdict(status, "Ready") == verdict(status, "ComputeAllocated") == ("False", "IdentityNotAssignable")
     assert status["phase"] == "Pending"
-    assert plan.look_again_at == NOW + accounts.LOOK_SECONDS
+    assert plan.look_again_at is not None and plan.look_again_at <= NOW + accounts.LOOK_SECONDS
     assert [event.reason for event in plan.events] == ["IdentityNotAssignable"]
 
 
@@ -187,13 +218,18 @@ def test_the_accounts_are_read_for_a_change():
 
 
 def test_a_change_to_what_lacks_leaves_the_session_as_it_is_and_says_so():
-    snapshot = changed(ALL, type="Managed", serviceAccountName="gone")
-    plan, status = decide(snapshot), status_after(snapshot)
+    snapshot = changed((DEFAULT,))
+    snapshot = replace(snapshot, spec=session_spec(identity={"type": "Managed", "serviceAccountName": "gone"}))
+    first = decide(snapshot)
+    assert first.events == () and first.deletes == ()
+    said = status_after(snapshot)
+    assert verdict(said, "ComputeAllocated") == ("False", "IdentityPending")
+    plan, status = decide(replace(snapshot, status=said), NOW + 4), status_after(replace(snapshot, status=said), NOW + 4)
     assert plan.deletes == ()
     assert verdict(status, "Ready")[0] == "True"
     assert verdict(status, "ComputeAllocated") == ("False", "IdentityNotFound")
     assert "goes on with no identity" in condition(status, "ComputeAllocated")["message"]
-    assert plan.look_again_at is not None and plan.look_again_at <= NOW + accounts.LOOK_SECONDS
+    assert plan.look_again_at is not None and plan.look_again_at <= NOW + 4 + accounts.LOOK_SECONDS
 
 
 @pytest.mark.parametrize("known", [(DEFAULT,), (replace(HERS, version="99"),), (), None])
@@ -289,10 +325,14 @@ def test_the_anchor_pulls_with_it_too():
 def test_an_instance_waits_for_an_identity_that_lacks():
     found = instance_snapshot(accounts=ALL, spec=instance_spec(identity={"type": "Managed", "serviceAccountName": "closed"}))
     plan = chain.decide(found, NOW)
-    assert plan.creates == ()
+    assert plan.creates == plan.events == ()
+    assert plan.status is not None
+    assert verdict(plan.status.status, "Ready") == ("False", "IdentityPending")
+    assert plan.look_again_at == NOW + accounts.FIRST_LOOK_SECONDS
+    plan = chain.decide(replace(found, status=applied(found.status, plan.status.status)), NOW + 4)
     assert plan.status is not None
     assert verdict(plan.status.status, "Ready") == ("False", "IdentityNotAssignable")
-    assert plan.look_again_at == NOW + accounts.LOOK_SECONDS
+    assert [event.reason for event in plan.events] == ["IdentityNotAssignable"]
     assert chain.decide(replace(found, accounts=None), NOW).wants_accounts
 
 
@@ -306,7 +346,7 @@ def test_a_session_that_waits_for_its_identity_starts_when_it_may_be_assigned():
     assert world.api.pods == []
     assert world.told_of("IdentityNotAssignable") == 1
     reads = world.api.requests.count("GET ServiceAccount")
-    assert reads <= 4, "now and then, not all the time"
+    assert reads <= 7, "soon at first, then now and then, not all the time"
     world.set_account("runner", assignable=True)
     world.settle(until_ready=True)
     assert world.status()["identity"] == {"serviceAccountName": "runner"}

@@ -238,6 +238,17 @@ def test_how_far_the_change_is():
     assert (verdict(done, "InSync"), done["packagesRevision"]) == (("True", "InSync"), NUMPY.packages_revision)
 
 
+def test_a_change_that_went_well_is_told_in_an_event_and_that_of_a_start_by_the_start_alone():
+    done = agent(state(NUMPY), NUMPY)
+    plan = decide(changed(done))
+    (event,) = plan.events
+    assert (event.reason, event.warning) == ("Installed", False)
+    assert event.message == "in the running session: 12 packages installed by uv in 3.2 s"
+    again = replace(changed(done), status=applied(changed(done).status, plan.status.status))
+    assert decide(again).events == ()
+    assert [event.reason for event in decide(starting(agent())).events] == ["Running"]
+
+
 def test_a_failed_change_is_told_once():
     failed = agent(state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no such package")), NUMPY)
     snapshot = changed(failed)

@@ -4,13 +4,15 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsession.manifests import config_maps
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model.agent_views import PackageList
 from flowsession.model.plan import ListPackages
+from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.session.ready import LIST_SECONDS
-from flowsession.reconcile.session.start import REFUSED_SECONDS
 from unit.builders import (
     NOW,
     POD,
@@ -64,15 +66,48 @@ def test_everything_is_written_at_once():
 
 
 def test_the_stages_by_what_was_seen():
-    marks = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75}
+    marks = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
     status = status_after(ready(marks=marks))
     assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
         ("Scheduled", 0.5),
         ("ImagePulled", 2.5),
         ("AgentReady", 0.25),
+        ("FlowDelivered", 1.0),
         ("PackagesInstalled", 3.25),
+        ("PackagesListed", 1.5),
         ("Ready", 9.0),
     ]
+
+
+def test_what_has_nothing_to_install_has_no_such_stage():
+    nothing = resolved(requirements="")
+    marks = {"Created": NOW - 9.0, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
+    stages = status_after(ready(environment=nothing, agent=agent(state(nothing), nothing), marks=marks))["stages"]
+    assert [stage["name"] for stage in stages] == ["Scheduled", "ImagePulled", "AgentReady", "FlowDelivered", "PackagesListed", "Ready"]
+    assert stages[3]["seconds"] == 4.25
+
+
+MOMENTS = st.floats(NOW - 4000, NOW + 50)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Created", "Scheduled", "Running", "AgentReady", "Installed"]), MOMENTS),
+    st.tuples(MOMENTS, MOMENTS, MOMENTS),
+    st.one_of(st.none(), st.floats(0, 5000)),
+)
+def test_the_stages_come_to_the_whole_start(marks, moments, install_seconds):
+    """Whatever was seen, or not, and whoever's clock is ahead: no second of a start belongs to no stage."""
+    created, scheduled, runs = moments
+    environment = resolved() if install_seconds is not None else resolved(requirements="")
+    said = state(environment)
+    if install_seconds is not None:
+        said = replace(said, install=replace(said.install, seconds=install_seconds))
+    seen = pod(created_at=created, scheduled_at=scheduled, container=container(running_since=runs))
+    stages = status_after(session_snapshot(seen, environment=environment, agent=agent(said, environment), marks=marks))["stages"]
+    *steps, whole = stages
+    assert whole["name"] == "Ready"
+    assert all(stage["seconds"] >= 0 for stage in stages)
+    assert sum(round(stage["seconds"] * 1000) for stage in steps) == round(whole["seconds"] * 1000)
 
 
 def test_the_stages_by_what_kubernetes_says_where_nobody_watched():
@@ -82,7 +117,9 @@ def test_the_stages_by_what_kubernetes_says_where_nobody_watched():
         ("Scheduled", 1.0),
         ("ImagePulled", 10.0),
         ("AgentReady", 5.75),
+        ("FlowDelivered", 0.0),
         ("PackagesInstalled", 3.25),
+        ("PackagesListed", 0.0),
         ("Ready", 20.0),
     ]
 

@@ -7,8 +7,9 @@ import pytest
 from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
+from flowsession.model.views import Refusal
 from flowsession.reconcile.session.draft import FIRST_SECONDS, PROGRESS_SECONDS
-from flowsession.reconcile.session.snapshot import Refusal
+from flowsession.reconcile.session.start import pod_of
 from flowsession.settings import Settings
 from unit.builders import (
     DAG,
@@ -16,6 +17,7 @@ from unit.builders import (
     NOW,
     POD,
     agent,
+    applied,
     condition,
     container,
     decide,
@@ -56,7 +58,7 @@ def test_an_image_without_the_agent_gets_it_by_a_config_map_named_by_content():
 
 def manifest(environment=None, **fields):
     snapshot = session_snapshot(**fields)
-    return pods.manifest(snapshot, environment or resolved(), 1)
+    return pods.manifest(pod_of(snapshot, environment or resolved(), 1))
 
 
 def test_restricted_pod_security():
@@ -199,7 +201,7 @@ def test_the_platforms_settings_are_in_the_pod():
 
 def test_names_fit():
     snapshot = session_snapshot(name="n" * 50)
-    assert len(pods.name_of(snapshot, 99_999)) <= 63
+    assert len(pods.name_of(snapshot.name, snapshot.uid, 99_999)) <= 63
 
 
 # -- the API server's refusal
@@ -450,10 +452,10 @@ def test_the_back_offs_words_do_not_hide_the_cause():
             id="its last line",
         ),
         pytest.param(
-            waiting("CreateContainerConfigError", 'secret "s" not found'),
+            waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
             "PodFailed",
-            ['secret "s" not found'],
-            id="a Secret is missing",
+            ["can't create the session's container: container has runAsNonRoot"],
+            id="it can't be created",
         ),
     ],
 )
@@ -464,6 +466,64 @@ def test_a_container_that_does_not_stay_up(container, reason, words):
     for word in words:
         assert word in condition(status, "Ready")["message"]
     assert "Traceback" not in condition(status, "Ready")["message"]
+
+
+ENV = [
+    {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}},
+    {"name": "LOGIN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "login"}}},
+    {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "theme", "key": "color"}}},
+    {"name": "PLAIN", "value": "1"},
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "message"),
+    [
+        (
+            'secret "creds" not found',
+            "SecretNotFound",
+            "Secret 'creds' in namespace 'team', which spec.env takes TOKEN, LOGIN from, does not",
+        ),
+        (
+            'configmap "theme" not found',
+            "ConfigMapNotFound",
+            "ConfigMap 'theme' in namespace 'team', which spec.env takes COLOR from, does not",
+        ),
+        (
+            "couldn't find key login in Secret team/creds",
+            "SecretNotFound",
+            "takes LOGIN from, has no key 'login': add the key to the Secret",
+        ),
+        ("couldn't find key color in ConfigMap team/theme", "ConfigMapNotFound", "takes COLOR from, has no key 'color': add the key"),
+    ],
+)
+def test_a_value_that_the_node_does_not_find_is_told_by_its_name_and_with_the_way_out(words, reason, message):
+    """In the words of kubelet 1.37."""
+    held = pending_pod(container=waiting("CreateContainerConfigError", words))
+    snapshot = session_snapshot(held, spec=session_spec(env=ENV))
+    status = status_after(snapshot)
+    said = condition(status, "Ready")["message"]
+    assert verdict(status, "Ready") == ("False", reason)
+    assert message in said
+    assert "the session starts by itself, or correct spec.env" in said
+    assert "ended" not in said
+    assert [event.reason for event in decide(snapshot).events] == [reason]
+
+
+@pytest.mark.parametrize("ready_at", ["", stamp(NOW - 50)], ids=["before it ran", "afterwards"])
+def test_a_corrected_env_starts_a_session_that_could_not_be_created_and_restarts_none_that_ran(ready_at):
+    wrong, right = session_spec(env=ENV), session_spec(env=ENV[3:])
+    held = pending_pod(container=waiting("CreateContainerConfigError", 'secret "creds" not found'), settings=pods.settings_of(wrong))
+    status = {"podName": held.name, "incarnation": 1, **({"readyAt": ready_at} if ready_at else {})}
+    assert decide(session_snapshot(held, spec=wrong, status=status)).deletes == ()
+    said = condition(status_after(session_snapshot(held, spec=wrong, status=status)), "Ready")["message"]
+    assert said.endswith("correct spec.env" + (" and set the annotation flowsession.dev/reset-requested-at" if ready_at else ""))
+    plan = decide(session_snapshot(held, spec=right, status=status))
+    assert [deletion.name for deletion in plan.deletes] == ([] if ready_at else [held.name])
+    if not ready_at:
+        again = session_snapshot(spec=right, status=applied(status, plan.status.status))
+        (create,) = decide(again).creates
+        assert create.manifest["metadata"]["name"] == POD_2
 
 
 @pytest.mark.parametrize(

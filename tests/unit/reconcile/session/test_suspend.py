@@ -6,8 +6,8 @@ import pytest
 
 from flowsession.model import times
 from flowsession.model.plan import Delete, Plan
-from flowsession.reconcile.environment.resolve import Unresolved
-from flowsession.reconcile.session.restart import FORCE_AFTER
+from flowsession.model.resolved import Unresolved
+from flowsession.reconcile.restarts import FORCE_AFTER
 from unit.builders import (
     NAMESPACE,
     NOW,

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.api.environment import MinimumCompute
-from flowsession.reconcile.session.snapshot import Refusal
-from flowsession.reconcile.size.choice import NoSize, choose
-from flowsession.reconcile.size.offer import Taint
+from flowsession.model.sizes import Taint
+from flowsession.model.views import Refusal
+from flowsession.reconcile.session.vm_size import choose
+from flowsession.reconcile.size.choice import NoSize
 from unit.builders import NOW, decide, session_snapshot, session_spec, status_after, verdict
 from unit.sizing import D2, D4, offer, pool, view
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from flowsession.model.plan import Plan
 from flowsession.model.quantity import listed, parse, text, texts
+from flowsession.model.sizes import Taint
 from flowsession.reconcile.size import offer as sizes
-from flowsession.reconcile.size.offer import SizeSnapshot, Taint, reserved_by_aks
+from flowsession.reconcile.size.offer import SizeSnapshot, reserved_by_aks
 from flowsession.settings import SizeSettings
 from unit.builders import NOW, applied, condition
 from unit.sizing import D2, offer, pool

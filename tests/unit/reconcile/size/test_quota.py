@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.reconcile.size.quota import PodCost, counts, lacks
+from flowsession.model.sizes import PodCost
+from flowsession.reconcile.size.quota import counts, lacks
 from unit.sizing import D2, amounts, offer, pool, view
 
 POD = PodCost(amounts(cpu="500m", memory="1Gi"), amounts(cpu="2", memory="6Gi"), "flowsession-standard-d2s-v5")

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.images import reference
-from flowsession.reconcile.environment.image import UPDATE_ANNOTATION, Image
-from flowsession.reconcile.session.snapshot import PodView
+from flowsession.images.image import UPDATE_ANNOTATION, Image
+from flowsession.model.views import PodView
 from flowsession.settings import Settings
 
 

@@ -1,0 +1,152 @@
+"""What environments resolve to. Foreign content is judged in a process of its own, so that it costs its environment alone."""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import signal
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
+
+from flowsession.engine.resolve_worker import CPU_SECONDS, Answer, Job, answer
+from flowsession.engine.store.keys import Name
+from flowsession.engine.store.objects import EnvironmentEntry
+from flowsession.flow.packed import Blob, PackedFolder
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.settings import Settings
+
+WORKER = (sys.executable, "-P", "-m", "flowsession.engine.resolve_worker")
+
+WALL_SECONDS = 60.0
+"""How long an answer may take on a node that has no processor to give; after that the worker is taken for stuck."""
+
+TRIES = 2
+"""A worker may be killed for what is not its job's fault, such as the node's memory."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Known:
+    depends_on: object
+    job: Job
+    found: Answer = None
+
+
+class Resolutions:
+    """Of one thread. This class resolves at once; its heir lets a worker do it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.changed: Callable[[Name], None] = lambda _: None
+        """Told of an environment whose resolution has come."""
+        self._known: dict[Name, _Known] = {}
+        self._blobs: WeakValueDictionary[bytes, Blob] = WeakValueDictionary()
+        """Contents of files by their digests, for as long as a resolution has them: environments share them."""
+
+    def of(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Answer:
+        """What the environment resolves to; None while that is not known yet."""
+        files = tuple((name, view.files) for name, view in views.items())
+        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
+        known = self._known.get(key)
+        if known is None or known.depends_on != depends_on:
+            known = self._known[key] = _Known(depends_on, Job(entry.spec, views, entry.read_before, entry.image))
+            self._begin(key, known)
+        return known.found
+
+    def forget(self, key: Name) -> None:
+        """The environment is gone."""
+        self._known.pop(key, None)
+
+    async def serve_for_ever(self) -> None:
+        """Nothing waits here."""
+        await asyncio.Event().wait()
+
+    def _begin(self, key: Name, known: _Known) -> None:  # noqa: ARG002 - the heir's needs it
+        known.found = self._shared(answer(known.job, self._settings))
+
+    def _shared(self, found: Answer) -> Answer:
+        if isinstance(found, Resolved) and isinstance(found.files, PackedFolder):
+            return replace(found, files=found.files.sharing(self._blobs))
+        return found
+
+
+class WorkerResolutions(Resolutions):
+    """One worker, one job at a time. It is killed by the kernel after CPU_SECONDS of processor for one job, and dies of too much memory."""
+
+    def __init__(self, settings: Settings, *, command: Sequence[str] = WORKER) -> None:
+        super().__init__(settings)
+        self._command = command
+        self._waiting: dict[Name, _Known] = {}
+        self._wake = asyncio.Event()
+        self._worker: asyncio.subprocess.Process | None = None
+
+    async def serve_for_ever(self) -> None:
+        """Carries out what waits; the worker is there before the first job is."""
+        try:
+            while True:
+                await self._ready()
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    key = next(iter(self._waiting))
+                    known = self._waiting.pop(key)
+                    known.found = self._shared(await self._ask(key, known.job))
+                    if self._known.get(key) is known:
+                        self.changed(key)
+        finally:
+            self._kill()
+
+    def _begin(self, key: Name, known: _Known) -> None:
+        if not known.job.foreign:
+            super()._begin(key, known)
+            return
+        self._waiting[key] = known
+        self._wake.set()
+
+    async def _ready(self) -> asyncio.subprocess.Process:
+        if self._worker is None or self._worker.returncode is not None:
+            pipe = asyncio.subprocess.PIPE
+            self._worker = await asyncio.create_subprocess_exec(*self._command, stdin=pipe, stdout=pipe)
+            await _write(self._worker, pickle.dumps(self._settings))
+        return self._worker
+
+    async def _ask(self, key: Name, job: Job) -> Answer:
+        where = f"{key[0]}/{key[1]}"
+        for _ in range(TRIES):
+            worker = await self._ready()
+            try:
+                async with asyncio.timeout(WALL_SECONDS):
+                    await _write(worker, pickle.dumps(job))
+                    found: Answer = pickle.loads(await _read(worker))  # noqa: S301 - from our own code in a process of ours
+                    return found
+            except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError) as error:
+                self._kill()
+                code = await worker.wait()
+                log.error("the worker has died of an environment", extra={"key": where, "code": code, "error": repr(error)})
+                if code == -signal.SIGPROF:
+                    said = f"what this environment holds takes more than {CPU_SECONDS:.0f} s of processor to read"
+                    return Unresolved("Unreadable", f"{said}: correct the flow folder or the requirements, or make them smaller")
+        said = "the operator's parser dies of what this environment holds; its log has more"
+        return Unresolved("Unreadable", f"{said}: correct the flow folder or the requirements, and report it")
+
+    def _kill(self) -> None:
+        if self._worker is not None and self._worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._worker.kill()
+
+
+async def _write(worker: asyncio.subprocess.Process, data: bytes) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(struct.pack(">Q", len(data)) + data)
+    await worker.stdin.drain()
+
+
+async def _read(worker: asyncio.subprocess.Process) -> bytes:
+    assert worker.stdout is not None
+    (length,) = struct.unpack(">Q", await worker.stdout.readexactly(8))
+    return await worker.stdout.readexactly(length)

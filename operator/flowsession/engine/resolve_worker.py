@@ -1,0 +1,92 @@
+"""The process in which foreign content is judged: it has no credentials to lose, little memory, and little time for each job.
+
+It reads pickles with their lengths from standard input, the settings first, then jobs, and writes an answer for each to standard output.
+"""
+
+import logging
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.flow.packed import PackedFolder
+from flowsession.images.image import Standing
+from flowsession.logs import configure as configure_logs
+from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.reconcile.environment import resolve
+from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.settings import Settings
+
+CPU_SECONDS = 2.0
+"""Of processor for one job; the worst input that the limits on archives, files and lines let in takes a tenth of that."""
+
+MEMORY = 512 * 1024 * 1024
+"""Bytes of private memory at most."""
+
+Answer = Resolved | Unresolved | None
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """An environment in one of its states."""
+
+    spec: FlowEnvironmentSpec
+    config_maps: Mapping[str, ConfigMapView]
+    read_before: Pinned | None
+    image: Standing
+
+    @property
+    def foreign(self) -> bool:
+        """Whether there is anything to parse."""
+        spec = self.spec
+        return spec.source is not None or spec.requirements_text is not None or spec.installer.ca_bundle_config_map_name is not None
+
+
+def answer(job: Job, settings: Settings) -> Answer:
+    """What it comes to. Whatever breaks is the environment's own trouble, and once."""
+    try:
+        found = resolve.resolve(job.spec, job.config_maps, settings, job.read_before, job.image)
+        if isinstance(found, Resolved) and found.files is not None:
+            # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
+            found = replace(found, files=PackedFolder.of(found.files, {}))
+        return found
+    except Exception as error:
+        log.exception("an environment's content can't be read")
+        said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
+        return Unresolved("Unreadable", f"{said[:500]}; its log has more: correct the flow folder or the requirements, and report it")
+
+
+def main() -> None:
+    """Until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group; the operator ends this one
+    configure_logs("info")
+    jobs, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    settings = _read(jobs)
+    while (job := _read(jobs)) is not None:
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process, whatever it is busy with
+        found = pickle.dumps(answer(job, settings))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        answers.write(struct.pack(">Q", len(found)) + found)
+        answers.flush()
+
+
+def _read(stream: BinaryIO) -> Any:
+    head = stream.read(8)
+    return pickle.loads(stream.read(*struct.unpack(">Q", head))) if len(head) == 8 else None  # noqa: S301 - the operator's own
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # nothing to clean up, and nobody who waits

@@ -1,0 +1,133 @@
+"""What an environment resolves to: all that its sessions shall have."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from flowsession.api.environment import FlowSummary
+from flowsession.api.source import SourceWarning
+from flowsession.flow.packed import EncodedFolder, PackedFolder
+from flowsession.images.image import Image
+from flowsession.requirements.review import Review
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim's folder that sessions use in place, and the flow folder in it."""
+
+    name: str
+    path: str
+    flow_path: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be installed, judged."""
+
+    text: str
+    path: str | None
+    """The file's way from the flow folder, as `status.requirementsFile` has it; None: no file."""
+    review: Review
+    warnings: tuple[SourceWarning, ...]
+
+    @property
+    def shown(self) -> str:
+        """What people know it as."""
+        return self.path or IN_SPEC
+
+    @property
+    def in_folder(self) -> str | None:
+        """The file's name in the flow folder; None: it is not there, and its text is all that sessions get of it."""
+        return None if self.path is None or leads_outside(self.path) else self.path
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """All texts that were read, by name."""
+        return {self.shown: self.text, **self.review.included}
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Why there is no answer yet, as the Ready condition says it."""
+
+    reason: str
+    message: str
+    own: bool = False
+    """Whether it is the session's own spec that is to be mended, not its environment's."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a session of this environment shall have."""
+
+    image: Image
+    requirements: Asked
+    packages_revision: str
+    flow_revision: str
+    files: Mapping[str, bytes] | None
+    flow: FlowSummary | None
+    warnings: tuple[SourceWarning, ...]
+    installer: Mapping[str, Any] = field(hash=False)
+    content: str = ""
+    """Hash of all that the environment's spec and source bring into a session."""
+    feed_secret: str = ""
+    """Name of the Secret with the token for private feeds, where there is something to install."""
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Modules of the source that lie outside of the flow folder, and the way to each: for the advice about one that is missing."""
+    claim: Claim | None = None
+    """The flow folder is this claim's, in place; `files` are None then."""
+
+    @property
+    def base_image(self) -> str:
+        """The image as it was asked for."""
+        return self.image.name
+
+    @property
+    def requirements_text(self) -> str | None:
+        """The lines to install; None: there are none."""
+        return self.requirements.text if self.requirements_count else None
+
+    @property
+    def requirements_path(self) -> str | None:
+        """The file's way from the flow folder; None: there is no such file."""
+        return self.requirements.path
+
+    @property
+    def requirements_count(self) -> int:
+        """How many packages are asked for."""
+        return self.requirements.review.count
+
+    @property
+    def keeps_something(self) -> bool:
+        """Whether a session has something that must survive a container's death: a flow folder or packages."""
+        return self.files is not None or self.requirements_count > 0
+
+    @cached_property
+    def wire(self) -> Mapping[str, Any]:
+        """The body of PUT /v1/environment."""
+        files: Mapping[str, str] | None
+        if isinstance(self.files, PackedFolder):
+            files = EncodedFolder(self.files)
+        else:
+            files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        asked = self.requirements
+        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
+        return {
+            "packagesRevision": self.packages_revision,
+            "flowRevision": self.flow_revision,
+            "files": files,
+            "requirements": wanted,
+            # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
+            "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
+            **({"beside": dict(self.beside)} if self.beside else {}),
+        }
+
+
+IN_SPEC = "spec.requirementsText"
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a normalised path leads out of the folder that it starts from."""
+    return path == ".." or path.startswith("../")

@@ -1,0 +1,91 @@
+"""The end of a pod, a session's or an instance's: why it went, and how long the next one waits."""
+
+from collections.abc import Callable, Iterable
+
+from flowsession.model import times
+from flowsession.model.draft import Notes
+from flowsession.model.plan import Delete
+from flowsession.model.times import moment
+from flowsession.model.views import PodView
+
+LONGEST_BACKOFF = 300.0
+
+
+SETTLED_SECONDS = 600.0
+"""A pod that was ready this long ago was no crash: its successor starts at once, and the back-off begins anew."""
+
+
+FORCE_AFTER = 60.0
+"""Seconds past a pod's own grace after which its node is taken for lost and the pod is removed by force."""
+
+
+DISRUPTIONS = {
+    "PreemptionByScheduler": ("Preempted", "had to give way to a pod of higher priority"),
+    "EvictionByEvictionAPI": ("NodeDrained", "was evicted, as a drain of its node does"),
+    "DeletionByTaintManager": ("NodeLost", "was lost: its node does not answer, or must not run it any more"),
+    "TerminationByKubelet": ("Evicted", "was ended by its node"),
+    "DeletionByPodGC": ("NodeLost", "was lost: its node is gone"),
+}
+"""Reasons of a pod's DisruptionTarget condition (https://kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
+
+
+def remove(draft: Notes, stray: PodView) -> None:
+    """Sees a pod out: gently, and by force when its node is gone."""
+    if stray.deleting_since is None:
+        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
+    elif draft.now >= stray.deleting_since + FORCE_AFTER:
+        draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid, grace_seconds=0))
+    else:
+        draft.look_again(stray.deleting_since + FORCE_AFTER)
+
+
+def cause_of_end(pod: PodView) -> tuple[str, str]:
+    """Why a pod that Kubernetes calls Failed has ended: reason and sentence."""
+    why = pod.message or pod.reason or "its container ended"
+    if pod.container and pod.container.ended_reason == "OOMKilled":
+        return "OutOfMemory", f"pod {pod.name} was killed for memory"
+    reason = pod.reason or DISRUPTIONS.get(pod.disruption, ("", ""))[0]
+    known = reason if reason in ("Evicted", "Preempted", "NodeShutdown", "NodeLost", "NodeDrained") else "PodFailed"
+    return known, f"pod {pod.name} ended ({pod.reason or pod.phase}): {why}"
+
+
+def pause(times_before: int) -> float:
+    """Back-off in seconds: 1, 2, 4 ... 300."""
+    return min(LONGEST_BACKOFF, 2.0 ** (min(times_before, 10) - 1))
+
+
+BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+
+
+def died(pod: PodView) -> tuple[str, str]:
+    """Why the pod's container does not stay up: a reason and a sentence."""
+    container = pod.container
+    assert container is not None
+    said = container.ended_message.strip() or container.waiting_message.strip()
+    if container.ended_reason == "OOMKilled":
+        return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
+    if "executable file not found" in said or "no such file or directory" in said:
+        return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
+    if container.ended_code in (64, 65):
+        return "PodFailed", said
+    if not container.ended_reason and container.waiting_reason.startswith("CreateContainer"):
+        return "PodFailed", f"the node can't create the session's container: {said or container.waiting_reason}"
+    code = f" with exit code {container.ended_code}" if container.ended_reason else ""
+    last = said.splitlines()[-1] if said else "no message"
+    return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
+
+
+def start_again(notes: Notes, pods: Iterable[PodView], leave: Callable[[], None]) -> None:
+    """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
+    what the status says of the lost one."""
+    status, now = notes.before, notes.now
+    lived = now - moment(status.get("readyAt"), now)
+    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
+    for pod in pods:
+        if pod.deleting_since is None:
+            notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+    leave()
+    notes.put("restarts", int(status.get("restarts") or 0) + 1)
+    notes.put("restartsInARow", in_a_row or None)
+    notes.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
+    notes.look_again(moment(notes.status["startedAt"], now))

@@ -1,0 +1,58 @@
+"""Which VM size a session's next pod gets: the one that it names, the best of those with quota, or its instance's."""
+
+from fractions import Fraction
+
+from flowsession.api.session import Phase
+from flowsession.model.quantity import parse_all
+from flowsession.model.sizes import Offer, PodCost
+from flowsession.model.views import InstanceView
+from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.snapshot import SessionSnapshot
+from flowsession.reconcile.size import quota
+from flowsession.reconcile.size.choice import END, NoSize, fitting, named, present, refused, within_quota
+from flowsession.reconcile.size.quota import lacks
+
+
+def allocate(draft: Draft) -> tuple[bool, Offer | None]:
+    """Whether a pod may be created now, and with which size; None: as the chart's defaults have it. Else the status says why not."""
+    found = choose(draft.snapshot, draft.now)
+    if not isinstance(found, NoSize):
+        return True, found
+    draft.judge("ComputeAllocated", False, found.reason, found.message)
+    draft.not_ready(Phase.PENDING, found.reason, found.message)
+    if found.look_again_at is not None:
+        draft.look_again(found.look_again_at)
+    return False, None
+
+
+def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
+    """The size for the next pod; None where no VMSize is installed and none is named."""
+    if (ref := snapshot.spec.compute.instance_ref) is not None:
+        return _beside(snapshot, snapshot.instances[ref.name], now)
+    wanted = snapshot.spec.compute.vm_size
+    candidates = named(wanted, snapshot.offers) if wanted else fitting(snapshot.offers, snapshot.minimum_compute)
+    if isinstance(candidates, NoSize):
+        return candidates
+    refusal = present(snapshot.refusal, now)
+    if refusal is not None and not candidates:
+        return refused(refusal)
+    if not candidates:
+        return None
+    or_else = ", or name another size" if wanted else ""
+    return within_quota(
+        candidates, snapshot.quotas, refusal, now, namespace=snapshot.namespace, cost=lambda offer: offer.cost, end=END, or_else=or_else
+    )
+
+
+def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
+    """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
+    if (refusal := present(snapshot.refusal, now)) is not None:
+        return refused(refusal)
+    offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
+    devices = {name: amount for name, amount in offer.requests.items() if "/" in name} if offer else {}
+    nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
+    pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
+    if found := lacks(snapshot.quotas, pod):
+        said = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
+        return NoSize("QuotaExceeded", said)
+    return offer
