@@ -111,6 +111,7 @@ class Engine:
     async def start(self) -> None:
         """Lists everything, then lets the workers loose. Raises ClusterError."""
         await self.resync()
+        await self._edits.take_over()
         await self._nodes.look()
         self.primed = True
         for number in range(WORKERS):
