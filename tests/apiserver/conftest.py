@@ -209,13 +209,14 @@ def namespace(
 ) -> Iterator[Lab]:
     """A fresh namespace, in peace; the operator may or may not be running."""
     recorder_of_all.peace()
-    kubelet_of_all.hold = False
+    kubelet_of_all.hold = kubelet_of_all.lingers = False
     kubelet_of_all.image_ids.clear()
     kubelet_of_all.make_agent = lambda: FakeAgent(background)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
     recorder_of_all.peace()
     if request.node.stash.get(_FAILED, False):
         operator_of_all.kill()
+    kubelet_of_all.lingers = False
     _remove_all(cluster.api)
     kubelet_of_all.stop_agents()
 

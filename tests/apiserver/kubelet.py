@@ -29,6 +29,8 @@ class Kubelet:
         self.make_agent = make_agent
         self.hold = False
         """Pods stay unscheduled while this is so; `release` lets them go on."""
+        self.lingers = False
+        """Pods that are deleted stay, and so do their agents, as within their grace period; `release` lets them go."""
         self.image_ids: dict[str, str] = {}
         """What the node reports of an image, by what the manifest calls it; of any other the id of one that no registry gave to it."""
         self.agents: dict[str, Agent] = {}
@@ -52,8 +54,8 @@ class Kubelet:
             self._end_agent(uid)
 
     def release(self) -> None:
-        """Runs what was held back."""
-        self.hold = False
+        """Runs, and ends, what was held back."""
+        self.hold = self.lingers = False
         for pod in self._api.get(PODS)["items"]:
             self._handle(pod)
 
@@ -115,6 +117,8 @@ class Kubelet:
             meta = pod["metadata"]
             path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
             if meta.get("deletionTimestamp"):
+                if self.lingers:
+                    return
                 self._end_agent(meta["uid"])
                 self._api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
             elif meta["uid"] not in self._seen and not self.hold and pod["status"].get("phase") == "Pending":

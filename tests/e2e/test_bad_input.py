@@ -33,6 +33,20 @@ def test_an_image_without_python(cluster: Cluster) -> None:
     assert "no python3" in ready["message"]
 
 
+def test_a_secret_and_then_a_key_that_env_takes_a_value_from_are_missing_and_it_heals(cluster: Cluster) -> None:
+    """In the words of the kubelet, which is why it is here."""
+    value = {"secretKeyRef": {"name": "creds", "key": "token"}}
+    cluster.apply(environment(), session(env=[{"name": "TOKEN", "valueFrom": value}]))
+    ready = cluster.until_condition("s", "Ready", status="False", reason="SecretNotFound")
+    assert f"Secret 'creds' in namespace '{cluster.namespace}', which spec.env takes TOKEN from, does not exist" in ready["message"]
+    assert any(event["reason"] == "SecretNotFound" and event["type"] == "Warning" for event in cluster.events("s"))
+    pod = cluster.status("s")["podName"]
+    cluster.kubectl("create", "secret", "generic", "creds", "--from-literal=other=1")
+    cluster.until("the key is named", lambda: "has no key 'token'" in cluster.condition("s", "Ready").get("message", ""))
+    cluster.patch("secret", "creds", {"stringData": {"token": "1"}})
+    assert cluster.until_ready("s")["podName"] == pod, "the kubelet tries again by itself"
+
+
 def test_no_node_has_room_and_it_heals(cluster: Cluster) -> None:
     fillers = []
     for node in cluster.kubectl.list("nodes"):

@@ -10,6 +10,8 @@ from typing import Any
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.vault import NotSealedHereError, Vault
+from flowsession.engine import provenance
+from flowsession.engine.provenance import Origin
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -47,6 +49,38 @@ class Edits:
         self._retention = retention_days * DAY
         self._pruned_at = 0.0
 
+    def mark(self, manifest: Manifest) -> Manifest:
+        """The manifest of what is about to be created; a session's pod with the seal that tells later whose edits it has."""
+        return provenance.seal(manifest, self._vault, self._cache.clock())
+
+    async def take_over(self) -> None:
+        """Notes whose pods those are whose sessions went while no operator ran: their agents stay for a while where edits are unsaved."""
+        for pod in list(self._cache.pods.values()):
+            session = self._cache.sessions.get((pod.view.namespace, pod.session)) if pod.session else None
+            origin = provenance.read(pod, self._vault) if pod.provenance else None
+            if origin is None or (session is not None and session.meta.uid == pod.owner_uid):
+                continue
+            since = await self._saved_last(pod.view.namespace, origin)
+            entry = origin.entry(pod.view.namespace, {"savedAt": times.stamp(since)} if since else {})
+            log.info("the session of a pod is gone", extra={"key": f"{pod.view.namespace}/{pod.view.name}", "session": origin.session})
+            self._queue.add_all(self._cache.departed.note(entry, origin.environment_uid, [pod], self._cache.clock()))
+
+    async def _saved_last(self, namespace: str, origin: Origin) -> float:
+        """When edits of this user and environment were saved last, in seconds since 1970; 0 for never: what comes now must be newer."""
+        wanted = FetchEdits(namespace, origin.environment, origin.environment_uid, origin.user, 0)
+        latest = self._cache.clock() + DAY  # what claims to be of later is nobody's clock
+        try:
+            numbers = [_sequence(meta) / 1000 for meta in await self._listed(wanted)]
+            return max((number for number in numbers if number <= latest), default=0.0)
+        except errors.ClusterError as error:
+            log.warning("saved edits can't be listed", extra={"key": f"{namespace}/{origin.session}", "error": str(error)})
+            return 0.0
+
+    async def _listed(self, wanted: FetchEdits) -> list[Metadata]:
+        labels = selector(EDITS, {ENVIRONMENT_LABEL: wanted.environment, USER_LABEL: user_label(wanted.user)})
+        listed = [meta async for meta in self._cluster.metadata("ConfigMap", wanted.namespace, labels=labels)]
+        return [meta for meta in listed if _is_for(meta, wanted)]
+
     def seal(self, manifest: Manifest, content: Sealed) -> dict[str, Any]:
         """The manifest with the content in it, for nobody but this operator and its successors."""
         head = zlib.compress(json.dumps(dict(content.about), separators=(",", ":")).encode())
@@ -62,9 +96,7 @@ class Edits:
         """Takes the newest that this user saved of this very environment into the cache. Raises ClusterError."""
         saved = None
         try:
-            labels = selector(EDITS, {ENVIRONMENT_LABEL: wanted.environment, USER_LABEL: user_label(wanted.user)})
-            listed = [meta async for meta in self._cluster.metadata("ConfigMap", wanted.namespace, labels=labels)]
-            found = sorted((meta for meta in listed if _is_for(meta, wanted)), key=_sequence, reverse=True)
+            found = sorted(await self._listed(wanted), key=_sequence, reverse=True)
             saved = await self._newest(found, wanted)
             if not (saved and saved.ignored):  # else nobody knows which of them are the operator's own
                 await self._keep_few(found)

@@ -206,7 +206,7 @@ class Executor:
             await self._reader.refresh("Pod", wanted.namespace, wanted.name)
 
     async def _create(self, key: Key, uid: str, create: Create) -> None:
-        manifest = self._edits.seal(create.manifest, create.sealed) if create.sealed else create.manifest
+        manifest = self._edits.seal(create.manifest, create.sealed) if create.sealed else self._edits.mark(create.manifest)
         kind, meta = manifest["kind"], manifest["metadata"]
         try:
             body = await self._cluster.create(dict(manifest))

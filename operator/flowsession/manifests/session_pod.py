@@ -47,6 +47,9 @@ IMAGE_ANNOTATION = f"{GROUP}/image"
 IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
 """The environment's last update of its image when the pod was created."""
 
+PROVENANCE_ANNOTATION = f"{GROUP}/provenance"
+"""Whose session the pod is of, sealed by the operator when it creates the pod."""
+
 MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations that keep the autoscalers' hands off a pod and its node."""
 

@@ -25,7 +25,8 @@ class Departed:
 
 @dataclass
 class DepartedSessions:
-    """By their pods' uids. Only sessions that this operator knew itself: what a pod says of its user, anybody could have written."""
+    """By their pods' uids. Only sessions that this operator knew itself, or whose pods an operator has signed: what else a pod says of its
+    user, anybody could have written."""
 
     _of_pod: dict[str, Departed] = field(default_factory=dict)
     _pods: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)

@@ -74,7 +74,9 @@ def _start(status: Mapping[str, Any], now: float) -> Fields:
     stages = {stage["name"]: stage.get("seconds") for stage in status.get("stages") or ()}
     began = times.parse(status.get("startedAt"))
     whole = stages.pop("Ready", None) or max(0.0, now - (began or now))
-    why = f"start {status['incarnation']} of it" if (status.get("incarnation") or 1) > 1 else "its first start"
+    why = f"its start number {status['incarnation']}" if (status.get("incarnation") or 1) > 1 else "its first start"
+    if restarts := status.get("containerRestarts"):
+        why = f"its container was restarted ({restarts})"
     fields: Fields = {"why": why, "seconds": round(whole, 1), "pod": status.get("podName"), "node": status.get("nodeName")}
     return fields | ({"stages": stages} if stages else {})
 

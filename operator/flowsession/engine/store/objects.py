@@ -27,6 +27,7 @@ from flowsession.manifests.session_pod import (
     IMAGE_ANNOTATION,
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
+    PROVENANCE_ANNOTATION,
     PUBLIC_KEYS,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
@@ -142,6 +143,8 @@ class PodEntry:
     """The environment whose source it reads."""
     source: str = ""
     refresh: str = ""
+    provenance: str = ""
+    """The seal of the operator that has created it; anybody may have written something there who creates pods."""
 
     @cached_property
     def meta(self) -> Meta:
@@ -257,7 +260,8 @@ def pod(body: Object) -> PodEntry:
     if resolver:
         source, refresh = (annotations.get(name, "") for name in source_pod.MARKS)
         return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
-    return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""))
+    provenance = annotations.get(PROVENANCE_ANNOTATION, "")
+    return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""), provenance=provenance)
 
 
 def files(body: Object) -> dict[str, bytes]:

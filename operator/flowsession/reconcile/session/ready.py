@@ -116,8 +116,10 @@ def list_packages(draft: Draft, live: Live) -> bool:
 def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
     """The steps of the start, by what this operator saw itself, else by the API's whole seconds. Each begins where the one before ends, so
     that they come to the whole, which is Ready."""
-    marks, now = draft.snapshot.marks, draft.now
-    created = min(now, draft.began(pod))
+    restarted, now = _was_restarted(pod), draft.now
+    marks = {} if restarted else draft.snapshot.marks  # those are of the container before
+    since = pod.container.running_since if restarted and pod.container else None
+    created = min(now, since or draft.began(pod))
 
     def end(after: float, mark: str, default: float) -> float:
         return min(now, max(after, marks.get(mark, default)))
@@ -147,6 +149,12 @@ def _is_told(stage: Stage) -> bool:
     return stage.seconds is not None and (stage.seconds >= SHORTEST_TOLD or stage.name not in ("FlowDelivered", "PackagesListed"))
 
 
+def _was_restarted(pod: PodView) -> bool:
+    """Whether another container of the pod was there before: then the start is that of this one."""
+    return pod.container is not None and pod.container.restarts > 0
+
+
 def _story(stages: list[Stage], pod: PodView) -> str:
     steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if _is_told(stage))
-    return f"ready {stages[-1].seconds:.1f} s after its pod was created, on {pod.node} ({steps})"
+    began_with = "its container was restarted" if _was_restarted(pod) else "its pod was created"
+    return f"ready {stages[-1].seconds:.1f} s after {began_with}, on {pod.node} ({steps})"

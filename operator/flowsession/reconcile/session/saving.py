@@ -72,8 +72,9 @@ def save_last(draft: Draft) -> None:
 
 
 def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
-    """Asks where the agent says that edits wait; where it can't, for as long as the pod is there."""
-    if _is_wanted(draft, agent):
+    """Asks where the agent says that edits wait, and once one of which nothing is known; where it can't say it, for as long as the pod is
+    there."""
+    if agent is None or _is_wanted(draft, agent):
         edits.take(draft, agent, not_before=agent.edits_at + edits.AGAIN_SECONDS if agent else 0.0)
     elif agent and agent.failures >= MOST_FAILURES:
         pass

@@ -95,7 +95,19 @@ def test_a_lost_pod_is_a_failure_and_another_start(log: Log) -> None:
     failed, started = log.take()
     assert (failed[0], failed[1]["reason"]) == ("session failed", "Evicted")
     assert "ended (Evicted)" in failed[1]["said"]
-    assert (started[0], started[1]["why"]) == ("session started", "start 2 of it")
+    assert (started[0], started[1]["why"]) == ("session started", "its start number 2")
+
+
+def test_a_container_that_died_is_another_start(log: Log) -> None:
+    world = World(environment={"requirementsText": ""})
+    world.settle(until_ready=True)
+    world.live(30)
+    log.take()
+    world.container_dies(world.api.pods[0], "OOMKilled", 137)
+    world.live(10)
+    said, started = log.take()[-1]
+    assert (said, started["why"]) == ("session started", "its container was restarted (1)")
+    assert started["seconds"] < 20, "since that, not since its pod was created"
 
 
 def test_a_suspension(log: Log) -> None:

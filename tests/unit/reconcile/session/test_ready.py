@@ -130,6 +130,26 @@ def test_clocks_that_disagree_make_no_negative_seconds():
     assert all(stage["seconds"] >= 0 for stage in stages)
 
 
+def test_a_start_of_another_container_is_measured_from_its_own_beginning():
+    old = {
+        "Created": NOW - 5000.0,
+        "Scheduled": NOW - 4999.0,
+        "Running": NOW - 4990.0,
+        "AgentReady": NOW - 4980.0,
+        "Installed": NOW - 4970.0,
+    }
+    again = pod(created_at=NOW - 5000.0, container=container(restarts=1, running_since=NOW - 6.0))
+    snapshot = session_snapshot(again, agent=agent(restarts=1), marks=old, status=ready_status(ready_at=NOW - 4970.0))
+    stages = status_after(snapshot)["stages"]
+    assert [(stage["name"], stage["seconds"]) for stage in stages if stage["seconds"]] == [
+        ("AgentReady", 2.75),
+        ("PackagesInstalled", 3.25),
+        ("Ready", 6.0),
+    ]
+    told = next(event for event in decide(snapshot).events if event.reason == "Running")
+    assert told.message.startswith("ready 6.0 s after its container was restarted, on worker-1 (")
+
+
 def test_one_event_tells_the_story():
     (event,) = decide(ready(marks={"Created": NOW - 9.0, "Running": NOW - 6.0})).events
     assert (event.warning, event.reason) == (False, "Running")
