@@ -339,6 +339,7 @@ def test_a_session_is_asked_first_and_closes_its_door_only_when_all_are_quiet(ac
     quiet = replace(waits, instances={"box": box(idle_seconds=3600, quiet_at=due, all_quiet=True)})
     assert decide_session(quiet).call is None, "a word of a moment ago is not doubted yet"
     assert decide_session(quiet, NOW + 1).call == Retire(3600.0)
+    assert decide_session(replace(quiet, server_silent=True), NOW + 1).call is None, "the API server, which could end the instance, is away"
     closed = replace(fresh, state=builders.state(idle_seconds=5000.0, retired=True))
     assert decide_session(replace(quiet, agent=closed)).call is None, "it stays closed while the instance makes up its mind"
     assert isinstance(decide_session(replace(waits, agent=closed)).call, Reopen), "somebody else has come to work"
