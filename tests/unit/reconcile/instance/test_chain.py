@@ -243,6 +243,35 @@ def test_it_stops_only_when_every_door_is_closed(guests, stops):
     assert not plan.deletes, "the sessions leave first"
 
 
+@pytest.mark.parametrize(
+    ("found", "quiet"),
+    [
+        (guest(pod=None, agent=None), True),
+        (guest(pod=pending_pod(), agent=None), True),
+        (guest(agent=None), False),
+        (guest(), True),
+        (guest(busy=True), False),
+        (guest(failures=1), False),
+        (guest(state_at=NOW - 11), False),
+        (guest(state_at=NOW - 10), True),
+        (guest(state_at=NOW + 60), False),
+    ],
+    ids=[
+        "no pod",
+        "no pod that runs",
+        "not asked",
+        "without work",
+        "at work",
+        "silent",
+        "asked before",
+        "asked just then",
+        "from the future",
+    ],
+)
+def test_who_counts_as_quiet_since_a_moment(found, quiet):
+    assert found.quiet(NOW - 10, NOW) is quiet
+
+
 def test_people_are_warned_before():
     soon = running(used=3400)
     plan = chain.decide(soon, NOW)
