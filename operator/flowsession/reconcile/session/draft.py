@@ -7,9 +7,8 @@ from typing import Any
 from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
-from flowsession.model.agent_views import AgentView
+from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
 from flowsession.model.draft import Notes
-from flowsession.model.idle_times import AHEAD_SECONDS
 from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
 from flowsession.model.resolved import Resolved
