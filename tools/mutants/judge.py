@@ -62,7 +62,7 @@ class Judge:
             print(report.nodeid, report.longreprtext, sep="\n")
 
     def passes(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> bool | None:
-        """Whether all of the tests pass; None where they were not through within the time of processor, or ten times that on the clock."""
+        """Whether all of the tests pass; None where they were not through within the time of processor, or four times that on the clock."""
         allowed = int(20 + 4 * seconds)
         functions = None if mutant.at_import else patch.changed_functions(mutant.original, mutant.mutated, str(mutant.path))
         process: BaseProcess
@@ -73,7 +73,7 @@ class Judge:
         else:
             process = multiprocessing.get_context("fork").Process(target=self._patched, args=(mutant, functions, tests, allowed))
         process.start()
-        process.join(10 * allowed)
+        process.join(4 * allowed)
         late = process.is_alive() or process.exitcode == -signal.SIGXCPU
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid or 0, signal.SIGKILL)

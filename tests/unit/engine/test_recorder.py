@@ -49,6 +49,12 @@ def events(server, clock) -> Recorder:
     return Recorder(cast(KubernetesCluster, server), "test")
 
 
+async def test_a_warning_is_told_as_one(events, server):
+    await events.record(KEY, "u", WARNING)
+    await events.record(KEY, "u", Event(False, "Running", "since a second ago"))
+    assert [(event["type"], event["reason"]) for event in server.written] == [("Warning", "IdleSoon"), ("Normal", "Running")]
+
+
 @pytest.mark.parametrize("failure", [errors.Unavailable("no answer"), errors.Throttled("too many", status=429)])
 async def test_what_was_not_taken_for_now_is_written_later_and_once(events, server, failure):
     server.failure = failure

@@ -12,7 +12,7 @@ from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.resolutions import Resolutions
-from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots
+from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots, guests
 from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
 from flowsession.engine.store.keys import Key, newer
@@ -322,6 +322,24 @@ def test_a_users_instances_are_those_of_one_namespace(cache):
         meta = {"namespace": where, "uid": f"box-{uid}"}
         cache.observe("ComputeInstance", body("ComputeInstance", name, spec={"user": user, "vmSize": "Standard_D2s_v5"}, metadata=meta))
     assert cache.sizing.instances.of_user(NAMESPACE, "alice") == ("box",)
+
+
+@pytest.mark.parametrize(
+    ("suspend", "status", "waits"),
+    [
+        (False, {}, True),
+        (True, {}, False),
+        (False, {"suspended": {"by": "Idle"}}, False),
+        (False, {"phase": "Failed"}, False),
+    ],
+    ids=["without a pod", "to be suspended", "suspended", "given up"],
+)
+def test_an_instance_is_used_by_who_waits_for_it(cache, suspend, status, waits):
+    cache.observe("ComputeInstance", body("ComputeInstance", "box", spec={"user": "alice@example.com", "vmSize": "Standard_D2s_v5"}))
+    named = session(status=status)
+    named["spec"] |= {"compute": {"type": "Instance", "instanceRef": {"name": "box"}}, "suspend": suspend}
+    cache.observe("ComputeSession", named)
+    assert [(guest.waits, guest.starts_until) for guest in guests(cache, (NAMESPACE, "box"))] == [(waits, 0.0)]
 
 
 def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):

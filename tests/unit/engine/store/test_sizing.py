@@ -129,6 +129,7 @@ def test_sessions_are_counted_by_the_size_of_their_pods(sizing):
     assert sizing.count(entries[:2]) == set(), "the status is right already"
     assert sizing.count(entries) == {SIZE}
     assert sizing.snapshot(SIZE.name).sessions == 2
+    assert sizing.count([]) == {SIZE}, "fewer is news too"
 
 
 def test_a_quota_that_can_t_be_read_is_told_of(sizing):

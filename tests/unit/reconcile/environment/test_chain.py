@@ -207,8 +207,12 @@ def test_a_missing_ca_bundle_is_named(files, words):
 
 def test_the_environments_ca_bundle_joins_the_operators():
     settings = Settings(installer=InstallerDefaults(ca_bundle="OPERATOR"))
-    found = resolution.resolve(spec(installer={"caBundleConfigMapName": "ca"}), {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}, settings)
+    maps = {"ca": config_map({"ca.crt": b"OWN"}, name="ca")}
+    found = resolution.resolve(spec(installer={"caBundleConfigMapName": "ca"}), maps, settings)
     assert found.installer["caBundle"] == "OPERATOR\nOWN"
+    for text, sent in (("pandas\n", "OPERATOR\nOWN"), ("", "")):
+        found = resolution.resolve(spec(requirementsText=text, installer={"caBundleConfigMapName": "ca"}), maps, settings)
+        assert found.wire["installer"]["caBundle"] == sent, "only where something is installed"
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_a_start_is_told_once_with_its_node_and_how_long_it_took():
     (event,) = plan.events
     assert (event.reason, event.warning) == ("Running", False)
     assert event.message == "node worker-1 is reserved, 42 s after it was asked for"
+    assert status_after(found)["nodeName"] == "worker-1"
     assert chain.decide(replace(found, status=status_after(found)), NOW + 1).events == ()
 
 
@@ -330,6 +331,19 @@ def test_a_session_without_its_instance_waits(found, reason, says):
     assert says in condition(status, "Ready")["message"]
     assert not decide_session(replace(waiting, status=status)).writes
     assert not [event for event in plan.events if reason in ("InstanceStopped", "InstanceStarting")], "waiting for oneself is no fault"
+
+
+@pytest.mark.parametrize(
+    ("others", "advice"),
+    [
+        (("other", "boxx"), "name one of yours: boxx, or"),
+        (("zebra", "lynx", "emu", "yak"), "name one of yours: emu, lynx, yak, or"),
+        ((), f"{USER} has none there: create one, or"),
+    ],
+    ids=["a near name", "no near name", "none"],
+)
+def test_who_names_no_instance_is_told_of_ones_own(others, advice):
+    assert advice in condition(session_status(on(None, other_instances=others)), "Ready")["message"]
 
 
 def settled(view: InstanceView | None, **fields: Any):
