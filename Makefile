@@ -98,6 +98,16 @@ bench-install: $(READY) ## measure how long 70 packages take, by pip, in a sessi
 bench-placement: $(READY) ## measure what keeping users apart costs the scheduler
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/placement.py
 
+.PHONY: mutants
+N ?= 300
+SEED ?= 1
+mutants: $(VENV)/.mutation ## a sample of N=300 small changes to decisions and engine that unit tests should notice; tells which they don't (an hour)
+	@PYTHONPATH=tools nice $(VENV)/bin/python -m mutants --sample $(N) --seed $(SEED) $(if $(SLOW),--slow)
+
+$(VENV)/.mutation: $(READY)
+	@$(VENV)/bin/uv pip install -q --python $(VENV)/bin/python --group mutation
+	@touch $@
+
 $(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@
 

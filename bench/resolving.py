@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
-from flowsession.flow.archive_links import LARGEST_UNPACKED, MOST_ENTRIES
+from flowsession.flow.archive import LARGEST_UNPACKED, MOST_ENTRIES
 from flowsession.model.resolved import Resolved
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.sources import ConfigMapView

@@ -115,7 +115,8 @@ def test_what_is_watched_is_heard_in_the_event_loop_and_not_in_threads(started: 
     for name in names:
         started.until_ready(name, seconds=30)
     assert started.operator.lines("error") == []
-    threads = [Path(task, "comm").read_text() for task in Path(f"/proc/{started.operator.pid}/task").iterdir()]
+    names_of_all = [Path(task, "comm").read_text().strip() for task in Path(f"/proc/{started.operator.pid}/task").iterdir()]
+    threads = [name for name in names_of_all if name != "libuv-worker"]  # those look up names and read files, and call nothing of ours
     assert len(threads) <= 4, f"{len(threads)} threads: handlers run in kopf's pool"
 
 

@@ -236,7 +236,8 @@ def applied(status: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
-            merged[key] = applied(merged.get(key) or {}, value)
+            before = merged.get(key)
+            merged[key] = applied(before if isinstance(before, Mapping) else {}, value)
         else:
             merged[key] = value
     return merged

@@ -14,6 +14,10 @@ from flowsession.cluster.gateway import KubernetesCluster
 
 SECRET = "flowsession-agent-keys"  # noqa: S105 - a name
 LIFE_SECONDS = 60
+REUSED_SECONDS = 20
+"""A start calls its agent several times within this; signing is the most expensive part of a call."""
+MOST_REUSED = 1000
+"""Tokens that are kept at most."""
 
 
 class Signer:
@@ -28,10 +32,21 @@ class Signer:
         self._head = _b64(json.dumps({"alg": "RS256", "kid": self._kid, "typ": "JWT"}).encode())
         self.public_keys = json.dumps({"keys": [{"kty": "RSA", "kid": self._kid, "n": _b64(modulus), "e": _b64(exponent)}]})
         """The key set that goes into pods, as JSON."""
+        self._lately: dict[tuple[str, float], tuple[float, str]] = {}
+        """By pod and clock: when a token was signed, by our own clock, and the token."""
 
     def token(self, pod_uid: str, *, clock_offset: float = 0.0) -> str:
         """A token for one pod; `clock_offset` is how many seconds that pod's clock is ahead of ours."""
-        now = int(time.time() + clock_offset)
+        signed_at, lately = time.time(), self._lately.get((pod_uid, clock_offset))
+        if lately and 0.0 <= signed_at - lately[0] < REUSED_SECONDS:
+            return lately[1]
+        if len(self._lately) >= MOST_REUSED:
+            self._lately.clear()
+        token = self._sign(pod_uid, int(signed_at + clock_offset))
+        self._lately[pod_uid, clock_offset] = (signed_at, token)
+        return token
+
+    def _sign(self, pod_uid: str, now: int) -> str:
         claims: dict[str, Any] = {"aud": pod_uid, "iat": now, "exp": now + LIFE_SECONDS}
         signed = f"{self._head}.{_b64(json.dumps(claims).encode())}"
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())

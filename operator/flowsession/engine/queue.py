@@ -38,6 +38,10 @@ class Queue(Generic[K]):
         self._wakeup: asyncio.TimerHandle | None = None
         self._available = asyncio.Event()
 
+    def __len__(self) -> int:
+        """How many can be had now."""
+        return len(self._ready)
+
     def add(self, key: K) -> None:
         """Now; if it is being worked on, once more after that."""
         if key in self._working:

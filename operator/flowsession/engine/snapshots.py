@@ -73,7 +73,7 @@ class Snapshots:
         )
         return snapshot, resolved
 
-    def session(self, key: Name, now: float, *, server_silent: bool = False) -> SessionSnapshot | None:
+    def session(self, key: Name, now: float, *, server_silent: bool = False, crowd: int = 0) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
@@ -118,6 +118,7 @@ class Snapshots:
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             known_promptflow=self.cache.promptflow.of(key[0], seconds=KNOWN_SECONDS),
+            crowd=crowd,
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,

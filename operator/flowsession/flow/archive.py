@@ -3,15 +3,280 @@
 Symbolic links become the files that they point at, where these are in the archive. Everything odd is refused by its name.
 """
 
+import bisect
 import io
+import itertools
 import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from flowsession.flow import tarball
-from flowsession.flow.archive_links import DEEPEST, LARGEST_UNPACKED, LONGEST_PATH, MOST_ENTRIES, ArchiveError, Link, Links, shown
+MOST_ENTRIES = 3_000
+"""Files, folders and links of an archive. Reading as many takes up to 70 ms of processor (measured)."""
+
+
+LARGEST_UNPACKED = 8 * 1024 * 1024
+"""Bytes of all files together, as many as a session's agent takes."""
+
+
+LONGEST_PATH = 1024
+"""Bytes of a path, as the session's agent has it."""
+
+
+DEEPEST = 50
+"""Folders in one another."""
+
+
+MOST_LINKS = 100
+"""Symbolic links of an archive: each may lead to a folder of thousands of files."""
+
+
+MOST_HOPS = 8
+"""Links on the way to a file."""
+
+
+class ArchiveError(Exception):
+    """The archive can't be used; the text names the member and what to do."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link, and what it says."""
+
+    target: str
+
+
+class Links:
+    """Puts in the place of links what they point at."""
+
+    def __init__(self, entries: Mapping[str, bytes | Link]) -> None:
+        self._entries = entries
+        self._files: dict[str, bytes] = {name: content for name, content in entries.items() if isinstance(content, bytes)}
+        self._left = LARGEST_UNPACKED - sum(map(len, self._files.values()))
+        self._sorted: list[str] = []
+        self.ends: dict[str, str] = {}
+
+    def resolved(self) -> Mapping[str, bytes]:
+        """All files. Raises ArchiveError naming a link that leads nowhere, outside, or to a folder that has links."""
+        links = {name: content for name, content in self._entries.items() if isinstance(content, Link)}
+        if not links:
+            return self._files
+        if len(links) > MOST_LINKS:
+            raise ArchiveError(
+                f"has {len(links):,} symbolic links, more than {MOST_LINKS}; put files in their place (tar -h follows links)"
+            )
+        plain = dict(self._files)
+        self._sorted = sorted(plain)
+        for name, link in links.items():
+            target = self.ends[name] = self._target(name)
+            if target in plain:
+                self._put(name, name, plain[target])
+                continue
+            below = self._below(target)
+            if not below:
+                raise ArchiveError(f"link {shown(name)} points at {shown(link.target)}, which is not in the archive")
+            if target == "." or name.startswith(f"{target}/") or any(other.startswith(f"{target}/") for other in links):
+                raise ArchiveError(
+                    f"link {shown(name)} points at a folder that holds links; put files in their place (tar -h follows links)"
+                )
+            for file in below:
+                self._put(name, name + file.removeprefix(target), plain[file])
+        return self._files
+
+    def _put(self, link: str, name: str, content: bytes) -> None:
+        self._left -= len(content)
+        if self._left < 0 or len(self._files) >= MOST_ENTRIES:
+            raise ArchiveError(
+                f"link {shown(link)}: with what links point at, there are more than {LARGEST_UNPACKED:,} bytes or {MOST_ENTRIES:,} files"
+            )
+        if len(name.encode()) > LONGEST_PATH:
+            raise ArchiveError(f"link {shown(link)} makes a path of more than {LONGEST_PATH} bytes")
+        self._files[name] = content
+
+    def _below(self, folder: str) -> list[str]:
+        prefix = "" if folder == "." else f"{folder}/"
+        first = bisect.bisect_left(self._sorted, prefix)
+        return list(itertools.takewhile(lambda name: name.startswith(prefix), self._sorted[first:]))
+
+    def _target(self, name: str) -> str:
+        """Where a link leads in the end, through links on the way."""
+        path = name
+        for _ in range(MOST_HOPS):
+            link, rest = self._first_link(path)
+            if link is None:
+                return path
+            target = self._entries[link]
+            assert isinstance(target, Link)
+            if len(target.target.encode(errors="surrogateescape")) > LONGEST_PATH:
+                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {LONGEST_PATH} bytes")
+            joined = posixpath.normpath(posixpath.join(posixpath.dirname(link), target.target, rest))
+            if target.target.startswith("/") or joined == ".." or joined.startswith("../"):
+                raise ArchiveError(
+                    f"link {shown(name)} points at {shown(target.target)}, outside of the archive; put the file in its place"
+                )
+            if joined.count("/") > DEEPEST:
+                raise ArchiveError(f"link {shown(name)} leads more than {DEEPEST} folders deep")
+            path = joined
+        raise ArchiveError(f"link {shown(name)} goes round in circles; put a file in its place")
+
+    def _first_link(self, path: str) -> tuple[str | None, str]:
+        parts = path.split("/")
+        for number in range(1, len(parts) + 1):
+            head = "/".join(parts[:number])
+            if isinstance(self._entries.get(head), Link):
+                return head, "/".join(parts[number:])
+        return None, ""
+
+
+def shown(name: str) -> str:
+    """A name for a message."""
+    return repr(name if len(name) <= 120 else f"{name[:120]}...")
+
+
+BLOCK = 512
+
+
+_LONGEST_HEADER = 64 * 1024
+"""Bytes of one pax header or long name; names are at most 1 KiB in the end."""
+
+
+MOST_HEADERS = 10_000
+"""Headers of a tar, those about other headers included: an honest member has up to three. Reading as many takes 0.1 s."""
+
+
+MOST_RECORDS = 20_000
+"""Records of all pax headers together; an honest member has a handful. Reading as many takes 20 ms."""
+
+
+_KNOWN = frozenset({b"path", b"linkpath", b"size"})
+
+
+_SPARSE = b"GNU.sparse"
+
+
+_OTHERS = {b"1": "a hard link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+
+
+class TarError(Exception):
+    """It is no sound tar."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member. `kind` is file, link, folder, or words for what else it is."""
+
+    name: str
+    kind: str
+    content: bytes
+    target: str
+
+
+def members(data: bytes) -> Iterator[Member]:
+    """The members in their order, headers about headers already applied. Raises TarError."""
+    at, said, headers, notes = 0, dict[str, str](), 0, _Notes()
+    while at + BLOCK <= len(data):
+        header = data[at : at + BLOCK]
+        if header.count(0) == BLOCK:
+            return
+        headers += 1
+        if headers > MOST_HEADERS:
+            raise TarError(f"it has more than {MOST_HEADERS:,} headers")
+        _check(header, at)
+        kind = header[156:157]
+        size = _size(header, said, at)
+        at += BLOCK
+        content = data[at : at + size]
+        if len(content) < size:
+            raise TarError(f"the member at byte {at - BLOCK:,} is cut short")
+        at += -(-size // BLOCK) * BLOCK
+        if kind in b"LKxg":
+            if size > _LONGEST_HEADER:
+                raise TarError(f"a header of {size:,} bytes")
+            notes.take(kind, content, said)
+            continue
+        yield _member(header, kind, content, said)
+        said.clear()
+    if at < len(data) or at == 0:
+        raise TarError("it ends in the middle of a block")
+
+
+def _member(header: bytes, kind: bytes, content: bytes, said: dict[str, str]) -> Member:
+    name = said.get("path") or _text(header[:100])
+    if "path" not in said and header[257:263] == b"ustar\0" and header[345]:
+        name = f"{_text(header[345:500])}/{name}"
+    if "sparse" in said:
+        return Member(name, "a sparse file", b"", "")
+    if kind == b"5" or (kind in b"0\0" and name.endswith("/")):
+        return Member(name, "folder", b"", "")
+    if kind == b"2":
+        return Member(name, "link", b"", said.get("linkpath") or _text(header[157:257]))
+    if kind in b"07\0":
+        return Member(name, "file", content, "")
+    return Member(name, _OTHERS.get(kind, f"of the unknown type {kind.decode('latin-1')!r}"), b"", "")
+
+
+def _check(header: bytes, at: int) -> None:
+    wanted = _octal(header[148:156], at)
+    if wanted != sum(header) - sum(header[148:156]) + 8 * 32:
+        raise TarError(f"the header at byte {at:,} has a wrong checksum")
+
+
+def _size(header: bytes, said: dict[str, str], at: int) -> int:
+    text = said.get("size")
+    if text is None:
+        return 0 if header[156:157] in b"12345" and header[156:157] else _octal(header[124:136], at)
+    if not text.isdecimal() or len(text) > 12:
+        raise TarError(f"the member at byte {at:,} has a size of {text[:20]!r}")
+    return int(text)
+
+
+def _octal(field: bytes, at: int) -> int:
+    text = field.strip(b"\0 ")
+    if not text:
+        return 0
+    if text.strip(b"01234567"):
+        raise TarError(f"the header at byte {at:,} holds a number that is none")
+    return int(text, 8)
+
+
+class _Notes:
+    """Reads what headers say of the member that follows, each byte once."""
+
+    def __init__(self) -> None:
+        self._records = 0
+
+    def take(self, kind: bytes, content: bytes, said: dict[str, str]) -> None:
+        """Adds what a header says that matters. Raises TarError."""
+        if kind == b"L":
+            said["path"] = _text(content)
+        elif kind == b"K":
+            said["linkpath"] = _text(content)
+        elif kind == b"x":
+            self._pax(content, said)
+
+    def _pax(self, content: bytes, said: dict[str, str]) -> None:
+        at, end = 0, len(content.rstrip(b"\0"))
+        while at < end:
+            self._records += 1
+            if self._records > MOST_RECORDS:
+                raise TarError(f"its pax headers have more than {MOST_RECORDS:,} records")
+            space = content.find(b" ", at, at + 7)
+            length = content[at:space] if space > 0 else b""
+            if not length.isdigit() or not len(length) < int(length) <= len(content) - at:
+                raise TarError("a pax header that is none")
+            stop = at + int(length)
+            key, _, value = content[space + 1 : stop - 1].partition(b"=")
+            if key in _KNOWN:
+                said[key.decode()] = _text(value)
+            elif key.startswith(_SPARSE):
+                said["sparse"] = ""
+            at = stop
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode(errors="surrogateescape")
+
 
 LONGEST_NAME = 255
 """Bytes of a file's name, as file systems have it."""
@@ -75,7 +340,7 @@ def unpack(data: bytes) -> Unpacked:
 
 def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     # Beside the files there are a block or two of header and less than one of padding for each.
-    limit = LARGEST_UNPACKED + MOST_ENTRIES * 5 * tarball.BLOCK
+    limit = LARGEST_UNPACKED + MOST_ENTRIES * 5 * BLOCK
     unpacker = zlib.decompressobj(wbits=31)
     try:
         raw = unpacker.decompress(data, limit)
@@ -88,7 +353,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     if unpacker.unused_data.strip(b"\0"):
         raise ArchiveError("is a .tar.gz with something behind its end; pack the folder anew")
     try:
-        for number, member in enumerate(tarball.members(raw)):
+        for number, member in enumerate(members(raw)):
             _count(number)
             if member.kind == "file":
                 yield member.name, member.content
@@ -96,7 +361,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                 yield member.name, Link(member.target[: LONGEST_PATH + 1])
             elif member.kind != "folder":
                 raise ArchiveError(f"member {shown(member.name)} is {member.kind}; only files, folders and symbolic links are taken")
-    except tarball.TarError as error:
+    except TarError as error:
         raise ArchiveError(f"is no sound .tar.gz: {error}; pack the folder anew") from None
 
 

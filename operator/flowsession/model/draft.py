@@ -4,9 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api.base import Condition
-from flowsession.model import conditions, merge
+from flowsession.model import conditions
 from flowsession.model.conditions import Verdict
 from flowsession.model.plan import Create, Delete, Event, ReadEvents
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What a merge patch must carry so that `old` becomes `new`; empty when they are equal."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            inner = difference(before, value)
+            if inner:
+                patch[key] = inner
+        elif key not in old or before != value:
+            patch[key] = value
+    return patch
 
 
 class Notes:
@@ -79,7 +93,7 @@ class Notes:
         if self._verdicts:
             self.status["observedGeneration"] = self._generation
             self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=self._generation, now=self.now)
-        return merge.difference(self.before, self.status)
+        return difference(self.before, self.status)
 
     def _problems(self, told: tuple[str, ...], no_problem: frozenset[str]) -> list[Event]:
         """A Warning for every condition of those that turned to a new problem, each sentence once."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.flow.yaml import FolderError, text_of
-from flowsession.requirements import options, rules
+from flowsession.requirements import rules
 from flowsession.requirements.lines import VARIABLE, Line, lines
-from flowsession.requirements.options import INCLUDES, Finding, Judged, shown
+from flowsession.requirements.rules import INCLUDES, Finding, Judged, beside_include, options, shown, unseen_include
 
 LARGEST = 1_000_000
 """Bytes of all files together."""
@@ -128,19 +128,19 @@ class _Reading:
     def _option_line(self, name: str, line: Line, way: tuple[str, ...]) -> None:
         include = next(((option, value) for option, value in line.options if option in INCLUDES), None)
         if include is None:
-            self._found(name, options.options(line))
+            self._found(name, options(line))
             self._hashed |= any(option == "--require-hashes" for option, _ in line.options)
             self._free |= any(option == "--no-require-hashes" for option, _ in line.options)
             return
         if len(line.options) > 1:
-            self._found(name, options.beside_include(line))
+            self._found(name, beside_include(line))
         self._include(name, line, include[1], include[0] == "--constraint", way)
 
     def _include(self, name: str, line: Line, target: str, as_constraint: bool, way: tuple[str, ...]) -> None:
         self._free |= as_constraint
         if target.lower().startswith(("http://", "https://")) or VARIABLE.search(target):
             self.count += not as_constraint
-            self._found(name, options.unseen_include(line))
+            self._found(name, unseen_include(line))
             return
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
         problem = self._cannot_include(path, target, way)

@@ -11,8 +11,19 @@ from collections.abc import Callable
 
 import pytest
 
-from flowsession.flow import archive, tarball
-from flowsession.flow.archive_links import DEEPEST, LARGEST_UNPACKED, LONGEST_PATH, MOST_ENTRIES, MOST_HOPS, MOST_LINKS, ArchiveError
+from flowsession.flow import archive
+from flowsession.flow.archive import (
+    BLOCK,
+    DEEPEST,
+    LARGEST_UNPACKED,
+    LONGEST_PATH,
+    MOST_ENTRIES,
+    MOST_HEADERS,
+    MOST_HOPS,
+    MOST_LINKS,
+    MOST_RECORDS,
+    ArchiveError,
+)
 
 CONFIG_MAP = 1024 * 1024
 """Bytes of what a ConfigMap holds."""
@@ -40,7 +51,7 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, target: str 
 
 def block(kind: bytes, content: bytes) -> bytes:
     """A header about the member that follows, with its content."""
-    return header("x", kind, len(content)) + content + bytes(-len(content) % tarball.BLOCK)
+    return header("x", kind, len(content)) + content + bytes(-len(content) % BLOCK)
 
 
 def tar(*parts: bytes) -> bytes:
@@ -150,10 +161,10 @@ def zip_of_links() -> bytes:
     return buffer.getvalue()
 
 
-HEADERS = tarball.MOST_HEADERS
+HEADERS = MOST_HEADERS
 
 LET_IN: dict[str, Callable[[], bytes]] = {
-    "records of pax headers": lambda: tar(block(b"x", PAX), block(b"x", PAX[: 5 * (tarball.MOST_RECORDS - PAX_RECORDS)]), FILE),
+    "records of pax headers": lambda: tar(block(b"x", PAX), block(b"x", PAX[: 5 * (MOST_RECORDS - PAX_RECORDS)]), FILE),
     "headers about headers": lambda: tar(block(b"x", b"") * (HEADERS - 1), FILE),
     "long names of GNU": lambda: long_names(b"L"),
     "long names of pax": lambda: long_names(b"x"),

@@ -21,7 +21,7 @@ from flowsession.cluster.agent import http
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
 from flowsession.flow import packed as packedfolder
-from flowsession.flow.archive_links import LARGEST_UNPACKED
+from flowsession.flow.archive import LARGEST_UNPACKED
 from flowsession.flow.packed import Blob, EncodedFolder, PackedFolder
 from flowsession.model.resolved import Resolved
 from unit.builders import DAG, NAMESPACE, NOW, stamp

@@ -8,8 +8,9 @@ from flowsession.api import GROUP
 from flowsession.api.base import Model
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.images.image import IMAGE_REQUESTS
-from flowsession.model import conditions, merge, stalled, times, words
+from flowsession.model import conditions, stalled, times, words
 from flowsession.model.conditions import Verdict
+from flowsession.model.draft import difference
 from flowsession.model.plan import DeletePackages, Event, Fetch, PatchStatus, Plan
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.views import Refusal
@@ -99,7 +100,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     if unknown := requests.news_of_unknown(snapshot.requests, snapshot.status):
         wanted["handledRequests"] = {**(wanted.get("handledRequests") or {}), requests.UNKNOWN: snapshot.requests[requests.UNKNOWN]}
     old = conditions.read(snapshot.status).get("Ready")
-    patch = merge.difference(snapshot.status, wanted)
+    patch = difference(snapshot.status, wanted)
     if set(patch) == {"sessions"} and now - snapshot.written_at < COUNT_SECONDS:
         patch = {}
         look_again_at = min(look_again_at or float("inf"), snapshot.written_at + COUNT_SECONDS)

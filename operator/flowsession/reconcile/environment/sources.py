@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from flowsession.api.source import ONE_SOURCE, ArchiveSource, ConfigMapSource, Source, SourceWarning
 from flowsession.flow import archive as archives
-from flowsession.flow import archive_links
+from flowsession.flow.archive import ArchiveError
 from flowsession.flow.yaml import FolderError
 from flowsession.images import reference
 from flowsession.reconcile.environment import last_reading
@@ -129,7 +129,7 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
         )
     try:
         unpacked = archives.unpack(keys[where.key])
-    except archive_links.ArchiveError as error:
+    except ArchiveError as error:
         raise FolderError(f"{where.key} of ConfigMap {where.name!r}: {error}") from None
     check_folders(unpacked.files)
     return SourceFiles(unpacked.files, unpacked.links)
@@ -149,7 +149,7 @@ def _read_before(source: Source, before: Pinned, config_maps: Mapping[str, Confi
         raise SourceError(f"ConfigMap {before.config_map!r} does not hold what was read from {last_reading.named(source)}; delete it")
     try:
         unpacked = archives.unpack(archive)
-    except archive_links.ArchiveError as error:
+    except ArchiveError as error:
         raise FolderError(f"{last_reading.named(source)}: {error}") from None
     check_folders(unpacked.files)
     return SourceFiles(unpacked.files, unpacked.links, before.warnings)

@@ -6,8 +6,8 @@ agent; when all of them are without work, each closes its door; when all doors a
 
 from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.model import times
+from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
 from flowsession.model.draft import Notes
-from flowsession.model.idle_times import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, quiet_at
 
 

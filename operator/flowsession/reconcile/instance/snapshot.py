@@ -6,8 +6,7 @@ from typing import Any
 
 from flowsession.api.instance import ComputeInstanceSpec, InstanceIdleAction
 from flowsession.model import times
-from flowsession.model.agent_views import AgentView
-from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS
+from flowsession.model.agent_views import AHEAD_SECONDS, FRESH_SECONDS, AgentView
 from flowsession.model.sizes import Offer, QuotaView
 from flowsession.model.views import Account, PodView, Refusal, ScalingView
 from flowsession.settings import Settings

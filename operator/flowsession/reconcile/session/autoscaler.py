@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from flowsession.manifests.session_pod import MARKS
-from flowsession.model.idle_times import warned_for
+from flowsession.model.agent_views import warned_for
 from flowsession.model.plan import AnnotatePod
 from flowsession.reconcile.session.draft import Draft, Live
 

@@ -7,9 +7,8 @@ from typing import Any
 from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
-from flowsession.model.agent_views import AgentView
+from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
 from flowsession.model.draft import Notes
-from flowsession.model.idle_times import AHEAD_SECONDS
 from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
 from flowsession.model.resolved import Resolved
@@ -25,6 +24,11 @@ PROGRESS_SECONDS = 2.0
 
 TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
 """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
+
+CROWD = 20
+"""Every so many objects that wait for a decision make mere progress wait as long again: what people wait for is Ready, and writes that
+nobody waits for would hold that up."""
+MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
@@ -126,7 +130,8 @@ class Draft(Notes):
     def only_progress(self, since: float) -> None:
         """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then, or
         FIRST_SECONDS where the status says nothing yet."""
-        self._progress_only_until = since + (PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS)
+        seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
+        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.crowd / CROWD))
 
     def hold(self, until: float) -> None:
         """What this decision found is written together with what is about to come, or at that moment."""

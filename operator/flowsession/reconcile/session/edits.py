@@ -5,8 +5,7 @@ from typing import Any
 from flowsession.api.session import Edits
 from flowsession.manifests import saved_edits as savededits
 from flowsession.model import times
-from flowsession.model.agent_views import AgentView, SavedEdits
-from flowsession.model.idle_times import FRESH_SECONDS
+from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
 from flowsession.reconcile.session.draft import Draft
 

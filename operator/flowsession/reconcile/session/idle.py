@@ -6,16 +6,78 @@ resourceVersion as precondition, so that work and changes that arrive in between
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
 from flowsession.model import times
-from flowsession.model.agent_views import AgentState, AgentView
-from flowsession.model.idle_times import AHEAD_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, UNDONE_SECONDS
+from flowsession.model.agent_views import (
+    AHEAD_SECONDS,
+    FRESH_SECONDS,
+    LONGEST_WARNING,
+    REFUSED_PAUSE,
+    UNDONE_SECONDS,
+    AgentState,
+    AgentView,
+    warned_for,
+)
 from flowsession.model.patience import askable_at
 from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.session import edits, restart, restoring, suspend, warning
+from flowsession.reconcile.session import edits, restart, restoring, suspend
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.on_instance import make_way
+
+
+def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
+    """Asks once before the end, and says how to put it off."""
+    warn_at = deadline - warned_for(draft.snapshot.spec.idle.timeout_seconds)
+    draft.look_again(deadline)
+    # A deadline that was promised to people is rounded up to whole seconds.
+    if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
+        draft.look_again(warn_at)
+    elif draft.reason_before("Active") == "IdleSoon":
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
+    elif agent is None or agent.failures or agent.asked_at < warn_at:
+        draft.ask(agent, Look())
+    elif agent.state is not None and not agent.state.busy:
+        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+        draft.judge("Active", False, "IdleSoon", _warning(draft))
+
+
+def was_warned(draft: Draft) -> bool:
+    """Whether people were told that the session ends soon, and know it still."""
+    return draft.reason_before("Active") in ("IdleSoon", edits.NOT_SAVED)
+
+
+def deadline_after(draft: Draft, last: float) -> float:
+    """When idleness ends the session: one timeout after the last work, or later where people were warned too late for that."""
+    deadline = last + draft.snapshot.spec.idle.timeout_seconds
+    promised = times.parse(draft.snapshot.status.get("expiresAt"))
+    same_spec = draft.snapshot.status.get("observedGeneration") == draft.snapshot.generation
+    late = promised is not None and deadline + 1.0 < promised <= draft.now + LONGEST_WARNING + 1.0
+    return promised if promised is not None and late and same_spec and was_warned(draft) else deadline
+
+
+def warn_late(draft: Draft, agent: AgentView | None) -> None:
+    """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
+    if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
+        draft.ask(agent, Look())
+        return
+    promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
+    draft.put("expiresAt", times.deadline_stamp(promised))
+    draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+    draft.judge("Active", False, "IdleSoon", _warning(draft))
+    draft.look_again(promised)
+
+
+def _warning(draft: Draft) -> str:
+    """In the words of the status, so that another operator would say the same."""
+    verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
+    edited = (draft.status.get("edits") or {}).get("files") or ()
+    saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
+    return (
+        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves};"
+        f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
+    )
+
 
 PROBE_FAILED_AFTER = 3
 """Unanswered calls in a row after which the Active condition says so."""
@@ -60,16 +122,16 @@ def decide_idle(draft: Draft) -> bool:
     elif idle.action == IdleAction.NONE:
         _keep_for_good(draft, agent)
     else:
-        deadline = warning.deadline_after(draft, last)
+        deadline = deadline_after(draft, last)
         _show_end(draft, agent, deadline)
-        if draft.now >= deadline and not warning.was_warned(draft):
-            warning.warn_late(draft, agent)
+        if draft.now >= deadline and not was_warned(draft):
+            warn_late(draft, agent)
         elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
             if not make_way(draft, agent):
                 _reopen(draft, agent)
-            warning.warn(draft, agent, deadline)
+            warn(draft, agent, deadline)
     if agent and _is_silent(agent):
         _say_unreachable(draft, pod, agent)
     return True

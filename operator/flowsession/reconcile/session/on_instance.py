@@ -4,8 +4,7 @@ import difflib
 
 from flowsession.api import GROUP
 from flowsession.api.session import Phase
-from flowsession.model.agent_views import AgentView
-from flowsession.model.idle_times import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE
+from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, AgentView
 from flowsession.model.plan import Look, Retire
 from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart

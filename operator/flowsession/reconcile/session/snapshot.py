@@ -65,6 +65,8 @@ class SessionSnapshot:
     """What those of them that list packages say of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
+    crowd: int = 0
+    """How many objects wait for a decision."""
     server_silent: bool = False
     """Whether the API server does not answer: nothing can be ended, so nobody's door is to be closed."""
     saved: SavedEdits | None = None

@@ -6,8 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from flowsession.api.size import Toleration, UserIsolation, VMSizeSpec
-from flowsession.model import conditions, merge
+from flowsession.model import conditions
 from flowsession.model.conditions import Verdict
+from flowsession.model.draft import difference
 from flowsession.model.plan import PatchStatus, Plan
 from flowsession.model.quantity import listed, parse, parse_all, text
 from flowsession.model.sizes import Offer, Pool, Taint
@@ -105,7 +106,7 @@ def decide(snapshot: SizeSnapshot, now: float) -> Plan:
     status["conditions"] = conditions.judged(
         conditions.read(snapshot.status), {"Available": _verdict(snapshot)}, generation=snapshot.generation, now=now
     )
-    patch = merge.difference(snapshot.status, status)
+    patch = difference(snapshot.status, status)
     return Plan(status=PatchStatus("VMSize", "", snapshot.offer.name, snapshot.resource_version, patch) if patch else None)
 
 

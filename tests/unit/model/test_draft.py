@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.model import merge, times
+from flowsession.model import times
 from flowsession.model.conditions import Verdict, clip, judged, read
+from flowsession.model.draft import difference
 from unit.builders import NOW, applied
 
 LEAVES = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3) | st.lists(st.integers(0, 2), max_size=2)
@@ -17,16 +18,16 @@ DOCUMENTS = st.recursive(
 
 @given(DOCUMENTS, DOCUMENTS)
 def test_a_patch_turns_one_status_into_the_other(old, new):
-    assert applied(old, merge.difference(old, new)) == new
+    assert applied(old, difference(old, new)) == new
 
 
 @given(DOCUMENTS)
 def test_nothing_changed_is_no_patch(document):
-    assert merge.difference(document, document) == {}
+    assert difference(document, document) == {}
 
 
 def test_a_patch_holds_only_what_changed():
-    assert merge.difference({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"x": 1, "y": 3}}) == {"a": {"y": 3}, "b": None}
+    assert difference({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"x": 1, "y": 3}}) == {"a": {"y": 3}, "b": None}
 
 
 @given(st.integers(0, 4_000_000_000_000))
