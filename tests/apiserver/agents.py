@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from apiserver.background import Background
 from apiserver.operator_process import CHECKOUT, environment
+from flowsession_agent.server import datagrams
 from localcluster.ports import free_port
 
 PORT = 8765
@@ -101,6 +102,10 @@ class FakeAgent:
 
     def stop(self) -> None:
         self.background.run(self._runner.cleanup())
+
+    def say(self, word: str) -> None:
+        """Sends the operator a datagram."""
+        datagrams.send(self.environment.get("editsAddress", ""), self.pod_uid, word)
 
     def lines(self) -> list[str]:
         return [f"{call.method} {call.path}" for call in self.calls]

@@ -13,6 +13,7 @@ import yaml
 
 from apiserver.api import eventually
 from apiserver.recorder import Recorder, _alive, kill_process
+from localcluster.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMESPACE = "flowsession-system"
@@ -70,6 +71,7 @@ class Operator:
         self._recorder = recorder
         self._folder = folder
         self._archive = archive
+        self._edits_port = free_port()
         self._starts = 0
         self.pid = 0
         self.pristine = False
@@ -110,7 +112,11 @@ class Operator:
     def arguments(self, settings: dict[str, Any]) -> list[str]:
         file = self._folder / "settings.yaml"
         file.write_text(yaml.safe_dump(settings))
-        return ["--settings", str(file), "--agent", str(self._archive), "--port", "0", "--namespace", NAMESPACE, "--log-level", "debug"]
+        edits = ["--edits-port", str(self._edits_port), "--edits-address", f"127.0.0.1:{self._edits_port}"]
+        return [
+            *("--settings", str(file), "--agent", str(self._archive), "--port", "0", "--namespace", NAMESPACE, "--log-level", "debug"),
+            *edits,
+        ]
 
     def wait_until_watching(self) -> None:
         deadline = time.monotonic() + 20

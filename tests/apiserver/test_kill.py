@@ -21,7 +21,14 @@ def moment(request: pytest.FixtureRequest) -> str:
 
 
 def killed_at_every_write(
-    lab: Lab, moment: str, *, prepare: Callable[[], None], act: Callable[[], None], over: Callable[[], bool], check: Callable[[], None]
+    lab: Lab,
+    moment: str,
+    *,
+    prepare: Callable[[], None],
+    act: Callable[[], None],
+    over: Callable[[], bool],
+    check: Callable[[], None],
+    constants: dict[str, float] | None = None,
 ) -> list[str]:
     """The writes at which it was killed, in order; every one of them ended well."""
     survived: list[str] = []
@@ -41,7 +48,7 @@ def killed_at_every_write(
             return survived
         write = [w.line for w in lab.writes(since=mark) if lab.of_the_session()(w)][len(survived)]
         lab.recorder.peace()
-        lab.operator.start(constants=AT_ONCE)
+        lab.operator.start(constants=constants or AT_ONCE)
         try:
             check()
         except AssertionError as error:
@@ -161,6 +168,129 @@ def test_during_the_end_of_an_idle_session(started: Lab, moment: str) -> None:
         started, moment, prepare=prepare, act=lambda: started.operator.start(wait=False), over=started.gone, check=check
     )
     assert "DELETE computesessions" in writes
+
+
+OFTEN = {"flowsession.reconcile.session.saving:SAVE_SECONDS": 0.2}
+"""Edits are saved as often as agents say that they wait."""
+
+
+def _edit(lab: Lab, text: str) -> None:
+    lab.agent().edits = text
+    eventually(lambda: _saved(lab, text), what=f"the edits {text!r} are saved")
+
+
+def _saved(lab: Lab, text: str) -> bool:
+    """Whether the status says so; the agent goes on saying that they wait."""
+    if lab.pods():
+        lab.agent().say("waiting")
+    return bool((lab.session()["status"].get("edits") or {}).get("revision") == text)
+
+
+def _kept_edits(lab: Lab) -> list[str]:
+    return [cm["metadata"]["name"] for cm in lab.api.get(lab.path("configmaps"))["items"] if "-edits-" in cm["metadata"]["name"]]
+
+
+def _next_session_has(lab: Lab, text: str) -> None:
+    if not lab.gone():
+        lab.api.delete(lab.path("computesessions", "ada"))
+        eventually(lab.gone)
+    for pod in lab.pods():
+        lab.api.delete(lab.path("pods", pod["metadata"]["name"]))
+    eventually(lambda: not lab.api.get(lab.path("pods"))["items"], what="nothing is left of the session")
+    lab.create_session()
+    lab.until_ready()
+    assert (lab.agent().edits, lab.agent().restored) == (text, True)
+
+
+def test_during_a_save_of_edits_that_follow_on_saved_ones(lab: Lab, moment: str) -> None:
+    def prepare() -> None:
+        if not lab.operator.running:
+            lab.operator.start(constants=OFTEN)
+        lab.environment_of_flow()
+        lab.create_session()
+        lab.until_ready()
+        _edit(lab, "older")
+        lab.settle(quiet=0.3)
+
+    def act() -> None:
+        lab.agent().edits = "newer"
+        lab.agent().say("waiting")
+
+    def check() -> None:
+        eventually(lambda: _saved(lab, "newer"), what="the newer edits are saved")
+        _next_session_has(lab, "newer")
+
+    writes = killed_at_every_write(
+        lab,
+        moment,
+        prepare=prepare,
+        act=act,
+        over=lambda: _saved(lab, "newer") and len(_kept_edits(lab)) == 1,
+        check=check,
+        constants=OFTEN,
+    )
+    assert writes == ["POST configmaps", "PATCH computesessions/status", "DELETE configmaps"]
+
+
+def test_during_the_last_save_of_a_session_that_is_deleted(lab: Lab, moment: str) -> None:
+    """Its status is gone, and the operator that knew it too: the pod says whose it is."""
+    pods: list[str] = []
+
+    def prepare() -> None:
+        if not lab.operator.running:
+            lab.operator.start(constants=OFTEN)
+        lab.kubelet.release()
+        lab.environment_of_flow()
+        lab.create_session()
+        lab.until_ready()
+        _edit(lab, "older")
+        lab.settle(quiet=0.3)
+        lab.kubelet.lingers = True
+
+    def act() -> None:
+        agent, pods[:] = lab.agent(), [lab.the_pod()["metadata"]["name"]]
+        agent.edits = "newer"
+        lab.api.delete(lab.path("computesessions", "ada"))
+        eventually(lab.gone)
+        lab.api.delete(lab.path("pods", pods[0]))
+        agent.say("ending")
+
+    def told() -> bool:
+        return bool(lab.events("env", reason="EditsSaved"))
+
+    def check() -> None:
+        eventually(told, what="the last edits are saved")
+        lab.kubelet.release()
+        _next_session_has(lab, "newer")
+
+    writes = killed_at_every_write(lab, moment, prepare=prepare, act=act, over=told, check=check, constants=OFTEN)
+    assert "POST configmaps" in writes
+
+
+def test_during_a_suspension_with_edits(lab: Lab, moment: str) -> None:
+    def prepare() -> None:
+        if not lab.operator.running:
+            lab.operator.start(constants=OFTEN)
+        lab.environment_of_flow()
+        lab.create_session()
+        lab.until_ready()
+        lab.agent().edits = "only"
+        lab.settle(quiet=0.3)
+
+    def suspended() -> bool:
+        return lab.session()["status"].get("phase") == "Suspended" and not lab.pods()
+
+    def check() -> None:
+        eventually(suspended, what="it is suspended")
+        lab.change_session(suspend=False)
+        lab.until_ready()
+        assert (lab.agent().edits, lab.agent().restored) == ("only", True)
+
+    writes = killed_at_every_write(
+        lab, moment, prepare=prepare, act=lambda: lab.change_session(suspend=True) and None, over=suspended, check=check, constants=OFTEN
+    )
+    assert writes[0] == "POST configmaps"
+    assert "DELETE pods" in writes
 
 
 def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -> None:

@@ -1,7 +1,11 @@
 """Edits when the operator is not there as it should be: killed at any write of a save, or away while a session is deleted."""
 
 from apiserver.api import Object, eventually
+from apiserver.kubelet import now
 from apiserver.lab import Lab
+
+OFTEN = {"flowsession.reconcile.session.saving:SAVE_SECONDS": 0.2}
+FORCE_AFTER = "flowsession.reconcile.restarts:FORCE_AFTER"
 
 
 def editing(lab: Lab) -> str:
@@ -55,3 +59,29 @@ def test_a_pod_that_only_says_whose_it_is_is_not_asked(lab: Lab) -> None:
     lab.until_ready("bob")  # it works, and has had the time to ask whom it should not
     assert agent.calls[asked:] == []
     assert saved(lab) == []
+
+
+def test_edits_saved_before_a_node_died_come_back_and_people_are_told_of_when_they_are(lab: Lab) -> None:
+    lab.operator.start(constants=OFTEN | {"flowsession.reconcile.restarts:SETTLED_SECONDS": 0.0, FORCE_AFTER: 1.0})
+    lab.environment_of_flow()
+    lab.create_session()
+    lab.until_ready()
+    agent, pod = lab.agent(), lab.the_pod()
+
+    def is_saved() -> bool:
+        agent.say("waiting")
+        return bool((lab.session()["status"].get("edits") or {}).get("revision") == "in time")
+
+    agent.edits = "in time"
+    eventually(is_saved, what="the edits are saved")
+    agent.edits, agent.silent = "too late", True
+    lab.kubelet.lingers = True  # nobody is there who could confirm that the pod has ended
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "lastTransitionTime": now()}
+    lab.kubelet.set_status(pod, {"conditions": [*pod["status"]["conditions"], condition]})
+    lab.api.delete(lab.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 1})
+    eventually(lambda: [p["metadata"]["uid"] for p in lab.pods()] not in ([], [pod["metadata"]["uid"]]), what="there is another pod")
+    lab.until_ready()
+    assert (lab.agent().edits, lab.agent().restored) == ("in time", True)
+    told = [event["message"] for event in lab.events(reason="EditsNotSaved")]
+    assert any("comes back as it was saved at" in message or "when it was saved last" in message for message in told), told
+    assert lab.events(reason="NodeLost")

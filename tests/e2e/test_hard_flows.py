@@ -1,8 +1,7 @@
 """Flows and terminals that misbehave, and a stopped agent, on real kubelets: the session says what happened and stays or comes back.
 
-Not shown here: the kubelet's own judgement that a pod filled its disk. The local cluster's kubelets can't measure it
-(`localStorageCapacityIsolation: false`), so one test fills a filesystem that is full for real, and another writes into the pod's status
-what such a kubelet writes.
+Not shown here: the kubelet's own judgement that a pod wrote more than its limit. One test fills a filesystem that is full for real, and
+another writes into the pod's status what a kubelet writes that evicts.
 """
 
 import os

@@ -27,8 +27,14 @@ def test_a_mutant_is_given_so_many_seconds_and_one_test_at_least():
     assert baseline(BESIDE, BESIDE_TOO, DAYS).rounds(MODULE, 7, most_seconds=0.2) == [[BESIDE], [DAYS]]
 
 
-def test_a_module_that_no_test_touches_has_none():
-    assert Baseline({}, {}).rounds(MODULE, 7, most_seconds=20) == []
+def test_a_module_of_types_alone_is_asked_of_all_tests():
+    only_types = Baseline({MODULE: {9: frozenset([""]), 0: frozenset([""])}}, SECONDS)
+    assert only_types.rounds(MODULE, 9, most_seconds=20) == [[BESIDE, BESIDE_TOO], [ELSEWHERE], [DAYS]]
+
+
+def test_a_line_that_no_test_touches_has_none():
+    assert Baseline({MODULE: {9: frozenset([""])}}, SECONDS).rounds(MODULE, 7, most_seconds=20) == []
+    assert Baseline({}, SECONDS).rounds(MODULE, 7, most_seconds=20) == []
 
 
 def test_types_are_left_alone_and_nothing_else():

@@ -77,6 +77,10 @@ def _try(mutation: MutationSpec, before: Baseline, judge: Judge, most_seconds: f
     tests, began = 0, time.monotonic()
     lines = difflib.unified_diff(original.splitlines(), mutant.mutated.splitlines(), lineterm="", n=2)
     what = "\n".join([f"{name}:{line} {mutation.operator_name.removeprefix('core/')}", *(f"    {line}" for line in list(lines)[2:])])
+    try:
+        compile(mutant.mutated, name, "exec")
+    except SyntaxError:
+        return "killed", what.partition("\n")[0]
     for chosen in before.rounds(name, line, most_seconds):
         tests += len(chosen)
         passed = judge.passes(mutant, chosen, sum(before.seconds.get(test, 0.0) for test in chosen))

@@ -222,6 +222,11 @@ def test_padding_behind_the_end_is_none_of_our_affair():
     assert read(tar(("a", b"")) + b"\0" * 512) == {"a": b""}
 
 
+def test_padding_that_is_left_out_at_the_end_is_not_missed():
+    unpacked = gzip.decompress(tar(("a", b"1")))
+    assert read(gzip.compress(unpacked[: 512 + 1])) == {"a": b"1"}
+
+
 ONE_MIB = 1024 * 1024
 ZEROS = b"\0" * 64 * ONE_MIB
 MANY = [(f"d{n % 50}/f{n}.py", b"x") for n in range(MOST_ENTRIES)]

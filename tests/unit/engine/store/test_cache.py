@@ -317,6 +317,13 @@ def test_the_oldest_session_of_user_and_environment_wins(cache, others, elder):
     assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == elder
 
 
+def test_a_users_instances_are_those_of_one_namespace(cache):
+    for uid, (where, name, user) in enumerate([(NAMESPACE, "box", "alice"), (NAMESPACE, "hers", "bob"), ("elsewhere", "far", "alice")]):
+        meta = {"namespace": where, "uid": f"box-{uid}"}
+        cache.observe("ComputeInstance", body("ComputeInstance", name, spec={"user": user, "vmSize": "Standard_D2s_v5"}, metadata=meta))
+    assert cache.sizing.instances.of_user(NAMESPACE, "alice") == ("box",)
+
+
 def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):
     cache.observe("ComputeSession", session())
     cache.observe("ComputeSession", session(name="old", created=NOW - 50, metadata={"deletionTimestamp": stamp(NOW)}))

@@ -22,7 +22,7 @@ from flowsession.reconcile.environment import resolve as resolution
 from flowsession.reconcile.environment.chain import EnvironmentSnapshot
 from flowsession.reconcile.environment.source_reader import ResolverPod
 from flowsession.reconcile.environment.sources import ConfigMapView
-from flowsession.settings import ImageSettings, InstallerDefaults, Settings
+from flowsession.settings import ImageSettings, InstallerDefaults, SessionDefaults, Settings
 from unit.builders import DAG, NAMESPACE, NOW, applied, condition, environment_snapshot, pending_pod, pod, spec, stamp, waiting
 
 GIT = {"url": "https://git.example.com/team/flows.git", "revision": "main"}
@@ -179,6 +179,14 @@ def test_the_pod_is_confined_and_gets_the_secret_by_the_kubelet():
         "blockOwnerDeletion": False,
     }
     assert World().decide().creates[0].manifest["spec"]["volumes"] == []
+
+
+def test_it_runs_where_sessions_may():
+    world = World()
+    rules = SessionDefaults(node_selector={"pool": "flows"}, tolerations=({"key": "flows", "operator": "Exists"},))
+    world.more["settings"] = Settings(session=rules)
+    pod_spec = world.decide().creates[0].manifest["spec"]
+    assert (pod_spec["nodeSelector"], pod_spec["tolerations"]) == ({"pool": "flows"}, [{"key": "flows", "operator": "Exists"}])
 
 
 def test_what_the_agent_is_told():

@@ -243,6 +243,35 @@ def test_it_stops_only_when_every_door_is_closed(guests, stops):
     assert not plan.deletes, "the sessions leave first"
 
 
+@pytest.mark.parametrize(
+    ("found", "quiet"),
+    [
+        (guest(pod=None, agent=None), True),
+        (guest(pod=pending_pod(), agent=None), True),
+        (guest(agent=None), False),
+        (guest(), True),
+        (guest(busy=True), False),
+        (guest(failures=1), False),
+        (guest(state_at=NOW - 11), False),
+        (guest(state_at=NOW - 10), True),
+        (guest(state_at=NOW + 60), False),
+    ],
+    ids=[
+        "no pod",
+        "no pod that runs",
+        "not asked",
+        "without work",
+        "at work",
+        "silent",
+        "asked before",
+        "asked just then",
+        "from the future",
+    ],
+)
+def test_who_counts_as_quiet_since_a_moment(found, quiet):
+    assert found.quiet(NOW - 10, NOW) is quiet
+
+
 def test_people_are_warned_before():
     soon = running(used=3400)
     plan = chain.decide(soon, NOW)
@@ -339,6 +368,7 @@ def test_a_session_is_asked_first_and_closes_its_door_only_when_all_are_quiet(ac
     quiet = replace(waits, instances={"box": box(idle_seconds=3600, quiet_at=due, all_quiet=True)})
     assert decide_session(quiet).call is None, "a word of a moment ago is not doubted yet"
     assert decide_session(quiet, NOW + 1).call == Retire(3600.0)
+    assert decide_session(replace(quiet, server_silent=True), NOW + 1).call is None, "the API server, which could end the instance, is away"
     closed = replace(fresh, state=builders.state(idle_seconds=5000.0, retired=True))
     assert decide_session(replace(quiet, agent=closed)).call is None, "it stays closed while the instance makes up its mind"
     assert isinstance(decide_session(replace(waits, agent=closed)).call, Reopen), "somebody else has come to work"

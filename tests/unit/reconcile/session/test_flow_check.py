@@ -278,7 +278,8 @@ def test_an_environment_is_brought_up_only_by_news():
     assert checks.note(entry("ada"), entry("ada")) == set()
     assert checks.note(entry("bob", "Unknown", "Checking"), entry("bob")) == set(), "the same word of another session"
     assert checks.note(entry("bob"), entry("bob", "False", "Invalid", message="broken")) == env
-    assert checks.of(("team", "env")).session == "bob"
+    found = checks.of(("team", "env"))
+    assert (found.session, found.flow_revision, found.packages_revision) == ("bob", "f1", "p")
     assert checks.note(entry("ada"), entry("ada", "Unknown", "Checking", flow="f2")) == set()
     checks.forget(("team", "env"))
     assert checks.of(("team", "env")) is None

@@ -267,6 +267,15 @@ def test_changed_settings_wait_for_the_next_start_and_are_told_of():
     assert verdict(status_after(back), "InSync") == ("True", "InSync")
 
 
+def test_labels_that_a_running_pod_has_already_are_told_of_no_more():
+    """The platform team has forbidden them since: that matters at the next start."""
+    spec = session_spec(podMetadata={"labels": {"app": "x"}})
+    snapshot = settled_snapshot(pods=(pod(settings=settings_of(spec)),), agent=agent(), spec=spec)
+    status = status_after(snapshot)
+    assert verdict(status, "InSync")[0] == "True"
+    assert not decide(replace(snapshot, status=status)).writes
+
+
 def test_settings_are_those_of_the_pod_only():
     assert settings_of(session_spec()) == settings_of(session_spec(idle={"timeoutSeconds": 60}, onChange="Wait"))
     assert settings_of(session_spec()) != settings_of(session_spec(podMetadata={"labels": {"a": "b"}}))

@@ -1,11 +1,14 @@
 """Edits are saved as they come, and once more when a pod ends; a session in which nobody edits anything costs nothing."""
 
+from dataclasses import replace
+
 import pytest
 
+from flowsession.model.agent_views import EditsView
 from flowsession.model.plan import Settle, TakeEdits
 from flowsession.reconcile.session.saving import SAVE_SECONDS
 from flowsession.settings import AgentVia, Settings
-from unit.builders import condition, stamp
+from unit.builders import DAG, agent, condition, decide, resolved, settled_snapshot, stamp, state
 from unit.reconcile.session.test_edits import calls, resumed, suspended, until, world_with
 from unit.world import NAMESPACE, World
 
@@ -37,6 +40,15 @@ def test_a_hint_has_the_edits_saved_while_the_session_goes_on():
     assert told["savedAt"] <= world.status()["lastActivity"]["at"] or told["savedAt"]
     assert calls(world, TakeEdits) == calls(world, Settle) == 1
     assert world.told_of("EditsSaved") == 0, "an Event for each save would be a storm"
+
+
+def test_the_agent_is_told_that_its_edits_are_safe_during_its_long_poll_too():
+    flow = resolved(files={"flow.dag.yaml": DAG})
+    waiting = state(flow, edits=EditsView(revision="one", count=1, waiting=True))
+    snapshot = settled_snapshot(flow, agent=agent(waiting, flow, saved="one", calling=True, following=True))
+    snapshot = replace(snapshot, status={**snapshot.status, "edits": {"revision": "one"}})
+    assert decide(snapshot).call == Settle("one", saved=True)
+    assert decide(replace(snapshot, agent=replace(snapshot.agent, following=False))).call is None, "another call comes first"
 
 
 def test_a_settled_session_costs_nothing_whatever_was_saved_before():
