@@ -47,7 +47,7 @@ test-agent-and-chart: packages $(READY)
 	@$(PYTEST) tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
-	@$(VENV)/bin/pytest -q tests/unit tests/scale/test_checker.py
+	@$(VENV)/bin/pytest -q -n 2 tests/unit tests/scale/test_checker.py
 
 coverage: $(READY) ## which lines and branches the unit tests don't reach
 	@$(VENV)/bin/pytest -q --cov --cov-report=term tests/unit

@@ -56,7 +56,7 @@ def test_what_it_says_elsewhere_counts_for_nothing():
         {"annotations": {"flowsession.dev/provenance": "junk"}},
         {"annotations": {"flowsession.dev/provenance": "AAAA"}},
     ],
-    ids=str,
+    ids=lambda other: next(iter(other)),
 )
 def test_a_seal_of_another_key_place_time_or_session_is_none(other):
     assert provenance.read(created(**other), VAULT) is None

@@ -206,6 +206,7 @@ def test_an_encrypted_zip_and_an_unusual_method_are_refused():
         (pack_zip(*FILES)[:-10], "no sound .zip"),
         (b"PK\x05\x06", "no sound .zip"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_archive_says_what_it_is(data, words):
     assert words in refused(data)
