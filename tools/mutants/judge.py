@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import CodeType
+from typing import TextIO
 
 import pytest
 
@@ -46,6 +47,7 @@ class Judge:
     work: Callable[["Judge"], None]
     session: pytest.Session | None = None
     items: dict[str, pytest.Item] = field(default_factory=dict)
+    out: TextIO | None = None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Everything is imported and collected here."""
@@ -59,7 +61,7 @@ class Judge:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Into the log, which holds the last mutant's run."""
         if report.failed:
-            print(report.nodeid, report.longreprtext, sep="\n")
+            print(report.nodeid, report.longreprtext, sep="\n", file=self.out)
 
     def passes(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> bool | None:
         """Whether all of the tests pass; None where they were not through within the time of processor, or four times that on the clock."""
@@ -83,9 +85,9 @@ class Judge:
         return None if late else process.exitcode == 0
 
     def _patched(self, mutant: Mutant, functions: dict[tuple[str, int], CodeType], tests: Sequence[str], processor: int) -> None:
-        _confine(processor, self.log)
+        self.out = _confine(processor, self.log)
         if functions and not patch.put(functions, str(mutant.path)):
-            print("no function to be changed was found")
+            print("no function to be changed was found", file=self.out)
             os._exit(pytest.ExitCode.NO_TESTS_COLLECTED)
         assert self.session
         self.session.config.pluginmanager.unregister(name="terminalreporter")
@@ -95,11 +97,11 @@ class Judge:
             hooks.pytest_runtest_protocol(item=item, nextitem=following)
             if self.session.testsfailed:
                 break
-        sys.stdout.flush()
+        self.out.flush()
         os._exit(1 if self.session.testsfailed else 0)
 
 
-def _confine(processor: int, log: Path) -> None:
+def _confine(processor: int, log: Path) -> TextIO:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -107,6 +109,7 @@ def _confine(processor: int, log: Path) -> None:
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     sys.stdout = sys.stderr = output
+    return output
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
