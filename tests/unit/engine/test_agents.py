@@ -265,3 +265,25 @@ async def test_an_answer_that_cannot_be_taken_in_is_no_answer(at, monkeypatch, c
     assert "taking in an agent's answer broke" in caplog.text
     await at.start(Look())
     assert len(at.client.calls) == 2
+
+
+async def test_saved_edits_are_given_when_the_agent_has_taken_them_and_not_before(at, monkeypatch):
+    given = []
+    monkeypatch.setattr("flowsession.engine.agents.edits.given", lambda _, key: given.append(key))
+    await at.start(TELL)
+    await at.client.answer(0, NotListening("no connection"))
+    await at.start(Look())
+    await at.client.answer(1, Answer(state=state()))
+    assert given == []
+    await at.start(TELL)
+    await at.client.answer(2, Answer(state=state()))
+    assert given == [KEY]
+
+
+async def test_long_polls_beside_no_install_are_counted_until_something_else_is_asked(at):
+    for times in (1, 2):
+        await poll(at, 3)
+        assert at.view.polls == times
+    await at.start(Look())
+    await at.client.answer(-1, Answer(state=state()))
+    assert at.view.polls == 0

@@ -446,6 +446,13 @@ def test_a_count_goes_along_with_what_is_written_anyway():
 # -- reading again
 
 
+def test_one_that_is_watched_does_not_keep_others_from_being_read_again():
+    both = spec(source=SOURCE, installer={"caBundleConfigMapName": "ca"})
+    maps = {"flow": config_map(FOLDER), "ca": config_map({"ca.crt": b""}, name="ca", read_at=NOW - 300.0, watched=False)}
+    plan = environments.decide(environment_snapshot(spec=both, config_maps=maps), resolution.resolve(both, maps, Settings()), NOW)
+    assert plan.fetches == (Fetch("team", "ca"),)
+
+
 @pytest.mark.parametrize(
     ("files", "watched", "age", "fetched"),
     [

@@ -102,6 +102,12 @@ def test_devices_are_left_to_the_sessions():
     }
 
 
+def test_a_pod_of_an_earlier_start_is_seen_out_beside_the_present_one():
+    stray = held(name=f"{ANCHOR}-old", uid="stray")
+    deleted = chain.decide(snapshot(pods=(stray, held())), NOW).deletes
+    assert [deletion.uid for deletion in deleted] == ["stray"]
+
+
 def test_a_start_is_told_once_with_its_node_and_how_long_it_took():
     found = snapshot(pods=(held(created_at=NOW - 42.0),))
     plan = chain.decide(found, NOW)
