@@ -8,6 +8,19 @@ from flowsession.api.identity import Identity
 
 
 @dataclass(frozen=True)
+class Authorship:
+    """Who made an environment what it is, by the API server's word (api/mutations.py)."""
+
+    uid: str = ""
+    owner: str | None = None
+    """Empty: the platform. None: from before environments had owners, or from a cluster without MutatingAdmissionPolicy."""
+    changed_by: tuple[tuple[str, str], ...] = ()
+    """Fields of its spec whose last change was not the owner's, each with the name of who made it."""
+    config_maps: tuple[tuple[str, str | None], ...] = ()
+    """The ConfigMaps that it names, each with who changed it last; None: not known."""
+
+
+@dataclass(frozen=True)
 class Account:
     """A ServiceAccount."""
 

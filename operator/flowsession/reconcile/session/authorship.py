@@ -1,8 +1,6 @@
 """Whose content a session gets: a change by anybody but the environment's owner or the session's own user waits until that user asks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -10,11 +8,10 @@ from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.session import EnvironmentInUse
 from flowsession.model import times
 from flowsession.model.resolved import Resolved
+from flowsession.model.views import Authorship
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.sources import ConfigMapView, needed_config_maps
-
-if TYPE_CHECKING:
-    from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.draft import Draft
 
 REASON = "ChangedByOther"
 
@@ -22,19 +19,6 @@ EVERYBODY = ""
 """In place of a name: somebody who may act for every user."""
 
 NOBODY_KNOWN = "somebody whom the API server did not name"
-
-
-@dataclass(frozen=True)
-class Authorship:
-    """Who made an environment what it is, by the API server's word (api/mutations.py)."""
-
-    uid: str = ""
-    owner: str | None = None
-    """Empty: the platform. None: from before environments had owners, or from a cluster without MutatingAdmissionPolicy."""
-    changed_by: tuple[tuple[str, str], ...] = ()
-    """Fields of its spec whose last change was not the owner's, each with the name of who made it."""
-    config_maps: tuple[tuple[str, str | None], ...] = ()
-    """The ConfigMaps that it names, each with who changed it last; None: not known."""
 
 
 def of(uid: str, spec: FlowEnvironmentSpec, changed_by: Mapping[str, str], config_maps: Mapping[str, ConfigMapView]) -> Authorship:
@@ -45,7 +29,7 @@ def of(uid: str, spec: FlowEnvironmentSpec, changed_by: Mapping[str, str], confi
     return Authorship(uid, spec.owner, tuple(sorted(changed_by.items())), authors)
 
 
-def withheld(draft: "Draft") -> str:
+def withheld(draft: Draft) -> str:
     """Why the environment's present content must not reach the session, with the way out; empty if it may."""
     environment = draft.snapshot.environment
     others = _others(draft)
@@ -57,21 +41,21 @@ def withheld(draft: "Draft") -> str:
     return f"{said} by the annotation {requests.REQUESTS['reset']} or {requests.REQUESTS['install']}, or have {whose} set it right"
 
 
-def take_up(draft: "Draft") -> None:
+def take_up(draft: Draft) -> None:
     """Notes that the session's user has asked for what the environment is now. One request is good for one content."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved) and withheld(draft) and (asked := _asked(draft)):
         draft.put("environment", _present(draft, environment, asked))
 
 
-def give(draft: "Draft") -> None:
+def give(draft: Draft) -> None:
     """Notes what the session is given. What others have changed is noted when its user asks for it, and stays as it was noted."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved) and not _others(draft):
         draft.put("environment", _present(draft, environment, _in_use(draft).asked))
 
 
-def _others(draft: "Draft") -> list[tuple[str, str]]:
+def _others(draft: Draft) -> list[tuple[str, str]]:
     """What was changed by somebody who decides neither for the environment nor for the session, and by whom."""
     by, before, user = draft.snapshot.authorship, _in_use(draft), draft.snapshot.spec.user
     if by.owner is None and before.owner:
@@ -97,7 +81,7 @@ def _named(others: list[tuple[str, str]]) -> str:
     return " and ".join(f"{who} ({', '.join(found)})" for who, found in places.items())
 
 
-def _in_use(draft: "Draft") -> EnvironmentInUse:
+def _in_use(draft: Draft) -> EnvironmentInUse:
     """What the session was given last, as far as it is known."""
     try:
         known = EnvironmentInUse.model_validate(draft.status.get("environment") or {})
@@ -108,13 +92,13 @@ def _in_use(draft: "Draft") -> EnvironmentInUse:
     return EnvironmentInUse(uid=draft.snapshot.pods[-1].environment_uid or None)  # its status was not written yet
 
 
-def _present(draft: "Draft", environment: Resolved, asked: str | None) -> dict[str, object]:
+def _present(draft: Draft, environment: Resolved, asked: str | None) -> dict[str, object]:
     by = draft.snapshot.authorship
     signed = [name for name, author in by.config_maps if author is not None] or None
     return EnvironmentInUse(uid=by.uid, owner=by.owner, content=environment.content, config_maps=signed, asked=asked).to_wire()
 
 
-def _asked(draft: "Draft") -> str:
+def _asked(draft: Draft) -> str:
     """The request that was open when this decision began and has brought nothing yet; empty if there is none."""
     handled = draft.snapshot.status.get("handledRequests") or {}
     for what in ("reset", "install"):

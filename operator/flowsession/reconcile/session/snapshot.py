@@ -10,8 +10,7 @@ from flowsession.manifests.common import Where
 from flowsession.model.agent_views import AgentArchive, AgentView, Hint, SavedEdits
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.sizes import Offer, QuotaView
-from flowsession.model.views import Account, InstanceView, PodView, Refusal, ScalingView
-from flowsession.reconcile.session.authorship import Authorship
+from flowsession.model.views import Account, Authorship, InstanceView, PodView, Refusal, ScalingView
 from flowsession.settings import Settings
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from flowsession.model.plan import Tell
 from flowsession.model.resolved import Resolved
+from flowsession.model.views import Authorship
 from flowsession.reconcile.session import authorship
-from flowsession.reconcile.session.authorship import Authorship
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from unit.builders import (
     NOW,
