@@ -15,7 +15,7 @@ from localcluster import binaries
 
 NOT_RUN = (
     (re.compile(r"make (test|lint)(-unit)?"), "CI itself runs it"),
-    (re.compile(r"make ((test|bench)(-[a-z]+)?|mutants( [A-Z]+=\d+)*)"), "takes minutes or more"),
+    (re.compile(r"make ((test|bench)(-[a-z]+)?|coverage|mutants( [A-Z]+=\d+)*)"), "takes minutes or more"),
     (re.compile(r"CLUSTER=current REGISTRY=\S+ make deploy"), "needs a registry that the nodes pull from"),
 )
 """Commands of which only `make -n` is tried, with the reason."""
