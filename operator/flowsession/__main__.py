@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import kopf
 import uvloop
@@ -99,11 +100,18 @@ async def _listen(engine: Engine) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     told = asyncio.get_running_loop().create_task(stop.wait())
     done, pending = await asyncio.wait({told, *ears}, return_when=asyncio.FIRST_COMPLETED)
+    asyncio.get_running_loop().set_exception_handler(_at_the_end)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done - {told}:
         task.result()
+
+
+def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A watch of kopf's that is cancelled leaves a generator behind, which may fail when the loop closes it: nobody needs to know."""
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 def _archive(path: Path) -> AgentArchive:

@@ -59,7 +59,9 @@ def killed_at_every_write(
 
 
 def _one_session_is_right(lab: Lab, *, incarnation: int) -> None:
-    session = lab.until_ready()
+    # Until the operator has looked, the status speaks of the pod before.
+    eventually(lambda: lab.session().get("status", {}).get("incarnation") == incarnation, seconds=15, what=f"incarnation {incarnation}")
+    lab.until_ready()
     lab.settle(quiet=0.4)
     session = lab.session()
     status = session["status"]
