@@ -80,7 +80,7 @@ class Snapshots:
         if entry is None:
             return None
         current = pods[-1] if pods else None
-        environment_key = (key[0], entry.spec.environment_ref.name)
+        environment_key = entry.environment
         environment = self.cache.environments.get(environment_key)
         saved = self.cache.saved.get(entry.meta.uid)
         if saved and saved[0] != (entry.status.get("incarnation") or 1):
@@ -103,7 +103,7 @@ class Snapshots:
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
             elder=self._elder(entry),
             marks=self.cache.marks.get(current.uid, {}) if current else {},
-            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            namespace_ending=self._ending(key[0], now),
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),
             instances=self._instances(entry, current, now),
@@ -132,8 +132,8 @@ class Snapshots:
         left = self.cache.departed.of(pod.view.uid) if pod else None
         if pod is None or left is None:
             return None
-        entry, where = left.session, (key[0], left.session.spec.environment_ref.name)
-        environment = self.cache.environments.get(where)
+        entry = left.session
+        environment = self.cache.environments.get(entry.environment)
         same = environment is not None and environment.meta.uid == left.environment_uid
         return SessionSnapshot(
             namespace=key[0],
@@ -152,7 +152,7 @@ class Snapshots:
             agent=self.cache.agents.get(pod.view.uid),
             refusal=None,
             elder="",
-            namespace_ending=now - self.cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            namespace_ending=self._ending(key[0], now),
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             hint=self.cache.hints.get(pod.view.uid),
@@ -188,7 +188,7 @@ class Snapshots:
             refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
             scaling=cache.sizing.events.get(newest),
             accounts=self.accounts.lately(key[0]),
-            namespace_ending=now - cache.ending_namespaces.get(key[0], float("-inf")) < ENDING_SECONDS,
+            namespace_ending=self._ending(key[0], now),
             written_at=cache.sizing.instances.written_at.get(key, 0.0),
             settings=self.settings,
         )
@@ -232,6 +232,9 @@ class Snapshots:
         rivals = ((other.meta.created_at, other.meta.uid, other) for other in self.cache.rivals(entry) if not other.meta.deleting)
         elders = [other for other in rivals if other[:2] < mine]
         return min(elders, key=lambda other: other[:2])[2].meta.name if elders else ""
+
+    def _ending(self, namespace: str, now: float) -> bool:
+        return now - self.cache.ending_namespaces.get(namespace, float("-inf")) < ENDING_SECONDS
 
     def _refused(self, namespace: str) -> Mapping[str, str]:
         return self.cache.refused_config_maps.of(namespace, seconds=REFUSED_SECONDS)

@@ -75,15 +75,19 @@ def died(pod: PodView) -> tuple[str, str]:
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
 
 
-def start_again(notes: Notes, pods: Iterable[PodView], leave: Callable[[], None]) -> None:
-    """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
-    what the status says of the lost one."""
-    status, now = notes.before, notes.now
-    lived = now - moment(status.get("readyAt"), now)
-    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
+def delete_all(notes: Notes, pods: Iterable[PodView]) -> None:
+    """Asks for the end of those that are not on their way out already."""
     for pod in pods:
         if pod.deleting_since is None:
             notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+
+
+def start_again(notes: Notes, leave: Callable[[], None]) -> None:
+    """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
+    what there is of the lost one, and of what the status says of it."""
+    status, now = notes.before, notes.now
+    lived = now - moment(status.get("readyAt"), now)
+    in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
     leave()
     notes.put("restarts", int(status.get("restarts") or 0) + 1)
     notes.put("restartsInARow", in_a_row or None)

@@ -52,8 +52,8 @@ class Cache:
         self.journal = Journal()
         self.sizing.instances.changed = lambda known, entry: self.journal.note(known, entry, clock())
 
-        self._by_environment: Index[SessionEntry] = Index(lambda session: [environment_of(session)])
-        self._by_user: Index[SessionEntry] = Index(lambda session: [(*environment_of(session), session.spec.user)])
+        self._by_environment: Index[SessionEntry] = Index(lambda session: [session.environment])
+        self._by_user: Index[SessionEntry] = Index(lambda session: [(*session.environment, session.spec.user)])
         self._by_session: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.session)])
         self._by_config_map: Index[EnvironmentEntry] = Index(lambda entry: [(entry.meta.namespace, name) for name in entry.config_maps])
         self.config_maps = ConfigMaps(clock, self._users_of, self._concerned_by_config_map)
@@ -121,17 +121,13 @@ class Cache:
         """The uid of a decided object; empty if it is not known."""
         return self._kinds[key.kind].uid((key.namespace, key.name))
 
-    def sessions_of(self, environment: Name) -> list[SessionEntry]:
-        """The sessions of an environment."""
-        return self.sessions.all(self._by_environment.of(environment))
-
     def count_of(self, environment: Name) -> int:
         """How many sessions an environment has."""
         return len(self._by_environment.of(environment))
 
     def rivals(self, session: SessionEntry) -> list[SessionEntry]:
         """The sessions of the same user and environment, itself among them: only one of these may have a pod."""
-        return self.sessions.all(self._by_user.of((*environment_of(session), session.spec.user)))
+        return self.sessions.all(self._by_user.of((*session.environment, session.spec.user)))
 
     def pods_of(self, session: Name) -> list[PodEntry]:
         """The pods that carry a session's name, whoever owns them."""
@@ -159,7 +155,7 @@ class Cache:
             return concerned | (self._session_gone(known) if known else set())
         key = entry.meta.key
         concerned |= {Key("ComputeSession", *key)} | self.checks.note(known, entry)
-        concerned |= self.imaging.session_changed(known, entry, self.environments.get(environment_of(entry)))
+        concerned |= self.imaging.session_changed(known, entry, self.environments.get(entry.environment))
         if known is None:
             # A new session may be the elder of two that were created in the same second.
             concerned |= {Key("ComputeSession", *rival.meta.key) for rival in self.rivals(entry)}
@@ -167,7 +163,7 @@ class Cache:
         return concerned
 
     def _session_gone(self, entry: SessionEntry) -> set[Key]:
-        key, environment = entry.meta.key, environment_of(entry)
+        key, environment = entry.meta.key, entry.environment
         self.checks.forget(environment, unless=self.count_of(environment) > 0)
         self.refusals.pop(entry.meta.uid, None)
         self.saved.pop(entry.meta.uid, None)
@@ -199,7 +195,7 @@ class Cache:
         self.pod_names[view.uid] = entry.meta.key
         pod_timestamps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
-        environment = self.environments.get(environment_of(session)) if session else None
+        environment = self.environments.get(session.environment) if session else None
         return concerned | self.departed.concerned(entry) | self.imaging.note_pod(entry, session, environment)
 
     def _pod_gone(self, uid: str) -> None:
@@ -221,8 +217,3 @@ class Cache:
     def concerned_by_environment(self, key: Name) -> set[Key]:
         """An environment, and its sessions."""
         return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
-
-
-def environment_of(session: SessionEntry) -> Name:
-    """The name of a session's environment."""
-    return session.meta.namespace, session.spec.environment_ref.name

@@ -78,4 +78,4 @@ class DepartedSessions:
 
 
 def _whose(session: SessionEntry) -> tuple[str, str, str]:
-    return session.meta.namespace, session.spec.environment_ref.name, session.spec.user
+    return *session.environment, session.spec.user

@@ -18,7 +18,7 @@ class Checks:
 
     def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
         """Takes in a session; returns its environment where that has something to write: a session more, or other words on the flow."""
-        environment = (entry.meta.namespace, entry.spec.environment_ref.name)
+        environment = entry.environment
         concerned = {Key("FlowEnvironment", *environment)}
         check = of_status(entry.meta.name, entry.status)
         if check is None or (known and check == of_status(known.meta.name, known.status)):

@@ -35,7 +35,7 @@ class Imaging:
         before, after = (_said(one) if one else None for one in (known, entry))
         for one, said, by in ((known, before, -1), (entry, after, 1)):
             if one is not None and said is not None and not one.spec.base_image:
-                _count(self._promptflow, (one.meta.namespace, one.spec.environment_ref.name), said, by)
+                _count(self._promptflow, one.environment, said, by)
         if environment is None or after is None or after == before:
             return set()
         warned = any(warning.get("code") == WITHOUT for warning in environment.status.get("warnings") or ())
@@ -75,7 +75,7 @@ class Imaging:
         if session is None or session.spec.base_image or pod.owner_uid != session.meta.uid:
             return
         if (report := podimages.report(pod.view)) is not None:
-            counted = (session.meta.namespace, session.spec.environment_ref.name), report
+            counted = session.environment, report
             self._report_of[pod.view.uid] = counted
             _count(self._reports, *counted, 1)
 
@@ -96,4 +96,4 @@ def _said(session: SessionEntry) -> tuple[str, bool] | None:
 
 
 def _key(environment: EnvironmentEntry) -> set[Key]:
-    return {Key("FlowEnvironment", environment.meta.namespace, environment.meta.name)}
+    return {Key("FlowEnvironment", *environment.meta.key)}

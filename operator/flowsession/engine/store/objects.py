@@ -78,6 +78,11 @@ class SessionEntry:
     status: Object
     requests: Mapping[str, str]
 
+    @property
+    def environment(self) -> Name:
+        """The name of its environment."""
+        return self.meta.namespace, self.spec.environment_ref.name
+
 
 @dataclass(frozen=True)
 class EnvironmentEntry:
@@ -101,7 +106,7 @@ class EnvironmentEntry:
         """Which image it stays on, as far as its status says."""
         return images.standing(self.status, self.requests)
 
-    @property
+    @cached_property
     def config_maps(self) -> tuple[str, ...]:
         """Names of the ConfigMaps that it is resolved from."""
         return resolve.needed_config_maps(self.spec, self.read_before)

@@ -174,7 +174,8 @@ def _leave(notes: InstanceNotes) -> None:
 
 
 def _start_again(notes: InstanceNotes, reason: str, message: str) -> None:
-    restarts.start_again(notes, notes.snapshot.pods, lambda: _leave(notes))
+    restarts.delete_all(notes, notes.snapshot.pods)
+    restarts.start_again(notes, lambda: _leave(notes))
     notes.is_not_ready(InstancePhase.STARTING, reason, f"{message}; reserving a node again")
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowsession.api.session import Phase
-from flowsession.model.plan import ENDING_SECONDS, Delete, Plan, Subject
+from flowsession.model.plan import ENDING_SECONDS, Plan, Subject
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile import requests
+from flowsession.reconcile.restarts import delete_all
 from flowsession.reconcile.session import (
     authorship,
     autoscaler,
@@ -82,9 +83,7 @@ def refuse_duplicate(draft: Draft) -> bool:
     asked = [what for what in requests.REQUESTS if requests.pending(draft, what)]
     if not snapshot.elder and {"reset", "resume"} & set(asked):
         return True  # its owner asks again, and nobody is before it any more
-    for pod in snapshot.pods:
-        if pod.deleting_since is None:
-            draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+    delete_all(draft, snapshot.pods)
     for what in asked:
         requests.refuse(draft, what, "the session is a duplicate and gets no pod; see its Ready condition")
     if not snapshot.elder:

@@ -1,7 +1,6 @@
 """The end of a pod that was not the session's own: why it went, what is forgotten with it, and when the next one is due."""
 
 from flowsession.api.session import Phase
-from flowsession.model.plan import Delete
 from flowsession.reconcile import restarts
 from flowsession.reconcile.restarts import DISRUPTIONS, FORCE_AFTER
 from flowsession.reconcile.session.draft import Draft
@@ -18,7 +17,7 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
     if saved_at := _edits_were_saved_at(draft):
         lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
         draft.tell(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
-    restarts.start_again(draft, (), lambda: leave_the_pod(draft))
+    restarts.start_again(draft, lambda: leave_the_pod(draft))
     draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
     return False
@@ -37,9 +36,7 @@ def leave_the_pod(draft: Draft) -> None:
     """The next start is another incarnation: what exists of this one is removed, and what the status says of it goes."""
     if draft.status.get("podName") or draft.snapshot.pods:
         draft.put("incarnation", draft.incarnation + 1)
-    for pod in draft.snapshot.pods:
-        if pod.deleting_since is None:
-            draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+    restarts.delete_all(draft, draft.snapshot.pods)
     for gone in _OF_THE_POD:
         draft.put(gone, None)
 
