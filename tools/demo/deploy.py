@@ -9,7 +9,7 @@ from typing import Any
 from demo import programs
 from demo.kubectl import Kubectl
 from demo.targets import Target
-from localcluster import images, package_index, paths
+from localcluster import images, package_index, paths, wait
 from localcluster.say import CannotContinue, progress
 from localcluster.shell import run
 
@@ -17,6 +17,14 @@ NAMESPACE = "flowsession-system"
 RELEASE = "flowsession"
 CHART = paths.CHECKOUT / "charts" / "flowsession"
 _TIMEOUT = "180s"
+_ENVIRONMENT = json.dumps(
+    {
+        "apiVersion": "flowsession.dev/v1alpha1",
+        "kind": "FlowEnvironment",
+        "metadata": {"generateName": "accepted-"},
+        "spec": {"requirementsText": "requests"},
+    }
+)
 
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
@@ -88,6 +96,26 @@ def _install(target: Target, values: Values) -> None:
         words = result.stderr.strip() or result.stdout.strip()
         raise CannotContinue(f"helm could not install the chart: {words}{_operators_words(kubectl)}")
     progress("the operator is ready")
+    _wait_for_api_server(kubectl)
+
+
+def _wait_for_api_server(kubectl: Kubectl) -> None:
+    """Return once the API server accepts an environment.
+
+    It looks every 5 s for the schemas that its MutatingAdmissionPolicies need, and answers `ServiceUnavailable` to whoever comes between
+    new CustomResourceDefinitions and that look (typeconverter.go in k8s.io/apiserver's admission/plugin/policy/mutating). Raises
+    CannotContinue with its words when it still refuses after a minute.
+    """
+    refusal = ""
+
+    def accepts() -> bool:
+        nonlocal refusal
+        result = kubectl.attempt("create", "--dry-run=server", "-f", "-", stdin=_ENVIRONMENT)
+        refusal = result.stderr.strip()
+        return result.returncode == 0
+
+    if not wait.until(accepts, seconds=60, every=0.5, saying="the API server to accept the new kinds"):
+        raise CannotContinue(f"the operator is ready, but the API server accepts no FlowEnvironment: {refusal}")
 
 
 def _forget_unfinished(helm: Path, kubectl: Kubectl) -> None:

@@ -40,10 +40,11 @@ class Kubectl:
         print(f"    $ kubectl {' '.join(arguments)}", flush=True)
         print_indented(self(*arguments))
 
-    def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs it and leaves judging to the caller."""
+        command = [*map(str, self._command()), *arguments]
         try:
-            return subprocess.run([*map(str, self._command()), *arguments], capture_output=True, text=True, errors="replace", check=False)
+            return subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", check=False)
         except FileNotFoundError:
             raise CannotContinue(f"the program {self.program} is not there any more; run this again.") from None
 
