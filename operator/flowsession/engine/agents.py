@@ -108,7 +108,7 @@ class Agents:
             if isinstance(call, Tell) and failure is None:
                 edits.given(self._cache, key)
             if answer.state is not None:
-                pod_timestamps.note_answer(self._cache.marks.get(pod.uid, {}), answer.state, self._cache.clock())
+                pod_timestamps.note_answer(self._cache.pod_timestamps.get(pod.uid, {}), answer.state, self._cache.clock())
         self._queue.add(key)
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
             for concerned in self._cache.sizing.instances.beside(entry):

@@ -101,7 +101,7 @@ class Snapshots:
             agent=self.cache.agents.get(current.uid) if current else None,
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
             elder=self._elder(entry),
-            marks=self.cache.marks.get(current.uid, {}) if current else {},
+            pod_timestamps=self.cache.pod_timestamps.get(current.uid, {}) if current else {},
             namespace_ending=self._ending(key[0], now),
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),

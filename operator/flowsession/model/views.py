@@ -115,7 +115,7 @@ class PodView:
     """The claim's folder that it uses in place; see pod.claim_of."""
     environment_uid: str = ""
     """Of the environment that it was created for."""
-    marked: bool | None = None
+    protected: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
     key_ids: frozenset[str] = frozenset()

@@ -256,14 +256,14 @@ def pod(body: Object) -> PodEntry:
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
-        marked=autoscaler.marked(annotations),
+        protected=autoscaler.is_protected(annotations),
         identity=identity.of_pod(annotations),
         key_ids=lost_key.key_ids(next((str(e.get("value")) for e in container.get("env") or () if e.get("name") == PUBLIC_KEYS), "")),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
     if resolver:
-        source, refresh = (annotations.get(name, "") for name in source_pod.MARKS)
+        source, refresh = (annotations.get(name, "") for name in source_pod.ANNOTATIONS)
         return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     provenance = annotations.get(PROVENANCE_ANNOTATION, "")
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""), provenance=provenance)

@@ -181,5 +181,5 @@ LIVE_STAGES: tuple[LiveStage, ...] = (
     flow_check.judge,
     decide_idle,
     flow_check.follow_the_check,
-    autoscaler.mark,
+    autoscaler.protect,
 )

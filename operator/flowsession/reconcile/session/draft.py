@@ -54,7 +54,7 @@ class Draft(PodDraft):
     def __init__(self, snapshot: SessionSnapshot, now: float) -> None:
         super().__init__(snapshot, now, snapshot.requests)
         self.snapshot = snapshot
-        self.marks: AnnotatePod | None = None
+        self.annotate: AnnotatePod | None = None
         self._fetch_edits: FetchEdits | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
@@ -66,7 +66,7 @@ class Draft(PodDraft):
 
     def began(self, pod: PodView) -> float:
         """When the pod was created, as finely as it is known."""
-        return self.snapshot.marks.get("Created", pod.created_at)
+        return self.snapshot.pod_timestamps.get("Created", pod.created_at)
 
     def agent_of(self, pod: PodView) -> AgentView | None:
         """What is known of the agent in this very container: a restarted one is another agent."""
@@ -171,4 +171,4 @@ class Draft(PodDraft):
             self.look_again(self._progress_only_until)
             patch = {}
         plan = super()._plan(patch, events)
-        return replace(plan, fetch_edits=self._fetch_edits, marks=None if self._deletes else self.marks)
+        return replace(plan, fetch_edits=self._fetch_edits, annotate=None if self._deletes else self.annotate)

@@ -117,12 +117,12 @@ def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> lis
     """The steps of the start, by what this operator saw itself, else by the API's whole seconds. Each begins where the one before ends, so
     that they come to the whole, which is Ready."""
     restarted, now = _was_restarted(pod), draft.now
-    marks = {} if restarted else draft.snapshot.marks  # those are of the container before
+    seen = {} if restarted else draft.snapshot.pod_timestamps  # those are of the container before
     since = pod.container.running_since if restarted and pod.container else None
     created = min(now, since or draft.began(pod))
 
-    def end(after: float, mark: str, default: float) -> float:
-        return min(now, max(after, marks.get(mark, default)))
+    def end(after: float, step: str, default: float) -> float:
+        return min(now, max(after, seen.get(step, default)))
 
     scheduled = end(created, "Scheduled", pod.scheduled_at or created)
     running = end(scheduled, "Running", (pod.container.running_since if pod.container else None) or scheduled)

@@ -37,7 +37,7 @@ class SessionSnapshot:
     refusal: Refusal | None
     elder: str
     """Name of an older session of the same user and environment, or empty."""
-    marks: Mapping[str, float] = field(default_factory=dict)
+    pod_timestamps: Mapping[str, float] = field(default_factory=dict)
     """When this operator saw the present pod's steps, such as Created and Running, finer than the API's whole seconds."""
     namespace_ending: bool = False
     offers: tuple[Offer, ...] = ()

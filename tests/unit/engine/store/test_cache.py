@@ -180,20 +180,20 @@ def test_what_was_known_of_a_pod_goes_with_it(cache):
     cache.observe("Pod", pod())
     cache.agents["pod-1"] = AgentView(restarts=0)
     assert cache.forget("Pod", NAMESPACE, "alice-1", "pod-1") == {SESSION}
-    assert (cache.agents, cache.marks, cache.pods_of((NAMESPACE, "alice"))) == ({}, {}, [])
+    assert (cache.agents, cache.pod_timestamps, cache.pods_of((NAMESPACE, "alice"))) == ({}, {}, [])
 
 
 def test_marks_are_made_as_things_happen(cache, clock):
     cache.observe("Pod", pod(1))
     clock.now += 0.7
     cache.observe("Pod", pod(2, running=True))
-    assert cache.marks["pod-1"] == {"Created": NOW, "Running": NOW + 0.7}
+    assert cache.pod_timestamps["pod-1"] == {"Created": NOW, "Running": NOW + 0.7}
 
 
 def test_a_pod_that_was_there_before_leaves_no_marks(cache, clock):
     clock.now += 600
     cache.observe("Pod", pod(1, running=True))
-    assert cache.marks["pod-1"] == {}
+    assert cache.pod_timestamps["pod-1"] == {}
 
 
 def test_an_object_of_another_schema_is_unreadable_not_a_crash(cache):
@@ -212,13 +212,13 @@ def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
 
     def note() -> None:
         cache.agents["pod-1"] = AgentView(restarts=0)
-        cache.marks["pod-1"] = {}
+        cache.pod_timestamps["pod-1"] = {}
         cache.refusals["uid-alice"] = Refusal("PodRefused", "no", NOW, 1)
         cache.written_at[NAMESPACE, "flow-env"] = NOW
 
     note()
     cache.prune()
-    tables = [cache.agents, cache.marks, cache.refusals, cache.written_at]
+    tables = [cache.agents, cache.pod_timestamps, cache.refusals, cache.written_at]
     assert [len(table) for table in tables] == [1, 1, 1, 1], "of what is there nothing is lost"
     cache.forget("Pod", NAMESPACE, "alice-1")
     cache.forget("ComputeSession", NAMESPACE, "alice")

@@ -61,7 +61,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "judge",
         "decide_idle",
         "follow_the_check",
-        "mark",
+        "protect",
     ]
 
 
