@@ -217,7 +217,7 @@ def session_snapshot(
         "environment_uid": "env-uid",
         "agent": None,
         "refusal": None,
-        "elder": "",
+        "older_session": "",
         "agent_archive": AgentArchive("ab" * 32, "QUdFTlQ="),
         "accounts": (),
         "known_config_maps": _AnyPackages(),

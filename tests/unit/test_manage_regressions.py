@@ -202,8 +202,8 @@ def test_wait_a_restarted_container_is_not_told_other_requirements_under_the_old
 
 
 def test_a_refused_duplicate_answers_requests():
-    status = status_after(session_snapshot(elder="alice-first"))
-    plan = decide(session_snapshot(elder="alice-first", status=status, requests={"reset": AT}))
+    status = status_after(session_snapshot(older_session="alice-first"))
+    plan = decide(session_snapshot(older_session="alice-first", status=status, requests={"reset": AT}))
     assert plan.status and plan.status.status["handledRequests"] == {"reset": AT}
 
 

@@ -71,7 +71,7 @@ class Snapshots:
         )
         return snapshot, resolved
 
-    def session(self, key: Name, now: float, *, server_silent: bool = False, crowd: int = 0) -> SessionSnapshot | None:
+    def session(self, key: Name, now: float, *, server_silent: bool = False, queued: int = 0) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
@@ -100,7 +100,7 @@ class Snapshots:
             pods=pods,
             agent=self.cache.agents.get(current.uid) if current else None,
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
-            elder=self._elder(entry),
+            older_session=self._older_session(entry),
             pod_timestamps=self.cache.pod_timestamps.get(current.uid, {}) if current else {},
             namespace_ending=self._ending(key[0], now),
             offers=self.cache.sizing.offers(),
@@ -116,7 +116,7 @@ class Snapshots:
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             known_promptflow=self.cache.promptflow.of(key[0], seconds=KNOWN_SECONDS),
-            crowd=crowd,
+            queued=queued,
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
@@ -150,7 +150,7 @@ class Snapshots:
             pods=(pod.view,),
             agent=self.cache.agents.get(pod.view.uid),
             refusal=None,
-            elder="",
+            older_session="",
             namespace_ending=self._ending(key[0], now),
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
@@ -226,7 +226,7 @@ class Snapshots:
     def _authorship(self, entry: EnvironmentEntry) -> Authorship:
         return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, self._views(entry))
 
-    def _elder(self, entry: SessionEntry) -> str:
+    def _older_session(self, entry: SessionEntry) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)
         rivals = ((other.meta.created_at, other.meta.uid, other) for other in self.cache.rivals(entry) if not other.meta.deleting)
         elders = [other for other in rivals if other[:2] < mine]

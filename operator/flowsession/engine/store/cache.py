@@ -157,7 +157,7 @@ class Cache:
         concerned |= {Key("ComputeSession", *key)} | self.checks.note(known, entry)
         concerned |= self.imaging.session_changed(known, entry, self.environments.get(entry.environment))
         if known is None:
-            # A new session may be the elder of two that were created in the same second.
+            # A new session may be the older of two that were created in the same second.
             concerned |= {Key("ComputeSession", *rival.meta.key) for rival in self.rivals(entry)}
             self.imaging.note_pods(entry, self.pods_of(key))
         return concerned

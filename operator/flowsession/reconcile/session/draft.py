@@ -22,7 +22,7 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-CROWD = 20
+QUEUED_STEP = 20
 """Every so many objects that wait for a decision make mere progress wait as long again: what people wait for is Ready, and writes that
 nobody waits for would hold that up."""
 MOST_PROGRESS_SECONDS = 20.0
@@ -115,7 +115,7 @@ class Draft(PodDraft):
         """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then, or
         FIRST_SECONDS where the status says nothing yet."""
         seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
-        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.crowd / CROWD))
+        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.queued / QUEUED_STEP))
 
     def hold(self, until: float) -> None:
         """What this decision found is written together with what is about to come, or at that moment."""

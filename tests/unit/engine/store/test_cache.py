@@ -298,7 +298,7 @@ def snapshots(cache: Cache) -> Snapshots:
 
 
 @pytest.mark.parametrize(
-    ("others", "elder"),
+    ("others", "older_session"),
     [
         ([], ""),
         ([("bob-1", "bob@example.com", -50.0)], ""),
@@ -310,11 +310,11 @@ def snapshots(cache: Cache) -> Snapshots:
     ],
     ids=["alone", "another user", "an older one", "a younger one", "the oldest", "a tie by uid", "a tie won"],
 )
-def test_the_oldest_session_of_user_and_environment_wins(cache, others, elder):
+def test_the_oldest_session_of_user_and_environment_wins(cache, others, older_session):
     cache.observe("ComputeSession", session())
     for name, user, age in others:
         cache.observe("ComputeSession", session(name=name, user=user, created=NOW + age))
-    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == elder
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).older_session == older_session
 
 
 def test_a_users_instances_are_those_of_one_namespace(cache):
@@ -345,7 +345,7 @@ def test_an_instance_is_used_by_who_waits_for_it(cache, suspend, status, waits):
 def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):
     cache.observe("ComputeSession", session())
     cache.observe("ComputeSession", session(name="old", created=NOW - 50, metadata={"deletionTimestamp": stamp(NOW)}))
-    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == ""
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).older_session == ""
 
 
 def test_only_pods_that_the_session_owns_are_its_pods(cache):
