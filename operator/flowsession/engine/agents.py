@@ -161,7 +161,7 @@ class Agents:
             kept=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
-            quiet=_quiet(view, call, answer, seconds) if isinstance(call, Follow) else view.quiet,
+            empty_polls=_empty_polls(view, call, answer, seconds) if isinstance(call, Follow) else view.empty_polls,
             polls=view.polls + 1 if isinstance(call, Follow) and not _installing(view) else 0,
             packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
@@ -175,10 +175,10 @@ def _installing(view: AgentView) -> bool:
     return view.state is not None and view.state.install.state == "Running"
 
 
-def _quiet(view: AgentView, call: Follow, answer: Answer, seconds: float) -> int:
+def _empty_polls(view: AgentView, call: Follow, answer: Answer, seconds: float) -> int:
     """How many polls in a row an agent has answered without news and without waiting for them."""
     news = answer.state is None or view.state is None or answer.state.version != view.state.version
-    return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.quiet + 1
+    return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.empty_polls + 1
 
 
 def _told(call: Tell) -> tuple[str, str]:

@@ -216,7 +216,7 @@ class AgentView:
     """When the last call ended, well or not."""
     state: AgentState | None = None
     state_at: float = 0.0
-    quiet: int = 0
+    empty_polls: int = 0
     """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
     polls: int = 0
     """Long polls in a row while it installed nothing: what it checks must come to an end."""

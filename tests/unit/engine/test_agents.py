@@ -113,15 +113,15 @@ async def poll(at: Setup, version: int) -> None:
 
 async def test_polls_that_neither_wait_nor_bring_news_are_counted(at):
     await poll(at, 3)
-    assert at.view.quiet == 0, "the first word is news"
+    assert at.view.empty_polls == 0, "the first word is news"
     for times in (1, 2, 3):
         await poll(at, 3)
-        assert at.view.quiet == times
+        assert at.view.empty_polls == times
     await at.start(Look())
     await at.client.answer(-1, Answer(state=state(version=3)))
-    assert at.view.quiet == 3, "who is asked at once may answer at once"
+    assert at.view.empty_polls == 3, "who is asked at once may answer at once"
     await poll(at, 4)
-    assert at.view.quiet == 0
+    assert at.view.empty_polls == 0
 
 
 async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
@@ -129,7 +129,7 @@ async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
     await poll(at, 3)
     monkeypatch.setattr("flowsession.engine.agents.WAITED_SECONDS", 0.0)
     await poll(at, 3)
-    assert at.view.quiet == 0
+    assert at.view.empty_polls == 0
 
 
 @pytest.mark.parametrize("second", [Follow(since=4), TELL, Look()], ids=lambda call: type(call).__name__)

@@ -91,8 +91,8 @@ def refuse_duplicate(draft: Draft) -> bool:
     draft.not_ready(
         Phase.FAILED,
         "DuplicateSession",
-        f"{snapshot.spec.user} already has session {snapshot.older_session!r} of environment {snapshot.spec.environment_ref.name!r}; use that one,"
-        f" or delete it and then ask for this one by the annotation {requests.REQUESTS['reset']}",
+        f"{snapshot.spec.user} already has session {snapshot.older_session!r} of environment {snapshot.spec.environment_ref.name!r};"
+        f" use that one, or delete it and then ask for this one by the annotation {requests.REQUESTS['reset']}",
     )
     return False
 

@@ -165,7 +165,7 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
     due = max(agent.asked_at + pause, rested_at(agent))
     if draft.now < due:
         draft.look_again(due)

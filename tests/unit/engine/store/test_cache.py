@@ -12,7 +12,7 @@ from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.resolutions import Resolutions
-from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots, guests
+from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots, hosted
 from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
 from flowsession.engine.store.keys import Key, newer
@@ -339,7 +339,7 @@ def test_an_instance_is_used_by_who_waits_for_it(cache, suspend, status, waits):
     named = session(status=status)
     named["spec"] |= {"compute": {"type": "Instance", "instanceRef": {"name": "box"}}, "suspend": suspend}
     cache.observe("ComputeSession", named)
-    assert [(guest.waits, guest.starts_until) for guest in guests(cache, (NAMESPACE, "box"))] == [(waits, 0.0)]
+    assert [(session.waits, session.starts_until) for session in hosted(cache, (NAMESPACE, "box"))] == [(waits, 0.0)]
 
 
 def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):

@@ -123,10 +123,10 @@ def test_a_running_install_is_followed_by_a_long_poll():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "pause"), [(0, FOLLOW_PAUSE), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, LONGEST_QUIET_PAUSE), (999, LONGEST_QUIET_PAUSE)]
+    ("polls", "pause"), [(0, FOLLOW_PAUSE), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, LONGEST_QUIET_PAUSE), (999, LONGEST_QUIET_PAUSE)]
 )
-def test_an_agent_that_answers_at_once_without_news_is_asked_less_and_less_often(quiet, pause):
-    snapshot = starting(agent(installing(), quiet=quiet))
+def test_an_agent_that_answers_at_once_without_news_is_asked_less_and_less_often(polls, pause):
+    snapshot = starting(agent(installing(), empty_polls=polls))
     assert decide(snapshot, NOW + pause - 0.01).call is None
     assert decide(snapshot, NOW + pause - 0.01).look_again_at <= NOW + pause
     assert decide(snapshot, NOW + pause).call == Follow(since=3)

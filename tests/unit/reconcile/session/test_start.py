@@ -8,7 +8,7 @@ from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
 from flowsession.model.views import Refusal
-from flowsession.reconcile.session.draft import QUEUED_STEP, FIRST_SECONDS, MOST_PROGRESS_SECONDS, PROGRESS_SECONDS
+from flowsession.reconcile.session.draft import FIRST_SECONDS, MOST_PROGRESS_SECONDS, PROGRESS_SECONDS, QUEUED_STEP
 from flowsession.reconcile.session.start import pod_of
 from flowsession.settings import Settings
 from unit.builders import (
