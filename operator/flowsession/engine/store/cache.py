@@ -182,7 +182,7 @@ class Cache:
         if entry is None and known is not None:
             self.written_at.pop(key, None)
             self.refusals.pop(known.meta.uid, None)
-        was, is_now = (one and (one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
+        was, is_now = (one and (one.meta.generation, one.last_reading, one.image, one.changed_by) for one in (known, entry))
         return {Key("FlowEnvironment", *key)} if was == is_now else self.concerned_by_environment(key)
 
     def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
