@@ -173,7 +173,7 @@ def agent(answer: AgentState | None = None, environment: Resolved | None = None,
         "asked_at": NOW,
         "state": answer or state(environment),
         "state_at": NOW,
-        "told": (environment.packages_revision, environment.flow_revision),
+        "delivered": (environment.packages_revision, environment.flow_revision),
     }
     return AgentView(**{**known, **fields})
 

@@ -88,7 +88,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Tell:
+class Deliver:
     """PUT /v1/environment: tell the agent what the session shall have."""
 
     body: Manifest
@@ -110,7 +110,7 @@ class Follow:
 
 
 @dataclass(frozen=True)
-class Look:
+class Probe:
     """GET /v1/state at once: a probe that changes nothing."""
 
 
@@ -160,7 +160,7 @@ class ReadSource:
     body: Manifest
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
+AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import difflib
 from flowsession.api import GROUP
 from flowsession.api.session import Phase
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, AgentView
-from flowsession.model.plan import Look, Retire
+from flowsession.model.plan import Probe, Retire
 from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.draft import Draft
@@ -82,7 +82,7 @@ def make_way(draft: Draft, agent: AgentView | None) -> bool:
         return False
     if not view.all_idle:
         asked = agent is not None and agent.asked_at >= view.idle_at
-        draft.ask(agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+        draft.ask(agent, Probe(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
         return False
     if draft.snapshot.server_silent or agent is None or agent.state is None:
         return False

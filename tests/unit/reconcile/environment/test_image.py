@@ -13,7 +13,7 @@ from flowsession.images import reference as imageref
 from flowsession.images.image import Image, ImageInUse
 from flowsession.images.reference import refusal
 from flowsession.model import pod_images as pods
-from flowsession.model.plan import Tell
+from flowsession.model.plan import Deliver
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
@@ -273,7 +273,7 @@ def test_a_session_on_an_earlier_digest_needs_a_reset():
     assert verdict(status_after(after), "InSync") == ("False", "ImageChanged")
     said = next(c["message"] for c in status_after(after)["conditions"] if c["type"] == "InSync")
     assert newer in said
-    assert not isinstance(decide(after).call, Tell)
+    assert not isinstance(decide(after).call, Deliver)
 
 
 def test_a_session_that_can_not_pull_the_earlier_digest_starts_again_with_the_present_one():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.manifests import anchor_pod
 from flowsession.model.agent_views import AgentView
-from flowsession.model.plan import Delete, Look, Reopen, Retire
+from flowsession.model.plan import Delete, Probe, Reopen, Retire
 from flowsession.model.views import InstanceView, Refusal
 from flowsession.reconcile.instance import chain
 from flowsession.reconcile.instance.snapshot import HostedSession, InstanceSnapshot, idle_at
@@ -381,7 +381,7 @@ def test_a_session_is_asked_first_and_closes_its_door_only_when_all_are_quiet(ac
     known = {"known_config_maps": builders._AnyPackages(), "spec": spec, "ready_at": NOW - 5000}
     idle = builders.agent(builders.state(idle_seconds=4999.0), asked_at=NOW - 4000, state_at=NOW - 4000)
     asked = settled(box(idle_seconds=3600, idle_at=due), agent=idle, **known)
-    assert isinstance(decide_session(asked).call, Look)
+    assert isinstance(decide_session(asked).call, Probe)
     fresh = replace(idle, asked_at=NOW - 0.5, state_at=NOW - 0.5)
     waits = replace(asked, agent=fresh)
     assert decide_session(waits).call is None
