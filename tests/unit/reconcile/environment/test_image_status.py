@@ -136,7 +136,7 @@ def test_another_image_begins_anew():
 def test_junk_is_refused_once():
     world = World()
     world.requests["update"] = "soon"
-    assert [event.reason for event in world.decide().events] == ["RequestRefused"]
+    assert [(event.warning, event.reason) for event in world.decide().events] == [(True, "RequestRefused")]
     assert world.decide().events == ()
     assert world.status["handledRequests"] == {"update": "soon"}
 
