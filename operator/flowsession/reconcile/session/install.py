@@ -3,7 +3,7 @@
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.patience import pause_after, rested_at
+from flowsession.model.patience import LONGEST_PAUSE, pause_after, rested_at
 from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -28,6 +28,9 @@ UNREACHABLE_AFTER = 20.0
 
 FIRST_PAUSE = 0.01
 """Seconds after the first unanswered call; it doubles with every other one. A pod is Running a little before its agent listens."""
+
+LONGEST_FIRST_PAUSE = 5.0
+"""Seconds that such a pause has at most until people are told."""
 
 OUT_OF_MEMORY = 137
 """Exit code of what was killed by signal 9."""
@@ -181,12 +184,25 @@ def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:
-        pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        due = max(agent.asked_at + pause, rested_at(agent))
+        due = max(agent.asked_at + _silent_pause(agent), rested_at(agent))
         if draft.now >= due:
             draft.call = call
         else:
             draft.look_again(due)
+
+
+def _silent_pause(agent: AgentView) -> float:
+    """Return the seconds until an agent that has not answered since it started is asked again.
+
+    Once people were told, it is half of the time for which it has been silent, so that hundreds of such sessions cost nearly nothing and one
+    that comes to itself is noticed in proportion to what was waited already.
+    """
+    if not agent.failures:
+        return 0.0
+    silent = agent.asked_at - agent.failing_since
+    if silent >= UNREACHABLE_AFTER:
+        return min(LONGEST_PAUSE, silent / 2)
+    return min(LONGEST_FIRST_PAUSE, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10))
 
 
 def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:

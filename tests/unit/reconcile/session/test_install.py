@@ -72,6 +72,13 @@ def test_a_silent_agent_is_asked_again_with_growing_pauses(failures, pause):
     assert decide(starting(silent_agent(failures=failures)), NOW + pause).call == Deliver(PANDAS.wire)
 
 
+@pytest.mark.parametrize(("silent", "pause"), [(20.0, 10.0), (60.0, 30.0), (119.0, 59.5), (120.0, 60.0), (86400.0, 60.0)])
+def test_one_that_people_were_told_of_is_asked_as_seldom_as_it_has_been_silent_for_long(silent, pause):
+    snapshot = starting(silent_agent(failures=9, since=silent))
+    assert decide(snapshot, NOW + pause - 0.01).call is None
+    assert decide(snapshot, NOW + pause).call == Deliver(PANDAS.wire)
+
+
 def test_waiting_for_the_agent_is_progress():
     plan = decide(starting(silent_agent()))
     assert not plan.writes
