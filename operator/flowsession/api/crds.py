@@ -51,7 +51,7 @@ def _ready(field: str) -> str:
     return f'.status.conditions[?(@.type=="Ready")].{field}'
 
 
-_COST = _column("Cost", ".status.cost.perHour", wide=True, description="Per hour at present; status.cost tells what it has come to.")
+_COST = _column("Cost", ".status.cost.perHour", wide=True, description="Per hour at present; status.cost has the accrued cost.")
 ENVIRONMENT = Kind(
     name="FlowEnvironment",
     plural="flowenvironments",
@@ -81,7 +81,7 @@ SESSION = Kind(
         _column("Environment", ".spec.environmentRef.name"),
         _column("Size", ".status.vmSize"),
         _column("Status", ".status.phase"),
-        _column("Reason", ".status.reason", description="Why it is not Running; `kubectl describe` has the sentence."),
+        _column("Reason", ".status.reason", description="Why it is not Running; `kubectl describe` has the message."),
         _column("Expires", ".status.expiresAt", description="When idleness would end the session, as last observed."),
         _column("Age", ".metadata.creationTimestamp", type_="date"),
         _column("Node", ".status.nodeName", wide=True),
@@ -95,7 +95,7 @@ SIZE = Kind(
     name="VMSize",
     plural="vmsizes",
     short_names=("vmsize",),
-    description="An Azure VM size: which nodes have it, what a session gets of such a node, and what it costs.",
+    description="An Azure VM size: which nodes have it, a session's share of such a node, and its price.",
     spec=VMSizeSpec,
     status=VMSizeStatus,
     columns=(
