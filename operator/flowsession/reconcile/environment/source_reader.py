@@ -1,5 +1,5 @@
-"""Has a source read by a pod of its own, at most one at a time: when the spec asks for it, at a request, now and then, and again after a
-failure. What was read last stays in use until something newer was read."""
+"""Has a pod read a source, one pod at a time: after a change of the spec, on request, by `pollSeconds`, and again after a failure. The last
+reading stays in use until there is a newer one."""
 
 import base64
 import hashlib
@@ -23,13 +23,13 @@ from flowsession.reconcile.environment.snapshot import ResolverPod
 
 FIRST_RETRY_SECONDS = 15.0
 LONGEST_RETRY_SECONDS = 600.0
-"""A failed look is tried again after the first, then after twice as long each time, up to the second."""
+"""Back-off of failed attempts: it starts with the first and doubles up to the second."""
 
 MISSING_SECONDS = 10.0
-"""Between two readings at least, where the ConfigMap of the last one is gone."""
+"""Least seconds between two readings if the ConfigMap of the last one is gone."""
 
 LOOK_PAUSE = 1.0
-"""Between two polls of an agent that does not wait for an end."""
+"""Seconds between two polls of an agent that answers before the reading is over."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -57,7 +57,7 @@ def read(draft: Draft) -> None:
         draft.trouble = f"its pod was refused: {snapshot.refusal.message}"
         draft.look_again(snapshot.refusal.at + REFUSED_SECONDS)
     elif len(alive) < len(snapshot.resolvers):
-        draft.look_again(draft.now + REFUSED_SECONDS)  # one is still going; its end brings this up again
+        draft.look_again(draft.now + REFUSED_SECONDS)  # one is still being deleted; its end causes the next decision
     else:
         due = _due(draft, source, mine)
         if due is not None and draft.now >= due:
@@ -67,7 +67,7 @@ def read(draft: Draft) -> None:
 
 
 def _due(draft: Draft, source: Source, known: Mapping[str, Any]) -> float | None:
-    """When the next look is due; None: not before somebody asks. 0: at once."""
+    """Return when the next reading is due, in seconds since 1970; 0: at once; None: not before somebody asks."""
     if not known or requests.pending(draft, "refresh"):
         return 0.0
     git = source.git
@@ -121,7 +121,7 @@ def _ask(draft: Draft, source: Source, pod: ResolverPod, known: Mapping[str, Any
         return
     view = draft.snapshot.config_maps.get(known.get("configMapName") or "")
     there = view is not None and view.files is not None
-    body = source_pod.order(source, known.get("commit", "") if there else "", draft.snapshot.settings)
+    body = source_pod.request_body(source, known.get("commit", "") if there else "", draft.snapshot.settings)
     draft.call = ReadSource(pod.view.name, body)
 
 
@@ -194,7 +194,7 @@ def _end_of(pod: ResolverPod) -> str:
     if container is not None and container.ended_reason == "OOMKilled":
         return "it ran out of memory; narrow the source's path, or raise the chart's resolver.limits"
     said = container.ended_message.strip() if container is not None else ""
-    return said or view.message or view.reason or "nobody says why"
+    return said or view.message or view.reason or "no reason was given"
 
 
 def _waits_for(view: PodView) -> str:

@@ -1,4 +1,4 @@
-"""Whether a session may have the token of its environment's feed: not where its user decides which programs handle it."""
+"""Whether a session may have the token of its environment's feed: not if its user decides which programs handle it."""
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.pod_settings import takes_over
@@ -11,9 +11,9 @@ from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 
 def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> str:
-    """Why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty if it may.
+    """Return why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty: it may.
 
-    The Secret's own hosts are looked at where the feeds are known, in the session (flowsession_agent.feeds.credentials).
+    The agent compares the Secret's hosts with the feeds (flowsession_agent.feeds.credentials).
     """
     whose = "the token of the environment's Secret is not given to a session"
     if names := sorted({variable.name for variable in snapshot.spec.env or () if takes_over(variable.name)}):

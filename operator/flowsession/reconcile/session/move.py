@@ -1,4 +1,4 @@
-"""A session whose pod is not what its spec wants, by size, instance or identity: it gets a new pod as soon as that can be had."""
+"""A session whose pod has another size, instance or identity than its spec: it gets a new pod as soon as those can be had."""
 
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
@@ -11,8 +11,7 @@ from flowsession.reconcile.size import choice
 
 
 def move(draft: Draft) -> bool:
-    """Restarts the session on the compute and with the identity that its spec names now, once what was edited is saved. Where there is
-    none such, it goes on with what it has."""
+    """Restart the session with the compute and identity of its spec, once its edits are saved. Without them, it goes on as it is."""
     if (waiting := _outdated(draft)) is not None:
         said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
         return _start_anew(draft, "ComputeChanged", said, said)
@@ -36,8 +35,8 @@ def move(draft: Draft) -> bool:
     return _start_anew(draft, "ComputeChanged", f"{moving}: {former}", f"spec.compute has changed: {moving}, with a new pod")
 
 
-def tell_of_wish(draft: Draft, live: Live) -> bool:
-    """Says why the session stays as it is although its spec names another compute or identity, and what it goes on with."""
+def explain(draft: Draft, live: Live) -> bool:
+    """Write why the session stays as it is although its spec names another compute or identity."""
     pod = live.pod
     misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
     if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
@@ -50,7 +49,7 @@ def tell_of_wish(draft: Draft, live: Live) -> bool:
 
 
 def _misplaced(draft: Draft) -> PodView | None:
-    """The session's pod, if its spec wants it elsewhere. No size named: whatever it has is right."""
+    """Return the session's pod if its spec names another size or instance. Without a named size, any size is right."""
     pod, compute = draft.pod, draft.snapshot.spec.compute
     if pod is None:
         return None
@@ -63,7 +62,7 @@ def _misplaced(draft: Draft) -> PodView | None:
 
 
 def _problem(draft: Draft) -> Problem | None:
-    """Why what the spec names can't be had."""
+    """Return why the compute of the spec can't be had; None: it can."""
     if said := authorship.withheld(draft):
         return authorship.REASON, said
     compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
@@ -75,7 +74,7 @@ def _problem(draft: Draft) -> Problem | None:
 
 
 def _outdated(draft: Draft) -> PodView | None:
-    """The session's pod, if no node takes it and a pod created now would be another one: its size was mended, or has gone."""
+    """Return the session's pod if no node takes it and a new one would differ: its size was changed or deleted."""
     pod, snapshot = draft.pod, draft.snapshot
     if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
         return None

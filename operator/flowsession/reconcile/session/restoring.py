@@ -1,4 +1,4 @@
-"""Says what became of earlier edits: in the flow folder, offered because the flow is another one by now, moved aside by a push, or lost."""
+"""Writes what became of earlier edits: restored, offered because the flow has changed since, moved aside by a push, or lost."""
 
 from flowsession.model.agent_views import AgentState, AgentView, SavedEdits
 from flowsession.reconcile.session import edits
@@ -11,8 +11,8 @@ NOT_RESTORED = "NotRestored"
 MOST_NAMED = 5
 
 
-def tell(draft: Draft, agent: AgentView | None) -> None:
-    """Judges `EditsInPlace`, where there is something to say of earlier edits, and tells of what a fresh start found."""
+def report(draft: Draft, agent: AgentView | None) -> None:
+    """Write the condition EditsInPlace if there are earlier edits, and Events about those that a start found."""
     if agent is None or agent.state is None:
         return
     saved, before = draft.snapshot.saved, draft.was(CONDITION)

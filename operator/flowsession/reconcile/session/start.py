@@ -1,4 +1,4 @@
-"""The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
+"""The way to a running pod: create it, replace a lost one with back-off, and report its progress."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Obstacle:
 
 
 def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> pods.SessionPod:
-    """What the session's pod shall be."""
+    """Return what the session's pod is made from."""
     return pods.SessionPod(
         namespace=snapshot.namespace,
         session=snapshot.name,
@@ -114,7 +114,7 @@ def _create(draft: Draft) -> None:
 def _needs(draft: Draft) -> Needs | Obstacle | None:
     """Return what the pod is created from, or the first obstacle; None while the namespace's ServiceAccounts are being read."""
     snapshot, environment = draft.snapshot, draft.snapshot.environment
-    assert isinstance(environment, Resolved), "the stage before saw to it"
+    assert isinstance(environment, Resolved), "the stage before ensures it"
     if said := authorship.withheld(draft):
         return Obstacle("InSync", authorship.REASON, said)
     if said := pod_metadata.refusal(snapshot.spec, snapshot.settings.session.pod_metadata):
@@ -142,7 +142,7 @@ def _bring_the_agent(draft: Draft) -> None:
 def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
     ref = snapshot.spec.compute.instance_ref
     if ref is not None:
-        return anchor_pod.beside(manifest, snapshot.instances[ref.name], size)
+        return anchor_pod.placed_on(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
 
 
@@ -162,8 +162,7 @@ def _whose(draft: Draft) -> str:
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """A running session is never restarted for another image, but one whose image does not even start had better start with the right
-    one."""
+    """Whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
@@ -175,19 +174,19 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
 
 
 def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
-    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    """Whether the container can't be created with the pod's settings, and the spec has others now."""
     waits = pod.container.waiting_reason if pod.container else ""
     changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
     return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
-    """Whether the pod has not run yet since its image can't be pulled."""
+    """Whether the pod has not run yet because its image can't be pulled."""
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def follow_the_pod(draft: Draft, live: Live) -> bool:
-    """Says how far the pod is. Goes on when its container runs and has an address."""
+    """Write how far the pod is; True once its container runs and has an address."""
     pod = live.pod
     _remember(draft, pod)
     if pod.running:
@@ -215,7 +214,7 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
 
 
 def time_out(draft: Draft, pod: PodView, stage: str) -> None:
-    """After `startTimeoutSeconds` the cause gets the words StartTimeout in front; the start goes on."""
+    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on."""
     limit = draft.snapshot.spec.start_timeout_seconds
     began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
     if draft.now < began + limit:
@@ -226,7 +225,7 @@ def time_out(draft: Draft, pod: PodView, stage: str) -> None:
 
 
 def _remember(draft: Draft, pod: PodView) -> None:
-    """What the status says of the pod itself."""
+    """Write the fields of the status about the pod itself."""
     draft.put("podName", pod.name)
     draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
@@ -244,8 +243,8 @@ def _pull(draft: Draft, pod: PodView) -> str:
     said = container.waiting_message.strip() if container else ""
     before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
-        return before.message[at:]  # the back-off's own words name no cause
-    said = said or "no further word from the node"
+        return before.message[at:]  # the message of the back-off names no cause
+    said = said or "the node gave no reason"
     environment = draft.snapshot.environment
     way = podimages.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
     return f"{cause} check its name and the cluster's access to the registry{way}: {said}{identity.to_pull(draft, pod, said)}"
