@@ -41,8 +41,8 @@ def resolve(
     reading: LastReading | None = None,
     in_use: ImageInUse = NO_IMAGE_YET,
 ) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet. `reading`: what a pod has read of the source; None: the operator
-    reads it itself. An image that was chosen before stays, as `in_use` has it."""
+    """Return what the spec resolves to; None: something was not read yet. `reading`: the last reading of the source by a pod; None: no pod
+    reads it. `in_use`: the environment's present image."""
     if refused := sources.refusal(spec.source, settings):
         return Unresolved(*refused)
     if any(name not in config_maps for name in needed_config_maps(spec, reading)):

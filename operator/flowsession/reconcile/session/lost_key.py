@@ -1,4 +1,4 @@
-"""Sessions whose agents know only a key that the operator lost: their users are told, and they get new pods."""
+"""Sessions whose agents know only a key that the operator lost: their users are warned, and they get new pods."""
 
 import re
 from functools import lru_cache
