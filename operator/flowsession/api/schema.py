@@ -45,10 +45,10 @@ def _limits(node: Schema) -> str:
     default = node.get("default")
     if isinstance(default, bool):
         default = str(default).lower()
-    said = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
-    said += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
+    sentences = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
+    sentences += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
     each = node.get("items") or node.get("additionalProperties")
-    return " ".join([*said, *(f"Each: {span}." for span in _spans(each or {}))])
+    return " ".join([*sentences, *(f"Each: {span}." for span in _spans(each or {}))])
 
 
 def _spans(node: Schema) -> list[str]:

@@ -83,8 +83,8 @@ def refusal(name: str, where: str, settings: Settings) -> tuple[str, str] | None
         return None
     reference = parse(name)
     if reference is None:
-        said = f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks"
-        return "InvalidImageName", said
+        message = f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks"
+        return "InvalidImageName", message
     if not patterns or allowed(reference, patterns):
         return None
     return "ImageNotAllowed", (

@@ -100,7 +100,7 @@ class Draft:
         """Delete an object."""
         self._deletes.append(deletion)
 
-    def tell(self, *, warning: bool, reason: str, message: str) -> None:
+    def event(self, *, warning: bool, reason: str, message: str) -> None:
         """Write an Event besides those that follow from conditions."""
         self._events.append(Event(warning, reason, message))
 
@@ -121,7 +121,7 @@ class Draft:
         before = self.was(condition)
         return before.reason if before else ""
 
-    def said(self, condition: str) -> str:
+    def message(self, condition: str) -> str:
         """Return the message that this decision gave the condition so far."""
         verdict = self._verdicts.get(condition)
         return verdict.message if verdict else ""

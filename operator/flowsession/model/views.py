@@ -163,7 +163,7 @@ class InstanceView:
     """Azure's name of the reserved size."""
     resources: Mapping[str, str] = field(default_factory=dict)
     """The reserved resources."""
-    said: str = ""
+    message: str = ""
     """Message of its Ready condition while it is not ready."""
     idle_seconds: int = 0
     """Its idle timeout."""

@@ -135,12 +135,14 @@ def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lackin
     where, label = f"namespace {namespace!r}", f'{ASSIGNABLE_LABEL}: "true"'
     name, client_id = wanted.service_account_name, wanted.client_id
     if fitting and (name or client_id):
-        said = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
-        return Lacking("IdentityNotAssignable", f"{said} may not be assigned to sessions: have it labelled {label}")
+        message = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
+        return Lacking("IdentityNotAssignable", f"{message} may not be assigned to sessions: have it labelled {label}")
     if name:
-        said = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
+        message = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
     elif client_id:
-        said = f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+        message = (
+            f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+        )
     else:
-        said = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
-    return Lacking("IdentityNotFound", said)
+        message = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
+    return Lacking("IdentityNotFound", message)

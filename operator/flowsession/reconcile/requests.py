@@ -23,12 +23,12 @@ def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
     told = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
     for name in draft.requests.get(UNKNOWN, "").split():
         if name not in told:
-            draft.tell(warning=True, reason="UnknownAnnotation", message=_unknown(name, known.values()))
+            draft.event(warning=True, reason="UnknownAnnotation", message=_unknown(name, known.values()))
     done(draft, UNKNOWN)
     for what in draft.requests:
         if what != UNKNOWN and (value := pending(draft, what)) and times.parse(value) is None:
-            said = f"annotation {known[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
-            refuse(draft, what, said)
+            message = f"annotation {known[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
+            refuse(draft, what, message)
     return True
 
 
@@ -58,4 +58,4 @@ def handled(draft: Draft, what: str, value: str) -> None:
 def refuse(draft: Draft, what: str, why: str) -> None:
     """Handle the request by saying why nothing comes of it."""
     done(draft, what)
-    draft.tell(warning=True, reason="RequestRefused", message=why)
+    draft.event(warning=True, reason="RequestRefused", message=why)

@@ -76,7 +76,7 @@ def _judge(draft: Draft, resolution: Resolved | Unresolved) -> None:
     before = draft.was("Ready")
     is_news = before is None or (before.reason, before.message) != (ready.reason, conditions.clip(ready.message))
     if ready.status is False and ready.reason != "Resolving" and is_news:
-        draft.tell(warning=True, reason=ready.reason, message=ready.message)
+        draft.event(warning=True, reason=ready.reason, message=ready.message)
     if (stuck := stalled.of_environment(ready, draft.old)) is not None:
         draft.judge(stalled.CONDITION, stuck.status, stuck.reason, stuck.message)
     if (flow := of_environment(resolution, draft.before, draft.old, draft.snapshot.check)) is not None:

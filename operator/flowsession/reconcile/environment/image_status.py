@@ -53,10 +53,10 @@ def without_promptflow(draft: Draft, image: Image) -> tuple[SourceWarning, ...]:
     known = any(warning.get("code") == WITHOUT for warning in status.get("warnings") or ()) and status.get("baseImage") == image.name
     if facts.promptflow or (facts.promptflow is None and not known):
         return ()
-    said = (
+    message = (
         f"image {image.name} has no prompt flow, so sessions can't run flows; build it from the runtime image, or install promptflow in it"
     )
-    return (SourceWarning(code=WITHOUT, message=said),)
+    return (SourceWarning(code=WITHOUT, message=message),)
 
 
 def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
@@ -79,10 +79,10 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
     if not imagechecks.may_ask(reference, settings):
         if not pending:
             return None
-        said = (
+        message = (
             f"the operator asks only registries that the chart's images.allowedRegistries names, and {reference.registry} is missing there"
         )
-        return ImageCheck(question, reason=NOT_ASKED, message=f"{said}; add it there, or compare {image.name} by hand")
+        return ImageCheck(question, reason=NOT_ASKED, message=f"{message}; add it there, or compare {image.name} by hand")
     if facts.check is not None and (facts.check.question.image, facts.check.question.token) == (image.name, token):
         return facts.check
     draft.question = question
@@ -100,18 +100,18 @@ def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool
     reset = "sessions that run take it up by the annotation flowsession.dev/reset-requested-at"
     if not moved and (stays := _stays(image, check, settings, was)):
         draft.put("imageDigest", was or None)
-        draft.tell(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}")
+        draft.event(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}")
     elif newest or moved:
-        said = f"sessions start from {newest or image.name} from now on; {reset}"
-        draft.tell(warning=False, reason="ImageUpdated", message=said)
+        message = f"sessions start from {newest or image.name} from now on; {reset}"
+        draft.event(warning=False, reason="ImageUpdated", message=message)
     elif _has_digest(was, image):
         draft.put("imageDigest", None)
         draft.put("pullAnew", True)
-        said = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
-        draft.tell(warning=True, reason="ImagePulledAnew", message=said)
+        message = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
+        draft.event(warning=True, reason="ImagePulledAnew", message=message)
     else:
-        said = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
-        draft.tell(warning=True, reason="ImageNotUpdated", message=said)
+        message = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
+        draft.event(warning=True, reason="ImageNotUpdated", message=message)
 
 
 def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str) -> str:
@@ -166,8 +166,8 @@ def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, t
     if has and has != check.digest and not (check.same and has == check.question.known):
         return Verdict(True, "TagMoved", f"{image.name} is now {check.digest}, and sessions start from {has}; {take}"), newest
     if known and not has:
-        said = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
-        return Verdict(None, "NotComparable", f"{said}; {take} to have it pulled from there"), newest
+        message = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
+        return Verdict(None, "NotComparable", f"{message}; {take} to have it pulled from there"), newest
     if moved := _base_moved(check, settings):
         return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; build it anew, and then {take}"), newest
     if not known:

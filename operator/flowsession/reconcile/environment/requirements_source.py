@@ -31,8 +31,8 @@ def find(
             warnings.append(_missing(flow, path))
         text, path = (None, None) if content is None else (_text(path, content), path)
     elif text is not None and _LONE_FILE.match(text.strip()):
-        said = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
-        raise FolderError(f"{said}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
+        message = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
+        raise FolderError(f"{message}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
     inside = path is not None and not leads_outside(path)
     review = requirements.review(text or "", path=path if inside else None, files=files)
     where = path or IN_SPEC
@@ -46,8 +46,8 @@ def find(
 
 def _text(path: str, content: bytes) -> str:
     if len(content) > requirements.LARGEST:
-        said = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
-        raise FolderError(f"{said}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
+        message = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
+        raise FolderError(f"{message}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
     return yaml.text_of(path, content)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api.source import Source
-from flowsession.manifests import config_maps as configmaps
-from flowsession.manifests import source_pod
+from flowsession.manifests import config_maps, source_pod
 from flowsession.manifests.common import Where
 from flowsession.model import times
 from flowsession.model.agent_views import SourceAnswer
@@ -136,12 +135,12 @@ def _take(draft: Draft, source: Source, pod: ResolverPod, known: dict[str, Any],
         return
     archive = base64.b64decode(answer.archive)
     digest = hashlib.sha256(archive).hexdigest()
-    name = configmaps.name_of(configmaps.SOURCE, snapshot.name, snapshot.uid, digest)
+    name = config_maps.name_of(config_maps.SOURCE, snapshot.name, snapshot.uid, digest)
     if name in snapshot.refused_config_maps:
         _fail(draft, pod, known, f"what was read can't be kept in a ConfigMap: {snapshot.refused_config_maps[name]}")
         return
     where = Where(snapshot.namespace, snapshot.name, snapshot.uid)
-    draft.create(configmaps.manifest(configmaps.SOURCE, name, where, {}, binary={last_reading.KEY: answer.archive}))
+    draft.create(config_maps.manifest(config_maps.SOURCE, name, where, {}, binary={last_reading.KEY: answer.archive}))
     read: dict[str, Any] = {
         "specHash": pod.source,
         **({"revision": answer.revision, "commit": answer.commit} if answer.commit else {}),
@@ -158,7 +157,7 @@ def _take(draft: Draft, source: Source, pod: ResolverPod, known: dict[str, Any],
 def _fail(draft: Draft, pod: ResolverPod, known: dict[str, Any], message: str, *, reason: str = "SourceNotFound") -> None:
     failures, clipped = int(known.get("failures") or 0) + 1, message[:1500]
     if known.get("configMapName") and known.get("message") != clipped:
-        draft.tell(warning=True, reason=reason, message=f"what was read before stays in use: {message}")
+        draft.event(warning=True, reason=reason, message=f"what was read before stays in use: {message}")
     checked = {"specHash": pod.source, "checkedAt": times.stamp(draft.now), "failures": failures, "reason": reason, "message": clipped}
     _conclude(draft, pod, {**known, **checked})
 
@@ -193,8 +192,8 @@ def _end_of(pod: ResolverPod) -> str:
         return "; ".join(part for part in ("it took too long", waited, silent) if part)
     if container is not None and container.ended_reason == "OOMKilled":
         return "it ran out of memory; narrow the source's path, or raise the chart's resolver.limits"
-    said = container.ended_message.strip() if container is not None else ""
-    return said or view.message or view.reason or "no reason was given"
+    message = container.ended_message.strip() if container is not None else ""
+    return message or view.message or view.reason or "no reason was given"
 
 
 def _waits_for(view: PodView) -> str:

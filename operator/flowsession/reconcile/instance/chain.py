@@ -63,7 +63,7 @@ def _stop(draft: Draft, by: StoppedBy) -> None:
     if stopped.get("by") != by:
         draft.put("stopped", Stopped(by=by, at=stopped.get("at") or times.stamp(draft.now)).to_wire())
         if not stopped:
-            draft.tell(warning=False, reason="Stopped", message=_why(draft, by))
+            draft.event(warning=False, reason="Stopped", message=_why(draft, by))
     draft.judge("Active", False, "Idle", "stopped")
     if not snapshot.spec.running and requests.pending(draft, "resume"):
         why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
@@ -95,7 +95,7 @@ def _run(draft: Draft) -> None:
         draft.put("stopped", None)
         draft.put("startedAt", times.stamp(draft.now))
         draft.put("restartsInARow", None)
-        draft.tell(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
+        draft.event(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
     pod = draft.pod
     for stray in draft.snapshot.pods:
         if stray is not pod:
@@ -185,15 +185,15 @@ def _follow(draft: Draft, pod: PodView) -> None:
         if not draft.status.get("readyAt"):
             draft.put("readyAt", times.stamp(draft.now))
             seconds = max(0.0, draft.now - max(pod.created_at, moment(draft.status.get("startedAt"), 0.0)))
-            draft.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
+            draft.event(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
         draft.status["phase"] = InstancePhase.RUNNING.value
         draft.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {draft.snapshot.spec.user}")
         idle.decide_idle(draft)
     elif pod.unscheduled_message:
         draft.not_ready(InstancePhase.PENDING, *scheduling.unschedulable(draft, pod, draft.snapshot.scaling, "instance"))
     elif (container := pod.container) is not None and container.waiting_reason in PULL_REASONS:
-        said = container.waiting_message.strip() or "the node gave no reason"
-        message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
+        cause = container.waiting_message.strip() or "the node gave no reason"
+        message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {cause}"
         draft.not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.not_ready(InstancePhase.FAILED, *died(pod))

@@ -28,7 +28,7 @@ def decide_idle(draft: Draft) -> None:
         " use one of its sessions or start one, or set idle.timeoutSeconds higher"
     )
     if draft.reason("Active") != "IdleSoon":
-        draft.tell(warning=True, reason="IdleSoon", message=message)
+        draft.event(warning=True, reason="IdleSoon", message=message)
     draft.judge("Active", False, "IdleSoon", message)
     if draft.now < due:
         draft.look_again(due)
@@ -41,4 +41,4 @@ def decide_idle(draft: Draft) -> None:
     draft.valid_until = min(words) + FRESH_SECONDS if words else None
     draft.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(draft.now)).to_wire())
     draft.judge("Active", False, "Idle", "stopped")
-    draft.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
+    draft.event(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")

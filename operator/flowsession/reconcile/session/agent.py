@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flowsession.api.session import OnChange
 from flowsession.manifests.session_pod import claim_of
-from flowsession.model import pod_images as pods
+from flowsession.model import pod_images
 from flowsession.model.conditions import Verdict
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -71,7 +71,7 @@ def out_of_sync(draft: Draft, environment: Resolved) -> str:
 
 def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
     """Return the change of the environment that a running pod can't take up; None: there is none."""
-    if pods.changed(pod, environment.image):
+    if pod_images.changed(pod, environment.image):
         return Verdict(False, "ImageChanged", f"the {environment.image.whose} image is now {environment.image.reference}")
     if pod.claim != claim_of(environment.claim):
         now = f"the PersistentVolumeClaim {environment.claim.name!r}" if environment.claim else "no PersistentVolumeClaim any more"

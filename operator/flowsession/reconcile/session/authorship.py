@@ -37,8 +37,10 @@ def withheld(draft: Draft) -> str:
         return ""
     owner = draft.snapshot.authorship.owner
     whose = f"its owner {owner}" if owner else "its owner"
-    said = f"environment {draft.snapshot.spec.environment_ref.name!r} was changed by {_named(others)}; look at it, then take the change up"
-    return f"{said} by the annotation {requests.REQUESTS['reset']} or {requests.REQUESTS['install']}, or have {whose} set it right"
+    message = (
+        f"environment {draft.snapshot.spec.environment_ref.name!r} was changed by {_named(others)}; look at it, then take the change up"
+    )
+    return f"{message} by the annotation {requests.REQUESTS['reset']} or {requests.REQUESTS['install']}, or have {whose} set it right"
 
 
 def take_up(draft: Draft) -> None:

@@ -122,8 +122,8 @@ def resolve(draft: Draft) -> bool:
 
 def deliver(draft: Draft, live: Live) -> bool:
     """Deliver the environment to the agent. While the agent refuses it, or it waits for the user's request, the session counts as idle."""
-    said = authorship.withheld(draft)
-    if install.go_on_without(draft, live, said) if said else install.deliver(draft, live):
+    message = authorship.withheld(draft)
+    if install.go_on_without(draft, live, message) if message else install.deliver(draft, live):
         return True
     if draft.reason("Ready") in ("AgentRefused", authorship.REASON):
         idle.decide_idle(draft)

@@ -129,7 +129,7 @@ class Draft(PodDraft):
     def unreachable(self, reason: str, message: str) -> None:
         """Set Ready=Unknown: the session was ready, but its agent can't be asked any more."""
         if not self.was_unreachable or self.reason_before("Ready") != reason:
-            self.tell(warning=True, reason=reason, message=message)
+            self.event(warning=True, reason=reason, message=message)
         self.status["phase"] = Phase.FAILED.value
         self.judge("Ready", None, reason, message)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowsession.api.session import Edits
-from flowsession.manifests import saved_edits as savededits
+from flowsession.manifests import saved_edits
 from flowsession.model import times
 from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
@@ -30,7 +30,7 @@ def may_leave(draft: Draft) -> bool:
         return True
     agent = draft.lately_of(pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
-        draft.tell(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
+        draft.event(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
     if agent is None or agent.state is None or agent.failures or draft.now - agent.edits_at > FRESH_SECONDS:
         _ask(draft, agent)
@@ -59,8 +59,8 @@ def store(draft: Draft, agent: AgentView) -> str | None:
         return ""
     where, user = snapshot.where, snapshot.spec.user
     same = edits.revision == went_on
-    name = former if same else savededits.name_of(where, user, before=former, revision=edits.revision)
-    moment = savededits.moment_after(before.get("savedAt"), draft.now)
+    name = former if same else saved_edits.name_of(where, user, before=former, revision=edits.revision)
+    moment = saved_edits.moment_after(before.get("savedAt"), draft.now)
     if name not in snapshot.known_config_maps:
         packed = agent.edits if agent.edits and agent.edits.revision == edits.revision else None
         if problem := snapshot.refused_config_maps.get(name) or (packed.problem if packed else ""):
@@ -69,7 +69,7 @@ def store(draft: Draft, agent: AgentView) -> str | None:
             _ask(draft, agent)
             return None
         pod = snapshot.pods[-1].uid
-        create = savededits.create(name, where, user=user, session=snapshot.name, pod_uid=pod, packed=packed, moment=moment)
+        create = saved_edits.create(name, where, user=user, session=snapshot.name, pod_uid=pod, packed=packed, moment=moment)
         draft.create(create, before_the_end=True)
     if former and went_on and not same:
         # This session started from it, so it only has older content.
@@ -109,7 +109,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         what = f"{edits.left_out} files or folders are" if edits.left_out != 1 else "1 file or folder is"
         why = "by a name that secrets have, by the folder's ignore file, or since the home holds too much"
         message = f"{what} not saved with the edits, {why}; `flow edits` in the session tells which"
-        draft.tell(warning=False, reason="EditsLeftOut", message=message)
+        draft.event(warning=False, reason="EditsLeftOut", message=message)
 
 
 def wanted(draft: Draft) -> dict[str, Any] | None:
@@ -147,7 +147,7 @@ def _ask(draft: Draft, agent: AgentView | None) -> None:
 def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
     message = f"the session's end is put off, since what was edited in its flow folder can't be saved: {problem}"
     if not held(draft):
-        draft.tell(warning=True, reason=NOT_SAVED, message=message)
+        draft.event(warning=True, reason=NOT_SAVED, message=message)
     draft.judge("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
     if agent.state and agent.state.retired:

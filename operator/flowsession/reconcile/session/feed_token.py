@@ -3,7 +3,7 @@
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.pod_settings import takes_over
 from flowsession.manifests.session_pod import settings_of
-from flowsession.model import pod_images as pods
+from flowsession.model import pod_images
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
@@ -28,6 +28,6 @@ def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> s
             "have somebody who may read the Secret set it as spec.baseImage of the environment, or set the chart's images.allowedRegistries"
         )
         return f"{whose} whose image {environment.image.name} is named by flow.dag.yaml alone, which others may write: {way}"
-    if pods.changed(pod, environment.image) or (pod.settings and pod.settings != settings_of(snapshot.spec)):
+    if pod_images.changed(pod, environment.image) or (pod.settings and pod.settings != settings_of(snapshot.spec)):
         return f"{whose} whose pod has another image or other variables than its spec says now: reset it by {REQUESTS['reset']}"
     return ""

@@ -28,17 +28,17 @@ def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:
 def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
     """Whether a new pod could pull the image that this one can't: its ServiceAccount was created or changed since."""
     before, container = draft.was("Ready"), pod.container
-    said = (container.waiting_message if container else "") + (before.message if before else "")
-    if not pod.identity.version or not _DENIED.search(said):
+    message = (container.waiting_message if container else "") + (before.message if before else "")
+    if not pod.identity.version or not _DENIED.search(message):
         return False  # the pod's ServiceAccount is unknown, or another one would not help
     draft.look_again(draft.now + identity.LOOK_SECONDS)
     found = _found(draft, _wanted(draft))
     return isinstance(found, PodIdentity) and found != pod.identity
 
 
-def to_pull(draft: Draft, pod: PodView, said: str) -> str:
+def to_pull(draft: Draft, pod: PodView, message: str) -> str:
     """Return the advice to grant the right to pull; empty: the registry's message is about something else."""
-    if not _DENIED.search(said):
+    if not _DENIED.search(message):
         return ""
     registry = _registry(pod.image)
     if pod.identity.account:
@@ -49,9 +49,9 @@ def to_pull(draft: Draft, pod: PodView, said: str) -> str:
     return f"; {_none(draft, f'has imagePullSecrets for {registry}')}, or let the cluster's nodes pull from it"
 
 
-def to_install(draft: Draft, pod: PodView, said: str) -> str:
+def to_install(draft: Draft, pod: PodView, message: str) -> str:
     """Return the advice to grant the right to read the feed; empty: the index' message is about something else."""
-    if not _DENIED.search(said):
+    if not _DENIED.search(message):
         return ""
     if pod.identity.account:
         return f"; the session installs as {pod.identity}: grant that the right to read the feed"

@@ -38,7 +38,7 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     elif agent is None or agent.failures or agent.asked_at < warn_at:
         draft.ask(agent, Probe())
     elif agent.state is not None and not agent.state.busy:
-        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+        draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
 
 
@@ -63,7 +63,7 @@ def warn_late(draft: Draft, agent: AgentView | None) -> None:
         return
     promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
-    draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+    draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
     draft.judge("Active", False, "IdleSoon", _warning(draft))
     draft.look_again(promised)
 
@@ -280,8 +280,8 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
         state: AgentState = agent.state
         if edits.saved(draft, agent):
-            said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
-            _finish(draft, "Idle", said, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
+            message = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
+            _finish(draft, "Idle", message, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
     due = askable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
@@ -297,7 +297,7 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.look_again(draft.now + UNDONE_SECONDS)
-    draft.tell(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
+    draft.event(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
         draft.valid_until = valid_until
@@ -310,4 +310,4 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
     """Let a retired agent accept work again: a longer timeout, another action or work that was seen puts the end off."""
     if agent and agent.state and agent.state.retired and draft.ask(agent, Reopen()) and not agent.failures:
-        draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")
+        draft.event(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

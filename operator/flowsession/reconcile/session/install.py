@@ -89,8 +89,8 @@ def _deliver(draft: Draft, agent: AgentView | None, wanted: Target, environment:
     elif earlier is None:
         draft.look_for_edits(draft.incarnation)
     else:
-        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
-        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
+        address = {"editsAddress": at} if (at := draft.snapshot.settings.edits_address) else {}
+        body = {**environment.wire, "packagesRevision": wanted.packages, **address, **earlier}
         _ask(draft, agent, Probe() if unknown else Deliver(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 
@@ -99,18 +99,18 @@ def _feed_problem(draft: Draft, environment: Resolved) -> str:
     return feed_token.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
 
 
-def go_on_without(draft: Draft, live: Live, said: str) -> bool:
+def go_on_without(draft: Draft, live: Live, message: str) -> bool:
     """Withhold the environment's present content: the session keeps what it has, or waits if this container has nothing yet."""
     pod, agent, before = live.pod, live.agent, draft.was("InSync")
     serving = draft.was_ready and same_container(draft, pod)
-    draft.judge("InSync", False, authorship.REASON, said)
+    draft.judge("InSync", False, authorship.REASON, message)
     if requests.pending(draft, "install"):
-        requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
-    elif serving and (before is None or before.message != said):
-        draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
+        requests.refuse(draft, "install", f"{message}; it has changed since that was last asked for")
+    elif serving and (before is None or before.message != message):
+        draft.event(warning=True, reason=authorship.REASON, message=f"{message}; until then the session goes on with what it has")
     if serving or (agent is not None and agent.delivered is not None):
         return True
-    draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    draft.not_ready(Phase.PENDING, authorship.REASON, message)
     return False
 
 
@@ -245,7 +245,7 @@ def _tell_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None
     """Write an Event for new packages in a ready session; starts and failures have their own Events."""
     before = draft.snapshot.status.get("packagesRevision")
     if draft.was_ready and same_container(draft, pod) and before and before != revision:
-        draft.tell(warning=False, reason="Installed", message=f"in the running session: {draft.said('PackagesInstalled')}")
+        draft.event(warning=False, reason="Installed", message=f"in the running session: {draft.message('PackagesInstalled')}")
 
 
 def _outcome(install: InstallView) -> str:

@@ -29,5 +29,5 @@ def report(draft: Draft) -> None:
     limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "")
     process, most = agent.state.killed_process or "a process", f" ({limit})" if limit else ""
     message = f"{process} was killed: the session was out of memory{most}; choose a larger size, or let it hold less at once"
-    draft.tell(warning=True, reason=REASON, message=message)
+    draft.event(warning=True, reason=REASON, message=message)
     draft.put("memoryKill", {"id": agent.state.memory_kill, "process": process, "at": times.stamp(draft.now)})

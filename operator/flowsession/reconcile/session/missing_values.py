@@ -20,11 +20,11 @@ def cause(draft: Draft, pod: PodView) -> tuple[str, str] | None:
     container = pod.container
     if container is None or container.waiting_reason != CONFIG_ERROR:
         return None
-    said = container.waiting_message
-    if found := _NO_KEY.search(said):
+    message = container.waiting_message
+    if found := _NO_KEY.search(message):
         kind, name, key = found[2], found[3].rpartition("/")[2], found[1]
         lacks, way = f"has no key {key!r}", f"add the key to the {kind}"
-    elif found := _NO_OBJECT.search(said):
+    elif found := _NO_OBJECT.search(message):
         kind, name, key = _KINDS[found[1]], found[2], ""
         lacks, way = "does not exist", f"create the {kind}"
     else:

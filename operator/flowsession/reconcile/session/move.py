@@ -13,8 +13,8 @@ from flowsession.reconcile.size import choice
 def move(draft: Draft) -> bool:
     """Restart the session with the compute and identity of its spec, once its edits are saved. Without them, it goes on as it is."""
     if (waiting := _outdated(draft)) is not None:
-        said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
-        return _start_anew(draft, "ComputeChanged", said, said)
+        message = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
+        return _start_anew(draft, "ComputeChanged", message, message)
     pod = draft.pod
     if pod is None:
         return True
@@ -27,8 +27,8 @@ def move(draft: Draft) -> bool:
     former = "the former pod is being replaced"
     if not misplaced:
         turning = f"from {pod.identity} to {acts_as}"
-        said = f"acting {turning}: {former}"
-        return _start_anew(draft, "IdentityChanged", said, f"the session's identity has changed: {turning}, with a new pod")
+        message = f"acting {turning}: {former}"
+        return _start_anew(draft, "IdentityChanged", message, f"the session's identity has changed: {turning}, with a new pod")
     moving = f"moving from {_place_of(draft, pod)} to {_wanted(draft)}"
     if acts_as:
         moving = f"{moving}, and from {pod.identity} to {acts_as}"
@@ -63,8 +63,8 @@ def _misplaced(draft: Draft) -> PodView | None:
 
 def _problem(draft: Draft) -> Problem | None:
     """Return why the compute of the spec can't be had; None: it can."""
-    if said := authorship.withheld(draft):
-        return authorship.REASON, said
+    if message := authorship.withheld(draft):
+        return authorship.REASON, message
     compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
     if compute.instance_ref is not None:
         name = compute.instance_ref.name
@@ -84,12 +84,12 @@ def _outdated(draft: Draft) -> PodView | None:
     return pod if placement.terms(offer) != pod.size_terms else None
 
 
-def _start_anew(draft: Draft, reason: str, said: str, told: str) -> bool:
+def _start_anew(draft: Draft, reason: str, message: str, event: str) -> bool:
     restart.leave_the_pod(draft)
-    draft.not_ready(Phase.STARTING, "Starting", said)
-    draft.judge("ComputeAllocated", None, "Scheduling", said)
+    draft.not_ready(Phase.STARTING, "Starting", message)
+    draft.judge("ComputeAllocated", None, "Scheduling", message)
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(warning=False, reason=reason, message=told)
+    draft.event(warning=False, reason=reason, message=event)
     return False
 
 

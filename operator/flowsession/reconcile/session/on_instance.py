@@ -20,7 +20,7 @@ def wait(draft: Draft) -> bool:
     if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
         if edits.may_leave(draft):
             restart.leave_the_pod(draft)
-            draft.tell(warning=False, reason=lost[0], message=f"the session gives up its pod and waits: {lost[1]}")
+            draft.event(warning=False, reason=lost[0], message=f"the session gives up its pod and waits: {lost[1]}")
             _wait(draft, lost)
         return False
     if ref is None or pod is not None:
@@ -45,8 +45,8 @@ def problem_of(draft: Draft, name: str) -> Problem | None:
         yours = f"name one of yours: {', '.join(near)}" if near else f"{snapshot.spec.user} has none there: create one"
         return "InstanceNotFound", f"there is no ComputeInstance {name!r} in {where}; {yours}, or set compute.type to Serverless"
     if found.user != snapshot.spec.user:
-        said = f"instance {name!r} is {found.user}'s, and an instance serves one user only; name one of {snapshot.spec.user}'s own"
-        return "InstanceOfAnotherUser", said
+        message = f"instance {name!r} is {found.user}'s, and an instance serves one user only; name one of {snapshot.spec.user}'s own"
+        return "InstanceOfAnotherUser", message
     if found.stopped == "User":
         return "InstanceStopped", f"instance {name!r} is stopped; set its spec.running to true, and the session starts with it"
     if found.stopped:
@@ -58,7 +58,7 @@ def problem_of(draft: Draft, name: str) -> Problem | None:
 def not_ready(draft: Draft, name: str) -> Problem | None:
     """Return why an instance that shall run is not ready yet; None: it is."""
     found = draft.snapshot.instances[name]
-    return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.said or 'it is being started'}")
+    return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.message or 'it is being started'}")
 
 
 def _wait(draft: Draft, problem: Problem) -> None:

@@ -31,7 +31,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
         return True
     state = agent.state
     if not state.packages_revision:
-        draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
+        draft.not_ready(Phase.FAILED, "InstallFailed", draft.message("PackagesInstalled"))
         return True
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
@@ -44,7 +44,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
         draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
-        draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+        draft.event(warning=False, reason="Running", message=_story(stages, pod))
     if not (draft.was_unreachable and agent.failures):
         _says_running(draft, pod)
     return True
@@ -54,7 +54,7 @@ def _says_running(draft: Draft, pod: PodView) -> None:
     draft.status["phase"] = Phase.RUNNING.value
     draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
     if draft.was_unreachable:
-        draft.tell(warning=False, reason="Running", message="its agent answers again")
+        draft.event(warning=False, reason="Running", message="its agent answers again")
 
 
 def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
@@ -76,8 +76,8 @@ def compare_settings(draft: Draft, live: Live) -> bool:
     if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
         draft.judge("InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
     elif changed and reason in ("InSync", *_OF_SETTINGS):
-        said = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
-        draft.judge("InSync", False, "SettingsChanged", said)
+        message = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
+        draft.judge("InSync", False, "SettingsChanged", message)
     elif not changed and reason in _OF_SETTINGS:
         draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     return True
@@ -98,12 +98,12 @@ def list_packages(draft: Draft, live: Live) -> bool:
         draft.put("packages", Packages(count=count, config_map_name=name, promptflow=promptflow).to_wire())
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
-        said = {config_maps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
-        draft.create(config_maps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=said))
+        annotations = {config_maps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
+        draft.create(config_maps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=annotations))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name, promptflow=agent.packages.promptflow).to_wire())
         if not agent.packages.promptflow and environment.image.origin is None:
             message = f"spec.baseImage {environment.image.name} has no prompt flow; build it from the runtime image to run flows in it"
-            draft.tell(warning=True, reason=WITHOUT, message=message)
+            draft.event(warning=True, reason=WITHOUT, message=message)
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:

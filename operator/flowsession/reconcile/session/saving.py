@@ -66,9 +66,9 @@ def save_last(draft: Draft) -> None:
         _give_up(draft, agent, problem)
     elif problem == "" and revision:
         count = agent.state.edits.count
-        said = "1 edited file of the flow folder was" if count == 1 else f"{count} edited files of the flow folder were"
+        what = "1 edited file of the flow folder was" if count == 1 else f"{count} edited files of the flow folder were"
         whose = snapshot.spec.user
-        draft.tell(warning=False, reason="EditsSaved", message=f"{said} saved when the pod ended; the next session of {whose} gets them")
+        draft.event(warning=False, reason="EditsSaved", message=f"{what} saved when the pod ended; the next session of {whose} gets them")
 
 
 def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
@@ -84,7 +84,9 @@ def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     if agent and agent.failures == MOST_FAILURES and draft.now - agent.asked_at < JUST_NOW and _had_folder(draft, agent):
         since = edits.record(draft).get("savedAt")
         until = f"what was edited after {since}, when it was saved last," if since else "what was edited in its flow folder"
-        draft.tell(warning=True, reason=edits.NOT_SAVED, message=f"{until} may be lost: pod {pod.name} ends, and its agent does not answer")
+        draft.event(
+            warning=True, reason=edits.NOT_SAVED, message=f"{until} may be lost: pod {pod.name} ends, and its agent does not answer"
+        )
 
 
 def _had_folder(draft: Draft, agent: AgentView) -> bool:
@@ -98,7 +100,7 @@ def _save(draft: Draft, agent: AgentView) -> None:
     problem = edits.store(draft, agent)
     if problem and problem != edits.record(draft).get("notSaved") and draft.reason("Active") != edits.NOT_SAVED:
         message = f"what is being edited in the flow folder can't be saved, and is lost if the session's pod is: {problem}"
-        draft.tell(warning=True, reason=edits.NOT_SAVED, message=message)
+        draft.event(warning=True, reason=edits.NOT_SAVED, message=message)
     if problem:
         draft.put("edits", edits.record(draft) | {"notSaved": problem})
 
@@ -109,7 +111,7 @@ def _give_up(draft: Draft, agent: AgentView, problem: str) -> None:
     snapshot, before, packed = draft.snapshot, edits.record(draft), agent.edits
     since = f" after {before['savedAt']}" if before.get("savedAt") else ""
     message = f"what was edited in the session's flow folder{since} could not be saved: {problem}"
-    draft.tell(warning=True, reason=edits.NOT_SAVED, message=message)
+    draft.event(warning=True, reason=edits.NOT_SAVED, message=message)
     if packed is not None and packed.problem == problem and before.get("savedTo"):
         lost = f"lost {agent.state.edits.revision}"
         name = saved_edits.name_of(snapshot.where, snapshot.spec.user, before=before["savedTo"], revision=lost)

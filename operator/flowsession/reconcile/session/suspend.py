@@ -55,7 +55,7 @@ def reset(draft: Draft) -> bool:
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "reset: the former pod is being replaced")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(warning=False, reason="Reset", message="reset on request: a new pod with the environment's present image and packages")
+    draft.event(warning=False, reason="Reset", message="reset on request: a new pod with the environment's present image and packages")
     return False
 
 
@@ -63,7 +63,7 @@ def release(draft: Draft, by: SuspendedBy) -> None:
     """End the pod; the object and its settings stay."""
     if not draft.status.get("suspended"):
         draft.put("suspended", Suspended(by=by, at=times.stamp(draft.now)).to_wire())
-        draft.tell(warning=False, reason="Suspended", message=_why(draft, by))
+        draft.event(warning=False, reason="Suspended", message=_why(draft, by))
         leave_the_pod(draft)
         draft.put("activatedAt", None)
     else:
@@ -96,7 +96,7 @@ def _resume(draft: Draft) -> None:
     draft.put("suspended", None)
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "resumed: its compute is being started again")
-    draft.tell(warning=False, reason="Resumed", message="its compute is being started again, with the settings that it had")
+    draft.event(warning=False, reason="Resumed", message="its compute is being started again, with the settings that it had")
 
 
 def _answer_requests(draft: Draft) -> None:

@@ -39,6 +39,6 @@ def _of_instance(snapshot: SessionSnapshot, instance: InstanceView, now: float) 
     nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
     pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
     if found := lacks(snapshot.quotas, pod):
-        said = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
-        return NoSize("QuotaExceeded", said)
+        message = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
+        return NoSize("QuotaExceeded", message)
     return offer

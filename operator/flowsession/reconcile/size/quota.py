@@ -88,11 +88,11 @@ def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> st
     hopeless = [lack for lack in worst if lack is not None]
     if not hopeless or len(hopeless) < len(worst):
         return f"{end}, or have the quota raised{or_else}"
-    said = "that is more than the whole quota, so ending others does not help: have the quota raised"
+    message = "that is more than the whole quota, so ending others does not help: have the quota raised"
     if burst := next((lack.resource for lack in hopeless if lack.resource.startswith("limits.")), ""):
         instead = burst.replace("limits.", "requests.", 1)
-        said += f", or limit {instead} instead ({burst} counts what may be burst to, not what is reserved)"
-    return said + or_else
+        message += f", or limit {instead} instead ({burst} counts what may be burst to, not what is reserved)"
+    return message + or_else
 
 
 def first(found: list[Lack]) -> Lack:
