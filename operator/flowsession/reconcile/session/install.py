@@ -194,8 +194,8 @@ def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
 def _silent_pause(agent: AgentView) -> float:
     """Return the seconds until an agent that has not answered since it started is asked again.
 
-    Once people were told, it is half of the time for which it has been silent, so that hundreds of such sessions cost nearly nothing and one
-    that comes to itself is noticed in proportion to what was waited already.
+    Once people were told, it is half of the time for which it has been silent: hundreds of such sessions cost nearly nothing, and one
+    that recovers is noticed in proportion to what was waited already.
     """
     if not agent.failures:
         return 0.0
