@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from processes import Processes
+from reading import ReadingKubectl
 
 from demo import programs
 from demo.deploy import deploy
@@ -34,7 +35,7 @@ class Cluster:
     def __init__(self, target: Target, namespace: str = "default") -> None:
         self.target = target
         self.namespace = namespace
-        self.kubectl = Kubectl(programs.kubectl(), target.kubeconfig, namespace)
+        self.kubectl = ReadingKubectl(programs.kubectl(), target.kubeconfig, namespace)
 
     def within(self, namespace: str) -> "Cluster":
         return Cluster(self.target, namespace)

@@ -35,9 +35,14 @@ def saved(cluster: Cluster) -> list[str]:
 def test_edits_survive_the_idle_end_and_the_next_session_has_them(cluster: Cluster) -> None:
     cluster.apply(FOLDER, OF_FOLDER, session(idle=20))
     edit(cluster, cluster.until_ready("s")["podName"])
-    warned = cluster.until_condition("s", "Active", status="False", reason="IdleSoon", seconds=60)
-    assert "data/new.csv" in warned["message"]
-    assert "prompt.jinja2" in cluster.status("s")["edits"]["files"]
+
+    def warned() -> Object | None:
+        found = cluster.status("s")
+        soon = [c for c in found.get("conditions", ()) if (c["type"], c["reason"]) == ("Active", "IdleSoon")]
+        return found if soon and "data/new.csv" in soon[0]["message"] else None
+
+    status = cluster.until("the idle end is announced with what was edited", warned, 60)
+    assert "prompt.jinja2" in status["edits"]["files"]
     cluster.until_gone("csess", "s", 60)
     (name,) = saved(cluster)
     cluster.apply(session("again"))
