@@ -12,7 +12,7 @@ from flowsession.reconcile import cost, requests, restarts, scheduling
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
@@ -136,7 +136,7 @@ def _run(notes: InstanceNotes) -> None:
     for stray in notes.snapshot.pods:
         if stray is not pod:
             remove(notes, stray)
-    if pod is not None and pod.phase in ("Failed", "Succeeded"):
+    if pod is not None and pod.phase in ENDED:
         _start_again(notes, *cause_of_end(pod))
     elif pod is not None and _outdated(notes, pod):
         _leave(notes)
@@ -144,8 +144,8 @@ def _run(notes: InstanceNotes) -> None:
         notes.is_not_ready(InstancePhase.STARTING, "Starting", f"size {pod.vm_size} has changed before a node took {pod.name}")
     elif pod is not None:
         _follow(notes, pod)
-    elif notes.status.get("podName"):
-        _start_again(notes, "PodFailed", f"pod {notes.status['podName']} was deleted, or lost with its node")
+    elif name := notes.status.get("podName"):
+        _start_again(notes, *cause_of_absence(str(name), notes.snapshot.pods))
     elif not notes.snapshot.pods:
         _reserve(notes)
 

@@ -13,7 +13,7 @@ from flowsession.model.times import moment
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
 from flowsession.reconcile.session import authorship, identity, missing_values, restart
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
@@ -43,14 +43,14 @@ def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have 
     strays = [other for other in snapshot.pods if other is not pod]
     for stray in strays:
         remove(draft, stray)
-    if pod is not None and pod.phase in ("Failed", "Succeeded"):
+    if pod is not None and pod.phase in ENDED:
         return restart.start_again(draft, *cause_of_end(pod))
     if pod is not None and _starts_in_vain(draft, pod):
         return False
     if pod is not None:
         return True
-    if snapshot.status.get("podName"):
-        return restart.start_again(draft, *restart.cause_of_absence(draft))
+    if name := snapshot.status.get("podName"):
+        return restart.start_again(draft, *cause_of_absence(str(name), snapshot.pods))
     if strays:
         return False  # the status says already that it is starting again
     due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
