@@ -107,8 +107,8 @@ class Executor:
                 return
         if plan.remember is not None:
             self._cache.departed.remember(uid, plan.remember)
-        if plan.marks is not None:
-            await self._annotate(plan.marks)
+        if plan.annotate is not None:
+            await self._annotate(plan.annotate)
 
     async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
         """Whether the rest of the plan may build on it. A warning comes before the status, which says that people were warned: after it,
@@ -196,7 +196,7 @@ class Executor:
             self._cache.own_config_maps.drop(name)
 
     async def _annotate(self, wanted: AnnotatePod) -> None:
-        """A pod that is gone, or is another one by now, needs no marks."""
+        """A pod that is gone, or is another one by now, needs no annotations."""
         body = {"metadata": {"uid": wanted.uid, "annotations": dict(wanted.annotations)}}
         try:
             self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))

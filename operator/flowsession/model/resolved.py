@@ -23,7 +23,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requirements:
     """What is to be installed, judged."""
 
     text: str
@@ -63,7 +63,7 @@ class Resolved:
     """What a session of this environment shall have."""
 
     image: Image
-    requirements: Asked
+    requirements: Requirements
     packages_revision: str
     flow_revision: str
     files: Mapping[str, bytes] | None
