@@ -131,6 +131,7 @@ def little_disk(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "vmsize", "standard-d2s-v3")
 
 
+@pytest.mark.whole_cluster
 def test_a_session_that_writes_more_than_its_limit_is_evicted_says_so_and_comes_back_with_its_edits(
     cluster: Cluster, little_disk: str
 ) -> None:
