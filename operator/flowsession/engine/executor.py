@@ -237,7 +237,7 @@ class Executor:
                 self._let_go_of_edits(create.sealed)
         else:
             self._cache.refusals.pop(uid, None)
-        self._reader.observe(kind, body)
+        self._reader.observe(kind, body, by=key)
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
@@ -299,7 +299,7 @@ class Executor:
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
         elif write.kind == "ComputeInstance":
             self._cache.sizing.instances.written_at[write.namespace, write.name] = self._cache.clock()
-        self._reader.observe(write.kind, body)
+        self._reader.observe(write.kind, body, by=Key(write.kind, write.namespace, write.name))
         return True
 
     def _refused_config_map(self, key: Key, manifest: Mapping[str, Any], words: str) -> _PlanCutError:
