@@ -95,6 +95,10 @@ EDITS_NOT_TAKEN = 66
 """The same with edits that nobody has saved."""
 
 
+DIED = frozenset({"OutOfMemory", "PodFailed"})
+"""The reasons that `died` gives."""
+
+
 def died(pod: PodView) -> tuple[str, str]:
     """Why the pod's container does not stay up: a reason and a sentence."""
     container = pod.container
