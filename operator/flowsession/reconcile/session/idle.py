@@ -168,7 +168,8 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
     draft.unreachable(
         "AgentUnreachable",
         f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
-        f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
+        f" {when} unless it answers; see kubectl logs {pod.name}, whether node {pod.node} is Ready, and whether a NetworkPolicy keeps"
+        " the operator out",
     )
 
 

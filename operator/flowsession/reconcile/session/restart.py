@@ -4,6 +4,7 @@ from flowsession.api.session import Phase
 from flowsession.reconcile import restarts
 from flowsession.reconcile.restarts import ASKED_TO_END, FORCE_AFTER
 from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.saving import MOST_FAILURES
 
 _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
@@ -27,7 +28,9 @@ def _edits_were_saved_at(draft: Draft) -> str:
     """Return when the edits were saved that come back, where later ones may be lost: nobody can be asked for them any more. Empty where
     there are none, where the pod can be asked, and where its agent ended with nothing unsaved."""
     pods, saved = draft.snapshot.pods, draft.snapshot.status.get("edits") or {}
-    askable = any(pod.running and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in pods)
+    agent = draft.snapshot.agent
+    silent = draft.reason_before("Ready") == "AgentUnreachable" or (agent is not None and agent.failures > MOST_FAILURES)
+    askable = not silent and any(pod.running and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in pods)
     container = pods[-1].container if pods else None
     ended_well = container is not None and container.running_since is None and container.ended_code == ASKED_TO_END
     if askable or draft.snapshot.status.get("flowRevision") in (None, "", "none") or (ended_well and not saved.get("notSaved")):

@@ -28,6 +28,7 @@ from unit.builders import (
     session_snapshot,
     session_spec,
     settled_snapshot,
+    silent_agent,
     stamp,
     status_after,
     verdict,
@@ -653,6 +654,19 @@ def test_edits_are_told_to_be_lost_where_an_agent_did_not_end_with_all_of_them_s
     ended = pod(**EVICTED, container=waiting("", ended_reason="Error", ended_code=code))
     plan = decide(settled_snapshot(editable, status=status, pods=(ended,)))
     assert ("EditsNotSaved" in [event.reason for event in plan.events]) == told
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [(None, False), (silent_agent(failures=1), False), (silent_agent(failures=3), True), (silent_agent(failures=12), True)],
+)
+def test_edits_of_a_lost_node_are_told_to_be_lost_where_its_agent_has_not_answered(view, told):
+    """Else the agent is asked for them while its pod is there."""
+    editable = resolved(files={"flow.dag.yaml": b"nodes: []"})
+    status = {**settled_snapshot(editable).status, "edits": {"savedTo": "edits-1", "savedAt": stamp(NOW - 30), "revision": "e1"}}
+    lost = pod(deleting_since=NOW + 30, disruption="DeletionByTaintManager", message="Taint manager: deleting due to NoExecute taint")
+    plan = decide(settled_snapshot(editable, status=status, pods=(lost,), agent=view))
+    assert [event.reason for event in plan.events] == ["NodeLost", *(["EditsNotSaved"] if told else [])]
 
 
 def test_a_pod_that_is_deleted_is_not_told_by_its_containers_former_end():
