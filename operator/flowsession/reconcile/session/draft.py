@@ -8,8 +8,8 @@ from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
 from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
+from flowsession.model.call_limits import callable_at
 from flowsession.model.draft import PodDraft
-from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, Event, FetchEdits, Plan
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -92,7 +92,7 @@ class Draft(PodDraft):
         """
         if self.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
             return False
-        due = max(askable_at(agent), not_before)
+        due = max(callable_at(agent), not_before)
         if self.now < due:
             self.look_again(due)
             return False

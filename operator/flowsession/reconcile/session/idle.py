@@ -16,7 +16,7 @@ from flowsession.model.agent_views import (
     AgentView,
     warned_for,
 )
-from flowsession.model.patience import askable_at
+from flowsession.model.call_limits import callable_at
 from flowsession.model.plan import Delete, KeepAlive, Probe, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
@@ -167,7 +167,7 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
     when = f"at {at}" if at else f"after {_longest_silence(draft):.0f} s"
     draft.unreachable(
         "AgentUnreachable",
-        f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
+        f"the agent in pod {pod.name} does not answer ({agent.error}), so it is unknown whether the session is in use; it {ends}"
         f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
     )
 
@@ -283,7 +283,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
             message = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
             _finish(draft, "Idle", message, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
-    due = askable_at(agent)
+    due = callable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
         due = agent.state_at + (edits.HELD_SECONDS if edits.held(draft) else REFUSED_PAUSE)
     if draft.now < due:
