@@ -72,7 +72,7 @@ class Draft(PodDraft):
         agent = self.snapshot.agent
         return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
 
-    def lately_of(self, pod: PodView) -> AgentView | None:
+    def fresh_agent_of(self, pod: PodView) -> AgentView | None:
         """Return the same for callers that compare times with now: those in the future, after a clock was set back, count as unknown."""
         agent, latest = self.agent_of(pod), self.now + AHEAD_SECONDS
         if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
@@ -122,7 +122,7 @@ class Draft(PodDraft):
         self._held_until = until
 
     @property
-    def takes_the_pod(self) -> bool:
+    def deletes_the_pod(self) -> bool:
         """Whether this decision deletes the session or one of its pods."""
         return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 
