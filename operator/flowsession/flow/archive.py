@@ -12,17 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-MOST_ENTRIES = 3_000
-"""Files, folders and links of an archive. Reading as many takes up to 70 ms of processor (measured)."""
-
-
-LARGEST_UNPACKED = 8 * 1024 * 1024
-"""Bytes of all files together, as many as a session's agent takes."""
-
-
-LONGEST_PATH = 1024
-"""Bytes of a path, as the session's agent has it."""
-
+from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, NAME_BYTES, PATH_BYTES
 
 DEEPEST = 50
 """Folders in one another."""
@@ -53,7 +43,7 @@ class Links:
     def __init__(self, entries: Mapping[str, bytes | Link]) -> None:
         self._entries = entries
         self._files: dict[str, bytes] = {name: content for name, content in entries.items() if isinstance(content, bytes)}
-        self._left = LARGEST_UNPACKED - sum(map(len, self._files.values()))
+        self._left = FLOW_BYTES - sum(map(len, self._files.values()))
         self._sorted: list[str] = []
         self.ends: dict[str, str] = {}
 
@@ -86,12 +76,12 @@ class Links:
 
     def _put(self, link: str, name: str, content: bytes) -> None:
         self._left -= len(content)
-        if self._left < 0 or len(self._files) >= MOST_ENTRIES:
+        if self._left < 0 or len(self._files) >= ARCHIVE_FILES:
             raise ArchiveError(
-                f"link {shown(link)}: with what links point at, there are more than {LARGEST_UNPACKED:,} bytes or {MOST_ENTRIES:,} files"
+                f"link {shown(link)}: with what links point at, there are more than {FLOW_BYTES:,} bytes or {ARCHIVE_FILES:,} files"
             )
-        if len(name.encode()) > LONGEST_PATH:
-            raise ArchiveError(f"link {shown(link)} makes a path of more than {LONGEST_PATH} bytes")
+        if len(name.encode()) > PATH_BYTES:
+            raise ArchiveError(f"link {shown(link)} makes a path of more than {PATH_BYTES} bytes")
         self._files[name] = content
 
     def _below(self, folder: str) -> list[str]:
@@ -108,8 +98,8 @@ class Links:
                 return path
             target = self._entries[link]
             assert isinstance(target, Link)
-            if len(target.target.encode(errors="surrogateescape")) > LONGEST_PATH:
-                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {LONGEST_PATH} bytes")
+            if len(target.target.encode(errors="surrogateescape")) > PATH_BYTES:
+                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {PATH_BYTES} bytes")
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(link), target.target, rest))
             if target.target.startswith("/") or joined == ".." or joined.startswith("../"):
                 raise ArchiveError(
@@ -278,14 +268,11 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
-LONGEST_NAME = 255
-"""Bytes of a file's name, as file systems have it."""
-
 LARGEST_EXTRA = 1024
 """Bytes of the extra fields of a zip's member; times, owners and 64-bit sizes take a tenth of that. Reading them takes time by the square
 of their length."""
 
-_TOO_LONG = f"too long a name: {LONGEST_NAME} bytes a part and {LONGEST_PATH} in all"
+_TOO_LONG = f"too long a name: {NAME_BYTES} bytes a part and {PATH_BYTES} in all"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _EXTRA_LENGTH = 30
 """Where an entry of a zip's directory says how long its extra fields are."""
@@ -325,9 +312,9 @@ def unpack(data: bytes) -> Unpacked:
     for name, content in members:
         if isinstance(content, bytes):
             size += len(content)
-            if size > LARGEST_UNPACKED:
+            if size > FLOW_BYTES:
                 raise ArchiveError(
-                    f"more than {LARGEST_UNPACKED:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
+                    f"more than {FLOW_BYTES:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
                 )
         path = _path(name)
         if path == ".":
@@ -340,14 +327,14 @@ def unpack(data: bytes) -> Unpacked:
 
 def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     # Beside the files there are a block or two of header and less than one of padding for each.
-    limit = LARGEST_UNPACKED + MOST_ENTRIES * 5 * BLOCK
+    limit = FLOW_BYTES + ARCHIVE_FILES * 5 * BLOCK
     unpacker = zlib.decompressobj(wbits=31)
     try:
         raw = unpacker.decompress(data, limit)
     except zlib.error as error:
         raise ArchiveError(f"is no sound .tar.gz: {error}; pack the folder anew") from None
     if unpacker.unconsumed_tail:
-        raise ArchiveError(f"more than {LARGEST_UNPACKED:,} bytes when unpacked; keep large data out of the flow folder")
+        raise ArchiveError(f"more than {FLOW_BYTES:,} bytes when unpacked; keep large data out of the flow folder")
     if not unpacker.eof:
         raise ArchiveError("is a .tar.gz that is cut short; make the ConfigMap anew")
     if unpacker.unused_data.strip(b"\0"):
@@ -358,7 +345,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
             if member.kind == "file":
                 yield member.name, member.content
             elif member.kind == "link":
-                yield member.name, Link(member.target[: LONGEST_PATH + 1])
+                yield member.name, Link(member.target[: PATH_BYTES + 1])
             elif member.kind != "folder":
                 raise ArchiveError(f"member {shown(member.name)} is {member.kind}; only files, folders and symbolic links are taken")
     except TarError as error:
@@ -367,7 +354,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
 
 def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     _check_directory(data)
-    left, packed_left = LARGEST_UNPACKED, len(data)
+    left, packed_left = FLOW_BYTES, len(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             for number, member in enumerate(packed.infolist()):
@@ -391,17 +378,17 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                 left -= len(content)
                 if left < 0:
                     raise ArchiveError(
-                        f"more than {LARGEST_UNPACKED:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
+                        f"more than {FLOW_BYTES:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
                     )
-                yield name, Link(content[: LONGEST_PATH + 1].decode(errors="surrogateescape")) if kind == 0o120000 else content
+                yield name, Link(content[: PATH_BYTES + 1].decode(errors="surrogateescape")) if kind == 0o120000 else content
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise ArchiveError(f"is no sound .zip: {str(error) or type(error).__name__}; pack the folder anew") from None
 
 
 def _check_directory(data: bytes) -> None:
     """Parsing the list of members is what takes the time: each entry of it begins with the same bytes."""
-    if data.count(_DIRECTORY_ENTRY) > 2 * MOST_ENTRIES:
-        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
+    if data.count(_DIRECTORY_ENTRY) > 2 * ARCHIVE_FILES:
+        raise ArchiveError(f"more than {ARCHIVE_FILES:,} members; leave out what the flow does not need")
     at = data.find(_DIRECTORY_ENTRY)
     while at >= 0:
         length = int.from_bytes(data[at + _EXTRA_LENGTH : at + _EXTRA_LENGTH + 2], "little")
@@ -411,8 +398,8 @@ def _check_directory(data: bytes) -> None:
 
 
 def _count(number: int) -> None:
-    if number >= MOST_ENTRIES:
-        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
+    if number >= ARCHIVE_FILES:
+        raise ArchiveError(f"more than {ARCHIVE_FILES:,} members; leave out what the flow does not need")
 
 
 def _path(name: str) -> str:
@@ -421,13 +408,13 @@ def _path(name: str) -> str:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise ArchiveError(f"member {shown(name)} has a name that is not UTF-8; rename it") from None
-    if len(encoded) > LONGEST_PATH:
+    if len(encoded) > PATH_BYTES:
         raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     if name.startswith("/") or "\0" in name or ".." in name.split("/"):
         raise ArchiveError(
             f"member {shown(name)} lies outside of the archive's folder; pack the folder by tar -czf flow.tar.gz -C FOLDER ."
         )
-    if max(map(len, encoded.split(b"/"))) > LONGEST_NAME:
+    if max(map(len, encoded.split(b"/"))) > NAME_BYTES:
         raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     path = posixpath.normpath(name)
     if path.count("/") > DEEPEST:

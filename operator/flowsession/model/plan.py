@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.images.check import Question
+from flowsession_protocol import messages
 
 Manifest = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ class Subject:
 class Tell:
     """PUT /v1/environment: tell the agent what the session shall have."""
 
-    body: Manifest
+    body: messages.Order
     request: str = ""
     """The install request that this is the answer to; the agent tries a failed install again for a new one."""
     feed_secret: str = ""
@@ -157,7 +158,7 @@ class ReadSource:
     """PUT /v1/source: have a source read, in the pod of this name, or ask what came of it."""
 
     pod: str
-    body: Manifest
+    body: messages.SourceOrder
 
 
 AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource

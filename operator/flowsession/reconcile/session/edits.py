@@ -8,6 +8,7 @@ from flowsession.model import times
 from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
 from flowsession.reconcile.session.draft import Draft
+from flowsession_protocol import messages
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -112,12 +113,13 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         draft.tell(warning=False, reason="EditsLeftOut", message=message)
 
 
-def wanted(draft: Draft) -> dict[str, Any] | None:
-    """What the agent is given of earlier edits with its first flow folder; None while it is not known what there is, or will be."""
+def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
+    """The earlier edits that the agent is given with its first flow folder, if there are any; None while it is not known what there is, or
+    will be."""
     snapshot = draft.snapshot
     if not snapshot.saved_known or snapshot.predecessor:
         return None
-    return {"savedEdits": _wire(snapshot.saved)} if snapshot.saved and snapshot.saved.archive else {}
+    return [_wire(snapshot.saved)] if snapshot.saved and snapshot.saved.archive else []
 
 
 def held(draft: Draft) -> bool:
@@ -154,7 +156,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
         draft.ask(agent, Reopen())  # it stays, so it may be used
 
 
-def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
+def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
     return {
         "name": saved_edits.name,
         "savedAt": saved_edits.saved_at,

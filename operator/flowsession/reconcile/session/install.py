@@ -22,6 +22,7 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.start import time_out
+from flowsession_protocol.messages import Order
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
@@ -83,14 +84,17 @@ def tell_the_agent(draft: Draft, live: Live) -> bool:
 def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
     """Has the agent told, with the first flow folder of what was edited before, once it is known."""
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    earlier = [] if serving or environment.files is None else edits.wanted(draft)
     if earlier is None and draft.snapshot.predecessor:
         draft.look_again(draft.now + PREDECESSOR_PAUSE)
     elif earlier is None:
         draft.look_for_edits(draft.incarnation)
     else:
-        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
-        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
+        body: Order = {**environment.wire, "packagesRevision": wanted.packages}
+        if draft.snapshot.settings.edits_address:
+            body["editsAddress"] = draft.snapshot.settings.edits_address
+        for saved in earlier:
+            body["savedEdits"] = saved
         _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 
