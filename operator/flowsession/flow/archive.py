@@ -7,10 +7,12 @@ import bisect
 import io
 import itertools
 import posixpath
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, NAME_BYTES, PATH_BYTES
 
@@ -132,140 +134,73 @@ _LONGEST_HEADER = 64 * 1024
 
 
 MOST_HEADERS = 10_000
-"""Headers of a tar, those about other headers included: an honest member has up to three. Reading as many takes 0.1 s."""
+"""Headers of a tar, those about other headers included: an honest member has up to three."""
+
+
+MOST_IN_A_ROW = 150
+"""Headers about one member: `tarfile` follows them by recursion."""
 
 
 MOST_RECORDS = 20_000
-"""Records of all pax headers together; an honest member has a handful. Reading as many takes 20 ms."""
+"""Records of all pax headers together; an honest member has a handful."""
 
 
-_KNOWN = frozenset({b"path", b"linkpath", b"size"})
+_ABOUT_OTHERS = frozenset((tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE))
 
 
-_SPARSE = b"GNU.sparse"
+_OTHERS = {tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe"}
 
 
-_OTHERS = {b"1": "a hard link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+class _Tar(tarfile.TarFile):
+    """A tar in memory, by the standard library."""
 
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.headers = self.in_a_row = self.records = 0
+        # Some packers leave out what pads the last member.
+        padded = io.BytesIO(raw + bytes(-len(raw) % BLOCK))
+        super().__init__(fileobj=padded, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
 
-class TarError(Exception):
-    """It is no sound tar."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One member. `kind` is file, link, folder, or words for what else it is."""
-
-    name: str
-    kind: str
-    content: bytes
-    target: str
-
-
-def members(data: bytes) -> Iterator[Member]:
-    """The members in their order, headers about headers already applied. Raises TarError."""
-    at, said, headers, notes = 0, dict[str, str](), 0, _Notes()
-    while at + BLOCK <= len(data):
-        header = data[at : at + BLOCK]
-        if header.count(0) == BLOCK:
+    def check(self, member: tarfile.TarInfo) -> None:
+        """Looks at a header before `tarfile` goes on with it. Raises ReadError."""
+        self.headers += 1
+        self.in_a_row = self.in_a_row + 1 if member.type in _ABOUT_OTHERS else 0
+        if self.headers > MOST_HEADERS or self.in_a_row > MOST_IN_A_ROW:
+            raise tarfile.ReadError(f"it has more than {MOST_HEADERS:,} headers, or {MOST_IN_A_ROW} about one member")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise ArchiveError(f"member {shown(member.name)} is a sparse file; only files, folders and symbolic links are taken")
+        start = member.offset + BLOCK
+        has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
+        if member.type in _ABOUT_OTHERS:
+            if member.size > _LONGEST_HEADER:
+                raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+            self.records += self.raw.count(b"\n", start, start + member.size)  # each ends with one
+            if self.records > MOST_RECORDS:
+                raise tarfile.ReadError(f"its headers have more than {MOST_RECORDS:,} records")
+        elif not has_content:
             return
-        headers += 1
-        if headers > MOST_HEADERS:
-            raise TarError(f"it has more than {MOST_HEADERS:,} headers")
-        _check(header, at)
-        kind = header[156:157]
-        size = _size(header, said, at)
-        at += BLOCK
-        content = data[at : at + size]
-        if len(content) < size:
-            raise TarError(f"the member at byte {at - BLOCK:,} is cut short")
-        at += -(-size // BLOCK) * BLOCK
-        if kind in b"LKxg":
-            if size > _LONGEST_HEADER:
-                raise TarError(f"a header of {size:,} bytes")
-            notes.take(kind, content, said)
-            continue
-        yield _member(header, kind, content, said)
-        said.clear()
-    if at < len(data) or at == 0:
-        raise TarError("it ends in the middle of a block")
+        if member.size < 0 or start + member.size > len(self.raw):
+            raise tarfile.ReadError(f"the member at byte {member.offset:,} is cut short")
 
 
-def _member(header: bytes, kind: bytes, content: bytes, said: dict[str, str]) -> Member:
-    name = said.get("path") or _text(header[:100])
-    if "path" not in said and header[257:263] == b"ustar\0" and header[345]:
-        name = f"{_text(header[345:500])}/{name}"
-    if "sparse" in said:
-        return Member(name, "a sparse file", b"", "")
-    if kind == b"5" or (kind in b"0\0" and name.endswith("/")):
-        return Member(name, "folder", b"", "")
-    if kind == b"2":
-        return Member(name, "link", b"", said.get("linkpath") or _text(header[157:257]))
-    if kind in b"07\0":
-        return Member(name, "file", content, "")
-    return Member(name, _OTHERS.get(kind, f"of the unknown type {kind.decode('latin-1')!r}"), b"", "")
+class _Header(tarfile.TarInfo):
+    """A header. `tarfile` would end the archive in silence at one that can't be read."""
 
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        assert isinstance(tar, _Tar) and tar.fileobj is not None
+        at = tar.fileobj.tell()
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if tar.raw[at : at + BLOCK].strip(b"\0"):
+                raise tarfile.ReadError(f"the header at byte {at:,} has a wrong checksum or number ({error})") from None
+            raise  # the end
 
-def _check(header: bytes, at: int) -> None:
-    wanted = _octal(header[148:156], at)
-    if wanted != sum(header) - sum(header[148:156]) + 8 * 32:
-        raise TarError(f"the header at byte {at:,} has a wrong checksum")
-
-
-def _size(header: bytes, said: dict[str, str], at: int) -> int:
-    text = said.get("size")
-    if text is None:
-        return 0 if header[156:157] in b"12345" and header[156:157] else _octal(header[124:136], at)
-    if not text.isdecimal() or len(text) > 12:
-        raise TarError(f"the member at byte {at:,} has a size of {text[:20]!r}")
-    return int(text)
-
-
-def _octal(field: bytes, at: int) -> int:
-    text = field.strip(b"\0 ")
-    if not text:
-        return 0
-    if text.strip(b"01234567"):
-        raise TarError(f"the header at byte {at:,} holds a number that is none")
-    return int(text, 8)
-
-
-class _Notes:
-    """Reads what headers say of the member that follows, each byte once."""
-
-    def __init__(self) -> None:
-        self._records = 0
-
-    def take(self, kind: bytes, content: bytes, said: dict[str, str]) -> None:
-        """Adds what a header says that matters. Raises TarError."""
-        if kind == b"L":
-            said["path"] = _text(content)
-        elif kind == b"K":
-            said["linkpath"] = _text(content)
-        elif kind == b"x":
-            self._pax(content, said)
-
-    def _pax(self, content: bytes, said: dict[str, str]) -> None:
-        at, end = 0, len(content.rstrip(b"\0"))
-        while at < end:
-            self._records += 1
-            if self._records > MOST_RECORDS:
-                raise TarError(f"its pax headers have more than {MOST_RECORDS:,} records")
-            space = content.find(b" ", at, at + 7)
-            length = content[at:space] if space > 0 else b""
-            if not length.isdigit() or not len(length) < int(length) <= len(content) - at:
-                raise TarError("a pax header that is none")
-            stop = at + int(length)
-            key, _, value = content[space + 1 : stop - 1].partition(b"=")
-            if key in _KNOWN:
-                said[key.decode()] = _text(value)
-            elif key.startswith(_SPARSE):
-                said["sparse"] = ""
-            at = stop
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode(errors="surrogateescape")
+    def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
+        """What `tarfile` does with a header, for subclasses to change."""
+        tar.check(self)
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return] # typeshed has it not
 
 
 LARGEST_EXTRA = 1024
@@ -340,15 +275,25 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     if unpacker.unused_data.strip(b"\0"):
         raise ArchiveError("is a .tar.gz with something behind its end; pack the folder anew")
     try:
-        for number, member in enumerate(members(raw)):
-            _count(number)
-            if member.kind == "file":
-                yield member.name, member.content
-            elif member.kind == "link":
-                yield member.name, Link(member.target[: PATH_BYTES + 1])
-            elif member.kind != "folder":
-                raise ArchiveError(f"member {shown(member.name)} is {member.kind}; only files, folders and symbolic links are taken")
-    except TarError as error:
+        with _Tar(raw) as packed:
+            for number, member in enumerate(packed):
+                _count(number)
+                if member.issym():
+                    yield member.name, Link(member.linkname[: PATH_BYTES + 1])
+                elif member.isreg() and not member.issparse():
+                    content = raw[member.offset_data : member.offset_data + member.size]
+                    if len(content) != member.size:
+                        raise tarfile.ReadError(f"member {shown(member.name)} is cut short")
+                    if not member.name.endswith("/"):  # of a folder, from before folders had a type of their own
+                        yield member.name, content
+                elif not member.isdir():
+                    kind = (
+                        "a sparse file"
+                        if member.issparse()
+                        else _OTHERS.get(member.type, f"of the unknown type {member.type.decode('latin-1')!r}")
+                    )
+                    raise ArchiveError(f"member {shown(member.name)} is {kind}; only files, folders and symbolic links are taken")
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError) as error:  # what `tarfile` raises for odd numbers and ends
         raise ArchiveError(f"is no sound .tar.gz: {error}; pack the folder anew") from None
 
 

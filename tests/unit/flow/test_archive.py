@@ -357,6 +357,40 @@ def test_a_header_that_was_changed_is_no_header():
     assert "the header at byte 0 has a wrong checksum" in refused(gzip.compress(bytes(plain)))
 
 
+def test_a_header_that_was_changed_ends_no_archive_in_silence():
+    plain = bytearray(gzip.decompress(tar(("a", b"1"), ("b", b"2"))))
+    plain[1024] ^= 1
+    assert "the header at byte 1,024 has a wrong checksum" in refused(gzip.compress(bytes(plain)))
+
+
+def sized(size):
+    """A tar whose only member says that it has so many bytes, of which there are ten."""
+    header = tarfile.TarInfo("a")
+    header.size = size
+    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"0123456789")
+
+
+@pytest.mark.parametrize("size", [11, 600, 2**40, -512, -10_000])
+def test_a_member_is_as_long_as_it_says(size):
+    assert read(sized(10)) == {"a": b"0123456789"}
+    assert "the member at byte 0 is cut short" in refused(sized(size))
+
+
+def test_a_members_length_may_stand_in_a_pax_header():
+    header = tarfile.TarInfo("a")
+    header.pax_headers = {"size": "700"}
+    assert "is cut short" in refused(gzip.compress(header.tobuf(tarfile.PAX_FORMAT) + bytes(600)))
+    assert read(gzip.compress(header.tobuf(tarfile.PAX_FORMAT) + b"x" * 700 + bytes(1024))) == {"a": b"x" * 700}
+
+
+def test_a_sparse_file_is_refused_by_its_name():
+    header = bytearray(special("holes", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    assert "'holes' is a sparse file" in refused(gzip.compress(bytes(header) + bytes(1024)))
+    member = tarfile.TarInfo("holes")
+    member.pax_headers = {"GNU.sparse.size": "10", "GNU.sparse.map": "0,0"}
+    assert "'holes' is a sparse file" in refused(gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(1024)))
+
+
 @pytest.mark.parametrize("over", [0, 1])
 def test_what_a_link_makes_has_no_longer_path_than_any_other(over):
     name = "/".join(["l" * 200] * 4)

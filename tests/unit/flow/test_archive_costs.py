@@ -17,6 +17,7 @@ from flowsession.flow.archive import (
     DEEPEST,
     MOST_HEADERS,
     MOST_HOPS,
+    MOST_IN_A_ROW,
     MOST_LINKS,
     MOST_RECORDS,
     ArchiveError,
@@ -159,16 +160,14 @@ def zip_of_links() -> bytes:
     return buffer.getvalue()
 
 
-HEADERS = MOST_HEADERS
-
 LET_IN: dict[str, Callable[[], bytes]] = {
     "records of pax headers": lambda: tar(block(b"x", PAX), block(b"x", PAX[: 5 * (MOST_RECORDS - PAX_RECORDS)]), FILE),
-    "headers about headers": lambda: tar(block(b"x", b"") * (HEADERS - 1), FILE),
+    "headers about headers": lambda: tar((block(b"x", b"") * MOST_IN_A_ROW + FILE) * (MOST_HEADERS // (MOST_IN_A_ROW + 1))),
     "long names of GNU": lambda: long_names(b"L"),
     "long names of pax": lambda: long_names(b"x"),
-    "bytes of global headers": lambda: tar(block(b"g", PAX) * 120, FILE),
+    "bytes of global headers": lambda: tar(block(b"g", record("comment", "c" * 65_000)) * 120, FILE),
     "bytes of pax headers": lambda: tar(block(b"x", record("comment", "c" * 65_000)) * 120, FILE),
-    "bytes of long names": lambda: tar(block(b"L", b"n" * LARGEST_HEADER) * 120, block(b"L", b"a"), FILE),
+    "bytes of long names": lambda: tar(block(b"L", b"a"), block(b"L", b"n" * LARGEST_HEADER) * 120, FILE),
     "members of a tar": lambda: tar(*(header(f"f{n}") for n in range(ARCHIVE_FILES))),
     "links through links": chained_links,
     "links to folders": links_to_folders,
@@ -182,7 +181,9 @@ LET_IN: dict[str, Callable[[], bytes]] = {
 
 KEPT_OUT: dict[str, tuple[Callable[[], bytes], str]] = {
     "records of pax headers": (lambda: tar(block(b"x", PAX) * 230, FILE), "records"),
-    "headers about headers": (lambda: tar(block(b"x", b"") * HEADERS, FILE), "headers"),
+    "records of global headers": (lambda: tar(block(b"g", PAX) * 120, FILE), "records"),
+    "headers about headers": (lambda: tar(block(b"x", b"") * (MOST_IN_A_ROW + 1), FILE), "headers"),
+    "headers about members": (lambda: tar((block(b"x", b"") * 100 + FILE) * (MOST_HEADERS // 100)), "headers"),
     "headers of every kind": (lambda: tar((block(b"x", b"") + block(b"L", b"a") + block(b"K", b"a") + block(b"g", b"")) * 4000), "headers"),
     "a name of 64 KiB": (
         lambda: tar(*(block(b"L", b"a/" * (LARGEST_HEADER // 2 - 1) + b"ab") + FILE for _ in range(120))),
