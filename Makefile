@@ -65,7 +65,7 @@ test-chart: $(READY) ## helm lint and template
 	@$(PYTEST) tests/chart
 
 test-e2e: packages $(READY) ## the whole thing on real kubelets
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder tests/e2e
 
 test-scale: $(READY) ## 500 played nodes, 1,000 sessions, a real autoscaler; prints its figures (the first time 10 minutes of building)
 	@$(VENV)/bin/pytest -s tests/scale

@@ -1,6 +1,5 @@
 """The cluster of this machine with the operator of this checkout in it, and a namespace for each test."""
 
-import contextlib
 import json
 import time
 import uuid
@@ -10,13 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from processes import Processes
 
 from demo import programs
 from demo.deploy import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Target, choose
 from localcluster import images
-from needed_programs import pytest_collection_modifyitems  # noqa: F401
+from needed_programs import pytest_collection_modifyitems as check_programs
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -88,12 +88,16 @@ class Cluster:
         self.until(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, seconds)
 
     def until_nodes_are_free(self, seconds: float = 120.0) -> None:
-        """For tests of node pools, which need them whole. The failure names the pods that are in the way."""
+        """For tests that need the nodes but for their own sessions. The failure names the pods that are in the way."""
         end = time.monotonic() + seconds
-        while pods := self.kubectl.list("pods", "-A", "-l", "flowsession.dev/user"):
+        while pods := self._other_sessions():
             names = ", ".join(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods)
             assert time.monotonic() < end, f"these pods are on the nodes still; end their sessions: {names}"
             time.sleep(0.2)
+
+    def _other_sessions(self) -> list[Object]:
+        found = self.kubectl.list("pods", "-A", "-l", "flowsession.dev/user")
+        return [pod for pod in found if pod["metadata"]["namespace"] != self.namespace]
 
     def create_namespace(self) -> None:
         """Its own, which is not there yet."""
@@ -122,23 +126,62 @@ def session(
     }
 
 
+_PROCESSES = pytest.StashKey[Processes]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    shared = Path(config.option.basetemp).parent if hasattr(config, "workerinput") else None
+    config.stash[_PROCESSES] = Processes(shared)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the cluster whole come last, all in one process: then the others wait for them once."""
+    check_programs(items)
+    items.sort(key=_whole)
+    for item in filter(_whole, items):
+        item.add_marker(pytest.mark.xdist_group("whole_cluster"))
+
+
+def _whole(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("whole_cluster") is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: those of modules may change the operator or leave sessions at work."""
+    item.config.stash[_PROCESSES].use(alone=_whole(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or _whole(nextitem) is not _whole(item):
+            item.config.stash[_PROCESSES].done()
+
+
 @pytest.fixture(scope="session")
-def deployed() -> Iterator[Cluster]:
-    """The operator of this very checkout, installed by Helm as `make deploy` does."""
+def deployed(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """The operator of this very checkout, installed by Helm as `make deploy` does; once for all processes of the run."""
     target = choose()
-    target.up()
-    left = Kubectl(programs.kubectl(), target.kubeconfig, "default")
-    selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
-    left("delete", "namespaces,priorityclasses", "-l", selector, "--timeout=120s")
-    deploy(target)
-    left("delete", "vmsizes", "-l", selector)
-    with sizes_set_aside(left, f"{next(iter(LABELS))}!={LABELS[next(iter(LABELS))]}"):
+    kubectl = Kubectl(programs.kubectl(), target.kubeconfig, "default")
+    name, value = next(iter(LABELS.items()))
+
+    def prepare() -> None:
+        target.up()
+        kubectl("delete", "namespaces,priorityclasses", "-l", f"{name}={value}", "--timeout=120s")
+        deploy(target)
+        kubectl("delete", "vmsizes", "-l", f"{name}={value}")
+        set_sizes_aside(kubectl, f"{name}!={value}")
+
+    with pytestconfig.stash[_PROCESSES].member(prepare, lambda: bring_sizes_back(kubectl)):
         yield Cluster(target)
 
 
-@contextlib.contextmanager
-def sizes_set_aside(kubectl: Kubectl, selector: str) -> Iterator[None]:
-    """Without the VMSizes that somebody else made: sessions would get one of them. They are kept on the cluster, and come back.
+def set_sizes_aside(kubectl: Kubectl, selector: str) -> None:
+    """Take away the VMSizes that somebody else made: sessions would get one of them. They are kept on the cluster.
 
     A run that is killed leaves them in its ConfigMap, from which the next one brings them back.
     """
@@ -146,25 +189,21 @@ def sizes_set_aside(kubectl: Kubectl, selector: str) -> Iterator[None]:
     kept = kubectl.get("configmap", SET_ASIDE)
     sizes += json.loads(kept["data"]["sizes"]) if kept else []
     names = sorted({size["metadata"]["name"] for size in sizes})
-    if names:
-        warnings.warn(f"set aside while these tests run: VMSizes {', '.join(names)}", stacklevel=1)
-        manifests = [
-            {**size, "metadata": {"name": size["metadata"]["name"], "labels": size["metadata"].get("labels", {})}} for size in sizes
-        ]
-        data = {"sizes": json.dumps(manifests)}
-        config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SET_ASIDE}, "data": data}
-        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(config_map))
-        kubectl("delete", "vmsizes", "-l", selector)
-    yield
-    if names:
-        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": json.loads(data["sizes"])}))
+    if not names:
+        return
+    warnings.warn(f"set aside while these tests run: VMSizes {', '.join(names)}", stacklevel=1)
+    manifests = [{**size, "metadata": {"name": size["metadata"]["name"], "labels": size["metadata"].get("labels", {})}} for size in sizes]
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SET_ASIDE}, "data": {"sizes": json.dumps(manifests)}}
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(config_map))
+    kubectl("delete", "vmsizes", "-l", selector)
+
+
+def bring_sizes_back(kubectl: Kubectl) -> None:
+    """The end of `set_sizes_aside`."""
+    if kept := kubectl.get("configmap", SET_ASIDE):
+        items = json.loads(kept["data"]["sizes"])
+        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         kubectl("delete", "configmap", SET_ASIDE)
-
-
-def _manifest(found: Object) -> Object:
-    """What creates the object anew."""
-    metadata = {name: found["metadata"][name] for name in ("name", "labels", "annotations") if name in found["metadata"]}
-    return {"apiVersion": found["apiVersion"], "kind": found["kind"], "metadata": metadata, "spec": found["spec"]}
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,9 @@ def test_a_secret_and_then_a_key_that_env_takes_a_value_from_are_missing_and_it_
     assert cluster.until_ready("s")["podName"] == pod, "the kubelet tries again by itself"
 
 
+@pytest.mark.whole_cluster
 def test_no_node_has_room_and_it_heals(cluster: Cluster) -> None:
+    cluster.until_nodes_are_free()
     fillers = []
     for node in cluster.kubectl.list("nodes"):
         taken = sum(

@@ -94,6 +94,7 @@ def test_every_case_has_a_wish() -> None:
     assert set(WISHES) == set(cases.NAMES)
 
 
+@pytest.mark.xdist_group("cases")
 @pytest.mark.parametrize("name", cases.NAMES)
 def test_case(tried: dict[str, Future[Seen]], name: str) -> None:
     seen = tried[name].result()

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from conftest import Cluster, Object, environment, session
 from preemption import urgent_pod
 from test_manage import ask, handled, now, until_phase
@@ -130,6 +131,7 @@ def _is_agent(process: Path, pod_uid: str) -> bool:
         return False
 
 
+@pytest.mark.whole_cluster
 def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     cluster.apply(FOLDER, OF_FOLDER, session())
     status = cluster.until_ready("s")

@@ -1,5 +1,6 @@
 """Pods lost, containers killed, the operator killed: nothing doubled, nothing lost, and it comes back by itself."""
 
+import pytest
 from conftest import CHECKOUT, Cluster, environment, session
 from preemption import urgent_pod
 
@@ -48,6 +49,7 @@ def test_a_duplicate_is_refused_and_the_first_goes_on(cluster: Cluster) -> None:
     assert {pod["metadata"]["labels"]["flowsession.dev/session"] for pod in cluster.kubectl.list("pods")} == {"first"}
 
 
+@pytest.mark.whole_cluster
 def test_a_killed_operator_writes_nothing_about_settled_sessions(cluster: Cluster) -> None:
     cluster.apply(environment(requirementsText="rapidfuzz\n"), session("a"), session("b", user="bob@example.com"))
     for name in ("a", "b"):
@@ -80,6 +82,7 @@ def test_the_second_example_needs_no_flow_folder(cluster: Cluster) -> None:
     )
 
 
+@pytest.mark.whole_cluster
 def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
     """A pod of higher priority that fits on the node only without the session."""
     cluster.apply(environment(), session())

@@ -63,6 +63,7 @@ def image_of(cluster: Cluster, name: str) -> str:
     return str(pod["spec"]["containers"][0]["image"])
 
 
+@pytest.mark.whole_cluster
 def test_a_pulled_image_is_pinned_by_its_digest_until_an_update_and_a_reset(cluster: Cluster, registry: Registry, image: str) -> None:
     first, second, repository = registry.digest(FIRST), registry.digest(SECOND), image.rpartition(":")[0]
     assert first != second
@@ -87,6 +88,7 @@ def test_a_pulled_image_is_pinned_by_its_digest_until_an_update_and_a_reset(clus
     cluster.until_condition("ada", "InSync", status="False", reason="ImageChanged")
 
 
+@pytest.mark.whole_cluster
 def test_the_operator_says_when_it_can_not_ask_the_registry(cluster: Cluster, image: str) -> None:
     cluster.apply(environment(baseImage=image))
     until_environment(cluster, "NewerImageAvailable", "NotChecked")
@@ -97,6 +99,7 @@ def test_the_operator_says_when_it_can_not_ask_the_registry(cluster: Cluster, im
     assert fenv(cluster)["handledRequests"]["checkVersion"]
 
 
+@pytest.mark.whole_cluster
 def test_images_of_other_registries_are_refused_with_the_list(cluster: Cluster, registry: Registry) -> None:
     cluster.apply(environment(baseImage="docker.io/library/python:3.12"), session())
     said = until_environment(cluster, "Ready", "ImageNotAllowed")["message"]
@@ -108,6 +111,7 @@ def test_images_of_other_registries_are_refused_with_the_list(cluster: Cluster, 
     cluster.until_condition("own", "EnvironmentResolved", status="False", reason="ImageNotAllowed")
 
 
+@pytest.mark.whole_cluster
 def test_an_image_that_was_put_on_the_nodes_keeps_working_whatever_is_asked(
     cluster: Cluster, registry: Registry, python_image: str
 ) -> None:

@@ -7,6 +7,8 @@ import pytest
 from conftest import Cluster, Object, environment, session
 from test_vm_sizes import SMALL, priority_class, size
 
+pytestmark = pytest.mark.whole_cluster
+
 USER = "alice@example.com"
 BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 FLOW = {

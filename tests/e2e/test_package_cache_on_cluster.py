@@ -12,6 +12,8 @@ from demo import programs
 from demo.deploy import CHART, NAMESPACE, RELEASE
 from flowsession_cache.addresses import cached
 
+pytestmark = pytest.mark.whole_cluster
+
 NAME = f"{RELEASE}-packages"
 PYPI = "https://pypi.org/simple"
 PUT = """

@@ -11,6 +11,8 @@ from conftest import CHECKOUT, Cluster, environment, session
 
 from demo.deploy import NAMESPACE, RELEASE
 
+pytestmark = pytest.mark.whole_cluster
+
 
 @pytest.fixture
 def beside_the_cluster(deployed: Cluster, tmp_path: Path) -> Iterator[Path]:

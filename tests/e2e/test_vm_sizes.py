@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import LABELS, Cluster, Object, environment, session
 
+pytestmark = pytest.mark.whole_cluster
+
 SMALL, LARGE = "Standard_D2s_v5", "Standard_D4s_v5"
 
 

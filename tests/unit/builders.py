@@ -11,7 +11,7 @@ from flowsession.model.plan import Plan
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.views import ContainerView, PodView
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.chain import EnvironmentSnapshot
+from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.session import chain as sessions
 from flowsession.reconcile.session.snapshot import SessionSnapshot

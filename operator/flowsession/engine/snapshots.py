@@ -17,8 +17,7 @@ from flowsession.model.plan import ENDING_SECONDS
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.views import REFUSED_SECONDS, Authorship, InstanceView, PodView
 from flowsession.reconcile.environment import image as images
-from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.image_status import ImageFacts
+from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ImageFacts
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot
 from flowsession.reconcile.session import authorship

@@ -1,12 +1,15 @@
-"""What a decision about an object notes down, whatever its kind: status, conditions, children, Events, and when to look again."""
+"""A plan in the making, whatever the kind: the stages of a decision write into the draft, and it becomes one plan with one status patch."""
 
 from collections.abc import Mapping
-from typing import Any
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 from flowsession.api.base import Condition
 from flowsession.model import conditions
 from flowsession.model.conditions import Verdict
-from flowsession.model.plan import Create, Delete, Event, ReadEvents
+from flowsession.model.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan, ReadEvents
+from flowsession.model.views import PodView
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,89 +26,175 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     return patch
 
 
-class Notes:
-    """Collects what is found. Only this class and its heirs know how a status becomes a patch."""
+class Subject(Protocol):
+    """What the snapshot of every kind knows of its object."""
 
-    def __init__(self, status: Mapping[str, Any], generation: int, now: float, requests: Mapping[str, str]) -> None:
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def status(self) -> Mapping[str, Any]: ...
+
+
+class SubjectWithPod(Subject, Protocol):
+    """The same of an object that has a pod, one incarnation after the other."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def pods(self) -> tuple[PodView, ...]: ...
+
+
+class Draft:
+    """Collects what a decision finds. Only this class and its heirs know how a status becomes a patch."""
+
+    KIND: ClassVar[str]
+    PROBLEMS: ClassVar[tuple[str, ...]] = ()
+    """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
+    NO_PROBLEM: ClassVar[frozenset[str]] = frozenset()
+    """Reasons of these conditions that are no problem of anybody's."""
+
+    def __init__(self, subject: Subject, now: float, requests: Mapping[str, str]) -> None:
         self.now = now
         self.requests = requests
         """The request annotations, by what they ask for."""
-        self.status: dict[str, Any] = dict(status)
-        self.old = conditions.read(status)
+        self.before = subject.status
+        """The status as it was."""
+        self.status: dict[str, Any] = dict(subject.status)
+        self.old = conditions.read(subject.status)
+        self.call: AgentCall | None = None
         self.read_events: ReadEvents | None = None
         self.wants_accounts = False
-        """Whether what is decided depends on the namespace's ServiceAccounts, and they are not known."""
-        self.before = status
-        """The status as it was."""
-        self._generation = generation
+        """Whether the decision depends on the namespace's ServiceAccounts, and they are not known."""
+        self.valid_until: float | None = None
+        """Until when the status may be written, in seconds since 1970, where it acts on an agent's answer; None: for ever."""
+        self._subject = subject
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
         self._deletes: list[Delete] = []
         self._events: list[Event] = []
-        self.valid_until: float | None = None
-        """Until when the status may be written, in seconds since 1970, where it acts on an agent's word; None: for ever."""
         self._look_again_at = float("inf")
+        self._waiting: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     def judge(self, condition: str, status: bool | None, reason: str, message: str) -> None:
-        """Sets a condition; a later word on the same one wins."""
+        """Set a condition; the last call for a condition wins."""
         self._verdicts[condition] = Verdict(status, reason, message)
 
     def put(self, field: str, value: Any) -> None:
-        """Sets a field of the status; None removes it."""
+        """Set a field of the status; None removes it."""
         if value is None:
             self.status.pop(field, None)
         else:
             self.status[field] = value
 
+    def create(self, wanted: Mapping[str, Any] | Create) -> None:
+        """Create an object."""
+        self._creates.append(wanted if isinstance(wanted, Create) else Create(wanted))
+
     def delete(self, deletion: Delete) -> None:
-        """Asks for an object's end."""
+        """Delete an object."""
         self._deletes.append(deletion)
 
     def tell(self, *, warning: bool, reason: str, message: str) -> None:
-        """An Event besides those that follow from conditions."""
+        """Write an Event besides those that follow from conditions."""
         self._events.append(Event(warning, reason, message))
 
     def look_again(self, at: float) -> None:
-        """The key comes up again at this moment, if nothing happens before."""
+        """Decide again at this moment, in seconds since 1970, if nothing happens before."""
         self._look_again_at = min(self._look_again_at, at)
 
+    def may_wait(self, *fields: str, until: float) -> None:
+        """Write a change of these fields alone no sooner than at that moment: more is about to come, or they change all the time."""
+        self._waiting = (frozenset(fields), until)
+
     def was(self, condition: str) -> Condition | None:
-        """The condition as the status has it."""
+        """Return the condition as the status has it."""
         return self.old.get(condition)
 
     def reason_before(self, condition: str) -> str:
-        """The condition's reason as the status has it; empty if there is none."""
+        """Return the condition's reason as the status has it; empty if the condition is missing."""
         before = self.was(condition)
         return before.reason if before else ""
 
     def said(self, condition: str) -> str:
-        """The message that was given to the condition so far."""
+        """Return the message that this decision gave the condition so far."""
         verdict = self._verdicts.get(condition)
         return verdict.message if verdict else ""
 
     def reason(self, condition: str) -> str:
-        """The condition's reason, as it was given or as the status has it; empty if there is none."""
+        """Return the condition's reason: this decision's, else the status's; empty if the condition is missing."""
         verdict = self._verdicts.get(condition)
         return verdict.reason if verdict else self.reason_before(condition)
 
+    def plan(self) -> Plan:
+        """Return what follows from all that was found."""
+        return self._plan(self._patch(), (*self._problems(), *self._events))
+
+    def _plan(self, patch: Mapping[str, Any], events: tuple[Event, ...]) -> Plan:
+        subject, (fields, until) = self._subject, self._waiting
+        if patch and set(patch) <= fields and self.now < until:
+            self.look_again(until)
+            patch = {}
+        write = PatchStatus(self.KIND, subject.namespace, subject.name, subject.resource_version, patch, self.valid_until)
+        return Plan(
+            creates=tuple(self._creates),
+            deletes=tuple(self._deletes),
+            status=write if patch else None,
+            call=self.call,
+            events=events,
+            read_events=self.read_events,
+            wants_accounts=self.wants_accounts,
+            look_again_at=None if self._look_again_at == float("inf") else self._look_again_at,
+        )
+
     def _patch(self) -> dict[str, Any]:
-        """What turns the status that there is into the one that was noted."""
+        """Return the merge patch from the present status to the drafted one."""
         if self._verdicts:
-            self.status["observedGeneration"] = self._generation
-            self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=self._generation, now=self.now)
+            generation = self._subject.generation
+            self.status["observedGeneration"] = generation
+            self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=generation, now=self.now)
         return difference(self.before, self.status)
 
-    def _problems(self, told: tuple[str, ...], no_problem: frozenset[str]) -> list[Event]:
-        """A Warning for every condition of those that turned to a new problem, each sentence once."""
+    def _problems(self) -> list[Event]:
+        """Return a Warning for each condition of PROBLEMS that turned to a new problem, each sentence once."""
         events: dict[str, Event] = {}
-        for condition in told:
+        for condition in self.PROBLEMS:
             verdict, before = self._verdicts.get(condition), self.was(condition)
-            if verdict is None or verdict.status is not False or verdict.reason in no_problem:
+            if verdict is None or verdict.status is not False or verdict.reason in self.NO_PROBLEM:
                 continue
             if before is None or before.status != "False" or before.reason != verdict.reason:
                 events.setdefault(verdict.message, Event(True, verdict.reason, verdict.message))
         return list(events.values())
 
+
+class PodDraft(Draft):
+    """The draft of a session or an instance: an object that has one pod at a time."""
+
+    def __init__(self, subject: SubjectWithPod, now: float, requests: Mapping[str, str]) -> None:
+        super().__init__(subject, now, requests)
+        self._owner = subject
+
     @property
-    def _due(self) -> float | None:
-        return None if self._look_again_at == float("inf") else self._look_again_at
+    def incarnation(self) -> int:
+        """Which start this is, from 1."""
+        return int(self.before.get("incarnation") or 1)
+
+    def pod_name(self) -> str:
+        """Return the name of the present incarnation's pod."""
+        raise NotImplementedError
+
+    @cached_property
+    def pod(self) -> PodView | None:
+        """The present incarnation's pod; None if it is missing or being deleted."""
+        name = self.pod_name()
+        return next((pod for pod in self._owner.pods if pod.name == name and pod.deleting_since is None), None)
+
+    def not_ready(self, phase: StrEnum, reason: str, message: str) -> None:
+        """Set the phase and Ready=False."""
+        self.status["phase"] = phase.value
+        self.judge("Ready", False, reason, message)

@@ -8,7 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.identity import Identity, IdentityType
 from flowsession.model import times
-from flowsession.model.draft import Notes
+from flowsession.model.draft import Draft
 from flowsession.model.views import Account, PodIdentity
 
 ASSIGNABLE_LABEL = f"{GROUP}/assignable"
@@ -67,27 +67,27 @@ def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Accou
     return PodIdentity(asked(wanted), found.name, found.client_id, found.version)
 
 
-def found(notes: Notes, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
+def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
     """The same for a decision: None where the accounts must be read first, and another look later on where one lacks."""
     if accounts is None:
-        notes.wants_accounts = True
+        draft.wants_accounts = True
         return None
     chosen = choose(wanted, user, namespace, accounts)
     if not isinstance(chosen, Lacking):
         return chosen
-    waited = notes.now - _lacking_since(notes)
-    notes.look_again(notes.now + min(LOOK_SECONDS, max(FIRST_LOOK_SECONDS, waited)))
+    waited = draft.now - _lacking_since(draft)
+    draft.look_again(draft.now + min(LOOK_SECONDS, max(FIRST_LOOK_SECONDS, waited)))
     if waited < TOGETHER_SECONDS:
         return Lacking(PENDING, f"it is looked for again in a moment: {chosen.message}")
     return chosen
 
 
-def _lacking_since(notes: Notes) -> float:
+def _lacking_since(draft: Draft) -> float:
     """Since when the status says that the identity lacks; now, if it does not say so yet."""
-    for condition in (notes.was("ComputeAllocated"), notes.was("Ready")):
+    for condition in (draft.was("ComputeAllocated"), draft.was("Ready")):
         if condition is not None and condition.status == "False" and condition.reason in _LACKING:
-            return times.parse(condition.last_transition_time) or notes.now
-    return notes.now
+            return times.parse(condition.last_transition_time) or draft.now
+    return draft.now
 
 
 def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from flowsession.model import times
-from flowsession.model.draft import Notes
+from flowsession.model.draft import Draft
 from flowsession.model.plan import Delete
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
@@ -29,7 +29,7 @@ DISRUPTIONS = {
 """Reasons of a pod's DisruptionTarget condition (https://kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
 
 
-def remove(draft: Notes, stray: PodView) -> None:
+def remove(draft: Draft, stray: PodView) -> None:
     """Sees a pod out: gently, and by force when its node is gone."""
     if stray.deleting_since is None:
         draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
@@ -75,21 +75,21 @@ def died(pod: PodView) -> tuple[str, str]:
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
 
 
-def delete_all(notes: Notes, pods: Iterable[PodView]) -> None:
+def delete_all(draft: Draft, pods: Iterable[PodView]) -> None:
     """Asks for the end of those that are not on their way out already."""
     for pod in pods:
         if pod.deleting_since is None:
-            notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+            draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
 
 
-def start_again(notes: Notes, leave: Callable[[], None]) -> None:
+def start_again(draft: Draft, leave: Callable[[], None]) -> None:
     """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
     what there is of the lost one, and of what the status says of it."""
-    status, now = notes.before, notes.now
+    status, now = draft.before, draft.now
     lived = now - moment(status.get("readyAt"), now)
     in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1
     leave()
-    notes.put("restarts", int(status.get("restarts") or 0) + 1)
-    notes.put("restartsInARow", in_a_row or None)
-    notes.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
-    notes.look_again(moment(notes.status["startedAt"], now))
+    draft.put("restarts", int(status.get("restarts") or 0) + 1)
+    draft.put("restartsInARow", in_a_row or None)
+    draft.put("startedAt", times.stamp(now + pause(in_a_row) if in_a_row else now))
+    draft.look_again(moment(draft.status["startedAt"], now))

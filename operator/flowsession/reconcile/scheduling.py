@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowsession.model import times
-from flowsession.model.draft import Notes
+from flowsession.model.draft import Draft
 from flowsession.model.plan import ReadEvents
 from flowsession.model.views import PodView, ScalingView
 
@@ -18,9 +18,9 @@ _SCHEDULER = "scheduler"
 """What the name of whoever writes FailedScheduling ends with, if it is no autoscaler: its words are in the pod's condition already."""
 
 
-def unschedulable(notes: Notes, pod: PodView, seen: ScalingView | None, what: str = "session") -> tuple[str, str]:
+def unschedulable(draft: Draft, pod: PodView, seen: ScalingView | None, what: str = "session") -> tuple[str, str]:
     """Reason and sentence for a pod that no node has room for: ScalingUp when an autoscaler says that it adds one."""
-    _read_events(notes, pod, seen)
+    _read_events(draft, pod, seen)
     if seen is not None and seen.reason in _SCALING_UP:
         return "ScalingUp", f"a node is being added for the {what}: {seen.message}"
     message = f"no node has room for the {what}: {pod.unscheduled_message}"
@@ -36,13 +36,13 @@ def read(events: Iterable[Mapping[str, Any]], now: float) -> ScalingView:
     return ScalingView(now, str(last.get("reason")), str(last.get("message") or "")[:500])
 
 
-def _read_events(notes: Notes, pod: PodView, seen: ScalingView | None) -> None:
-    waited = notes.now - pod.created_at
+def _read_events(draft: Draft, pod: PodView, seen: ScalingView | None) -> None:
+    waited = draft.now - pod.created_at
     due = seen.read_at + min(LONGEST_PAUSE, max(SHORTEST_PAUSE, waited / 4)) if seen else 0.0
-    if notes.now >= due:
-        notes.read_events = ReadEvents(pod.namespace, pod.name, pod.uid)
+    if draft.now >= due:
+        draft.read_events = ReadEvents(pod.namespace, pod.name, pod.uid)
     else:
-        notes.look_again(due)
+        draft.look_again(due)
 
 
 def _is_of_an_autoscaler(event: Mapping[str, Any]) -> bool:

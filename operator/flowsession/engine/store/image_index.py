@@ -11,7 +11,8 @@ from flowsession.images.check import ImageCheck
 from flowsession.images.image import Image
 from flowsession.model import pod_images as podimages
 from flowsession.model.pod_images import Report
-from flowsession.reconcile.environment.image_status import WITHOUT, ImageFacts
+from flowsession.reconcile.environment.image_status import WITHOUT
+from flowsession.reconcile.environment.snapshot import ImageFacts
 
 T = TypeVar("T")
 

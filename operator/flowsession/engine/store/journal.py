@@ -10,8 +10,9 @@ from typing import Any
 
 from flowsession.engine.store.objects import InstanceEntry, SessionEntry
 from flowsession.model import conditions, times
-from flowsession.reconcile.instance.chain import NO_PROBLEM as NO_PROBLEM_OF_AN_INSTANCE
-from flowsession.reconcile.session import draft
+from flowsession.reconcile.instance.draft import Draft as InstanceDraft
+from flowsession.reconcile.session.draft import UNREACHABLE
+from flowsession.reconcile.session.draft import Draft as SessionDraft
 
 log = logging.getLogger(__name__)
 
@@ -92,15 +93,13 @@ def _stop(before: Mapping[str, Any], after: Mapping[str, Any], now: float) -> Fi
 
 def _failure(before: Entry, after: Entry, now: float) -> Fields | None:
     """The first condition that has turned to a new problem, the specific ones first: Ready repeats their words."""
-    session = isinstance(after, SessionEntry)
-    kinds = draft.TOLD if session else ("Ready",)
-    harmless = draft.NO_PROBLEM if session else NO_PROBLEM_OF_AN_INSTANCE
+    kind_of_draft = SessionDraft if isinstance(after, SessionEntry) else InstanceDraft
     old, new = conditions.read(before.status), conditions.read(after.status)
-    for kind in kinds:
+    for kind in kind_of_draft.PROBLEMS:
         was, now_is = old.get(kind), new.get(kind)
-        if now_is is None or now_is.reason in harmless:
+        if now_is is None or now_is.reason in kind_of_draft.NO_PROBLEM:
             continue
-        unreachable = kind == "Ready" and now_is.status == "Unknown" and now_is.reason in draft.UNREACHABLE
+        unreachable = kind == "Ready" and now_is.status == "Unknown" and now_is.reason in UNREACHABLE
         same = was is not None and (was.status, was.reason) == (now_is.status, now_is.reason)
         if (now_is.status == "False" or unreachable) and not same:
             began = times.parse(after.status.get("startedAt"))

@@ -16,7 +16,7 @@ from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.engine.store.keys import Name
-from flowsession.images.image import IMAGE_REQUESTS, Standing
+from flowsession.images.image import Standing
 from flowsession.manifests import source_pod
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.placement import SIZE_LABEL, TERMS
@@ -35,9 +35,9 @@ from flowsession.model import times
 from flowsession.model.sizes import QuotaView
 from flowsession.model.views import ContainerView, PodView
 from flowsession.reconcile import identity
+from flowsession.reconcile.environment import draft as environment_draft
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import last_reading, resolve
-from flowsession.reconcile.environment.chain import REFRESH
 from flowsession.reconcile.environment.last_reading import Pinned
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
@@ -191,7 +191,7 @@ def session(body: Object) -> SessionEntry:
 
 def environment(body: Object) -> EnvironmentEntry:
     """Raises Unreadable."""
-    requests = _requests(body, {**IMAGE_REQUESTS, "refresh": REFRESH})
+    requests = _requests(body, environment_draft.REQUESTS)
     annotations = body["metadata"].get("annotations") or {}
     changed_by = {name.removeprefix(CHANGED_BY_FIELD): who for name, who in annotations.items() if name.startswith(CHANGED_BY_FIELD)}
     return EnvironmentEntry(meta(body), _spec(FlowEnvironmentSpec, body), body.get("status") or {}, requests, changed_by)

@@ -6,7 +6,7 @@ from flowsession.engine.store.keys import Key
 from flowsession.engine.store.objects import EnvironmentEntry, PodEntry
 from flowsession.engine.store.store import Index, Store
 from flowsession.model.agent_views import AgentView
-from flowsession.reconcile.environment.source_reader import ResolverPod
+from flowsession.reconcile.environment.snapshot import ResolverPod
 
 
 class Resolvers:

@@ -1,8 +1,6 @@
 """What an environment's status says of its image: which one it stays on, whether there is a newer one, and what came of requests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.source import SourceWarning
@@ -10,9 +8,10 @@ from flowsession.images import check as imagechecks
 from flowsession.images import reference as imageref
 from flowsession.images.check import ImageCheck, Question
 from flowsession.images.image import CHECK, CHECK_ANNOTATION, IMAGE_REQUESTS, UPDATE, UPDATE_ANNOTATION, Image
-from flowsession.model import conditions, times
+from flowsession.model import times
 from flowsession.model.conditions import Verdict
-from flowsession.model.plan import Event
+from flowsession.reconcile import requests
+from flowsession.reconcile.environment.draft import Draft
 from flowsession.settings import Settings
 
 NEWER = "NewerImageAvailable"
@@ -20,59 +19,35 @@ WITHOUT = "ImageWithoutPromptflow"
 NOT_ASKED = "RegistryNotAllowed"
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What the sessions of an environment and its registry said of its image."""
-
-    reported: str = ""
-    """What imageDigest shall be by the nodes' word; see podimages.reported."""
-    promptflow: bool | None = None
-    """Whether it has prompt flow, by its sessions' package lists; None: none has said so."""
-    check: ImageCheck | None = None
-    """The registry's last answer."""
-
-
-@dataclass
-class ImageNews:
-    """The part of an environment's plan that is about its image."""
-
-    status: dict[str, Any] = field(default_factory=dict)
-    """Fields of the status; None removes one."""
-    verdict: Verdict = field(default=Verdict(None, "NotChecked", ""))
-    events: list[Event] = field(default_factory=list)
-    question: Question | None = None
-    look_again_at: float = float("inf")
-    handled: dict[str, str] = field(default_factory=dict)
-
-
-def decide(
-    status: Mapping[str, Any], requests: Mapping[str, str], image: Image, facts: ImageFacts, settings: Settings, now: float
-) -> ImageNews:
-    """What is to be said of the image, asked of its registry, and done about an update."""
-    news = ImageNews()
-    pending = _pending(status, requests, news)
-    same_image = status.get("baseImage") == image.name
-    news.status = {"baseImage": image.name, "baseImageFrom": image.origin, "imageDigest": facts.reported or None}
-    news.status |= {"pullAnew": None if image.pinned or not image.pull_anew or _has_digest(facts.reported, image) else True}
-    check = _answer(status, pending, image, facts, settings, news, now)
-    waits = news.question is not None
+def judge(draft: Draft, image: Image) -> None:
+    """Say what is known of the image, ask its registry, and carry out an update."""
+    facts, settings = draft.snapshot.image, draft.snapshot.settings
+    pending = {what: value for what in IMAGE_REQUESTS if (value := requests.pending(draft, what))}
+    same_image = draft.before.get("baseImage") == image.name
+    draft.put("baseImage", image.name)
+    draft.put("baseImageFrom", image.origin)
+    draft.put("imageDigest", facts.reported or None)
+    draft.put("pullAnew", None if image.pinned or not image.pull_anew or _has_digest(facts.reported, image) else True)
+    check = _answer(draft, pending, image)
+    waits = draft.question is not None
     updated = UPDATE in pending and not waits
     if updated:
-        _update(image, check, settings, facts, news, moved=not same_image)
+        _update(draft, image, check, moved=not same_image)
     if not waits:
-        news.handled |= pending
-    if news.handled:
-        news.status["handledRequests"] = {**(status.get("handledRequests") or {}), **news.handled}
+        for what in pending:
+            requests.done(draft, what)
     if check is not None and check.reason != NOT_ASKED:
-        news.status["imageCheckedAt"] = times.stamp(now)
+        draft.put("imageCheckedAt", times.stamp(draft.now))
     elif not same_image:
-        news.status["imageCheckedAt"] = None
-    news.verdict, news.status["latestImage"] = _newest(status, image, check, settings, news, stands=same_image and not updated)
-    return news
+        draft.put("imageCheckedAt", None)
+    verdict, latest = _newest(draft, image, check, settings, stands=same_image and not updated)
+    draft.put("latestImage", latest)
+    draft.judge(NEWER, verdict.status, verdict.reason, verdict.message)
 
 
-def without_promptflow(status: Mapping[str, Any], image: Image, facts: ImageFacts) -> tuple[SourceWarning, ...]:
+def without_promptflow(draft: Draft, image: Image) -> tuple[SourceWarning, ...]:
     """The warning of a custom image that has no prompt flow. It stays without a session's word, until the image is another one."""
+    status, facts = draft.before, draft.snapshot.image
     if image.origin is ImageOrigin.DEFAULT:
         return ()
     known = any(warning.get("code") == WITHOUT for warning in status.get("warnings") or ()) and status.get("baseImage") == image.name
@@ -84,26 +59,11 @@ def without_promptflow(status: Mapping[str, Any], image: Image, facts: ImageFact
     return (SourceWarning(code=WITHOUT, message=said),)
 
 
-def _pending(status: Mapping[str, Any], requests: Mapping[str, str], news: ImageNews) -> dict[str, str]:
-    """The requests to be met; junk is refused, once."""
-    handled, pending = status.get("handledRequests") or {}, {}
-    for what in IMAGE_REQUESTS:
-        value = requests.get(what, "")
-        if not value or handled.get(what) == value:
-            continue
-        if times.parse(value) is None:
-            said = f"annotation {IMAGE_REQUESTS[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
-            news.events.append(Event(warning=True, reason="RequestRefused", message=said))
-            news.handled[what] = value
-        else:
-            pending[what] = value
-    return pending
-
-
 def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
-    status: Mapping[str, Any], pending: Mapping[str, str], image: Image, facts: ImageFacts, settings: Settings, news: ImageNews, now: float
+    draft: Draft, pending: Mapping[str, str], image: Image
 ) -> ImageCheck | None:
     """The registry's answer to what is to be known now; asks, where it may be asked and has not answered yet."""
+    status, facts, settings = draft.before, draft.snapshot.image, draft.snapshot.settings
     reference, every = imageref.parse(image.name), settings.images.check_every_seconds
     if reference is None or reference.digest or _default_moved(image, settings):
         return None
@@ -111,8 +71,8 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
         return None  # the update is another image
     checked = times.parse(status.get("imageCheckedAt"))
     due = (checked or 0.0) + every if every else float("inf")
-    if not pending and now < due:
-        news.look_again_at = due
+    if not pending and draft.now < due:
+        draft.look_again(due)
         return None
     token = "|".join((pending.get(UPDATE, ""), pending.get(CHECK, ""), status.get("imageCheckedAt") or ""))
     question = Question(image.name, token, imageref.digest_in(facts.reported, image.name))
@@ -125,30 +85,33 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
         return ImageCheck(question, reason=NOT_ASKED, message=f"{said}; add it there, or compare {image.name} by hand")
     if facts.check is not None and (facts.check.question.image, facts.check.question.token) == (image.name, token):
         return facts.check
-    news.question = question
+    draft.question = question
     return None
 
 
-def _update(image: Image, check: ImageCheck | None, settings: Settings, facts: ImageFacts, news: ImageNews, *, moved: bool) -> None:
+def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool) -> None:
     """Takes what there is now, and says what came of it. Where the registry did not say what its tag means, the nodes are made to ask it
     themselves; but not for an image that no registry gave to them, which they would lose."""
-    was, never = facts.reported, settings.image_pull_policy == "Never"
+    settings, was = draft.snapshot.settings, draft.snapshot.image.reported
+    never = settings.image_pull_policy == "Never"
     newest = f"{imageref.without_tag(image.name)}@{check.digest}" if check is not None and check.digest and not never else ""
-    news.status |= {"imageDigest": newest or (None if moved else was or None), "pullAnew": None}
+    draft.put("imageDigest", newest or (None if moved else was or None))
+    draft.put("pullAnew", None)
     reset = "sessions that run take it up by the annotation flowsession.dev/reset-requested-at"
     if not moved and (stays := _stays(image, check, settings, was)):
-        news.status["imageDigest"] = was or None
-        news.events.append(Event(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}"))
+        draft.put("imageDigest", was or None)
+        draft.tell(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}")
     elif newest or moved:
         said = f"sessions start from {newest or image.name} from now on; {reset}"
-        news.events.append(Event(warning=False, reason="ImageUpdated", message=said))
+        draft.tell(warning=False, reason="ImageUpdated", message=said)
     elif _has_digest(was, image):
-        news.status |= {"imageDigest": None, "pullAnew": True}
+        draft.put("imageDigest", None)
+        draft.put("pullAnew", True)
         said = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
-        news.events.append(Event(warning=True, reason="ImagePulledAnew", message=said))
+        draft.tell(warning=True, reason="ImagePulledAnew", message=said)
     else:
         said = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
-        news.events.append(Event(warning=True, reason="ImageNotUpdated", message=said))
+        draft.tell(warning=True, reason="ImageNotUpdated", message=said)
 
 
 def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str) -> str:
@@ -169,7 +132,7 @@ def _not_asked(check: ImageCheck | None) -> str:
 
 
 def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
-    status: Mapping[str, Any], image: Image, check: ImageCheck | None, settings: Settings, news: ImageNews, *, stands: bool
+    draft: Draft, image: Image, check: ImageCheck | None, settings: Settings, *, stands: bool
 ) -> tuple[Verdict, str | None]:
     """The condition NewerImageAvailable, and the newest image that is known of."""
     take = f"take it by the annotation {UPDATE_ANNOTATION}"
@@ -178,10 +141,10 @@ def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
             settings.runtime_image
         )
     if check is not None:
-        return _by_check(image, check, settings, news.status["imageDigest"] or "", take)
-    old, latest = conditions.read(status).get(NEWER), status.get("latestImage")
+        return _by_check(image, check, settings, draft.status.get("imageDigest") or "", take)
+    old, latest = draft.was(NEWER), draft.before.get("latestImage")
     if stands and old is not None and old.reason not in ("NewerDefault", "IsDefault", "FixedDigest"):
-        has = imageref.digest_in(news.status["imageDigest"] or "", image.name)
+        has = imageref.digest_in(draft.status.get("imageDigest") or "", image.name)
         if old.reason not in ("NotStarted", "NotComparable") or not has:
             return Verdict({"True": True, "False": False}.get(old.status), old.reason, old.message), latest
         if latest and latest.endswith(f"@{has}"):

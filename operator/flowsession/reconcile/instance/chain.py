@@ -3,14 +3,14 @@
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
 from flowsession.manifests import anchor_pod
 from flowsession.model import times
-from flowsession.model.draft import Notes
-from flowsession.model.plan import ENDING_SECONDS, Create, Delete, PatchStatus, Plan
+from flowsession.model.plan import ENDING_SECONDS, Delete, Plan
 from flowsession.model.sizes import Offer
 from flowsession.model.times import moment
 from flowsession.model.views import PULL_REASONS, PodView
 from flowsession.reconcile import cost, requests, restarts, scheduling
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
+from flowsession.reconcile.instance.draft import Draft
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
 from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
@@ -18,44 +18,7 @@ from flowsession.reconcile.size import choice
 COUNT_SECONDS = 10.0
 """The number of sessions and their last activity alone are written at most this often."""
 
-NO_PROBLEM = frozenset({"Starting", "Stopped", "ScalingUp", accounts.PENDING})
-"""Reasons of Ready=False that are no problem of anybody's."""
-
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
-
-
-class InstanceNotes(Notes):
-    """Notes about an instance."""
-
-    def __init__(self, snapshot: InstanceSnapshot, now: float) -> None:
-        super().__init__(snapshot.status, snapshot.generation, now, {"resume": snapshot.resume, requests.UNKNOWN: snapshot.unknown})
-        self.snapshot = snapshot
-
-    def is_not_ready(self, phase: InstancePhase, reason: str, message: str) -> None:
-        """It can't be used, for this reason."""
-        self.status["phase"] = phase.value
-        self.judge("Ready", False, reason, message)
-
-    def create(self, create: Create) -> None:
-        """Asks for a pod."""
-        self._creates.append(create)
-
-    def plan(self) -> Plan:
-        """What follows from all that was found."""
-        snapshot, patch = self.snapshot, self._patch()
-        if patch and set(patch) <= {"sessions", "lastActivityAt"} and self.now - snapshot.written_at < COUNT_SECONDS:
-            self.look_again(snapshot.written_at + COUNT_SECONDS)
-            patch = {}
-        write = PatchStatus("ComputeInstance", snapshot.namespace, snapshot.name, snapshot.resource_version, patch, self.valid_until)
-        return Plan(
-            creates=tuple(self._creates),
-            deletes=tuple(self._deletes),
-            status=write if patch else None,
-            events=(*self._problems(("Ready",), NO_PROBLEM), *self._events),
-            read_events=self.read_events,
-            wants_accounts=self.wants_accounts,
-            look_again_at=self._due,
-        )
 
 
 def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
@@ -64,139 +27,130 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
         return Plan()
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
-    notes = InstanceNotes(snapshot, now)
-    requests.refuse_junk(notes, (requests.REQUESTS["resume"],))
-    notes.put("sessions", len(snapshot.guests))
+    draft = Draft(snapshot, now)
+    requests.refuse_junk(draft, {"resume": requests.REQUESTS["resume"]})
+    draft.put("sessions", len(snapshot.guests))
     if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
-        notes.put("lastActivityAt", times.stamp(seen))
-    by = _stopped_by(notes)
+        draft.put("lastActivityAt", times.stamp(seen))
+    by = _stopped_by(draft)
     if by is None:
-        _run(notes)
+        _run(draft)
     else:
-        _stop(notes, by)
-    pod = _anchor(notes)
+        _stop(draft, by)
+    draft.may_wait("sessions", "lastActivityAt", until=snapshot.written_at + COUNT_SECONDS)
+    pod = draft.pod if draft.status.get("podName") else None
     rate = cost.price_of(snapshot.offers, pod.vm_size, share=False) if pod and pod.node else cost.NOTHING
-    notes.put("cost", cost.kept(snapshot.status.get("cost"), rate, now, began=pod.scheduled_at if pod else None))
-    return notes.plan()
+    draft.put("cost", cost.kept(snapshot.status.get("cost"), rate, now, began=pod.scheduled_at if pod else None))
+    return draft.plan()
 
 
-def _stopped_by(notes: InstanceNotes) -> StoppedBy | None:
+def _stopped_by(draft: Draft) -> StoppedBy | None:
     """Who stopped it, or stops it now; None: it shall run."""
-    snapshot = notes.snapshot
+    snapshot = draft.snapshot
     if not snapshot.spec.running:
         return StoppedBy.USER
     stopped = snapshot.status.get("stopped")
     if not stopped or stopped.get("by") == StoppedBy.USER:
         return None
     changed = snapshot.status.get("observedGeneration") != snapshot.generation
-    return None if requests.pending(notes, "resume") or changed else StoppedBy(stopped["by"])
+    return None if requests.pending(draft, "resume") or changed else StoppedBy(stopped["by"])
 
 
-def _stop(notes: InstanceNotes, by: StoppedBy) -> None:
+def _stop(draft: Draft, by: StoppedBy) -> None:
     """The anchor stays until the sessions' pods are gone: nobody else shall have the room that they still use."""
-    snapshot = notes.snapshot
-    stopped = notes.status.get("stopped") or {}
+    snapshot = draft.snapshot
+    stopped = draft.status.get("stopped") or {}
     if stopped.get("by") != by:
-        notes.put("stopped", Stopped(by=by, at=stopped.get("at") or times.stamp(notes.now)).to_wire())
+        draft.put("stopped", Stopped(by=by, at=stopped.get("at") or times.stamp(draft.now)).to_wire())
         if not stopped:
-            notes.tell(warning=False, reason="Stopped", message=_why(notes, by))
-    notes.judge("Active", False, "Idle", "stopped")
-    if not snapshot.spec.running and requests.pending(notes, "resume"):
+            draft.tell(warning=False, reason="Stopped", message=_why(draft, by))
+    draft.judge("Active", False, "Idle", "stopped")
+    if not snapshot.spec.running and requests.pending(draft, "resume"):
         why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
-        requests.refuse(notes, "resume", why)
+        requests.refuse(draft, "resume", why)
     if snapshot.visitors:
         waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
-        notes.is_not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(notes, by)}; {waiting}")
+        draft.not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(draft, by)}; {waiting}")
         return
-    if notes.status.get("podName") or _anchor(notes):
-        _leave(notes)
+    if draft.status.get("podName") or draft.pod:
+        _leave(draft)
     for pod in snapshot.pods:
-        remove(notes, pod)
+        remove(draft, pod)
     phase = InstancePhase.STOPPING if snapshot.pods else InstancePhase.STOPPED
-    notes.is_not_ready(phase, "Stopped", _why(notes, by))
+    draft.not_ready(phase, "Stopped", _why(draft, by))
 
 
-def _why(notes: InstanceNotes, by: StoppedBy) -> str:
+def _why(draft: Draft, by: StoppedBy) -> str:
     if by == StoppedBy.USER:
         return "stopped by spec.running; set it to true to start again"
     return (
-        f"stopped after {notes.snapshot.spec.idle.timeout_seconds} s without work on it;"
+        f"stopped after {draft.snapshot.spec.idle.timeout_seconds} s without work on it;"
         f" set the annotation {requests.REQUESTS['resume']} to a new timestamp, or change the spec, to start again"
     )
 
 
-def _run(notes: InstanceNotes) -> None:
-    requests.done(notes, "resume")
-    if notes.status.get("stopped"):
-        notes.put("stopped", None)
-        notes.put("startedAt", times.stamp(notes.now))
-        notes.put("restartsInARow", None)
-        notes.tell(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
-    pod = _anchor(notes)
-    for stray in notes.snapshot.pods:
+def _run(draft: Draft) -> None:
+    requests.done(draft, "resume")
+    if draft.status.get("stopped"):
+        draft.put("stopped", None)
+        draft.put("startedAt", times.stamp(draft.now))
+        draft.put("restartsInARow", None)
+        draft.tell(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
+    pod = draft.pod
+    for stray in draft.snapshot.pods:
         if stray is not pod:
-            remove(notes, stray)
+            remove(draft, stray)
     if pod is not None and pod.phase in ("Failed", "Succeeded"):
-        _start_again(notes, *cause_of_end(pod))
-    elif pod is not None and _outdated(notes, pod):
-        _leave(notes)
-        notes.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
-        notes.is_not_ready(InstancePhase.STARTING, "Starting", f"size {pod.vm_size} has changed before a node took {pod.name}")
+        _start_again(draft, *cause_of_end(pod))
+    elif pod is not None and _outdated(draft, pod):
+        _leave(draft)
+        draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
+        draft.not_ready(InstancePhase.STARTING, "Starting", f"size {pod.vm_size} has changed before a node took {pod.name}")
     elif pod is not None:
-        _follow(notes, pod)
-    elif notes.status.get("podName"):
-        _start_again(notes, "PodFailed", f"pod {notes.status['podName']} was deleted, or lost with its node")
-    elif not notes.snapshot.pods:
-        _reserve(notes)
+        _follow(draft, pod)
+    elif draft.status.get("podName"):
+        _start_again(draft, "PodFailed", f"pod {draft.status['podName']} was deleted, or lost with its node")
+    elif not draft.snapshot.pods:
+        _reserve(draft)
 
 
-def _anchor(notes: InstanceNotes) -> PodView | None:
-    """The pod of the present incarnation, if there is one that is not on its way out."""
-    name = anchor_pod.name_of(notes.snapshot.name, notes.snapshot.uid, _incarnation(notes))
-    return next((pod for pod in notes.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
-
-
-def _incarnation(notes: InstanceNotes) -> int:
-    return int(notes.status.get("incarnation") or 1)
-
-
-def _outdated(notes: InstanceNotes, pod: PodView) -> bool:
+def _outdated(draft: Draft, pod: PodView) -> bool:
     """Whether no node takes it, and one that was created now would be another one."""
-    offers = notes.snapshot.offers
+    offers = draft.snapshot.offers
     offer = next((offer for offer in offers if offer.name == choice.canonical(pod.vm_size)), None)
     return bool(offer and not pod.node and pod.unscheduled_message and anchor_pod.terms(offer) != pod.size_terms)
 
 
-def _leave(notes: InstanceNotes) -> None:
-    notes.put("incarnation", _incarnation(notes) + 1)
+def _leave(draft: Draft) -> None:
+    draft.put("incarnation", draft.incarnation + 1)
     for gone in _OF_THE_POD:
-        notes.put(gone, None)
+        draft.put(gone, None)
 
 
-def _start_again(notes: InstanceNotes, reason: str, message: str) -> None:
-    restarts.delete_all(notes, notes.snapshot.pods)
-    restarts.start_again(notes, lambda: _leave(notes))
-    notes.is_not_ready(InstancePhase.STARTING, reason, f"{message}; reserving a node again")
+def _start_again(draft: Draft, reason: str, message: str) -> None:
+    restarts.delete_all(draft, draft.snapshot.pods)
+    restarts.start_again(draft, lambda: _leave(draft))
+    draft.not_ready(InstancePhase.STARTING, reason, f"{message}; reserving a node again")
 
 
-def _reserve(notes: InstanceNotes) -> None:
-    snapshot = notes.snapshot
-    due = moment(notes.status.get("startedAt"), 0.0) if _incarnation(notes) > 1 else 0.0
-    if notes.now < due:
-        notes.look_again(due)
+def _reserve(draft: Draft) -> None:
+    snapshot = draft.snapshot
+    due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
+    if draft.now < due:
+        draft.look_again(due)
         return
-    found = _size(snapshot, notes.now)
+    found = _size(snapshot, draft.now)
     if isinstance(found, choice.NoSize):
-        notes.is_not_ready(InstancePhase.PENDING, found.reason, found.message)
+        draft.not_ready(InstancePhase.PENDING, found.reason, found.message)
         if found.look_again_at is not None:
-            notes.look_again(found.look_again_at)
+            draft.look_again(found.look_again_at)
         return
-    identity = accounts.found(notes, snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
+    identity = accounts.found(draft, snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
     if isinstance(identity, accounts.Lacking):
-        notes.is_not_ready(InstancePhase.PENDING, identity.reason, identity.message)
+        draft.not_ready(InstancePhase.PENDING, identity.reason, identity.message)
     elif identity is not None:
-        wanted = anchor_of(snapshot, found, _incarnation(notes))
-        notes.create(Create(accounts.with_identity(anchor_pod.manifest(wanted), identity)))
+        wanted = anchor_of(snapshot, found, draft.incarnation)
+        draft.create(accounts.with_identity(anchor_pod.manifest(wanted), identity))
 
 
 def anchor_of(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> anchor_pod.AnchorPod:
@@ -220,29 +174,29 @@ def _size(snapshot: InstanceSnapshot, now: float) -> Offer | choice.NoSize:
     return choice.within_quota(named, snapshot.quotas, snapshot.refusal, now, namespace=snapshot.namespace, cost=cost_of, end=end)
 
 
-def _follow(notes: InstanceNotes, pod: PodView) -> None:
-    notes.put("podName", pod.name)
-    notes.put("incarnation", _incarnation(notes))
-    notes.put("nodeName", pod.node or None)
-    notes.put("identity", pod.identity.in_use())
-    if not notes.status.get("startedAt"):
-        notes.put("startedAt", times.stamp(pod.created_at))
+def _follow(draft: Draft, pod: PodView) -> None:
+    draft.put("podName", pod.name)
+    draft.put("incarnation", draft.incarnation)
+    draft.put("nodeName", pod.node or None)
+    draft.put("identity", pod.identity.in_use())
+    if not draft.status.get("startedAt"):
+        draft.put("startedAt", times.stamp(pod.created_at))
     if pod.running:
-        if not notes.status.get("readyAt"):
-            notes.put("readyAt", times.stamp(notes.now))
-            seconds = max(0.0, notes.now - max(pod.created_at, moment(notes.status.get("startedAt"), 0.0)))
-            notes.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
-        notes.status["phase"] = InstancePhase.RUNNING.value
-        notes.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {notes.snapshot.spec.user}")
-        idle.decide_idle(notes, notes.snapshot)
+        if not draft.status.get("readyAt"):
+            draft.put("readyAt", times.stamp(draft.now))
+            seconds = max(0.0, draft.now - max(pod.created_at, moment(draft.status.get("startedAt"), 0.0)))
+            draft.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
+        draft.status["phase"] = InstancePhase.RUNNING.value
+        draft.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {draft.snapshot.spec.user}")
+        idle.decide_idle(draft)
     elif pod.unscheduled_message:
-        notes.is_not_ready(InstancePhase.PENDING, *scheduling.unschedulable(notes, pod, notes.snapshot.scaling, "instance"))
+        draft.not_ready(InstancePhase.PENDING, *scheduling.unschedulable(draft, pod, draft.snapshot.scaling, "instance"))
     elif (container := pod.container) is not None and container.waiting_reason in PULL_REASONS:
         said = container.waiting_message.strip() or "no further word from the node"
-        message = f"image {notes.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
-        notes.is_not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
+        message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
+        draft.not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
-        notes.is_not_ready(InstancePhase.FAILED, *died(pod))
+        draft.not_ready(InstancePhase.FAILED, *died(pod))
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
-        notes.is_not_ready(InstancePhase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
+        draft.not_ready(InstancePhase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")

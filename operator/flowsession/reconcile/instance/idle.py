@@ -7,37 +7,38 @@ agent; when all of them are without work, each closes its door; when all doors a
 from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.model import times
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
-from flowsession.model.draft import Notes
-from flowsession.reconcile.instance.snapshot import InstanceSnapshot, quiet_at
+from flowsession.reconcile.instance.draft import Draft
+from flowsession.reconcile.instance.snapshot import quiet_at
 
 
-def decide_idle(notes: Notes, snapshot: InstanceSnapshot) -> None:
+def decide_idle(draft: Draft) -> None:
     """Warns of the idle stop, and stops the instance when all its doors are closed. Work in any session puts that off."""
-    due, timeout = quiet_at(snapshot.spec, notes.status, snapshot.guests, notes.now), snapshot.spec.idle.timeout_seconds
+    snapshot = draft.snapshot
+    due, timeout = quiet_at(snapshot.spec, draft.status, snapshot.guests, draft.now), snapshot.spec.idle.timeout_seconds
     if due is None:
-        notes.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
+        draft.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
     warn_at = due - warned_for(timeout)
-    if notes.now < warn_at:
-        notes.judge("Active", True, "InUse", f"used within the last {timeout} s")
-        notes.look_again(warn_at)
+    if draft.now < warn_at:
+        draft.judge("Active", True, "InUse", f"used within the last {timeout} s")
+        draft.look_again(warn_at)
         return
     message = (
         f"no work on it since {times.stamp(due - timeout)}: the instance stops at {times.deadline_stamp(due)};"
         " use one of its sessions or start one, or set idle.timeoutSeconds higher"
     )
-    if notes.reason("Active") != "IdleSoon":
-        notes.tell(warning=True, reason="IdleSoon", message=message)
-    notes.judge("Active", False, "IdleSoon", message)
-    if notes.now < due:
-        notes.look_again(due)
+    if draft.reason("Active") != "IdleSoon":
+        draft.tell(warning=True, reason="IdleSoon", message=message)
+    draft.judge("Active", False, "IdleSoon", message)
+    if draft.now < due:
+        draft.look_again(due)
         return
-    if not all(guest.closed(notes.now) for guest in snapshot.guests):
-        notes.look_again(notes.now + AGAIN_SECONDS)  # the agents' answers come before
+    if not all(guest.closed(draft.now) for guest in snapshot.guests):
+        draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers come before
         return
     words = [guest.agent.state_at for guest in snapshot.guests if guest.pod and guest.pod.running and guest.agent]
-    notes.look_again(notes.now + UNDONE_SECONDS)
-    notes.valid_until = min(words) + FRESH_SECONDS if words else None
-    notes.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(notes.now)).to_wire())
-    notes.judge("Active", False, "Idle", "stopped")
-    notes.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
+    draft.look_again(draft.now + UNDONE_SECONDS)
+    draft.valid_until = min(words) + FRESH_SECONDS if words else None
+    draft.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(draft.now)).to_wire())
+    draft.judge("Active", False, "Idle", "stopped")
+    draft.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")

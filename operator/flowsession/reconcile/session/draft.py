@@ -1,16 +1,16 @@
 """A session's plan in the making: the stages of a decision write into it, and it becomes one status patch at the end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
 from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
-from flowsession.model.draft import Notes
+from flowsession.model.draft import PodDraft
 from flowsession.model.patience import askable_at
-from flowsession.model.plan import AgentCall, AnnotatePod, Create, FetchEdits, PatchStatus, Plan
+from flowsession.model.plan import AgentCall, AnnotatePod, Create, Event, FetchEdits, Plan
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
 from flowsession.reconcile import identity
@@ -22,9 +22,6 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-TOLD = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
-"""Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
-
 CROWD = 20
 """Every so many objects that wait for a decision make mere progress wait as long again: what people wait for is Ready, and writes that
 nobody waits for would hold that up."""
@@ -32,11 +29,6 @@ MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
 """Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
-
-NO_PROBLEM = frozenset(
-    {"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting", identity.PENDING}
-)
-"""Reasons of these conditions that are no problem of anybody's."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +41,28 @@ class Live:
     """None: nothing is known yet of the agent in its container."""
 
 
-class Draft(Notes):
-    """Notes about a session, its agent and its pod."""
+class Draft(PodDraft):
+    """The draft of a session: about its agent and its pod too."""
+
+    KIND = "ComputeSession"
+    PROBLEMS = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
+    NO_PROBLEM = frozenset(
+        {"Resolving", "Starting", "Installing", "Waiting", "Suspended", "ScalingUp", "InstanceStopped", "InstanceStarting"}
+        | {identity.PENDING}
+    )
 
     def __init__(self, snapshot: SessionSnapshot, now: float) -> None:
-        super().__init__(snapshot.status, snapshot.generation, now, snapshot.requests)
+        super().__init__(snapshot, now, snapshot.requests)
         self.snapshot = snapshot
-        self.call: AgentCall | None = None
-        self._fetch_edits: FetchEdits | None = None
         self.marks: AnnotatePod | None = None
+        self._fetch_edits: FetchEdits | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
         self._held_until = 0.0
-        self._waiting = ("", 0.0)
 
-    @property
-    def incarnation(self) -> int:
-        """Which start this is, from 1."""
-        return int(self.snapshot.status.get("incarnation") or 1)
-
-    @cached_property
-    def pod(self) -> PodView | None:
-        """The pod of the present incarnation, if there is one that is not on its way out."""
-        name = session_pod.name_of(self.snapshot.name, self.snapshot.uid, self.incarnation)
-        return next((pod for pod in self.snapshot.pods if pod.name == name and pod.deleting_since is None), None)
+    def pod_name(self) -> str:
+        """Return the name of the present incarnation's pod."""
+        return session_pod.name_of(self.snapshot.name, self.snapshot.uid, self.incarnation)
 
     def began(self, pod: PodView) -> float:
         """When the pod was created, as finely as it is known."""
@@ -109,17 +99,11 @@ class Draft(Notes):
         self.call = call
         return True
 
-    def not_ready(self, phase: Phase, reason: str, message: str) -> None:
-        """The session can't be used, for this reason."""
-        self.status["phase"] = phase.value
-        self.judge("Ready", False, reason, message)
-
-    def create(self, wanted: dict[str, Any] | Create, *, before_the_end: bool = False) -> None:
-        """Asks for an object; one that the session's own end builds on is created even then."""
-        create = wanted if isinstance(wanted, Create) else Create(wanted)
-        self._creates.append(create)
+    def create(self, wanted: Mapping[str, Any] | Create, *, before_the_end: bool = False) -> None:
+        """Create an object; one that the session's own end builds on is created even then."""
+        super().create(wanted)
         if before_the_end:
-            self._built_on.append(create)
+            self._built_on.append(self._creates[-1])
 
     def look_for_edits(self, incarnation: int) -> None:
         """Asks for what earlier sessions of this user and environment have saved, for this start."""
@@ -136,10 +120,6 @@ class Draft(Notes):
     def hold(self, until: float) -> None:
         """What this decision found is written together with what is about to come, or at that moment."""
         self._held_until = until
-
-    def may_wait(self, field: str, until: float) -> None:
-        """A change of this field of the status alone needs no write before that moment: more is about to come."""
-        self._waiting = (field, until)
 
     @property
     def takes_the_pod(self) -> bool:
@@ -176,34 +156,19 @@ class Draft(Notes):
         return self.was_unreachable or (ready is not None and ready.status == "True")
 
     def plan(self) -> Plan:
-        """What follows from all that was found."""
+        """Return what follows from all that was found."""
         self._sum_up()
-        patch = self._patch()
-        events = [*self._problems(TOLD, NO_PROBLEM), *self._events]
+        return super().plan()
+
+    def _plan(self, patch: Mapping[str, Any], events: tuple[Event, ...]) -> Plan:
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
             patch = {}  # it would make the delete's own resourceVersion stale
-            self._creates = self._built_on  # all else would cost the time in which the agent's word is good
+            self._creates = self._built_on  # all else would cost the time in which the agent's answer is good
         if self.now < self._held_until and not self._deletes:
             self.look_again(self._held_until)
-            patch, events = {}, []
+            patch, events = {}, ()
         if patch and not events and "handledRequests" not in patch and self.now < self._progress_only_until:
             self.look_again(self._progress_only_until)
             patch = {}
-        if set(patch) == {self._waiting[0]} and self.now < self._waiting[1]:
-            self.look_again(self._waiting[1])
-            patch = {}
-        write = PatchStatus(
-            "ComputeSession", self.snapshot.namespace, self.snapshot.name, self.snapshot.resource_version, patch, self.valid_until
-        )
-        return Plan(
-            creates=tuple(self._creates),
-            deletes=tuple(self._deletes),
-            status=write if patch else None,
-            call=self.call,
-            fetch_edits=self._fetch_edits,
-            events=tuple(events),
-            marks=None if self._deletes else self.marks,
-            read_events=self.read_events,
-            wants_accounts=self.wants_accounts,
-            look_again_at=self._due,
-        )
+        plan = super()._plan(patch, events)
+        return replace(plan, fetch_edits=self._fetch_edits, marks=None if self._deletes else self.marks)

@@ -37,7 +37,7 @@ def judge(draft: Draft, live: Live) -> bool:
     elif _changed(draft, told):
         draft.judge(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
     if check.state == "Running" and agent.polls < MOST_POLLS:
-        draft.may_wait("packages", moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
+        draft.may_wait("packages", until=moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
     elif check.state == "Running" and check.verdict != "Invalid":
         draft.judge(CONDITION, None, "NotChecked", "the agent's check of the flow does not come to an end")
     return True

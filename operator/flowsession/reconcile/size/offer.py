@@ -6,10 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from flowsession.api.size import Toleration, UserIsolation, VMSizeSpec
-from flowsession.model import conditions
 from flowsession.model.conditions import Verdict
-from flowsession.model.draft import difference
-from flowsession.model.plan import PatchStatus, Plan
+from flowsession.model.draft import Draft
+from flowsession.model.plan import Plan
 from flowsession.model.quantity import listed, parse, parse_all, text
 from flowsession.model.sizes import Offer, Pool, Taint
 from flowsession.settings import SizeSettings
@@ -34,6 +33,16 @@ class SizeSnapshot:
     offer: Offer
     sessions: int
     autoscaler: bool
+    namespace: str = ""
+
+    @property
+    def name(self) -> str:
+        """The VMSize's name."""
+        return self.offer.name
+
+
+class _Draft(Draft):
+    KIND = "VMSize"
 
 
 def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSettings) -> Offer:
@@ -101,13 +110,12 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 def decide(snapshot: SizeSnapshot, now: float) -> Plan:
     """The VMSize's own status: what there is of it."""
-    status = dict(snapshot.status)
-    status |= {"observedGeneration": snapshot.generation, "nodes": snapshot.offer.nodes, "sessions": snapshot.sessions}
-    status["conditions"] = conditions.judged(
-        conditions.read(snapshot.status), {"Available": _verdict(snapshot)}, generation=snapshot.generation, now=now
-    )
-    patch = difference(snapshot.status, status)
-    return Plan(status=PatchStatus("VMSize", "", snapshot.offer.name, snapshot.resource_version, patch) if patch else None)
+    draft = _Draft(snapshot, now, {})
+    draft.put("nodes", snapshot.offer.nodes)
+    draft.put("sessions", snapshot.sessions)
+    verdict = _verdict(snapshot)
+    draft.judge("Available", verdict.status, verdict.reason, verdict.message)
+    return draft.plan()
 
 
 def _verdict(snapshot: SizeSnapshot) -> Verdict:

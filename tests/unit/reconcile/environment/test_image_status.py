@@ -11,8 +11,7 @@ from flowsession.model.plan import Plan
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.image_status import ImageFacts
+from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ImageFacts
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import NOW, RUNTIME, applied, condition, environment_snapshot, spec, stamp, verdict
 

@@ -19,8 +19,7 @@ from flowsession.model.views import Refusal
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import last_reading
 from flowsession.reconcile.environment import resolve as resolution
-from flowsession.reconcile.environment.chain import EnvironmentSnapshot
-from flowsession.reconcile.environment.source_reader import ResolverPod
+from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ResolverPod
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import ImageSettings, InstallerDefaults, SessionDefaults, Settings
 from unit.builders import DAG, NAMESPACE, NOW, applied, condition, environment_snapshot, pending_pod, pod, spec, stamp, waiting

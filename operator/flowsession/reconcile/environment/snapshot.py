@@ -1,0 +1,76 @@
+"""What a decision about a FlowEnvironment sees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsession.api.environment import FlowEnvironmentSpec
+from flowsession.images.check import ImageCheck
+from flowsession.model.agent_views import AgentView
+from flowsession.model.views import PodView, Refusal
+from flowsession.reconcile.environment import last_reading
+from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.sources import ConfigMapView
+from flowsession.reconcile.flow_valid import SessionCheck
+from flowsession.settings import Settings
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the sessions of an environment and its registry said of its image."""
+
+    reported: str = ""
+    """What imageDigest shall be by the nodes' word; see podimages.reported."""
+    promptflow: bool | None = None
+    """Whether it has prompt flow, by its sessions' package lists; None: none has said so."""
+    check: ImageCheck | None = None
+    """The registry's last answer."""
+
+
+@dataclass(frozen=True)
+class ResolverPod:
+    """A pod that reads a source of this very environment."""
+
+    view: PodView
+    source: str
+    """Hash of what it reads."""
+    refresh: str
+    """The refresh request that it answers."""
+    agent: AgentView | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentSnapshot:
+    """All that a decision about an environment depends on."""
+
+    namespace: str
+    name: str
+    generation: int
+    resource_version: str
+    spec: FlowEnvironmentSpec
+    status: Mapping[str, Any]
+    config_maps: Mapping[str, ConfigMapView]
+    """What was read of the ConfigMaps that the spec names; absent: not read yet."""
+    sessions: int
+    has_lists: bool
+    """Whether package lists of this environment were lately made or found."""
+    check: SessionCheck | None
+    """The last word of one of its sessions on the flow that it has."""
+    written_at: float
+    """When this operator last wrote the status, in seconds since 1970; 0 if never."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The request annotations, by what they ask for: refresh, checkVersion, update."""
+    image: ImageFacts = field(default=ImageFacts())
+    uid: str = ""
+    resolvers: tuple[ResolverPod, ...] = ()
+    """The pods that read its source."""
+    refusal: Refusal | None = None
+    """Of the last of these pods."""
+    refused_config_maps: Mapping[str, str] = field(default_factory=dict)
+    public_keys: str = "{}"
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def read_before(self) -> Pinned | None:
+        """What a pod has read of the source; None: the operator reads it itself."""
+        return last_reading.of(self.spec, self.status)
