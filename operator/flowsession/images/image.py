@@ -22,7 +22,7 @@ IMAGE_REQUESTS = {UPDATE: UPDATE_ANNOTATION, CHECK: CHECK_ANNOTATION}
 
 
 @dataclass(frozen=True)
-class Standing:
+class ImageInUse:
     """What an environment's status says of its image, and what its annotations ask of it."""
 
     image: str = ""

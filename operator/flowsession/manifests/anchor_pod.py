@@ -8,7 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.manifests import placement
 from flowsession.manifests.common import controller, restricted, restricted_container
-from flowsession.manifests.session_pod import INSTANCE_LABEL, MANAGED_BY, MANAGER, MARKS, USER_LABEL, user_label
+from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, INSTANCE_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.model.quantity import Amounts, texts
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
@@ -73,7 +73,7 @@ def manifest(wanted: AnchorPod) -> dict[str, Any]:
                 USER_LABEL: user,
                 placement.SIZE_LABEL: offer.spec.azure_name,
             },
-            "annotations": {**MARKS, f"{GROUP}/user": wanted.user, placement.TERMS: terms(offer)},
+            "annotations": {**AUTOSCALER_ANNOTATIONS, f"{GROUP}/user": wanted.user, placement.TERMS: terms(offer)},
             "ownerReferences": [controller("ComputeInstance", wanted.instance, wanted.uid)],
         },
         "spec": {
@@ -107,7 +107,7 @@ def beside(manifest: Mapping[str, Any], instance: InstanceView, offer: Offer | N
     """
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
-    meta["annotations"] = {**MARKS, **meta["annotations"], placement.TERMS: instance.node}
+    meta["annotations"] = {**AUTOSCALER_ANNOTATIONS, **meta["annotations"], placement.TERMS: instance.node}
     meta["labels"] = {**meta["labels"], INSTANCE_LABEL: instance.name, placement.SIZE_LABEL: instance.vm_size}
     devices = texts({name: amount for name, amount in offer.requests.items() if "/" in name}) if offer else {}
     (container,) = spec["containers"]

@@ -8,7 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.size import UserIsolation
-from flowsession.manifests.session_pod import MARKS, USER_LABEL
+from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, USER_LABEL
 from flowsession.model.quantity import Amounts, parse, texts
 from flowsession.model.sizes import Offer
 
@@ -17,10 +17,10 @@ TERMS = f"{GROUP}/vm-size-terms"
 
 
 def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
-    """The pod's manifest with what its size asks for, and the marks. Without a size it asks for the environment's minimum at least."""
+    """Return the pod's manifest with its size and the annotations for autoscalers. Without a size, the environment's minimum holds."""
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
-    meta["annotations"] = {**MARKS, **meta["annotations"]}
+    meta["annotations"] = {**AUTOSCALER_ANNOTATIONS, **meta["annotations"]}
     (container,) = spec["containers"]
     if offer is not None:
         meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}

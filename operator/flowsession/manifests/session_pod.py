@@ -46,7 +46,7 @@ IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
 PROVENANCE_ANNOTATION = f"{GROUP}/provenance"
 """Whose session the pod is of, sealed by the operator when it creates the pod."""
 
-MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+AUTOSCALER_ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations that keep the autoscalers' hands off a pod and its node."""
 
 # Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.

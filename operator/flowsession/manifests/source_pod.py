@@ -18,7 +18,7 @@ SOURCE_ANNOTATION = f"{GROUP}/source-hash"
 """The hash of the spec.source that the pod reads."""
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 """The refresh request that it answers."""
-MARKS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
+ANNOTATIONS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
 HOME = "/tmp/flowsession"
 START_SECONDS = 300
 """Beside the reading itself, for a node to be found and the image to be pulled."""

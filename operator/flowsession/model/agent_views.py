@@ -70,7 +70,7 @@ class EditsView:
     """Whether there are edits that nobody has saved yet, as far as the agent was told."""
     unheard: bool = False
     """Whether edits wait although the agent has told the operator so: what it sends does not arrive."""
-    kept: tuple[str, ...] = ()
+    moved_aside: tuple[str, ...] = ()
     """Files that hold an edit which a push of the environment moved aside."""
     left_out: int = 0
     """Files that are not saved: their names look like those of secrets, or an ignore file names them."""
@@ -216,15 +216,15 @@ class AgentView:
     """When the last call ended, well or not."""
     state: AgentState | None = None
     state_at: float = 0.0
-    quiet: int = 0
+    empty_polls: int = 0
     """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
     polls: int = 0
     """Long polls in a row while it installed nothing: what it checks must come to an end."""
-    told: tuple[str, str] | None = None
+    delivered: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
-    told_request: str = ""
+    delivered_request: str = ""
     """The install request that it was last told for."""
-    kept: str = ""
+    kept_alive: str = ""
     """The keep-alive request that it was last told of."""
     error: str = ""
     """Why the last call failed; empty when it was answered."""

@@ -89,7 +89,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Tell:
+class Deliver:
     """PUT /v1/environment: tell the agent what the session shall have."""
 
     body: messages.Order
@@ -111,7 +111,7 @@ class Follow:
 
 
 @dataclass(frozen=True)
-class Look:
+class Probe:
     """GET /v1/state at once: a probe that changes nothing."""
 
 
@@ -161,7 +161,7 @@ class ReadSource:
     body: messages.SourceOrder
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
+AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Plan:
     """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
     clean: DeletePackages | None = None
     fetch_edits: FetchEdits | None = None
-    marks: AnnotatePod | None = None
+    annotate: AnnotatePod | None = None
     read_events: ReadEvents | None = None
     wants_accounts: bool = False
     """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
@@ -229,7 +229,7 @@ class Plan:
     @property
     def writes(self) -> bool:
         """Whether anything would be written to the API server."""
-        return bool(self.creates or self.deletes or self.status or self.marks)
+        return bool(self.creates or self.deletes or self.status or self.annotate)
 
 
 ENDING_SECONDS = 30.0

@@ -10,7 +10,7 @@ from flowsession.api.source import SourceWarning
 from flowsession.flow.packed import EncodedFolder, PackedFolder
 from flowsession.images.image import Image
 from flowsession.requirements.review import Review
-from flowsession_protocol.messages import Installer, Order, Requirements
+from flowsession_protocol import messages
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requirements:
     """What is to be installed, judged."""
 
     text: str
@@ -63,13 +63,13 @@ class Resolved:
     """What a session of this environment shall have."""
 
     image: Image
-    requirements: Asked
+    requirements: Requirements
     packages_revision: str
     flow_revision: str
     files: Mapping[str, bytes] | None
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
-    installer: Installer = field(hash=False)
+    installer: messages.Installer = field(hash=False)
     content: str = ""
     """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
@@ -105,7 +105,7 @@ class Resolved:
         return self.files is not None or self.requirements_count > 0
 
     @cached_property
-    def wire(self) -> Order:
+    def wire(self) -> messages.Order:
         """The body of PUT /v1/environment."""
         files: Mapping[str, str] | None
         if isinstance(self.files, PackedFolder):
@@ -113,8 +113,10 @@ class Resolved:
         else:
             files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         asked = self.requirements
-        wanted: Requirements | None = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
-        order: Order = {
+        wanted: messages.Requirements | None = (
+            {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
+        )
+        order: messages.Order = {
             "packagesRevision": self.packages_revision,
             "flowRevision": self.flow_revision,
             "files": files,

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def parse(text: str | None) -> float | None:
@@ -16,7 +17,7 @@ def parse(text: str | None) -> float | None:
 
 def stamp(seconds: float) -> str:
     """The timestamp of a moment, cut to whole seconds as metav1.Time is."""
-    return datetime.fromtimestamp(math.floor(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _stamp(math.floor(seconds))
 
 
 def deadline_stamp(seconds: float) -> str:
@@ -28,3 +29,9 @@ def moment(text: str | None, default: float) -> float:
     """A status timestamp in seconds, or the default where there is none."""
     parsed = parse(text)
     return default if parsed is None else parsed
+
+
+@lru_cache(maxsize=1024)
+def _stamp(seconds: int) -> str:
+    """Each status has the same few moments in several places, and sessions that start together share theirs."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

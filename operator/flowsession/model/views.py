@@ -115,7 +115,7 @@ class PodView:
     """The claim's folder that it uses in place; see pod.claim_of."""
     environment_uid: str = ""
     """Of the environment that it was created for."""
-    marked: bool | None = None
+    protected: bool | None = None
     """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
     identity: PodIdentity = field(default_factory=PodIdentity)
     key_ids: frozenset[str] = frozenset()
@@ -167,9 +167,9 @@ class InstanceView:
     """Its own words about being not ready."""
     idle_seconds: int = 0
     """Its idle time."""
-    quiet_at: float | None = None
+    idle_at: float | None = None
     """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
-    all_quiet: bool = False
+    all_idle: bool = False
     """Whether every session on it was asked since then, and was without work."""
     identity: Identity = field(default_factory=Identity)
 

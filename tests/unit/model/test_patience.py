@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.model.agent_views import AgentView
 from flowsession.model.patience import BAD_AT_ONCE, CALLS_AT_ONCE, LONGEST_BAD_PAUSE, SECONDS_PER_CALL, charged, rested_at
-from flowsession.model.plan import Follow, Look
+from flowsession.model.plan import Follow, Probe
 from unit.builders import NOW, agent, container, decide, installing, pod, resolved, session_snapshot, settled_snapshot
 
 
@@ -79,4 +79,4 @@ def test_a_probe_waits_for_its_turn(seconds: float, asks: bool) -> None:
     environment = resolved()
     snapshot = settled_snapshot(environment, ready_at=NOW - 3600.0, agent=replace(agent(environment=environment), **EXHAUSTED))
     plan = decide(replace(snapshot, agent=replace(snapshot.agent, state=None)), NOW + seconds)
-    assert (plan.call == Look()) is asks, plan
+    assert (plan.call == Probe()) is asks, plan

@@ -92,7 +92,7 @@ def _edits(document: dict[str, Any]) -> EditsView:
         problem=text(document.get("problem"), 500),
         waiting=document.get("waiting") is True,
         unheard=document.get("unheard") is True,
-        kept=_names(document.get("kept"), limits.KEPT),
+        moved_aside=_names(document.get("kept"), limits.KEPT),
         left_out=int(number(document.get("leftOut"), limit=1e6)),
     )
 

@@ -11,7 +11,7 @@ from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import CALL_SECONDS, AgentError, NotListening, Request, Transport, parsed
 from flowsession.cluster.tokens import Signer
 from flowsession.model.agent_views import AgentState, EditsArchive, PackageList, SourceAnswer
-from flowsession.model.plan import AgentCall, Follow, KeepAlive, ListPackages, Look, ReadSource, Reopen, Retire, Settle, TakeEdits, Tell
+from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, ListPackages, Probe, ReadSource, Reopen, Retire, Settle, TakeEdits
 from flowsession.model.views import PodView
 from flowsession_protocol import TOKEN_HEADER
 from flowsession_protocol.messages import Order
@@ -80,7 +80,7 @@ class AgentClient:
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
         state = answers.state(document)
-        if isinstance(call, Tell) and not state.packages_revision and state.install.state == "None":
+        if isinstance(call, Deliver) and not state.packages_revision and state.install.state == "None":
             raise AgentError("its answer says neither what is installed nor what is being installed")
         return Answer(state=state)
 
@@ -112,12 +112,12 @@ class AgentClient:
 
 def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call
     match call:
-        case Tell(body=body):
+        case Deliver(body=body):
             order: Order = {**body, "retry": True} if call.request else body
             if feed:
                 order = {**order, "installer": {**order["installer"], "feed": feed.to_wire()}}
             return Request("PUT", "/v1/environment", order, secret=feed is not None and bool(feed.token))
-        case Look():
+        case Probe():
             return Request("GET", "/v1/state")
         case KeepAlive():
             return Request("POST", "/v1/keepalive")

@@ -22,7 +22,7 @@ COUNT_SECONDS = 10.0
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
     """The environment's own plan: read what is missing, and write what was found."""
     if resolution is None:
-        missing = [name for name in needed_config_maps(snapshot.spec, snapshot.read_before) if name not in snapshot.config_maps]
+        missing = [name for name in needed_config_maps(snapshot.spec, snapshot.last_reading) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
     draft = Draft(snapshot, now)
     requests.refuse_junk(draft, REQUESTS)
@@ -51,7 +51,7 @@ def _due(draft: Draft) -> tuple[Fetch, ...]:
     """Return the reads that are due; the longer a ConfigMap is missing, the rarer they are."""
     snapshot, now, since = draft.snapshot, draft.now, draft.was("Ready")
     due = []
-    for name in needed_config_maps(snapshot.spec, snapshot.read_before):
+    for name in needed_config_maps(snapshot.spec, snapshot.last_reading):
         view = snapshot.config_maps[name]
         if view.watched and view.files is not None:
             continue
@@ -104,7 +104,7 @@ def _ready(draft: Draft, resolution: Resolved | Unresolved) -> Verdict:
         return Verdict(False, resolution.reason, f"{resolution.message}{trouble}")
     packages = words.counted(resolution.requirements_count, "requirement") if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
-    before = draft.snapshot.read_before
+    before = draft.snapshot.last_reading
     at = f", {before.revision} at {before.commit[:12]}" if before and before.commit else ""
     stale = (
         f"; the last look at the source failed, what was read before stays in use: {before.message}" if before and before.message else ""

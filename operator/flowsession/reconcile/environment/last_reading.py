@@ -18,7 +18,7 @@ KEY = "source.tar.gz"
 
 
 @dataclass(frozen=True)
-class Pinned:
+class LastReading:
     """The last reading of the present spec.source."""
 
     config_map: str = ""
@@ -37,7 +37,7 @@ def is_read_by_a_pod(source: Source | None) -> bool:
     return source is not None and bool(source.git or source.persistent_volume_claim or source.oci_artifact)
 
 
-def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
+def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> LastReading | None:
     """What the status knows of the present source. None: the operator reads the source itself."""
     if not is_read_by_a_pod(spec.source):
         return None
@@ -46,8 +46,8 @@ def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
     except ValidationError:
         known = SourceStatus()
     if spec.source is None or known.spec_hash != hash_of(spec.source):
-        return Pinned()
-    return Pinned(
+        return LastReading()
+    return LastReading(
         config_map=known.config_map_name or "",
         digest=known.digest or "",
         revision=known.revision or "",

@@ -9,14 +9,16 @@ from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, yaml
 from flowsession.flow.yaml import FolderError
-from flowsession.model.resolved import IN_SPEC, Asked, leads_outside
+from flowsession.model.resolved import IN_SPEC, Requirements, leads_outside
 from flowsession.reconcile.environment.sources import SourceFiles, normalised
 from flowsession.requirements import review as requirements
 
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 
-def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None) -> Asked:
+def find(
+    spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None
+) -> Requirements:
     """What `spec` and `flow`, whose folder's files are `files`, ask for. Raises FolderError for what can't be."""
     text, path, warnings = spec.requirements_text, None, list[SourceWarning]()
     if text is None and files is not None and flow and source and flow.requirements_path:
@@ -39,7 +41,7 @@ def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping
         more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
         raise FolderError(f"{shown}{more}", reason="RequirementsRejected")
     warnings += [SourceWarning(file=one.file or where, line=one.line, code=one.code, message=one.message) for one in review.warnings]
-    return Asked(text or "", path, review, tuple(warnings))
+    return Requirements(text or "", path, review, tuple(warnings))
 
 
 def _text(path: str, content: bytes) -> str:

@@ -9,11 +9,11 @@ from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, outside, yaml
 from flowsession.images import reference
-from flowsession.images.image import Image, Standing
+from flowsession.images.image import Image, ImageInUse
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import requirements_source, sources
-from flowsession.reconcile.environment.last_reading import Pinned, in_place
+from flowsession.reconcile.environment.last_reading import LastReading, in_place
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.requirements import private_feeds
 from flowsession.settings import PackageCache, Settings
@@ -23,12 +23,12 @@ from flowsession_protocol.messages import Installer
 MOST_WARNINGS = 50
 """Warnings in a status at most; a status has a size."""
 
-STANDS_FOR_NOTHING = Standing()
+NO_IMAGE_YET = ImageInUse()
 
 
-def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = None) -> tuple[str, ...]:
+def needed_config_maps(spec: FlowEnvironmentSpec, reading: LastReading | None = None) -> tuple[str, ...]:
     """Names of the ConfigMaps that the spec refers to, or that hold what was read of its source."""
-    names = list(sources.needed_config_maps(spec.source, read_before))
+    names = list(sources.needed_config_maps(spec.source, reading))
     if spec.installer.ca_bundle_config_map_name:
         names.append(spec.installer.ca_bundle_config_map_name)
     return tuple(names)
@@ -38,17 +38,17 @@ def resolve(
     spec: FlowEnvironmentSpec,
     config_maps: Mapping[str, ConfigMapView],
     settings: Settings,
-    read_before: Pinned | None = None,
-    stands: Standing = STANDS_FOR_NOTHING,
+    reading: LastReading | None = None,
+    in_use: ImageInUse = NO_IMAGE_YET,
 ) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
-    reads it itself. An image that was chosen before stays, as far as it `stands`."""
+    """What the spec comes to; None while something was not read yet. `reading`: what a pod has read of the source; None: the operator
+    reads it itself. An image that was chosen before stays, as `in_use` has it."""
     if refused := sources.refusal(spec.source, settings):
         return Unresolved(*refused)
-    if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
+    if any(name not in config_maps for name in needed_config_maps(spec, reading)):
         return None
     try:
-        return _resolve(spec, config_maps, settings, read_before, stands)
+        return _resolve(spec, config_maps, settings, reading, in_use)
     except yaml.FolderError as error:
         return Unresolved(error.reason, str(error))
     except sources.SourceError as error:
@@ -59,11 +59,11 @@ def _resolve(
     spec: FlowEnvironmentSpec,
     config_maps: Mapping[str, ConfigMapView],
     settings: Settings,
-    read_before: Pinned | None,
-    stands: Standing,
+    reading: LastReading | None,
+    in_use: ImageInUse,
 ) -> Resolved | Unresolved:
     warnings: list[SourceWarning] = []
-    source = sources.read(spec.source, config_maps, read_before)
+    source = sources.read(spec.source, config_maps, reading)
     files, flow, included = _flow_folder(spec, source, warnings)
     warnings += flow.warnings if flow else ()
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
@@ -74,7 +74,7 @@ def _resolve(
                 message=f"environment.image {flow.image} is overridden by spec.baseImage {spec.base_image}",
             )
         )
-    image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
+    image = images.choose(spec.base_image, flow.image if flow else "", in_use, settings)
     if image.origin is not ImageOrigin.DEFAULT:
         asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
         if refused := reference.refusal(image.name, asked_by, settings):

@@ -9,7 +9,7 @@ from flowsession.images.check import ImageCheck
 from flowsession.model.agent_views import AgentView
 from flowsession.model.views import PodView, Refusal
 from flowsession.reconcile.environment import last_reading
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.flow_valid import SessionCheck
 from flowsession.settings import Settings
@@ -71,6 +71,6 @@ class EnvironmentSnapshot:
     settings: Settings = field(default_factory=Settings)
 
     @property
-    def read_before(self) -> Pinned | None:
+    def last_reading(self) -> LastReading | None:
         """What a pod has read of the source; None: the operator reads it itself."""
         return last_reading.of(self.spec, self.status)

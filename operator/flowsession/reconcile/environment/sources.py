@@ -11,7 +11,7 @@ from flowsession.flow.archive import ArchiveError
 from flowsession.flow.yaml import FolderError
 from flowsession.images import reference
 from flowsession.reconcile.environment import last_reading
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.settings import Settings
 
 
@@ -53,22 +53,22 @@ def refusal(source: Source | None, settings: Settings) -> tuple[str, str] | None
     return reference.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else None
 
 
-def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:
+def needed_config_maps(source: Source | None, reading: LastReading | None) -> tuple[str, ...]:
     """Names of the ConfigMaps that the source is read from."""
     if source is None:
         return ()
-    if read_before is not None:
-        return (read_before.config_map,) if read_before.config_map else ()
+    if reading is not None:
+        return (reading.config_map,) if reading.config_map else ()
     members = (source.config_map, source.archive.config_map if source.archive else None)
     return tuple(member.name for member in members if member)
 
 
-def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], read_before: Pinned | None = None) -> SourceFiles | None:
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], reading: LastReading | None = None) -> SourceFiles | None:
     """All files of the source; None: there is none. Raises SourceError and FolderError."""
     if source is None:
         return None
-    if read_before is not None:
-        return _read_before(source, read_before, config_maps)
+    if reading is not None:
+        return _of_reading(source, reading, config_maps)
     if source.archive:
         return _unpacked(source.archive, config_maps)
     if source.config_map:
@@ -135,7 +135,7 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
     return SourceFiles(unpacked.files, unpacked.links)
 
 
-def _read_before(source: Source, before: Pinned, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
+def _of_reading(source: Source, before: LastReading, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
     """What a pod of its own has read; the status says what that must be."""
     if not before.config_map:
         if before.reason:

@@ -29,8 +29,8 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
     requests.refuse_junk(draft, {"resume": requests.REQUESTS["resume"]})
-    draft.put("sessions", len(snapshot.guests))
-    if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
+    draft.put("sessions", len(snapshot.hosted))
+    if (seen := last_activity(snapshot.status, snapshot.hosted, now)) is not None:
         draft.put("lastActivityAt", times.stamp(seen))
     by = _stopped_by(draft)
     if by is None:
@@ -68,8 +68,8 @@ def _stop(draft: Draft, by: StoppedBy) -> None:
     if not snapshot.spec.running and requests.pending(draft, "resume"):
         why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
         requests.refuse(draft, "resume", why)
-    if snapshot.visitors:
-        waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
+    if snapshot.session_pods:
+        waiting = f"{snapshot.session_pods} of its sessions save what was edited and end their pods"
         draft.not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(draft, by)}; {waiting}")
         return
     if draft.status.get("podName") or draft.pod:

@@ -8,13 +8,13 @@ from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.model import times
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
 from flowsession.reconcile.instance.draft import Draft
-from flowsession.reconcile.instance.snapshot import quiet_at
+from flowsession.reconcile.instance.snapshot import idle_at
 
 
 def decide_idle(draft: Draft) -> None:
     """Warns of the idle stop, and stops the instance when all its doors are closed. Work in any session puts that off."""
     snapshot = draft.snapshot
-    due, timeout = quiet_at(snapshot.spec, draft.status, snapshot.guests, draft.now), snapshot.spec.idle.timeout_seconds
+    due, timeout = idle_at(snapshot.spec, draft.status, snapshot.hosted, draft.now), snapshot.spec.idle.timeout_seconds
     if due is None:
         draft.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
@@ -33,10 +33,10 @@ def decide_idle(draft: Draft) -> None:
     if draft.now < due:
         draft.look_again(due)
         return
-    if not all(guest.closed(draft.now) for guest in snapshot.guests):
+    if not all(session.is_retired(draft.now) for session in snapshot.hosted):
         draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers come before
         return
-    words = [guest.agent.state_at for guest in snapshot.guests if guest.pod and guest.pod.running and guest.agent]
+    words = [session.agent.state_at for session in snapshot.hosted if session.pod and session.pod.running and session.agent]
     draft.look_again(draft.now + UNDONE_SECONDS)
     draft.valid_until = min(words) + FRESH_SECONDS if words else None
     draft.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(draft.now)).to_wire())

@@ -13,7 +13,7 @@ from flowsession.settings import Settings
 
 
 @dataclass(frozen=True)
-class Guest:
+class HostedSession:
     """A session on an instance."""
 
     name: str
@@ -29,7 +29,7 @@ class Guest:
     waits: bool = False
     """Whether it shall have a pod and has none."""
 
-    def quiet(self, since: float, now: float) -> bool:
+    def is_idle_since(self, since: float, now: float) -> bool:
         """Whether its agent, asked since then, was without work; or nobody can work in it at all."""
         if self.pod is None or not self.pod.running:
             return True
@@ -38,7 +38,7 @@ class Guest:
             return False
         return since <= agent.state_at <= now + AHEAD_SECONDS
 
-    def closed(self, now: float) -> bool:
+    def is_retired(self, now: float) -> bool:
         """Whether its door is closed to new work, by a fresh word; or there is none."""
         if self.pod is None or not self.pod.running:
             return True
@@ -64,8 +64,8 @@ class InstanceSnapshot:
     """The annotation that asks for a start."""
     pods: tuple[PodView, ...]
     """That hold the reservation, the newest last."""
-    guests: tuple[Guest, ...] = ()
-    visitors: int = 0
+    hosted: tuple[HostedSession, ...] = ()
+    session_pods: int = 0
     """Sessions' pods on the instance, whatever their sessions' specs say by now."""
     offers: tuple[Offer, ...] = ()
     quotas: tuple[QuotaView, ...] = ()
@@ -80,17 +80,17 @@ class InstanceSnapshot:
     settings: Settings = field(default_factory=Settings)
 
 
-def quiet_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
+def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
     """When the instance has been unused for its idle time, by what is known now."""
     started = times.parse(status.get("readyAt"))
     if spec.idle.action == InstanceIdleAction.NONE or started is None:
         return None
-    used = max(started, last_activity(status, guests, now) or 0.0) + spec.idle.timeout_seconds
-    return max([used, *(guest.starts_until for guest in guests)])
+    used = max(started, last_activity(status, hosted, now) or 0.0) + spec.idle.timeout_seconds
+    return max([used, *(session.starts_until for session in hosted)])
 
 
-def last_activity(status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
+def last_activity(status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
     """When work was last seen in any session on it; a session's start is work."""
     seen = [times.parse(status.get("lastActivityAt")) or 0.0]
-    seen += [at for guest in guests if guest.pod is not None or guest.waits for at in (guest.began, guest.worked)]
+    seen += [at for session in hosted if session.pod is not None or session.waits for at in (session.began, session.worked)]
     return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

@@ -78,21 +78,21 @@ def refuse_duplicate(draft: Draft) -> bool:
     snapshot = draft.snapshot
     ready = draft.was("Ready")
     refused_before = ready is not None and ready.reason == "DuplicateSession" and ready.observed_generation == snapshot.generation
-    if not snapshot.elder and not refused_before:
+    if not snapshot.older_session and not refused_before:
         return True
     asked = [what for what in requests.REQUESTS if requests.pending(draft, what)]
-    if not snapshot.elder and {"reset", "resume"} & set(asked):
+    if not snapshot.older_session and {"reset", "resume"} & set(asked):
         return True  # its owner asks again, and nobody is before it any more
     delete_all(draft, snapshot.pods)
     for what in asked:
         requests.refuse(draft, what, "the session is a duplicate and gets no pod; see its Ready condition")
-    if not snapshot.elder:
+    if not snapshot.older_session:
         return False
     draft.not_ready(
         Phase.FAILED,
         "DuplicateSession",
-        f"{snapshot.spec.user} already has session {snapshot.elder!r} of environment {snapshot.spec.environment_ref.name!r}; use that one,"
-        f" or delete it and then ask for this one by the annotation {requests.REQUESTS['reset']}",
+        f"{snapshot.spec.user} already has session {snapshot.older_session!r} of environment {snapshot.spec.environment_ref.name!r};"
+        f" use that one, or delete it and then ask for this one by the annotation {requests.REQUESTS['reset']}",
     )
     return False
 
@@ -181,5 +181,5 @@ LIVE_STAGES: tuple[LiveStage, ...] = (
     flow_check.judge,
     decide_idle,
     flow_check.follow_the_check,
-    autoscaler.mark,
+    autoscaler.protect,
 )

@@ -22,7 +22,7 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
 
-CROWD = 20
+QUEUED_STEP = 20
 """Every so many objects that wait for a decision make mere progress wait as long again: what people wait for is Ready, and writes that
 nobody waits for would hold that up."""
 MOST_PROGRESS_SECONDS = 20.0
@@ -54,7 +54,7 @@ class Draft(PodDraft):
     def __init__(self, snapshot: SessionSnapshot, now: float) -> None:
         super().__init__(snapshot, now, snapshot.requests)
         self.snapshot = snapshot
-        self.marks: AnnotatePod | None = None
+        self.annotate: AnnotatePod | None = None
         self._fetch_edits: FetchEdits | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
@@ -66,7 +66,7 @@ class Draft(PodDraft):
 
     def began(self, pod: PodView) -> float:
         """When the pod was created, as finely as it is known."""
-        return self.snapshot.marks.get("Created", pod.created_at)
+        return self.snapshot.pod_timestamps.get("Created", pod.created_at)
 
     def agent_of(self, pod: PodView) -> AgentView | None:
         """What is known of the agent in this very container: a restarted one is another agent."""
@@ -115,7 +115,7 @@ class Draft(PodDraft):
         """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then, or
         FIRST_SECONDS where the status says nothing yet."""
         seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
-        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.crowd / CROWD))
+        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.queued / QUEUED_STEP))
 
     def hold(self, until: float) -> None:
         """What this decision found is written together with what is about to come, or at that moment."""
@@ -171,4 +171,4 @@ class Draft(PodDraft):
             self.look_again(self._progress_only_until)
             patch = {}
         plan = super()._plan(patch, events)
-        return replace(plan, fetch_edits=self._fetch_edits, marks=None if self._deletes else self.marks)
+        return replace(plan, fetch_edits=self._fetch_edits, annotate=None if self._deletes else self.annotate)

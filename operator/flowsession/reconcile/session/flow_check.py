@@ -20,7 +20,7 @@ WRITE_SECONDS = 3.0
 def judge(draft: Draft, live: Live) -> bool:
     """Says whether the flow is valid."""
     pod, environment, agent = live.pod, live.environment, live.agent
-    if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
+    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state, check = agent.state, agent.state.check
     if environment.files is None:
@@ -46,7 +46,7 @@ def judge(draft: Draft, live: Live) -> bool:
 def follow_the_check(draft: Draft, live: Live) -> bool:
     """Follows a check that is under way, unless there is something to say to the agent."""
     agent = live.agent
-    if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
+    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state = agent.state
     if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:

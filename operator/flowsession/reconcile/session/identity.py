@@ -3,7 +3,6 @@
 import re
 
 from flowsession.api.identity import Identity
-from flowsession.api.session import Phase
 from flowsession.model.views import PodIdentity, PodView
 from flowsession.reconcile import identity
 from flowsession.reconcile.identity import Lacking
@@ -15,14 +14,9 @@ _DENIED = re.compile(
 )
 
 
-def for_next_pod(draft: Draft) -> PodIdentity | None:
-    """What the next pod is to run as; None: that is not known yet, or can't be had, and the status says why."""
-    found = _found(draft, _wanted(draft))
-    if isinstance(found, Lacking):
-        draft.judge("ComputeAllocated", False, found.reason, found.message)
-        draft.not_ready(Phase.PENDING, found.reason, found.message)
-        return None
-    return found
+def for_next_pod(draft: Draft) -> PodIdentity | Lacking | None:
+    """Return what the next pod runs as, or why that can't be had; None while the namespace's ServiceAccounts are being read."""
+    return _found(draft, _wanted(draft))
 
 
 def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:

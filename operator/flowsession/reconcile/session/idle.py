@@ -17,7 +17,7 @@ from flowsession.model.agent_views import (
     warned_for,
 )
 from flowsession.model.patience import askable_at
-from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
+from flowsession.model.plan import Delete, KeepAlive, Probe, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
@@ -36,7 +36,7 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     elif draft.reason_before("Active") == "IdleSoon":
         draft.judge("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.failures or agent.asked_at < warn_at:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     elif agent.state is not None and not agent.state.busy:
         draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
@@ -59,7 +59,7 @@ def deadline_after(draft: Draft, last: float) -> float:
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
     """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
     if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
         return
     promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
@@ -179,13 +179,13 @@ def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
         _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
     failing = agent is not None and agent.failures
-    draft.ask(agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
+    draft.ask(agent, Probe(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
     """A request of the user's counts as work: it opens a closed door and starts the timeout anew."""
     value = requests.pending(draft, "keepAlive")
-    if agent and agent.state and agent.kept == value and not agent.state.retired:
+    if agent and agent.state and agent.kept_alive == value and not agent.state.retired:
         requests.done(draft, "keepAlive")
         timeout = draft.snapshot.spec.idle.timeout_seconds
         ends = draft.snapshot.spec.idle.action != IdleAction.NONE
@@ -228,7 +228,7 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
         last, what = seen, agent.state.what or what
     elif ahead:  # somebody's clock was wrong, and only the agent can tell
         last = draft.now
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
         draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
     return last
@@ -243,8 +243,8 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
         return
     elif agent.state.busy:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
-    elif agent.kept and agent.state.what == KEPT:
-        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
+    elif agent.kept_alive and agent.state.what == KEPT:
+        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept_alive})")
     elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
         draft.look_again(steady_until)
     else:

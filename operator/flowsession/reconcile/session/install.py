@@ -4,7 +4,7 @@ from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
 from flowsession.model.patience import pause_after, rested_at
-from flowsession.model.plan import Follow, Look, Tell
+from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
@@ -64,15 +64,15 @@ def tell_the_agent(draft: Draft, live: Live) -> bool:
         return True
     if settled(draft, pod):
         return True
-    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+    if agent and agent.refused and agent.delivered == (wanted.packages, wanted.flow) and request in ("", agent.delivered_request):
         requests.done(draft, "install")
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
         return False
-    if agent and agent.state and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+    if agent and agent.state and agent.delivered == (wanted.packages, wanted.flow) and request in ("", agent.delivered_request):
         if agent.state.install.state != "Running":
             requests.done(draft, "install")
         return True
-    if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
+    if (agent is None or agent.delivered is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
     serving = draft.was_ready and same_container(draft, pod)
     _tell(draft, agent, wanted, environment, request, serving=serving)
@@ -95,7 +95,7 @@ def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Re
             body["editsAddress"] = draft.snapshot.settings.edits_address
         for saved in earlier:
             body["savedEdits"] = saved
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
+        _ask(draft, agent, Probe() if unknown else Deliver(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 
 def _feed_problem(draft: Draft, environment: Resolved) -> str:
@@ -112,7 +112,7 @@ def go_on_without(draft: Draft, live: Live, said: str) -> bool:
         requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
     elif serving and (before is None or before.message != said):
         draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
-    if serving or (agent is not None and agent.told is not None):
+    if serving or (agent is not None and agent.delivered is not None):
         return True
     draft.not_ready(Phase.PENDING, authorship.REASON, said)
     return False
@@ -121,7 +121,7 @@ def go_on_without(draft: Draft, live: Live, said: str) -> bool:
 def follow_the_install(draft: Draft, live: Live) -> bool:
     """Says how far the install is. A session that was ready goes on serving with what it had."""
     pod, environment, agent = live.pod, live.environment, live.agent
-    if agent is None or agent.state is None or agent.told is None:
+    if agent is None or agent.state is None or agent.delivered is None:
         return True
     state = agent.state
     install, wanted = state.install, target(draft, environment)
@@ -169,7 +169,7 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
+    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
     due = max(agent.asked_at + pause, rested_at(agent))
     if draft.now < due:
         draft.look_again(due)
@@ -181,7 +181,7 @@ def _quiet_pause(polls: int) -> float:
     return min(LONGEST_QUIET_PAUSE, QUIET_PAUSE * 2.0 ** min(polls - 1, 10))
 
 
-def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
+def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:

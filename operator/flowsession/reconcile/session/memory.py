@@ -1,7 +1,7 @@
 """Tells people that a process of their session was killed for memory, which nothing else in the cluster does."""
 
 from flowsession.model import times
-from flowsession.model.plan import Look
+from flowsession.model.plan import Probe
 from flowsession.reconcile.session.draft import Draft
 
 REASON = "ProcessKilledForMemory"
@@ -20,7 +20,7 @@ def tell(draft: Draft) -> None:
     told = draft.status.get("memoryKill") or {}
     due = (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN
     if hint is not None and hint.killed_at > (agent.state_at if agent else 0.0):
-        draft.ask(agent, Look(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
+        draft.ask(agent, Probe(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
     if agent is None or agent.state is None or agent.state.memory_kill in ("", told.get("id")):
         return
     if due > draft.now:

@@ -5,7 +5,7 @@ import difflib
 from flowsession.api import GROUP
 from flowsession.api.session import Phase
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, AgentView
-from flowsession.model.plan import Look, Retire
+from flowsession.model.plan import Probe, Retire
 from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.draft import Draft
@@ -75,14 +75,14 @@ def make_way(draft: Draft, agent: AgentView | None) -> bool:
     """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
     compute = draft.snapshot.spec.compute
     view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
-    if view is None or view.quiet_at is None or view.stopped:
+    if view is None or view.idle_at is None or view.stopped:
         return False
-    if draft.now < view.quiet_at:
-        draft.look_again(view.quiet_at)
+    if draft.now < view.idle_at:
+        draft.look_again(view.idle_at)
         return False
-    if not view.all_quiet:
-        asked = agent is not None and agent.asked_at >= view.quiet_at
-        draft.ask(agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+    if not view.all_idle:
+        asked = agent is not None and agent.asked_at >= view.idle_at
+        draft.ask(agent, Probe(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
         return False
     if draft.snapshot.server_silent or agent is None or agent.state is None:
         return False

@@ -6,7 +6,7 @@ from flowsession.manifests.config_maps import PACKAGES
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
-from flowsession.model.plan import ListPackages, Look
+from flowsession.model.plan import ListPackages, Probe
 from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
@@ -24,7 +24,7 @@ SHORTEST_TOLD = 0.05
 def serve(draft: Draft, live: Live) -> bool:
     """Says Ready, or why the first install keeps the session from it."""
     pod, agent = live.pod, live.agent
-    if agent is None or agent.state is None or agent.told is None:
+    if agent is None or agent.state is None or agent.delivered is None:
         # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
         if draft.was_unreachable and same_container(draft, pod):
             _ask_again(draft, pod, agent)
@@ -36,7 +36,7 @@ def serve(draft: Draft, live: Live) -> bool:
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
     environment = live.environment
-    if agent.told == (environment.packages_revision, environment.flow_revision):
+    if agent.delivered == (environment.packages_revision, environment.flow_revision):
         authorship.give(draft)
     if not same_container(draft, pod):
         # Rounded up: idleness counts from here, and must not come to its end before what people read.
@@ -59,7 +59,7 @@ def _says_running(draft: Draft, pod: PodView) -> None:
 
 def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     if agent is None or agent.state is None:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     elif not agent.failures:
         _says_running(draft, pod)
 
@@ -117,12 +117,12 @@ def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> lis
     """The steps of the start, by what this operator saw itself, else by the API's whole seconds. Each begins where the one before ends, so
     that they come to the whole, which is Ready."""
     restarted, now = _was_restarted(pod), draft.now
-    marks = {} if restarted else draft.snapshot.marks  # those are of the container before
+    seen = {} if restarted else draft.snapshot.pod_timestamps  # those are of the container before
     since = pod.container.running_since if restarted and pod.container else None
     created = min(now, since or draft.began(pod))
 
-    def end(after: float, mark: str, default: float) -> float:
-        return min(now, max(after, marks.get(mark, default)))
+    def end(after: float, step: str, default: float) -> float:
+        return min(now, max(after, seen.get(step, default)))
 
     scheduled = end(created, "Scheduled", pod.scheduled_at or created)
     running = end(scheduled, "Running", (pod.container.running_since if pod.container else None) or scheduled)

@@ -18,7 +18,7 @@ def tell(draft: Draft, agent: AgentView | None) -> None:
     saved, before = draft.snapshot.saved, draft.was(CONDITION)
     _judge(draft, agent.state, saved)
     pod = draft.pod
-    if saved is None or pod is None or same_container(draft, pod) or agent.told is None:
+    if saved is None or pod is None or same_container(draft, pod) or agent.delivered is None:
         return
     if saved.ignored:
         what = "it is ignored" if len(saved.ignored) == 1 else "they are ignored"
@@ -32,9 +32,11 @@ def tell(draft: Draft, agent: AgentView | None) -> None:
 
 def _judge(draft: Draft, state: AgentState, saved: SavedEdits | None) -> None:
     found, before = state.edits, draft.was(CONDITION)
-    if found.kept:
-        message = f"the environment changed files that were edited here: the edits are in {_named(found.kept)} now; compare by `flow edits"
-        message += " --diff` in the session, and delete what you have merged"
+    if found.moved_aside:
+        message = (
+            f"the environment changed files that were edited here: the edits are in {_named(found.moved_aside)} now;"
+            " compare by `flow edits --diff` in the session, and delete what you have merged"
+        )
         if before and before.reason == KEPT and before.message != message:
             draft.tell(warning=True, reason=KEPT, message=message)
         draft.judge(CONDITION, False, KEPT, message)

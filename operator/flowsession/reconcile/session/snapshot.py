@@ -35,9 +35,9 @@ class SessionSnapshot:
     pods: tuple[PodView, ...]
     agent: AgentView | None
     refusal: Refusal | None
-    elder: str
+    older_session: str
     """Name of an older session of the same user and environment, or empty."""
-    marks: Mapping[str, float] = field(default_factory=dict)
+    pod_timestamps: Mapping[str, float] = field(default_factory=dict)
     """When this operator saw the present pod's steps, such as Created and Running, finer than the API's whole seconds."""
     namespace_ending: bool = False
     offers: tuple[Offer, ...] = ()
@@ -64,7 +64,7 @@ class SessionSnapshot:
     """What those of them that list packages say of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
-    crowd: int = 0
+    queued: int = 0
     """How many objects wait for a decision."""
     server_silent: bool = False
     """Whether the API server does not answer: nothing can be ended, so nobody's door is to be closed."""

@@ -2,27 +2,13 @@
 
 from fractions import Fraction
 
-from flowsession.api.session import Phase
 from flowsession.model.quantity import parse_all
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
-from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.choice import END, NoSize, fitting, named, present, refused, within_quota
 from flowsession.reconcile.size.quota import lacks
-
-
-def allocate(draft: Draft) -> tuple[bool, Offer | None]:
-    """Whether a pod may be created now, and with which size; None: as the chart's defaults have it. Else the status says why not."""
-    found = choose(draft.snapshot, draft.now)
-    if not isinstance(found, NoSize):
-        return True, found
-    draft.judge("ComputeAllocated", False, found.reason, found.message)
-    draft.not_ready(Phase.PENDING, found.reason, found.message)
-    if found.look_again_at is not None:
-        draft.look_again(found.look_again_at)
-    return False, None
 
 
 def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:

@@ -61,7 +61,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "judge",
         "decide_idle",
         "follow_the_check",
-        "mark",
+        "protect",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_pod_that_has_not_started_waits_for_its_environment():
 
 
 def duplicate(*pods, **fields):
-    return session_snapshot(*pods, elder="alice-first", **fields)
+    return session_snapshot(*pods, older_session="alice-first", **fields)
 
 
 def test_the_younger_of_two_sessions_is_refused_by_name():
