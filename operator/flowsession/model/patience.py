@@ -1,6 +1,6 @@
-"""How soon an agent may be asked again, by what its calls have cost lately: no session's agent keeps the operator from the others.
+"""How soon an agent may be called again, by the cost of its recent calls, so that no session's agent starves the others.
 
-Both counts are leaky buckets. They run empty with time alone, so that one good answer makes up for nothing.
+Both counts are leaky buckets: they drain with time alone, and a good answer does not reset them.
 """
 
 from dataclasses import replace
@@ -8,23 +8,23 @@ from dataclasses import replace
 from flowsession.model.agent_views import AgentView
 
 CALLS_AT_ONCE = 20.0
-"""Calls that an agent may cause one after the other: a start with an install, a check and a list of packages has 5 to 10."""
+"""Calls that an agent may cause in a burst. A start with an install, a check and a list of packages takes 5 to 10."""
 
 SECONDS_PER_CALL = 2.0
-"""One more call each such time, in the long run."""
+"""Sustained rate: one call in this time."""
 
 BAD_AT_ONCE = 3.0
-"""Answers of no use that are borne with. Silence is none: it costs nothing, and has pauses of its own (target.pause_after)."""
+"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (pause_after)."""
 
 SECONDS_PER_BAD = 60.0
-"""One of them is forgotten each such time."""
+"""One useless answer is forgotten in this time."""
 
 LONGEST_BAD_PAUSE = 15.0
-"""Seconds; the pause doubles with each such answer beyond BAD_AT_ONCE, from 1 s on."""
+"""Seconds. The pause starts at 1 s and doubles with each useless answer beyond BAD_AT_ONCE."""
 
 
 def charged(view: AgentView, now: float, *, bad: bool) -> AgentView:
-    """The view with one more call on its account that ended now; `bad` where its answer was of no use."""
+    """Return the view after one more call, which ended now; `bad`: its answer was useless."""
     passed = max(0.0, now - view.asked_at)
     return replace(
         view,
@@ -34,23 +34,23 @@ def charged(view: AgentView, now: float, *, bad: bool) -> AgentView:
 
 
 def rested_at(view: AgentView) -> float:
-    """When the agent may be called again for all that it has cost, in seconds since 1970."""
+    """Return when the cost of its recent calls lets the agent be called again, in seconds since 1970."""
     load = max(0.0, view.calls - CALLS_AT_ONCE) * SECONDS_PER_CALL
     bad = view.bad_answers - BAD_AT_ONCE
     return view.asked_at + max(load, min(LONGEST_BAD_PAUSE, 2.0 ** min(bad - 1.0, 10.0)) if bad > 0 else 0.0)
 
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two calls of an agent that does not answer, at most."""
+"""Longest back-off of an agent that does not answer, in seconds."""
 
 
 def askable_at(agent: AgentView | None) -> float:
-    """When a serving agent may be asked again, in seconds since 1970: at once unless it did not answer, or was asked a lot."""
+    """Return when a serving agent may be called again, in seconds since 1970: at once unless it failed to answer or was called a lot."""
     if agent is None:
         return 0.0
     return max(rested_at(agent), agent.asked_at + pause_after(agent) if agent.failures else 0.0)
 
 
 def pause_after(agent: AgentView) -> float:
-    """Seconds until a serving agent that did not answer is asked again: 1, 2, 4 ... 60."""
+    """Return the back-off of a serving agent that did not answer, in seconds: 1, 2, 4 ... 60."""
     return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))

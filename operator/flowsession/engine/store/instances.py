@@ -87,7 +87,7 @@ class Instances:
         stopped = "User" if not spec.running else (status.get("stopped") or {}).get("by", "")
         anchor = anchors.get((name[0], status.get("podName") or ""))
         ready = anchor is not None and anchor.owner_uid == entry.meta.uid and anchor.view.running and anchor.view.deleting_since is None
-        said = next((c.get("message", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "")
+        message = next((c.get("message", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "")
         due = None
         all_idle = False
         if ready and not stopped:
@@ -101,7 +101,7 @@ class Instances:
             node=anchor.view.node if anchor and ready else "",
             vm_size=anchor.view.vm_size if anchor and ready else "",
             resources=anchor.limits if anchor and ready else {},
-            said=said,
+            message=message,
             idle_seconds=spec.idle.timeout_seconds,
             idle_at=due,
             all_idle=all_idle,

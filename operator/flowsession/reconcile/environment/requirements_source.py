@@ -1,4 +1,4 @@
-"""Finds what an environment requires: the spec's own lines, or the file that its flow names, which may lie beside the flow folder."""
+"""Finds an environment's requirements: the spec's lines, or the file that its flow names, inside or outside of the flow folder."""
 
 import posixpath
 import re
@@ -25,14 +25,14 @@ def find(
         path = flow.requirements_path
         content = files.get(path)
         if leads_outside(path):
-            content = _beside(path, normalised(spec.flow_path), source)
+            content = _outside_content(path, normalised(spec.flow_path), source)
             warnings.append(_outside(flow, path, found=content is not None))
         elif content is None:
             warnings.append(_missing(flow, path))
         text, path = (None, None) if content is None else (_text(path, content), path)
     elif text is not None and _LONE_FILE.match(text.strip()):
-        said = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
-        raise FolderError(f"{said}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
+        message = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
+        raise FolderError(f"{message}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
     inside = path is not None and not leads_outside(path)
     review = requirements.review(text or "", path=path if inside else None, files=files)
     where = path or IN_SPEC
@@ -46,13 +46,13 @@ def find(
 
 def _text(path: str, content: bytes) -> str:
     if len(content) > requirements.LARGEST:
-        said = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
-        raise FolderError(f"{said}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
+        message = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
+        raise FolderError(f"{message}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
     return yaml.text_of(path, content)
 
 
-def _beside(path: str, folder: str, source: SourceFiles) -> bytes | None:
-    """The content of a file of the source, by its way from the flow folder."""
+def _outside_content(path: str, folder: str, source: SourceFiles) -> bytes | None:
+    """Return the content of a file of the source, by its path relative to the flow folder; None: it is missing."""
     return source.files.get(includes.real(folder, path, source.links))
 
 
@@ -66,7 +66,7 @@ def _outside(flow: flowfolder.Flow, path: str, *, found: bool) -> SourceWarning:
 
 
 def _missing(flow: flowfolder.Flow, path: str) -> SourceWarning:
-    hint = ", and write / instead of \\" if "\\" in path else ", by its way from the flow folder" if path.startswith("/") else ""
+    hint = ", and write / instead of \\" if "\\" in path else ": it must be relative to the flow folder" if path.startswith("/") else ""
     message = f"the flow folder has no requirements file {_shown(path)}, so nothing of it is installed; add it or correct the name{hint}"
     return SourceWarning(file=flow.file, code="RequirementsMissing", message=message)
 

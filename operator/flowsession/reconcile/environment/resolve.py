@@ -1,4 +1,4 @@
-"""Resolves an environment: from the spec and its source to what its sessions shall have."""
+"""Resolves an environment: spec and source become what its sessions shall have."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ from flowsession_cache import addresses
 from flowsession_protocol.messages import Installer
 
 MOST_WARNINGS = 50
-"""Warnings in a status at most; a status has a size."""
+"""Most warnings in a status, whose size is limited."""
 
 NO_IMAGE_YET = ImageInUse()
 
 
 def needed_config_maps(spec: FlowEnvironmentSpec, reading: LastReading | None = None) -> tuple[str, ...]:
-    """Names of the ConfigMaps that the spec refers to, or that hold what was read of its source."""
+    """Return the names of the ConfigMaps that the spec refers to, or that hold the last reading of its source."""
     names = list(sources.needed_config_maps(spec.source, reading))
     if spec.installer.ca_bundle_config_map_name:
         names.append(spec.installer.ca_bundle_config_map_name)
@@ -41,8 +41,8 @@ def resolve(
     reading: LastReading | None = None,
     in_use: ImageInUse = NO_IMAGE_YET,
 ) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet. `reading`: what a pod has read of the source; None: the operator
-    reads it itself. An image that was chosen before stays, as `in_use` has it."""
+    """Return what the spec resolves to; None: something was not read yet. `reading`: the last reading of the source by a pod; None: no pod
+    reads it. `in_use`: the environment's present image."""
     if refused := sources.refusal(spec.source, settings):
         return Unresolved(*refused)
     if any(name not in config_maps for name in needed_config_maps(spec, reading)):
@@ -109,7 +109,7 @@ def _resolve(
 def _flow_folder(
     spec: FlowEnvironmentSpec, source: sources.SourceFiles | None, warnings: list[SourceWarning]
 ) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
-    """The flow folder's files with its includes merged, what it asks for, and how many includes it has; adds to `warnings`."""
+    """Return the flow folder's files with includes merged, its flow, and the number of includes; adds to `warnings`."""
     if source is None:
         return None, None, None
     warnings += source.warnings
@@ -122,7 +122,7 @@ def _flow_folder(
     merged = includes.merge(source.files, folder, entries, file=opened.name, links=source.links)
     for duplicate in merged.duplicates:
         warnings.append(_replaced(duplicate))
-    # An include may bring another flow file. The one that counts then loses its own includes, as with prompt flow.
+    # An include may bring another flow file, whose own includes are ignored, as in prompt flow.
     if merged.files[flowfolder.flow_file(merged.files)] is not files[opened.name]:
         opened = flowfolder.open_flow(merged.files)
     files = merged.files
@@ -174,12 +174,12 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
 
 
 def _cached(cache: PackageCache) -> dict[str, str]:
-    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    """Return the cache's address for each index. It is no part of the revision: the packages are the same without the cache."""
     return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _chosen(image: Image) -> str:
-    """The image that the environment's author has chosen; empty: none, so it is the platform's."""
+    """Return the image that the environment's author chose; empty: the platform's default."""
     return "" if image.origin is ImageOrigin.DEFAULT else image.name
 
 

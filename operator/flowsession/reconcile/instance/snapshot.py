@@ -1,4 +1,4 @@
-"""What is seen of a ComputeInstance: by its own decision, and by the sessions on it."""
+"""What decisions see of a ComputeInstance and of the sessions on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ class HostedSession:
 
     name: str
     pod: PodView | None
-    """Its pod on the instance, ending or not."""
+    """Its pod on the instance, even if it is being deleted."""
     agent: AgentView | None
     began: float
-    """When it was created or last started: that is work too."""
+    """When it was created or last started, which counts as work."""
     worked: float
-    """When work was last seen in it; 0: never."""
+    """When work was last seen in it, in seconds since 1970; 0: never."""
     starts_until: float = 0.0
-    """When the start that is under way times out: so long it counts as work; 0: none is."""
+    """When the start that is under way times out, until when it counts as work; 0: none is."""
     waits: bool = False
-    """Whether it shall have a pod and has none."""
+    """Whether it shall have a pod, but has none."""
 
     def is_idle_since(self, since: float, now: float) -> bool:
-        """Whether its agent, asked since then, was without work; or nobody can work in it at all."""
+        """Whether its agent was idle at a probe since then, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -39,7 +39,7 @@ class HostedSession:
         return since <= agent.state_at <= now + AHEAD_SECONDS
 
     def is_retired(self, now: float) -> bool:
-        """Whether its door is closed to new work, by a fresh word; or there is none."""
+        """Whether its agent refuses new work, by a fresh answer, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -61,27 +61,27 @@ class InstanceSnapshot:
     spec: ComputeInstanceSpec
     status: Mapping[str, Any]
     resume: str
-    """The annotation that asks for a start."""
+    """Value of the annotation that asks for a start."""
     pods: tuple[PodView, ...]
-    """That hold the reservation, the newest last."""
+    """The anchors, the newest last."""
     hosted: tuple[HostedSession, ...] = ()
     session_pods: int = 0
-    """Sessions' pods on the instance, whatever their sessions' specs say by now."""
+    """How many pods of sessions are on the instance, whatever the sessions' specs say now."""
     offers: tuple[Offer, ...] = ()
     quotas: tuple[QuotaView, ...] = ()
     refusal: Refusal | None = None
     scaling: ScalingView | None = None
     accounts: tuple[Account, ...] | None = None
-    """The namespace's ServiceAccounts; None: not read just now."""
+    """The namespace's ServiceAccounts; None: not read recently enough."""
     unknown: str = ""
-    """Its annotations of ours that mean nothing."""
+    """Names of its annotations in this API's group that are unknown."""
     namespace_ending: bool = False
     written_at: float = 0.0
     settings: Settings = field(default_factory=Settings)
 
 
 def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
-    """When the instance has been unused for its idle time, by what is known now."""
+    """Return when the instance has been idle for its timeout, as far as known; None: it is never stopped for idleness."""
     started = times.parse(status.get("readyAt"))
     if spec.idle.action == InstanceIdleAction.NONE or started is None:
         return None
@@ -90,7 +90,7 @@ def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[
 
 
 def last_activity(status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
-    """When work was last seen in any session on it; a session's start is work."""
+    """Return when work was last seen in any session on the instance, in seconds since 1970; a session's start counts as work."""
     seen = [times.parse(status.get("lastActivityAt")) or 0.0]
     seen += [at for session in hosted if session.pod is not None or session.waits for at in (session.began, session.worked)]
     return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

@@ -1,4 +1,4 @@
-"""What the check of the flow inside a session comes to: the condition FlowValid, on the session and on its environment."""
+"""The check of the flow inside a session, and its result: the condition FlowValid."""
 
 from flowsession.api.session import Phase
 from flowsession.model.plan import Follow
@@ -8,17 +8,17 @@ from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.install import follow
 
 POLL_SECONDS = 3.0
-"""How long one long poll waits for a check: shorter than for an install, so that nothing else waits long for its turn."""
+"""Length of a long poll for a check: shorter than for an install, so that other calls don't wait long."""
 
 MOST_POLLS = 40
-"""Long polls for one check: an honest one is over within 70 s."""
+"""Long polls for one check, which takes 70 s at most."""
 
 WRITE_SECONDS = 3.0
-"""How long after its start a session's list of packages waits to be written together with the verdict."""
+"""How long after Ready the list of packages waits to be written together with the verdict."""
 
 
 def judge(draft: Draft, live: Live) -> bool:
-    """Says whether the flow is valid."""
+    """Write whether the flow is valid."""
     pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
@@ -44,7 +44,7 @@ def judge(draft: Draft, live: Live) -> bool:
 
 
 def follow_the_check(draft: Draft, live: Live) -> bool:
-    """Follows a check that is under way, unless there is something to say to the agent."""
+    """Follow a check that is under way, unless another call is planned."""
     agent = live.agent
     if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
@@ -55,6 +55,6 @@ def follow_the_check(draft: Draft, live: Live) -> bool:
 
 
 def _changed(draft: Draft, revisions: tuple[str, str]) -> bool:
-    """Whether the status speaks of other content than this, or not at all."""
+    """Whether the status has no verdict on this content."""
     status = draft.snapshot.status
     return draft.was(CONDITION) is None or (status.get("flowRevision"), status.get("packagesRevision")) != revisions

@@ -16,7 +16,7 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
     """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
     if saved_at := _edits_were_saved_at(draft):
         lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
-        draft.tell(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
+        draft.event(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
     restarts.start_again(draft, lambda: leave_the_pod(draft))
     draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")

@@ -1,13 +1,11 @@
-"""The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
+"""The way to a running pod: create it, replace a lost one with back-off, and report its progress."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.manifests import anchor_pod, placement, pod_metadata
-from flowsession.manifests import session_pod as pods
-from flowsession.model import pod_images as podimages
-from flowsession.model import times
+from flowsession.manifests import anchor_pod, placement, pod_metadata, session_pod
+from flowsession.model import pod_images, times
 from flowsession.model.resolved import Resolved
 from flowsession.model.sizes import Offer
 from flowsession.model.times import moment
@@ -25,7 +23,7 @@ from flowsession.reconcile.size.choice import NoSize
 class Needs:
     """What a pod is created from."""
 
-    pod: pods.SessionPod
+    pod: session_pod.SessionPod
     identity: PodIdentity
     size: Offer | None
     """None: the chart's defaults."""
@@ -41,9 +39,9 @@ class Obstacle:
     look_again_at: float | None = None
 
 
-def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> pods.SessionPod:
-    """What the session's pod shall be."""
-    return pods.SessionPod(
+def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> session_pod.SessionPod:
+    """Return what the session's pod is made from."""
+    return session_pod.SessionPod(
         namespace=snapshot.namespace,
         session=snapshot.name,
         uid=snapshot.uid,
@@ -104,9 +102,9 @@ def _create(draft: Draft) -> None:
         authorship.give(draft)
         if needs.pod.brings_the_agent:
             _bring_the_agent(draft)
-        manifest = accounts.with_identity(pods.manifest(needs.pod), needs.identity)
+        manifest = accounts.with_identity(session_pod.manifest(needs.pod), needs.identity)
         manifest = _where_it_belongs(snapshot, manifest, needs.size)
-        draft.create(pods.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
+        draft.create(session_pod.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
         if needs.pod.environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
             draft.look_for_edits(draft.incarnation)
 
@@ -114,11 +112,11 @@ def _create(draft: Draft) -> None:
 def _needs(draft: Draft) -> Needs | Obstacle | None:
     """Return what the pod is created from, or the first obstacle; None while the namespace's ServiceAccounts are being read."""
     snapshot, environment = draft.snapshot, draft.snapshot.environment
-    assert isinstance(environment, Resolved), "the stage before saw to it"
-    if said := authorship.withheld(draft):
-        return Obstacle("InSync", authorship.REASON, said)
-    if said := pod_metadata.refusal(snapshot.spec, snapshot.settings.session.pod_metadata):
-        return Obstacle("ComputeAllocated", pod_metadata.REASON, said)
+    assert isinstance(environment, Resolved), "the stage before ensures it"
+    if message := authorship.withheld(draft):
+        return Obstacle("InSync", authorship.REASON, message)
+    if message := pod_metadata.refusal(snapshot.spec, snapshot.settings.session.pod_metadata):
+        return Obstacle("ComputeAllocated", pod_metadata.REASON, message)
     size = vm_size.choose(snapshot, draft.now)
     if isinstance(size, NoSize):
         return Obstacle("ComputeAllocated", size.reason, size.message, size.look_again_at)
@@ -126,15 +124,15 @@ def _needs(draft: Draft) -> Needs | Obstacle | None:
     if isinstance(acts_as, accounts.Lacking):
         return Obstacle("ComputeAllocated", acts_as.reason, acts_as.message)
     pod = pod_of(snapshot, environment, draft.incarnation)
-    if pod.brings_the_agent and (refused := snapshot.refused_config_maps.get(pods.agent_config_map_name(pod.agent.sha256))):
-        said = f"the session's agent can't be brought to the pod: {refused}"
-        return Obstacle("ComputeAllocated", "ConfigMapRefused", said, draft.now + REFUSED_SECONDS)
+    if pod.brings_the_agent and (refused := snapshot.refused_config_maps.get(session_pod.agent_config_map_name(pod.agent.sha256))):
+        message = f"the session's agent can't be brought to the pod: {refused}"
+        return Obstacle("ComputeAllocated", "ConfigMapRefused", message, draft.now + REFUSED_SECONDS)
     return Needs(pod, acts_as, size) if acts_as is not None else None
 
 
 def _bring_the_agent(draft: Draft) -> None:
     """Create the ConfigMap with the agent unless it exists."""
-    archive = pods.agent_config_map(draft.snapshot.namespace, draft.snapshot.agent_archive)
+    archive = session_pod.agent_config_map(draft.snapshot.namespace, draft.snapshot.agent_archive)
     if archive["metadata"]["name"] not in draft.snapshot.known_config_maps:
         draft.create(archive)
 
@@ -142,7 +140,7 @@ def _bring_the_agent(draft: Draft) -> None:
 def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
     ref = snapshot.spec.compute.instance_ref
     if ref is not None:
-        return anchor_pod.beside(manifest, snapshot.instances[ref.name], size)
+        return anchor_pod.placed_on(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
 
 
@@ -162,12 +160,11 @@ def _whose(draft: Draft) -> str:
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """A running session is never restarted for another image, but one whose image does not even start had better start with the right
-    one."""
+    """Whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
-        and podimages.changed(pod, environment.image)
+        and pod_images.changed(pod, environment.image)
         and pod.container is not None
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
@@ -175,19 +172,19 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
 
 
 def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
-    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    """Whether the container can't be created with the pod's settings, and the spec has others now."""
     waits = pod.container.waiting_reason if pod.container else ""
-    changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
+    changed = bool(pod.settings) and pod.settings != session_pod.settings_of(draft.snapshot.spec)
     return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
-    """Whether the pod has not run yet since its image can't be pulled."""
+    """Whether the pod has not run yet because its image can't be pulled."""
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def follow_the_pod(draft: Draft, live: Live) -> bool:
-    """Says how far the pod is. Goes on when its container runs and has an address."""
+    """Write how far the pod is; True once its container runs and has an address."""
     pod = live.pod
     _remember(draft, pod)
     if pod.running:
@@ -215,18 +212,18 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
 
 
 def time_out(draft: Draft, pod: PodView, stage: str) -> None:
-    """After `startTimeoutSeconds` the cause gets the words StartTimeout in front; the start goes on."""
+    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on."""
     limit = draft.snapshot.spec.start_timeout_seconds
     began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
     if draft.now < began + limit:
         draft.look_again(began + limit)
         return
-    said = draft.said("Ready")
-    draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {said}")
+    message = draft.message("Ready")
+    draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {message}")
 
 
 def _remember(draft: Draft, pod: PodView) -> None:
-    """What the status says of the pod itself."""
+    """Write the fields of the status about the pod itself."""
     draft.put("podName", pod.name)
     draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
@@ -241,11 +238,11 @@ def _remember(draft: Draft, pod: PodView) -> None:
 
 def _pull(draft: Draft, pod: PodView) -> str:
     container = pod.container
-    said = container.waiting_message.strip() if container else ""
+    message = container.waiting_message.strip() if container else ""
     before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
-        return before.message[at:]  # the back-off's own words name no cause
-    said = said or "no further word from the node"
+        return before.message[at:]  # the message of the back-off names no cause
+    message = message or "the node gave no reason"
     environment = draft.snapshot.environment
-    way = podimages.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
-    return f"{cause} check its name and the cluster's access to the registry{way}: {said}{identity.to_pull(draft, pod, said)}"
+    way = pod_images.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
+    return f"{cause} check its name and the cluster's access to the registry{way}: {message}{identity.to_pull(draft, pod, message)}"

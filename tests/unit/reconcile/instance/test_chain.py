@@ -325,7 +325,7 @@ def on(view: InstanceView | None, *pods: Any, **fields: Any):
         (box(user="bob@example.com"), "InstanceOfAnotherUser", "is bob@example.com's"),
         (box(stopped="User"), "InstanceStopped", "spec.running"),
         (box(stopped="Idle"), "InstanceStopped", "resume-requested-at"),
-        (box(node="", said="no node has room"), "InstanceStarting", "no node has room"),
+        (box(node="", message="no node has room"), "InstanceStarting", "no node has room"),
     ],
 )
 def test_a_session_without_its_instance_waits(found, reason, says):
