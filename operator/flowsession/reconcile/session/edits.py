@@ -29,7 +29,7 @@ def may_leave(draft: Draft) -> bool:
     pod = draft.pod
     if pod is None or not pod.running or not has_folder(draft):
         return True
-    agent = draft.lately_of(pod)
+    agent = draft.fresh_agent_of(pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.event(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
@@ -76,9 +76,9 @@ def store(draft: Draft, agent: AgentView) -> str | None:
         # This session started from it, so it only has older content.
         draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
     if not same:
-        told = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
+        saved_now = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
         shown = Edits(count=edits.count, files=list(edits.files[:MOST_SHOWN]), left_out=edits.left_out or None)
-        draft.put("edits", shown.to_wire() | told)
+        draft.put("edits", shown.to_wire() | saved_now)
     return ""
 
 
@@ -95,7 +95,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
     saved_to, saved_at, revision = before.get("savedTo"), before.get("savedAt"), before.get("revision")
     if given and given.name and given.saved_at >= (saved_at or "") and (edits.restored or edits.offered == given.name):
         saved_to, saved_at, revision = given.name, given.saved_at, given.revision if edits.restored else None
-    told = Edits(
+    shown = Edits(
         count=edits.count,
         files=list(edits.files[:MOST_SHOWN]) or None,
         saved_to=saved_to,
@@ -105,7 +105,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         not_saved=before.get("notSaved") if edits.revision else None,
         left_out=edits.left_out or None,
     )
-    draft.put("edits", told.to_wire() if edits.count or saved_to or edits.left_out else None)
+    draft.put("edits", shown.to_wire() if edits.count or saved_to or edits.left_out else None)
     if edits.left_out and not before.get("leftOut"):
         what = f"{edits.left_out} files or folders are" if edits.left_out != 1 else "1 file or folder is"
         why = "by a name that secrets have, by the folder's ignore file, or since the home holds too much"

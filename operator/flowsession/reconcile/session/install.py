@@ -3,7 +3,7 @@
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.patience import pause_after, rested_at
+from flowsession.model.call_limits import back_off, limits_allow_at
 from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -169,8 +169,8 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Long-poll the agent; one that returns at once without news is polled less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
-    due = max(agent.asked_at + pause, rested_at(agent))
+    pause = back_off(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, limits_allow_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -186,7 +186,7 @@ def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
         draft.call = call
     elif not agent.calling or agent.following:
         pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        due = max(agent.asked_at + pause, rested_at(agent))
+        due = max(agent.asked_at + pause, limits_allow_at(agent))
         if draft.now >= due:
             draft.call = call
         else:
