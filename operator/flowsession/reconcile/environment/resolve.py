@@ -21,7 +21,7 @@ from flowsession.settings import PackageCache, Settings
 from flowsession_cache import addresses
 
 MOST_WARNINGS = 50
-"""Most warnings in a status, whose size is limited."""
+"""Maximum number of warnings in a status, whose size is limited."""
 
 NO_IMAGE_YET = ImageInUse()
 
