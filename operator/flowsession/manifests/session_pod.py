@@ -243,5 +243,5 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
     secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
-    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
-    return [variable for variable in own if variable["name"] not in names] + given + told
+    masked = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + masked

@@ -21,7 +21,7 @@ from flowsession_cache import addresses
 from flowsession_protocol.messages import Installer
 
 MOST_WARNINGS = 50
-"""Most warnings in a status, whose size is limited."""
+"""Maximum number of warnings in a status, whose size is limited."""
 
 NO_IMAGE_YET = ImageInUse()
 

@@ -37,7 +37,7 @@ FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
 """The agent's codes for failures at a private feed."""
 
 FOLLOW_PAUSE = 0.05
-"""Least seconds between two long polls of one agent."""
+"""Minimum seconds between two long polls of one agent."""
 
 PREDECESSOR_PAUSE = 0.25
 """Seconds between two checks whether the edits of a session that was just deleted are saved: this session gets them."""
