@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from flowsession.api.source import SourceWarning
 
 FRESH_SECONDS = 5.0
-"""Greatest age of an agent's answer that is acted on."""
+"""Maximum age of an agent's answer that is acted on."""
 
 AHEAD_SECONDS = 5.0
 """How far ahead of this operator's clock a timestamp may lie; further ahead, some clock was wrong."""

@@ -5,10 +5,9 @@ import re
 from typing import Any
 
 from flowsession.api.source import SourceWarning
-from flowsession.cluster.agent.answers import LARGEST_CONTENT, text
+from flowsession.cluster.agent.answers import text
 from flowsession.model.agent_views import SourceAnswer
-
-MOST_WARNINGS = 20
+from flowsession_protocol.limits import ARCHIVE_BYTES, WARNING, WARNINGS
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -32,16 +31,16 @@ def source(document: dict[str, Any]) -> SourceAnswer:
         size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
     except ValueError:
         size = 0
-    if not isinstance(archive, str) or not 0 < size <= LARGEST_CONTENT:
-        said = f"the agent that read it sent an archive of {size:,} bytes; at most {LARGEST_CONTENT:,} can be kept"
+    if not isinstance(archive, str) or not 0 < size <= ARCHIVE_BYTES:
+        said = f"the agent that read it sent an archive of {size:,} bytes; at most {ARCHIVE_BYTES:,} can be kept"
         return SourceAnswer(state="Failed", code="TooLarge", message=said)
     return SourceAnswer(state="Done", revision=known.revision, commit=commit, archive=archive, warnings=known.warnings)
 
 
 def _warnings(value: object) -> tuple[SourceWarning, ...]:
-    items = [item for item in value[:MOST_WARNINGS] if isinstance(item, dict)] if isinstance(value, list) else []
+    items = [item for item in value[:WARNINGS] if isinstance(item, dict)] if isinstance(value, list) else []
     return tuple(
-        SourceWarning(file=_line(item.get("file"), 250), code=_word(item.get("code")), message=_line(item.get("message"), 500))
+        SourceWarning(file=_line(item.get("file"), 250), code=_word(item.get("code")), message=_line(item.get("message"), WARNING))
         for item in items
     )
 

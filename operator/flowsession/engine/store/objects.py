@@ -28,7 +28,6 @@ from flowsession.manifests.session_pod import (
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
     PROVENANCE_ANNOTATION,
-    PUBLIC_KEYS,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -43,6 +42,7 @@ from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
 from flowsession.reconcile.size import quota as quotas
+from flowsession_protocol import PUBLIC_KEYS
 
 Object = Mapping[str, Any]
 

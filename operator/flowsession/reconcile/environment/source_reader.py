@@ -25,7 +25,7 @@ LONGEST_RETRY_SECONDS = 600.0
 """Back-off of failed attempts: it starts with the first and doubles up to the second."""
 
 MISSING_SECONDS = 10.0
-"""Least seconds between two readings if the ConfigMap of the last one is gone."""
+"""Minimum seconds between two readings if the ConfigMap of the last one is gone."""
 
 LOOK_PAUSE = 1.0
 """Seconds between two polls of an agent that answers before the reading is over."""

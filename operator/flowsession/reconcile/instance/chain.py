@@ -16,7 +16,7 @@ from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absen
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
-"""Least seconds between two writes of the count of sessions and their last activity alone."""
+"""Minimum seconds between two writes of the count of sessions and their last activity alone."""
 
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 

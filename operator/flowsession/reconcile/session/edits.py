@@ -8,6 +8,7 @@ from flowsession.model import times
 from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
 from flowsession.reconcile.session.draft import Draft
+from flowsession_protocol import messages
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -112,12 +113,12 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         draft.event(warning=False, reason="EditsLeftOut", message=message)
 
 
-def wanted(draft: Draft) -> dict[str, Any] | None:
-    """Return the part of the agent's first delivery with earlier edits; None while those are unknown, or are still being saved."""
+def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
+    """Return the earlier edits for the agent's first delivery, if there are any; None while they are unknown, or are still being saved."""
     snapshot = draft.snapshot
     if not snapshot.saved_known or snapshot.predecessor:
         return None
-    return {"savedEdits": _wire(snapshot.saved)} if snapshot.saved and snapshot.saved.archive else {}
+    return [_wire(snapshot.saved)] if snapshot.saved and snapshot.saved.archive else []
 
 
 def held(draft: Draft) -> bool:
@@ -154,7 +155,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
         draft.ask(agent, Reopen())  # it stays, so it may be used
 
 
-def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
+def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
     return {
         "name": saved_edits.name,
         "savedAt": saved_edits.saved_at,

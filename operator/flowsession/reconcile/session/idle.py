@@ -84,7 +84,7 @@ PROBE_FAILED_AFTER = 3
 
 PROBE_FAILED = "ProbeFailed"
 UNREACHABLE_CALLS = 20
-"""Least number of failed calls in a row before a session ends as unreachable."""
+"""Minimum number of failed calls in a row before a session ends as unreachable."""
 
 SERVER_PAUSE = 10.0
 """Seconds until an end is decided again that waits for an API server which does not answer."""
@@ -205,7 +205,7 @@ def end_unreachable(draft: Draft, live: Live) -> bool:
     limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
-    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {loss}" if (loss := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
         restart.start_again(draft, PROBE_FAILED, message)
     else:

@@ -22,6 +22,7 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.start import time_out
+from flowsession_protocol.messages import Order
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which the status says so; a new agent needs some tenths of a second."""
@@ -36,7 +37,7 @@ FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
 """The agent's codes for failures at a private feed."""
 
 FOLLOW_PAUSE = 0.05
-"""Least seconds between two long polls of one agent."""
+"""Minimum seconds between two long polls of one agent."""
 
 PREDECESSOR_PAUSE = 0.25
 """Seconds between two checks whether the edits of a session that was just deleted are saved: this session gets them."""
@@ -83,14 +84,17 @@ def deliver(draft: Draft, live: Live) -> bool:
 def _deliver(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
     """Call the agent; the first flow folder comes with earlier edits, once those are known."""
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    earlier = [] if serving or environment.files is None else edits.wanted(draft)
     if earlier is None and draft.snapshot.predecessor:
         draft.look_again(draft.now + PREDECESSOR_PAUSE)
     elif earlier is None:
         draft.look_for_edits(draft.incarnation)
     else:
-        address = {"editsAddress": at} if (at := draft.snapshot.settings.edits_address) else {}
-        body = {**environment.wire, "packagesRevision": wanted.packages, **address, **earlier}
+        body: Order = {**environment.wire, "packagesRevision": wanted.packages}
+        if draft.snapshot.settings.edits_address:
+            body["editsAddress"] = draft.snapshot.settings.edits_address
+        for saved in earlier:
+            body["savedEdits"] = saved
         _ask(draft, agent, Probe() if unknown else Deliver(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 

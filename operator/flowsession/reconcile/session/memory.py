@@ -6,9 +6,9 @@ from flowsession.reconcile.session.draft import Draft
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
-"""Least seconds between two Events of one session: a replaced agent may report kills all the time."""
+"""Minimum seconds between two Events of one session: a replaced agent may report kills all the time."""
 LEAST_BETWEEN_CALLS = 1.0
-"""Least seconds between a call of an agent and a call because of a kill."""
+"""Minimum seconds between a call of an agent and a call because of a kill."""
 
 
 def report(draft: Draft) -> None:

@@ -19,7 +19,7 @@ LIST_SECONDS = 5.0
 """How long Ready waits for the list of packages, so that one write has both."""
 
 SHORTEST_TOLD = 0.05
-"""Least seconds of a stage that is usually instant to be named in the Event; the status has all stages."""
+"""Minimum seconds for an Event to name a stage that is usually instant; the status has all stages."""
 
 
 def judge_ready(draft: Draft, live: Live) -> bool:

@@ -11,7 +11,7 @@ from flowsession.reconcile.session.draft import Draft
 from flowsession.settings import AgentVia
 
 SAVE_SECONDS = 30.0
-"""Least seconds between two saves of a session whose pod lives; edits of this time may be lost with its node."""
+"""Minimum seconds between two saves of a session whose pod lives; edits of this time may be lost with its node."""
 
 LAST_SECONDS = 2.0
 """Seconds between two calls of a pod that ends and whose agent can't announce unsaved edits."""
