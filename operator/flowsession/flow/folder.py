@@ -27,7 +27,8 @@ NOT_READ = {
 MOST_KEYS = 20
 
 _FRONT_MATTER = re.compile(r"\A\s*-{3,}[^\S\n]*\n(.*?)^-{3,}[^\S\n]*$", re.DOTALL | re.MULTILINE)
-"""As promptflow-core's `Prompty._parse_prompty` finds it."""
+"""Up to the first line of dashes. promptflow-core reads up to the last one, and so does the agent's check, which says so where that is no
+YAML: what stands in a template keeps no environment from being Ready."""
 
 
 @dataclass(frozen=True)

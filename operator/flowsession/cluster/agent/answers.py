@@ -35,6 +35,19 @@ def number(value: object, *, limit: float = 1e12) -> float:
     return limit if value > limit else float(value)
 
 
+def word(value: object, limit: int) -> str:
+    """A text of one line, as the rows of tables are."""
+    return " ".join(text(value, limit).split())
+
+
+def size_of(archive: object) -> int:
+    """The bytes of an archive in base64; 0 for anything else."""
+    try:
+        return len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
+    except ValueError:
+        return 0
+
+
 def state(document: dict[str, Any]) -> AgentState:
     """The agent's state."""
     environment, activity = _part(document, "environment"), _part(document, "activity")
@@ -51,7 +64,7 @@ def state(document: dict[str, Any]) -> AgentState:
         edits=_edits(_part(document, "edits")),
         check=_check(_part(document, "check")),
         memory_kill=text(_part(document, "memoryKill").get("id"), 40),
-        killed_process=_word(_part(document, "memoryKill").get("process"), 120),
+        killed_process=word(_part(document, "memoryKill").get("process"), 120),
     )
 
 
@@ -62,10 +75,7 @@ def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchi
     if status != 200:
         return EditsArchive(revision=revision, problem=text(document.get("message"), 500) or f"HTTP {status}")
     archive = document.get("archive")
-    try:
-        size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
-    except ValueError:
-        size = 0
+    size = size_of(archive)
     problem = (
         ""
         if 0 < size <= limits.ARCHIVE_BYTES
@@ -105,7 +115,7 @@ def _check(document: dict[str, Any]) -> CheckView:
         flow_revision=text(document.get("flowRevision"), 64),
         packages_revision=text(document.get("packagesRevision"), 64),
         verdict=verdict if isinstance(verdict, str) and verdict in CHECK_VERDICTS else "",
-        reason=_word(document.get("reason"), limits.PROBLEM),
+        reason=word(document.get("reason"), limits.PROBLEM),
         nodes=int(number(document.get("nodes"), limit=1e6)),
         count=max(len(found), int(number(document.get("count"), limit=1e6))),
         problems=found,
@@ -114,11 +124,11 @@ def _check(document: dict[str, Any]) -> CheckView:
 
 def _problem(item: dict[str, Any]) -> FlowProblem:
     return FlowProblem(
-        code=_word(item.get("code"), 40),
-        message=_word(item.get("message"), limits.PROBLEM),
-        file=_word(item.get("file"), limits.PROBLEM_PLACE),
+        code=word(item.get("code"), 40),
+        message=word(item.get("message"), limits.PROBLEM),
+        file=word(item.get("file"), limits.PROBLEM_PLACE),
         line=int(number(item.get("line"), limit=1e7)),
-        node=_word(item.get("node"), limits.PROBLEM_PLACE),
+        node=word(item.get("node"), limits.PROBLEM_PLACE),
     )
 
 
@@ -184,20 +194,15 @@ def _entry(row: _Row, most: int) -> str:
 
 def _package(item: dict[str, Any]) -> _Row:
     by = item.get("requiredBy")
-    names = [_word(name, 100) for name in by[: limits.REQUIRING]] if isinstance(by, list) else []
+    names = [word(name, 100) for name in by[: limits.REQUIRING]] if isinstance(by, list) else []
     layer = item.get("layer")
     return (
-        _word(item.get("name"), 200),
-        _word(item.get("version"), 100),
+        word(item.get("name"), 200),
+        word(item.get("version"), 100),
         layer if layer in LAYERS else "image",
         [name for name in names if name],
-        _word(item.get("replaces"), 100),
+        word(item.get("replaces"), 100),
     )
-
-
-def _word(value: object, limit: int) -> str:
-    """A text of one line: a table has one for each package."""
-    return " ".join(text(value, limit).split())
 
 
 def _origin(layer: str, by: list[str], before: str) -> str:
