@@ -95,10 +95,14 @@ class FakeAgent:
         self.retired_at = time.monotonic() if value else float("-inf")
 
     def start(self, pod: dict[str, Any], ip: str) -> None:
+        self.belong_to(pod)
+        self.background.run(self._start(ip))
+
+    def belong_to(self, pod: dict[str, Any]) -> None:
+        """Takes over what a pod tells its agent."""
         self.pod_uid = pod["metadata"]["uid"]
         env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}
         self._keys = {key["kid"]: _public_key(key) for key in json.loads(env["FLOWSESSION_PUBLIC_KEYS"])["keys"]}
-        self.background.run(self._start(ip))
 
     def stop(self) -> None:
         self.background.run(self._runner.cleanup())

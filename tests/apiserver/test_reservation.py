@@ -93,7 +93,7 @@ def test_a_stranger_cannot_take_the_room_and_the_sessions_get_it(api: Api, isola
         eventually(lambda path=path: refused(api, path, "Insufficient", "anti-affinity"), seconds=30)
 
     view = InstanceView("box", f"ann-{isolation.lower()}", node=node, vm_size=D2, resources={"cpu": CPU, "memory": MEMORY})
-    own = [post(api, anchor_pod.beside(session(view.user, number), view, size(isolation))) for number in range(SESSIONS)]
+    own = [post(api, anchor_pod.placed_on(session(view.user, number), view, size(isolation))) for number in range(SESSIONS)]
 
     def all_there() -> bool:
         assert [api.get(path)["spec"].get("nodeName") for path in own] == [node] * SESSIONS

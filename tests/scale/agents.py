@@ -1,29 +1,31 @@
 """The agents of all of kwok's pods behind one event loop: a call is answered for the pod whose address it was sent to."""
 
 import asyncio
+import json
 import socket
+import ssl
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import aiohttp
 from aiohttp import web
 
 from apiserver.agents import PORT, FakeAgent
 from apiserver.api import Api
 from apiserver.background import Background
 
-_ADDRESSES = 2048
+Object = dict[str, Any]
+
+_ADDRESSES = 4096
 """kwok counts a network's addresses up from 1 and takes those that are free again first; so many pods may be there at once."""
+
+_LAG_SECONDS = 5.0
+"""How much later than the operator this may see a pod."""
 
 
 class PodAgent(FakeAgent):
-    """A fake agent that has no door of its own."""
-
-    async def _start(self, ip: str) -> None:
-        """The switchboard serves the address already."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
+    """A fake agent behind the switchboard, which listens in its place."""
 
     def is_for(self, request: web.Request) -> bool:
         """Whether the operator means this agent's pod."""
@@ -34,7 +36,10 @@ class PodAgent(FakeAgent):
 
 
 class Switchboard:
-    """Listens at every address that kwok may give to a pod, and asks the API server whose it is when the first call comes."""
+    """Listens at every address that kwok may give to a pod, and watches whose they are.
+
+    One watch, because a list by address has the API server look at every pod: for a thousand pods that was half of its work.
+    """
 
     def __init__(self, api: Api, network: str) -> None:
         self._api = api
@@ -42,6 +47,9 @@ class Switchboard:
         self._background = Background()
         self.agents: dict[str, PodAgent] = {}
         """By address."""
+        self._pods: dict[str, Object] = {}
+        """The youngest pod of each address, as JSON has it."""
+        self._changed = asyncio.Condition()
 
     @staticmethod
     def free_network() -> str:
@@ -54,9 +62,11 @@ class Switchboard:
 
     def __enter__(self) -> Self:
         self._background.run(self._listen())
+        self._watching = asyncio.run_coroutine_threadsafe(self._watch(), self._background.loop)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._watching.cancel()
         self._background.run(self._runner.cleanup())
         self._background.stop()
 
@@ -74,18 +84,42 @@ class Switchboard:
         address = request.transport.get_extra_info("sockname")[0]
         agent = self.agents.get(address)
         if agent is None or not agent.is_for(request):
-            agent = await asyncio.to_thread(self._called_at, address)
+            agent = await self._called_at(address, request)
         if agent is None:
             return web.json_response({"code": "NotFound", "message": f"no pod has {address}"}, status=502)
         return await agent.answer(request)
 
-    def _called_at(self, address: str) -> PodAgent | None:
-        """The agent of the youngest pod with this address."""
-        pods: list[dict[str, Any]] = self._api.get(f"/api/v1/pods?fieldSelector=status.podIP={address}")["items"]
-        if not pods:
-            return None
-        pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-        agent = PodAgent(self._background)
-        agent.start(pod, address)
-        self.agents[address] = agent
-        return agent
+    async def _called_at(self, address: str, request: web.Request) -> PodAgent | None:
+        """The agent of the youngest pod with this address, which the operator may have seen a little earlier."""
+        async with self._changed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._is_for_its_pod(address, request)), _LAG_SECONDS)
+        return self.agents.get(address)
+
+    def _is_for_its_pod(self, address: str, request: web.Request) -> bool:
+        if (pod := self._pods.pop(address, None)) is not None:
+            self.agents[address] = PodAgent(self._background)
+            self.agents[address].belong_to(pod)
+        return address in self.agents and self.agents[address].is_for(request)
+
+    async def _watch(self) -> None:
+        """Follows the pods that have an address. An API server that ends the watch is asked again."""
+        tls = ssl.create_default_context(cafile=str(self._api.ca))
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {self._api.token}"}, read_bufsize=1 << 20) as session:
+            while True:
+                # Without a resourceVersion a watch begins with what is there.
+                async with session.get(
+                    f"{self._api.server}/api/v1/pods?watch=1&fieldSelector=status.podIP!%3D",
+                    ssl=tls,
+                    timeout=aiohttp.ClientTimeout(total=None),
+                ) as answer:
+                    async for line in answer.content:
+                        await self._see(json.loads(line))
+
+    async def _see(self, event: Object) -> None:
+        pod, address = event["object"], event["object"].get("status", {}).get("podIP", "")
+        if event["type"] != "ADDED" or not pod["spec"]["containers"][0].get("env"):
+            return
+        async with self._changed:
+            self._pods[address] = pod
+            self._changed.notify_all()

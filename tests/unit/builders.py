@@ -173,7 +173,7 @@ def agent(answer: AgentState | None = None, environment: Resolved | None = None,
         "asked_at": NOW,
         "state": answer or state(environment),
         "state_at": NOW,
-        "told": (environment.packages_revision, environment.flow_revision),
+        "delivered": (environment.packages_revision, environment.flow_revision),
     }
     return AgentView(**{**known, **fields})
 
@@ -217,7 +217,7 @@ def session_snapshot(
         "environment_uid": "env-uid",
         "agent": None,
         "refusal": None,
-        "elder": "",
+        "older_session": "",
         "agent_archive": AgentArchive("ab" * 32, "QUdFTlQ="),
         "accounts": (),
         "known_config_maps": _AnyPackages(),

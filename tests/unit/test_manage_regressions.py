@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.model.plan import Reopen, Tell
+from flowsession.model.plan import Deliver, Reopen
 from flowsession.model.resolved import Unresolved
 from unit.builders import (
     NOW,
@@ -65,8 +65,10 @@ def held(**fields):
 
 def test_a_look_does_not_break_the_hold_after_out_of_memory():
     snapshot = held()
-    view = agent(state(packages_revision="", install=replace(state().install, state="None", packages_revision="")), restarts=1, told=None)
-    assert not isinstance(decide(replace(snapshot, agent=view)).call, Tell)
+    view = agent(
+        state(packages_revision="", install=replace(state().install, state="None", packages_revision="")), restarts=1, delivered=None
+    )
+    assert not isinstance(decide(replace(snapshot, agent=view)).call, Deliver)
 
 
 def test_a_held_session_is_not_installed_again_by_a_keep_alive():
@@ -84,7 +86,7 @@ def test_a_held_session_is_not_installed_again_by_a_keep_alive():
 
 
 def test_an_install_request_tries_again_what_was_held_for_memory():
-    assert decide(replace(held(), requests={"install": AT})).call == Tell(PANDAS.wire, AT)
+    assert decide(replace(held(), requests={"install": AT})).call == Deliver(PANDAS.wire, AT)
 
 
 @pytest.mark.parametrize("pods", [(), (pod(deleting_since=NOW + 20),)])
@@ -121,7 +123,7 @@ def test_a_keep_alive_that_calls_off_the_end_says_so():
 
 def test_keep_alive_with_action_none_shows_no_deadline_in_one_write():
     snapshot = replace(ready(10.0), spec=idle(60, "None"), requests={"keepAlive": AT}, agent=says(0.0, what="keep-alive"))
-    snapshot = replace(snapshot, agent=replace(snapshot.agent, kept=AT))
+    snapshot = replace(snapshot, agent=replace(snapshot.agent, kept_alive=AT))
     status = status_after(snapshot)
     assert "expiresAt" not in status
 
@@ -145,7 +147,7 @@ def test_a_reset_before_the_first_pod_costs_no_second_pod():
 
 def test_an_install_request_tries_again_what_the_agent_refused():
     told = (PANDAS.packages_revision, PANDAS.flow_revision)
-    view = silent_agent(refused="files: bad", told=told, asked_at=NOW - 60)
+    view = silent_agent(refused="files: bad", delivered=told, asked_at=NOW - 60)
     plan = decide(session_snapshot(pod(), agent=view, requests={"install": AT}))
     assert plan.call is not None or plan.status.status.get("handledRequests") == {"install": AT}
 
@@ -158,7 +160,7 @@ def test_a_session_that_never_answered_does_not_live_for_ever():
 
 def test_a_session_whose_agent_refused_its_environment_ends_when_idle():
     told = (PANDAS.packages_revision, PANDAS.flow_revision)
-    view = replace(says(70.0, retired=True), refused="files: bad", told=told)
+    view = replace(says(70.0, retired=True), refused="files: bad", delivered=told)
     old = pod(created_at=NOW - 101, container=container(running_since=NOW - 100))
     snapshot = session_snapshot(old, agent=view, spec=idle(60))
     assert [event.reason for event in decide(snapshot).events] == ["AgentRefused", "IdleSoon"]
@@ -177,7 +179,7 @@ def test_the_warning_follows_the_deadline():
 
 def test_wait_an_install_that_failed_is_told_the_same_after_a_restart_of_the_operator():
     wait = session_spec(onChange="Wait")
-    failed = agent(state(PANDAS, install=replace(state(NUMPY).install, state="Failed", message="no")), NUMPY, told_request=AT)
+    failed = agent(state(PANDAS, install=replace(state(NUMPY).install, state="Failed", message="no")), NUMPY, delivered_request=AT)
     snapshot = replace(settled_snapshot(PANDAS, spec=wait), environment=NUMPY, agent=failed, requests={"install": AT})
     for _ in range(2):
         snapshot = replace(snapshot, status=status_after(snapshot))
@@ -202,8 +204,8 @@ def test_wait_a_restarted_container_is_not_told_other_requirements_under_the_old
 
 
 def test_a_refused_duplicate_answers_requests():
-    status = status_after(session_snapshot(elder="alice-first"))
-    plan = decide(session_snapshot(elder="alice-first", status=status, requests={"reset": AT}))
+    status = status_after(session_snapshot(older_session="alice-first"))
+    plan = decide(session_snapshot(older_session="alice-first", status=status, requests={"reset": AT}))
     assert plan.status and plan.status.status["handledRequests"] == {"reset": AT}
 
 

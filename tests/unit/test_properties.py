@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowsession.model.plan import Follow, ListPackages, Tell
+from flowsession.model.plan import Deliver, Follow, ListPackages
 from unit.builders import condition
 from unit.world import World, story
 
@@ -426,8 +426,8 @@ def test_a_session_in_use_is_probed_once_per_timeout_and_ends_one_timeout_after_
         assert world.work() < 10
         world.hear()
     assert 90 <= world.api.session_deleted_at - ready <= 91
-    asked = [type(call).__name__ for call in world.calls.log if not isinstance(call, Tell | Follow | ListPackages)]
-    assert asked == ["Look", "Look", "Retire"], "at most two probes in each timeout"
+    asked = [type(call).__name__ for call in world.calls.log if not isinstance(call, Deliver | Follow | ListPackages)]
+    assert asked == ["Probe", "Probe", "Retire"], "at most two probes in each timeout"
 
 
 def test_a_long_install_is_followed_not_polled():

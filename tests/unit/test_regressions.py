@@ -14,7 +14,7 @@ from flowsession.cluster.agent import answers
 from flowsession.engine.store.cache import Cache
 from flowsession.flow import folder
 from flowsession.model.agent_views import InstallView
-from flowsession.model.plan import Follow, ListPackages, Tell
+from flowsession.model.plan import Deliver, Follow, ListPackages
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.requirements import review
@@ -140,7 +140,7 @@ def test_killed_for_memory_after_an_install_that_failed_otherwise_starts_again()
     )
     status = status_after(replace(settled_snapshot(PANDAS), environment=NUMPY, agent=failed))
     assert verdict(status, "Ready") == ("True", "Running")
-    assert isinstance(decide(oom(NUMPY, status)).call, Tell)
+    assert isinstance(decide(oom(NUMPY, status)).call, Deliver)
 
 
 def test_a_corrected_image_replaces_a_pod_that_could_not_pull_the_wrong_one():
@@ -167,7 +167,7 @@ def test_an_unwatched_config_map_is_read_again_and_again():
 def test_a_change_in_place_keeps_ready_after_a_restart_of_the_operator():
     """No agent view, so `serving` is false: Ready goes False for the time of a call (or for good, while the agent does not answer)."""
     changed = replace(settled_snapshot(PANDAS), environment=NUMPY)
-    assert isinstance(decide(changed).call, Tell)
+    assert isinstance(decide(changed).call, Deliver)
     assert verdict(status_after(changed), "Ready") == ("True", "Running")
     assert verdict(status_after(replace(changed, agent=silent_agent())), "Ready") == ("True", "Running")
 

@@ -32,7 +32,7 @@ from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.session_pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.model import times
 from flowsession.model.agent_views import AgentArchive, AgentState, EditsArchive, EditsView, Hint, InstallView, PackageList, SavedEdits
-from flowsession.model.plan import AgentCall, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits, Tell
+from flowsession.model.plan import AgentCall, Deliver, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits
 from flowsession.model.views import PodView
 from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
@@ -150,7 +150,7 @@ class SimAgent:
         if self.retired and now - self.retired_at >= DOOR_SECONDS:
             self._reopen()
         match call:
-            case Tell(body=body, request=request):
+            case Deliver(body=body, request=request):
                 self._tell(body, now, retry=bool(request))
             case Retire(idle_at_least=least):
                 if not self.busy and self.install.state != "Running" and now - self.last_work >= least:
@@ -212,7 +212,7 @@ class SimAgent:
                 restored=self.volume.get("restored", False),
                 waiting=self.waiting,
                 unheard=self.unheard,
-                kept=self.kept,
+                moved_aside=self.kept,
                 left_out=self.left_out,
             ),
         )

@@ -1,4 +1,4 @@
-"""What every kind shares: the model base, conditions, and the markers that the schema generator understands."""
+"""What all kinds share: the model base, conditions, and the markers of the schema generator."""
 
 from typing import Annotated, Any
 
@@ -16,17 +16,17 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form, without fields that are absent."""
+        """Return the JSON form, without absent fields."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
 def rule(cel: str, message: str) -> dict[str, str]:
-    """One CEL rule with the message that a person reads when it is broken."""
+    """Return a CEL rule with the message for people who break it."""
     return {"rule": cel, "message": message}
 
 
 def validations(*rules: dict[str, str]) -> dict[str, Any]:
-    """`json_schema_extra` for a field or a model that carries CEL rules."""
+    """Return `json_schema_extra` for a field or model with CEL rules."""
     return {"x-kubernetes-validations": list(rules)}
 
 
@@ -35,7 +35,7 @@ IMMUTABLE = "self == oldSelf"
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 IMAGE_PATTERN = rf"^({_HOST}/)?{_PART}(/{_PART})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha(256:[0-9a-f]{{64}}|512:[0-9a-f]{{128}}))?$"
-"""What github.com/distribution/reference takes for the name of an image, and little else."""
+"""Image names by the grammar of github.com/distribution/reference, and little else."""
 
 IMAGE_RULE = rule(
     f"self == '' || self.matches(r'{IMAGE_PATTERN}')",
@@ -52,15 +52,15 @@ class Condition(Model):
     type: str = Field(max_length=316, description="Name of the condition, in CamelCase.")
     status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
     reason: str = Field(max_length=1024, description="One CamelCase word for programs.")
-    message: str = Field(default="", max_length=32768, description="One sentence for people: what is so, and what to do about it.")
+    message: str = Field(default="", max_length=32768, description="One sentence for people: what was found, and what to do about it.")
     last_transition_time: Timestamp = Field(description="When status last changed.")
-    observed_generation: int | None = Field(default=None, description="metadata.generation that this condition was judged by.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that the condition is about.")
 
 
 Conditions = Annotated[
     list[Condition],
     Field(
-        description="What is so, each with its reason and a sentence; the truth from which phase is derived.",
+        description="Observations, each with its reason and a sentence; phase is derived from them.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     ),
 ]

@@ -1,4 +1,4 @@
-"""What a session runs on, its compute type and VM size, and what that costs."""
+"""What a session runs on: its compute type and VM size, and their cost."""
 
 from enum import StrEnum
 
@@ -38,8 +38,8 @@ class Compute(Model):
 
     type: ComputeType = Field(
         default=ComputeType.SERVERLESS,
-        description="Serverless: a share of a node, for as long as the session needs it. Instance: beside other sessions of the same user"
-        " on a ComputeInstance, with what that reserves. A change restarts the session on the new compute.",
+        description="Serverless: a share of a node, for as long as the session needs it. Instance: on a ComputeInstance, together with"
+        " other sessions of the same user, with the resources that it reserves. A change restarts the session on the new compute.",
     )
     vm_size: str = Field(
         default="",
@@ -54,8 +54,8 @@ class Compute(Model):
 
 
 class Cost(Model):
-    """What the compute costs, in the currency of the VMSizes' prices. By now it is accrued + perHour * hours since `since`."""
+    """What the compute costs, in the currency of the VMSizes' prices. The present cost is accrued + perHour * hours since `since`."""
 
-    per_hour: str = Field(description="Per hour at present; 0 while there is no compute, and on a ComputeInstance, which costs for itself.")
-    accrued: str = Field(description="What it had come to at `since`.")
-    since: Timestamp = Field(description="From when perHour counts.")
+    per_hour: str = Field(description="Per hour at present; 0 without compute, and on a ComputeInstance, which has a cost of its own.")
+    accrued: str = Field(description="The cost until `since`.")
+    since: Timestamp = Field(description="From when on perHour counts.")

@@ -19,11 +19,11 @@ class InstallerTool(StrEnum):
 
 
 class Installer(Model):
-    """How requirements are installed; what is absent comes from the operator's settings."""
+    """How requirements are installed; absent fields come from the operator's settings."""
 
     tool: InstallerTool = Field(
         default=InstallerTool.AUTO,
-        description="Auto: uv under pip's rules, and pip where uv refuses or is absent. Pip, Uv: only that one.",
+        description="Auto: uv under pip's rules, and pip if uv refuses or is missing. Pip, Uv: only that one.",
     )
     timeout_seconds: int | None = Field(
         default=None, ge=1, le=86400, description="Time limit of one install, in seconds. Default: the operator's, 600."
@@ -39,16 +39,16 @@ class Installer(Model):
         default=None,
         alias="extraIndexURLs",
         max_length=20,
-        description="Further indexes, searched beside the first; {private} as in indexURL.",
+        description="Further indexes, searched in addition to the first; {private} as in indexURL.",
     )
     credentials_secret_name: ObjectName | None = Field(
         default=None,
-        description="Secret in this namespace, labelled flowsession.dev/feed=true, whose key token is what {private} becomes"
-        " where the session's identity has no token to give. Read anew at every install.",
+        description="Secret in this namespace, labelled flowsession.dev/feed=true, whose key token replaces {private}"
+        " if the session's identity gives no token. Read at every install.",
     )
     ca_bundle_config_map_name: ObjectName | None = Field(
         default=None,
-        description="ConfigMap in this namespace with key ca.crt: certificates (PEM) to trust beside the system's, for a private CA.",
+        description="ConfigMap in this namespace with key ca.crt: certificates (PEM) to trust besides the system's, for a private CA.",
     )
     only_binary: bool = Field(default=False, description="Refuse source distributions: nothing is compiled in the session.")
 
@@ -62,7 +62,7 @@ class ImageOrigin(StrEnum):
 
 
 class MinimumCompute(Model):
-    """What a session of the environment must be guaranteed at least."""
+    """The least that a session of the environment is guaranteed."""
 
     cpu: Quantity | None = Field(default=None, description='Processors, such as "2" or "500m".')
     memory: Quantity | None = Field(default=None, description="Memory, such as 8Gi.")
@@ -131,42 +131,44 @@ class EnvironmentRequests(Model):
     refresh: str | None = Field(default=None, description="Of flowsession.dev/refresh-requested-at.")
     check_version: str | None = Field(default=None, description="Of flowsession.dev/check-version-requested-at.")
     update: str | None = Field(default=None, description="Of flowsession.dev/update-requested-at.")
-    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
+    unknown: str | None = Field(default=None, description="Names of unknown annotations flowsession.dev/..., as last reported.")
 
 
 class FlowEnvironmentStatus(Model):
-    """What the environment was resolved to."""
+    """What the environment resolves to."""
 
-    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status is about.")
     base_image: str | None = Field(default=None, description="The image that sessions start from.")
     base_image_from: ImageOrigin | None = Field(
         default=None,
-        description="Who asked for it. Spec: spec.baseImage. Flow: flow.dag.yaml. Default: nobody, so it is the default runtime image of"
-        " the time; the environment stays on it until flowsession.dev/update-requested-at asks for the present one.",
+        description="Who asked for it. Spec: spec.baseImage. Flow: flow.dag.yaml. Default: nobody, so it is the chart's default runtime"
+        " image of that time; the environment stays on it until flowsession.dev/update-requested-at asks for the present one.",
     )
     image_digest: str | None = Field(
         default=None,
-        description="What a node reported of that image when a session first ran it. NAME@sha256:...: further sessions start from exactly"
-        " this, until flowsession.dev/update-requested-at. A bare sha256:... is the id of an image that no registry gave to the node.",
+        description="The digest of that image, as a node reported it at the first run. NAME@sha256:...: later sessions start from"
+        " exactly this, until flowsession.dev/update-requested-at. A bare sha256:... is the id of an image that the node did not pull.",
     )
     pull_anew: bool | None = Field(
         default=None,
-        description="An update was asked for and the registry could not be asked for the digest: nodes pull the image by its tag, even"
-        " where they have it, until one reports a digest.",
+        description="An update was requested, but the registry could not be asked for the digest: nodes pull the image by its tag, even"
+        " if they have it, until one reports a digest.",
     )
-    latest_image: str | None = Field(default=None, description="The newer image, as far as is known; the same as now if there is none.")
+    latest_image: str | None = Field(default=None, description="The newest known image; the present one if there is no newer one.")
     image_checked_at: Timestamp | None = Field(default=None, description="When the registry was last asked whether the image has moved.")
     requirements_file: str | None = Field(
         default=None, description="File of the flow folder that the requirements come from; empty: requirementsText."
     )
     requirements: int | None = Field(default=None, description="Number of requirement lines.")
     packages_revision: str | None = Field(
-        default=None, description="Hash of image, requirements and installer settings: another one needs an install."
+        default=None, description="Hash of image, requirements and installer settings; a change needs an install."
     )
     flow_revision: str | None = Field(default=None, description="Hash of the flow folder's files.")
     flow: FlowSummary | None = Field(default=None, description="What the flow folder holds.")
-    warnings: list[SourceWarning] | None = Field(default=None, description="What is odd but stops nothing.")
-    source: SourceStatus | None = Field(default=None, description="What was last read of a source that a pod of its own reads (git).")
+    warnings: list[SourceWarning] | None = Field(default=None, description="Problems that stop nothing.")
+    source: SourceStatus | None = Field(
+        default=None, description="The last reading of a source that a pod reads: git, a claim or an OCI artifact."
+    )
     sessions: int | None = Field(default=None, description="Number of sessions of this environment.")
     handled_requests: EnvironmentRequests | None = Field(
         default=None, description="The value of each request annotation that was handled last."

@@ -1,4 +1,4 @@
-"""As whom a session acts: the ServiceAccount that pulls its image, reads its feeds and opens its connections."""
+"""The identity of a session: the ServiceAccount that pulls its image, reads its feeds and opens its connections."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from flowsession.api.base import Model, ObjectName, rule, validations
 
 
 class IdentityType(StrEnum):
-    """Whose identity it is, in the words of prompt flow's run.yml."""
+    """Whose identity it is, in the terms of prompt flow's run.yml."""
 
     USER = "User"
     MANAGED = "Managed"
@@ -32,7 +32,7 @@ class Identity(Model):
 
     type: IdentityType = Field(
         default=IdentityType.USER,
-        description="User: the ServiceAccount annotated flowsession.dev/user with this user's name; no credentials where there is none."
+        description="User: the ServiceAccount annotated flowsession.dev/user with this user's name; without one, no credentials."
         " Managed: a ServiceAccount labelled flowsession.dev/assignable=true that the requester may impersonate: the named one, or the one"
         " with that client ID, or the first one of the namespace.",
     )

@@ -21,7 +21,7 @@ class InstancePhase(StrEnum):
 
 
 class InstanceIdleAction(StrEnum):
-    """What happens to an instance that nobody uses."""
+    """What happens to an unused instance."""
 
     STOP = "Stop"
     NONE = "None"
@@ -84,27 +84,29 @@ class HandledInstanceRequests(Model):
     """The value of each request annotation that was handled last."""
 
     resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
-    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
+    unknown: str | None = Field(default=None, description="Names of unknown annotations flowsession.dev/..., as last reported.")
 
 
 class ComputeInstanceStatus(Model):
-    """What became of the instance."""
+    """The instance's present state."""
 
-    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status is about.")
     phase: InstancePhase | None = Field(default=None, description="The state in one word.")
-    node_name: str | None = Field(default=None, description="The node that is reserved.")
+    node_name: str | None = Field(default=None, description="The reserved node.")
     pod_name: str | None = Field(default=None, description="The pod that holds the reservation.")
     identity: IdentityInUse | None = Field(default=None, description="As whom that pod pulls its image; absent: without credentials.")
-    incarnation: int | None = Field(default=None, description="How many times such a pod was started, from 1.")
+    incarnation: int | None = Field(default=None, description="How many times such a pod was created, from 1.")
     started_at: Timestamp | None = Field(
         default=None, description="When it was started last, or will be after a back-off; idleness counts from here at the earliest."
     )
     ready_at: Timestamp | None = Field(default=None, description="When the present reservation was made.")
-    restarts: int | None = Field(default=None, description="How many times the reservation was lost and made anew.")
-    restarts_in_a_row: int | None = Field(default=None, description="Those without 10 minutes in between; each doubles the next pause.")
+    restarts: int | None = Field(default=None, description="How many times the reservation was lost and replaced.")
+    restarts_in_a_row: int | None = Field(
+        default=None, description="Restarts since a reservation last held for 10 minutes; each doubles the next pause."
+    )
     sessions: int | None = Field(default=None, description="Number of the user's sessions that name this instance.")
     last_activity_at: Timestamp | None = Field(default=None, description="When work was last seen in a session on it, as last observed.")
-    stopped: Stopped | None = Field(default=None, description="Why it does not run; absent while it runs or shall run.")
+    stopped: Stopped | None = Field(default=None, description="Why it does not run; absent: it runs or shall run.")
     cost: Cost | None = Field(default=None, description="What it costs.")
     handled_requests: HandledInstanceRequests | None = Field(
         default=None, description="The value of each request annotation that was handled last."

@@ -1,7 +1,7 @@
-"""The MutatingAdmissionPolicies by which the API server notes who owns an environment, and who changed it and its sources last.
+"""The MutatingAdmissionPolicies that note who owns an environment, and who last changed it and its sources.
 
-The operator can't know who wrote an object. The annotations that are set here are overwritten with every write, so nobody can forge them.
-Whoever may impersonate the owner counts as the owner, since they could write under that name anyway.
+The operator can't see who wrote an object. The policies overwrite these annotations with every write, so nobody can forge them. A user who
+may impersonate the owner counts as the owner, since they could write under that name anyway.
 """
 
 from typing import Any
@@ -12,10 +12,10 @@ from flowsession.api import GROUP, VERSION
 from flowsession.api.schema import Schema
 
 CHANGED_BY = f"{GROUP}/changed-by"
-"""On a ConfigMap that is labelled as a source: who changed its content last. Empty: somebody who may impersonate every user."""
+"""On a ConfigMap labelled as a source: who changed its content last. Empty: a user who may impersonate all users."""
 
 CHANGED_BY_FIELD = f"{CHANGED_BY}."
-"""On an environment, followed by a field of its spec: who changed that last, if it was not the owner."""
+"""On an environment, followed by a field of its spec: who changed the field last, if not the owner."""
 
 SOURCE_LABEL = f"{GROUP}/source"
 
@@ -27,7 +27,7 @@ _REQUESTER = "request.userInfo.username"
 
 
 def owner() -> dict[str, Any]:
-    """Who leaves spec.owner out owns the environment."""
+    """Return the policy that fills in spec.owner with the requester."""
     absent = {"name": "no-owner", "expression": "!has(object.spec.owner)"}
     owned = {"name": "not-from-before", "expression": "request.operation == 'CREATE' || has(oldObject.spec.owner)"}
     value = f"request.operation == 'CREATE' ? {_REQUESTER} : oldObject.spec.owner"
@@ -36,7 +36,7 @@ def owner() -> dict[str, Any]:
 
 
 def changes(spec: Schema) -> dict[str, Any]:
-    """Notes of each field of an environment who changed it last, unless that was the owner."""
+    """Return the policy that notes who last changed each field of an environment, unless it was the owner."""
     fields = [field for field in spec["properties"] if field not in NO_CONTENT]
     owned = {"name": "owned", "expression": "request.operation == 'CREATE' || oldObject.?spec.?owner.orValue('') != ''"}
     by_owner = f"oldObject.spec.owner == {_REQUESTER} || {_impersonates('.name(oldObject.spec.owner)')}"
@@ -53,7 +53,7 @@ def changes(spec: Schema) -> dict[str, Any]:
 
 
 def source_changes() -> dict[str, Any]:
-    """Notes of each labelled ConfigMap who changed its content last."""
+    """Return the policy that notes who last changed the content of each labelled ConfigMap."""
     changed = " || ".join(
         (
             "request.operation == 'CREATE'",
@@ -71,7 +71,7 @@ def source_changes() -> dict[str, Any]:
 
 
 def files(environment: Schema) -> dict[str, str]:
-    """The text of each file, by its name."""
+    """Return the text of each file, by its name."""
     return {f"{policy['metadata']['name']}.yaml": _render(policy) for policy in (owner(), changes(environment), source_changes())}
 
 
@@ -87,7 +87,7 @@ def _impersonates(name: str) -> str:
 
 
 def _annotated(key: str, wanted: str) -> str:
-    """CEL: the patches that make an annotation what is wanted, an optional string."""
+    """Return the CEL list of patches that give an annotation the wanted value, an optional string."""
     path = f"/metadata/annotations/{key.replace('/', '~1')}"
     put = f'[JSONPatch{{op: "add", path: "{path}", value: {wanted}.value()}}]'
     take = f'[JSONPatch{{op: "remove", path: "{path}"}}]'
@@ -96,7 +96,7 @@ def _annotated(key: str, wanted: str) -> str:
 
 
 def _joined(patches: list[str]) -> str:
-    """An object without annotations gets a place for them first."""
+    """Return the CEL list of all patches, after one that adds `annotations` to an object without any."""
     place = '(has(object.metadata.annotations) ? [] : [JSONPatch{op: "add", path: "/metadata/annotations", value: {}}])'
     return " + ".join([place, *patches])
 
@@ -104,7 +104,7 @@ def _joined(patches: list[str]) -> str:
 def _policy(
     name: str, match: dict[str, Any], conditions: list[dict[str, str]], variables: list[dict[str, str]], patch: str
 ) -> dict[str, Any]:
-    """Without apiVersion: that depends on the cluster."""
+    """Return a policy without apiVersion, which depends on the cluster."""
     return {
         "kind": "MutatingAdmissionPolicy",
         "metadata": {"name": name},

@@ -1,26 +1,26 @@
-"""What a user may say about the pod of a session: environment variables, labels and annotations."""
+"""A user's settings for a session's pod: environment variables, labels and annotations."""
 
 from pydantic import ConfigDict, Field
 
 from flowsession.api.base import Model, ObjectName, rule, validations
 
 TAKES_OVER = ("LD_", "PYTHON", "GCONV_", "GLIBC_", "OPENSSL_", "SSL_CERT_")
-"""Variables with these beginnings decide which code runs in every program of the session, or whom it trusts."""
+"""Prefixes of variables that decide which code every program of the session runs, or which certificates it trusts."""
 
 TAKES_OVER_TOO = ("BASH_ENV", "PATH")
 
 BREAKS = ("HOME", "PATH", "TMPDIR", "VIRTUAL_ENV")
-"""Variables that the session sets itself: with other values packages are installed to, or looked for at, other places."""
+"""Variables that the session sets itself: with other values, packages are installed to or searched in other places."""
 
 HARMLESS = (
     *("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONIOENCODING"),
     *("PYTHONNOUSERSITE", "PYTHONOPTIMIZE", "PYTHONTRACEMALLOC", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONWARNINGS"),
 )
-"""What flows set of Python's own variables."""
+"""Python's variables that flows may set."""
 
 
 def takes_over(name: str) -> bool:
-    """Whether whoever sets this variable decides what code the session's own programs run, or whom they trust."""
+    """Whether this variable decides which code the session's own programs run, or which certificates they trust."""
     return name in TAKES_OVER_TOO or (name.startswith(TAKES_OVER) and name not in HARMLESS)
 
 
@@ -68,7 +68,7 @@ class EnvVar(Model):
 
 
 class PodMetadata(Model):
-    """Labels and annotations that the session's pod gets besides its own."""
+    """Labels and annotations for the session's pod, in addition to the operator's."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(

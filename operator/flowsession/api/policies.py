@@ -1,8 +1,8 @@
-"""The ValidatingAdmissionPolicies: nobody refers to what they may not read, and nobody acts for another one without the right to.
+"""The ValidatingAdmissionPolicies: users refer only to objects that they may read, and act for others only with the right to.
 
-Which fields refer to something follows from the models by their names, so that a new one can't be forgotten. The API server allows two
+Fields that refer to objects are found in the models by their names, so that a new one can't be forgotten. The API server allows two
 authorization checks in an expression and 28 in a policy (cost.go of k8s.io/apiserver), hence one validation for each name and MOST names;
-who may do it to every object of the namespace is checked once.
+the right to all objects of the namespace is checked once.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from flowsession.api import GROUP, VERSION
 from flowsession.api.schema import Schema
 
 MOST = 8
-"""Different objects of one resource that a list may name, for those who may not read every one of the namespace."""
+"""Different objects of one resource that a list may name, for users who may not read all of the namespace."""
 
 MOST_CHECKS = 24
-"""Authorization checks in a policy, a little less than the API server allows."""
+"""Maximum number of authorization checks in a policy, a little less than the API server allows."""
 
 ADMINISTER = "administer"
-"""The verb on flowenvironments that those need who administer a namespace's environments: the ones whose owner is the platform."""
+"""The verb on flowenvironments for users who administer the environments that the platform owns."""
 
 UNGUARDED = {
     "ComputeSession": ("compute", "idle", "maxLifetimeSeconds", "onChange", "startTimeoutSeconds", "suspend"),
     "ComputeInstance": ("idle", "running"),
 }
-"""Fields that can't lead anything out of a session: whoever may write the object may change them. All others decide what runs beside the
-Secrets and as whom, so they are for those only who may read and do all that the object refers to."""
+"""Fields that can't disclose anything of a session, so everybody who may write the object may change them. All others decide what runs
+together with the Secrets and under which identity: changing them needs the rights to all that the object refers to."""
 
 _KINDS = {
     "secrets": ("Secret", "get"),
@@ -41,7 +41,7 @@ _BY_NAME = {"claimName": "persistentvolumeclaims", "serviceAccountName": "servic
 _BY_OBJECT = {"secretKeyRef": "secrets", "secretRef": "secrets", "configMap": "configmaps", "configMapKeyRef": "configmaps"}
 
 Path = tuple[str, ...]
-"""Names of members, and "[]" for every item of a list."""
+"""Names of members, and "[]" for the items of a list."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Reference:
 
     @property
     def listed(self) -> bool:
-        """Whether there may be several of them."""
+        """Whether the field may name several objects."""
         return "[]" in self.path
 
 
 def references(spec: Schema, path: Path = (), resource: str = "") -> Iterator[Reference]:
-    """Every field of a spec's structural schema that names a Secret, ConfigMap, claim or ServiceAccount."""
+    """Yield each field of a spec's structural schema that names a Secret, ConfigMap, claim or ServiceAccount."""
     if spec["type"] == "string" and resource:
         yield Reference(path, resource)
     if "items" in spec:
@@ -68,7 +68,7 @@ def references(spec: Schema, path: Path = (), resource: str = "") -> Iterator[Re
 
 
 def identities(spec: Schema, path: Path = ()) -> Iterator[Path]:
-    """Every place in a spec that asks for an identity."""
+    """Yield each place in a spec that asks for an identity."""
     if {"serviceAccountName", "clientID"} <= spec.get("properties", {}).keys():
         yield path
     for name, member in spec.get("properties", {}).items():
@@ -76,7 +76,7 @@ def identities(spec: Schema, path: Path = ()) -> Iterator[Path]:
 
 
 def policy(kind: str, plural: str, spec: Schema) -> dict[str, Any] | None:
-    """The policy for a kind with this spec; None where it refers to nothing."""
+    """Return the policy for a kind with this spec; None: it refers to nothing."""
     found = list(references(spec))
     if not found and "user" not in spec["properties"]:
         return None
@@ -124,7 +124,7 @@ def _validation(expression: str, when: str = "variables.guarded", **messages: st
 
 
 def render(kind: str, plural: str, spec: Schema) -> str | None:
-    """The file's text."""
+    """Return the text of the file."""
     made = policy(kind, plural, spec)
     if made is None:
         return None
@@ -139,8 +139,7 @@ def _resource(path: Path, name: str) -> str:
 
 
 def _guarded(kind: str, spec: Schema) -> str:
-    """Whether there is anything to check: not where the guarded part of the spec is as it was, so that whoever removes a finalizer or
-    applies the same again needs no rights of its author's."""
+    """Return the condition that the guarded part of the spec has changed: removing a finalizer or applying it again needs no rights."""
     fields = [name for name in spec["properties"] if name not in UNGUARDED.get(kind, ())]
     return " || ".join(["request.operation == 'CREATE'", *(f"object.spec.?{name} != oldObject.spec.?{name}" for name in fields)])
 
@@ -148,7 +147,7 @@ def _guarded(kind: str, spec: Schema) -> str:
 def _names(resource: str, found: list[Reference], most: int) -> list[dict[str, str]]:
     """Variables: whether the requester may do it to all, then all names, and again and again those without the first of them.
 
-    What was named before a change counts too: whoever takes a reference away changes what runs beside it.
+    Names from before a change count too: removing a reference also changes what runs with it.
     """
     verb, now = _KINDS[resource][1], " + ".join(_collected(reference.path, "object") for reference in found)
     before = " + ".join(_collected(reference.path, "oldObject") for reference in found)
@@ -230,13 +229,13 @@ _ASKED = (
     + GROUP
     + "/') && name.endsWith('{ends}') && !(name in object.metadata.?annotations.orValue({{}}))))"
 )
-"""Whether a request by annotation is made, changed or taken back."""
+"""Whether a request annotation is added, changed or removed."""
 
 _OWNS = (
     "object.spec.?owner.orValue('') in ['', request.userInfo.username]"
     " || authorizer.group('').resource('users').name(object.spec.owner).check('impersonate').allowed()"
 )
-"""Whether the requester is the owner, or may act for them; also where there is none."""
+"""Whether the requester is the owner or may act for them, or there is no owner."""
 
 _OWNER = [
     {

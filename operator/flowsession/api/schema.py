@@ -1,4 +1,4 @@
-"""Turns a pydantic model into the structural schema that a CustomResourceDefinition demands.
+"""Converts a pydantic model to the structural schema that a CustomResourceDefinition needs.
 
 The API server refuses references, `type: null`, numeric exclusive bounds, `const` and much else that pydantic emits
 (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema).
@@ -20,9 +20,9 @@ _RENAMED = {"object": {"maxLength": "maxProperties", "minLength": "minProperties
 
 
 def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
-    """The structural schema of a model, references inlined. Raises ValueError for what has no structural form.
+    """Return the structural schema of a model, references inlined. Raises ValueError for what has no structural form.
 
-    `defaults` False is for statuses: the API server would write the defaults into every object, as if the operator had said so.
+    `defaults` False is for statuses: the API server would write the defaults into every object.
     """
     schema = model.model_json_schema(by_alias=True, mode="validation")
     converted = _convert(schema, schema.get("$defs", {}), path=model.__name__, inside=())
@@ -30,7 +30,7 @@ def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
 
 
 def with_limits(node: Schema) -> Schema:
-    """Every field's default and limits, in its description: `kubectl explain` shows nothing else of them."""
+    """Add each field's default and limits to its description, because `kubectl explain` does not show them otherwise."""
     for child in node.get("properties", {}).values():
         if limits := _limits(child):
             child["description"] = f"{child.get('description', '')} {limits}".strip()
@@ -41,14 +41,14 @@ def with_limits(node: Schema) -> Schema:
 
 
 def _limits(node: Schema) -> str:
-    """Sentences such as "Default: 3600. 5 to 86400." or "At most 20 items. Each: 1 to 63 characters."; empty where there are none."""
+    """Sentences such as "Default: 3600. 5 to 86400." or "At most 20 items. Each: 1 to 63 characters."; empty: no limits."""
     default = node.get("default")
     if isinstance(default, bool):
         default = str(default).lower()
-    said = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
-    said += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
+    sentences = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
+    sentences += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
     each = node.get("items") or node.get("additionalProperties")
-    return " ".join([*said, *(f"Each: {span}." for span in _spans(each or {}))])
+    return " ".join([*sentences, *(f"Each: {span}." for span in _spans(each or {}))])
 
 
 def _spans(node: Schema) -> list[str]:
@@ -112,7 +112,7 @@ def _convert(  # noqa: C901, PLR0912 - one branch for each form that pydantic em
 
 
 def _without_null(node: Schema, path: str) -> Schema:
-    """`X | None` becomes plain X: absent is the only null that a custom resource needs."""
+    """Return X for `X | None`: a custom resource leaves absent fields out."""
     options = [option for option in node["anyOf"] if option.get("type") != "null"]
     if len(options) != 1:
         raise ValueError(f"{path}: a union of types has no structural form")

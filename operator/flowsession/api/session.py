@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 
 class IdleAction(StrEnum):
-    """What happens to a session that nobody uses."""
+    """What happens to an unused session."""
 
     DELETE = "Delete"
     SUSPEND = "Suspend"
@@ -57,7 +57,7 @@ class Idle(Model):
     action: IdleAction = Field(
         default=IdleAction.DELETE,
         description="Delete: the session is deleted after timeoutSeconds without work. Suspend: its compute is released, the object and its"
-        " settings stay. None: it is kept for good, whatever happens.",
+        " settings stay. None: it never ends for idleness.",
     )
     timeout_seconds: int = Field(
         default=3600,
@@ -69,7 +69,7 @@ class Idle(Model):
 
 
 class ComputeSessionSpec(Model):
-    """Who runs what, and until when."""
+    """Who runs which environment, on what, and until when."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -103,7 +103,7 @@ class ComputeSessionSpec(Model):
         default=False, description="True: the compute is released, the object and its settings stay; false again: it starts anew."
     )
     max_lifetime_seconds: int = Field(
-        default=0, ge=0, le=31536000, description="Seconds after a start at which the session is suspended, used or not. 0: none."
+        default=0, ge=0, le=31536000, description="Seconds after a start at which the session is suspended, even if it is in use. 0: never."
     )
     on_change: OnChange = Field(
         default=OnChange.INSTALL,
@@ -114,7 +114,7 @@ class ComputeSessionSpec(Model):
         default=600,
         ge=10,
         le=86400,
-        description="Seconds from the start of the pod to an answering session after which the start counts as failed (it goes on trying).",
+        description="Seconds from the start of the pod until the session must be ready; then the start counts as failed, but goes on.",
     )
     identity: Identity = Field(
         default_factory=Identity,
@@ -131,18 +131,18 @@ class ComputeSessionSpec(Model):
 
 
 class LastActivity(Model):
-    """The last work that was seen in the session."""
+    """The last work seen in the session."""
 
     at: Timestamp = Field(description="When.")
     what: str = Field(description='What it was, such as "exec python train.py".')
 
 
 class MemoryKill(Model):
-    """The last time that a process of the session was killed because the session was out of memory."""
+    """The last kill of a process because the session was out of memory."""
 
-    id: str = Field(description="Tells one time from another.")
-    process: str = Field(description="The process, as far as it is known.")
-    at: Timestamp = Field(description="When that was told.")
+    id: str = Field(description="Id of the kill.")
+    process: str = Field(description="The process, if known.")
+    at: Timestamp = Field(description="When it was reported.")
 
 
 class Stage(Model):
@@ -169,7 +169,7 @@ class HandledRequests(Model):
     install: str | None = Field(default=None, description="Of flowsession.dev/install-requested-at.")
     resume: str | None = Field(default=None, description="Of flowsession.dev/resume-requested-at.")
     keep_alive: str | None = Field(default=None, description="Of flowsession.dev/keep-alive-requested-at.")
-    unknown: str | None = Field(default=None, description="Names of annotations flowsession.dev/... that mean nothing, as last told of.")
+    unknown: str | None = Field(default=None, description="Names of unknown annotations flowsession.dev/..., as last reported.")
 
 
 class Install(Model):
@@ -186,7 +186,7 @@ class Install(Model):
 
 
 class Packages(Model):
-    """Where the list of installed packages is to be found."""
+    """Where the list of installed packages is."""
 
     count: int = Field(description="Number of packages.")
     config_map_name: str = Field(description="ConfigMap with keys packages.txt (a table to read) and packages.json.")
@@ -196,15 +196,15 @@ class Packages(Model):
 
 
 class EnvironmentInUse(Model):
-    """The environment as it was when the session was given its content."""
+    """The environment, as it was when the session got its content."""
 
     uid: str | None = Field(default=None, description="Its metadata.uid.")
     owner: str | None = Field(default=None, description="Its spec.owner.")
     content: str | None = Field(default=None, description="Hash of its image, requirements, installer and flow folder.")
     config_maps: list[str] | None = Field(
-        default=None, description="ConfigMaps of its flow folder of which the API server told who changed them last."
+        default=None, description="ConfigMaps of its flow folder for which the API server noted who changed them last."
     )
-    asked: str | None = Field(default=None, description="The request by which the session's user took up what others had changed.")
+    asked: str | None = Field(default=None, description="The request by which the session's user took up a change of others.")
 
 
 class Edits(Model):
@@ -214,14 +214,14 @@ class Edits(Model):
     files: list[str] | None = Field(default=None, description="Their names, the first 20.")
     saved_to: str | None = Field(
         default=None,
-        description="ConfigMap with the edits that were saved last; the next session of the same user and environment gets them back.",
+        description="ConfigMap with the edits that were saved last; the next session of the same user and environment gets them.",
     )
     saved_at: Timestamp | None = Field(default=None, description="When they were saved.")
     revision: str | None = Field(
-        default=None, description="Revision of the edits that were saved last, where the session's own have gone on from them."
+        default=None, description="Revision of the edits that were saved last, if the session's edits are based on them."
     )
-    problem: str | None = Field(default=None, description="Why saved edits could not be taken back.")
-    not_saved: str | None = Field(default=None, description="Why the present edits can't be saved; absent while they can.")
+    problem: str | None = Field(default=None, description="Why saved edits could not be restored.")
+    not_saved: str | None = Field(default=None, description="Why the present edits can't be saved; absent: they can.")
     left_out: int | None = Field(
         default=None,
         description="Number of files that are not saved, by their names or an ignore file; `flow edits` in the session names them.",
@@ -229,11 +229,13 @@ class Edits(Model):
 
 
 class ComputeSessionStatus(Model):
-    """What became of the session."""
+    """The session's present state."""
 
-    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status is about.")
     phase: Phase | None = Field(default=None, description="The state in one word.")
-    reason: str | None = Field(default=None, description="Why it is not Running: the reason of the condition Ready; absent while it is.")
+    reason: str | None = Field(
+        default=None, description="Why it is not Running: the reason of the condition Ready; absent while it is Running."
+    )
     base_image: str | None = Field(default=None, description="The image that the session runs.")
     image_digest: str | None = Field(default=None, description="The digest of that image, as the node reports it.")
     packages_revision: str | None = Field(default=None, description="Revision of the packages that are installed now.")
@@ -245,14 +247,14 @@ class ComputeSessionStatus(Model):
     incarnation: int | None = Field(default=None, description="How many times a pod was started for this session, from 1.")
     container_restarts: int | None = Field(
         default=None,
-        description="How often the pod's container had been restarted when it was ready last; more restarts mean another agent.",
+        description="Restart count of the pod's container when the session was last ready; a higher count means another agent.",
     )
     started_at: Timestamp | None = Field(default=None, description="When the present pod was started, or will be after a back-off.")
-    ready_at: Timestamp | None = Field(default=None, description="When the session first answered with everything installed.")
+    ready_at: Timestamp | None = Field(default=None, description="When the present container was first ready, with everything installed.")
     expires_at: Timestamp | None = Field(default=None, description="When idleness would end the session, as last observed.")
     last_activity: LastActivity | None = Field(default=None, description="The last work that was seen.")
     stages: list[Stage] | None = Field(default=None, description="The steps of the start, each with its seconds.")
-    suspended: Suspended | None = Field(default=None, description="Why the session has no compute; absent while it has or gets some.")
+    suspended: Suspended | None = Field(default=None, description="Why the session has no compute; absent: it has compute, or gets some.")
     activated_at: Timestamp | None = Field(
         default=None, description="When the session was started, resumed or reset; maxLifetimeSeconds counts from here."
     )
@@ -261,15 +263,16 @@ class ComputeSessionStatus(Model):
     )
     install: Install | None = Field(default=None, description="The result of the last install.")
     environment: EnvironmentInUse | None = Field(
-        default=None, description="What the session was given last; what others than its owner change in it waits for a request."
+        default=None,
+        description="The content that the session got last; changes by others than the environment's owner wait for a request.",
     )
     packages: Packages | None = Field(default=None, description="Where the list of installed packages is.")
-    edits: Edits | None = Field(default=None, description="What was changed in the flow folder, as last observed, and where it is saved.")
-    memory_kill: MemoryKill | None = Field(default=None, description="The last process that was killed for memory, if any was.")
+    edits: Edits | None = Field(default=None, description="The changes in the flow folder, as last observed, and where they are saved.")
+    memory_kill: MemoryKill | None = Field(default=None, description="The last kill of a process for memory.")
     restarts: int | None = Field(default=None, description="How many times the pod was lost and started again.")
     restarts_in_a_row: int | None = Field(
         default=None,
-        description="Those of the restarts without 10 minutes of use in between; each doubles the pause before the next start.",
+        description="Restarts since the session was last ready for 10 minutes; each doubles the pause before the next start.",
     )
-    cost: Cost | None = Field(default=None, description="What it costs; absent where no price is known.")
+    cost: Cost | None = Field(default=None, description="What it costs; absent: no price is known.")
     conditions: Conditions | None = None

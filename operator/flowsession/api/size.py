@@ -1,4 +1,4 @@
-"""VMSize: an Azure VM size mapped to a node pool, and what a session of that size gets of a node."""
+"""VMSize: an Azure VM size mapped to a node pool, and a session's share of its nodes."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from flowsession.api.base import Conditions, Model, rule, validations
 
 Quantity = Annotated[str, Field(min_length=1, max_length=20, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
-"""An amount as Kubernetes writes it, never negative: "2", "500m", "8Gi"."""
+"""A Kubernetes quantity, not negative: "2", "500m", "8Gi"."""
 
 QuantityMap = Annotated[dict[str, Quantity], Field(max_length=16)]
 
@@ -27,7 +27,7 @@ _WHOLE = rule(
 
 
 class UserIsolation(StrEnum):
-    """Whom a node serves."""
+    """Whose sessions share a node."""
 
     NONE = "None"
     NODE = "Node"
@@ -69,7 +69,7 @@ class Toleration(Model):
 
 
 class VMSizeSpec(Model):
-    """What nodes of the size are like, how to find them, and how many sessions share one."""
+    """What nodes of the size have, how to find them, and how many sessions share one."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -94,7 +94,7 @@ class VMSizeSpec(Model):
         ),
     )
     capacity: QuantityMap = Field(
-        description="What a VM of this size has by Azure's table: cpu, memory, its temporary disk as ephemeral-storage, and"
+        description="What a VM of this size has, from Azure's table: cpu, memory, its temporary disk as ephemeral-storage, and"
         " extended resources such as nvidia.com/gpu.",
         json_schema_extra=validations(
             rule("'cpu' in self && 'memory' in self", "capacity must give cpu and memory"), _NAMES, _POSITIVE, _WHOLE
@@ -104,11 +104,11 @@ class VMSizeSpec(Model):
         default=1,
         ge=1,
         le=250,
-        description="How many sessions share a node: each requests its share of what such a node can give, and may use the whole.",
+        description="How many sessions share a node: each requests its share of the node, and may use the whole.",
     )
     requests: QuantityMap | None = Field(
         default=None,
-        description="What a session requests, instead of its share; what is not listed here stays the share.",
+        description="What a session requests, instead of its share; resources not listed keep the share.",
         json_schema_extra=validations(_NAMES, _POSITIVE, _WHOLE),
     )
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
@@ -121,8 +121,8 @@ class VMSizeSpec(Model):
         default=None,
         max_length=16,
         pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$",
-        description='Price of a node per hour, such as "0.096", in the currency that the platform team chose. Absent: not known, and'
-        " then sizes with a price are chosen first.",
+        description='Price of a node per hour, such as "0.096", in the currency that the platform team chose. Absent: unknown;'
+        " sizes with a price are chosen first.",
     )
     priority_class_name: str = Field(
         default="",
@@ -138,9 +138,9 @@ class VMSizeSpec(Model):
 
 
 class VMSizeStatus(Model):
-    """What there is of the size."""
+    """The nodes and sessions of the size."""
 
-    observed_generation: int | None = Field(default=None, description="metadata.generation that this status speaks of.")
+    observed_generation: int | None = Field(default=None, description="metadata.generation that this status is about.")
     nodes: int | None = Field(default=None, description="Number of nodes of this size.")
     sessions: int | None = Field(default=None, description="Number of sessions that have a pod of this size.")
     conditions: Conditions | None = None

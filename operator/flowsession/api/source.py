@@ -48,14 +48,14 @@ class ArchiveConfigMap(Model):
     key: str = Field(
         min_length=1,
         max_length=253,
-        description="The key that holds the archive, such as flow.tar.gz; kubectl create configmap NAME --from-file=flow.tar.gz makes it.",
+        description="The key with the archive, such as flow.tar.gz; kubectl create configmap NAME --from-file=flow.tar.gz makes it.",
     )
 
 
 class ArchiveSource(Model):
     """A packed folder: a .tar.gz or a .zip."""
 
-    config_map: ArchiveConfigMap = Field(description="The ConfigMap that holds the archive.")
+    config_map: ArchiveConfigMap = Field(description="The ConfigMap with the archive.")
 
 
 class GitSource(Model):
@@ -105,8 +105,8 @@ class GitSource(Model):
         default=0,
         ge=0,
         le=86400,
-        description="How often the repository is looked at for a new commit, 60 or more; each look takes a short-lived pod."
-        " 0: only when the spec changes, and at the annotation flowsession.dev/refresh-requested-at.",
+        description="Seconds between two checks for a new commit, 60 or more; each takes a short-lived pod."
+        " 0: only when the spec changes, or on request by the annotation flowsession.dev/refresh-requested-at.",
         json_schema_extra=validations(rule("self == 0 || self >= 60", "pollSeconds must be 0 (never) or at least 60")),
     )
 
@@ -173,25 +173,25 @@ class Source(Model):
 
 
 class SourceWarning(Model):
-    """Something odd in the flow folder that stops nothing."""
+    """A problem of the flow folder that stops nothing."""
 
-    file: str = Field(default="", description="File that it is about.")
+    file: str = Field(default="", description="The file.")
     line: int | None = Field(default=None, description="Line in the file, from 1.")
     code: str = Field(description="One CamelCase word for programs.")
     message: str = Field(description="What was found, and what to do.")
 
 
 class SourceStatus(Model):
-    """What was last read of the source."""
+    """The last reading of the source."""
 
-    spec_hash: str = Field(default="", description="Hash of the spec.source that this speaks of.")
+    spec_hash: str = Field(default="", description="Hash of the spec.source that was read.")
     revision: str | None = Field(default=None, description="The branch, tag or commit that was read.")
     commit: str | None = Field(default=None, description="The commit of the repository that sessions get.")
-    digest: str | None = Field(default=None, description="SHA-256 of the archive that sessions get the files from.")
-    config_map_name: str | None = Field(default=None, description="The immutable ConfigMap that holds the archive.")
+    digest: str | None = Field(default=None, description="SHA-256 of the archive with the sessions' files.")
+    config_map_name: str | None = Field(default=None, description="The immutable ConfigMap with the archive.")
     resolved_at: Timestamp | None = Field(default=None, description="When that was read.")
-    checked_at: Timestamp | None = Field(default=None, description="When the source was last looked at, well or not.")
-    failures: int | None = Field(default=None, description="Looks in a row that failed.")
-    reason: str | None = Field(default=None, description="Why the last look failed, in one word.")
-    message: str | None = Field(default=None, description="Why the last look failed, and what to do.")
-    warnings: list[SourceWarning] | None = Field(default=None, description="What was odd but stopped nothing.")
+    checked_at: Timestamp | None = Field(default=None, description="When the last attempt to read the source ended.")
+    failures: int | None = Field(default=None, description="Failed attempts in a row.")
+    reason: str | None = Field(default=None, description="Why the last attempt failed, in one word.")
+    message: str | None = Field(default=None, description="Why the last attempt failed, and what to do.")
+    warnings: list[SourceWarning] | None = Field(default=None, description="Problems that stopped nothing.")

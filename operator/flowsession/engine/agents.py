@@ -17,8 +17,8 @@ from flowsession.engine.store import pod_timestamps
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentState, AgentView
-from flowsession.model.patience import charged
-from flowsession.model.plan import AgentCall, Follow, KeepAlive, Look, Reopen, Settle, Tell
+from flowsession.model.call_limits import charged
+from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, Probe, Reopen, Settle
 from flowsession.model.views import PodView
 
 WAITED_SECONDS = POLL_SECONDS - 1.0
@@ -86,7 +86,7 @@ class Agents:
         if (view := self._cache.agents.get(uid)) and uid not in self._tasks:
             # As if it had not answered: else the session would wait for this call for ever.
             broken = AgentError(f"its answer could not be taken in ({type(error).__name__}: {error})")
-            self._cache.agents[uid] = self._observed(view, Look(), Answer(), broken, seconds=0.0)
+            self._cache.agents[uid] = self._observed(view, Probe(), Answer(), broken, seconds=0.0)
         self._queue.add(key)
 
     async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
@@ -105,10 +105,10 @@ class Agents:
         view = self._cache.agents.get(pod.uid)
         if view is not None and view.restarts == restarts:
             self._cache.agents[pod.uid] = self._observed(view, call, answer, failure, seconds=asyncio.get_running_loop().time() - started)
-            if isinstance(call, Tell) and failure is None:
+            if isinstance(call, Deliver) and failure is None:
                 edits.given(self._cache, key)
             if answer.state is not None:
-                pod_timestamps.note_answer(self._cache.marks.get(pod.uid, {}), answer.state, self._cache.clock())
+                pod_timestamps.note_answer(self._cache.pod_timestamps.get(pod.uid, {}), answer.state, self._cache.clock())
         self._queue.add(key)
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
             for concerned in self._cache.sizing.instances.beside(entry):
@@ -121,7 +121,7 @@ class Agents:
 
     async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
         """What an agent is told for private feeds; read anew each time, so that a Secret that was corrected is seen."""
-        if not isinstance(call, Tell) or not call.feed_secret:
+        if not isinstance(call, Deliver) or not call.feed_secret:
             return None
         if call.feed_problem:
             return FeedCredentials(f"Secret {call.feed_secret!r}", problem=call.feed_problem)
@@ -133,6 +133,8 @@ class Agents:
     def _observed(self, view: AgentView, call: AgentCall, answer: Answer, failure: AgentError | None, *, seconds: float) -> AgentView:
         now = self._cache.clock()
         view = charged(view, now, bad=failure is not None and not isinstance(failure, NoAnswer))
+        if isinstance(failure, AgentRefused) and isinstance(call, Deliver):
+            view = replace(view, refused=str(failure), delivered=_told(call), delivered_request=call.request)
         if failure is not None:
             return replace(
                 view,
@@ -143,9 +145,6 @@ class Agents:
                 failures=view.failures + 1,
                 failing_since=view.failing_since if view.failures else now,
                 silence=view.silence + min(max(0.0, now - view.asked_at), LONGEST_SILENCE) if view.failures else 0.0,
-                refused=str(failure) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.refused,
-                told=_told(call) if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told,
-                told_request=call.request if isinstance(failure, AgentRefused) and isinstance(call, Tell) else view.told_request,
             )
         return replace(
             view,
@@ -155,15 +154,15 @@ class Agents:
             error="",
             failures=0,
             silence=0.0,
-            refused="" if isinstance(call, Tell) else view.refused,
-            told=_told(call) if isinstance(call, Tell) else view.told,
-            told_request=call.request if isinstance(call, Tell) else view.told_request,
-            kept=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept,
+            refused="" if isinstance(call, Deliver) else view.refused,
+            delivered=_told(call) if isinstance(call, Deliver) else view.delivered,
+            delivered_request=call.request if isinstance(call, Deliver) else view.delivered_request,
+            kept_alive=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept_alive,
             state=answer.state or view.state,
             state_at=now if answer.state else view.state_at,
-            quiet=_quiet(view, call, answer, seconds) if isinstance(call, Follow) else view.quiet,
+            empty_polls=_empty_polls(view, call, answer, seconds) if isinstance(call, Follow) else view.empty_polls,
             polls=view.polls + 1 if isinstance(call, Follow) and not _installing(view) else 0,
-            packages=answer.packages or (None if isinstance(call, Tell) else view.packages),
+            packages=answer.packages or (None if isinstance(call, Deliver) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
             settled=call.revision if isinstance(call, Settle) else view.settled,
@@ -175,11 +174,11 @@ def _installing(view: AgentView) -> bool:
     return view.state is not None and view.state.install.state == "Running"
 
 
-def _quiet(view: AgentView, call: Follow, answer: Answer, seconds: float) -> int:
+def _empty_polls(view: AgentView, call: Follow, answer: Answer, seconds: float) -> int:
     """How many polls in a row an agent has answered without news and without waiting for them."""
     news = answer.state is None or view.state is None or answer.state.version != view.state.version
-    return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.quiet + 1
+    return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.empty_polls + 1
 
 
-def _told(call: Tell) -> tuple[str, str]:
+def _told(call: Deliver) -> tuple[str, str]:
     return call.body["packagesRevision"], call.body["flowRevision"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowsession.cluster.agent.transport import AgentError
 from flowsession.model.agent_views import AgentState, AgentView
-from flowsession.model.plan import AgentCall, Tell
+from flowsession.model.plan import AgentCall, Deliver
 
 _UNDER_WAY_OR_FAILED = frozenset({"Running", "Failed", "TimedOut"})
 
@@ -14,8 +14,8 @@ _UNDER_WAY_OR_FAILED = frozenset({"Running", "Failed", "TimedOut"})
 def believed(state: AgentState, call: AgentCall, view: AgentView, status: Mapping[str, Any]) -> AgentState:
     """The state, with what the session's status says in place of revisions that nobody ordered: neither this operator, nor one before it
     by the status. Raises AgentError where nothing usable is left."""
-    orders = [view.told or ("", "")]
-    if isinstance(call, Tell):
+    orders = [view.delivered or ("", "")]
+    if isinstance(call, Deliver):
         orders.append((call.body["packagesRevision"], call.body["flowRevision"]))
     if view.state is not None:
         orders.append((view.state.packages_revision, view.state.flow_revision))

@@ -107,8 +107,8 @@ class Executor:
                 return
         if plan.remember is not None:
             self._cache.departed.remember(uid, plan.remember)
-        if plan.marks is not None:
-            await self._annotate(plan.marks)
+        if plan.annotate is not None:
+            await self._annotate(plan.annotate)
 
     async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
         """Whether the rest of the plan may build on it. A warning comes before the status, which says that people were warned: after it,
@@ -196,7 +196,7 @@ class Executor:
             self._cache.own_config_maps.drop(name)
 
     async def _annotate(self, wanted: AnnotatePod) -> None:
-        """A pod that is gone, or is another one by now, needs no marks."""
+        """A pod that is gone, or is another one by now, needs no annotations."""
         body = {"metadata": {"uid": wanted.uid, "annotations": dict(wanted.annotations)}}
         try:
             self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
@@ -237,7 +237,7 @@ class Executor:
                 self._let_go_of_edits(create.sealed)
         else:
             self._cache.refusals.pop(uid, None)
-        self._reader.observe(kind, body)
+        self._reader.observe(kind, body, by=key)
 
     def _let_go_of_packages(self, key: Key) -> None:
         """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
@@ -299,7 +299,7 @@ class Executor:
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
         elif write.kind == "ComputeInstance":
             self._cache.sizing.instances.written_at[write.namespace, write.name] = self._cache.clock()
-        self._reader.observe(write.kind, body)
+        self._reader.observe(write.kind, body, by=Key(write.kind, write.namespace, write.name))
         return True
 
     def _refused_config_map(self, key: Key, manifest: Mapping[str, Any], words: str) -> _PlanCutError:

@@ -12,6 +12,10 @@ from flowsession.model.plan import Event
 
 LONGEST_REASON = 300
 
+SETTLE_SECONDS = 0.25
+"""How long a decision waits that nobody waits for: one about an object whose change was an own write, whose plan has said all there was to
+say, or about a pod that is Pending still. Whatever else happens to the object meanwhile is decided on at once, and together with it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -30,8 +34,11 @@ class Intake:
         self._queue = queue
         self._unread: dict[Key, _Unread] = {}
 
-    def take(self, kind: str, body: Any, *, deleted: bool = False) -> Key | None:
-        """Takes an object in, and brings up the keys that it concerns; returns its own key, None if it has no name."""
+    def take(self, kind: str, body: Any, *, deleted: bool = False, by: Key | None = None) -> Key | None:
+        """Takes an object in, and brings up the keys that it concerns; returns its own key, None if it has no name.
+
+        `by` is the key of the plan whose write it is the answer to.
+        """
         try:
             meta = body["metadata"]
             key, uid = Key(kind, str(meta.get("namespace") or ""), meta["name"]), str(meta.get("uid") or "")
@@ -48,8 +55,15 @@ class Intake:
             self._note(key, uid, error)
             return key
         self._unread.pop(key, None)
-        self._queue.add_all(concerned)
+        settling = concerned if kind == "Pod" and not deleted and self._pending(key) else {by}
+        self._queue.add_all(concerned - settling)
+        for one in concerned & settling:
+            self._queue.add_after(one, SETTLE_SECONDS)
         return key
+
+    def _pending(self, pod: Key) -> bool:
+        entry = self._cache.pods.get((pod.namespace, pod.name))
+        return entry is not None and entry.view.phase == "Pending" and entry.view.deleting_since is None
 
     def forget(self, key: Key) -> None:
         """The object is gone, as a list has shown."""

@@ -235,7 +235,9 @@ class Engine:
             return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
         beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
         silent = self._silent(key) or (beside is not None and self._silent(beside))
-        snapshot = self._snapshots.session(name, now, server_silent=silent, crowd=len(self.queue)) if key.kind == "ComputeSession" else None
+        snapshot = (
+            self._snapshots.session(name, now, server_silent=silent, queued=len(self.queue)) if key.kind == "ComputeSession" else None
+        )
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     async def _resync_for_ever(self) -> None:

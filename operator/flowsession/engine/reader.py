@@ -48,9 +48,9 @@ class Reader:
         except errors.NotFound:
             self._queue.add_all(self._cache.forget(kind, namespace, name))
 
-    def observe(self, kind: str, body: dict[str, Any]) -> None:
-        """Takes in an object, and brings up the keys that it concerns."""
-        self._intake.take(kind, body)
+    def observe(self, kind: str, body: dict[str, Any], *, by: Key | None = None) -> None:
+        """Takes in an object, and brings up the keys that it concerns; `by` is the key whose plan has written it."""
+        self._intake.take(kind, body, by=by)
 
     async def _read_events(self, key: Key, wanted: ReadEvents) -> None:
         found = []

@@ -51,10 +51,10 @@ class Resolutions:
     def of(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Answer:
         """What the environment resolves to; None while that is not known yet."""
         files = tuple((name, view.files) for name, view in views.items())
-        depends_on = (entry.meta.uid, entry.meta.generation, entry.read_before, entry.image, files)
+        depends_on = (entry.meta.uid, entry.meta.generation, entry.last_reading, entry.image, files)
         known = self._known.get(key)
         if known is None or known.depends_on != depends_on:
-            known = self._known[key] = _Known(depends_on, Job(entry.spec, views, entry.read_before, entry.image))
+            known = self._known[key] = _Known(depends_on, Job(entry.spec, views, entry.last_reading, entry.image))
             self._begin(key, known)
         return known.found
 

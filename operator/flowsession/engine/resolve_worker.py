@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.flow.packed import PackedFolder
-from flowsession.images.image import Standing
+from flowsession.images.image import ImageInUse
 from flowsession.logs import configure as configure_logs
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import resolve
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 
@@ -41,8 +41,8 @@ class Job:
 
     spec: FlowEnvironmentSpec
     config_maps: Mapping[str, ConfigMapView]
-    read_before: Pinned | None
-    image: Standing
+    last_reading: LastReading | None
+    image: ImageInUse
 
     @property
     def foreign(self) -> bool:
@@ -54,7 +54,7 @@ class Job:
 def answer(job: Job, settings: Settings) -> Answer:
     """What it comes to. Whatever breaks is the environment's own trouble, and once."""
     try:
-        found = resolve.resolve(job.spec, job.config_maps, settings, job.read_before, job.image)
+        found = resolve.resolve(job.spec, job.config_maps, settings, job.last_reading, job.image)
         if isinstance(found, Resolved) and found.files is not None:
             # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
             found = replace(found, files=PackedFolder.of(found.files, {}))

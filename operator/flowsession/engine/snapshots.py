@@ -19,7 +19,7 @@ from flowsession.model.views import REFUSED_SECONDS, Authorship, InstanceView, P
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ImageFacts
 from flowsession.reconcile.environment.sources import ConfigMapView
-from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot
+from flowsession.reconcile.instance.snapshot import HostedSession, InstanceSnapshot
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.settings import Settings
@@ -71,7 +71,7 @@ class Snapshots:
         )
         return snapshot, resolved
 
-    def session(self, key: Name, now: float, *, server_silent: bool = False, crowd: int = 0) -> SessionSnapshot | None:
+    def session(self, key: Name, now: float, *, server_silent: bool = False, queued: int = 0) -> SessionSnapshot | None:
         """A session with all that surrounds it; None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
@@ -100,8 +100,8 @@ class Snapshots:
             pods=pods,
             agent=self.cache.agents.get(current.uid) if current else None,
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
-            elder=self._elder(entry),
-            marks=self.cache.marks.get(current.uid, {}) if current else {},
+            older_session=self._older_session(entry),
+            pod_timestamps=self.cache.pod_timestamps.get(current.uid, {}) if current else {},
             namespace_ending=self._ending(key[0], now),
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),
@@ -116,7 +116,7 @@ class Snapshots:
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             known_promptflow=self.cache.promptflow.of(key[0], seconds=KNOWN_SECONDS),
-            crowd=crowd,
+            queued=queued,
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,
@@ -150,7 +150,7 @@ class Snapshots:
             pods=(pod.view,),
             agent=self.cache.agents.get(pod.view.uid),
             refusal=None,
-            elder="",
+            older_session="",
             namespace_ending=self._ending(key[0], now),
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
@@ -180,8 +180,8 @@ class Snapshots:
             resume=entry.resume,
             unknown=entry.unknown,
             pods=tuple(pod.view for pod in anchors),
-            guests=guests(cache, key),
-            visitors=sum(not pod.anchor for pod in pods),
+            hosted=hosted(cache, key),
+            session_pods=sum(not pod.anchor for pod in pods),
             offers=cache.sizing.offers(),
             quotas=cache.sizing.quotas_of(key[0]),
             refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
@@ -196,7 +196,7 @@ class Snapshots:
         ref = entry.spec.compute.instance_ref
         names = {ref.name if ref else "", pod.instance if pod else ""} - {""}
         where, cache = entry.meta.namespace, self.cache
-        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: guests(cache, key), now) for name in names}
+        views = {name: cache.sizing.instances.view((where, name), cache.pods, lambda key: hosted(cache, key), now) for name in names}
         return {name: view for name, view in views.items() if view}
 
     def _other_instances(self, entry: SessionEntry) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ class Snapshots:
     def _authorship(self, entry: EnvironmentEntry) -> Authorship:
         return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, self._views(entry))
 
-    def _elder(self, entry: SessionEntry) -> str:
+    def _older_session(self, entry: SessionEntry) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)
         rivals = ((other.meta.created_at, other.meta.uid, other) for other in self.cache.rivals(entry) if not other.meta.deleting)
         elders = [other for other in rivals if other[:2] < mine]
@@ -248,14 +248,14 @@ def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
     return tuple(sorted((pod.view for pod in pods if pod.owner_uid == session.meta.uid), key=lambda pod: pod.created_at))
 
 
-def guests(cache: Cache, instance: Name) -> tuple[Guest, ...]:
+def hosted(cache: Cache, instance: Name) -> tuple[HostedSession, ...]:
     """The sessions of an instance's user that name it."""
     named = cache.sessions.all(sorted(cache.sizing.instances.sessions.of(instance)))
     user = cache.sizing.instances.entries[instance].spec.user
-    return tuple(_guest(cache, session, instance[1]) for session in named if session.spec.user == user)
+    return tuple(_hosted(cache, session, instance[1]) for session in named if session.spec.user == user)
 
 
-def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
+def _hosted(cache: Cache, session: SessionEntry, instance: str) -> HostedSession:
     status, spec = session.status, session.spec
     pods = owned_pods(cache, session)
     pod = next((pod for pod in reversed(pods) if pod.instance == instance), None)
@@ -265,7 +265,7 @@ def _guest(cache: Cache, session: SessionEntry, instance: str) -> Guest:
     starting = began + spec.start_timeout_seconds if pod is not None and not status.get("readyAt") else 0.0
     worked = times.parse((status.get("lastActivity") or {}).get("at")) or 0.0
     waits = pod is None and not spec.suspend and not status.get("suspended") and status.get("phase") != "Failed"
-    return Guest(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
+    return HostedSession(session.meta.name, pod, agent if same else None, began, worked, starting, waits)
 
 
 def _no_environment(key: Name, others: Iterable[str]) -> Unresolved:

@@ -1,4 +1,4 @@
-"""What a registry is asked about an environment's image, and what it said; and whether it may be asked at all."""
+"""Questions to a registry about an environment's image, its answers, and whether it may be asked."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from flowsession.settings import Settings
 
 @dataclass(frozen=True)
 class Question:
-    """Which digest the image's tag means now, and whether the base that it was built on has moved."""
+    """Which digest does the image's tag mean now, and has its base image moved?"""
 
     image: str
     token: str
-    """What made it be asked: another token is another question."""
+    """What caused the question; another token is another question."""
     known: str = ""
-    """The digest that the environment is on, of the tag's image or of one of its platforms."""
+    """The digest in use, of the image or of one of its platforms."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The image that an image says it was built on, by the labels or annotations org.opencontainers.image.base.*."""
+    """The base image, from an image's labels or annotations org.opencontainers.image.base.*."""
 
     name: str
     digest: str = ""
-    """Its digest then; empty where the image does not say."""
+    """Its digest at the build; empty: unknown."""
     now: str = ""
-    """Its tag's digest now; empty where that could not be found out."""
+    """Its tag's digest now; empty: unknown."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class ImageCheck:
 
     question: Question
     digest: str = ""
-    """What the tag means now."""
+    """The tag's digest now."""
     same: bool = False
-    """Whether that is, or has among its platforms, the digest that the environment is on."""
+    """Whether that is the digest in use, or has it among its platforms."""
     base: Base | None = None
     reason: str = ""
-    """Why there is no answer, as the condition's reason; empty if there is one."""
+    """Why there is no answer, as the condition's reason; empty: there is one."""
     message: str = ""
 
 
 def may_ask(reference: ImageRef, settings: Settings) -> bool:
-    """Whether the operator itself may connect to the image's registry.
+    """Whether the operator may connect to the image's registry.
 
-    Whoever may create environments names images, so without a limit they could make the operator send requests to any address that it
-    reaches, and learn from the answers. It asks only the registries that the platform team named: those of its allow-list, where a
-    pattern for every registry names none, and the default image's own repository.
+    Without a limit, whoever may create environments could make the operator send requests to any address that it reaches, and learn from
+    the answers. So it asks only registries that the chart's images.allowedRegistries names (a pattern for all registries names none), and
+    the default image's repository.
     """
     default = imageref.parse(settings.runtime_image)
     if default is not None and reference.name == default.name:

@@ -1,4 +1,4 @@
-"""Which image an environment stays on, and how people ask for another one."""
+"""The image of an environment, and the annotations that ask for another one."""
 
 from dataclasses import dataclass
 
@@ -6,33 +6,25 @@ from flowsession.api import GROUP
 from flowsession.api.environment import ImageOrigin
 
 UPDATE = "update"
-
-
 CHECK = "checkVersion"
-
-
 UPDATE_ANNOTATION = f"{GROUP}/update-requested-at"
-
-
 CHECK_ANNOTATION = f"{GROUP}/check-version-requested-at"
-
-
 IMAGE_REQUESTS = {UPDATE: UPDATE_ANNOTATION, CHECK: CHECK_ANNOTATION}
-"""What people ask of an environment's image."""
+"""The annotation of each request about an environment's image."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What an environment's status says of its image, and what its annotations ask of it."""
+class ImageInUse:
+    """An environment's image, from its status, and the update that its annotations ask for."""
 
     image: str = ""
     origin: str = ""
     digest: str = ""
     pull_anew: bool = False
     updated: str = ""
-    """The update request that was handled last."""
+    """The update request handled last."""
     asked: str = ""
-    """The update request that was not handled yet."""
+    """The pending update request; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +34,13 @@ class Image:
     name: str
     """As it was asked for."""
     origin: ImageOrigin | None
-    """None: the session itself."""
+    """None: the session's own spec."""
     pinned: str = ""
-    """NAME@DIGEST, which the environment stays on; empty while no digest is known."""
+    """NAME@DIGEST that the environment stays on; empty: no digest is known yet."""
     pull_anew: bool = False
-    """Whether a node has to ask the registry although it has an image of this name."""
+    """Whether a node must pull even if it has an image of this name."""
     update: str = ""
-    """The environment's last update: pods from before it tell nothing of the image after it."""
+    """The environment's last update: reports of earlier pods are about an earlier image."""
 
     @property
     def reference(self) -> str:
@@ -57,10 +49,10 @@ class Image:
 
     @property
     def whose(self) -> str:
-        """Who has chosen it, for sentences."""
+        """Whose image it is, for messages."""
         return "session's" if self.origin is None else "environment's"
 
     @property
     def digest(self) -> str:
-        """The digest alone; empty while none is known."""
+        """The digest alone; empty: none is known yet."""
         return self.pinned.partition("@")[2]

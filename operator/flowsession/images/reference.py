@@ -1,4 +1,4 @@
-"""Image references as registries and kubelets understand them, and the patterns that limit them."""
+"""Image references as registries and kubelets read them, and the patterns that limit them."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from flowsession.settings import Settings
 
 DOCKER_HUB = "docker.io"
-"""What a reference without a registry means."""
+"""The registry of a reference that names none."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
@@ -18,13 +18,13 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A reference in full, by the grammar of github.com/distribution/reference."""
+    """A complete reference, by the grammar of github.com/distribution/reference."""
 
     registry: str
-    """Host, with the port if there is one, in lower case."""
+    """Host, with its port if given, in lower case."""
     repository: str
     tag: str
-    """What is asked for where no digest is: latest unless it says otherwise."""
+    """The tag, by default latest; a digest takes precedence."""
     digest: str = ""
 
     @property
@@ -34,7 +34,7 @@ class ImageRef:
 
 
 def parse(text: str) -> ImageRef | None:
-    """The parts of a reference, what it leaves out filled in; None for what is none."""
+    """Return the complete reference; None: the text is no reference."""
     name, at, digest = text.partition("@")
     first, slash, rest = name.partition("/")
     registry, path = (first, rest) if slash and ("." in first or ":" in first or first == "localhost") else (DOCKER_HUB, name)
@@ -50,15 +50,15 @@ def parse(text: str) -> ImageRef | None:
 
 
 def without_tag(text: str) -> str:
-    """The reference as it was written, up to its tag or digest."""
+    """Return the reference as written, up to its tag or digest."""
     name = text.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def allowed(reference: ImageRef, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns fits: a registry, or a registry and a path below it. In either part * stands for any characters, but a
-    registry's * never reaches into the path: else evil.example/x.azurecr.io/y would fit *.azurecr.io/*."""
+    """Whether one of the patterns matches: a registry, or a registry and a path below it. In both parts * matches any characters, but a
+    registry's * does not reach into the path: else evil.example/x.azurecr.io/y would match *.azurecr.io/*."""
     for pattern in patterns:
         registry, _, path = pattern.partition("/")
         if fnmatchcase(reference.registry, registry.lower()) and fnmatchcase(reference.repository, path or "*"):
@@ -67,24 +67,24 @@ def allowed(reference: ImageRef, patterns: Iterable[str]) -> bool:
 
 
 def digest_in(image_id: str, image: str) -> str:
-    """The digest by which a registry knows the image that a node reports, where it is of the repository of `image`; else empty.
+    """Return the registry's digest of the image that a node reports; empty: there is none for the repository of `image`.
 
-    A node reports NAME@DIGEST of what it has pulled, and the image's bare id, of its configuration, for what was put on it otherwise. An
-    image that it knows by several names has only one of them, which may be another repository's.
+    A node reports NAME@DIGEST for a pulled image, and the bare id of its configuration for a loaded one. For an image with several names it
+    reports one of them, maybe another repository's.
     """
     reported, asked = parse(image_id.removeprefix("docker-pullable://")), parse(image)
     return reported.digest if reported and asked and reported.name == asked.name else ""
 
 
 def refusal(name: str, where: str, settings: Settings) -> tuple[str, str] | None:
-    """Why an image may not be used, as reason and sentence; None if it may. The default image is the platform team's own choice."""
+    """Return why an image may not be used, as reason and message; None: it may. The default image always may."""
     patterns = settings.images.allowed_registries
     if name == settings.runtime_image:
         return None
     reference = parse(name)
     if reference is None:
-        said = f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks"
-        return "InvalidImageName", said
+        message = f"{where} {name!r} is not the name of an image; write REGISTRY/PATH:TAG, in small letters and without blanks"
+        return "InvalidImageName", message
     if not patterns or allowed(reference, patterns):
         return None
     return "ImageNotAllowed", (

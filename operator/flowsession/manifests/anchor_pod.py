@@ -1,4 +1,4 @@
-"""The pod that holds a ComputeInstance's reservation, and what it means for the pods of the sessions beside it."""
+"""The anchor, which is the pod that holds a ComputeInstance's reservation, and the placement of sessions on the instance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.manifests import placement
 from flowsession.manifests.common import controller, restricted, restricted_container
-from flowsession.manifests.session_pod import INSTANCE_LABEL, MANAGED_BY, MANAGER, MARKS, USER_LABEL, user_label
+from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, INSTANCE_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
 from flowsession.model.quantity import Amounts, texts
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
@@ -18,17 +18,17 @@ ANCHOR = "anchor"
 """Name of its container."""
 
 _SHARED = ("cpu", "memory")
-"""What is reserved. Devices are not: what the anchor held nobody else could use."""
+"""The reserved resources. Devices are not reserved: what the anchor holds, no session can use."""
 
 _LEFT = Fraction(1, 1000)
-"""So much of a processor less is requested than the limit is, which makes the pod Burstable: the kubelet gives the cgroup of all Burstable
-pods the sum of their requests as its weight (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the
-instance, which request nothing, are in it."""
+"""The request is lower than the limit by this much of a processor, which makes the pod Burstable. The kubelet weights the cgroup of all
+Burstable pods by the sum of their requests (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the
+instance, which request nothing, are in that cgroup."""
 
 
 @dataclass(frozen=True)
 class AnchorPod:
-    """Whose anchor it is, and what it reserves."""
+    """What an anchor is made from."""
 
     namespace: str
     instance: str
@@ -41,24 +41,24 @@ class AnchorPod:
 
 
 def name_of(instance: str, uid: str, incarnation: int) -> str:
-    """The pod's name: the same for the same instance and incarnation, so that creating it twice is creating it once."""
+    """Return the pod's name. One incarnation has one name, so a repeated POST creates nothing."""
     return f"{instance}-{ANCHOR}-{uid[:5]}-{incarnation}"
 
 
 def reserved(offer: Offer) -> tuple[Amounts, Amounts]:
-    """Requests and limits of the anchor: all that a node of the size can give."""
+    """Return requests and limits of the anchor: all that a node of the size can give."""
     limits = {resource: offer.limits[resource] for resource in _SHARED}
     return {**limits, "cpu": limits["cpu"] - _LEFT}, limits
 
 
 def cost_of(offer: Offer) -> PodCost:
-    """What quotas count of the anchor."""
+    """Return what quotas count of the anchor."""
     requests, limits = reserved(offer)
     return PodCost(requests, limits, offer.spec.priority_class_name, across_namespaces=offer.cost.across_namespaces, of="an instance")
 
 
 def manifest(wanted: AnchorPod) -> dict[str, Any]:
-    """The anchor: restricted Pod Security, no token, no volume, one sleeping process, of the image that its node needs anyway."""
+    """Return the anchor: restricted Pod Security, no token, no volume, one sleeping process, in the image that its node needs anyway."""
     user, offer = user_label(wanted.user), wanted.offer
     requests, limits = reserved(offer)
     return {
@@ -73,13 +73,13 @@ def manifest(wanted: AnchorPod) -> dict[str, Any]:
                 USER_LABEL: user,
                 placement.SIZE_LABEL: offer.spec.azure_name,
             },
-            "annotations": {**MARKS, f"{GROUP}/user": wanted.user, placement.TERMS: terms(offer)},
+            "annotations": {**AUTOSCALER_ANNOTATIONS, f"{GROUP}/user": wanted.user, placement.TERMS: terms(offer)},
             "ownerReferences": [controller("ComputeInstance", wanted.instance, wanted.uid)],
         },
         "spec": {
             **restricted(wanted.settings.session.run_as_user),
             "restartPolicy": "Always",
-            "terminationGracePeriodSeconds": 1,  # sleep as process 1 does not hear SIGTERM
+            "terminationGracePeriodSeconds": 1,  # sleep as process 1 ignores SIGTERM
             "containers": [
                 {
                     "name": ANCHOR,
@@ -96,18 +96,18 @@ def manifest(wanted: AnchorPod) -> dict[str, Any]:
 
 
 def terms(offer: Offer) -> str:
-    """Stands for all that the size means for an anchor: another value, and one that was created now would be another one."""
+    """Return the hash of all that the size means for an anchor: another value means that a new anchor would differ."""
     return placement.digest(offer, *reserved(offer))
 
 
-def beside(manifest: Mapping[str, Any], instance: InstanceView, offer: Offer | None) -> dict[str, Any]:
-    """A session's pod beside the anchor: it requests nothing, so that it fits beside the full reservation, and may use all of that.
+def placed_on(manifest: Mapping[str, Any], instance: InstanceView, offer: Offer | None) -> dict[str, Any]:
+    """Return a session's pod placed on the instance's node: it requests nothing, and may use all that the anchor reserves.
 
-    Of devices it gets its size's share. The anchor keeps other users' sessions away, so it needs no isolation of its own.
+    Of devices it requests its size's share. The anchor keeps other users' sessions away, so the pod needs no isolation of its own.
     """
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
-    meta["annotations"] = {**MARKS, **meta["annotations"], placement.TERMS: instance.node}
+    meta["annotations"] = {**AUTOSCALER_ANNOTATIONS, **meta["annotations"], placement.TERMS: instance.node}
     meta["labels"] = {**meta["labels"], INSTANCE_LABEL: instance.name, placement.SIZE_LABEL: instance.vm_size}
     devices = texts({name: amount for name, amount in offer.requests.items() if "/" in name}) if offer else {}
     (container,) = spec["containers"]

@@ -1,4 +1,4 @@
-"""What the objects that the operator makes have in common: whose they are, and pods that restricted Pod Security lets in."""
+"""What the operator's objects have in common: their owners, and the security settings of pods."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +13,23 @@ class Where:
     namespace: str
     environment: str
     uid: str
-    """Empty: the environment is not known, and owns nothing."""
+    """Empty: unknown; the object has no owner then."""
 
 
 def owner(kind: str, name: str, uid: str) -> dict[str, Any]:
-    """An owner of our kinds: garbage collection deletes with it what names it."""
+    """Return an owner reference to an object of this API: garbage collection deletes the dependent with it."""
     return {"apiVersion": API_VERSION, "kind": kind, "name": name, "uid": uid}
 
 
 def controller(kind: str, name: str, uid: str) -> dict[str, Any]:
-    """The one owner that manages the object, which does not keep it from being deleted."""
+    """Return the owner reference to the object's controller, whose deletion the object does not block."""
     return owner(kind, name, uid) | {"controller": True, "blockOwnerDeletion": False}
 
 
 def restricted(run_as: int, *, mounts: bool = False) -> dict[str, Any]:
-    """Of a pod's spec: no token, no variables of the namespace's services, and restricted Pod Security as that user and group.
+    """Return the part of a pod's spec for restricted Pod Security, as that user and group: no token, no variables of services.
 
-    What `mounts` volumes that it writes to gets them as that group's.
+    `mounts`: the pod writes to volumes, which become that group's.
     """
     return {
         "automountServiceAccountToken": False,
@@ -45,6 +45,6 @@ def restricted(run_as: int, *, mounts: bool = False) -> dict[str, Any]:
 
 
 def restricted_container(*, read_only: bool = False) -> dict[str, Any]:
-    """The securityContext of each container of such a pod; `read_only`: it writes to volumes alone."""
+    """Return the securityContext for a container of such a pod; `read_only`: it writes to volumes only."""
     context: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return context | ({"readOnlyRootFilesystem": True} if read_only else {})

@@ -9,28 +9,28 @@ from flowsession.manifests.common import Where, owner
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 
 CONTENT_LABEL = f"{GROUP}/content"
-"""What such a ConfigMap holds; one of the following."""
+"""What such a ConfigMap holds: one of the following."""
 
 PACKAGES = "packages"
 EDITS = "edits"
 SOURCE = "source"
 
 PROMPTFLOW_ANNOTATION = f"{GROUP}/promptflow"
-"""On a list of packages: the version of prompt flow that the image has, empty if it has none."""
+"""On a list of packages: the version of prompt flow in the image; empty: none."""
 
 
 def name_of(content: str, environment: str, uid: str, *parts: str) -> str:
-    """The same parts have the same name, for as long as the environment lives."""
+    """Return the name, which depends on the parts and the environment's uid alone."""
     return f"{prefix(content, environment)}{hashlib.sha256(' '.join((uid, *parts)).encode()).hexdigest()[:10]}"
 
 
 def prefix(content: str, environment: str) -> str:
-    """What the names of an environment's ConfigMaps with this content begin with."""
+    """Return the prefix of the names of an environment's ConfigMaps with this content."""
     return f"{environment}-{content}-"
 
 
 def selector(content: str, labels: Mapping[str, str]) -> str:
-    """Selects those with this content and these labels."""
+    """Return the label selector for this content and these labels."""
     return ",".join(f"{name}={value}" for name, value in _labels(content, labels).items())
 
 
@@ -44,7 +44,7 @@ def manifest(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The ConfigMap; `binary` is in base64."""
+    """Return the ConfigMap; `binary` is in base64."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,4 +1,4 @@
-"""What a VM size means for a pod: its share of a node, which nodes, and beside whom."""
+"""What a VM size means for a pod: its share of a node, the nodes that it may be on, and its affinity."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.environment import MinimumCompute
 from flowsession.api.size import UserIsolation
-from flowsession.manifests.session_pod import MARKS, USER_LABEL
+from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, USER_LABEL
 from flowsession.model.quantity import Amounts, parse, texts
 from flowsession.model.sizes import Offer
 
@@ -17,10 +17,10 @@ TERMS = f"{GROUP}/vm-size-terms"
 
 
 def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
-    """The pod's manifest with what its size asks for, and the marks. Without a size it asks for the environment's minimum at least."""
+    """Return the pod's manifest with its size and the annotations for autoscalers. Without a size, the environment's minimum holds."""
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
-    meta["annotations"] = {**MARKS, **meta["annotations"]}
+    meta["annotations"] = {**AUTOSCALER_ANNOTATIONS, **meta["annotations"]}
     (container,) = spec["containers"]
     if offer is not None:
         meta["labels"] = {**meta["labels"], SIZE_LABEL: offer.spec.azure_name}
@@ -33,18 +33,18 @@ def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCom
 
 
 def terms(offer: Offer) -> str:
-    """Stands for all that the size means for a pod: another value, and a pod created now would be another one."""
+    """Return the hash of all that the size means for a pod: another value means that a new pod would differ."""
     return digest(offer, offer.requests, offer.limits)
 
 
 def digest(offer: Offer, requests: Amounts, limits: Amounts) -> str:
-    """Stands for the nodes of a size and what a pod asks for there."""
+    """Return the hash of a size's placement and of what a pod asks for."""
     meant = [where(offer, user=""), texts(requests), texts(limits)]
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumCompute) -> dict[str, dict[str, str]]:
-    """The resources, with requests no less than the minimum, and limits no less than those requests."""
+    """Return the resources with requests at least at the minimum, and limits at least at those requests."""
     requests, limits = dict(resources["requests"]), dict(resources["limits"])
     for name, amount in minimum.to_wire().items():
         if parse(amount) > parse(requests.get(name, "0")):
@@ -55,7 +55,7 @@ def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumComput
 
 
 def where(offer: Offer, user: str) -> dict[str, Any]:
-    """The part of a pod's spec that says which nodes it may be on, and beside whom."""
+    """Return the part of a pod's spec that says which nodes it may be on, with its affinity."""
     size = offer.spec
     where: dict[str, Any] = {
         "nodeSelector": dict(size.node_selector or {}),
@@ -69,9 +69,9 @@ def where(offer: Offer, user: str) -> dict[str, Any]:
 
 
 def _isolation(user: str) -> dict[str, Any]:
-    """Never beside another user's session, and rather beside one's own.
+    """Return the affinity of a user's sessions: never on a node with another user's, preferably on one with their own.
 
-    Without a namespaceSelector both would end at the namespace. Pods without the label, such as daemonsets', don't count.
+    The empty namespaceSelector makes both count in all namespaces. Pods without the label, such as daemonsets', don't count.
     """
     everywhere = {"namespaceSelector": {}, "topologyKey": "kubernetes.io/hostname"}
     others = {

@@ -1,4 +1,4 @@
-"""Which labels and annotations of `spec.podMetadata` a session's pod may have: those that the platform team has listed."""
+"""Which labels and annotations of `spec.podMetadata` a session's pod may have: those that the chart lists."""
 
 import fnmatch
 from collections.abc import Iterable, Mapping
@@ -9,14 +9,14 @@ from flowsession.settings import PodMetadataRules
 REASON = "PodMetadataNotAllowed"
 
 _CONFINEMENT = ("container.apparmor.security.beta.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/", "seccomp.security.")
-"""Annotations that take a pod's confinement off: a pattern for others does not mean them."""
+"""Annotations that remove a pod's confinement: only patterns that begin like them match them."""
 
 
 def refusal(spec: ComputeSessionSpec, rules: PodMetadataRules) -> str:
-    """Why the session's pod can't have what its spec says, with the way out; empty if it can.
+    """Return why the pod can't have the spec's labels and annotations, with the way out; empty: it can.
 
-    Services and NetworkPolicies choose pods by their labels, and other controllers grant rights by annotations: who can't create pods must
-    not get around that by a session.
+    Services and NetworkPolicies select pods by label, and other controllers grant rights by annotation: a session must not give them to
+    somebody who may not create pods.
     """
     given = spec.pod_metadata
     if given is None:

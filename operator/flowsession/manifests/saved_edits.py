@@ -1,4 +1,4 @@
-"""The ConfigMaps that hold saved edits: their names, their order, and what is sealed in them."""
+"""The ConfigMaps with saved edits: their names, their sequence, and their encrypted content."""
 
 from flowsession.api import GROUP
 from flowsession.manifests import config_maps
@@ -10,18 +10,18 @@ from flowsession.model.agent_views import EditsArchive
 from flowsession.model.plan import Create, Sealed
 
 SEQUENCE_ANNOTATION = f"{GROUP}/sequence"
-"""Orders the saved edits of one user and environment: the greatest is the newest. Sealed with the content, so that nobody can change it."""
+"""Number of the saved edits of one user and environment; the greatest is the newest. Authenticated with the content."""
 
 USER_ANNOTATION = f"{GROUP}/user"
 
 
 def name_of(where: Where, user: str, *, before: str, revision: str) -> str:
-    """The name for edits that follow on those saved as `before`: the same however often it is tried, another one when they come back."""
+    """Return the name for edits saved after those in `before`: the same for each attempt, another one if an earlier revision comes back."""
     return config_maps.name_of(EDITS, where.environment, where.uid, user, before, revision)
 
 
 def moment_after(saved_at: str | None, now: float) -> float:
-    """When edits are saved that come after those of that time, in seconds since 1970: later than these by any clock."""
+    """Return when edits are saved that follow those of `saved_at`, in seconds since 1970: later than these, whatever the clock says."""
     last = times.parse(saved_at)
     return now if last is None else max(now, last + 1.0)
 
@@ -29,7 +29,7 @@ def moment_after(saved_at: str | None, now: float) -> float:
 def create(
     name: str, where: Where, *, user: str, session: str, pod_uid: str, packed: EditsArchive, moment: float, lost: str = ""
 ) -> Create:
-    """The creation of the ConfigMap; `lost`: why there is no archive of edits that were made by then."""
+    """Return the creation of the ConfigMap; `lost`: why the edits made by then could not be packed."""
     about = {
         "user": user,
         "session": session,

@@ -1,4 +1,4 @@
-"""The session's pod: its name, and the manifest that the API server gets."""
+"""The session's pod: its name and its manifest."""
 
 import hashlib
 import json
@@ -12,22 +12,18 @@ from flowsession.manifests.common import controller, restricted, restricted_cont
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.resolved import Claim, Resolved
 from flowsession.settings import Settings
+from flowsession_protocol import PORT, PUBLIC_KEYS, SECRET_VARIABLES
 
-AGENT_PORT = 8765
 CONTAINER = "session"
-PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
-"""The variable with the keys that the agent knows."""
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 SESSION_HOME = "/session"
-"""The session's folder, in every image and with or without a volume."""
+"""The session's folder, in every image, with or without a volume."""
 FLOW_FOLDER = f"{SESSION_HOME}/flow"
-"""Where commands and terminals start; on a claim it is a link."""
+"""Working directory of commands and terminals; on a claim it is a symbolic link."""
 STORAGE = "ephemeral-storage"
-SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
-"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
 SOURCE_MOUNT = "/source"
-"""Where a claim is, which sessions use in place."""
+"""Mount path of a claim that sessions use in place."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "flowsession"
@@ -36,24 +32,24 @@ ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
 INSTANCE_LABEL = f"{GROUP}/instance"
 SETTINGS_ANNOTATION = f"{GROUP}/settings"
-"""Hash of what the session's spec says of its pod and what a running pod can't take up."""
+"""Hash of the settings in the session's spec that a running pod can't take up."""
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
 ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
-"""The environment that the pod was created for: another one may have its name by now."""
+"""The environment that the pod was created for; another one may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
-"""The image that was asked for: a mutating webhook may have written another one, such as a mirror's, into the spec."""
+"""The image that was asked for: a mutating webhook may have replaced it in the spec, such as by a mirror's."""
 
 IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
 """The environment's last update of its image when the pod was created."""
 
 PROVENANCE_ANNOTATION = f"{GROUP}/provenance"
-"""Whose session the pod is of, sealed by the operator when it creates the pod."""
+"""The pod's session and user, encrypted by the operator at the pod's creation."""
 
-MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
-"""Annotations that keep the autoscalers' hands off a pod and its node."""
+AUTOSCALER_ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""They keep autoscalers from removing the pod and its node."""
 
-# Must be valid for every Python there is, Python 2 included: it is what tells people that theirs is too old.
+# Must be valid in every Python, Python 2 included: it tells people that theirs is too old.
 _LOADER = """\
 import os, sys
 def end(code, text):
@@ -76,7 +72,7 @@ os.execv(python, [python, '-I', '-S', copy])
 
 @dataclass(frozen=True)
 class SessionPod:
-    """Whose pod it is, and what it shall have."""
+    """What a session's pod is made from."""
 
     namespace: str
     session: str
@@ -92,27 +88,27 @@ class SessionPod:
 
     @property
     def brings_the_agent(self) -> bool:
-        """Whether the agent must be mounted: only the default runtime image is known to have it."""
+        """Whether the agent must be mounted: only the default runtime image certainly has it."""
         return self.environment.base_image != self.settings.runtime_image
 
 
 def name_of(session: str, uid: str, incarnation: int) -> str:
-    """The pod's name: the same for the same session and incarnation, so that creating it twice is creating it once."""
+    """Return the pod's name. One incarnation has one name, so a repeated POST creates nothing."""
     return f"{session}-{uid[:5]}-{incarnation}"
 
 
 def user_label(user: str) -> str:
-    """A label value for a user's name, which as an e-mail address is no legal label itself."""
+    """Return the label value for a user's name: an e-mail address is no legal label value."""
     return hashlib.sha256(user.encode()).hexdigest()[:32]
 
 
 def agent_config_map_name(sha256: str) -> str:
-    """The ConfigMap that brings the agent into images without one, named by its content."""
+    """Return the name of the ConfigMap with the agent for images without one; it depends on the content alone."""
     return f"flowsession-agent-{sha256[:12]}"
 
 
 def agent_config_map(namespace: str, agent: AgentArchive) -> dict[str, Any]:
-    """The ConfigMap with the agent for this namespace's sessions."""
+    """Return the ConfigMap with the agent for this namespace's sessions."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -127,14 +123,13 @@ def agent_config_map(namespace: str, agent: AgentArchive) -> dict[str, Any]:
 
 
 def manifest(wanted: SessionPod) -> dict[str, Any]:
-    """The pod: restricted Pod Security, no token, and no volume unless there is something to keep (each costs 0.3 s of start)."""
+    """Return the pod: restricted Pod Security, no token, and a volume only if there is something to keep (each costs 0.3 s of start)."""
     settings, environment = wanted.settings.session, wanted.environment
     image, foreign = environment.image, wanted.brings_the_agent
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
-    if (
-        environment.keeps_something or foreign
-    ):  # the default runtime image has the folder; another one may have none that its user may write
+    # The default runtime image has a folder that its user may write; others may have none.
+    if environment.keeps_something or foreign:
         volumes.append({"name": "session", "emptyDir": {}})
         mounts.append({"name": "session", "mountPath": SESSION_HOME})
     if foreign:
@@ -159,7 +154,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
                 "command": command,
                 "workingDir": FLOW_FOLDER,
                 "env": _environment(wanted),
-                "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                "ports": [{"name": "agent", "containerPort": PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": restricted_container(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -203,9 +198,9 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
 
 
 def with_limited_storage(manifest: dict[str, Any], limit: str) -> dict[str, Any]:
-    """The pod, evicted when all that it writes to its node is more than `limit`: its folder, /tmp, the container's layer and its log.
+    """Return the pod with a limit for all that it writes to its node: its folder, /tmp, the container's layer and its log.
 
-    A limit of its size's or of the platform's for the container stays. It requests nothing, where it would request as much as the limit.
+    A limit that the container has from its size or the chart stays. The request is 0; without one it would equal the limit.
     """
     (container,) = manifest["spec"]["containers"]
     resources = container["resources"]
@@ -221,13 +216,13 @@ def with_limited_storage(manifest: dict[str, Any], limit: str) -> dict[str, Any]
 
 
 def settings_of(spec: ComputeSessionSpec) -> str:
-    """A hash of the session's own environment variables, labels and annotations."""
+    """Return the hash of the session's own environment variables, labels and annotations."""
     given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def claim_of(claim: Claim | None) -> str:
-    """The claim's folder that a session's pod uses in place, as its annotation has it; empty: none."""
+    """Return the value of the annotation for a claim that the pod uses in place; empty: none."""
     return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
 
 
@@ -248,5 +243,5 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
     secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
-    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
-    return [variable for variable in own if variable["name"] not in names] + given + told
+    masked = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + masked

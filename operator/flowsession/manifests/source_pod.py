@@ -1,4 +1,4 @@
-"""The short-lived pod that reads a source: the default runtime image with its agent, the credentials, and nothing of the operator's."""
+"""The short-lived pod that reads a source: the default runtime image with its agent and the source's credentials, not the operator's."""
 
 import hashlib
 from typing import Any
@@ -6,24 +6,26 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.source import Source
 from flowsession.manifests import common
-from flowsession.manifests.session_pod import AGENT_IN_IMAGE, AGENT_PORT, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.manifests.session_pod import AGENT_IN_IMAGE, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.settings import Settings
+from flowsession_protocol import PORT, PUBLIC_KEYS
+from flowsession_protocol.messages import SourceOrder
 
 CONTAINER = "resolver"
 CREDENTIALS = "/credentials"
 MOUNT = "/source"
 SOURCE_ANNOTATION = f"{GROUP}/source-hash"
-"""The hash of the spec.source that the pod reads."""
+"""Hash of the spec.source that the pod reads."""
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 """The refresh request that it answers."""
-MARKS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
+ANNOTATIONS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
 HOME = "/tmp/flowsession"
 START_SECONDS = 300
-"""Beside the reading itself, for a node to be found and the image to be pulled."""
+"""Seconds allowed for scheduling and the image pull, in addition to the reading itself."""
 
 
 def name_of(environment: str, uid: str, source: str, attempt: str) -> str:
-    """The same for the same attempt, so that creating it twice is creating it once."""
+    """Return the pod's name. One attempt has one name, so a repeated POST creates nothing."""
     digest = hashlib.sha256(f"{uid} {source} {attempt}".encode()).hexdigest()[:10]
     return f"{environment[:40].rstrip('-.')}-source-{digest}"
 
@@ -31,19 +33,19 @@ def name_of(environment: str, uid: str, source: str, attempt: str) -> str:
 def manifest(
     name: str, namespace: str, environment: str, uid: str, source: Source, *, annotations: dict[str, str], keys: str, settings: Settings
 ) -> dict[str, Any]:
-    """The pod: restricted Pod Security, no token; the Secret's files are the kubelet's to bring, and only here."""
+    """Return the pod: restricted Pod Security, no token. The kubelet mounts the Secret's files, in this pod only."""
     resolver, session = settings.resolver, settings.session
     env: list[dict[str, Any]] = [
         {"name": "FLOWSESSION_RESOLVER", "value": "1"},
         {"name": "FLOWSESSION_HOME", "value": HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": keys},
+        {"name": PUBLIC_KEYS, "value": keys},
     ]
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     secret = source.git.credentials_secret_name if source.git else None
     if secret:
-        # Optional, so that the agent can say which Secret is missing, instead of a pod that waits for it.
+        # Optional, so that the agent names a missing Secret instead of the pod waiting for it.
         volumes.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
         env.append({"name": "FLOWSESSION_CREDENTIALS", "value": CREDENTIALS})
@@ -54,11 +56,11 @@ def manifest(
         volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.claim_name}})
     if artifact:
         volumes.append({"name": "source", "image": {"reference": artifact.reference}})
-    # Files of a claim that sessions write to are their group's; those of one that they don't stay as they are.
+    # Files of a claim that sessions write to become their group's; on a read-only claim files stay as they are.
     security = common.restricted(session.run_as_user, mounts=bool(secret or (claim and not claim.read_only)))
     if claim:
         security["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
-        security["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_beside(environment)]}}
+        security["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_near_sessions(environment)]}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -81,7 +83,7 @@ def manifest(
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": [AGENT_IN_IMAGE],
                     "env": env,
-                    "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                    "ports": [{"name": "agent", "containerPort": PORT}],
                     "resources": {"requests": dict(resolver.requests), "limits": dict(resolver.limits)},
                     "securityContext": common.restricted_container(),
                     "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -95,8 +97,8 @@ def manifest(
     }
 
 
-def order(source: Source, known: str, settings: Settings) -> dict[str, Any]:
-    """What the pod's agent is told to read; `known` is the commit that need not be fetched again."""
+def request_body(source: Source, known: str, settings: Settings) -> SourceOrder:
+    """Return the body of PUT /v1/source; `known` is the commit that need not be fetched again."""
     if source.git is None:
         claim, artifact = source.persistent_volume_claim, source.oci_artifact
         path = claim.path if claim else artifact.path if artifact else "."
@@ -109,7 +111,7 @@ def order(source: Source, known: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _beside(environment: str) -> dict[str, Any]:
-    """A claim that one node at a time may mount is mounted where the environment's sessions are."""
+def _near_sessions(environment: str) -> dict[str, Any]:
+    """Return the preference for the nodes of the environment's sessions: some claims can be mounted on one node at a time only."""
     selector = {"matchLabels": {MANAGED_BY: MANAGER, ENVIRONMENT_LABEL: environment}}
     return {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}}

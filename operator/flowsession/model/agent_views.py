@@ -1,4 +1,4 @@
-"""What is known of a session's agent: its answers, trimmed, and the calls that this operator made."""
+"""What the operator knows of a session's agent: its answers, trimmed, and the calls that this operator made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,39 +6,33 @@ from dataclasses import dataclass, field
 from flowsession.api.source import SourceWarning
 
 FRESH_SECONDS = 5.0
-"""How old an agent's word may be when it is acted on."""
-
+"""Maximum age of an agent's answer that is acted on."""
 
 AHEAD_SECONDS = 5.0
-"""What may lie ahead of this operator's clock; more is the work of a clock that was wrong."""
-
+"""How far ahead of this operator's clock a timestamp may lie; further ahead, some clock was wrong."""
 
 REFUSED_PAUSE = 1.0
-"""Seconds after which an agent is asked again that would not retire although it says that it has been idle for long enough."""
-
+"""Seconds until an agent is asked again that refused to retire although it reports enough idleness."""
 
 UNDONE_SECONDS = 1.0
-"""Seconds after which an end is thought of again that should be done by then: the door of one that failed must not stay closed."""
+"""Seconds until an end is decided again. It is done by then; if it failed, the session must not stay retired."""
 
+AGAIN_SECONDS = 60.0
+"""Seconds between two probes of an idle session whose instance waits for another session's agent."""
 
 LONGEST_WARNING = 300.0
-
 
 _WARNING_SHARE = 0.1
 
 
 def warned_for(timeout_seconds: float) -> float:
-    """Seconds from the warning to the idle end: a tenth of the timeout, or 5 minutes, whichever is less."""
+    """Return the seconds from the warning to the idle end: a tenth of the timeout, at most 5 minutes."""
     return min(timeout_seconds * _WARNING_SHARE, LONGEST_WARNING)
-
-
-AGAIN_SECONDS = 60.0
-"""How often a quiet session's agent is asked again while another one on the instance can't be asked."""
 
 
 @dataclass(frozen=True)
 class InstallView:
-    """What the agent says of the last install."""
+    """The last install, as the agent reports it."""
 
     state: str = "None"
     packages_revision: str = ""
@@ -55,30 +49,30 @@ class InstallView:
 
 @dataclass(frozen=True)
 class EditsView:
-    """What the agent says of files of the flow folder that were changed inside the session."""
+    """The files of the flow folder that were changed inside the session, as the agent reports them."""
 
     revision: str = ""
-    """Of the edits that are there now; empty: none that would have to be saved."""
+    """Of the present edits; empty: there is nothing to save."""
     count: int = 0
     files: tuple[str, ...] = ()
     offered: str = ""
-    """Name of the saved edits that the session was given."""
+    """Name of the saved edits that the session was offered."""
     restored: bool = False
-    """Whether they lie in the flow folder."""
+    """Whether those are in the flow folder."""
     problem: str = ""
     waiting: bool = False
-    """Whether there are edits that nobody has saved yet, as far as the agent was told."""
+    """Whether some edits are unsaved, as far as the agent knows."""
     unheard: bool = False
-    """Whether edits wait although the agent has told the operator so: what it sends does not arrive."""
-    kept: tuple[str, ...] = ()
-    """Files that hold an edit which a push of the environment moved aside."""
+    """Whether edits are still unsaved after the agent's datagrams: they don't arrive."""
+    moved_aside: tuple[str, ...] = ()
+    """Files with edits that a push of the environment moved aside."""
     left_out: int = 0
-    """Files that are not saved: their names look like those of secrets, or an ignore file names them."""
+    """How many files are not saved: an ignore file names them, or their names look like those of secrets."""
 
 
 @dataclass(frozen=True)
 class EditsArchive:
-    """The answer to an edits call: the edited files, packed. Without a revision there are none; `problem` says why they can't be had."""
+    """The answer to an edits call: the edited files, packed. Empty revision: there are none, or `problem` says why they are missing."""
 
     revision: str = ""
     flow_revision: str = ""
@@ -93,19 +87,19 @@ class EditsArchive:
 
 @dataclass(frozen=True)
 class Hint:
-    """An agent said that there is news: no more than a reason to ask it."""
+    """News that an agent announced by itself: only a reason to ask it."""
 
     at: float = 0.0
-    """When it said last that edits wait, in seconds since 1970; 0 for never."""
+    """When it last announced unsaved edits, in seconds since 1970; 0: never."""
     ending: bool = False
-    """It also said that its container is being stopped."""
+    """Whether it also announced that its container is being stopped."""
     killed_at: float = 0.0
-    """When it said last that a process was killed for memory; 0 for never."""
+    """When it last announced that a process was killed for memory; 0: never."""
 
 
 @dataclass(frozen=True)
 class SavedEdits:
-    """What earlier sessions of the same user and environment have saved; without a name: nothing that can be used."""
+    """What earlier sessions of the same user and environment saved; an empty name: nothing usable."""
 
     name: str = ""
     """The ConfigMap."""
@@ -113,21 +107,21 @@ class SavedEdits:
     session: str = ""
     """The session that saved them."""
     revision: str = ""
-    """Of these edits, by the agent that had them."""
+    """Of these edits, as their agent computed it."""
     flow_revision: str = ""
     deleted: tuple[str, ...] = ()
     base: Mapping[str, str] = field(default_factory=dict)
     archive: str = ""
-    """A .tar.gz in base64; empty once the agent has it."""
+    """A .tar.gz in base64; empty once it was delivered to the agent."""
     lost: str = ""
-    """Why what was edited after these could not be saved; empty: they are the last."""
+    """Why later edits could not be saved; empty: there are none."""
     ignored: tuple[str, ...] = ()
-    """ConfigMaps that claim to be saved edits and don't open: the operator did not write them."""
+    """ConfigMaps that are labelled as saved edits but can't be decrypted: the operator did not write them."""
 
 
 @dataclass(frozen=True)
 class FlowProblem:
-    """Something that keeps the flow from running, as the agent found it."""
+    """Something that keeps the flow from running, found by the agent."""
 
     code: str
     message: str
@@ -139,14 +133,14 @@ class FlowProblem:
 
 @dataclass(frozen=True)
 class CheckView:
-    """What the agent says of its last check of the flow."""
+    """The last check of the flow, as the agent reports it."""
 
     state: str = "None"
     """None, Running or Done."""
     flow_revision: str = ""
     packages_revision: str = ""
     verdict: str = ""
-    """Valid, Invalid, NoFlow or NotChecked; empty while nothing is known. Invalid may be said before the check is over."""
+    """Valid, Invalid, NoFlow or NotChecked; empty: unknown yet. Invalid may come before the check is over."""
     reason: str = ""
     nodes: int = 0
     count: int = 0
@@ -169,24 +163,24 @@ class AgentState:
     edits: EditsView = field(default=EditsView())
     check: CheckView = field(default=CheckView())
     memory_kill: str = ""
-    """Names the last time that a process of the session was killed for memory; empty: none was."""
+    """Id of the last kill of a process for memory; empty: there was none."""
     killed_process: str = ""
 
 
 @dataclass(frozen=True)
 class PackageList:
-    """The answer to a packages call: how many, and the two forms that the ConfigMap holds."""
+    """The answer to a packages call: the count, and the two forms that the ConfigMap holds."""
 
     count: int
     table: str
     document: str
     promptflow: str = ""
-    """The version of prompt flow that the image has, whatever was installed over it; empty if it has none."""
+    """Version of prompt flow in the image, whatever was installed over it; empty: the image has none."""
 
 
 @dataclass(frozen=True)
 class SourceAnswer:
-    """The answer to a call for a source, in a pod that reads one."""
+    """The answer of a pod that reads a source."""
 
     state: str = "Running"
     """Running, Done or Failed."""
@@ -198,61 +192,61 @@ class SourceAnswer:
     archive: str = ""
     """A .tar.gz in base64."""
     unchanged: bool = False
-    """The commit is the one that was known already; nothing was fetched."""
+    """Whether the commit is the one that the request named; nothing was fetched then."""
     warnings: tuple[SourceWarning, ...] = ()
 
 
 @dataclass(frozen=True)
 class AgentView:
-    """What is known of the agent in the present pod, by calls that this operator made."""
+    """What this operator's calls found out about the agent in the present pod."""
 
     restarts: int
-    """Restart count of the container when it was asked: another one means another agent."""
+    """Restart count of the container at the call: another count means another agent."""
     calling: bool = False
-    """Whether a call is under way; its answer will bring this key up again."""
+    """Whether a call is under way; its answer causes the next decision."""
     following: bool = False
-    """Whether that call is only a long poll, which a call with something to say may cut short."""
+    """Whether that call is a long poll, which other calls may interrupt."""
     asked_at: float = 0.0
-    """When the last call ended, well or not."""
+    """When the last call ended, whatever its outcome."""
     state: AgentState | None = None
     state_at: float = 0.0
-    quiet: int = 0
-    """Long polls in a row that brought no news, the version of the one before, although they did not wait for any."""
+    empty_polls: int = 0
+    """Long polls in a row that returned at once, and without news."""
     polls: int = 0
-    """Long polls in a row while it installed nothing: what it checks must come to an end."""
-    told: tuple[str, str] | None = None
-    """The (packagesRevision, flowRevision) that it was last told, whether it took them or refused them."""
-    told_request: str = ""
-    """The install request that it was last told for."""
-    kept: str = ""
-    """The keep-alive request that it was last told of."""
+    """Long polls in a row without an install under way: a check must come to an end."""
+    delivered: tuple[str, str] | None = None
+    """The (packagesRevision, flowRevision) delivered last, accepted or refused."""
+    delivered_request: str = ""
+    """The install request of that delivery."""
+    kept_alive: str = ""
+    """The keep-alive request delivered last."""
     error: str = ""
-    """Why the last call failed; empty when it was answered."""
+    """Why the last call failed; empty: it was answered."""
     failures: int = 0
-    """Calls that failed in a row."""
+    """Failed calls in a row."""
     failing_since: float = 0.0
     silence: float = 0.0
-    """Seconds for which it did not answer: what lay between failed calls, each part capped, so that no clock that jumps adds to it."""
+    """Seconds between failed calls in a row, each interval capped, so that a clock that jumps adds nothing."""
     refused: str = ""
-    """The agent's own refusal of what it was told (400, 413): asking the same again is of no use."""
+    """Why the agent refused what was delivered (400, 413): the same delivery would be refused again."""
     packages: PackageList | None = None
     edits: EditsArchive | None = None
     edits_at: float = 0.0
-    """When it was last asked for edits."""
+    """When it was last asked for edits, in seconds since 1970."""
     saved: str = ""
     """Revision of the edits that this operator saved last."""
     settled: str = ""
-    """Revision of the edits that the agent was told are dealt with, saved or not."""
+    """Revision of the edits that the agent need not wait for any more, saved or not."""
     source: SourceAnswer | None = None
     calls: float = 0.0
-    """Calls that it was given lately, at the end of the last one; model/patience.py has how they are forgotten."""
+    """Recent calls, decayed until the end of the last one (model/call_limits.py)."""
     bad_answers: float = 0.0
-    """Of them, those whose answers were of no use, forgotten more slowly."""
+    """Recent calls with useless answers; they decay more slowly."""
 
 
 @dataclass(frozen=True)
 class AgentArchive:
-    """The file agent.pyz that images without an agent get."""
+    """The file agent.pyz, for images without an agent."""
 
     sha256: str
     base64: str

@@ -1,4 +1,4 @@
-"""Conditions by the Kubernetes API conventions: set one, keep its transition time while its status stays."""
+"""Conditions by the Kubernetes API conventions: a condition keeps its transition time while its status stays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ LONGEST_MESSAGE = 2000
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a condition shall say. `status` None stands for Unknown."""
+    """A condition to be set. `status` None means Unknown."""
 
     status: bool | None
     reason: str
@@ -21,12 +21,12 @@ class Verdict:
 
 
 def read(status: Mapping[str, Any]) -> dict[str, Condition]:
-    """The conditions of a status, by type."""
+    """Return the conditions of a status, by type."""
     return {item["type"]: Condition.model_validate(item) for item in status.get("conditions") or ()}
 
 
 def judged(old: Mapping[str, Condition], verdicts: Mapping[str, Verdict], *, generation: int, now: float) -> list[dict[str, Any]]:
-    """The new list of conditions, on the wire's form: those judged now, and the others as they were."""
+    """Return the new list of conditions in wire form: those judged now, and the others as they were."""
     merged = dict(old)
     for kind, verdict in verdicts.items():
         status = {True: "True", False: "False", None: "Unknown"}[verdict.status]
@@ -44,5 +44,5 @@ def judged(old: Mapping[str, Condition], verdicts: Mapping[str, Verdict], *, gen
 
 
 def clip(text: str, limit: int = LONGEST_MESSAGE) -> str:
-    """The text, cut with an ellipsis where it is longer than the limit."""
+    """Return the text, cut to the limit with an ellipsis."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

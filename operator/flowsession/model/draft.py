@@ -1,4 +1,4 @@
-"""A plan in the making, whatever the kind: the stages of a decision write into the draft, and it becomes one plan with one status patch."""
+"""A plan in the making, for any kind: the stages of a decision write into the draft, which becomes one plan with one status patch."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,7 +13,7 @@ from flowsession.model.views import PodView
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """What a merge patch must carry so that `old` becomes `new`; empty when they are equal."""
+    """Return the merge patch from `old` to `new`; empty if they are equal."""
     patch: dict[str, Any] = {key: None for key in old if key not in new}
     for key, value in new.items():
         before = old.get(key)
@@ -51,7 +51,7 @@ class SubjectWithPod(Subject, Protocol):
 
 
 class Draft:
-    """Collects what a decision finds. Only this class and its heirs know how a status becomes a patch."""
+    """Collects what a decision finds. Only this class and its subclasses know how a status becomes a patch."""
 
     KIND: ClassVar[str]
     PROBLEMS: ClassVar[tuple[str, ...]] = ()
@@ -100,7 +100,7 @@ class Draft:
         """Delete an object."""
         self._deletes.append(deletion)
 
-    def tell(self, *, warning: bool, reason: str, message: str) -> None:
+    def event(self, *, warning: bool, reason: str, message: str) -> None:
         """Write an Event besides those that follow from conditions."""
         self._events.append(Event(warning, reason, message))
 
@@ -121,7 +121,7 @@ class Draft:
         before = self.was(condition)
         return before.reason if before else ""
 
-    def said(self, condition: str) -> str:
+    def message(self, condition: str) -> str:
         """Return the message that this decision gave the condition so far."""
         verdict = self._verdicts.get(condition)
         return verdict.message if verdict else ""

@@ -1,28 +1,29 @@
-"""What a decision asks for: writes, calls to the agent, events, and when to look again."""
+"""What a decision asks for: writes, calls to the agent, Events, and when to decide again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.images.check import Question
+from flowsession_protocol import messages
 
 Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """What goes into a ConfigMap of saved edits so that only the operator can read it."""
+    """The content of a ConfigMap of saved edits, to be encrypted: only the operator can read it."""
 
     about: Manifest
     archive: str
-    """A .tar.gz in base64; empty where none could be had."""
+    """A .tar.gz in base64; empty: the edits could not be fetched."""
     pod_uid: str
     revision: str
 
 
 @dataclass(frozen=True)
 class Create:
-    """POST this manifest; its name is deterministic, so that twice is once."""
+    """POST this manifest. Its name is deterministic, so a repeated POST creates nothing."""
 
     manifest: Manifest
     sealed: Sealed | None = None
@@ -30,9 +31,9 @@ class Create:
 
 @dataclass(frozen=True)
 class Delete:
-    """DELETE one object, only this very one: the uid is a precondition, and the resourceVersion too where one is given.
+    """DELETE one object, with its uid and, if given, its resourceVersion as preconditions.
 
-    An empty uid is for names that say all about their content.
+    The uid is empty for names that are made from their content.
     """
 
     kind: str
@@ -42,14 +43,14 @@ class Delete:
     resource_version: str | None = None
     grace_seconds: int | None = None
     valid_until: float | None = None
-    """Seconds since 1970 after which it must not be sent any more, and is decided anew instead: it builds on a word that ages."""
+    """Seconds since 1970 after which it must not be sent, but decided again: it builds on an agent's answer, which ages."""
     why: tuple[str, str] = field(default=("", ""), compare=False)
-    """Why the object ends, as reason and sentence: for the log."""
+    """Why the object ends, as reason and message, for the log."""
 
 
 @dataclass(frozen=True)
 class DeletePackages:
-    """DELETE the package lists of an environment: no session looks at them any more."""
+    """DELETE the package lists of an environment that has no session any more."""
 
     namespace: str
     environment: str
@@ -57,7 +58,7 @@ class DeletePackages:
 
 @dataclass(frozen=True)
 class PatchStatus:
-    """Merge-PATCH of the status subresource, valid for one resourceVersion only."""
+    """Merge-PATCH of the status subresource, with the resourceVersion as precondition."""
 
     kind: str
     namespace: str
@@ -65,12 +66,12 @@ class PatchStatus:
     resource_version: str
     status: Manifest
     valid_until: float | None = None
-    """As for a Delete."""
+    """As in Delete."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A core/v1 Event about the object that the plan is for, or about another one of its namespace."""
+    """A core/v1 Event about the plan's object, or about another one in its namespace."""
 
     warning: bool
     reason: str
@@ -80,7 +81,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Subject:
-    """An object of ours; it may be gone."""
+    """An object of this API; it may be gone."""
 
     kind: str
     name: str
@@ -88,16 +89,16 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Tell:
-    """PUT /v1/environment: tell the agent what the session shall have."""
+class Deliver:
+    """PUT /v1/environment: deliver to the agent what the session shall have."""
 
-    body: Manifest
+    body: messages.Order
     request: str = ""
-    """The install request that this is the answer to; the agent tries a failed install again for a new one."""
+    """The install request to carry out; the agent retries a failed install for a new request."""
     feed_secret: str = ""
-    """Name of the Secret with the token for private feeds: read when the call is made, and in no plan."""
+    """Name of the Secret with the token for private feeds; only the call reads it."""
     feed_problem: str = ""
-    """Why the session must not have that token, and the way out; the Secret is not read then."""
+    """Why the session must not have that token, with the way out; the Secret is not read then."""
 
 
 @dataclass(frozen=True)
@@ -106,31 +107,31 @@ class Follow:
 
     since: int
     seconds: float = 30.0
-    """How long the agent may wait for news."""
+    """How long the agent may hold the request."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """GET /v1/state at once: a probe that changes nothing."""
+class Probe:
+    """GET /v1/state, answered at once."""
 
 
 @dataclass(frozen=True)
 class KeepAlive:
-    """POST /v1/keepalive: count as work, at this request of a user's."""
+    """POST /v1/keepalive: count a user's request as work."""
 
     request: str
 
 
 @dataclass(frozen=True)
 class Retire:
-    """POST /v1/retire: if still idle, close the door to new work."""
+    """POST /v1/retire: if still idle, refuse new work from now on."""
 
     idle_at_least: float
 
 
 @dataclass(frozen=True)
 class Reopen:
-    """DELETE /v1/retire: the end was called off."""
+    """DELETE /v1/retire: accept work again."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class TakeEdits:
 
 @dataclass(frozen=True)
 class Settle:
-    """POST /v1/edits/settle: nobody need wait for the edits of this revision any more."""
+    """POST /v1/edits/settle: the agent need not wait for the edits of this revision any more."""
 
     revision: str
     saved: bool
@@ -154,13 +155,13 @@ class Settle:
 
 @dataclass(frozen=True)
 class ReadSource:
-    """PUT /v1/source: have a source read, in the pod of this name, or ask what came of it."""
+    """PUT /v1/source: have the pod of this name read a source, or ask for the result."""
 
     pod: str
-    body: Manifest
+    body: messages.SourceOrder
 
 
-AgentCall = Tell | Follow | Look | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
+AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
 
 @dataclass(frozen=True)
@@ -173,19 +174,19 @@ class Fetch:
 
 @dataclass(frozen=True)
 class FetchEdits:
-    """Look for what earlier sessions of the same user and environment have saved."""
+    """LIST the edits that earlier sessions of the same user and environment saved."""
 
     namespace: str
     environment: str
     environment_uid: str
     user: str
     incarnation: int
-    """The start that they are for."""
+    """The incarnation that they are for."""
 
 
 @dataclass(frozen=True)
 class AnnotatePod:
-    """Merge-PATCH of annotations of one very pod; None takes one off."""
+    """Merge-PATCH of annotations of this very pod; None removes one."""
 
     namespace: str
     name: str
@@ -204,7 +205,7 @@ class ReadEvents:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that follows from one snapshot. An empty plan means: everything is as it shall be."""
+    """All that follows from one snapshot. An empty plan: everything is as it shall be."""
 
     creates: tuple[Create, ...] = ()
     deletes: tuple[Delete, ...] = ()
@@ -213,23 +214,23 @@ class Plan:
     fetches: tuple[Fetch, ...] = ()
     events: tuple[Event, ...] = ()
     look_again_at: float | None = None
-    """Seconds since 1970 at which the same key is to be decided again, if nothing happens before."""
+    """When to decide again if nothing happens before, in seconds since 1970."""
     clean: DeletePackages | None = None
     fetch_edits: FetchEdits | None = None
-    marks: AnnotatePod | None = None
+    annotate: AnnotatePod | None = None
     read_events: ReadEvents | None = None
     wants_accounts: bool = False
-    """The namespace's ServiceAccounts are to be read, and then decided anew at once, before anything else of this plan."""
+    """Read the namespace's ServiceAccounts and decide again at once, instead of carrying out the rest."""
     remember: Manifest | None = None
-    """Of a session that is gone: what its status would say of its edits, could it still be written."""
+    """For a session that is gone: the `edits` that its status would have."""
     question: Question | None = None
-    """What the registry of an environment's image is to be asked."""
+    """Question to the registry of an environment's image."""
 
     @property
     def writes(self) -> bool:
-        """Whether anything would be written to the API server."""
-        return bool(self.creates or self.deletes or self.status or self.marks)
+        """Whether the plan writes to the API server."""
+        return bool(self.creates or self.deletes or self.status or self.annotate)
 
 
 ENDING_SECONDS = 30.0
-"""How long a namespace is left alone after it refused a write because it ends."""
+"""How long a namespace is left alone after it refused a write because it is terminating."""

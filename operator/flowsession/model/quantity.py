@@ -13,7 +13,7 @@ Amounts = Mapping[str, Fraction]
 
 
 def parse(text: str | float) -> Fraction:
-    """The amount that a quantity stands for. Raises ValueError for what is none
+    """Return the amount. Raises ValueError if the text is no quantity
     (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/)."""
     text = str(text).strip()
     unit = next((text[-n:] for n in (2, 1) if text[-n:] in _UNITS), "")
@@ -25,12 +25,12 @@ def parse(text: str | float) -> Fraction:
 
 
 def parse_all(amounts: Mapping[str, str | float]) -> dict[str, Fraction]:
-    """A resource list."""
+    """Parse a resource list."""
     return {name: parse(amount) for name, amount in amounts.items()}
 
 
 def text(resource: str, amount: Fraction) -> str:
-    """A quantity, rounded down: processors to thousandths, memory to Mi (to bytes where it is less), other things to whole ones."""
+    """Return a quantity, rounded down: processors to thousandths, memory to Mi (below 1 Mi to bytes), other resources to whole numbers."""
     kind = resource.rpartition(".")[2] if resource.startswith(("requests.", "limits.")) else resource
     if kind == "cpu":
         milli = int(amount * 1000)
@@ -44,10 +44,10 @@ def text(resource: str, amount: Fraction) -> str:
 
 
 def texts(amounts: Amounts) -> dict[str, str]:
-    """A resource list, as manifests have it."""
+    """Return a resource list for a manifest."""
     return {name: text(name, amount) for name, amount in amounts.items()}
 
 
 def listed(amounts: Amounts) -> str:
-    """For people: "cpu 475m, memory 1443Mi"."""
+    """Return amounts for people: "cpu 475m, memory 1443Mi"."""
     return ", ".join(f"{name} {text(name, amount)}" for name, amount in amounts.items())

@@ -4,18 +4,18 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from flowsession.api.environment import FlowSummary
 from flowsession.api.source import SourceWarning
 from flowsession.flow.packed import EncodedFolder, PackedFolder
 from flowsession.images.image import Image
 from flowsession.requirements.review import Review
+from flowsession_protocol import messages
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim's folder that sessions use in place, and the flow folder in it."""
+    """A PersistentVolumeClaim's folder that sessions use in place, and the flow folder in it."""
 
     name: str
     path: str
@@ -23,23 +23,23 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be installed, judged."""
+class Requirements:
+    """What is to be installed, with its review."""
 
     text: str
     path: str | None
-    """The file's way from the flow folder, as `status.requirementsFile` has it; None: no file."""
+    """The file's path, relative to the flow folder, as `status.requirementsFile` has it; None: no file."""
     review: Review
     warnings: tuple[SourceWarning, ...]
 
     @property
     def shown(self) -> str:
-        """What people know it as."""
+        """Its name in messages."""
         return self.path or IN_SPEC
 
     @property
     def in_folder(self) -> str | None:
-        """The file's name in the flow folder; None: it is not there, and its text is all that sessions get of it."""
+        """The file's name in the flow folder; None: it is outside, and sessions get only its text."""
         return None if self.path is None or leads_outside(self.path) else self.path
 
     @property
@@ -50,12 +50,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Unresolved:
-    """Why there is no answer yet, as the Ready condition says it."""
+    """Why the environment does not resolve, in the words of its Ready condition."""
 
     reason: str
     message: str
     own: bool = False
-    """Whether it is the session's own spec that is to be mended, not its environment's."""
+    """Whether the session's own spec is at fault, not its environment's."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Resolved:
     """What a session of this environment shall have."""
 
     image: Image
-    requirements: Asked
+    requirements: Requirements
     packages_revision: str
     flow_revision: str
     files: Mapping[str, bytes] | None
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
-    installer: Mapping[str, Any] = field(hash=False)
+    installer: messages.Installer = field(hash=False)
     content: str = ""
     """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
-    """Name of the Secret with the token for private feeds, where there is something to install."""
+    """Name of the Secret with the token for private feeds; empty if nothing is installed."""
     beside: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Modules of the source that lie outside of the flow folder, and the way to each: for the advice about one that is missing."""
+    """Modules of the source outside of the flow folder, with their paths: for advice about a missing module."""
     claim: Claim | None = None
-    """The flow folder is this claim's, in place; `files` are None then."""
+    """The claim whose folder sessions use in place; `files` is None then."""
 
     @property
     def base_image(self) -> str:
@@ -91,7 +91,7 @@ class Resolved:
 
     @property
     def requirements_path(self) -> str | None:
-        """The file's way from the flow folder; None: there is no such file."""
+        """The file's path, relative to the flow folder; None: no file."""
         return self.requirements.path
 
     @property
@@ -101,11 +101,11 @@ class Resolved:
 
     @property
     def keeps_something(self) -> bool:
-        """Whether a session has something that must survive a container's death: a flow folder or packages."""
+        """Whether a session has something that must survive its container: a flow folder or packages."""
         return self.files is not None or self.requirements_count > 0
 
     @cached_property
-    def wire(self) -> Mapping[str, Any]:
+    def wire(self) -> messages.Order:
         """The body of PUT /v1/environment."""
         files: Mapping[str, str] | None
         if isinstance(self.files, PackedFolder):
@@ -113,21 +113,25 @@ class Resolved:
         else:
             files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         asked = self.requirements
-        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
-        return {
+        wanted: messages.Requirements | None = (
+            {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
+        )
+        order: messages.Order = {
             "packagesRevision": self.packages_revision,
             "flowRevision": self.flow_revision,
             "files": files,
             "requirements": wanted,
-            # A CA bundle may be larger than all the rest together, and nobody reads it where nothing is installed.
+            # A CA bundle may be larger than all the rest, and only an install reads it.
             "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
-            **({"beside": dict(self.beside)} if self.beside else {}),
         }
+        if self.beside:
+            order["beside"] = dict(self.beside)
+        return order
 
 
 IN_SPEC = "spec.requirementsText"
 
 
 def leads_outside(path: str) -> bool:
-    """Whether a normalised path leads out of the folder that it starts from."""
+    """Whether a normalised relative path leads out of its folder."""
     return path == ".." or path.startswith("../")

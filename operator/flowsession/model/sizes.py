@@ -1,4 +1,4 @@
-"""VM sizes as decisions see them: what they offer, what a pod of one costs, and what quota there is."""
+"""VM sizes as decisions see them: what they offer, what a pod of a size costs, and which quotas there are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _BOTH_WAYS = frozenset({"cpu", "memory", "ephemeral-storage"})
 
 @dataclass(frozen=True)
 class Scope:
-    """One requirement on the pods that a quota counts."""
+    """A scope of a quota: which pods it counts."""
 
     name: str
     operator: str = "Exists"
@@ -34,7 +34,7 @@ class QuotaView:
 
 @dataclass(frozen=True)
 class PodCost:
-    """What quotas look at in a pod. A session's pod has requests and no deadline."""
+    """What quotas count of a pod. A session's pod has requests and no deadline."""
 
     requests: Amounts
     limits: Amounts
@@ -60,12 +60,12 @@ class Taint:
 
 @dataclass(frozen=True)
 class Pool:
-    """Nodes that are alike, as far as sizes can tell them apart."""
+    """Nodes that no size can tell apart."""
 
     labels: Labels
     taints: tuple[Taint, ...]
     allocatable: Amounts
-    """The least of each resource that one of them can give."""
+    """Of each resource, the least that one of these nodes has."""
     nodes: int
 
 
@@ -82,11 +82,11 @@ class Offer:
     """How many such sessions share a node."""
     nodes: int
     usable: bool
-    """Whether one of the nodes takes new pods."""
+    """Whether at least one of its nodes takes new pods."""
     cost: PodCost = field(init=False)
     """What quotas count of a pod of this size."""
     rank: tuple[bool, bool, Fraction, Fraction, str] = field(init=False)
-    """The lesser, the better: sizes with nodes first, then the cheapest, then the one with the largest disk, then by name."""
+    """The lower, the better: sizes with nodes first, then by price, by disk (the largest first) and by name."""
 
     def __post_init__(self) -> None:
         isolated = self.spec.user_isolation is UserIsolation.NODE

@@ -1,6 +1,6 @@
-"""The condition Stalled: what can't go on by itself, so that those who wait for it (kstatus: Argo, Flux, `kubectl wait`) need not.
+"""The condition Stalled: the object can't go on by itself, so tools that wait for it (kstatus: Argo, Flux, `kubectl wait`) can stop.
 
-See https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus. It is there only where it is, or was, so.
+See https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus. Objects that never stalled don't have the condition.
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ _SESSION = frozenset(
         "InstanceOfAnotherUser",
     }
 )
-"""Reasons of a session's Ready=False that somebody has to do something about."""
+"""Reasons of a session's Ready=False that only a person can fix."""
 
 _ENVIRONMENT = frozenset({"FlowInvalid", "RequirementsRejected", "ImageNotAllowed", "InvalidImageName", "SourceInvalid"})
-"""The same of an environment's; a source that is missing may be about to be applied."""
+"""The same for environments. A missing source is none of them: it may be applied in a moment."""
 
 
 def of_session(ready: Verdict | None, environment: str, before: Mapping[str, Condition], *, starting: bool) -> Verdict | None:
-    """What follows from Ready and, where that is the cause, from the reason of EnvironmentResolved; `starting`: a new pod is under way.
-    None: as it was."""
+    """Return what follows from Ready and, if the environment is the cause, from the reason of EnvironmentResolved; None: no change.
+    `starting`: a new pod is under way."""
     if ready is None:
         return None
     stalls = ready.reason in _SESSION or (ready.reason == "EnvironmentNotReady" and environment in _ENVIRONMENT)
@@ -38,7 +38,7 @@ def of_session(ready: Verdict | None, environment: str, before: Mapping[str, Con
 
 
 def of_environment(ready: Verdict, before: Mapping[str, Condition]) -> Verdict | None:
-    """What follows from an environment's Ready. None: as it was."""
+    """Return what follows from an environment's Ready; None: no change."""
     return _verdict(ready, before, stalls=ready.reason in _ENVIRONMENT)
 
 

@@ -1,4 +1,4 @@
-"""What decisions see of pods, of what the API server refused, and of instances: typed, trimmed views."""
+"""What decisions see of pods, of the API server's refusals and of instances: typed, trimmed views."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from flowsession.api.identity import Identity
 
 @dataclass(frozen=True)
 class Authorship:
-    """Who made an environment what it is, by the API server's word (api/mutations.py)."""
+    """Who owns and who changed an environment, as the API server noted it (api/mutations.py)."""
 
     uid: str = ""
     owner: str | None = None
-    """Empty: the platform. None: from before environments had owners, or from a cluster without MutatingAdmissionPolicy."""
+    """Empty: the platform. None: unknown; the environment is older than owners, or the cluster has no MutatingAdmissionPolicy."""
     changed_by: tuple[tuple[str, str], ...] = ()
-    """Fields of its spec whose last change was not the owner's, each with the name of who made it."""
+    """Fields of its spec that somebody else than the owner changed last, each with that user."""
     config_maps: tuple[tuple[str, str | None], ...] = ()
-    """The ConfigMaps that it names, each with who changed it last; None: not known."""
+    """The ConfigMaps that it names, each with the user who changed it last; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,24 @@ class Account:
     """Its resourceVersion."""
     assignable: bool = False
     user: str = ""
-    """The user whose own it is."""
+    """The user whose own ServiceAccount it is."""
     client_id: str = ""
 
 
 @dataclass(frozen=True)
 class PodIdentity:
-    """What a pod was created with."""
+    """The identity that a pod was created with."""
 
     asked: str = ""
-    """What was asked for, see `asked`."""
+    """What the spec asked for; see reconcile/identity.py, asked()."""
     account: str = ""
-    """Name of the ServiceAccount; empty: none, and no credentials."""
+    """Name of the ServiceAccount; empty: none, so no credentials."""
     client_id: str = ""
     version: str = ""
-    """resourceVersion of the pod's ServiceAccount then: its imagePullSecrets are copied into the pod when that is created."""
+    """resourceVersion of the ServiceAccount at the pod's creation, when its imagePullSecrets were copied into the pod."""
 
     def in_use(self) -> dict[str, Any] | None:
-        """What a status says of it."""
+        """Return `identity` of a status; None: no ServiceAccount."""
         if not self.account:
             return None
         return {"serviceAccountName": self.account} | ({"clientID": self.client_id} if self.client_id else {})
@@ -56,7 +56,7 @@ class PodIdentity:
 
 
 REFUSED_SECONDS = 60.0
-"""How long a refusal of the API server is taken to hold before the same is tried again."""
+"""How long a refusal of the API server holds before the same is tried again."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ContainerView:
     waiting_reason: str
     waiting_message: str
     ended_reason: str
-    """Why the last run of it ended: of the present state if it is terminated now, else of the last state."""
+    """Why its last run ended: from the present state if that is terminated, else from the last state."""
     ended_code: int
     ended_message: str
     image_id: str
@@ -84,42 +84,42 @@ class PodView:
     resource_version: str
     created_at: float
     deleting_since: float | None
-    """When its deletion was asked for plus its grace, that is metadata.deletionTimestamp; None while it is wanted."""
+    """metadata.deletionTimestamp, which is the time of the deletion plus the grace period; None: not being deleted."""
     phase: str
     reason: str
     message: str
     disruption: str
-    """Reason of its DisruptionTarget condition, where something ended it on purpose."""
+    """Reason of its DisruptionTarget condition; empty: not disrupted."""
     image: str
-    """The image that was asked for, whatever an admission webhook made of it, and by whichever digest."""
+    """The image that was asked for, whatever an admission webhook or a digest made of it."""
     ip: str
     node: str
     scheduled_at: float | None
     unscheduled_message: str
     container: ContainerView | None
     settings: str = ""
-    """Hash of the session's settings for its pod when this one was created; see pod.settings_of."""
+    """Hash of the session's settings at the pod's creation; see session_pod.settings_of."""
     vm_size: str = ""
-    """Azure's name of the size that it was created with; empty: the chart's defaults."""
+    """Azure's name of the size at its creation; empty: the chart's defaults."""
     size_terms: str = ""
-    """What the size meant for pods when this one was created; see placement.terms."""
+    """Hash of what the size meant for pods at its creation; see placement.terms."""
     memory_limit: str = ""
-    """Of its container, as the manifest has it."""
+    """Memory limit of its container, from the manifest."""
     instance: str = ""
-    """Name of the ComputeInstance that it is on, or holds the reservation of."""
+    """Name of the ComputeInstance that it is on, or whose anchor it is."""
     started_from: str = ""
-    """The image as the manifest has it."""
+    """The image in the manifest."""
     image_update: str = ""
-    """The last update of the environment's image when this pod was created."""
+    """The last update of the environment's image at the pod's creation."""
     claim: str = ""
-    """The claim's folder that it uses in place; see pod.claim_of."""
+    """The claim's folder that it uses in place; see session_pod.claim_of."""
     environment_uid: str = ""
     """Of the environment that it was created for."""
-    marked: bool | None = None
-    """Whether autoscalers are told to leave it alone; None: its annotations are not of our making."""
+    protected: bool | None = None
+    """Whether its annotations keep autoscalers away; None: somebody else set them."""
     identity: PodIdentity = field(default_factory=PodIdentity)
     key_ids: frozenset[str] = frozenset()
-    """Of the operator's keys that its agent knows; empty where the pod does not say."""
+    """Ids of the operator's keys that its agent knows; empty: unknown."""
 
     @property
     def running(self) -> bool:
@@ -129,20 +129,20 @@ class PodView:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The API server's refusal of the session's pod."""
+    """The API server's refusal to create a pod."""
 
     reason: str
     message: str
     at: float
     count: int
-    """Rounds of refusals: in each, every size that there is quota for by what is known was tried once."""
+    """Rounds of refusals; in each, every size with quota, as far as known, was tried once."""
     sizes: Mapping[str, str] = field(default_factory=dict)
-    """The sizes (VMSize objects) that the quota admission refused in this round, with its words."""
+    """The sizes (VMSize objects) that the quota admission refused in this round, with its messages."""
 
 
 @dataclass(frozen=True)
 class ScalingView:
-    """What the autoscalers and the scheduler said last of a pod that waits for a node."""
+    """The last Event of an autoscaler about a pod that waits for a node."""
 
     read_at: float
     reason: str = ""
@@ -151,26 +151,26 @@ class ScalingView:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """A ComputeInstance, as the sessions on it see it."""
+    """A ComputeInstance, as its sessions see it."""
 
     name: str
     user: str
     stopped: str = ""
-    """Why it does not run, or shall not: User or Idle; empty while it shall run."""
+    """Who stopped it: User or Idle; empty: it shall run."""
     node: str = ""
-    """The node that is reserved; empty while none is."""
+    """The reserved node; empty: none yet."""
     vm_size: str = ""
-    """Azure's name of the size of the present reservation."""
+    """Azure's name of the reserved size."""
     resources: Mapping[str, str] = field(default_factory=dict)
-    """What is reserved."""
-    said: str = ""
-    """Its own words about being not ready."""
+    """The reserved resources."""
+    message: str = ""
+    """Message of its Ready condition while it is not ready."""
     idle_seconds: int = 0
-    """Its idle time."""
-    quiet_at: float | None = None
-    """When it has been unused for that long, as far as is known; None: it is not stopped for idleness."""
-    all_quiet: bool = False
-    """Whether every session on it was asked since then, and was without work."""
+    """Its idle timeout."""
+    idle_at: float | None = None
+    """When it has been idle for that long, as far as known; None: it is never stopped for idleness."""
+    all_idle: bool = False
+    """Whether every session on it was probed since then, and was idle."""
     identity: Identity = field(default_factory=Identity)
 
 

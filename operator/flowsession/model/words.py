@@ -1,14 +1,14 @@
-"""Words for people: counted things, and what a misspelt name may have meant."""
+"""Words for messages: counted things, and the name that a misspelt one may mean."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def counted(count: int, thing: str) -> str:
-    """ "1 package", "2 packages"; the thing takes an s."""
+    """Return "1 package", "2 packages"; the plural adds an s."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that this one may have meant; empty if none is like it."""
+    """Return the known name closest to this one; empty if none is close."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), "")

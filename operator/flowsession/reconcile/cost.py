@@ -1,4 +1,4 @@
-"""What compute costs: written when it begins, ends or changes its price, and reckoned by whoever reads it in between."""
+"""The cost of compute: written when it begins, ends or changes its price; readers compute the rest."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,7 +14,7 @@ NOTHING = Decimal(0)
 
 
 def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Decimal | None:
-    """What a node of the size costs per hour, or a session's share of it; None while the size is not there."""
+    """Return the price per hour of a node of the size, or of a session's share; None: the size does not exist."""
     offer = next((offer for offer in offers if offer.spec.azure_name == azure_name), None)
     if offer is None:
         return None if azure_name else NOTHING
@@ -22,8 +22,8 @@ def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Deci
 
 
 def kept(before: Mapping[str, Any] | None, rate: Decimal | None, now: float, *, began: float | None) -> dict[str, Any] | None:
-    """The cost for the status: as it was while the price stays. `rate` None: not known now, and so as it was; `began`: when the compute
-    that costs this was given, as far as that is known."""
+    """Return `cost` for the status, which changes with the price only. `rate` None: unknown, no change; `began`: when the compute was
+    allocated, if known."""
     if rate is None or (before is None and not rate):
         return dict(before) if before else None
     per_hour = _text(rate)
@@ -38,7 +38,7 @@ def kept(before: Mapping[str, Any] | None, rate: Decimal | None, now: float, *, 
 
 
 def until(cost: Mapping[str, Any], now: float) -> Decimal:
-    """What it has come to by now."""
+    """Return the accrued cost until now."""
     seconds = max(0, int(now) - int(times.parse(cost["since"]) or now))
     return Decimal(cost["accrued"]) + Decimal(cost["perHour"]) * seconds / _HOUR
 

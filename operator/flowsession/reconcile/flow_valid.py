@@ -1,4 +1,4 @@
-"""What checks of a flow come to: the condition FlowValid, as a session and its environment have it."""
+"""The condition FlowValid of sessions and environments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,17 @@ from flowsession.model.resolved import Resolved, Unresolved
 
 CONDITION = "FlowValid"
 
-
 SHOWN = 3
 """Problems that a condition names; the others are counted."""
 
-
 NO_FLOW = Verdict(None, "NoFlow", "there is no flow folder, so there is nothing to check")
-
 
 NOT_CHECKED = Verdict(None, "NotChecked", "no session has checked this flow folder with these packages yet; each does so when it has them")
 
 
 @dataclass(frozen=True)
 class SessionCheck:
-    """What a session's status says of the flow folder and packages that it has."""
+    """A session's verdict on its flow folder and packages."""
 
     session: str
     flow_revision: str
@@ -33,7 +30,7 @@ class SessionCheck:
 
 
 def of_status(session: str, status: Mapping[str, Any]) -> SessionCheck | None:
-    """What a session's status says; None where it says nothing that holds for other sessions."""
+    """Return the verdict in a session's status; None: it has none that holds for other sessions."""
     found = next((item for item in status.get("conditions") or () if item.get("type") == CONDITION), None)
     if found is None or found.get("reason") not in ("Valid", "Invalid"):
         return None
@@ -44,7 +41,7 @@ def of_status(session: str, status: Mapping[str, Any]) -> SessionCheck | None:
 def of_environment(
     resolution: Resolved | Unresolved, status: Mapping[str, Any], old: Mapping[str, Condition], check: SessionCheck | None
 ) -> Verdict | None:
-    """What the environment says: the last word of a session that has this very content, kept when the session is gone. None: as before."""
+    """Return the environment's verdict: the last one of a session with this very content, kept when that is gone. None: no change."""
     if isinstance(resolution, Unresolved):
         return Verdict(False, "Invalid", resolution.message) if resolution.reason == "FlowInvalid" else None
     if resolution.files is None:
@@ -68,7 +65,7 @@ def verdict_of(check: CheckView, pod: str) -> Verdict:
         return Verdict(False, "Invalid", f"{first}{more}; check again by: kubectl exec {pod} -- flow check")
     if check.verdict == "NoFlow":
         return Verdict(None, "NoFlow", "the flow folder holds no flow any more: its file was removed in the session")
-    return Verdict(None, "NotChecked", f"the flow could not be checked: {check.reason or 'its agent does not say why'}")
+    return Verdict(None, "NotChecked", f"the flow could not be checked: {check.reason or 'no reason was given'}")
 
 
 def _sentence(problem: FlowProblem) -> str:

@@ -1,4 +1,4 @@
-"""ServiceAccounts, as decisions see them: whom they are for, which one a pod shall have, and which one it has."""
+"""Identities: which ServiceAccount a pod shall have, and which one it has."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,22 +15,22 @@ ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
 CLIENT_ID_ANNOTATION = "azure.workload.identity/client-id"
 WORKLOAD_IDENTITY_LABEL = "azure.workload.identity/use"
-"""On pods: Azure's webhook mounts a token of the ServiceAccount, for Azure alone
+"""On pods: Azure's webhook mounts a token of the ServiceAccount, for Azure only
 (https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html)."""
 POD_ANNOTATION = f"{GROUP}/identity"
 DEFAULT = "default"
 """The ServiceAccount of pods that name none."""
 LOOK_SECONDS = 15.0
-"""How often the namespace's ServiceAccounts are looked at, at last, while something can't go on for lack of one: they are not watched."""
+"""Longest pause between two reads of the namespace's ServiceAccounts, which are not watched, while one is missing."""
 
 FIRST_LOOK_SECONDS = 2.0
-"""How soon they are looked at again where one lacks: it may be made, or labelled, a moment later. Then ever later."""
+"""First pause between two reads while one is missing: it may be created or labelled in a moment."""
 
 TOGETHER_SECONDS = 4.0
-"""How long people need not hear that one lacks: what is applied together is there by then, and has been looked at twice."""
+"""How long a missing one is not reported: what is applied together exists by then, and two reads were made."""
 
 PENDING = "IdentityPending"
-"""Reason of a condition for so long."""
+"""Reason of conditions until then."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ _LACKING = frozenset({PENDING, "IdentityNotFound", "IdentityNotAssignable"})
 
 
 def asked(wanted: Identity) -> str:
-    """What a spec asks for, in a word; a pod for which another word was noted is to be replaced. The default is empty."""
+    """Return what a spec asks for as one string, empty by default; a pod with another one in its annotation is replaced."""
     if wanted.type is IdentityType.USER:
         return ""
     return f"Managed/{wanted.service_account_name or ''}/{wanted.client_id or ''}"
 
 
 def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Account]) -> PodIdentity | Lacking:
-    """The ServiceAccount that a pod of this user shall run as, by the namespace's accounts."""
+    """Return the ServiceAccount that a pod of this user shall run as, from the namespace's accounts."""
     known = sorted(accounts, key=lambda account: account.name)
     if wanted.type is IdentityType.USER:
         found = next((account for account in known if account.user == user), None)
@@ -68,7 +68,7 @@ def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Accou
 
 
 def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
-    """The same for a decision: None where the accounts must be read first, and another look later on where one lacks."""
+    """Return the same for a draft, or None if the accounts must be read first; they are read again later while one is missing."""
     if accounts is None:
         draft.wants_accounts = True
         return None
@@ -83,7 +83,7 @@ def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: t
 
 
 def _lacking_since(draft: Draft) -> float:
-    """Since when the status says that the identity lacks; now, if it does not say so yet."""
+    """Return since when the status reports a missing identity; now, if it does not."""
     for condition in (draft.was("ComputeAllocated"), draft.was("Ready")):
         if condition is not None and condition.status == "False" and condition.reason in _LACKING:
             return times.parse(condition.last_transition_time) or draft.now
@@ -91,7 +91,7 @@ def _lacking_since(draft: Draft) -> float:
 
 
 def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:
-    """The pod under this identity. Its token is not mounted: workload identity's webhook brings one of its own, for Azure only."""
+    """Return the pod with this identity. Its token is not mounted: workload identity's webhook mounts its own, for Azure only."""
     meta, spec = dict(manifest["metadata"]), dict(manifest["spec"])
     noted = {key: value for key, value in asdict(identity).items() if value}
     if noted:
@@ -103,7 +103,7 @@ def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[st
 
 
 def of_pod(annotations: Mapping[str, str]) -> PodIdentity:
-    """What a pod's annotations say; what can't be read counts as the default."""
+    """Return the identity in a pod's annotations; the default if it can't be read."""
     if POD_ANNOTATION not in annotations:
         return PodIdentity()
     try:
@@ -114,7 +114,7 @@ def of_pod(annotations: Mapping[str, str]) -> PodIdentity:
 
 
 def read(meta: Mapping[str, Any]) -> Account:
-    """A ServiceAccount by its metadata."""
+    """Return the view of a ServiceAccount with this metadata."""
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     return Account(
         meta["name"],
@@ -135,12 +135,14 @@ def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lackin
     where, label = f"namespace {namespace!r}", f'{ASSIGNABLE_LABEL}: "true"'
     name, client_id = wanted.service_account_name, wanted.client_id
     if fitting and (name or client_id):
-        said = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
-        return Lacking("IdentityNotAssignable", f"{said} may not be assigned to sessions: have it labelled {label}")
+        message = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
+        return Lacking("IdentityNotAssignable", f"{message} may not be assigned to sessions: have it labelled {label}")
     if name:
-        said = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
+        message = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
     elif client_id:
-        said = f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+        message = (
+            f"no ServiceAccount in {where} is annotated {CLIENT_ID_ANNOTATION}: {client_id}; have one annotated so and labelled {label}"
+        )
     else:
-        said = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
-    return Lacking("IdentityNotFound", said)
+        message = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
+    return Lacking("IdentityNotFound", message)

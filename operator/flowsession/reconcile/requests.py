@@ -1,4 +1,4 @@
-"""What people ask for by annotations: reset, install, resume, keep-alive. Each value is handled once and echoed in the status."""
+"""Requests by annotation: reset, install, resume, keep-alive. Each value is handled once and echoed in the status."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,29 +12,28 @@ REQUESTS = {
     "resume": f"{GROUP}/resume-requested-at",
     "keepAlive": f"{GROUP}/keep-alive-requested-at",
 }
-"""What each annotation asks for; its value is a timestamp, any new one, as Flux has it."""
-
+"""The annotation of each request; its value is a timestamp, any new one, as in Flux."""
 
 UNKNOWN = "unknown"
-"""In place of a request: the names of annotations of ours that mean nothing here, separated by spaces."""
+"""In place of a request: the names of unknown annotations in this API's group, separated by spaces."""
 
 
 def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
-    """Refuse, once, values that are no timestamps and annotations of ours that are not among the known ones."""
-    told = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
+    """Refuse, once, values that are no timestamps and annotations of this API's group that are not among the known ones."""
+    reported = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
     for name in draft.requests.get(UNKNOWN, "").split():
-        if name not in told:
-            draft.tell(warning=True, reason="UnknownAnnotation", message=_unknown(name, known.values()))
+        if name not in reported:
+            draft.event(warning=True, reason="UnknownAnnotation", message=_unknown(name, known.values()))
     done(draft, UNKNOWN)
     for what in draft.requests:
         if what != UNKNOWN and (value := pending(draft, what)) and times.parse(value) is None:
-            said = f"annotation {known[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
-            refuse(draft, what, said)
+            message = f"annotation {known[what]} is {value!r}, which is no timestamp; set it to one, such as 2026-11-22T20:00:00Z"
+            refuse(draft, what, message)
     return True
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    ours = len(GROUP) + 1  # of the group's name all have the same
+    ours = len(GROUP) + 1  # all have the group's name in common
     near = words.nearest(name[ours:], (one[ours:] for one in known))
     return f"annotation {name} means nothing here: {f'did you mean {GROUP}/{near}?' if near else 'there are ' + ', '.join(sorted(known))}"
 
@@ -59,4 +58,4 @@ def handled(draft: Draft, what: str, value: str) -> None:
 def refuse(draft: Draft, what: str, why: str) -> None:
     """Handle the request by saying why nothing comes of it."""
     done(draft, what)
-    draft.tell(warning=True, reason="RequestRefused", message=why)
+    draft.event(warning=True, reason="RequestRefused", message=why)

@@ -1,4 +1,4 @@
-"""What people read while a session waits for a node: the scheduler's words, and those of the autoscaler in the pod's Events."""
+"""Messages while a pod waits for a node: the scheduler's, and those of autoscalers from the pod's Events."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from flowsession.model.views import PodView, ScalingView
 
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 60.0
-"""Seconds between two readings of a waiting pod's Events: the longer it waits, the rarer."""
+"""Seconds between two reads of a waiting pod's Events; they grow with the waiting time."""
 
 _SCALING_UP = frozenset({"TriggeredScaleUp", "Nominated"})
 _HELPLESS = frozenset({"NotTriggerScaleUp", "FailedScheduling"})
 _SCHEDULER = "scheduler"
-"""What the name of whoever writes FailedScheduling ends with, if it is no autoscaler: its words are in the pod's condition already."""
+"""Suffix of the reporter's name if a scheduler wrote FailedScheduling, whose message is in the pod's condition already."""
 
 
 def unschedulable(draft: Draft, pod: PodView, seen: ScalingView | None, what: str = "session") -> tuple[str, str]:
-    """Reason and sentence for a pod that no node has room for: ScalingUp when an autoscaler says that it adds one."""
+    """Return reason and message for a pod that fits on no node: ScalingUp if an autoscaler adds one."""
     _read_events(draft, pod, seen)
     if seen is not None and seen.reason in _SCALING_UP:
         return "ScalingUp", f"a node is being added for the {what}: {seen.message}"
@@ -28,7 +28,7 @@ def unschedulable(draft: Draft, pod: PodView, seen: ScalingView | None, what: st
 
 
 def read(events: Iterable[Mapping[str, Any]], now: float) -> ScalingView:
-    """The last word of an autoscaler about a pod."""
+    """Return the last Event of an autoscaler about a pod."""
     found = [event for event in events if _is_of_an_autoscaler(event)]
     if not found:
         return ScalingView(now)

@@ -17,7 +17,7 @@ from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.agent.transport import AgentError, ProxyTransport
 from flowsession.cluster.gateway import REQUESTS_AT_ONCE, KubernetesCluster
 from flowsession.cluster.tokens import Signer
-from flowsession.model.plan import Look
+from flowsession.model.plan import Probe
 from unit.builders import pod
 
 
@@ -173,7 +173,7 @@ async def api_server() -> AsyncIterator[tuple[ApiServer, AgentClient]]:
 async def test_an_agent_is_asked_through_the_pod_proxy(api_server):
     """By the official client itself: what it gives back is no answer of aiohttp's."""
     server, agents = api_server
-    answer = await agents.call(pod(), Look())
+    answer = await agents.call(pod(), Probe())
     assert answer.state is not None and answer.state.version == 4
     assert server.asked == [("GET", f"/api/v1/namespaces/{pod().namespace}/pods/{pod().name}:8765/proxy/v1/state")]
 
@@ -182,7 +182,7 @@ async def test_an_answer_through_the_pod_proxy_is_capped(api_server):
     server, agents = api_server
     server.answer = b" " * (1024 * 1024)
     with pytest.raises(AgentError, match="more than"):
-        await agents.call(pod(), Look())
+        await agents.call(pod(), Probe())
     server.answer, server.status = b"{}", 404
     with pytest.raises(AgentError, match="HTTP 404"):
-        await agents.call(pod(), Look())
+        await agents.call(pod(), Probe())

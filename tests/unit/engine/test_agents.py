@@ -16,12 +16,12 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.objects import PodEntry
-from flowsession.model.plan import Follow, KeepAlive, ListPackages, Look, Tell
+from flowsession.model.plan import Deliver, Follow, KeepAlive, ListPackages, Probe
 from unit.builders import NAME, NAMESPACE, NOW, container, pod, resolved, state
 
 KEY = Key("ComputeSession", NAMESPACE, NAME)
 TOKEN = "only-for-the-feed"
-TELL = Tell(resolved().wire, "2026-11-22T20:00:00Z")
+TELL = Deliver(resolved().wire, "2026-11-22T20:00:00Z")
 
 
 class Client:
@@ -87,14 +87,14 @@ def at() -> Iterator[Setup]:
 
 
 async def test_an_answer_is_an_observation_and_brings_the_session_up(at):
-    await at.start(Look())
+    await at.start(Probe())
     assert (at.view.calling, at.view.following) == (True, False)
     await at.client.answer(0, Answer(state=state()))
     assert (at.view.calling, at.view.state, at.view.state_at) == (False, state(), NOW)
     assert await asyncio.wait_for(at.queue.get(), 1) == KEY
 
 
-@pytest.mark.parametrize("call", [TELL, KeepAlive("x"), Look(), ListPackages()], ids=lambda call: type(call).__name__)
+@pytest.mark.parametrize("call", [TELL, KeepAlive("x"), Probe(), ListPackages()], ids=lambda call: type(call).__name__)
 async def test_a_long_poll_gives_way_to_a_call_that_has_something_to_say(at, call):
     await at.start(Follow(since=3))
     assert (at.view.calling, at.view.following) == (True, True)
@@ -113,15 +113,15 @@ async def poll(at: Setup, version: int) -> None:
 
 async def test_polls_that_neither_wait_nor_bring_news_are_counted(at):
     await poll(at, 3)
-    assert at.view.quiet == 0, "the first word is news"
+    assert at.view.empty_polls == 0, "the first word is news"
     for times in (1, 2, 3):
         await poll(at, 3)
-        assert at.view.quiet == times
-    await at.start(Look())
+        assert at.view.empty_polls == times
+    await at.start(Probe())
     await at.client.answer(-1, Answer(state=state(version=3)))
-    assert at.view.quiet == 3, "who is asked at once may answer at once"
+    assert at.view.empty_polls == 3, "who is asked at once may answer at once"
     await poll(at, 4)
-    assert at.view.quiet == 0
+    assert at.view.empty_polls == 0
 
 
 async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
@@ -129,10 +129,10 @@ async def test_a_poll_that_waited_for_news_is_an_honest_one(at, monkeypatch):
     await poll(at, 3)
     monkeypatch.setattr("flowsession.engine.agents.WAITED_SECONDS", 0.0)
     await poll(at, 3)
-    assert at.view.quiet == 0
+    assert at.view.empty_polls == 0
 
 
-@pytest.mark.parametrize("second", [Follow(since=4), TELL, Look()], ids=lambda call: type(call).__name__)
+@pytest.mark.parametrize("second", [Follow(since=4), TELL, Probe()], ids=lambda call: type(call).__name__)
 async def test_any_other_call_is_let_finish(at, second):
     await at.start(TELL)
     await at.start(second)
@@ -151,7 +151,7 @@ async def test_a_poll_that_gave_way_before_it_began_is_no_failure(at):
     await settle()
     assert at.client.calls == [TELL]
     await at.client.answer(0, Answer(state=state()))
-    assert (at.view.failures, at.view.told_request) == (0, TELL.request)
+    assert (at.view.failures, at.view.delivered_request) == (0, TELL.request)
     await at.start(Follow(since=5))
     assert at.client.calls[-1] == Follow(since=5)
 
@@ -159,26 +159,26 @@ async def test_a_poll_that_gave_way_before_it_began_is_no_failure(at):
 async def test_what_was_told_is_known_with_its_request(at):
     await at.start(TELL)
     await at.client.answer(0, Answer(state=state()))
-    assert (at.view.told, at.view.told_request) == ((resolved().packages_revision, resolved().flow_revision), TELL.request)
+    assert (at.view.delivered, at.view.delivered_request) == ((resolved().packages_revision, resolved().flow_revision), TELL.request)
 
 
 async def test_a_keep_alive_counts_only_when_it_was_taken(at):
     await at.start(KeepAlive("first"))
     await at.client.answer(0, AgentError("HTTP 409: retired"))
-    assert (at.view.kept, at.view.failures) == ("", 1)
+    assert (at.view.kept_alive, at.view.failures) == ("", 1)
     await at.start(KeepAlive("first"))
     await at.client.answer(1, Answer(state=state()))
-    assert (at.view.kept, at.view.failures) == ("first", 0)
+    assert (at.view.kept_alive, at.view.failures) == ("first", 0)
 
 
 async def test_a_refusal_is_remembered_with_what_was_refused(at):
     await at.start(TELL)
     await at.client.answer(0, AgentRefused("files: bad"))
-    assert (at.view.refused, at.view.told[0]) == ("files: bad", resolved().packages_revision)
+    assert (at.view.refused, at.view.delivered[0]) == ("files: bad", resolved().packages_revision)
 
 
 async def test_what_nobody_thought_of_is_a_failure_not_a_silence(at):
-    await at.start(Look())
+    await at.start(Probe())
     await at.client.answer(0, ZeroDivisionError("oops"))
     assert (at.view.calling, at.view.failures, at.view.failing_since) == (False, 1, NOW)
     assert "ZeroDivisionError" in at.view.error
@@ -186,16 +186,16 @@ async def test_what_nobody_thought_of_is_a_failure_not_a_silence(at):
 
 async def test_answers_of_no_use_are_counted_for_longer_than_a_good_one_lasts(at):
     for error in (AgentError("its answer is an interim one"), NotListening("no connection"), AgentError("its answer is not JSON")):
-        await at.start(Look())
+        await at.start(Probe())
         await at.client.answer(-1, error)
     assert (at.view.failures, at.view.bad_answers, at.view.calls) == (3, 2.0, 3.0)
-    await at.start(Look())
+    await at.start(Probe())
     await at.client.answer(-1, Answer(state=state()))
     assert (at.view.failures, at.view.bad_answers, at.view.calls) == (0, 2.0, 4.0)
 
 
 async def test_the_answer_of_a_container_that_is_gone_is_not_the_next_ones(at):
-    await at.start(Look())
+    await at.start(Probe())
     await at.start(TELL, container=container(restarts=1))
     await at.client.answer(0, Answer(state=state()))
     assert (at.view.restarts, at.view.calling, at.view.state) == (1, True, None)
@@ -204,7 +204,7 @@ async def test_the_answer_of_a_container_that_is_gone_is_not_the_next_ones(at):
 
 
 async def test_the_answer_of_a_pod_that_is_gone_is_dropped(at):
-    await at.start(Look())
+    await at.start(Probe())
     del at.cache.agents["pod-1"]
     await at.client.answer(0, Answer(state=state()))
     assert at.cache.agents == {}
@@ -223,9 +223,9 @@ async def test_with_a_pod_goes_its_call_and_what_the_client_remembers_of_it(at):
 
 async def test_closing_ends_every_call(at):
     await at.start(Follow(since=3))
-    await at.start(Look(), uid="pod-2")
+    await at.start(Probe(), uid="pod-2")
     await at.agents.close()
-    assert at.client.cancelled == [Follow(since=3), Look()]
+    assert at.client.cancelled == [Follow(since=3), Probe()]
 
 
 async def test_the_token_for_feeds_is_read_for_the_one_call(at):
@@ -239,7 +239,7 @@ async def test_the_token_for_feeds_is_read_for_the_one_call(at):
 async def test_no_other_call_reads_it(at):
     await at.start(TELL)
     await at.client.answer(0, Answer(state=state()))
-    await at.start(Look())
+    await at.start(Probe())
     assert at.client.feeds == [None, None]
 
 
@@ -263,7 +263,7 @@ async def test_an_answer_that_cannot_be_taken_in_is_no_answer(at, monkeypatch, c
     assert (at.view.calling, at.view.failures) == (False, 1)
     assert "RecursionError" in at.view.error
     assert "taking in an agent's answer broke" in caplog.text
-    await at.start(Look())
+    await at.start(Probe())
     assert len(at.client.calls) == 2
 
 
@@ -272,7 +272,7 @@ async def test_saved_edits_are_given_when_the_agent_has_taken_them_and_not_befor
     monkeypatch.setattr("flowsession.engine.agents.edits.given", lambda _, key: given.append(key))
     await at.start(TELL)
     await at.client.answer(0, NotListening("no connection"))
-    await at.start(Look())
+    await at.start(Probe())
     await at.client.answer(1, Answer(state=state()))
     assert given == []
     await at.start(TELL)
@@ -284,6 +284,6 @@ async def test_long_polls_beside_no_install_are_counted_until_something_else_is_
     for times in (1, 2):
         await poll(at, 3)
         assert at.view.polls == times
-    await at.start(Look())
+    await at.start(Probe())
     await at.client.answer(-1, Answer(state=state()))
     assert at.view.polls == 0

@@ -8,22 +8,22 @@ from flowsession.cluster.agent.transport import AgentError
 from flowsession.engine.allowance import Allowance
 from flowsession.engine.belief import believed
 from flowsession.model.agent_views import AgentState, AgentView
-from flowsession.model.plan import AgentCall, Look, Tell
+from flowsession.model.plan import AgentCall, Deliver, Probe
 from unit.builders import NOW, installing, resolved, state
 
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
 STATUS = {"packagesRevision": PANDAS.packages_revision, "flowRevision": "folder-1"}
-TOLD = AgentView(0, told=(NUMPY.packages_revision, "folder-2"))
+TOLD = AgentView(0, delivered=(NUMPY.packages_revision, "folder-2"))
 
 
 @pytest.mark.parametrize(
     ("call", "view", "status"),
     [
-        (Tell(PANDAS.wire), AgentView(0), {}),
-        (Look(), AgentView(0, told=(PANDAS.packages_revision, "")), {}),
-        (Look(), AgentView(0), {"packagesRevision": PANDAS.packages_revision}),
-        (Look(), AgentView(0), {"install": {"revision": PANDAS.packages_revision}}),
-        (Tell(NUMPY.wire), AgentView(0, state=state(PANDAS)), {}),
+        (Deliver(PANDAS.wire), AgentView(0), {}),
+        (Probe(), AgentView(0, delivered=(PANDAS.packages_revision, "")), {}),
+        (Probe(), AgentView(0), {"packagesRevision": PANDAS.packages_revision}),
+        (Probe(), AgentView(0), {"install": {"revision": PANDAS.packages_revision}}),
+        (Deliver(NUMPY.wire), AgentView(0, state=state(PANDAS)), {}),
     ],
     ids=["told now", "told before", "told by an operator before", "being installed by its word", "believed before"],
 )
@@ -34,7 +34,7 @@ def test_what_was_ordered_is_believed(call: AgentCall, view: AgentView, status: 
 
 @pytest.mark.parametrize(("view", "status"), [(TOLD, {}), (AgentView(0), {"flowRevision": "folder-2"})], ids=["told", "by the status"])
 def test_so_is_a_flow_folder_that_was_pushed(view: AgentView, status: dict[str, object]) -> None:
-    assert believed(state(NUMPY, packages_revision="", flow_revision="folder-2"), Look(), view, status).flow_revision == "folder-2"
+    assert believed(state(NUMPY, packages_revision="", flow_revision="folder-2"), Probe(), view, status).flow_revision == "folder-2"
 
 
 def made_up(**fields: object) -> AgentState:
@@ -42,23 +42,23 @@ def made_up(**fields: object) -> AgentState:
 
 
 def test_for_what_was_not_the_status_stands() -> None:
-    found = believed(made_up(), Look(), TOLD, STATUS)
+    found = believed(made_up(), Probe(), TOLD, STATUS)
     assert (found.packages_revision, found.flow_revision) == (PANDAS.packages_revision, "folder-1")
 
 
 def test_an_install_that_was_not_ordered_has_no_name() -> None:
-    found = believed(installing(PANDAS, packages_revision="evil"), Look(), TOLD, {})
+    found = believed(installing(PANDAS, packages_revision="evil"), Probe(), TOLD, {})
     assert (found.install.state, found.install.packages_revision) == ("Running", "")
 
 
 def test_where_nothing_usable_is_left_the_answer_is_of_no_use() -> None:
     with pytest.raises(AgentError, match="packages that were not ordered"):
-        believed(made_up(), Look(), TOLD, {})
+        believed(made_up(), Probe(), TOLD, {})
 
 
 def test_an_install_under_way_is_followed_all_the_same() -> None:
     running = replace(installing(NUMPY), packages_revision="evil")
-    assert believed(running, Look(), TOLD, {}).packages_revision == ""
+    assert believed(running, Probe(), TOLD, {}).packages_revision == ""
 
 
 # -- writes

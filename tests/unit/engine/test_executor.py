@@ -158,7 +158,7 @@ def test_what_the_status_says_was_told_was_told(world, failing):
         await request(verb, kind, namespace, name)
 
     world.api.request = requested  # type: ignore[method-assign]
-    assert not carried_out(world, warn(world, marks=marks))
+    assert not carried_out(world, warn(world, annotate=marks))
     assert world.told.events == [WARNING]
 
 

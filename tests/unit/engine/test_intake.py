@@ -1,5 +1,6 @@
 """What comes into the cache: an object that can't be read costs only itself, at the start, in a watch and in a re-list."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -231,3 +232,48 @@ async def test_the_source_of_an_environment_is_taken_in_by_the_same_way(engine):
     assert engine._intake.unread(Key("ConfigMap", NAMESPACE, "flow"))
     engine.observe("ConfigMap", source("a", 2))
     assert not engine._intake.unread(Key("ConfigMap", NAMESPACE, "flow"))
+
+
+async def test_the_echo_of_an_own_write_is_not_read_again(engine, monkeypatch):
+    engine.observe("Pod", pod(2))
+    monkeypatch.setattr(engine.cache.pods, "_read", lambda body: pytest.fail("read again"))
+    engine.observe("Pod", pod(2))
+    engine.observe("Pod", pod(1))
+
+
+SESSION = Key("ComputeSession", NAMESPACE, "alice")
+
+
+def ready(engine: Engine) -> set[Key]:
+    """What would be decided on now, and is taken out."""
+    found = {key for _, _, key in engine.queue._ready}
+    engine.queue._ready.clear()
+    engine.queue._waiting.clear()
+    return found
+
+
+async def test_a_decision_that_nobody_waits_for_is_put_off_and_goes_with_the_next_one(engine):
+    engine.observe("ComputeSession", session())
+    assert SESSION in ready(engine)
+    engine._intake.take("ComputeSession", session(2), by=SESSION)
+    engine.observe("Pod", pod(3))
+    assert ready(engine) == set(), "the plan that wrote it had said all, and a pod that is Pending leaves nothing to do"
+    assert SESSION in engine.queue._due
+    engine.observe("Pod", pod(4, running=True))
+    assert ready(engine) == {SESSION}
+
+
+async def test_what_others_write_is_decided_on_at_once(engine):
+    engine.observe("ComputeSession", session())
+    ready(engine)
+    engine._intake.take("ComputeSession", session(2), by=Key("FlowEnvironment", NAMESPACE, "env"))
+    assert ready(engine) == {SESSION}
+
+
+async def test_a_decision_that_was_put_off_comes(engine, monkeypatch):
+    monkeypatch.setattr("flowsession.engine.intake.SETTLE_SECONDS", 0.01)
+    engine.observe("ComputeSession", session())
+    ready(engine)
+    engine._intake.take("ComputeSession", session(2), by=SESSION)
+    async with asyncio.timeout(10):
+        assert await engine.queue.get() == SESSION

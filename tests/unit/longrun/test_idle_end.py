@@ -53,7 +53,7 @@ async def test_it_is_asked_twice_in_the_whole_timeout_and_not_at_all_in_between(
     settled, end = elapsed(), session.at("expiresAt")
     await session.ended(within=idle_for + 10)
     look, retire = run.calls(since=settled)
-    assert (look.what, retire.what) == ("Look", "Retire")
+    assert (look.what, retire.what) == ("Probe", "Retire")
     assert look.at == pytest.approx(end - warning(idle_for), abs=1)
     assert retire.at == pytest.approx(end, abs=1)
 

@@ -31,7 +31,7 @@ from unit.sizing import D2, D4, offer
 from unit.sizing import pool as nodes
 from unit.world import World
 
-MARKS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+AUTOSCALER_ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 USER = user_label("alice@example.com")
 
 
@@ -80,7 +80,7 @@ def test_isolation_keeps_other_users_away_and_ones_own_together_in_every_namespa
 
 
 def test_every_pod_is_marked_for_the_autoscalers_unless_its_owner_says_otherwise():
-    assert created()["metadata"]["annotations"].items() >= MARKS.items()
+    assert created()["metadata"]["annotations"].items() >= AUTOSCALER_ANNOTATIONS.items()
     spec = session_spec(podMetadata={"annotations": {"karpenter.sh/do-not-disrupt": "false"}})
     assert created(spec=spec)["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "false"
 
@@ -237,19 +237,19 @@ def test_the_last_word_of_an_autoscaler_counts():
     assert scaling.SHORTEST_PAUSE == 10.0
 
 
-# -- marks
+# -- annotations for autoscalers
 
 
-def test_marks_go_with_the_warning_of_the_idle_end_and_come_back_when_it_is_put_off():
+def test_the_annotations_for_autoscalers_go_with_the_warning_of_the_idle_end_and_come_back_when_it_is_put_off():
     world = World(environment={"requirementsText": ""}, idle={"timeoutSeconds": 1000})
     world.settle(until_ready=True)
-    marks = lambda: {name for name in world.api.pods[0]["metadata"]["annotations"] if name in MARKS}  # noqa: E731
-    assert marks() == set(MARKS)
+    annotations = lambda: {name for name in world.api.pods[0]["metadata"]["annotations"] if name in AUTOSCALER_ANNOTATIONS}  # noqa: E731
+    assert annotations() == set(AUTOSCALER_ANNOTATIONS)
     world.live(950, step=50.0)
-    assert marks() == set()
+    assert annotations() == set()
     world.ask("keepAlive")
     world.live(60, step=20.0)
-    assert marks() == set(MARKS)
+    assert annotations() == set(AUTOSCALER_ANNOTATIONS)
     assert world.writes().count("PATCH Pod") == 2
 
 
@@ -263,8 +263,8 @@ def test_a_session_that_ends_soon_after_the_warning_costs_no_write_for_marks():
 
 def test_marks_that_somebody_else_set_are_left_alone():
     snapshot = ready(950.0, says(0.0), timeout=1000)
-    soon = replace(snapshot, pods=(replace(snapshot.pods[0], marked=None),))
-    assert decide(soon).marks is None
+    soon = replace(snapshot, pods=(replace(snapshot.pods[0], protected=None),))
+    assert decide(soon).annotate is None
 
 
 def test_a_node_on_its_way_is_no_warning():

@@ -32,7 +32,7 @@ PANDAS = resolved()
     "snapshot",
     [
         session_snapshot(pod(), agent=agent(installing(state="Failed", message="no such version"))),
-        session_snapshot(elder="another"),
+        session_snapshot(older_session="another"),
         session_snapshot(environment=Unresolved("RequirementsRejected", "line 1: no")),
         session_snapshot(pod(created_at=NOW - 700), agent=silent_agent(failures=9, since=650.0)),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowsession.engine.store import objects
 from flowsession.model import times
-from flowsession.model.plan import KeepAlive, Plan, Reopen, Tell
+from flowsession.model.plan import Deliver, KeepAlive, Plan, Reopen
 from flowsession.reconcile.requests import REQUESTS
 from unit.builders import (
     NOW,
@@ -91,7 +91,7 @@ def test_what_was_handled_is_handled(what, view):
     status = settled_snapshot().status | {"handledRequests": {what: AT}}
     plan = decide(settled_snapshot(status=status, requests={what: AT}, agent=view))
     assert (plan.deletes, plan.events) == ((), ())
-    assert not isinstance(plan.call, KeepAlive | Tell)
+    assert not isinstance(plan.call, KeepAlive | Deliver)
     assert "handledRequests" not in (plan.status.status if plan.status else {})
 
 
@@ -99,7 +99,7 @@ def test_what_was_handled_is_handled(what, view):
 def test_an_earlier_time_is_a_new_value_too(what):
     """The clocks of those who ask differ: only sameness counts."""
     status = settled_snapshot().status | {"handledRequests": {what: LATER}}
-    view = agent(kept=AT, told_request=AT)
+    view = agent(kept_alive=AT, delivered_request=AT)
     assert handled(settled_snapshot(status=status, requests={what: AT}, agent=view)) == {what: AT}
 
 
@@ -161,7 +161,7 @@ def test_a_keep_alive_is_told_to_the_agent_and_echoed_when_it_has_taken_it():
     asked = ready(30.0, says(30.0), requests={"keepAlive": AT})
     assert decide(asked).call == KeepAlive(AT)
     assert handled(asked) == {}
-    taken = replace(asked, agent=replace(says(0.0, what="keep-alive"), kept=AT))
+    taken = replace(asked, agent=replace(says(0.0, what="keep-alive"), kept_alive=AT))
     plan, status = decide(taken), status_after(taken)
     assert plan.call is None
     assert status["handledRequests"] == {"keepAlive": AT}
@@ -179,7 +179,7 @@ def test_a_keep_alive_at_the_end_first_opens_the_door_then_counts_as_work():
     assert (plan.call, plan.deletes) == (Reopen(), ())
     opened = replace(retired, agent=says(61.0))
     assert (decide(opened).call, decide(opened).deletes) == (KeepAlive(AT), ())
-    kept = replace(opened, agent=replace(says(0.0, what="keep-alive"), kept=AT))
+    kept = replace(opened, agent=replace(says(0.0, what="keep-alive"), kept_alive=AT))
     assert status_after(kept)["expiresAt"] == stamp(NOW + TIMEOUT)
 
 
@@ -207,7 +207,7 @@ def test_a_keep_alive_of_what_can_not_be_reached_does_not_keep_it_for_ever():
 
 
 def test_a_keep_alive_of_a_session_that_is_never_ended_is_met():
-    kept = replace(ready(30.0, says(0.0), action="None", requests={"keepAlive": AT}), agent=replace(says(0.0), kept=AT))
+    kept = replace(ready(30.0, says(0.0), action="None", requests={"keepAlive": AT}), agent=replace(says(0.0), kept_alive=AT))
     assert handled(kept) == {"keepAlive": AT}
     assert decide(replace(kept, agent=None)).call == KeepAlive(AT)
 
@@ -264,8 +264,8 @@ def test_an_operator_that_is_killed_meanwhile_loses_no_keep_alive(steps):
 
 def test_an_install_request_with_nothing_to_install_is_asked_of_the_agent_and_met():
     snapshot = settled_snapshot(requests={"install": AT})
-    assert decide(snapshot).call == Tell(resolved().wire, AT)
-    assert handled(replace(snapshot, agent=agent(told_request=AT))) == {"install": AT}
+    assert decide(snapshot).call == Deliver(resolved().wire, AT)
+    assert handled(replace(snapshot, agent=agent(delivered_request=AT))) == {"install": AT}
 
 
 def test_an_install_request_can_not_take_up_another_image():

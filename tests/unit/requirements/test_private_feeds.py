@@ -12,7 +12,7 @@ from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import Request
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.tokens import Signer
-from flowsession.model.plan import Look, Tell
+from flowsession.model.plan import Deliver, Probe
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.requirements.review import review
@@ -131,13 +131,13 @@ class Signs:
 async def test_the_token_travels_with_the_environment_and_stands_in_no_repr():
     wire, found = Wire(), from_text(f"-i {OWN}\nx\n", installer=SECRET)
     credentials = FeedCredentials("Secret 'team-feed'", "hunter2")
-    await AgentClient(wire, cast(Signer, Signs())).call(pod(), Tell(found.wire, feed_secret="team-feed"), credentials)
+    await AgentClient(wire, cast(Signer, Signs())).call(pod(), Deliver(found.wire, feed_secret="team-feed"), credentials)
     body = wire.requests[0].body
     assert body["installer"] == {**found.wire["installer"], "feed": {"token": "hunter2", "from": "Secret 'team-feed'", "problem": ""}}
     assert body["installer"]["identityFeedHosts"] == ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
     assert "feed" not in found.wire["installer"], "what is kept has none"
     assert "hunter2" not in f"{wire.requests}{credentials}"
-    await AgentClient(wire, cast(Signer, Signs())).call(pod(), Look())
+    await AgentClient(wire, cast(Signer, Signs())).call(pod(), Probe())
     assert wire.requests[1].body is None
 
 

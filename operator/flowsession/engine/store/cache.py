@@ -80,7 +80,7 @@ class Cache:
         }
 
         self.agents: dict[str, AgentView] = {}
-        self.marks: dict[str, dict[str, float]] = {}
+        self.pod_timestamps: dict[str, dict[str, float]] = {}
         """By the pod's uid, as the agents: when its steps were seen."""
         self.hints: dict[str, Hint] = {}
         """By the pod's uid: what its agent has last said by itself."""
@@ -138,7 +138,7 @@ class Cache:
         pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
         owners = sessions | environments | self.sizing.instances.entries.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
-        self.marks = {uid: marks for uid, marks in self.marks.items() if uid in pods}
+        self.pod_timestamps = {uid: pod_timestamps for uid, pod_timestamps in self.pod_timestamps.items() if uid in pods}
         self.hints = {uid: hint for uid, hint in self.hints.items() if uid in pods}
         self.refusals = {uid: refusal for uid, refusal in self.refusals.items() if uid in owners}
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
@@ -157,7 +157,7 @@ class Cache:
         concerned |= {Key("ComputeSession", *key)} | self.checks.note(known, entry)
         concerned |= self.imaging.session_changed(known, entry, self.environments.get(entry.environment))
         if known is None:
-            # A new session may be the elder of two that were created in the same second.
+            # A new session may be the older of two that were created in the same second.
             concerned |= {Key("ComputeSession", *rival.meta.key) for rival in self.rivals(entry)}
             self.imaging.note_pods(entry, self.pods_of(key))
         return concerned
@@ -182,7 +182,7 @@ class Cache:
         if entry is None and known is not None:
             self.written_at.pop(key, None)
             self.refusals.pop(known.meta.uid, None)
-        was, is_now = (one and (one.meta.generation, one.read_before, one.image, one.changed_by) for one in (known, entry))
+        was, is_now = (one and (one.meta.generation, one.last_reading, one.image, one.changed_by) for one in (known, entry))
         return {Key("FlowEnvironment", *key)} if was == is_now else self.concerned_by_environment(key)
 
     def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
@@ -193,14 +193,14 @@ class Cache:
             return concerned
         view = entry.view
         self.pod_names[view.uid] = entry.meta.key
-        pod_timestamps.note(self.marks.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
+        pod_timestamps.note(self.pod_timestamps.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
         environment = self.environments.get(session.environment) if session else None
         return concerned | self.departed.concerned(entry) | self.imaging.note_pod(entry, session, environment)
 
     def _pod_gone(self, uid: str) -> None:
         self.agents.pop(uid, None)
-        self.marks.pop(uid, None)
+        self.pod_timestamps.pop(uid, None)
         self.hints.pop(uid, None)
         self.pod_names.pop(uid, None)
         self.imaging.forget_pod(uid)

@@ -7,7 +7,7 @@ from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import InstanceEntry, PodEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
 from flowsession.model.views import InstanceView, PodView
-from flowsession.reconcile.instance.snapshot import Guest, quiet_at
+from flowsession.reconcile.instance.snapshot import HostedSession, idle_at
 
 KIND = "ComputeInstance"
 
@@ -77,7 +77,7 @@ class Instances:
         return self.concerned(entry.meta.key)
 
     def view(
-        self, name: Name, anchors: Mapping[Name, PodEntry], guests: Callable[[Name], tuple[Guest, ...]], now: float
+        self, name: Name, anchors: Mapping[Name, PodEntry], hosted: Callable[[Name], tuple[HostedSession, ...]], now: float
     ) -> InstanceView | None:
         """An instance as sessions see it; None if it is not there."""
         entry = self.entries.get(name)
@@ -87,13 +87,13 @@ class Instances:
         stopped = "User" if not spec.running else (status.get("stopped") or {}).get("by", "")
         anchor = anchors.get((name[0], status.get("podName") or ""))
         ready = anchor is not None and anchor.owner_uid == entry.meta.uid and anchor.view.running and anchor.view.deleting_since is None
-        said = next((c.get("message", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "")
+        message = next((c.get("message", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "")
         due = None
-        all_quiet = False
+        all_idle = False
         if ready and not stopped:
-            present = guests(name)
-            due = quiet_at(spec, status, present, now)
-            all_quiet = due is not None and all(guest.quiet(due, now) for guest in present)
+            present = hosted(name)
+            due = idle_at(spec, status, present, now)
+            all_idle = due is not None and all(session.is_idle_since(due, now) for session in present)
         return InstanceView(
             name=name[1],
             user=spec.user,
@@ -101,10 +101,10 @@ class Instances:
             node=anchor.view.node if anchor and ready else "",
             vm_size=anchor.view.vm_size if anchor and ready else "",
             resources=anchor.limits if anchor and ready else {},
-            said=said,
+            message=message,
             idle_seconds=spec.idle.timeout_seconds,
-            quiet_at=due,
-            all_quiet=all_quiet,
+            idle_at=due,
+            all_idle=all_idle,
             identity=spec.identity,
         )
 

@@ -16,7 +16,7 @@ from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.engine.store.keys import Name
-from flowsession.images.image import Standing
+from flowsession.images.image import ImageInUse
 from flowsession.manifests import source_pod
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.placement import SIZE_LABEL, TERMS
@@ -28,7 +28,6 @@ from flowsession.manifests.session_pod import (
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
     PROVENANCE_ANNOTATION,
-    PUBLIC_KEYS,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -39,10 +38,11 @@ from flowsession.reconcile import identity
 from flowsession.reconcile.environment import draft as environment_draft
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import last_reading, resolve
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
 from flowsession.reconcile.size import quota as quotas
+from flowsession_protocol import PUBLIC_KEYS
 
 Object = Mapping[str, Any]
 
@@ -97,19 +97,19 @@ class EnvironmentEntry:
     """Fields of the spec whose last change was not the owner's, with the name of who made it."""
 
     @cached_property
-    def read_before(self) -> Pinned | None:
+    def last_reading(self) -> LastReading | None:
         """What a pod has read of its source; None: the operator reads it itself."""
         return last_reading.of(self.spec, self.status)
 
     @cached_property
-    def image(self) -> Standing:
+    def image(self) -> ImageInUse:
         """Which image it stays on, as far as its status says."""
-        return images.standing(self.status, self.requests)
+        return images.image_in_use(self.status, self.requests)
 
     @cached_property
     def config_maps(self) -> tuple[str, ...]:
         """Names of the ConfigMaps that it is resolved from."""
-        return resolve.needed_config_maps(self.spec, self.read_before)
+        return resolve.needed_config_maps(self.spec, self.last_reading)
 
 
 @dataclass(frozen=True)
@@ -256,14 +256,14 @@ def pod(body: Object) -> PodEntry:
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
-        marked=autoscaler.marked(annotations),
+        protected=autoscaler.is_protected(annotations),
         identity=identity.of_pod(annotations),
         key_ids=lost_key.key_ids(next((str(e.get("value")) for e in container.get("env") or () if e.get("name") == PUBLIC_KEYS), "")),
     )
     if anchor:
         return PodEntry(view, "", owner.get("uid", ""), anchor=True, limits={name: str(amount) for name, amount in limits.items()})
     if resolver:
-        source, refresh = (annotations.get(name, "") for name in source_pod.MARKS)
+        source, refresh = (annotations.get(name, "") for name in source_pod.ANNOTATIONS)
         return PodEntry(view, "", owner.get("uid", ""), environment=owner.get("name", ""), source=source, refresh=refresh)
     provenance = annotations.get(PROVENANCE_ANNOTATION, "")
     return PodEntry(view, session=labels.get(SESSION_LABEL, ""), owner_uid=owner.get("uid", ""), provenance=provenance)

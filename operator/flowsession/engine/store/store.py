@@ -75,12 +75,16 @@ class Store(Mapping[Name, E]):
         return [self._entries[name] for name in names]
 
     def observe(self, body: Object) -> set[Key]:
-        """Takes in an object if it is news, and returns the keys that it concerns. Raises objects.Unreadable."""
-        entry = self._read(body)
-        name, version = entry.meta.key, entry.meta.resource_version
-        known = self._entries.get(name)
-        if known is not None and not newer(version, known.meta.resource_version):
+        """Takes in an object if it is news, and returns the keys that it concerns. Raises objects.Unreadable.
+
+        Most of what a watch brings in a burst is the echo of own writes, so it is read only when it is newer than what is known.
+        """
+        meta = body["metadata"]
+        known = self._entries.get((meta.get("namespace", ""), meta["name"]))
+        if known is not None and not newer(meta.get("resourceVersion", "0"), known.meta.resource_version):
             return set()
+        entry = self._read(body)
+        name = entry.meta.key
         if known is None or known.meta.uid == entry.meta.uid:
             return self._change(name, known, entry)
         return self._change(name, known, None) | self._change(name, None, entry)

@@ -1,4 +1,4 @@
-"""FlowEnvironment: reads what it refers to, and writes the status that says what it comes to."""
+"""FlowEnvironment: reads what its spec refers to, and writes what that resolves to."""
 
 from flowsession.api.environment import FlowEnvironmentStatus
 from flowsession.model import conditions, stalled, times, words
@@ -13,16 +13,16 @@ from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot
 from flowsession.reconcile.flow_valid import CONDITION, of_environment
 
 REREAD_SECONDS = 300.0
-"""How often a ConfigMap that no watch shows is read again."""
+"""Seconds after which an unwatched ConfigMap is read again."""
 
 COUNT_SECONDS = 10.0
-"""Counts alone are written at most this often."""
+"""Minimum seconds between two writes of the count of sessions alone."""
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
-    """The environment's own plan: read what is missing, and write what was found."""
+    """Return the environment's plan: read what is missing, and write what was found. `resolution` None: something was not read yet."""
     if resolution is None:
-        missing = [name for name in needed_config_maps(snapshot.spec, snapshot.read_before) if name not in snapshot.config_maps]
+        missing = [name for name in needed_config_maps(snapshot.spec, snapshot.last_reading) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
     draft = Draft(snapshot, now)
     requests.refuse_junk(draft, REQUESTS)
@@ -30,7 +30,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     _read_again(draft)
     draft.put("sessions", snapshot.sessions)
     _judge(draft, resolution)
-    # The count in the status lags behind by COUNT_SECONDS, so it alone does not tell that there was a session in between.
+    # The status lags behind by COUNT_SECONDS, so its count alone misses a session in between.
     if snapshot.sessions == 0 and (snapshot.has_lists or snapshot.status.get("sessions", 0) > 0):
         draft.clean = DeletePackages(snapshot.namespace, snapshot.name)
     draft.may_wait("sessions", until=snapshot.written_at + COUNT_SECONDS)
@@ -38,11 +38,11 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
 
 
 def _read_again(draft: Draft) -> None:
-    """Has ConfigMaps read again: unwatched ones every 5 minutes, missing ones sooner, and all of them on request."""
+    """Read ConfigMaps again: unwatched ones every 5 minutes, missing ones sooner, and all of them on request."""
     snapshot = draft.snapshot
     draft.fetches = _due(draft)
     if requests.pending(draft, "refresh") and not last_reading.is_read_by_a_pod(snapshot.spec.source):
-        # What is watched is read again too: it costs little, and people ask when they doubt.
+        # Watched ones are read too: it costs little, and people ask when in doubt.
         draft.fetches = tuple(Fetch(snapshot.namespace, name) for name in needed_config_maps(snapshot.spec))
         requests.done(draft, "refresh")
 
@@ -51,7 +51,7 @@ def _due(draft: Draft) -> tuple[Fetch, ...]:
     """Return the reads that are due; the longer a ConfigMap is missing, the rarer they are."""
     snapshot, now, since = draft.snapshot, draft.now, draft.was("Ready")
     due = []
-    for name in needed_config_maps(snapshot.spec, snapshot.read_before):
+    for name in needed_config_maps(snapshot.spec, snapshot.last_reading):
         view = snapshot.config_maps[name]
         if view.watched and view.files is not None:
             continue
@@ -66,17 +66,17 @@ def _due(draft: Draft) -> tuple[Fetch, ...]:
 
 
 def _judge(draft: Draft, resolution: Resolved | Unresolved) -> None:
-    """Write what the environment resolves to; what was resolved before stays while the present spec can't be."""
+    """Write what the environment resolves to; while it does not resolve, the last result stays in the status."""
     ready = _ready(draft, resolution)
     draft.judge("Ready", ready.status, ready.reason, ready.message)
     if isinstance(resolution, Resolved):
         _show(draft, resolution)
     elif resolution.reason in ("RequirementsRejected", "FlowInvalid"):
-        draft.put("warnings", None)  # they were about other requirements than those that were rejected
+        draft.put("warnings", None)  # they are about earlier requirements
     before = draft.was("Ready")
     is_news = before is None or (before.reason, before.message) != (ready.reason, conditions.clip(ready.message))
     if ready.status is False and ready.reason != "Resolving" and is_news:
-        draft.tell(warning=True, reason=ready.reason, message=ready.message)
+        draft.event(warning=True, reason=ready.reason, message=ready.message)
     if (stuck := stalled.of_environment(ready, draft.old)) is not None:
         draft.judge(stalled.CONDITION, stuck.status, stuck.reason, stuck.message)
     if (flow := of_environment(resolution, draft.before, draft.old, draft.snapshot.check)) is not None:
@@ -104,7 +104,7 @@ def _ready(draft: Draft, resolution: Resolved | Unresolved) -> Verdict:
         return Verdict(False, resolution.reason, f"{resolution.message}{trouble}")
     packages = words.counted(resolution.requirements_count, "requirement") if resolution.requirements_count else "no requirements"
     flow = f"{resolution.flow.kind} flow" if resolution.flow else "no flow folder"
-    before = draft.snapshot.read_before
+    before = draft.snapshot.last_reading
     at = f", {before.revision} at {before.commit[:12]}" if before and before.commit else ""
     stale = (
         f"; the last look at the source failed, what was read before stays in use: {before.message}" if before and before.message else ""

@@ -1,4 +1,4 @@
-"""Which image a session starts from: the one that is asked for, and the digest that its environment stays on until it is updated."""
+"""The image of a session: the one that is asked for, at the digest that the environment stays on until it is updated."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.images import reference as imageref
-from flowsession.images.image import UPDATE, Image, Standing
+from flowsession.images.image import UPDATE, Image, ImageInUse
 from flowsession.model import times
 from flowsession.settings import Settings
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from flowsession.model.resolved import Resolved
 
 
-def standing(status: Mapping[str, Any], requests: Mapping[str, str]) -> Standing:
-    """What is so by the environment's status and annotations."""
+def image_in_use(status: Mapping[str, Any], requests: Mapping[str, str]) -> ImageInUse:
+    """Return the image in use and the requested update, from the environment's status and annotations."""
     handled, asked = (status.get("handledRequests") or {}).get(UPDATE) or "", requests.get(UPDATE, "")
-    return Standing(
+    return ImageInUse(
         image=status.get("baseImage") or "",
         origin=status.get("baseImageFrom") or "",
         digest=status.get("imageDigest") or "",
@@ -29,25 +29,25 @@ def standing(status: Mapping[str, Any], requests: Mapping[str, str]) -> Standing
     )
 
 
-def choose(spec_image: str, flow_image: str, stands: Standing, settings: Settings) -> Image:
-    """The environment's image: the one that is asked for at once, and where none is the chart's default. An environment that has resolved
-    to a default stays on that one until it is updated, and every environment on its digest."""
+def choose(spec_image: str, flow_image: str, in_use: ImageInUse, settings: Settings) -> Image:
+    """Return the environment's image: the one that is asked for, else the chart's default. An environment stays on the default
+    that it first resolved to, and on its digest, until it is updated."""
     name, origin = spec_image or flow_image, ImageOrigin.SPEC if spec_image else ImageOrigin.FLOW
     if not name:
-        stays = stands.origin == ImageOrigin.DEFAULT and stands.image and not stands.asked
-        name, origin = stands.image if stays else settings.runtime_image, ImageOrigin.DEFAULT
-    image = Image(name, origin, update=stands.updated)
-    if name != stands.image:
+        stays = in_use.origin == ImageOrigin.DEFAULT and in_use.image and not in_use.asked
+        name, origin = in_use.image if stays else settings.runtime_image, ImageOrigin.DEFAULT
+    image = Image(name, origin, update=in_use.updated)
+    if name != in_use.image:
         return image
-    own, digest = imageref.parse(name), imageref.digest_in(stands.digest, name)
+    own, digest = imageref.parse(name), imageref.digest_in(in_use.digest, name)
     if own is None or own.digest or settings.image_pull_policy == "Never":
-        return image  # with Never the nodes' images are the platform team's own affair, and may differ
+        return image  # with Never the platform team loads the nodes' images, which may differ
     pinned = f"{imageref.without_tag(name)}@{digest}" if digest else ""
-    return replace(image, pinned=pinned, pull_anew=stands.pull_anew and not pinned)
+    return replace(image, pinned=pinned, pull_anew=in_use.pull_anew and not pinned)
 
 
 def with_own(environment: "Resolved", own: str) -> "Resolved":
-    """What a session with an image of its own shall have: everything else is the environment's."""
+    """Return what a session with its own image shall have; all but the image is the environment's."""
     if own in ("", environment.image.name):
         return environment
     revision = hashlib.sha256(json.dumps([own, environment.packages_revision]).encode()).hexdigest()[:16]

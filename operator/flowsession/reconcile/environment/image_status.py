@@ -1,4 +1,4 @@
-"""What an environment's status says of its image: which one it stays on, whether there is a newer one, and what came of requests."""
+"""The image in an environment's status: which one it stays on, whether there is a newer one, and the results of requests."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ NOT_ASKED = "RegistryNotAllowed"
 
 
 def judge(draft: Draft, image: Image) -> None:
-    """Say what is known of the image, ask its registry, and carry out an update."""
+    """Write what is known about the image, ask its registry, and carry out an update."""
     facts, settings = draft.snapshot.image, draft.snapshot.settings
     pending = {what: value for what in IMAGE_REQUESTS if (value := requests.pending(draft, what))}
     same_image = draft.before.get("baseImage") == image.name
@@ -46,23 +46,23 @@ def judge(draft: Draft, image: Image) -> None:
 
 
 def without_promptflow(draft: Draft, image: Image) -> tuple[SourceWarning, ...]:
-    """The warning of a custom image that has no prompt flow. It stays without a session's word, until the image is another one."""
+    """Return the warning about a custom image without prompt flow. It stays until the image changes or a session reports otherwise."""
     status, facts = draft.before, draft.snapshot.image
     if image.origin is ImageOrigin.DEFAULT:
         return ()
     known = any(warning.get("code") == WITHOUT for warning in status.get("warnings") or ()) and status.get("baseImage") == image.name
     if facts.promptflow or (facts.promptflow is None and not known):
         return ()
-    said = (
+    message = (
         f"image {image.name} has no prompt flow, so sessions can't run flows; build it from the runtime image, or install promptflow in it"
     )
-    return (SourceWarning(code=WITHOUT, message=said),)
+    return (SourceWarning(code=WITHOUT, message=message),)
 
 
 def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
     draft: Draft, pending: Mapping[str, str], image: Image
 ) -> ImageCheck | None:
-    """The registry's answer to what is to be known now; asks, where it may be asked and has not answered yet."""
+    """Return the registry's answer; None: it need not or must not be asked, or `draft.question` asks it now."""
     status, facts, settings = draft.before, draft.snapshot.image, draft.snapshot.settings
     reference, every = imageref.parse(image.name), settings.images.check_every_seconds
     if reference is None or reference.digest or _default_moved(image, settings):
@@ -79,10 +79,10 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
     if not imagechecks.may_ask(reference, settings):
         if not pending:
             return None
-        said = (
-            f"the operator asks only registries that the chart's images.allowedRegistries names, and {reference.registry} is none of them"
+        message = (
+            f"the operator asks only registries that the chart's images.allowedRegistries names, and {reference.registry} is missing there"
         )
-        return ImageCheck(question, reason=NOT_ASKED, message=f"{said}; add it there, or compare {image.name} by hand")
+        return ImageCheck(question, reason=NOT_ASKED, message=f"{message}; add it there, or compare {image.name} by hand")
     if facts.check is not None and (facts.check.question.image, facts.check.question.token) == (image.name, token):
         return facts.check
     draft.question = question
@@ -90,8 +90,8 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
 
 
 def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool) -> None:
-    """Takes what there is now, and says what came of it. Where the registry did not say what its tag means, the nodes are made to ask it
-    themselves; but not for an image that no registry gave to them, which they would lose."""
+    """Update to what the tag means now, and write the result. If the registry did not answer, have the nodes pull the tag, unless their
+    image came from no registry: they would lose it."""
     settings, was = draft.snapshot.settings, draft.snapshot.image.reported
     never = settings.image_pull_policy == "Never"
     newest = f"{imageref.without_tag(image.name)}@{check.digest}" if check is not None and check.digest and not never else ""
@@ -100,22 +100,22 @@ def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool
     reset = "sessions that run take it up by the annotation flowsession.dev/reset-requested-at"
     if not moved and (stays := _stays(image, check, settings, was)):
         draft.put("imageDigest", was or None)
-        draft.tell(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}")
+        draft.event(warning=False, reason="ImageUpToDate", message=f"nothing has changed: {stays}")
     elif newest or moved:
-        said = f"sessions start from {newest or image.name} from now on; {reset}"
-        draft.tell(warning=False, reason="ImageUpdated", message=said)
+        message = f"sessions start from {newest or image.name} from now on; {reset}"
+        draft.event(warning=False, reason="ImageUpdated", message=message)
     elif _has_digest(was, image):
         draft.put("imageDigest", None)
         draft.put("pullAnew", True)
-        said = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
-        draft.tell(warning=True, reason="ImagePulledAnew", message=said)
+        message = f"sessions that start from now on get what the nodes' own pull of {image.name} brings; {reset}; {_not_asked(check)}"
+        draft.event(warning=True, reason="ImagePulledAnew", message=message)
     else:
-        said = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
-        draft.tell(warning=True, reason="ImageNotUpdated", message=said)
+        message = f"nothing has changed: sessions go on starting from {image.name} by its tag; {_not_asked(check)}"
+        draft.event(warning=True, reason="ImageNotUpdated", message=message)
 
 
 def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str) -> str:
-    """Why an update has nothing to take; empty if it has."""
+    """Return why an update changes nothing; empty: it may."""
     reference, has = imageref.parse(image.name), imageref.digest_in(was, image.name)
     if reference is not None and reference.digest:
         return f"{image.name} is named by its digest, so there is no newer one by this name"
@@ -127,14 +127,14 @@ def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str)
 
 
 def _not_asked(check: ImageCheck | None) -> str:
-    """Why the registry did not say what the tag means now."""
+    """Return why the registry did not say what the tag means now."""
     return f"the registry did not say what it is now: {check.message if check is not None else 'it was not asked'}"
 
 
 def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
     draft: Draft, image: Image, check: ImageCheck | None, settings: Settings, *, stands: bool
 ) -> tuple[Verdict, str | None]:
-    """The condition NewerImageAvailable, and the newest image that is known of."""
+    """Return the condition NewerImageAvailable, and the newest known image."""
     take = f"take it by the annotation {UPDATE_ANNOTATION}"
     if _default_moved(image, settings):
         return Verdict(True, "NewerDefault", f"the default image is now {settings.runtime_image}, and this is {image.name}; {take}"), (
@@ -155,7 +155,7 @@ def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
         return Verdict(False, "FixedDigest", "the image is named by its digest, so there is no newer one by this name"), None
     if image.origin is ImageOrigin.DEFAULT:
         return Verdict(False, "IsDefault", f"{image.name} is the present default image; {ask}"), None
-    return Verdict(None, "NotChecked", f"nobody has asked the registry yet; {ask}"), None
+    return Verdict(None, "NotChecked", f"the registry was not asked yet; {ask}"), None
 
 
 def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, take: str) -> tuple[Verdict, str | None]:
@@ -166,17 +166,17 @@ def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, t
     if has and has != check.digest and not (check.same and has == check.question.known):
         return Verdict(True, "TagMoved", f"{image.name} is now {check.digest}, and sessions start from {has}; {take}"), newest
     if known and not has:
-        said = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
-        return Verdict(None, "NotComparable", f"{said}; {take} to have it pulled from there"), newest
+        message = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
+        return Verdict(None, "NotComparable", f"{message}; {take} to have it pulled from there"), newest
     if moved := _base_moved(check, settings):
-        return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; build it anew, and then {take}"), newest
+        return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; rebuild it, and then {take}"), newest
     if not known:
         return Verdict(False, "NotStarted", f"{image.name} is {check.digest}, and no session has started from it yet"), newest
     return Verdict(False, "UpToDate", f"{image.name} is still {check.digest}"), newest
 
 
 def _base_moved(check: ImageCheck, settings: Settings) -> str:
-    """What is newer about the image that this one was built on; empty where nothing is, as far as is known."""
+    """Return what is newer about the base image; empty: nothing, as far as known."""
     base = check.base
     if base is None:
         return ""

@@ -1,4 +1,4 @@
-"""What was read of a source that a pod of its own reads: the status keeps where it lies, and sessions get it without that pod."""
+"""The last reading of a source that a pod reads: the status refers to it, so sessions get it without that pod."""
 
 import hashlib
 import json
@@ -14,31 +14,31 @@ from flowsession.api.source import Source, SourceStatus, SourceWarning
 from flowsession.model.resolved import Claim
 
 KEY = "source.tar.gz"
-"""Of the ConfigMap that holds the archive."""
+"""Key of the archive in its ConfigMap."""
 
 
 @dataclass(frozen=True)
-class Pinned:
+class LastReading:
     """The last reading of the present spec.source."""
 
     config_map: str = ""
-    """Where the archive lies; empty: nothing was read yet."""
+    """Name of the ConfigMap with the archive; empty: nothing was read yet."""
     digest: str = ""
     revision: str = ""
     commit: str = ""
     reason: str = ""
-    """Why the last look failed; empty: it did not."""
+    """Why the last attempt failed; empty: it succeeded."""
     message: str = ""
     warnings: tuple[SourceWarning, ...] = ()
 
 
 def is_read_by_a_pod(source: Source | None) -> bool:
-    """Whether the source is foreign content that the operator itself keeps away from."""
+    """Whether the source is foreign content, which a pod reads instead of the operator."""
     return source is not None and bool(source.git or source.persistent_volume_claim or source.oci_artifact)
 
 
-def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
-    """What the status knows of the present source. None: the operator reads the source itself."""
+def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> LastReading | None:
+    """Return the last reading of the present source, from the status. None: no pod reads this source."""
     if not is_read_by_a_pod(spec.source):
         return None
     try:
@@ -46,8 +46,8 @@ def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
     except ValidationError:
         known = SourceStatus()
     if spec.source is None or known.spec_hash != hash_of(spec.source):
-        return Pinned()
-    return Pinned(
+        return LastReading()
+    return LastReading(
         config_map=known.config_map_name or "",
         digest=known.digest or "",
         revision=known.revision or "",
@@ -59,7 +59,7 @@ def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> Pinned | None:
 
 
 def hash_of(source: Source) -> str:
-    """Another one means something else is to be read; how often it is looked at does not count."""
+    """Return the hash of what is to be read; how often it is polled does not count."""
     wire = source.to_wire()
     for member in wire.values():
         member.pop("pollSeconds", None)
@@ -67,7 +67,7 @@ def hash_of(source: Source) -> str:
 
 
 def named(source: Source) -> str:
-    """The source in a few words, for messages."""
+    """Return the source in a few words, for messages."""
     if source.git:
         return f"{source.git.revision or 'the default branch'} of {source.git.url}"
     if source.oci_artifact:
@@ -77,7 +77,7 @@ def named(source: Source) -> str:
 
 
 def in_place(spec: FlowEnvironmentSpec) -> Claim | None:
-    """The claim that sessions mount; None: they get copies of the files."""
+    """Return the claim that sessions mount; None: they get copies of the files."""
     claim = spec.source.persistent_volume_claim if spec.source else None
     if claim is None or claim.read_only:
         return None

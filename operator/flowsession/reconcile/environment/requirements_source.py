@@ -1,4 +1,4 @@
-"""Finds what an environment requires: the spec's own lines, or the file that its flow names, which may lie beside the flow folder."""
+"""Finds an environment's requirements: the spec's lines, or the file that its flow names, inside or outside of the flow folder."""
 
 import posixpath
 import re
@@ -9,28 +9,30 @@ from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, yaml
 from flowsession.flow.yaml import FolderError
-from flowsession.model.resolved import IN_SPEC, Asked, leads_outside
+from flowsession.model.resolved import IN_SPEC, Requirements, leads_outside
 from flowsession.reconcile.environment.sources import SourceFiles, normalised
 from flowsession.requirements import review as requirements
 
 _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 
 
-def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None) -> Asked:
+def find(
+    spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None
+) -> Requirements:
     """What `spec` and `flow`, whose folder's files are `files`, ask for. Raises FolderError for what can't be."""
     text, path, warnings = spec.requirements_text, None, list[SourceWarning]()
     if text is None and files is not None and flow and source and flow.requirements_path:
         path = flow.requirements_path
         content = files.get(path)
         if leads_outside(path):
-            content = _beside(path, normalised(spec.flow_path), source)
+            content = _outside_content(path, normalised(spec.flow_path), source)
             warnings.append(_outside(flow, path, found=content is not None))
         elif content is None:
             warnings.append(_missing(flow, path))
         text, path = (None, None) if content is None else (_text(path, content), path)
     elif text is not None and _LONE_FILE.match(text.strip()):
-        said = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
-        raise FolderError(f"{said}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
+        message = f"{IN_SPEC} is {text.strip()!r}, but takes the lines themselves: to pip that is the name of a package"
+        raise FolderError(f"{message}; write the lines, or put the file into the flow folder", reason="RequirementsRejected")
     inside = path is not None and not leads_outside(path)
     review = requirements.review(text or "", path=path if inside else None, files=files)
     where = path or IN_SPEC
@@ -39,18 +41,18 @@ def find(spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping
         more = f" (and {len(review.errors) - 5} more)" if len(review.errors) > 5 else ""
         raise FolderError(f"{shown}{more}", reason="RequirementsRejected")
     warnings += [SourceWarning(file=one.file or where, line=one.line, code=one.code, message=one.message) for one in review.warnings]
-    return Asked(text or "", path, review, tuple(warnings))
+    return Requirements(text or "", path, review, tuple(warnings))
 
 
 def _text(path: str, content: bytes) -> str:
     if len(content) > requirements.LARGEST:
-        said = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
-        raise FolderError(f"{said}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
+        message = f"{path} has {len(content):,} bytes; at most {requirements.LARGEST:,} are read"
+        raise FolderError(f"{message}: split the environment, or lock fewer platforms", reason="RequirementsRejected")
     return yaml.text_of(path, content)
 
 
-def _beside(path: str, folder: str, source: SourceFiles) -> bytes | None:
-    """The content of a file of the source, by its way from the flow folder."""
+def _outside_content(path: str, folder: str, source: SourceFiles) -> bytes | None:
+    """Return the content of a file of the source, by its path relative to the flow folder; None: it is missing."""
     return source.files.get(includes.real(folder, path, source.links))
 
 
@@ -64,7 +66,7 @@ def _outside(flow: flowfolder.Flow, path: str, *, found: bool) -> SourceWarning:
 
 
 def _missing(flow: flowfolder.Flow, path: str) -> SourceWarning:
-    hint = ", and write / instead of \\" if "\\" in path else ", by its way from the flow folder" if path.startswith("/") else ""
+    hint = ", and write / instead of \\" if "\\" in path else ": it must be relative to the flow folder" if path.startswith("/") else ""
     message = f"the flow folder has no requirements file {_shown(path)}, so nothing of it is installed; add it or correct the name{hint}"
     return SourceWarning(file=flow.file, code="RequirementsMissing", message=message)
 

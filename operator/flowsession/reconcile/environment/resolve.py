@@ -1,34 +1,34 @@
-"""Resolves an environment: from the spec and its source to what its sessions shall have."""
+"""Resolves an environment: spec and source become what its sessions shall have."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, outside, yaml
 from flowsession.images import reference
-from flowsession.images.image import Image, Standing
+from flowsession.images.image import Image, ImageInUse
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import requirements_source, sources
-from flowsession.reconcile.environment.last_reading import Pinned, in_place
+from flowsession.reconcile.environment.last_reading import LastReading, in_place
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.requirements import private_feeds
 from flowsession.settings import PackageCache, Settings
 from flowsession_cache import addresses
+from flowsession_protocol.messages import Installer
 
 MOST_WARNINGS = 50
-"""Warnings in a status at most; a status has a size."""
+"""Maximum number of warnings in a status, whose size is limited."""
 
-STANDS_FOR_NOTHING = Standing()
+NO_IMAGE_YET = ImageInUse()
 
 
-def needed_config_maps(spec: FlowEnvironmentSpec, read_before: Pinned | None = None) -> tuple[str, ...]:
-    """Names of the ConfigMaps that the spec refers to, or that hold what was read of its source."""
-    names = list(sources.needed_config_maps(spec.source, read_before))
+def needed_config_maps(spec: FlowEnvironmentSpec, reading: LastReading | None = None) -> tuple[str, ...]:
+    """Return the names of the ConfigMaps that the spec refers to, or that hold the last reading of its source."""
+    names = list(sources.needed_config_maps(spec.source, reading))
     if spec.installer.ca_bundle_config_map_name:
         names.append(spec.installer.ca_bundle_config_map_name)
     return tuple(names)
@@ -38,17 +38,17 @@ def resolve(
     spec: FlowEnvironmentSpec,
     config_maps: Mapping[str, ConfigMapView],
     settings: Settings,
-    read_before: Pinned | None = None,
-    stands: Standing = STANDS_FOR_NOTHING,
+    reading: LastReading | None = None,
+    in_use: ImageInUse = NO_IMAGE_YET,
 ) -> Resolved | Unresolved | None:
-    """What the spec comes to; None while something was not read yet. `read_before`: what a pod has read of the source; None: the operator
-    reads it itself. An image that was chosen before stays, as far as it `stands`."""
+    """Return what the spec resolves to; None: something was not read yet. `reading`: the last reading of the source by a pod; None: no pod
+    reads it. `in_use`: the environment's present image."""
     if refused := sources.refusal(spec.source, settings):
         return Unresolved(*refused)
-    if any(name not in config_maps for name in needed_config_maps(spec, read_before)):
+    if any(name not in config_maps for name in needed_config_maps(spec, reading)):
         return None
     try:
-        return _resolve(spec, config_maps, settings, read_before, stands)
+        return _resolve(spec, config_maps, settings, reading, in_use)
     except yaml.FolderError as error:
         return Unresolved(error.reason, str(error))
     except sources.SourceError as error:
@@ -59,11 +59,11 @@ def _resolve(
     spec: FlowEnvironmentSpec,
     config_maps: Mapping[str, ConfigMapView],
     settings: Settings,
-    read_before: Pinned | None,
-    stands: Standing,
+    reading: LastReading | None,
+    in_use: ImageInUse,
 ) -> Resolved | Unresolved:
     warnings: list[SourceWarning] = []
-    source = sources.read(spec.source, config_maps, read_before)
+    source = sources.read(spec.source, config_maps, reading)
     files, flow, included = _flow_folder(spec, source, warnings)
     warnings += flow.warnings if flow else ()
     if spec.base_image and flow and flow.image and flow.image != spec.base_image:
@@ -74,7 +74,7 @@ def _resolve(
                 message=f"environment.image {flow.image} is overridden by spec.baseImage {spec.base_image}",
             )
         )
-    image = images.choose(spec.base_image, flow.image if flow else "", stands, settings)
+    image = images.choose(spec.base_image, flow.image if flow else "", in_use, settings)
     if image.origin is not ImageOrigin.DEFAULT:
         asked_by = "spec.baseImage" if image.origin is ImageOrigin.SPEC else "environment.image of flow.dag.yaml"
         if refused := reference.refusal(image.name, asked_by, settings):
@@ -109,7 +109,7 @@ def _resolve(
 def _flow_folder(
     spec: FlowEnvironmentSpec, source: sources.SourceFiles | None, warnings: list[SourceWarning]
 ) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
-    """The flow folder's files with its includes merged, what it asks for, and how many includes it has; adds to `warnings`."""
+    """Return the flow folder's files with includes merged, its flow, and the number of includes; adds to `warnings`."""
     if source is None:
         return None, None, None
     warnings += source.warnings
@@ -122,8 +122,8 @@ def _flow_folder(
     merged = includes.merge(source.files, folder, entries, file=opened.name, links=source.links)
     for duplicate in merged.duplicates:
         warnings.append(_replaced(duplicate))
-    # An include may bring another flow file. The one that counts then loses its own includes, as with prompt flow.
-    if merged.files[flowfolder.flow_file(merged.files)[0]] is not files[opened.name]:
+    # An include may bring another flow file, whose own includes are ignored, as in prompt flow.
+    if merged.files[flowfolder.flow_file(merged.files)] is not files[opened.name]:
         opened = flowfolder.open_flow(merged.files)
     files = merged.files
     if includes.KEY in opened.values:
@@ -148,7 +148,7 @@ def _few(warnings: list[SourceWarning]) -> tuple[SourceWarning, ...]:
     return (*warnings[: MOST_WARNINGS - 1], SourceWarning(code="More", message=f"{rest} more warnings are not shown"))
 
 
-def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> dict[str, Any] | Unresolved:
+def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Installer | Unresolved:
     own, default = spec.installer, settings.installer
     bundle = default.ca_bundle
     if own.ca_bundle_config_map_name:
@@ -174,12 +174,12 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
 
 
 def _cached(cache: PackageCache) -> dict[str, str]:
-    """Where the agent finds each index that the cache has. No part of the revision: the packages are the same without it."""
+    """Return the cache's address for each index. It is no part of the revision: the packages are the same without the cache."""
     return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _chosen(image: Image) -> str:
-    """The image that the environment's author has chosen; empty: none, so it is the platform's."""
+    """Return the image that the environment's author chose; empty: the platform's default."""
     return "" if image.origin is ImageOrigin.DEFAULT else image.name
 
 

@@ -9,7 +9,7 @@ from flowsession.images.check import ImageCheck
 from flowsession.model.agent_views import AgentView
 from flowsession.model.views import PodView, Refusal
 from flowsession.reconcile.environment import last_reading
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.flow_valid import SessionCheck
 from flowsession.settings import Settings
@@ -17,12 +17,12 @@ from flowsession.settings import Settings
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the sessions of an environment and its registry said of its image."""
+    """What an environment's sessions and its image's registry reported about the image."""
 
     reported: str = ""
-    """What imageDigest shall be by the nodes' word; see podimages.reported."""
+    """The wanted `imageDigest`, from the nodes' reports; see pod_images.reported."""
     promptflow: bool | None = None
-    """Whether it has prompt flow, by its sessions' package lists; None: none has said so."""
+    """Whether the image has prompt flow, from its sessions' package lists; None: unknown."""
     check: ImageCheck | None = None
     """The registry's last answer."""
 
@@ -50,12 +50,12 @@ class EnvironmentSnapshot:
     spec: FlowEnvironmentSpec
     status: Mapping[str, Any]
     config_maps: Mapping[str, ConfigMapView]
-    """What was read of the ConfigMaps that the spec names; absent: not read yet."""
+    """The ConfigMaps that the spec names, as last read; absent: not read yet."""
     sessions: int
     has_lists: bool
-    """Whether package lists of this environment were lately made or found."""
+    """Whether package lists of this environment were created or found recently."""
     check: SessionCheck | None
-    """The last word of one of its sessions on the flow that it has."""
+    """The last verdict of one of its sessions on the flow."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
     requests: Mapping[str, str] = field(default_factory=dict)
@@ -65,12 +65,12 @@ class EnvironmentSnapshot:
     resolvers: tuple[ResolverPod, ...] = ()
     """The pods that read its source."""
     refusal: Refusal | None = None
-    """Of the last of these pods."""
+    """The API server's refusal of the last of these pods."""
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
     public_keys: str = "{}"
     settings: Settings = field(default_factory=Settings)
 
     @property
-    def read_before(self) -> Pinned | None:
-        """What a pod has read of the source; None: the operator reads it itself."""
+    def last_reading(self) -> LastReading | None:
+        """The last reading of the source by a pod; None: no pod reads this source."""
         return last_reading.of(self.spec, self.status)

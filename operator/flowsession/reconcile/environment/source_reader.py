@@ -1,5 +1,5 @@
-"""Has a source read by a pod of its own, at most one at a time: when the spec asks for it, at a request, now and then, and again after a
-failure. What was read last stays in use until something newer was read."""
+"""Has a pod read a source, one pod at a time: after a change of the spec, on request, by `pollSeconds`, and again after a failure. The last
+reading stays in use until there is a newer one."""
 
 import base64
 import hashlib
@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api.source import Source
-from flowsession.manifests import config_maps as configmaps
-from flowsession.manifests import source_pod
+from flowsession.manifests import config_maps, source_pod
 from flowsession.manifests.common import Where
 from flowsession.model import times
 from flowsession.model.agent_views import SourceAnswer
-from flowsession.model.patience import rested_at
+from flowsession.model.call_limits import limits_allow_at
 from flowsession.model.plan import Delete, ReadSource
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
@@ -23,13 +22,13 @@ from flowsession.reconcile.environment.snapshot import ResolverPod
 
 FIRST_RETRY_SECONDS = 15.0
 LONGEST_RETRY_SECONDS = 600.0
-"""A failed look is tried again after the first, then after twice as long each time, up to the second."""
+"""Back-off of failed attempts: it starts with the first and doubles up to the second."""
 
 MISSING_SECONDS = 10.0
-"""Between two readings at least, where the ConfigMap of the last one is gone."""
+"""Minimum seconds between two readings if the ConfigMap of the last one is gone."""
 
 LOOK_PAUSE = 1.0
-"""Between two polls of an agent that does not wait for an end."""
+"""Seconds between two polls of an agent that answers before the reading is over."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -57,7 +56,7 @@ def read(draft: Draft) -> None:
         draft.trouble = f"its pod was refused: {snapshot.refusal.message}"
         draft.look_again(snapshot.refusal.at + REFUSED_SECONDS)
     elif len(alive) < len(snapshot.resolvers):
-        draft.look_again(draft.now + REFUSED_SECONDS)  # one is still going; its end brings this up again
+        draft.look_again(draft.now + REFUSED_SECONDS)  # one is still being deleted; its end causes the next decision
     else:
         due = _due(draft, source, mine)
         if due is not None and draft.now >= due:
@@ -67,7 +66,7 @@ def read(draft: Draft) -> None:
 
 
 def _due(draft: Draft, source: Source, known: Mapping[str, Any]) -> float | None:
-    """When the next look is due; None: not before somebody asks. 0: at once."""
+    """Return when the next reading is due, in seconds since 1970; 0: at once; None: not before somebody asks."""
     if not known or requests.pending(draft, "refresh"):
         return 0.0
     git = source.git
@@ -115,13 +114,13 @@ def _ask(draft: Draft, source: Source, pod: ResolverPod, known: Mapping[str, Any
     if agent is not None and agent.calling:
         return
     pause = 0.0 if agent is None else min(5.0, 0.05 * 2.0 ** min(agent.failures, 10)) if agent.failures else LOOK_PAUSE
-    due = max(agent.asked_at + pause, rested_at(agent)) if agent is not None else 0.0
+    due = max(agent.asked_at + pause, limits_allow_at(agent)) if agent is not None else 0.0
     if draft.now < due:
         draft.look_again(due)
         return
     view = draft.snapshot.config_maps.get(known.get("configMapName") or "")
     there = view is not None and view.files is not None
-    body = source_pod.order(source, known.get("commit", "") if there else "", draft.snapshot.settings)
+    body = source_pod.request_body(source, known.get("commit", "") if there else "", draft.snapshot.settings)
     draft.call = ReadSource(pod.view.name, body)
 
 
@@ -136,12 +135,12 @@ def _take(draft: Draft, source: Source, pod: ResolverPod, known: dict[str, Any],
         return
     archive = base64.b64decode(answer.archive)
     digest = hashlib.sha256(archive).hexdigest()
-    name = configmaps.name_of(configmaps.SOURCE, snapshot.name, snapshot.uid, digest)
+    name = config_maps.name_of(config_maps.SOURCE, snapshot.name, snapshot.uid, digest)
     if name in snapshot.refused_config_maps:
         _fail(draft, pod, known, f"what was read can't be kept in a ConfigMap: {snapshot.refused_config_maps[name]}")
         return
     where = Where(snapshot.namespace, snapshot.name, snapshot.uid)
-    draft.create(configmaps.manifest(configmaps.SOURCE, name, where, {}, binary={last_reading.KEY: answer.archive}))
+    draft.create(config_maps.manifest(config_maps.SOURCE, name, where, {}, binary={last_reading.KEY: answer.archive}))
     read: dict[str, Any] = {
         "specHash": pod.source,
         **({"revision": answer.revision, "commit": answer.commit} if answer.commit else {}),
@@ -158,7 +157,7 @@ def _take(draft: Draft, source: Source, pod: ResolverPod, known: dict[str, Any],
 def _fail(draft: Draft, pod: ResolverPod, known: dict[str, Any], message: str, *, reason: str = "SourceNotFound") -> None:
     failures, clipped = int(known.get("failures") or 0) + 1, message[:1500]
     if known.get("configMapName") and known.get("message") != clipped:
-        draft.tell(warning=True, reason=reason, message=f"what was read before stays in use: {message}")
+        draft.event(warning=True, reason=reason, message=f"what was read before stays in use: {message}")
     checked = {"specHash": pod.source, "checkedAt": times.stamp(draft.now), "failures": failures, "reason": reason, "message": clipped}
     _conclude(draft, pod, {**known, **checked})
 
@@ -193,8 +192,8 @@ def _end_of(pod: ResolverPod) -> str:
         return "; ".join(part for part in ("it took too long", waited, silent) if part)
     if container is not None and container.ended_reason == "OOMKilled":
         return "it ran out of memory; narrow the source's path, or raise the chart's resolver.limits"
-    said = container.ended_message.strip() if container is not None else ""
-    return said or view.message or view.reason or "nobody says why"
+    message = container.ended_message.strip() if container is not None else ""
+    return message or view.message or view.reason or "no reason was given"
 
 
 def _waits_for(view: PodView) -> str:

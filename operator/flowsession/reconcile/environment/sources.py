@@ -11,12 +11,12 @@ from flowsession.flow.archive import ArchiveError
 from flowsession.flow.yaml import FolderError
 from flowsession.images import reference
 from flowsession.reconcile.environment import last_reading
-from flowsession.reconcile.environment.last_reading import Pinned
+from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.settings import Settings
 
 
 class SourceError(Exception):
-    """There is no such source; the text says what is missing and what to do."""
+    """The source can't be read; the message says what is missing and what to do."""
 
     def __init__(self, message: str, *, reason: str = "SourceNotFound") -> None:
         super().__init__(message)
@@ -25,14 +25,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class ConfigMapView:
-    """A ConfigMap as it was last seen. `files` None: there is no such ConfigMap."""
+    """A ConfigMap as last seen. `files` None: it does not exist."""
 
     name: str
     files: Mapping[str, bytes] | None
     read_at: float
     watched: bool
     author: str | None = None
-    """Who changed it last, by the API server's word; empty: somebody who may act for every user; None: nobody knows."""
+    """Who changed it last, as the API server noted; empty: a user who may act for all users; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,34 @@ class SourceFiles:
 
     files: Mapping[str, bytes]
     links: Mapping[str, str] = field(default_factory=dict)
-    """Symbolic links, and where they lead in the end; their files are among `files` too."""
+    """Symbolic links with their final targets; the linked files are among `files` too."""
     warnings: tuple[SourceWarning, ...] = ()
 
 
 def refusal(source: Source | None, settings: Settings) -> tuple[str, str] | None:
-    """Why the source may not be read, as reason and sentence; None if it may."""
+    """Return why the source may not be read, as reason and message; None: it may."""
     if source is not None and not source.to_wire():
         return "SourceInvalid", f"spec.source names no source: {ONE_SOURCE}; name one, or leave source out where there is no flow folder"
     artifact = source.oci_artifact if source else None
     return reference.refusal(artifact.reference, "spec.source.ociArtifact.reference", settings) if artifact else None
 
 
-def needed_config_maps(source: Source | None, read_before: Pinned | None) -> tuple[str, ...]:
-    """Names of the ConfigMaps that the source is read from."""
+def needed_config_maps(source: Source | None, reading: LastReading | None) -> tuple[str, ...]:
+    """Return the names of the ConfigMaps that the source is read from."""
     if source is None:
         return ()
-    if read_before is not None:
-        return (read_before.config_map,) if read_before.config_map else ()
+    if reading is not None:
+        return (reading.config_map,) if reading.config_map else ()
     members = (source.config_map, source.archive.config_map if source.archive else None)
     return tuple(member.name for member in members if member)
 
 
-def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], read_before: Pinned | None = None) -> SourceFiles | None:
-    """All files of the source; None: there is none. Raises SourceError and FolderError."""
+def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], reading: LastReading | None = None) -> SourceFiles | None:
+    """Return all files of the source; None: the spec has no source. Raises SourceError and FolderError."""
     if source is None:
         return None
-    if read_before is not None:
-        return _read_before(source, read_before, config_maps)
+    if reading is not None:
+        return _of_reading(source, reading, config_maps)
     if source.archive:
         return _unpacked(source.archive, config_maps)
     if source.config_map:
@@ -77,12 +77,12 @@ def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], read_b
 
 
 def normalised(flow_path: str) -> str:
-    """spec.flowPath without what means nothing; "." for the source itself."""
+    """Return spec.flowPath normalised; ".": the source itself."""
     return str(PurePosixPath(flow_path))
 
 
 def inside(files: Mapping[str, bytes], folder: str) -> Mapping[str, bytes]:
-    """The files below `folder`, by their names there. Raises FolderError when there are none."""
+    """Return the files below `folder`, named relative to it. Raises FolderError if there are none."""
     if folder == ".":
         return files
     found = {name.removeprefix(f"{folder}/"): data for name, data in files.items() if name.startswith(f"{folder}/")}
@@ -92,7 +92,7 @@ def inside(files: Mapping[str, bytes], folder: str) -> Mapping[str, bytes]:
 
 
 def check_folders(names: Iterable[str]) -> None:
-    """Raises FolderError when a name is also the folder of another."""
+    """Raise FolderError if a file's name is also the folder of another file."""
     known = set(names)
     folders: set[str] = set()
     for name in known:
@@ -135,8 +135,8 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
     return SourceFiles(unpacked.files, unpacked.links)
 
 
-def _read_before(source: Source, before: Pinned, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
-    """What a pod of its own has read; the status says what that must be."""
+def _of_reading(source: Source, before: LastReading, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
+    """Return what a pod read, after a check of its digest against the status."""
     if not before.config_map:
         if before.reason:
             raise SourceError(before.message, reason=before.reason)

@@ -1,4 +1,4 @@
-"""ComputeInstance: keeps a node of its size reserved while it shall run, and lets go of it when nobody uses it."""
+"""ComputeInstance: keeps a node of its size reserved while it shall run, and releases it once it is idle."""
 
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
 from flowsession.manifests import anchor_pod
@@ -12,25 +12,25 @@ from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.draft import Draft
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
-"""The number of sessions and their last activity alone are written at most this often."""
+"""Minimum seconds between two writes of the count of sessions and their last activity alone."""
 
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
 
 def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
-    """The instance's plan. The same snapshot and time give the same plan; a plan carried out leaves nothing to do."""
+    """Return the instance's plan. It depends on snapshot and time alone; once carried out, it leaves nothing to do."""
     if snapshot.deleting:
         return Plan()
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
     requests.refuse_junk(draft, {"resume": requests.REQUESTS["resume"]})
-    draft.put("sessions", len(snapshot.guests))
-    if (seen := last_activity(snapshot.status, snapshot.guests, now)) is not None:
+    draft.put("sessions", len(snapshot.hosted))
+    if (seen := last_activity(snapshot.status, snapshot.hosted, now)) is not None:
         draft.put("lastActivityAt", times.stamp(seen))
     by = _stopped_by(draft)
     if by is None:
@@ -45,7 +45,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
 
 
 def _stopped_by(draft: Draft) -> StoppedBy | None:
-    """Who stopped it, or stops it now; None: it shall run."""
+    """Return who stopped the instance, or stops it now; None: it shall run."""
     snapshot = draft.snapshot
     if not snapshot.spec.running:
         return StoppedBy.USER
@@ -57,19 +57,19 @@ def _stopped_by(draft: Draft) -> StoppedBy | None:
 
 
 def _stop(draft: Draft, by: StoppedBy) -> None:
-    """The anchor stays until the sessions' pods are gone: nobody else shall have the room that they still use."""
+    """Stop the instance. The anchor stays until the sessions' pods are gone, which still use the reserved resources."""
     snapshot = draft.snapshot
     stopped = draft.status.get("stopped") or {}
     if stopped.get("by") != by:
         draft.put("stopped", Stopped(by=by, at=stopped.get("at") or times.stamp(draft.now)).to_wire())
         if not stopped:
-            draft.tell(warning=False, reason="Stopped", message=_why(draft, by))
+            draft.event(warning=False, reason="Stopped", message=_why(draft, by))
     draft.judge("Active", False, "Idle", "stopped")
     if not snapshot.spec.running and requests.pending(draft, "resume"):
         why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
         requests.refuse(draft, "resume", why)
-    if snapshot.visitors:
-        waiting = f"{snapshot.visitors} of its sessions save what was edited and end their pods"
+    if snapshot.session_pods:
+        waiting = f"{snapshot.session_pods} of its sessions save what was edited and end their pods"
         draft.not_ready(InstancePhase.STOPPING, "Stopped", f"{_why(draft, by)}; {waiting}")
         return
     if draft.status.get("podName") or draft.pod:
@@ -95,12 +95,12 @@ def _run(draft: Draft) -> None:
         draft.put("stopped", None)
         draft.put("startedAt", times.stamp(draft.now))
         draft.put("restartsInARow", None)
-        draft.tell(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
+        draft.event(warning=False, reason="Resumed", message="it is being started again; the sessions that wait for it start with it")
     pod = draft.pod
     for stray in draft.snapshot.pods:
         if stray is not pod:
             remove(draft, stray)
-    if pod is not None and pod.phase in ("Failed", "Succeeded"):
+    if pod is not None and pod.phase in ENDED:
         _start_again(draft, *cause_of_end(pod))
     elif pod is not None and _outdated(draft, pod):
         _leave(draft)
@@ -108,14 +108,14 @@ def _run(draft: Draft) -> None:
         draft.not_ready(InstancePhase.STARTING, "Starting", f"size {pod.vm_size} has changed before a node took {pod.name}")
     elif pod is not None:
         _follow(draft, pod)
-    elif draft.status.get("podName"):
-        _start_again(draft, "PodFailed", f"pod {draft.status['podName']} was deleted, or lost with its node")
+    elif name := draft.status.get("podName"):
+        _start_again(draft, *cause_of_absence(str(name), draft.snapshot.pods))
     elif not draft.snapshot.pods:
         _reserve(draft)
 
 
 def _outdated(draft: Draft, pod: PodView) -> bool:
-    """Whether no node takes it, and one that was created now would be another one."""
+    """Whether no node takes the anchor, and a new one would differ."""
     offers = draft.snapshot.offers
     offer = next((offer for offer in offers if offer.name == choice.canonical(pod.vm_size)), None)
     return bool(offer and not pod.node and pod.unscheduled_message and anchor_pod.terms(offer) != pod.size_terms)
@@ -154,7 +154,7 @@ def _reserve(draft: Draft) -> None:
 
 
 def anchor_of(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> anchor_pod.AnchorPod:
-    """What the instance's anchor shall be."""
+    """Return what the instance's anchor is made from."""
     return anchor_pod.AnchorPod(
         namespace=snapshot.namespace,
         instance=snapshot.name,
@@ -185,15 +185,15 @@ def _follow(draft: Draft, pod: PodView) -> None:
         if not draft.status.get("readyAt"):
             draft.put("readyAt", times.stamp(draft.now))
             seconds = max(0.0, draft.now - max(pod.created_at, moment(draft.status.get("startedAt"), 0.0)))
-            draft.tell(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
+            draft.event(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
         draft.status["phase"] = InstancePhase.RUNNING.value
         draft.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {draft.snapshot.spec.user}")
         idle.decide_idle(draft)
     elif pod.unscheduled_message:
         draft.not_ready(InstancePhase.PENDING, *scheduling.unschedulable(draft, pod, draft.snapshot.scaling, "instance"))
     elif (container := pod.container) is not None and container.waiting_reason in PULL_REASONS:
-        said = container.waiting_message.strip() or "no further word from the node"
-        message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {said}"
+        cause = container.waiting_message.strip() or "the node gave no reason"
+        message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {cause}"
         draft.not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
         draft.not_ready(InstancePhase.FAILED, *died(pod))

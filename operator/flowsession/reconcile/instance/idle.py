@@ -1,20 +1,20 @@
-"""The idle rule of instances: one that nobody uses stops, but only when every session on it has closed its door on a fresh word.
+"""The idle rule of instances: an unused instance stops, but only once the agents of all its sessions have retired.
 
-In three steps, so that no door is closed in vain: when nothing is known of work for the idle time, each session on the instance asks its
-agent; when all of them are without work, each closes its door; when all doors are closed, the instance stops.
+In three steps, so that no agent retires in vain: once no work is known for the idle timeout, each session on the instance probes its agent;
+once all of them are idle, each retires its agent; once all have retired, the instance stops.
 """
 
 from flowsession.api.instance import Stopped, StoppedBy
 from flowsession.model import times
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, UNDONE_SECONDS, warned_for
 from flowsession.reconcile.instance.draft import Draft
-from flowsession.reconcile.instance.snapshot import quiet_at
+from flowsession.reconcile.instance.snapshot import idle_at
 
 
 def decide_idle(draft: Draft) -> None:
-    """Warns of the idle stop, and stops the instance when all its doors are closed. Work in any session puts that off."""
+    """Warn of the idle stop, and stop the instance once all its sessions have retired. Work in any session puts that off."""
     snapshot = draft.snapshot
-    due, timeout = quiet_at(snapshot.spec, draft.status, snapshot.guests, draft.now), snapshot.spec.idle.timeout_seconds
+    due, timeout = idle_at(snapshot.spec, draft.status, snapshot.hosted, draft.now), snapshot.spec.idle.timeout_seconds
     if due is None:
         draft.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
@@ -28,17 +28,17 @@ def decide_idle(draft: Draft) -> None:
         " use one of its sessions or start one, or set idle.timeoutSeconds higher"
     )
     if draft.reason("Active") != "IdleSoon":
-        draft.tell(warning=True, reason="IdleSoon", message=message)
+        draft.event(warning=True, reason="IdleSoon", message=message)
     draft.judge("Active", False, "IdleSoon", message)
     if draft.now < due:
         draft.look_again(due)
         return
-    if not all(guest.closed(draft.now) for guest in snapshot.guests):
-        draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers come before
+    if not all(session.is_retired(draft.now) for session in snapshot.hosted):
+        draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers cause decisions before that
         return
-    words = [guest.agent.state_at for guest in snapshot.guests if guest.pod and guest.pod.running and guest.agent]
+    words = [session.agent.state_at for session in snapshot.hosted if session.pod and session.pod.running and session.agent]
     draft.look_again(draft.now + UNDONE_SECONDS)
     draft.valid_until = min(words) + FRESH_SECONDS if words else None
     draft.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(draft.now)).to_wire())
     draft.judge("Active", False, "Idle", "stopped")
-    draft.tell(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")
+    draft.event(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")

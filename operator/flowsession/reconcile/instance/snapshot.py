@@ -1,4 +1,4 @@
-"""What is seen of a ComputeInstance: by its own decision, and by the sessions on it."""
+"""What decisions see of a ComputeInstance and of the sessions on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,24 +13,24 @@ from flowsession.settings import Settings
 
 
 @dataclass(frozen=True)
-class Guest:
+class HostedSession:
     """A session on an instance."""
 
     name: str
     pod: PodView | None
-    """Its pod on the instance, ending or not."""
+    """Its pod on the instance, even if it is being deleted."""
     agent: AgentView | None
     began: float
-    """When it was created or last started: that is work too."""
+    """When it was created or last started, which counts as work."""
     worked: float
-    """When work was last seen in it; 0: never."""
+    """When work was last seen in it, in seconds since 1970; 0: never."""
     starts_until: float = 0.0
-    """When the start that is under way times out: so long it counts as work; 0: none is."""
+    """When the start that is under way times out, until when it counts as work; 0: none is."""
     waits: bool = False
-    """Whether it shall have a pod and has none."""
+    """Whether it shall have a pod, but has none."""
 
-    def quiet(self, since: float, now: float) -> bool:
-        """Whether its agent, asked since then, was without work; or nobody can work in it at all."""
+    def is_idle_since(self, since: float, now: float) -> bool:
+        """Whether its agent was idle at a probe since then, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -38,8 +38,8 @@ class Guest:
             return False
         return since <= agent.state_at <= now + AHEAD_SECONDS
 
-    def closed(self, now: float) -> bool:
-        """Whether its door is closed to new work, by a fresh word; or there is none."""
+    def is_retired(self, now: float) -> bool:
+        """Whether its agent refuses new work, by a fresh answer, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -61,36 +61,36 @@ class InstanceSnapshot:
     spec: ComputeInstanceSpec
     status: Mapping[str, Any]
     resume: str
-    """The annotation that asks for a start."""
+    """Value of the annotation that asks for a start."""
     pods: tuple[PodView, ...]
-    """That hold the reservation, the newest last."""
-    guests: tuple[Guest, ...] = ()
-    visitors: int = 0
-    """Sessions' pods on the instance, whatever their sessions' specs say by now."""
+    """The anchors, the newest last."""
+    hosted: tuple[HostedSession, ...] = ()
+    session_pods: int = 0
+    """How many pods of sessions are on the instance, whatever the sessions' specs say now."""
     offers: tuple[Offer, ...] = ()
     quotas: tuple[QuotaView, ...] = ()
     refusal: Refusal | None = None
     scaling: ScalingView | None = None
     accounts: tuple[Account, ...] | None = None
-    """The namespace's ServiceAccounts; None: not read just now."""
+    """The namespace's ServiceAccounts; None: not read recently enough."""
     unknown: str = ""
-    """Its annotations of ours that mean nothing."""
+    """Names of its annotations in this API's group that are unknown."""
     namespace_ending: bool = False
     written_at: float = 0.0
     settings: Settings = field(default_factory=Settings)
 
 
-def quiet_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
-    """When the instance has been unused for its idle time, by what is known now."""
+def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
+    """Return when the instance has been idle for its timeout, as far as known; None: it is never stopped for idleness."""
     started = times.parse(status.get("readyAt"))
     if spec.idle.action == InstanceIdleAction.NONE or started is None:
         return None
-    used = max(started, last_activity(status, guests, now) or 0.0) + spec.idle.timeout_seconds
-    return max([used, *(guest.starts_until for guest in guests)])
+    used = max(started, last_activity(status, hosted, now) or 0.0) + spec.idle.timeout_seconds
+    return max([used, *(session.starts_until for session in hosted)])
 
 
-def last_activity(status: Mapping[str, Any], guests: tuple[Guest, ...], now: float) -> float | None:
-    """When work was last seen in any session on it; a session's start is work."""
+def last_activity(status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
+    """Return when work was last seen in any session on the instance, in seconds since 1970; a session's start counts as work."""
     seen = [times.parse(status.get("lastActivityAt")) or 0.0]
-    seen += [at for guest in guests if guest.pod is not None or guest.waits for at in (guest.began, guest.worked)]
+    seen += [at for session in hosted if session.pod is not None or session.waits for at in (session.began, session.worked)]
     return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

@@ -1,10 +1,10 @@
-"""What the session shall have, what its container is known to have, and when its agent may be asked."""
+"""The revisions that the session shall have, and those that its container has."""
 
 from dataclasses import dataclass
 
 from flowsession.api.session import OnChange
 from flowsession.manifests.session_pod import claim_of
-from flowsession.model import pod_images as pods
+from flowsession.model import pod_images
 from flowsession.model.conditions import Verdict
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -18,14 +18,14 @@ NOT_INSTALLED = (
 
 @dataclass(frozen=True)
 class Target:
-    """The revisions that the session shall have."""
+    """Revisions of packages and flow folder."""
 
     packages: str
     flow: str
 
 
 def target(draft: Draft, environment: Resolved) -> Target:
-    """What the session shall have now: all that the environment asks for, but with `onChange: Wait` its packages only when asked."""
+    """Return the revisions that the session shall have now: the environment's, but new packages with `onChange: Wait` only on request."""
     wanted = Target(environment.packages_revision, environment.flow_revision)
     pod = draft.pod
     if draft.snapshot.spec.on_change != OnChange.WAIT or requests.pending(draft, "install") or not pod:
@@ -33,14 +33,14 @@ def target(draft: Draft, environment: Resolved) -> Target:
     agent = draft.agent_of(pod)
     state = agent.state if agent else None
     has = (state.packages_revision if state else "") or draft.snapshot.status.get("packagesRevision")
-    told = agent is not None and agent.told is not None and agent.told[0] == wanted.packages
+    delivered = agent is not None and agent.delivered is not None and agent.delivered[0] == wanted.packages
     begun = state is not None and state.install.state == "Running" and state.install.packages_revision == wanted.packages
-    waits = draft.was_ready and same_container(draft, pod) and not told and not begun
+    waits = draft.was_ready and same_container(draft, pod) and not delivered and not begun
     return Target(has, wanted.flow) if waits and has else wanted
 
 
 def settled(draft: Draft, pod: PodView) -> bool:
-    """Whether the status shows that this container already has all it shall have: then nobody needs to be asked anything."""
+    """Whether the status shows that this container has all it shall have, so that no call is needed."""
     environment, status = draft.snapshot.environment, draft.snapshot.status
     if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod) or was_installing(draft):
         return False
@@ -49,19 +49,19 @@ def settled(draft: Draft, pod: PodView) -> bool:
 
 
 def was_installing(draft: Draft) -> bool:
-    """Whether an install was under way by the status."""
+    """Whether the status says that an install is under way."""
     return draft.reason_before("PackagesInstalled") == "Installing"
 
 
 def same_container(draft: Draft, pod: PodView) -> bool:
-    """Whether this very container was ready before, by the status: told by its restart count, since clocks of nodes differ."""
+    """Whether the status says that this very container was ready. Its restart count identifies it, since the clocks of nodes differ."""
     status = draft.snapshot.status
     restarts = pod.container.restarts if pod.container else 0
     return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts
 
 
 def out_of_sync(draft: Draft, environment: Resolved) -> str:
-    """Why packages that wait for a request are not those of the environment."""
+    """Return why packages that wait for a request differ from the environment's."""
     tried = (draft.snapshot.status.get("install") or {}).get("revision") == environment.packages_revision
     before = draft.was("PackagesInstalled")
     if tried and before is not None and before.status == "False":
@@ -70,8 +70,8 @@ def out_of_sync(draft: Draft, environment: Resolved) -> str:
 
 
 def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
-    """What of the environment a running pod can't take up."""
-    if pods.changed(pod, environment.image):
+    """Return the change of the environment that a running pod can't take up; None: there is none."""
+    if pod_images.changed(pod, environment.image):
         return Verdict(False, "ImageChanged", f"the {environment.image.whose} image is now {environment.image.reference}")
     if pod.claim != claim_of(environment.claim):
         now = f"the PersistentVolumeClaim {environment.claim.name!r}" if environment.claim else "no PersistentVolumeClaim any more"

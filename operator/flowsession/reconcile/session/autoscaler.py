@@ -2,31 +2,32 @@
 
 from collections.abc import Mapping
 
-from flowsession.manifests.session_pod import MARKS
+from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS
 from flowsession.model.agent_views import warned_for
 from flowsession.model.plan import AnnotatePod
 from flowsession.reconcile.session.draft import Draft, Live
 
 WORTH_SECONDS = 60.0
-"""An end that is nearer than this is not worth a write: no autoscaler decides that fast."""
+"""An idle end that is nearer than this is not worth a write: no autoscaler decides that fast."""
 
 
-def mark(draft: Draft, live: Live) -> bool:
-    """Keeps the autoscalers' hands off until people were warned of the idle end, and again when that is put off.
+def protect(draft: Draft, live: Live) -> bool:
+    """Keep autoscalers from the pod until people were warned of the idle end, and again once that is put off.
 
-    Marks are set when the pod is created, so a session that is deleted earlier costs no write for them. A session that never ends
-    (`idle.action: None`) keeps them: it is asked too rarely for anybody to know that nobody has just begun to work.
+    The annotations are set at the pod's creation, so a session that is deleted earlier costs no write for them. A session that never ends
+    (`idle.action: None`) keeps them: it is asked too rarely to know whether somebody has just begun to work.
     """
-    pod = live.pod
-    wanted = not (draft.reason("Active") == "IdleSoon" and warned_for(draft.snapshot.spec.idle.timeout_seconds) >= WORTH_SECONDS)
-    if pod.running and pod.marked is not None and pod.marked != wanted:
-        draft.marks = AnnotatePod(pod.namespace, pod.name, pod.uid, {name: value if wanted else None for name, value in MARKS.items()})
+    pod, wanted = live.pod, AUTOSCALER_ANNOTATIONS
+    ends_soon = draft.reason("Active") == "IdleSoon" and warned_for(draft.snapshot.spec.idle.timeout_seconds) >= WORTH_SECONDS
+    if pod.running and pod.protected is not None and pod.protected == ends_soon:
+        values = dict.fromkeys(wanted) if ends_soon else dict(wanted)
+        draft.annotate = AnnotatePod(pod.namespace, pod.name, pod.uid, values)
     return True
 
 
-def marked(annotations: Mapping[str, str]) -> bool | None:
-    """Whether a pod has the marks; None: it has another value than ours, which somebody chose on purpose."""
-    has = [annotations.get(name) for name in MARKS]
-    if has == list(MARKS.values()):
+def is_protected(annotations: Mapping[str, str]) -> bool | None:
+    """Whether a pod has the annotations; None: somebody gave it other values on purpose."""
+    has = [annotations.get(name) for name in AUTOSCALER_ANNOTATIONS]
+    if has == list(AUTOSCALER_ANNOTATIONS.values()):
         return True
-    return False if has == [None] * len(MARKS) else None
+    return False if has == [None] * len(AUTOSCALER_ANNOTATIONS) else None

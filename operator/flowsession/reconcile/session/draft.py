@@ -1,4 +1,4 @@
-"""A session's plan in the making: the stages of a decision write into it, and it becomes one status patch at the end."""
+"""A session's plan in the making."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
 from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
+from flowsession.model.call_limits import callable_at
 from flowsession.model.draft import PodDraft
-from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, Event, FetchEdits, Plan
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -17,32 +17,31 @@ from flowsession.reconcile import identity
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 FIRST_SECONDS = 0.5
-"""How long the first word about a session may wait: an empty STATUS reads as a dead operator. It costs a longer start one write."""
+"""Longest delay of a session's first status: an empty STATUS looks like a dead operator. A longer start takes one more write for it."""
 
 PROGRESS_SECONDS = 2.0
-"""How long mere progress may wait before it is written: what is Ready within it costs two writes in all, what installs longer three."""
+"""Longest delay of mere progress: a session that is Ready within it takes two writes in all, one that installs longer three."""
 
-CROWD = 20
-"""Every so many objects that wait for a decision make mere progress wait as long again: what people wait for is Ready, and writes that
-nobody waits for would hold that up."""
+QUEUED_STEP = 20
+"""For each so many queued decisions, mere progress waits once more as long: its writes would delay sessions that are about to be Ready."""
 MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
-"""Reasons of Ready=Unknown: the session may be in use, and nobody can tell."""
+"""Reasons of Ready=Unknown: the session may be in use, but can't be asked."""
 
 
 @dataclass(frozen=True)
 class Live:
-    """What the stages know once a pod runs: proved by the one that follows the pod."""
+    """What the stages have once the session has a pod."""
 
     pod: PodView
     environment: Resolved
     agent: AgentView | None
-    """None: nothing is known yet of the agent in its container."""
+    """None: nothing is known yet about the agent in the pod's container."""
 
 
 class Draft(PodDraft):
-    """The draft of a session: about its agent and its pod too."""
+    """The draft of a session."""
 
     KIND = "ComputeSession"
     PROBLEMS = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "Ready", "EditsInPlace")
@@ -54,7 +53,7 @@ class Draft(PodDraft):
     def __init__(self, snapshot: SessionSnapshot, now: float) -> None:
         super().__init__(snapshot, now, snapshot.requests)
         self.snapshot = snapshot
-        self.marks: AnnotatePod | None = None
+        self.annotate: AnnotatePod | None = None
         self._fetch_edits: FetchEdits | None = None
         self._built_on: list[Create] = []
         self._progress_only_until = 0.0
@@ -65,16 +64,16 @@ class Draft(PodDraft):
         return session_pod.name_of(self.snapshot.name, self.snapshot.uid, self.incarnation)
 
     def began(self, pod: PodView) -> float:
-        """When the pod was created, as finely as it is known."""
-        return self.snapshot.marks.get("Created", pod.created_at)
+        """Return when the pod was created, in seconds since 1970, as finely as known."""
+        return self.snapshot.pod_timestamps.get("Created", pod.created_at)
 
     def agent_of(self, pod: PodView) -> AgentView | None:
-        """What is known of the agent in this very container: a restarted one is another agent."""
+        """Return what is known about the agent in the pod's present container; a restarted container has another agent."""
         agent = self.snapshot.agent
         return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
 
-    def lately_of(self, pod: PodView) -> AgentView | None:
-        """The same for those who go by how old its words are: what it said in the future, by a clock that was set back, is not known."""
+    def fresh_agent_of(self, pod: PodView) -> AgentView | None:
+        """Return the same for callers that compare times with now: those in the future, after a clock was set back, count as unknown."""
         agent, latest = self.agent_of(pod), self.now + AHEAD_SECONDS
         if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
             return agent
@@ -86,13 +85,14 @@ class Draft(PodDraft):
         )
 
     def ask(self, agent: AgentView | None, call: AgentCall, *, not_before: float = 0.0, interrupts: bool = False) -> bool:
-        """Has the agent called unless a call is under way or planned, whose answer brings this session up again; whether it is called now.
+        """Plan a call of the agent, and return whether it is made now. None is planned while another one is planned or under way, whose
+        answer causes the next decision.
 
-        It is so at `not_before`, in seconds since 1970, at the earliest. A call that `interrupts` does not wait for a long poll's answer.
+        The call is made at `not_before`, in seconds since 1970, at the earliest; one that `interrupts` does not wait for a long poll.
         """
         if self.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
             return False
-        due = max(askable_at(agent), not_before)
+        due = max(callable_at(agent), not_before)
         if self.now < due:
             self.look_again(due)
             return False
@@ -100,41 +100,41 @@ class Draft(PodDraft):
         return True
 
     def create(self, wanted: Mapping[str, Any] | Create, *, before_the_end: bool = False) -> None:
-        """Create an object; one that the session's own end builds on is created even then."""
+        """Create an object; `before_the_end`: also if this decision deletes the session."""
         super().create(wanted)
         if before_the_end:
             self._built_on.append(self._creates[-1])
 
     def look_for_edits(self, incarnation: int) -> None:
-        """Asks for what earlier sessions of this user and environment have saved, for this start."""
+        """Read what earlier sessions of this user and environment saved, for this incarnation."""
         snapshot = self.snapshot
         environment = snapshot.spec.environment_ref.name
         self._fetch_edits = FetchEdits(snapshot.namespace, environment, snapshot.environment_uid, snapshot.spec.user, incarnation)
 
     def only_progress(self, since: float) -> None:
-        """What this decision found is progress as expected: it needs no write before PROGRESS_SECONDS have passed since then, or
-        FIRST_SECONDS where the status says nothing yet."""
+        """Delay the write until PROGRESS_SECONDS after `since` (FIRST_SECONDS if the status is empty): this decision found only expected
+        progress."""
         seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
-        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.crowd / CROWD))
+        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.queued / QUEUED_STEP))
 
     def hold(self, until: float) -> None:
-        """What this decision found is written together with what is about to come, or at that moment."""
+        """Delay all writes until that moment: more is about to come that belongs to them."""
         self._held_until = until
 
     @property
-    def takes_the_pod(self) -> bool:
-        """Whether this decision ends the session or a pod of it."""
+    def deletes_the_pod(self) -> bool:
+        """Whether this decision deletes the session or one of its pods."""
         return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 
     def unreachable(self, reason: str, message: str) -> None:
-        """The session served when it was asked last, but its agent can't be asked any more, for this reason."""
+        """Set Ready=Unknown: the session was ready, but its agent can't be asked any more."""
         if not self.was_unreachable or self.reason_before("Ready") != reason:
-            self.tell(warning=True, reason=reason, message=message)
+            self.event(warning=True, reason=reason, message=message)
         self.status["phase"] = Phase.FAILED.value
         self.judge("Ready", None, reason, message)
 
     def _sum_up(self) -> None:
-        """What follows from the condition Ready alone: the reason for the column, and whether the session stalls."""
+        """Write what follows from Ready alone: the reason for the column, and the condition Stalled."""
         reason = self.reason("Ready")
         if "phase" in self.status:
             self.put("reason", reason if reason and self.status["phase"] != Phase.RUNNING.value else None)
@@ -145,13 +145,13 @@ class Draft(PodDraft):
 
     @property
     def was_unreachable(self) -> bool:
-        """Whether the status says that it served and can't be asked any more."""
+        """Whether the status says that the session was ready, but its agent can't be asked any more."""
         ready = self.was("Ready")
         return ready is not None and ready.status == "Unknown" and ready.reason in UNREACHABLE
 
     @property
     def was_ready(self) -> bool:
-        """Whether the status says Ready, or that it was and can't be asked any more."""
+        """Whether the status says that the session is ready, or was when its agent could last be asked."""
         ready = self.was("Ready")
         return self.was_unreachable or (ready is not None and ready.status == "True")
 
@@ -171,4 +171,4 @@ class Draft(PodDraft):
             self.look_again(self._progress_only_until)
             patch = {}
         plan = super()._plan(patch, events)
-        return replace(plan, fetch_edits=self._fetch_edits, marks=None if self._deletes else self.marks)
+        return replace(plan, fetch_edits=self._fetch_edits, annotate=None if self._deletes else self.annotate)

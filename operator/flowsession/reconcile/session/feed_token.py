@@ -1,9 +1,9 @@
-"""Whether a session may have the token of its environment's feed: not where its user decides which programs handle it."""
+"""Whether a session may have the token of its environment's feed: not if its user decides which programs handle it."""
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.pod_settings import takes_over
 from flowsession.manifests.session_pod import settings_of
-from flowsession.model import pod_images as pods
+from flowsession.model import pod_images
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
@@ -11,9 +11,9 @@ from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 
 def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> str:
-    """Why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty if it may.
+    """Return why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty: it may.
 
-    The Secret's own hosts are looked at where the feeds are known, in the session (flowsession_agent.feeds.credentials).
+    The agent compares the Secret's hosts with the feeds (flowsession_agent.feeds.credentials).
     """
     whose = "the token of the environment's Secret is not given to a session"
     if names := sorted({variable.name for variable in snapshot.spec.env or () if takes_over(variable.name)}):
@@ -28,6 +28,6 @@ def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> s
             "have somebody who may read the Secret set it as spec.baseImage of the environment, or set the chart's images.allowedRegistries"
         )
         return f"{whose} whose image {environment.image.name} is named by flow.dag.yaml alone, which others may write: {way}"
-    if pods.changed(pod, environment.image) or (pod.settings and pod.settings != settings_of(snapshot.spec)):
+    if pod_images.changed(pod, environment.image) or (pod.settings and pod.settings != settings_of(snapshot.spec)):
         return f"{whose} whose pod has another image or other variables than its spec says now: reset it by {REQUESTS['reset']}"
     return ""

@@ -1,4 +1,4 @@
-"""What the check of the flow inside a session comes to: the condition FlowValid, on the session and on its environment."""
+"""The check of the flow inside a session, and its result: the condition FlowValid."""
 
 from flowsession.api.session import Phase
 from flowsession.model.plan import Follow
@@ -8,33 +8,33 @@ from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.install import follow
 
 POLL_SECONDS = 3.0
-"""How long one long poll waits for a check: shorter than for an install, so that nothing else waits long for its turn."""
+"""Length of a long poll for a check: shorter than for an install, so that other calls don't wait long."""
 
 MOST_POLLS = 40
-"""Long polls for one check: an honest one is over within 70 s."""
+"""Long polls for one check, which takes 70 s at most."""
 
 WRITE_SECONDS = 3.0
-"""How long after its start a session's list of packages waits to be written together with the verdict."""
+"""How long after Ready the list of packages waits to be written together with the verdict."""
 
 
 def judge(draft: Draft, live: Live) -> bool:
-    """Says whether the flow is valid."""
+    """Write whether the flow is valid."""
     pod, environment, agent = live.pod, live.environment, live.agent
-    if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
+    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state, check = agent.state, agent.state.check
     if environment.files is None:
         draft.judge(CONDITION, NO_FLOW.status, NO_FLOW.reason, NO_FLOW.message)
         return True
-    told = (state.flow_revision, state.packages_revision)
-    if check.state == "None" or (check.flow_revision, check.packages_revision) != told:
-        if _changed(draft, told):
+    revisions = (state.flow_revision, state.packages_revision)
+    if check.state == "None" or (check.flow_revision, check.packages_revision) != revisions:
+        if _changed(draft, revisions):
             draft.judge(CONDITION, None, "NotChecked", "the session's agent is too old to check flows; a reset brings a newer one")
         return True
     if check.state == "Done" or check.verdict == "Invalid":
         verdict = verdict_of(check, pod.name)
         draft.judge(CONDITION, verdict.status, verdict.reason, verdict.message)
-    elif _changed(draft, told):
+    elif _changed(draft, revisions):
         draft.judge(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
     if check.state == "Running" and agent.polls < MOST_POLLS:
         draft.may_wait("packages", until=moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
@@ -44,9 +44,9 @@ def judge(draft: Draft, live: Live) -> bool:
 
 
 def follow_the_check(draft: Draft, live: Live) -> bool:
-    """Follows a check that is under way, unless there is something to say to the agent."""
+    """Follow a check that is under way, unless another call is planned."""
     agent = live.agent
-    if agent is None or agent.state is None or agent.told is None or draft.status.get("phase") != Phase.RUNNING.value:
+    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state = agent.state
     if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:
@@ -55,6 +55,6 @@ def follow_the_check(draft: Draft, live: Live) -> bool:
 
 
 def _changed(draft: Draft, revisions: tuple[str, str]) -> bool:
-    """Whether the status speaks of other content than this, or not at all."""
+    """Whether the status has no verdict on this content."""
     status = draft.snapshot.status
     return draft.was(CONDITION) is None or (status.get("flowRevision"), status.get("packagesRevision")) != revisions

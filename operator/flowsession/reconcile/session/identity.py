@@ -1,9 +1,8 @@
-"""As whom a session acts: the ServiceAccount of its next pod, a change of identity, and what to grant where one lacks."""
+"""The identity of a session: the ServiceAccount of its next pod, a change of identity, and advice on missing rights."""
 
 import re
 
 from flowsession.api.identity import Identity
-from flowsession.api.session import Phase
 from flowsession.model.views import PodIdentity, PodView
 from flowsession.reconcile import identity
 from flowsession.reconcile.identity import Lacking
@@ -15,36 +14,31 @@ _DENIED = re.compile(
 )
 
 
-def for_next_pod(draft: Draft) -> PodIdentity | None:
-    """What the next pod is to run as; None: that is not known yet, or can't be had, and the status says why."""
-    found = _found(draft, _wanted(draft))
-    if isinstance(found, Lacking):
-        draft.judge("ComputeAllocated", False, found.reason, found.message)
-        draft.not_ready(Phase.PENDING, found.reason, found.message)
-        return None
-    return found
+def for_next_pod(draft: Draft) -> PodIdentity | Lacking | None:
+    """Return what the next pod runs as, or why that can't be had; None while the namespace's ServiceAccounts are being read."""
+    return _found(draft, _wanted(draft))
 
 
 def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:
-    """The identity that the spec asks for since the pod was created, or why it can't be had; None: nothing else is asked for."""
+    """Return the identity that the spec asks for instead of the pod's, or why it can't be had; None: the pod's is right."""
     wanted = _wanted(draft)
     return None if pod.identity.asked == identity.asked(wanted) else _found(draft, wanted)
 
 
 def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
-    """Whether a pod whose image can't be pulled would be another one if it were created now: its ServiceAccount was made or mended."""
+    """Whether a new pod could pull the image that this one can't: its ServiceAccount was created or changed since."""
     before, container = draft.was("Ready"), pod.container
-    said = (container.waiting_message if container else "") + (before.message if before else "")
-    if not pod.identity.version or not _DENIED.search(said):
-        return False  # it is not known what the pod was created with, or another ServiceAccount would not help
+    message = (container.waiting_message if container else "") + (before.message if before else "")
+    if not pod.identity.version or not _DENIED.search(message):
+        return False  # the pod's ServiceAccount is unknown, or another one would not help
     draft.look_again(draft.now + identity.LOOK_SECONDS)
     found = _found(draft, _wanted(draft))
     return isinstance(found, PodIdentity) and found != pod.identity
 
 
-def to_pull(draft: Draft, pod: PodView, said: str) -> str:
-    """What to grant so that the image can be pulled, where the registry's words are about that; else empty."""
-    if not _DENIED.search(said):
+def to_pull(draft: Draft, pod: PodView, message: str) -> str:
+    """Return the advice to grant the right to pull; empty: the registry's message is about something else."""
+    if not _DENIED.search(message):
         return ""
     registry = _registry(pod.image)
     if pod.identity.account:
@@ -55,9 +49,9 @@ def to_pull(draft: Draft, pod: PodView, said: str) -> str:
     return f"; {_none(draft, f'has imagePullSecrets for {registry}')}, or let the cluster's nodes pull from it"
 
 
-def to_install(draft: Draft, pod: PodView, said: str) -> str:
-    """What to grant so that the packages can be had, where the index's words are about that; else empty."""
-    if not _DENIED.search(said):
+def to_install(draft: Draft, pod: PodView, message: str) -> str:
+    """Return the advice to grant the right to read the feed; empty: the index's message is about something else."""
+    if not _DENIED.search(message):
         return ""
     if pod.identity.account:
         return f"; the session installs as {pod.identity}: grant that the right to read the feed"
@@ -73,7 +67,7 @@ def _none(draft: Draft, can: str) -> str:
 
 
 def _wanted(draft: Draft) -> Identity:
-    """A session on an instance has the instance's identity."""
+    """Return the wanted identity; on an instance, the instance's."""
     ref = draft.snapshot.spec.compute.instance_ref
     if ref is None:
         return draft.snapshot.spec.identity
@@ -87,6 +81,6 @@ def _found(draft: Draft, wanted: Identity) -> PodIdentity | Lacking | None:
 
 
 def _registry(image: str) -> str:
-    """As container runtimes read it: the first part, if it looks like a host."""
+    """Return the image's registry, as container runtimes do: the first part, if it looks like a host."""
     first, slash, _ = image.partition("/")
     return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"

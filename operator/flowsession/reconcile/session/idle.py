@@ -1,7 +1,7 @@
-"""The idle rule: a session that nobody uses ends, but only on the word that its agent gives right then, and in two steps.
+"""The idle rule: an unused session ends, in two steps, and only on a fresh answer of its agent.
 
-First the agent is asked to retire if it is still idle: it then refuses new work. Then the session is deleted (or suspended), with its
-resourceVersion as precondition, so that work and changes that arrive in between win.
+First the agent is asked to retire if it is still idle: from then on it refuses new work. Then the session is deleted (or suspended) with
+its resourceVersion as precondition, so that work and changes in between win.
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
@@ -16,39 +16,39 @@ from flowsession.model.agent_views import (
     AgentView,
     warned_for,
 )
-from flowsession.model.patience import askable_at
-from flowsession.model.plan import Delete, KeepAlive, Look, Reopen, Retire
+from flowsession.model.call_limits import callable_at
+from flowsession.model.plan import Delete, KeepAlive, Probe, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.session import edits, restart, restoring, suspend
 from flowsession.reconcile.session.draft import Draft, Live
-from flowsession.reconcile.session.on_instance import make_way
+from flowsession.reconcile.session.on_instance import retire_for_instance
 
 
 def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
-    """Asks once before the end, and says how to put it off."""
+    """Warn before the idle end, once a probe confirms that the session is idle, and say how to put it off."""
     warn_at = deadline - warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.look_again(deadline)
-    # A deadline that was promised to people is rounded up to whole seconds.
+    # The deadline in the status is rounded up to whole seconds.
     if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
         draft.look_again(warn_at)
     elif draft.reason_before("Active") == "IdleSoon":
         draft.judge("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.failures or agent.asked_at < warn_at:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     elif agent.state is not None and not agent.state.busy:
-        draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+        draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
         draft.judge("Active", False, "IdleSoon", _warning(draft))
 
 
 def was_warned(draft: Draft) -> bool:
-    """Whether people were told that the session ends soon, and know it still."""
+    """Whether the status still warns that the session ends soon."""
     return draft.reason_before("Active") in ("IdleSoon", edits.NOT_SAVED)
 
 
 def deadline_after(draft: Draft, last: float) -> float:
-    """When idleness ends the session: one timeout after the last work, or later where people were warned too late for that."""
+    """Return when idleness ends the session: one timeout after the last work, or later if the warning came late."""
     deadline = last + draft.snapshot.spec.idle.timeout_seconds
     promised = times.parse(draft.snapshot.status.get("expiresAt"))
     same_spec = draft.snapshot.status.get("observedGeneration") == draft.snapshot.generation
@@ -57,19 +57,19 @@ def deadline_after(draft: Draft, last: float) -> float:
 
 
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
-    """The deadline has passed while the operator or the agent was away: that time does not count, and people are warned all the same."""
+    """Warn after a deadline that passed while the operator or the agent was away: the end comes one warning period from now."""
     if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
         return
     promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
-    draft.tell(warning=True, reason="IdleSoon", message=_warning(draft))
+    draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
     draft.judge("Active", False, "IdleSoon", _warning(draft))
     draft.look_again(promised)
 
 
 def _warning(draft: Draft) -> str:
-    """In the words of the status, so that another operator would say the same."""
+    """Return the warning, made from the status alone, so that another operator gives the same."""
     verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
     edited = (draft.status.get("edits") or {}).get("files") or ()
     saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
@@ -80,43 +80,43 @@ def _warning(draft: Draft) -> str:
 
 
 PROBE_FAILED_AFTER = 3
-"""Unanswered calls in a row after which the Active condition says so."""
+"""Unanswered calls in a row after which Active is Unknown."""
 
 PROBE_FAILED = "ProbeFailed"
 UNREACHABLE_CALLS = 20
-"""So many calls at least must have failed in a row by then."""
+"""Minimum number of failed calls in a row before a session ends as unreachable."""
 
 SERVER_PAUSE = 10.0
-"""Seconds after which an end is thought of again that an API server that does not answer has kept."""
+"""Seconds until an end is decided again that waits for an API server which does not answer."""
 
 UNREACHABLE_TIMEOUTS = 3
-"""A session that could not be asked for this many timeouts is ended, as ProbeFailed and not as idle."""
+"""A session that was unreachable for this many timeouts ends, as ProbeFailed and not as idle."""
 
 SILENCE_STEP = 60.0
-"""Seconds by which the end of a silent session must move to be written down anew."""
+"""Seconds by which the end of an unreachable session must move to be written again."""
 
 STEADY_SECONDS = 60.0
-"""How long a session that was said to be in use is so at least: with a short timeout it may be found idle every half a minute."""
+"""How long Active=True holds at least: with a short timeout a session may be found idle every half a minute."""
 
 KEPT = "keep-alive"
-"""What the agent calls a keep-alive among the kinds of work."""
+"""The agent's name for a keep-alive among the kinds of work."""
 
 INSTALLED = "install"
-"""The same for an install."""
+"""The agent's name for an install."""
 
 
 def decide_idle(draft: Draft) -> bool:
-    """Shows when idleness would end the session, warns of it, and ends it when that time has come and the agent agrees."""
+    """Write when idleness would end the session, warn of that, and end it once that time has come and the agent agrees."""
     pod, idle = draft.pod, draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
-    agent = draft.lately_of(pod)
+    agent = draft.fresh_agent_of(pod)
     last = _last_activity(draft, agent)
     if last is None:
         return False
     _show(draft, agent, last)
     edits.show(draft, agent)
-    restoring.tell(draft, agent)
+    restoring.report(draft, agent)
     if requests.pending(draft, "keepAlive"):
         _keep_alive(draft, agent)
     elif idle.action == IdleAction.NONE:
@@ -129,37 +129,37 @@ def decide_idle(draft: Draft) -> bool:
         elif draft.now >= deadline:
             _end(draft, agent, deadline=deadline)
         else:
-            if not make_way(draft, agent):
+            if not retire_for_instance(draft, agent):
                 _reopen(draft, agent)
             warn(draft, agent, deadline)
-    if agent and _is_silent(agent):
+    if agent and _is_unreachable(agent):
         _say_unreachable(draft, pod, agent)
     return True
 
 
 def _show_end(draft: Draft, agent: AgentView | None, deadline: float) -> None:
-    """Writes down when the session ends: for idleness, or where it can't be asked for that."""
-    shown, silent = times.parse(draft.status.get("expiresAt")), _is_silent(agent)
-    if draft.was_unreachable and not silent and (agent is None or agent.state is None or agent.failures):
-        return  # nobody knows better yet
-    at = agent.failing_since + _longest_silence(draft) if agent and silent else deadline
+    """Write when the session ends, for idleness or as unreachable."""
+    shown, unreachable = times.parse(draft.status.get("expiresAt")), _is_unreachable(agent)
+    if draft.was_unreachable and not unreachable and (agent is None or agent.state is None or agent.failures):
+        return  # the shown time stands until an agent answers
+    at = agent.failing_since + _longest_silence(draft) if agent and unreachable else deadline
     # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
-    if shown is None or abs(shown - at) > (SILENCE_STEP if silent else 1.0):
+    if shown is None or abs(shown - at) > (SILENCE_STEP if unreachable else 1.0):
         draft.put("expiresAt", times.deadline_stamp(at))
 
 
-def _is_silent(agent: AgentView | None) -> bool:
+def _is_unreachable(agent: AgentView | None) -> bool:
     return agent is not None and agent.failures >= PROBE_FAILED_AFTER
 
 
 def _longest_silence(draft: Draft) -> float:
-    """Seconds for which a session may be unreachable."""
+    """Return the seconds for which a session may be unreachable."""
     snapshot = draft.snapshot
     return max(UNREACHABLE_TIMEOUTS * snapshot.spec.idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
 
 
 def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
-    """The status, an Event and the columns say that a session that served can't be asked any more, and what comes of that."""
+    """Write that a session that was ready can't be asked any more, and what happens next."""
     if draft.reason("Ready") != "Running" and not draft.was_unreachable:
         return
     action, at = draft.snapshot.spec.idle.action, draft.status.get("expiresAt")
@@ -167,25 +167,26 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
     when = f"at {at}" if at else f"after {_longest_silence(draft):.0f} s"
     draft.unreachable(
         "AgentUnreachable",
-        f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
-        f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
+        f"the agent in pod {pod.name} does not answer ({agent.error}), so it is unknown whether the session is in use; it {ends}"
+        f" {when} unless it answers; see kubectl logs {pod.name}, whether node {pod.node} is Ready, and whether a NetworkPolicy keeps"
+        " the operator out",
     )
 
 
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
-    """Never ended; asked once in a timeout all the same, so that one that can't be reached any more is noticed."""
+    """Keep a session that never ends; a probe in each timeout finds out whether it is still reachable."""
     draft.put("expiresAt", None)
-    if not make_way(draft, agent):
+    if not retire_for_instance(draft, agent):
         _reopen(draft, agent)
     asked_at = agent.asked_at if agent else moment(draft.status.get("readyAt"), draft.now)
     failing = agent is not None and agent.failures
-    draft.ask(agent, Look(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
+    draft.ask(agent, Probe(), not_before=0.0 if failing else asked_at + draft.snapshot.spec.idle.timeout_seconds)
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
-    """A request of the user's counts as work: it opens a closed door and starts the timeout anew."""
+    """Deliver a user's keep-alive request, which counts as work: the session accepts work again, and the timeout starts anew."""
     value = requests.pending(draft, "keepAlive")
-    if agent and agent.state and agent.kept == value and not agent.state.retired:
+    if agent and agent.state and agent.kept_alive == value and not agent.state.retired:
         requests.done(draft, "keepAlive")
         timeout = draft.snapshot.spec.idle.timeout_seconds
         ends = draft.snapshot.spec.idle.action != IdleAction.NONE
@@ -199,12 +200,12 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
 
 
 def end_unreachable(draft: Draft, live: Live) -> bool:
-    """A forever-unreachable session must not live for ever; one that is never to be ended gets a new pod instead."""
+    """End a session that is unreachable for too long; with `idle.action: None` it gets a new pod instead."""
     idle, agent = draft.snapshot.spec.idle, live.agent
     limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
-    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {loss}" if (loss := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
         restart.start_again(draft, PROBE_FAILED, message)
     else:
@@ -213,7 +214,7 @@ def end_unreachable(draft: Draft, live: Live) -> bool:
 
 
 def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
-    """When work was last seen, in seconds since 1970, and writes it down. A fresh start counts as work."""
+    """Return when work was last seen, in seconds since 1970, and write it. A start counts as work."""
     known = draft.snapshot.status.get("lastActivity") or {}
     written = times.parse(known.get("at"))
     last, what = written, known.get("what") or "start"
@@ -222,13 +223,13 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
         last, what = ready_at, "start"
     if last is None and draft.status.get("phase") == Phase.FAILED.value:
         pod = draft.pod
-        last = pod.container.running_since if pod and pod.container else None  # what can't be used is not kept for ever either
+        last = pod.container.running_since if pod and pod.container else None  # a session that can't be used ends too
     ahead = last is not None and last > draft.now + AHEAD_SECONDS
     if agent and agent.state and ((seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0) or ahead):
         last, what = seen, agent.state.what or what
-    elif ahead:  # somebody's clock was wrong, and only the agent can tell
+    elif ahead:  # some clock was wrong, and only the agent knows
         last = draft.now
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
         draft.put("lastActivity", LastActivity(at=times.stamp(last), what=what).to_wire())
     return last
@@ -237,14 +238,14 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
 def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
     if agent is None:
         return
-    if _is_silent(agent):
+    if _is_unreachable(agent):
         draft.judge("Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
     elif agent.state is None:
         return
     elif agent.state.busy:
         draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
-    elif agent.kept and agent.state.what == KEPT:
-        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept})")
+    elif agent.kept_alive and agent.state.what == KEPT:
+        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept_alive})")
     elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
         draft.look_again(steady_until)
     else:
@@ -253,9 +254,11 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
 
 
 def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float) -> float:
-    """Until when Active stays True although the agent knows of no work, in seconds since 1970: where it said so within a minute after the
-    turn, until that minute and one since the last work are over. Within the latter a short timeout has it asked again, so that nothing is
-    written on a word that is about to be replaced. The end of an install is told at once, as is a fresh start, which ends all work."""
+    """Return the time until which Active=True is held: 60 s after the last transition and after the last work. 0 if not held.
+
+    It is not held after an install or a start, which end all work, nor if the agent first reports idleness more than 60 s after the
+    transition. With a short timeout the agent is asked again before the time is over, so this saves a write.
+    """
     before = draft.was("Active")
     since = times.parse(before.last_transition_time) if before is not None and before.status == "True" else None
     if since is None or since > draft.now + AHEAD_SECONDS or since < moment(draft.status.get("readyAt"), since) or state.what == INSTALLED:
@@ -265,8 +268,8 @@ def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
-    silent = _is_silent(agent)
-    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
+    unreachable = _is_unreachable(agent)
+    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not unreachable)):
         draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling and not agent.following:
         return
@@ -278,10 +281,10 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     if agent and agent.state and agent.state.retired and agent.state_at >= max(deadline, draft.now - FRESH_SECONDS):
         state: AgentState = agent.state
         if edits.saved(draft, agent):
-            said = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
-            _finish(draft, "Idle", said, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
+            message = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
+            _finish(draft, "Idle", message, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
-    due = askable_at(agent)
+    due = callable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
         due = agent.state_at + (edits.HELD_SECONDS if edits.held(draft) else REFUSED_PAUSE)
     if draft.now < due:
@@ -291,11 +294,11 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
 
 
 def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_until: float | None = None) -> None:
-    """The end that `idle.action` asks for. A word of the agent's that it acts on holds for a while only."""
+    """End the session as `idle.action` says; `valid_until`: the agent's answer must not be acted on later."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.look_again(draft.now + UNDONE_SECONDS)
-    draft.tell(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
+    draft.event(warning=alarming, reason=reason, message=f"the session is being {'suspended' if suspends else 'deleted'}: {message}")
     if suspends:
         suspend.release(draft, SuspendedBy.IDLE)
         draft.valid_until = valid_until
@@ -306,6 +309,6 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
-    """The end was called off: by a longer timeout, by another action, or by work that was seen."""
+    """Let a retired agent accept work again: a longer timeout, another action or work that was seen puts the end off."""
     if agent and agent.state and agent.state.retired and draft.ask(agent, Reopen()) and not agent.failures:
-        draft.tell(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")
+        draft.event(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

@@ -1,10 +1,10 @@
-"""Tells the agent what the session shall have, follows the install, and says what came of it."""
+"""Delivers the environment to the agent, follows the install, and writes its result."""
 
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.patience import pause_after, rested_at
-from flowsession.model.plan import Follow, Look, Tell
+from flowsession.model.call_limits import back_off, limits_allow_at
+from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
@@ -22,34 +22,35 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.start import time_out
+from flowsession_protocol.messages import Order
 
 UNREACHABLE_AFTER = 20.0
-"""Seconds of unanswered calls after which people are told; a young agent needs some tenths of a second."""
+"""Seconds of unanswered calls after which the status says so; a new agent needs some tenths of a second."""
 
 FIRST_PAUSE = 0.01
-"""Seconds after the first unanswered call; it doubles with every other one. A pod is Running a little before its agent listens."""
+"""Back-off after the first unanswered call, in seconds; it doubles. A pod is Running a little before its agent listens."""
 
 OUT_OF_MEMORY = 137
-"""Exit code of what was killed by signal 9."""
+"""Exit code after signal 9."""
 
 FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
-"""Failures at a private feed, by the agent's codes."""
+"""The agent's codes for failures at a private feed."""
 
 FOLLOW_PAUSE = 0.05
-"""Seconds between two long polls of one agent at least, however fast it answers."""
+"""Minimum seconds between two long polls of one agent."""
 
 PREDECESSOR_PAUSE = 0.25
-"""Between two looks whether the edits of a session that was just deleted are saved: this one is to have them."""
+"""Seconds between two checks whether the edits of a session that was just deleted are saved: this session gets them."""
 
 QUIET_PAUSE = 1.0
-"""The same after a poll that brought nothing new at once; it doubles with every other one."""
+"""Seconds after an empty long poll that returned at once; it doubles."""
 
 LONGEST_QUIET_PAUSE = 30.0
-"""As long as an honest poll waits: who does not wait there, waits here."""
+"""Longest pause after empty polls, which is the length of a long poll."""
 
 
-def tell_the_agent(draft: Draft, live: Live) -> bool:
-    """Sees to it that the agent knows what the session shall have."""
+def deliver(draft: Draft, live: Live) -> bool:
+    """Deliver the environment to the agent."""
     pod, environment, agent = live.pod, live.environment, live.agent
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
@@ -63,35 +64,38 @@ def tell_the_agent(draft: Draft, live: Live) -> bool:
         return True
     if settled(draft, pod):
         return True
-    if agent and agent.refused and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+    if agent and agent.refused and agent.delivered == (wanted.packages, wanted.flow) and request in ("", agent.delivered_request):
         requests.done(draft, "install")
         draft.not_ready(Phase.FAILED, "AgentRefused", f"the session's agent refused its environment: {agent.refused}")
         return False
-    if agent and agent.state and agent.told == (wanted.packages, wanted.flow) and request in ("", agent.told_request):
+    if agent and agent.state and agent.delivered == (wanted.packages, wanted.flow) and request in ("", agent.delivered_request):
         if agent.state.install.state != "Running":
             requests.done(draft, "install")
         return True
-    if (agent is None or agent.told is None) and not request and _ran_out_of_memory(draft, pod, wanted):
+    if (agent is None or agent.delivered is None) and not request and _ran_out_of_memory(draft, pod, wanted):
         return True
     serving = draft.was_ready and same_container(draft, pod)
-    _tell(draft, agent, wanted, environment, request, serving=serving)
+    _deliver(draft, agent, wanted, environment, request, serving=serving)
     if not serving:
         _wait_for_agent(draft, pod, agent)
     return serving
 
 
-def _tell(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
-    """Has the agent told, with the first flow folder of what was edited before, once it is known."""
+def _deliver(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
+    """Call the agent; the first flow folder comes with earlier edits, once those are known."""
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    earlier = [] if serving or environment.files is None else edits.wanted(draft)
     if earlier is None and draft.snapshot.predecessor:
         draft.look_again(draft.now + PREDECESSOR_PAUSE)
     elif earlier is None:
         draft.look_for_edits(draft.incarnation)
     else:
-        said = {"editsAddress": address} if (address := draft.snapshot.settings.edits_address) else {}
-        body = {**environment.wire, "packagesRevision": wanted.packages, **said, **earlier}
-        _ask(draft, agent, Look() if unknown else Tell(body, request, environment.feed_secret, _feed_problem(draft, environment)))
+        body: Order = {**environment.wire, "packagesRevision": wanted.packages}
+        if draft.snapshot.settings.edits_address:
+            body["editsAddress"] = draft.snapshot.settings.edits_address
+        for saved in earlier:
+            body["savedEdits"] = saved
+        _ask(draft, agent, Probe() if unknown else Deliver(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 
 def _feed_problem(draft: Draft, environment: Resolved) -> str:
@@ -99,25 +103,25 @@ def _feed_problem(draft: Draft, environment: Resolved) -> str:
     return feed_token.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
 
 
-def go_on_without(draft: Draft, live: Live, said: str) -> bool:
-    """The session keeps what it has, or waits if this container has nothing yet: what its environment is now is withheld from it."""
+def go_on_without(draft: Draft, live: Live, message: str) -> bool:
+    """Withhold the environment's present content: the session keeps what it has, or waits if this container has nothing yet."""
     pod, agent, before = live.pod, live.agent, draft.was("InSync")
     serving = draft.was_ready and same_container(draft, pod)
-    draft.judge("InSync", False, authorship.REASON, said)
+    draft.judge("InSync", False, authorship.REASON, message)
     if requests.pending(draft, "install"):
-        requests.refuse(draft, "install", f"{said}; it has changed since that was last asked for")
-    elif serving and (before is None or before.message != said):
-        draft.tell(warning=True, reason=authorship.REASON, message=f"{said}; until then the session goes on with what it has")
-    if serving or (agent is not None and agent.told is not None):
+        requests.refuse(draft, "install", f"{message}; it has changed since that was last asked for")
+    elif serving and (before is None or before.message != message):
+        draft.event(warning=True, reason=authorship.REASON, message=f"{message}; until then the session goes on with what it has")
+    if serving or (agent is not None and agent.delivered is not None):
         return True
-    draft.not_ready(Phase.PENDING, authorship.REASON, said)
+    draft.not_ready(Phase.PENDING, authorship.REASON, message)
     return False
 
 
 def follow_the_install(draft: Draft, live: Live) -> bool:
-    """Says how far the install is. A session that was ready goes on serving with what it had."""
+    """Write how far the install is. A session that was ready stays ready with what it has."""
     pod, environment, agent = live.pod, live.environment, live.agent
-    if agent is None or agent.state is None or agent.told is None:
+    if agent is None or agent.state is None or agent.delivered is None:
         return True
     state = agent.state
     install, wanted = state.install, target(draft, environment)
@@ -152,7 +156,7 @@ def follow_the_install(draft: Draft, live: Live) -> bool:
 
 def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
     reason, message = "InstallFailed", install.message or "the installer gave no reason"
-    if install.code in FEED_REASONS:  # nothing in the environment need change for it to work the next time
+    if install.code in FEED_REASONS:  # it may work the next time without a change of the environment
         reason, message = install.code, f"{message} Then try again by the annotation {requests.REQUESTS['install']}"
     elif hint := to_install(draft, pod, message):
         message = message.removesuffix(".") + hint
@@ -162,11 +166,11 @@ def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
 
 
 def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
-    """Has the agent tell when there is news; one that answers at once without any is asked less and less often."""
+    """Long-poll the agent; one that returns at once without news is polled less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.quiet) if agent.quiet else FOLLOW_PAUSE
-    due = max(agent.asked_at + pause, rested_at(agent))
+    pause = back_off(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, limits_allow_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -177,12 +181,12 @@ def _quiet_pause(polls: int) -> float:
     return min(LONGEST_QUIET_PAUSE, QUIET_PAUSE * 2.0 ** min(polls - 1, 10))
 
 
-def _ask(draft: Draft, agent: AgentView | None, call: Look | Tell) -> None:
+def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:
         pause = min(5.0, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10)) if agent.failures else 0.0
-        due = max(agent.asked_at + pause, rested_at(agent))
+        due = max(agent.asked_at + pause, limits_allow_at(agent))
         if draft.now >= due:
             draft.call = call
         else:
@@ -206,13 +210,13 @@ def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None
 
 
 def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
-    """Holds a session whose container was killed for memory before it was ready: the same install would only end the same way."""
+    """Hold a session whose container was killed for memory before it was ready: the same install would end the same way."""
     container = pod.container
     assert container is not None
     if container.restarts == 0 or container.ended_reason != "OOMKilled":
         return False
     status = draft.snapshot.status
-    # An install without a tool was under way when the container died; the exit code is what this function itself wrote down then.
+    # An install without a tool was under way when the container died; its exit code was written below.
     install = status.get("install")
     if install and (install.get("revision") != wanted.packages or install.get("tool")):
         return False
@@ -242,10 +246,10 @@ def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
 
 
 def _tell_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None:
-    """An Event for other packages in a session that serves: a start has its own, and a failure too."""
+    """Write an Event for new packages in a ready session; starts and failures have their own Events."""
     before = draft.snapshot.status.get("packagesRevision")
     if draft.was_ready and same_container(draft, pod) and before and before != revision:
-        draft.tell(warning=False, reason="Installed", message=f"in the running session: {draft.said('PackagesInstalled')}")
+        draft.event(warning=False, reason="Installed", message=f"in the running session: {draft.message('PackagesInstalled')}")
 
 
 def _outcome(install: InstallView) -> str:

@@ -1,4 +1,4 @@
-"""A session whose agent knows only a key that the operator has no more: people are told at once, and when it gets a new pod."""
+"""Sessions whose agents know only a key that the operator lost: their users are warned, and they get new pods."""
 
 import re
 from functools import lru_cache
@@ -18,13 +18,13 @@ _KEY_ID = re.compile(r'"kid": ?"([0-9a-f]{1,64})"')
 
 @lru_cache(maxsize=16)
 def key_ids(key_set: str) -> frozenset[str]:
-    """The ids of the keys in a JSON Web Key Set, as the operator writes them into pods."""
+    """Return the ids of the keys in a JSON Web Key Set, as the operator writes them into pods."""
     return frozenset(_KEY_ID.findall(key_set[:16_384]))
 
 
-def tell_of_lost_key(draft: Draft, live: Live) -> bool:
-    """Goes on with a pod that knows this operator's key. Another one is replaced: at once before it was ready, so that nothing was done in
-    it; else after the time for which an agent may be unreachable, since what runs in it can't be asked whether it is work."""
+def replace_lost(draft: Draft, live: Live) -> bool:
+    """Replace a pod that does not know this operator's key: at once if it was not ready yet, since nothing was done in it; else after the
+    time for which an agent may be unreachable, since it can't be asked whether it is in use."""
     pod = live.pod
     ours = key_ids(draft.snapshot.public_keys)
     if not (ours and pod.key_ids and ours.isdisjoint(pod.key_ids)):

@@ -1,27 +1,27 @@
-"""Tells people that a process of their session was killed for memory, which nothing else in the cluster does."""
+"""Reports that a process of a session was killed for memory, which nothing else in the cluster does."""
 
 from flowsession.model import times
-from flowsession.model.plan import Look
+from flowsession.model.plan import Probe
 from flowsession.reconcile.session.draft import Draft
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
-"""Seconds between two Events of one session: an agent that somebody has replaced may say it again and again."""
+"""Minimum seconds between two Events of one session: a replaced agent may report kills all the time."""
 LEAST_BETWEEN_CALLS = 1.0
-"""Seconds between a call of an agent and the one for which a kill is the reason."""
+"""Minimum seconds between a call of an agent and a call because of a kill."""
 
 
-def tell(draft: Draft) -> None:
-    """An Event, and in the status which kill was told last. An agent that has said that there is one is asked which."""
+def report(draft: Draft) -> None:
+    """Write an Event for a new kill, and its id into the status; ask an agent that announced a kill."""
     pod = draft.pod
-    if pod is None or not pod.running or draft.takes_the_pod:
+    if pod is None or not pod.running or draft.deletes_the_pod:
         return
-    agent, hint = draft.lately_of(pod), draft.snapshot.hint
-    told = draft.status.get("memoryKill") or {}
-    due = (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN
+    agent, hint = draft.fresh_agent_of(pod), draft.snapshot.hint
+    last = draft.status.get("memoryKill") or {}
+    due = (times.parse(last.get("at")) or 0.0) + LEAST_BETWEEN
     if hint is not None and hint.killed_at > (agent.state_at if agent else 0.0):
-        draft.ask(agent, Look(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
-    if agent is None or agent.state is None or agent.state.memory_kill in ("", told.get("id")):
+        draft.ask(agent, Probe(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
+    if agent is None or agent.state is None or agent.state.memory_kill in ("", last.get("id")):
         return
     if due > draft.now:
         draft.look_again(due)
@@ -29,5 +29,5 @@ def tell(draft: Draft) -> None:
     limit = pod.memory_limit or draft.snapshot.settings.session.limits.get("memory", "")
     process, most = agent.state.killed_process or "a process", f" ({limit})" if limit else ""
     message = f"{process} was killed: the session was out of memory{most}; choose a larger size, or let it hold less at once"
-    draft.tell(warning=True, reason=REASON, message=message)
+    draft.event(warning=True, reason=REASON, message=message)
     draft.put("memoryKill", {"id": agent.state.memory_kill, "process": process, "at": times.stamp(draft.now)})

@@ -1,4 +1,4 @@
-"""Secrets and ConfigMaps that `spec.env` takes values from and the node does not find: a pod whose container can't be created for it."""
+"""Missing Secrets and ConfigMaps that `spec.env` takes values from, without which a container can't be created."""
 
 import re
 
@@ -7,24 +7,24 @@ from flowsession.reconcile import requests
 from flowsession.reconcile.session.draft import Draft
 
 CONFIG_ERROR = "CreateContainerConfigError"
-"""The kubelet's reason; it tries again by itself."""
+"""The kubelet's reason; it retries by itself."""
 
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 _NO_OBJECT = re.compile(r'\b(secret|configmap)s? "([^"\s]{1,253})" not found')
 _NO_KEY = re.compile(r"couldn't find key (\S{1,253}) in (Secret|ConfigMap) (\S{1,320})")
-"""The kubelet's words (k8s.io/kubernetes/pkg/kubelet/kubelet_pods.go)."""
+"""The kubelet's messages (k8s.io/kubernetes/pkg/kubelet/kubelet_pods.go)."""
 
 
 def cause(draft: Draft, pod: PodView) -> tuple[str, str] | None:
-    """Reason and sentence; None: the container fails for something else."""
+    """Return reason and message; None: the container fails for another reason."""
     container = pod.container
     if container is None or container.waiting_reason != CONFIG_ERROR:
         return None
-    said = container.waiting_message
-    if found := _NO_KEY.search(said):
+    message = container.waiting_message
+    if found := _NO_KEY.search(message):
         kind, name, key = found[2], found[3].rpartition("/")[2], found[1]
         lacks, way = f"has no key {key!r}", f"add the key to the {kind}"
-    elif found := _NO_OBJECT.search(said):
+    elif found := _NO_OBJECT.search(message):
         kind, name, key = _KINDS[found[1]], found[2], ""
         lacks, way = "does not exist", f"create the {kind}"
     else:
@@ -36,7 +36,7 @@ def cause(draft: Draft, pod: PodView) -> tuple[str, str] | None:
 
 
 def _variables(draft: Draft, kind: str, name: str, key: str) -> list[str]:
-    """Names of the variables whose values come from there."""
+    """Return the names of the variables whose values come from there."""
     found = []
     for variable in draft.snapshot.spec.env or ():
         source = variable.value_from

@@ -1,4 +1,4 @@
-"""A session whose pod is not what its spec wants, by size, instance or identity: it gets a new pod as soon as that can be had."""
+"""A session whose pod has another size, instance or identity than its spec: it gets a new pod as soon as those can be had."""
 
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
@@ -11,11 +11,10 @@ from flowsession.reconcile.size import choice
 
 
 def move(draft: Draft) -> bool:
-    """Restarts the session on the compute and with the identity that its spec names now, once what was edited is saved. Where there is
-    none such, it goes on with what it has."""
+    """Restart the session with the compute and identity of its spec, once its edits are saved. Without them, it goes on as it is."""
     if (waiting := _outdated(draft)) is not None:
-        said = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
-        return _start_anew(draft, "ComputeChanged", said, said)
+        message = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
+        return _start_anew(draft, "ComputeChanged", message, message)
     pod = draft.pod
     if pod is None:
         return True
@@ -28,16 +27,16 @@ def move(draft: Draft) -> bool:
     former = "the former pod is being replaced"
     if not misplaced:
         turning = f"from {pod.identity} to {acts_as}"
-        said = f"acting {turning}: {former}"
-        return _start_anew(draft, "IdentityChanged", said, f"the session's identity has changed: {turning}, with a new pod")
+        message = f"acting {turning}: {former}"
+        return _start_anew(draft, "IdentityChanged", message, f"the session's identity has changed: {turning}, with a new pod")
     moving = f"moving from {_place_of(draft, pod)} to {_wanted(draft)}"
     if acts_as:
         moving = f"{moving}, and from {pod.identity} to {acts_as}"
     return _start_anew(draft, "ComputeChanged", f"{moving}: {former}", f"spec.compute has changed: {moving}, with a new pod")
 
 
-def tell_of_wish(draft: Draft, live: Live) -> bool:
-    """Says why the session stays as it is although its spec names another compute or identity, and what it goes on with."""
+def explain(draft: Draft, live: Live) -> bool:
+    """Write why the session stays as it is although its spec names another compute or identity."""
     pod = live.pod
     misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
     if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
@@ -50,7 +49,7 @@ def tell_of_wish(draft: Draft, live: Live) -> bool:
 
 
 def _misplaced(draft: Draft) -> PodView | None:
-    """The session's pod, if its spec wants it elsewhere. No size named: whatever it has is right."""
+    """Return the session's pod if its spec names another size or instance. Without a named size, any size is right."""
     pod, compute = draft.pod, draft.snapshot.spec.compute
     if pod is None:
         return None
@@ -63,9 +62,9 @@ def _misplaced(draft: Draft) -> PodView | None:
 
 
 def _problem(draft: Draft) -> Problem | None:
-    """Why what the spec names can't be had."""
-    if said := authorship.withheld(draft):
-        return authorship.REASON, said
+    """Return why the compute of the spec can't be had; None: it can."""
+    if message := authorship.withheld(draft):
+        return authorship.REASON, message
     compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
     if compute.instance_ref is not None:
         name = compute.instance_ref.name
@@ -75,7 +74,7 @@ def _problem(draft: Draft) -> Problem | None:
 
 
 def _outdated(draft: Draft) -> PodView | None:
-    """The session's pod, if no node takes it and a pod created now would be another one: its size was mended, or has gone."""
+    """Return the session's pod if no node takes it and a new one would differ: its size was changed or deleted."""
     pod, snapshot = draft.pod, draft.snapshot
     if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
         return None
@@ -85,12 +84,12 @@ def _outdated(draft: Draft) -> PodView | None:
     return pod if placement.terms(offer) != pod.size_terms else None
 
 
-def _start_anew(draft: Draft, reason: str, said: str, told: str) -> bool:
+def _start_anew(draft: Draft, reason: str, message: str, event: str) -> bool:
     restart.leave_the_pod(draft)
-    draft.not_ready(Phase.STARTING, "Starting", said)
-    draft.judge("ComputeAllocated", None, "Scheduling", said)
+    draft.not_ready(Phase.STARTING, "Starting", message)
+    draft.judge("ComputeAllocated", None, "Scheduling", message)
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(warning=False, reason=reason, message=told)
+    draft.event(warning=False, reason=reason, message=event)
     return False
 
 

@@ -1,26 +1,26 @@
-"""A session on a ComputeInstance: whether the instance can be had, and what the session does while it can't."""
+"""A session on a ComputeInstance: whether the instance can be used, and what the session does while it can't."""
 
 import difflib
 
 from flowsession.api import GROUP
 from flowsession.api.session import Phase
 from flowsession.model.agent_views import AGAIN_SECONDS, FRESH_SECONDS, REFUSED_PAUSE, AgentView
-from flowsession.model.plan import Look, Retire
+from flowsession.model.plan import Probe, Retire
 from flowsession.reconcile.restarts import remove
 from flowsession.reconcile.session import edits, restart
 from flowsession.reconcile.session.draft import Draft
 
 Problem = tuple[str, str]
-"""Reason and sentence."""
+"""Reason and message."""
 
 
-def stand_by(draft: Draft) -> bool:
-    """Leaves an instance that stops or has gone, once what was edited is saved; waits until the one that the spec names can be had."""
+def wait(draft: Draft) -> bool:
+    """Leave an instance that stops or is gone, once the edits are saved; wait until the instance that the spec names is ready."""
     ref, pod = draft.snapshot.spec.compute.instance_ref, draft.pod
     if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
         if edits.may_leave(draft):
             restart.leave_the_pod(draft)
-            draft.tell(warning=False, reason=lost[0], message=f"the session gives up its pod and waits: {lost[1]}")
+            draft.event(warning=False, reason=lost[0], message=f"the session gives up its pod and waits: {lost[1]}")
             _wait(draft, lost)
         return False
     if ref is None or pod is not None:
@@ -37,7 +37,7 @@ def stand_by(draft: Draft) -> bool:
 
 
 def problem_of(draft: Draft, name: str) -> Problem | None:
-    """Why this instance can't be had, though somebody may mend that; None if it can, or is about to."""
+    """Return why this instance can't be used until somebody changes something; None: it can, or will by itself."""
     snapshot = draft.snapshot
     found, where = snapshot.instances.get(name), f"namespace {snapshot.namespace!r}"
     if found is None:
@@ -45,20 +45,20 @@ def problem_of(draft: Draft, name: str) -> Problem | None:
         yours = f"name one of yours: {', '.join(near)}" if near else f"{snapshot.spec.user} has none there: create one"
         return "InstanceNotFound", f"there is no ComputeInstance {name!r} in {where}; {yours}, or set compute.type to Serverless"
     if found.user != snapshot.spec.user:
-        said = f"instance {name!r} is {found.user}'s, and an instance serves one user only; name one of {snapshot.spec.user}'s own"
-        return "InstanceOfAnotherUser", said
+        message = f"instance {name!r} is {found.user}'s, and an instance serves one user only; name one of {snapshot.spec.user}'s own"
+        return "InstanceOfAnotherUser", message
     if found.stopped == "User":
         return "InstanceStopped", f"instance {name!r} is stopped; set its spec.running to true, and the session starts with it"
     if found.stopped:
         way = f"set its annotation {GROUP}/resume-requested-at to a new timestamp, and the session starts with it"
-        return "InstanceStopped", f"instance {name!r} was stopped since nobody used it; {way}"
+        return "InstanceStopped", f"instance {name!r} was stopped because nobody used it; {way}"
     return None
 
 
 def not_ready(draft: Draft, name: str) -> Problem | None:
-    """Why an instance that runs or shall run has no room yet; None if it has."""
+    """Return why an instance that shall run is not ready yet; None: it is."""
     found = draft.snapshot.instances[name]
-    return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.said or 'it is being started'}")
+    return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.message or 'it is being started'}")
 
 
 def _wait(draft: Draft, problem: Problem) -> None:
@@ -71,22 +71,22 @@ def _wait(draft: Draft, problem: Problem) -> None:
     draft.not_ready(Phase.PENDING, reason, message)
 
 
-def make_way(draft: Draft, agent: AgentView | None) -> bool:
-    """Asks the session's agent for the sake of the instance that it is on; whether its door is to be closed now."""
+def retire_for_instance(draft: Draft, agent: AgentView | None) -> bool:
+    """Probe or retire the agent for the idle stop of its instance; return whether it is to retire now."""
     compute = draft.snapshot.spec.compute
     view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
-    if view is None or view.quiet_at is None or view.stopped:
+    if view is None or view.idle_at is None or view.stopped:
         return False
-    if draft.now < view.quiet_at:
-        draft.look_again(view.quiet_at)
+    if draft.now < view.idle_at:
+        draft.look_again(view.idle_at)
         return False
-    if not view.all_quiet:
-        asked = agent is not None and agent.asked_at >= view.quiet_at
-        draft.ask(agent, Look(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
+    if not view.all_idle:
+        asked = agent is not None and agent.asked_at >= view.idle_at
+        draft.ask(agent, Probe(), not_before=agent.asked_at + AGAIN_SECONDS if agent and asked else 0.0)
         return False
     if draft.snapshot.server_silent or agent is None or agent.state is None:
         return False
-    # The status keeps whole seconds, so that the agent may know of work a little later, and refuse.
+    # The status keeps whole seconds, so the agent may know of slightly later work, and refuse.
     due = agent.state_at + (FRESH_SECONDS if agent.state.retired else REFUSED_PAUSE)
     draft.ask(agent, Retire(idle_at_least=float(view.idle_seconds)), not_before=due)
     return True

@@ -1,4 +1,4 @@
-"""A session that has all it shall have: Ready, with the story of its start, and its packages listed."""
+"""A session that has all it shall have: Ready, with the stages of its start and the list of its packages."""
 
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.manifests import config_maps, pod_metadata
@@ -6,60 +6,71 @@ from flowsession.manifests.config_maps import PACKAGES
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model import times
 from flowsession.model.agent_views import AgentView
-from flowsession.model.plan import ListPackages, Look
+from flowsession.model.plan import ListPackages, Probe
 from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
+from flowsession.reconcile.restarts import DIED, died
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft, Live
 
 LIST_SECONDS = 5.0
-"""How long Ready waits for the list of packages, so that one write says both; one that does not list them keeps nobody from working."""
+"""How long Ready waits for the list of packages, so that one write has both."""
 
 SHORTEST_TOLD = 0.05
-"""Seconds of a stage that people are told of though it mostly takes none; the status has all."""
+"""Minimum seconds for an Event to name a stage that is usually instant; the status has all stages."""
 
 
-def serve(draft: Draft, live: Live) -> bool:
-    """Says Ready, or why the first install keeps the session from it."""
+def judge_ready(draft: Draft, live: Live) -> bool:
+    """Write Ready, or why the first install failed."""
     pod, agent = live.pod, live.agent
-    if agent is None or agent.state is None or agent.told is None:
-        # What the status says of it was found by an operator before this one, and stands, but that it can't be asked.
+    if agent is None or agent.state is None or agent.delivered is None:
+        # What an earlier operator wrote holds, except that the agent can't be asked.
         if draft.was_unreachable and same_container(draft, pod):
             _ask_again(draft, pod, agent)
         return True
     state = agent.state
     if not state.packages_revision:
-        draft.not_ready(Phase.FAILED, "InstallFailed", draft.said("PackagesInstalled"))
+        draft.not_ready(Phase.FAILED, "InstallFailed", draft.message("PackagesInstalled"))
         return True
     draft.put("packagesRevision", state.packages_revision)
     draft.put("flowRevision", state.flow_revision or None)
     environment = live.environment
-    if agent.told == (environment.packages_revision, environment.flow_revision):
+    if agent.delivered == (environment.packages_revision, environment.flow_revision):
         authorship.give(draft)
     if not same_container(draft, pod):
-        # Rounded up: idleness counts from here, and must not come to its end before what people read.
+        # Rounded up: idleness counts from here, and must not end the session before the time that people read.
         draft.put("readyAt", times.deadline_stamp(draft.now))
         draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
-        draft.tell(warning=False, reason="Running", message=_story(stages, pod))
+        _event_of_restart(draft, pod)
+        draft.event(warning=False, reason="Running", message=_story(stages, pod))
     if not (draft.was_unreachable and agent.failures):
         _says_running(draft, pod)
     return True
+
+
+def _event_of_restart(draft: Draft, pod: PodView) -> None:
+    """Warn of why the container of a session that was ready has ended, where it runs again before any status has said so."""
+    container, before = pod.container, draft.was("Ready")
+    served = draft.snapshot.status.get("podName") == pod.name and draft.snapshot.status.get("readyAt")
+    if served and container and container.restarts and container.ended_reason and before and before.reason not in DIED:
+        reason, message = died(pod)
+        draft.event(warning=True, reason=reason, message=message)
 
 
 def _says_running(draft: Draft, pod: PodView) -> None:
     draft.status["phase"] = Phase.RUNNING.value
     draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
     if draft.was_unreachable:
-        draft.tell(warning=False, reason="Running", message="its agent answers again")
+        draft.event(warning=False, reason="Running", message="its agent answers again")
 
 
 def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     if agent is None or agent.state is None:
-        draft.ask(agent, Look())
+        draft.ask(agent, Probe())
     elif not agent.failures:
         _says_running(draft, pod)
 
@@ -68,7 +79,7 @@ _OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
 
 
 def compare_settings(draft: Draft, live: Live) -> bool:
-    """Says so where the spec's `env` or `podMetadata` have changed since the pod was created: they hold from the next start on."""
+    """Write that `env` or `podMetadata` of the spec have changed since the pod's creation: they hold from the next start on."""
     pod = live.pod
     changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
     reason = draft.reason("InSync")
@@ -76,15 +87,15 @@ def compare_settings(draft: Draft, live: Live) -> bool:
     if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
         draft.judge("InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
     elif changed and reason in ("InSync", *_OF_SETTINGS):
-        said = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
-        draft.judge("InSync", False, "SettingsChanged", said)
+        message = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
+        draft.judge("InSync", False, "SettingsChanged", message)
     elif not changed and reason in _OF_SETTINGS:
         draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
     return True
 
 
 def list_packages(draft: Draft, live: Live) -> bool:
-    """Keeps the list of packages in a ConfigMap, one for each revision and image, shared by all sessions that have them."""
+    """Keep the list of packages in a ConfigMap, one for each revision and image, shared by all sessions with these."""
     pod, environment, agent = live.pod, live.environment, live.agent
     revision = draft.status.get("packagesRevision")
     if not revision or draft.status.get("phase") != Phase.RUNNING.value:
@@ -98,12 +109,12 @@ def list_packages(draft: Draft, live: Live) -> bool:
         draft.put("packages", Packages(count=count, config_map_name=name, promptflow=promptflow).to_wire())
     elif agent is not None and agent.packages is not None and name not in draft.snapshot.refused_config_maps:
         data = {"packages.txt": agent.packages.table, "packages.json": agent.packages.document}
-        said = {config_maps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
-        draft.create(config_maps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=said))
+        annotations = {config_maps.PROMPTFLOW_ANNOTATION: agent.packages.promptflow}
+        draft.create(config_maps.manifest(PACKAGES, name, draft.snapshot.where, data, annotations=annotations))
         draft.put("packages", Packages(count=agent.packages.count, config_map_name=name, promptflow=agent.packages.promptflow).to_wire())
         if not agent.packages.promptflow and environment.image.origin is None:
             message = f"spec.baseImage {environment.image.name} has no prompt flow; build it from the runtime image to run flows in it"
-            draft.tell(warning=True, reason=WITHOUT, message=message)
+            draft.event(warning=True, reason=WITHOUT, message=message)
     elif name in draft.snapshot.refused_config_maps:
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
@@ -114,15 +125,15 @@ def list_packages(draft: Draft, live: Live) -> bool:
 
 
 def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
-    """The steps of the start, by what this operator saw itself, else by the API's whole seconds. Each begins where the one before ends, so
-    that they come to the whole, which is Ready."""
+    """Return the stages of the start, from this operator's timestamps, else from the API's whole seconds. Each begins where the previous
+    one ends; the last, Ready, is the whole."""
     restarted, now = _was_restarted(pod), draft.now
-    marks = {} if restarted else draft.snapshot.marks  # those are of the container before
+    seen = {} if restarted else draft.snapshot.pod_timestamps  # those are of the container before
     since = pod.container.running_since if restarted and pod.container else None
     created = min(now, since or draft.began(pod))
 
-    def end(after: float, mark: str, default: float) -> float:
-        return min(now, max(after, marks.get(mark, default)))
+    def end(after: float, step: str, default: float) -> float:
+        return min(now, max(after, seen.get(step, default)))
 
     scheduled = end(created, "Scheduled", pod.scheduled_at or created)
     running = end(scheduled, "Running", (pod.container.running_since if pod.container else None) or scheduled)
@@ -140,7 +151,7 @@ def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> lis
 
 
 def _stage(name: str, start: float, end: float, *, since: float) -> Stage:
-    """Its seconds are those between two moments of whole milliseconds since the start began: their sum has no error of its own."""
+    """Return a stage. Both moments are rounded to milliseconds since the start began, so that the stages add up to the whole."""
     seconds = round(end - since, 3) - round(start - since, 3)
     return Stage(name=name, started_at=times.stamp(start), seconds=round(seconds, 3))
 
@@ -150,7 +161,7 @@ def _is_told(stage: Stage) -> bool:
 
 
 def _was_restarted(pod: PodView) -> bool:
-    """Whether another container of the pod was there before: then the start is that of this one."""
+    """Whether the pod had another container before: then the start is that of the present one."""
     return pod.container is not None and pod.container.restarts > 0
 
 

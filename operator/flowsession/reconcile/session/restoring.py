@@ -1,4 +1,4 @@
-"""Says what became of earlier edits: in the flow folder, offered because the flow is another one by now, moved aside by a push, or lost."""
+"""Writes what became of earlier edits: restored, offered because the flow has changed since, moved aside by a push, or lost."""
 
 from flowsession.model.agent_views import AgentState, AgentView, SavedEdits
 from flowsession.reconcile.session import edits
@@ -11,32 +11,34 @@ NOT_RESTORED = "NotRestored"
 MOST_NAMED = 5
 
 
-def tell(draft: Draft, agent: AgentView | None) -> None:
-    """Judges `EditsInPlace`, where there is something to say of earlier edits, and tells of what a fresh start found."""
+def report(draft: Draft, agent: AgentView | None) -> None:
+    """Write the condition EditsInPlace if there are earlier edits, and Events about those that a start found."""
     if agent is None or agent.state is None:
         return
     saved, before = draft.snapshot.saved, draft.was(CONDITION)
     _judge(draft, agent.state, saved)
     pod = draft.pod
-    if saved is None or pod is None or same_container(draft, pod) or agent.told is None:
+    if saved is None or pod is None or same_container(draft, pod) or agent.delivered is None:
         return
     if saved.ignored:
         what = "it is ignored" if len(saved.ignored) == 1 else "they are ignored"
         message = f"ConfigMap {_named(saved.ignored)} claims to hold saved edits, but this operator did not write it: {what}; delete it"
-        draft.tell(warning=True, reason="EditsIgnored", message=message)
+        draft.event(warning=True, reason="EditsIgnored", message=message)
     if saved.name and agent.state.edits.restored and not (before and before.reason == "Restored" and before.message == _restored(saved)):
-        draft.tell(warning=bool(saved.lost), reason="EditsRestored", message=_restored(saved))
+        draft.event(warning=bool(saved.lost), reason="EditsRestored", message=_restored(saved))
     elif saved.lost:
-        draft.tell(warning=True, reason=edits.NOT_SAVED, message=saved.lost)
+        draft.event(warning=True, reason=edits.NOT_SAVED, message=saved.lost)
 
 
 def _judge(draft: Draft, state: AgentState, saved: SavedEdits | None) -> None:
     found, before = state.edits, draft.was(CONDITION)
-    if found.kept:
-        message = f"the environment changed files that were edited here: the edits are in {_named(found.kept)} now; compare by `flow edits"
-        message += " --diff` in the session, and delete what you have merged"
+    if found.moved_aside:
+        message = (
+            f"the environment changed files that were edited here: the edits are in {_named(found.moved_aside)} now;"
+            " compare by `flow edits --diff` in the session, and delete what you have merged"
+        )
         if before and before.reason == KEPT and before.message != message:
-            draft.tell(warning=True, reason=KEPT, message=message)
+            draft.event(warning=True, reason=KEPT, message=message)
         draft.judge(CONDITION, False, KEPT, message)
     elif found.offered or found.problem:
         draft.judge(CONDITION, False, NOT_RESTORED, _not_restored(draft, state, saved))
@@ -63,8 +65,8 @@ def _not_restored(draft: Draft, state: AgentState, saved: SavedEdits | None) -> 
 
 
 def _restored(saved: SavedEdits) -> str:
-    said = f"the flow folder has the edits that session {saved.session} saved at {saved.saved_at}"
-    return f"{said}; {saved.lost}" if saved.lost else said
+    message = f"the flow folder has the edits that session {saved.session} saved at {saved.saved_at}"
+    return f"{message}; {saved.lost}" if saved.lost else message
 
 
 def _named(names: tuple[str, ...]) -> str:

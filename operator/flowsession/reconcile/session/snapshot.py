@@ -1,4 +1,4 @@
-"""What a decision about a session sees: typed, trimmed views of the objects and of what the agent said."""
+"""What a decision about a session sees: typed, trimmed views of objects and of the agent's answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,57 +30,57 @@ class SessionSnapshot:
     requests: Mapping[str, str]
     """The request annotations, by what they ask for: reset, install, resume, keepAlive."""
     environment: Resolved | Unresolved | None
-    """None: not known yet, look again when it is. A missing environment is Unresolved."""
+    """None: unknown yet; the resolution causes the next decision. A missing environment is Unresolved."""
     environment_uid: str
     pods: tuple[PodView, ...]
     agent: AgentView | None
     refusal: Refusal | None
-    elder: str
-    """Name of an older session of the same user and environment, or empty."""
-    marks: Mapping[str, float] = field(default_factory=dict)
-    """When this operator saw the present pod's steps, such as Created and Running, finer than the API's whole seconds."""
+    older_session: str
+    """Name of an older session of the same user and environment; empty: none."""
+    pod_timestamps: Mapping[str, float] = field(default_factory=dict)
+    """When this operator saw the steps of the present pod's start, such as Created and Running; the API has whole seconds only."""
     namespace_ending: bool = False
     offers: tuple[Offer, ...] = ()
-    """Every VM size, as a session would get it now."""
+    """All VM sizes, as a session would get them now."""
     quotas: tuple[QuotaView, ...] = ()
     """Of the session's namespace."""
     instances: Mapping[str, InstanceView] = field(default_factory=dict)
-    """Those that concern the session, by name: the one that its spec names and the one that its pod is on."""
+    """By name: the instance that its spec names and the one that its pod is on."""
     other_instances: tuple[str, ...] = ()
-    """Names of all instances of its user in the namespace, where the one that the spec names is not there."""
+    """Names of its user's instances in the namespace, if the one in the spec does not exist."""
     authorship: Authorship = field(default_factory=Authorship)
-    """Who made the environment what it is."""
+    """Who owns and who changed the environment."""
     minimum_compute: MinimumCompute | None = None
     """What the environment asks for."""
     scaling: ScalingView | None = None
-    """What was last read of the present pod's Events."""
+    """From the present pod's Events, as last read."""
     accounts: tuple[Account, ...] | None = None
-    """The namespace's ServiceAccounts; None: not read just now."""
+    """The namespace's ServiceAccounts; None: not read recently enough."""
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
-    """ConfigMaps of the operator's own that the API server lately refused, with its words."""
+    """The operator's own ConfigMaps that the API server refused recently, with its messages."""
     known_promptflow: Mapping[str, str] = field(default_factory=dict)
-    """What those of them that list packages say of prompt flow in the image."""
+    """By name of a list of packages: the version of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
-    """ConfigMaps of the operator's own that were lately known to exist, name -> number of packages listed in it."""
-    crowd: int = 0
-    """How many objects wait for a decision."""
+    """The operator's own ConfigMaps that exist, as of recently: name -> number of packages listed in it."""
+    queued: int = 0
+    """How many decisions are queued."""
     server_silent: bool = False
-    """Whether the API server does not answer: nothing can be ended, so nobody's door is to be closed."""
+    """Whether the API server does not answer: the session could not be deleted, so it must not be retired."""
     saved: SavedEdits | None = None
-    """The newest edits that this user and environment have saved, as far as `saved_known`."""
+    """The newest saved edits of this user and environment; meaningless unless `saved_known`."""
     saved_known: bool = False
-    """Whether it was looked for since the present incarnation began."""
+    """Whether they were read since the present incarnation began."""
     hint: Hint | None = None
-    """What the agent of the newest pod has last said by itself."""
+    """The last announcements of the newest pod's agent."""
     gone_at: float | None = None
-    """When the session was found to be gone; what is left of it are its pod and what may have been edited there."""
+    """When the session was found to be gone, while its pod is left; None: it exists."""
     predecessor: bool = False
-    """Whether the pod of a session that is gone may still have edits of this user and environment that nobody has saved."""
+    """Whether the pod of a deleted session may still have unsaved edits of this user and environment."""
     settings: Settings = field(default_factory=Settings)
 
     @property
     def where(self) -> Where:
-        """Its environment, for the ConfigMaps that are kept for that."""
+        """Its environment, as the owner of ConfigMaps."""
         return Where(self.namespace, self.spec.environment_ref.name, self.environment_uid)

@@ -1,28 +1,47 @@
-"""The way to a running pod: create it, replace a lost one with back-off, and say what Kubernetes says while it isn't running."""
+"""The way to a running pod: create it, replace a lost one with back-off, and report its progress."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api.session import Phase
-from flowsession.manifests import anchor_pod, placement, pod_metadata
-from flowsession.manifests import session_pod as pods
-from flowsession.model import pod_images as podimages
-from flowsession.model import times
+from flowsession.manifests import anchor_pod, placement, pod_metadata, session_pod
+from flowsession.model import pod_images, times
 from flowsession.model.resolved import Resolved
 from flowsession.model.sizes import Offer
 from flowsession.model.times import moment
-from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
+from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodIdentity, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
-from flowsession.reconcile.session import authorship, identity, missing_values, restart
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
+from flowsession.reconcile.session import authorship, identity, missing_values, restart, vm_size
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
-from flowsession.reconcile.session.vm_size import allocate
+from flowsession.reconcile.size.choice import NoSize
 
 
-def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> pods.SessionPod:
-    """What the session's pod shall be."""
-    return pods.SessionPod(
+@dataclass(frozen=True)
+class Needs:
+    """What a pod is created from."""
+
+    pod: session_pod.SessionPod
+    identity: PodIdentity
+    size: Offer | None
+    """None: the chart's defaults."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why no pod can be created, and the condition that says so besides Ready."""
+
+    condition: str
+    reason: str
+    message: str
+    look_again_at: float | None = None
+
+
+def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -> session_pod.SessionPod:
+    """Return what the session's pod is made from."""
+    return session_pod.SessionPod(
         namespace=snapshot.namespace,
         session=snapshot.name,
         uid=snapshot.uid,
@@ -36,104 +55,103 @@ def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -
     )
 
 
-def have_a_pod(draft: Draft) -> bool:  # noqa: C901, PLR0911 - each way to have none has an end of its own
-    """Sees to it that there is exactly one pod: none is created while another one of this session still exists."""
-    snapshot, now = draft.snapshot, draft.now
+def have_a_pod(draft: Draft) -> bool:
+    """Ensure that the session has exactly one pod: none is created while another one of the session still exists."""
     pod = draft.pod
-    strays = [other for other in snapshot.pods if other is not pod]
-    for stray in strays:
-        remove(draft, stray)
-    if pod is not None and pod.phase in ("Failed", "Succeeded"):
-        return restart.start_again(draft, *cause_of_end(pod))
-    if pod is not None and _starts_in_vain(draft, pod):
-        return False
+    others = [other for other in draft.snapshot.pods if other is not pod]
+    for other in others:
+        remove(draft, other)
     if pod is not None:
-        return True
-    if snapshot.status.get("podName"):
-        return restart.start_again(draft, *restart.cause_of_absence(draft))
-    if strays:
-        return False  # the status says already that it is starting again
+        return _stays(draft, pod)
+    if name := draft.snapshot.status.get("podName"):
+        restart.start_again(draft, *cause_of_absence(str(name), draft.snapshot.pods))
+    elif not others and _is_due(draft):
+        _create(draft)
+    return False
+
+
+def _stays(draft: Draft, pod: PodView) -> bool:
+    """Whether the session goes on with this pod."""
+    if pod.phase in ENDED:
+        return restart.start_again(draft, *cause_of_end(pod))
+    outdated = _outdated(draft, pod)
+    if outdated:
+        restart.leave_the_pod(draft)
+        draft.not_ready(Phase.STARTING, "Starting", outdated)
+    return not outdated
+
+
+def _is_due(draft: Draft) -> bool:
+    """Whether the back-off of a pod that was lost is over."""
     due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
-    if now < due:
+    if draft.now < due:
         draft.look_again(due)
-        return False
-    if _must_wait(draft):
-        return False
-    allocated, size = allocate(draft)
-    if not allocated:
-        return False
+    return draft.now >= due
+
+
+def _create(draft: Draft) -> None:
+    """Create the pod, or write why it can't be created."""
+    snapshot, needs = draft.snapshot, _needs(draft)
+    if isinstance(needs, Obstacle):
+        draft.judge(needs.condition, False, needs.reason, needs.message)
+        draft.not_ready(Phase.PENDING, needs.reason, needs.message)
+        if needs.look_again_at is not None:
+            draft.look_again(needs.look_again_at)
+    elif needs is not None:
+        draft.only_progress(since=draft.now)
+        authorship.give(draft)
+        if needs.pod.brings_the_agent:
+            _bring_the_agent(draft)
+        manifest = accounts.with_identity(session_pod.manifest(needs.pod), needs.identity)
+        manifest = _where_it_belongs(snapshot, manifest, needs.size)
+        draft.create(session_pod.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
+        if needs.pod.environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
+            draft.look_for_edits(draft.incarnation)
+
+
+def _needs(draft: Draft) -> Needs | Obstacle | None:
+    """Return what the pod is created from, or the first obstacle; None while the namespace's ServiceAccounts are being read."""
+    snapshot, environment = draft.snapshot, draft.snapshot.environment
+    assert isinstance(environment, Resolved), "the stage before ensures it"
+    if message := authorship.withheld(draft):
+        return Obstacle("InSync", authorship.REASON, message)
+    if message := pod_metadata.refusal(snapshot.spec, snapshot.settings.session.pod_metadata):
+        return Obstacle("ComputeAllocated", pod_metadata.REASON, message)
+    size = vm_size.choose(snapshot, draft.now)
+    if isinstance(size, NoSize):
+        return Obstacle("ComputeAllocated", size.reason, size.message, size.look_again_at)
     acts_as = identity.for_next_pod(draft)
-    if acts_as is None:
-        return False
-    environment = snapshot.environment
-    assert isinstance(environment, Resolved), "the stage before saw to it"
-    wanted = pod_of(snapshot, environment, draft.incarnation)
-    if wanted.brings_the_agent and not _bring_the_agent(draft):
-        return False
-    draft.only_progress(since=now)
-    authorship.give(draft)
-    manifest = accounts.with_identity(pods.manifest(wanted), acts_as)
-    manifest = _where_it_belongs(snapshot, manifest, size)
-    draft.create(pods.with_limited_storage(manifest, snapshot.settings.session.ephemeral_storage_limit))
-    if environment.files is not None and not snapshot.saved_known and not snapshot.predecessor:
-        draft.look_for_edits(draft.incarnation)
-    return False
+    if isinstance(acts_as, accounts.Lacking):
+        return Obstacle("ComputeAllocated", acts_as.reason, acts_as.message)
+    pod = pod_of(snapshot, environment, draft.incarnation)
+    if pod.brings_the_agent and (refused := snapshot.refused_config_maps.get(session_pod.agent_config_map_name(pod.agent.sha256))):
+        message = f"the session's agent can't be brought to the pod: {refused}"
+        return Obstacle("ComputeAllocated", "ConfigMapRefused", message, draft.now + REFUSED_SECONDS)
+    return Needs(pod, acts_as, size) if acts_as is not None else None
 
 
-def _must_wait(draft: Draft) -> bool:
-    """Whether no pod may be created as the environment and the session's spec are now; says why."""
-    if said := authorship.withheld(draft):
-        draft.judge("InSync", False, authorship.REASON, said)
-        draft.not_ready(Phase.PENDING, authorship.REASON, said)
-        return True
-    if said := pod_metadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata):
-        draft.judge("ComputeAllocated", False, pod_metadata.REASON, said)
-        draft.not_ready(Phase.PENDING, pod_metadata.REASON, said)
-        return True
-    return False
-
-
-def _bring_the_agent(draft: Draft) -> bool:
-    """Sees to it that the ConfigMap with the agent is there; else the status says why it is not."""
-    snapshot = draft.snapshot
-    archive = pods.agent_config_map(snapshot.namespace, snapshot.agent_archive)
-    name = archive["metadata"]["name"]
-    if name in snapshot.refused_config_maps:
-        said = f"the session's agent can't be brought to the pod: {snapshot.refused_config_maps[name]}"
-        draft.judge("ComputeAllocated", False, "ConfigMapRefused", said)
-        draft.not_ready(Phase.PENDING, "ConfigMapRefused", said)
-        draft.look_again(draft.now + REFUSED_SECONDS)
-        return False
-    if name not in snapshot.known_config_maps:
+def _bring_the_agent(draft: Draft) -> None:
+    """Create the ConfigMap with the agent unless it exists."""
+    archive = session_pod.agent_config_map(draft.snapshot.namespace, draft.snapshot.agent_archive)
+    if archive["metadata"]["name"] not in draft.snapshot.known_config_maps:
         draft.create(archive)
-    return True
 
 
 def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size: Offer | None) -> dict[str, Any]:
     ref = snapshot.spec.compute.instance_ref
     if ref is not None:
-        return anchor_pod.beside(manifest, snapshot.instances[ref.name], size)
+        return anchor_pod.placed_on(manifest, snapshot.instances[ref.name], size)
     return placement.placed(manifest, size, snapshot.minimum_compute)
 
 
-def _starts_in_vain(draft: Draft, pod: PodView) -> bool:
-    """Lets go of a pod that can't start, where one that was created now could."""
+def _outdated(draft: Draft, pod: PodView) -> str:
+    """Return why a pod that can't start is replaced: one that was created now could. Empty if it stays."""
     if _has_wrong_image(draft, pod):
-        restart.leave_the_pod(draft)
-        what = f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it"
-        draft.not_ready(Phase.STARTING, "Starting", what)
-        return True
+        return f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it"
     if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
-        restart.leave_the_pod(draft)
-        draft.not_ready(Phase.STARTING, "Starting", "the session's ServiceAccount has changed; starting again with it")
-        return True
-    if _has_wrong_settings(draft, pod):
-        restart.leave_the_pod(draft)
-        draft.not_ready(
-            Phase.STARTING, "Starting", "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
-        )
-        return True
-    return False
+        return "the session's ServiceAccount has changed; starting again with it"
+    changed = "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
+    return changed if _has_wrong_settings(draft, pod) else ""
 
 
 def _whose(draft: Draft) -> str:
@@ -142,12 +160,11 @@ def _whose(draft: Draft) -> str:
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """A running session is never restarted for another image, but one whose image does not even start had better start with the right
-    one."""
+    """Whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
-        and podimages.changed(pod, environment.image)
+        and pod_images.changed(pod, environment.image)
         and pod.container is not None
         and pod.container.waiting_reason in PULL_REASONS | BROKEN_REASONS
         and not draft.snapshot.status.get("readyAt")
@@ -155,19 +172,19 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
 
 
 def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
-    """Whether the container can't be created by the settings that the pod has, and the spec has others by now."""
+    """Whether the container can't be created with the pod's settings, and the spec has others now."""
     waits = pod.container.waiting_reason if pod.container else ""
-    changed = bool(pod.settings) and pod.settings != pods.settings_of(draft.snapshot.spec)
+    changed = bool(pod.settings) and pod.settings != session_pod.settings_of(draft.snapshot.spec)
     return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
-    """Whether the pod has not run yet since its image can't be pulled."""
+    """Whether the pod has not run yet because its image can't be pulled."""
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def follow_the_pod(draft: Draft, live: Live) -> bool:
-    """Says how far the pod is. Goes on when its container runs and has an address."""
+    """Write how far the pod is; True once its container runs and has an address."""
     pod = live.pod
     _remember(draft, pod)
     if pod.running:
@@ -195,18 +212,18 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
 
 
 def time_out(draft: Draft, pod: PodView, stage: str) -> None:
-    """After `startTimeoutSeconds` the cause gets the words StartTimeout in front; the start goes on."""
+    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on."""
     limit = draft.snapshot.spec.start_timeout_seconds
     began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
     if draft.now < began + limit:
         draft.look_again(began + limit)
         return
-    said = draft.said("Ready")
-    draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {said}")
+    message = draft.message("Ready")
+    draft.not_ready(Phase.FAILED, "StartTimeout", f"not started after {limit} s, still waiting until {stage}: {message}")
 
 
 def _remember(draft: Draft, pod: PodView) -> None:
-    """What the status says of the pod itself."""
+    """Write the fields of the status about the pod itself."""
     draft.put("podName", pod.name)
     draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
@@ -221,11 +238,11 @@ def _remember(draft: Draft, pod: PodView) -> None:
 
 def _pull(draft: Draft, pod: PodView) -> str:
     container = pod.container
-    said = container.waiting_message.strip() if container else ""
+    message = container.waiting_message.strip() if container else ""
     before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
-        return before.message[at:]  # the back-off's own words name no cause
-    said = said or "no further word from the node"
+        return before.message[at:]  # the message of the back-off names no cause
+    message = message or "the node gave no reason"
     environment = draft.snapshot.environment
-    way = podimages.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
-    return f"{cause} check its name and the cluster's access to the registry{way}: {said}{identity.to_pull(draft, pod, said)}"
+    way = pod_images.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
+    return f"{cause} check its name and the cluster's access to the registry{way}: {message}{identity.to_pull(draft, pod, message)}"

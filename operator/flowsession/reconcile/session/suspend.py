@@ -1,4 +1,4 @@
-"""Without compute: suspended by the user, by idleness or by lifetime; resumed by a request or any change of spec; and reset."""
+"""Sessions without compute: suspended by the user, by idleness or by lifetime, and resumed by a request or a change of spec. And reset."""
 
 from flowsession.api.session import Phase, Suspended, SuspendedBy
 from flowsession.manifests import pod_metadata
@@ -12,7 +12,7 @@ from flowsession.reconcile.session.restart import leave_the_pod
 
 
 def stay_suspended(draft: Draft) -> bool:
-    """Releases the compute of a session that shall have none; goes on with one that shall."""
+    """Release the compute of a suspended session, or resume the session."""
     by = _suspended_by(draft)
     if by is None:
         if draft.status.get("suspended"):
@@ -24,7 +24,7 @@ def stay_suspended(draft: Draft) -> bool:
 
 
 def end_of_lifetime(draft: Draft) -> bool:
-    """Suspends what has lived for `maxLifetimeSeconds`, used or not."""
+    """Suspend a session `maxLifetimeSeconds` after its start, even if it is in use."""
     limit = draft.snapshot.spec.max_lifetime_seconds
     began = times.parse(draft.status.get("activatedAt"))
     if not limit or began is None:
@@ -38,13 +38,13 @@ def end_of_lifetime(draft: Draft) -> bool:
 
 
 def reset(draft: Draft) -> bool:
-    """A new pod with the same environment and settings. Whatever is under way, it ends in one fresh session."""
+    """Replace the pod on request, with the environment's present image and packages."""
     if not requests.pending(draft, "reset"):
         return True
     if not draft.status.get("podName") and not draft.snapshot.pods:
         requests.done(draft, "reset")
         draft.put("startedAt", None)
-        return True  # it is about to start afresh anyway, and now without back-off
+        return True  # it is about to start anyway, now without back-off
     if refused := pod_metadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata):
         requests.refuse(draft, "reset", f"a new pod could not start: {refused}")
         return True
@@ -55,15 +55,15 @@ def reset(draft: Draft) -> bool:
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "reset: the former pod is being replaced")
     draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
-    draft.tell(warning=False, reason="Reset", message="reset on request: a new pod with the environment's present image and packages")
+    draft.event(warning=False, reason="Reset", message="reset on request: a new pod with the environment's present image and packages")
     return False
 
 
 def release(draft: Draft, by: SuspendedBy) -> None:
-    """The end of the pod; object and settings stay."""
+    """End the pod; the object and its settings stay."""
     if not draft.status.get("suspended"):
         draft.put("suspended", Suspended(by=by, at=times.stamp(draft.now)).to_wire())
-        draft.tell(warning=False, reason="Suspended", message=_why(draft, by))
+        draft.event(warning=False, reason="Suspended", message=_why(draft, by))
         leave_the_pod(draft)
         draft.put("activatedAt", None)
     else:
@@ -96,7 +96,7 @@ def _resume(draft: Draft) -> None:
     draft.put("suspended", None)
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "resumed: its compute is being started again")
-    draft.tell(warning=False, reason="Resumed", message="its compute is being started again, with the settings that it had")
+    draft.event(warning=False, reason="Resumed", message="its compute is being started again, with the settings that it had")
 
 
 def _answer_requests(draft: Draft) -> None:
@@ -121,7 +121,7 @@ def _why(draft: Draft, by: SuspendedBy) -> str:
 
 
 def activate(draft: Draft, _: Live) -> bool:
-    """Notes when the session began to live. A request to resume what is not suspended is met."""
+    """Write when the lifetime began. A request to resume is done: the session is not suspended."""
     if not draft.status.get("activatedAt"):
         draft.put("activatedAt", times.stamp(moment(draft.status.get("startedAt"), draft.now)))
     requests.done(draft, "resume")

@@ -1,34 +1,20 @@
-"""Which VM size a session's next pod gets: the one that it names, the best of those with quota, or its instance's."""
+"""The VM size of a session's next pod: the one that it names, the best one with quota, or its instance's."""
 
 from fractions import Fraction
 
-from flowsession.api.session import Phase
 from flowsession.model.quantity import parse_all
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
-from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.choice import END, NoSize, fitting, named, present, refused, within_quota
 from flowsession.reconcile.size.quota import lacks
 
 
-def allocate(draft: Draft) -> tuple[bool, Offer | None]:
-    """Whether a pod may be created now, and with which size; None: as the chart's defaults have it. Else the status says why not."""
-    found = choose(draft.snapshot, draft.now)
-    if not isinstance(found, NoSize):
-        return True, found
-    draft.judge("ComputeAllocated", False, found.reason, found.message)
-    draft.not_ready(Phase.PENDING, found.reason, found.message)
-    if found.look_again_at is not None:
-        draft.look_again(found.look_again_at)
-    return False, None
-
-
 def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
-    """The size for the next pod; None where no VMSize is installed and none is named."""
+    """Return the size for the next pod; None: no VMSize is installed and none is named."""
     if (ref := snapshot.spec.compute.instance_ref) is not None:
-        return _beside(snapshot, snapshot.instances[ref.name], now)
+        return _of_instance(snapshot, snapshot.instances[ref.name], now)
     wanted = snapshot.spec.compute.vm_size
     candidates = named(wanted, snapshot.offers) if wanted else fitting(snapshot.offers, snapshot.minimum_compute)
     if isinstance(candidates, NoSize):
@@ -44,8 +30,8 @@ def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
     )
 
 
-def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
-    """The size of the instance, if it is still there: a session on one requests nothing but devices, and counts as a pod all the same."""
+def _of_instance(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
+    """Return the instance's size, None if it is gone. A session on an instance requests only devices, but quotas count its pod."""
     if (refusal := present(snapshot.refusal, now)) is not None:
         return refused(refusal)
     offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)
@@ -53,6 +39,6 @@ def _beside(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Of
     nothing = dict.fromkeys(("cpu", "memory"), Fraction(0))
     pod = PodCost(nothing | devices, parse_all(instance.resources), offer.spec.priority_class_name if offer else "")
     if found := lacks(snapshot.quotas, pod):
-        said = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
-        return NoSize("QuotaExceeded", said)
+        message = f"no quota in namespace {snapshot.namespace!r}: {quota.first(found)}; {quota.way_out([found], end=END)}"
+        return NoSize("QuotaExceeded", message)
     return offer

@@ -1,4 +1,4 @@
-"""Which of the VM sizes a pod gets: the one of a name, or the best of those that its namespace has quota for."""
+"""The choice of a VM size: the one with a given name, or the best one with quota in the namespace."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.quota import lacks
 
 MOST_NAMED = 8
-"""Sizes that a message goes into, at most."""
+"""Maximum number of sizes in a message."""
 
 END = "end sessions"
 """How people make room in a quota."""
@@ -24,7 +24,7 @@ _BELOW_D = re.compile(r"(basic[_-]|standard[_-][abc]\d)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class NoSize:
-    """Why there is no size for the session."""
+    """Why the session gets no size."""
 
     reason: str
     message: str
@@ -32,7 +32,7 @@ class NoSize:
 
 
 def canonical(name: str) -> str:
-    """The name of the VMSize object that stands for a size: Standard_D2s_v5 and standard-d2s-v5 are the same."""
+    """Return the name of a size's VMSize object: Standard_D2s_v5 and standard-d2s-v5 are the same."""
     return name.lower().replace("_", "-")
 
 
@@ -47,7 +47,7 @@ def within_quota(
     end: str,
     or_else: str = "",
 ) -> Offer | NoSize:
-    """The best of them that the namespace's quotas have room for, or why there is none; `end`, `or_else`: what may be done about it."""
+    """Return the best of the sizes that the namespace's quotas have room for, or why there is none; `end`, `or_else`: the ways out."""
     refusal = present(before, now)
     if refusal is not None and refusal.reason != "QuotaExceeded":
         return NoSize(refusal.reason, refusal.message, end_of(refusal))
@@ -72,7 +72,7 @@ def refused(refusal: Refusal) -> NoSize:
 
 
 def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
-    """The size of this name, or why there is none."""
+    """Return the size of this name, or why there is none."""
     wanted = canonical(name)
     for offer in offers:
         if offer.name == wanted:
@@ -93,7 +93,7 @@ def _instead(wanted: str, offers: tuple[Offer, ...]) -> str:
 
 
 def fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[Offer] | NoSize:
-    """The sizes that may be chosen for a session that names none."""
+    """Return the sizes for a session that names none."""
     if not offers:
         return []
     eligible = [offer for offer in offers if offer.spec.auto_select]
@@ -114,17 +114,17 @@ def fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[O
 
 
 def present(refusal: Refusal | None, now: float) -> Refusal | None:
-    """What the API server refused lately: somebody else was faster, or it counts what is not seen here."""
+    """Return the API server's refusal while it holds: others took the quota, or it counts what the operator does not see."""
     return refusal if refusal is not None and now < end_of(refusal) else None
 
 
 def end_of(refusal: Refusal) -> float:
-    """When the same is tried again. What a quota's own figures show needs no retry: quotas are watched."""
+    """Return when the same is tried again. A quota that is visibly full needs no retry: quotas are watched."""
     return refusal.at + pause(refusal.count)
 
 
 def _some(words: list[str], joint: str, count: int) -> str:
-    """The first words of so many."""
+    """Return the first names, and how many more there are."""
     more = f"{joint}and {count - MOST_NAMED} more sizes" if count > MOST_NAMED else ""
     return joint.join(words[:MOST_NAMED]) + more
 

@@ -1,4 +1,4 @@
-"""VM sizes: what a session of a size gets of a node, and what the VMSize's status says of the size."""
+"""VM sizes: a session's share of a node, and the status of the VMSize."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from flowsession.model.sizes import Offer, Pool, Taint
 from flowsession.settings import SizeSettings
 
 _RESERVED_CPU = ((1, 60), (2, 100), (4, 140), (8, 180), (16, 260), (32, 420), (64, 740))
-"""AKS: processors -> reserved thousandths (https://learn.microsoft.com/azure/aks/node-resource-reservations)."""
+"""AKS: processors of a node -> reserved thousandths (https://learn.microsoft.com/azure/aks/node-resource-reservations)."""
 
 _EVICTION = Fraction(100 * 2**20)
 """AKS 1.29 and later: the kubelet keeps 100 Mi free."""
 
 _SYSTEM_TAINTS = "node.kubernetes.io/"
-"""Taints of a node's state, such as not-ready or cordoned; any others tell what the node is for."""
+"""Prefix of taints for a node's state, such as not-ready; others say what the node is for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Draft(Draft):
 
 
 def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSettings) -> Offer:
-    """What a session of this size gets: its share of what the nodes of the size can give, or would if there were some."""
+    """Return a session's share of the size's nodes, or of what such nodes would have if there are none."""
     mine = [pool for pool in pools if _is_of(spec, pool)]
     available = _available(spec, mine, settings)
     devices = {resource: _devices(resource, amount, mine) for resource, amount in parse_all(spec.capacity).items() if "/" in resource}
@@ -54,7 +54,7 @@ def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSett
     requests = {resource: amount / per_node for resource, amount in available.items()}
     requests |= {resource: Fraction(count // per_node) for resource, count in devices.items()}
     requests |= parse_all(spec.requests or {})
-    # What is written into pods is rounded down; what is compared with quotas must be the same.
+    # Amounts in pods are rounded down, and those compared with quotas must equal them.
     requests = {resource: parse(text(resource, amount)) for resource, amount in requests.items()}
     limits = {resource: max(parse(text(resource, amount)), requests[resource]) for resource, amount in available.items()}
     limits |= {resource: requests[resource] for resource in requests if resource not in limits}
@@ -64,14 +64,14 @@ def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSett
 
 
 def reserved_by_aks(cpu: Fraction, memory: Fraction, max_pods: int) -> tuple[Fraction, Fraction]:
-    """What AKS 1.29 and later keeps of a VM for the kubelet and the system: processors, and bytes with the eviction threshold."""
+    """Return what AKS 1.29 and later reserves on a VM: processors, and bytes of memory with the eviction threshold."""
     steps = [Fraction(milli, 1000) for cores, milli in _RESERVED_CPU if cores <= cpu]
     kube = min(Fraction((20 * max_pods + 50) * 10**6), memory / 4)
     return steps[-1] if steps else Fraction(60, 1000), kube + _EVICTION
 
 
 def _available(spec: VMSizeSpec, pools: list[Pool], settings: SizeSettings) -> dict[str, Fraction]:
-    """Processors and memory that sessions can have of one node: what daemonsets need is left to them, at most a half."""
+    """Return processors and memory of one node for sessions, without what daemonsets request, but at least half."""
     capacity = parse_all(spec.capacity)
     reserved = dict(zip(("cpu", "memory"), reserved_by_aks(capacity["cpu"], capacity["memory"], settings.max_pods_per_node), strict=True))
     found = {}
@@ -83,7 +83,7 @@ def _available(spec: VMSizeSpec, pools: list[Pool], settings: SizeSettings) -> d
 
 
 def _devices(resource: str, capacity: Fraction, pools: list[Pool]) -> Fraction:
-    """Pieces of an extended resource on one node. A node whose device plugin does not run yet has none, and tells nothing."""
+    """Return the devices of one node. A node without any is ignored: its device plugin does not run yet."""
     live = [pool.allocatable[resource] for pool in pools if pool.allocatable.get(resource, Fraction(0)) >= 1]
     return min(live) if live else capacity
 
@@ -109,7 +109,7 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def decide(snapshot: SizeSnapshot, now: float) -> Plan:
-    """The VMSize's own status: what there is of it."""
+    """Return the VMSize's plan: its status."""
     draft = _Draft(snapshot, now, {})
     draft.put("nodes", snapshot.offer.nodes)
     draft.put("sessions", snapshot.sessions)
@@ -128,7 +128,7 @@ def _verdict(snapshot: SizeSnapshot) -> Verdict:
         missing = f"none of its {found.nodes} nodes takes new pods now"
     if snapshot.autoscaler:
         return Verdict(True, "ScaleFromZero", f"{missing}; the autoscaler adds one for the first session; {gets}")
-    return Verdict(False, "NoNodes", f"{missing}; add such nodes, or mend nodeSelector and tolerations; {gets}")
+    return Verdict(False, "NoNodes", f"{missing}; add such nodes, or fix nodeSelector and tolerations; {gets}")
 
 
 def _gets(found: Offer) -> str:

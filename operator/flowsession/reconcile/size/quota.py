@@ -1,4 +1,4 @@
-"""What ResourceQuotas of a namespace leave for one more pod, counted as the quota admission of the API server counts
+"""What the ResourceQuotas of a namespace leave for one more pod, counted as the API server's quota admission counts
 (k8s.io/kubernetes/pkg/quota/v1/evaluator/core/pods.go)."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from flowsession.model.sizes import PodCost, QuotaView, Scope
 
 @dataclass(frozen=True)
 class Lack:
-    """One thing that a quota has too little of."""
+    """A resource of which a quota has too little left."""
 
     quota: str
     resource: str
@@ -23,7 +23,7 @@ class Lack:
 
     @property
     def for_good(self) -> bool:
-        """Whether there is no room even where nothing is used."""
+        """Whether the pod needs more than the whole quota."""
         return self.needs > self.hard
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Lack:
 
 
 def read(body: Mapping[str, Any]) -> QuotaView:
-    """A ResourceQuota from its wire form. Before the quota controller has counted, nothing is known to be used."""
+    """Read a ResourceQuota from its wire form. Before the quota controller has counted, nothing counts as used."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     plain = tuple(Scope(name) for name in spec.get("scopes") or ())
     selected = tuple(
@@ -48,12 +48,12 @@ def read(body: Mapping[str, Any]) -> QuotaView:
 
 
 def counts(quota: QuotaView, pod: PodCost) -> bool:
-    """Whether the quota is about this pod: all its scopes must fit."""
+    """Whether the quota counts this pod: all its scopes must match."""
     return all(_FITS.get(scope.name, _never)(scope, pod) for scope in quota.scopes)
 
 
 def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
-    """All that keeps one more such pod out, in the quotas' order; empty if there is room."""
+    """Return all resources that one more such pod lacks, in the quotas' order; empty: there is room."""
     found = []
     for quota in quotas:
         if not counts(quota, pod):
@@ -66,12 +66,12 @@ def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
 
 
 def in_refusal(message: str) -> list[Lack]:
-    """The same by the API server's words: "exceeded quota: NAME, requested: A=1,B=2, used: A=0,B=1, limited: A=1,B=2"."""
+    """Return the lacks that the API server's message names: "exceeded quota: NAME, requested: A=1,B=2, used: A=0,B=1, limited: A=1,B=2"."""
     head, _, rest = message.partition(", requested: ")
     requested, _, rest = rest.partition(", used: ")
     used, _, limited = rest.partition(", limited: ")
     name = head.rpartition("exceeded quota: ")[2]
-    needs, taken, hard = (dict(item.split("=", 1) for item in said.split(",") if "=" in item) for said in (requested, used, limited))
+    needs, taken, hard = (dict(item.split("=", 1) for item in part.split(",") if "=" in item) for part in (requested, used, limited))
     try:
         amounts = {key: (parse(needs[key]), parse(taken.get(key, "0")), parse(hard[key])) for key in needs if key in hard}
     except ValueError:
@@ -80,21 +80,23 @@ def in_refusal(message: str) -> list[Lack]:
 
 
 def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> str:
-    """What helps where each of these pods lacks this, in an order that fits the figures; `end`: how room is made; `or_else`: what else may
-    be done. Ending others makes no room for what needs more than the whole quota."""
+    """Return what helps, given the lacks of each candidate; `end`: how to make room; `or_else`: what else helps.
+
+    Ending other sessions does not help a pod that needs more than the whole quota.
+    """
     worst = [next((lack for lack in found if lack.for_good), None) for found in lacking]
     hopeless = [lack for lack in worst if lack is not None]
     if not hopeless or len(hopeless) < len(worst):
         return f"{end}, or have the quota raised{or_else}"
-    said = "that is more than the whole quota, so ending others does not help: have the quota raised"
+    message = "that is more than the whole quota, so ending others does not help: have the quota raised"
     if burst := next((lack.resource for lack in hopeless if lack.resource.startswith("limits.")), ""):
         instead = burst.replace("limits.", "requests.", 1)
-        said += f", or limit {instead} instead ({burst} counts what may be burst to, not what is reserved)"
-    return said + or_else
+        message += f", or limit {instead} instead ({burst} counts what may be burst to, not what is reserved)"
+    return message + or_else
 
 
 def first(found: list[Lack]) -> Lack:
-    """The one to name: what no end of others would change, if there is such a one."""
+    """Return the lack to name: preferably one that ending other sessions would not change."""
     return next((lack for lack in found if lack.for_good), found[0])
 
 

@@ -12,7 +12,7 @@ from flowsession.cluster.agent.client import LARGEST_LIST, AgentClient
 from flowsession.cluster.agent.transport import LARGEST_STATE, AgentError, ProxyTransport, Request
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
-from flowsession.model.plan import Follow, KeepAlive, ListPackages, Look, Reopen, Retire, TakeEdits, Tell
+from flowsession.model.plan import Deliver, Follow, KeepAlive, ListPackages, Probe, Reopen, Retire, TakeEdits
 from unit.builders import pod, resolved
 
 STATE = b'{"podUID": "pod-1", "version": 1, "environment": {"packagesRevision": "p"}}'
@@ -43,7 +43,7 @@ def client(wire: Wire) -> AgentClient:
     return AgentClient(wire, cast(Signer, Clock()))
 
 
-STATE_CALLS = [Tell(resolved().wire), Look(), KeepAlive("x"), Follow(1), Retire(60.0), Reopen()]
+STATE_CALLS = [Deliver(resolved().wire), Probe(), KeepAlive("x"), Follow(1), Retire(60.0), Reopen()]
 
 
 @pytest.mark.parametrize("call", STATE_CALLS, ids=lambda call: type(call).__name__)
@@ -66,10 +66,10 @@ async def test_a_pod_that_is_gone_leaves_no_difference_of_clocks_behind(monkeypa
     )
     wire = Wire((401, b'{"code": "TokenExpired", "now": 1500}'))
     asked = client(wire)
-    await asked.call(pod(), Look())
-    await asked.call(pod(), Look())
+    await asked.call(pod(), Probe())
+    await asked.call(pod(), Probe())
     asked.forget("pod-1")
-    await asked.call(pod(), Look())
+    await asked.call(pod(), Probe())
     assert wire.tokens == ["pod-1 0", "pod-1 500", "pod-1 500", "pod-1 0"]
 
 

@@ -12,7 +12,7 @@ from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.resolutions import Resolutions
-from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots, guests
+from flowsession.engine.snapshots import KNOWN_SECONDS, Snapshots, hosted
 from flowsession.engine.store import objects
 from flowsession.engine.store.cache import LATELY_SECONDS, Cache
 from flowsession.engine.store.keys import Key, newer
@@ -180,20 +180,20 @@ def test_what_was_known_of_a_pod_goes_with_it(cache):
     cache.observe("Pod", pod())
     cache.agents["pod-1"] = AgentView(restarts=0)
     assert cache.forget("Pod", NAMESPACE, "alice-1", "pod-1") == {SESSION}
-    assert (cache.agents, cache.marks, cache.pods_of((NAMESPACE, "alice"))) == ({}, {}, [])
+    assert (cache.agents, cache.pod_timestamps, cache.pods_of((NAMESPACE, "alice"))) == ({}, {}, [])
 
 
 def test_marks_are_made_as_things_happen(cache, clock):
     cache.observe("Pod", pod(1))
     clock.now += 0.7
     cache.observe("Pod", pod(2, running=True))
-    assert cache.marks["pod-1"] == {"Created": NOW, "Running": NOW + 0.7}
+    assert cache.pod_timestamps["pod-1"] == {"Created": NOW, "Running": NOW + 0.7}
 
 
 def test_a_pod_that_was_there_before_leaves_no_marks(cache, clock):
     clock.now += 600
     cache.observe("Pod", pod(1, running=True))
-    assert cache.marks["pod-1"] == {}
+    assert cache.pod_timestamps["pod-1"] == {}
 
 
 def test_an_object_of_another_schema_is_unreadable_not_a_crash(cache):
@@ -212,13 +212,13 @@ def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
 
     def note() -> None:
         cache.agents["pod-1"] = AgentView(restarts=0)
-        cache.marks["pod-1"] = {}
+        cache.pod_timestamps["pod-1"] = {}
         cache.refusals["uid-alice"] = Refusal("PodRefused", "no", NOW, 1)
         cache.written_at[NAMESPACE, "flow-env"] = NOW
 
     note()
     cache.prune()
-    tables = [cache.agents, cache.marks, cache.refusals, cache.written_at]
+    tables = [cache.agents, cache.pod_timestamps, cache.refusals, cache.written_at]
     assert [len(table) for table in tables] == [1, 1, 1, 1], "of what is there nothing is lost"
     cache.forget("Pod", NAMESPACE, "alice-1")
     cache.forget("ComputeSession", NAMESPACE, "alice")
@@ -298,7 +298,7 @@ def snapshots(cache: Cache) -> Snapshots:
 
 
 @pytest.mark.parametrize(
-    ("others", "elder"),
+    ("others", "older_session"),
     [
         ([], ""),
         ([("bob-1", "bob@example.com", -50.0)], ""),
@@ -310,11 +310,11 @@ def snapshots(cache: Cache) -> Snapshots:
     ],
     ids=["alone", "another user", "an older one", "a younger one", "the oldest", "a tie by uid", "a tie won"],
 )
-def test_the_oldest_session_of_user_and_environment_wins(cache, others, elder):
+def test_the_oldest_session_of_user_and_environment_wins(cache, others, older_session):
     cache.observe("ComputeSession", session())
     for name, user, age in others:
         cache.observe("ComputeSession", session(name=name, user=user, created=NOW + age))
-    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == elder
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).older_session == older_session
 
 
 def test_a_users_instances_are_those_of_one_namespace(cache):
@@ -339,13 +339,13 @@ def test_an_instance_is_used_by_who_waits_for_it(cache, suspend, status, waits):
     named = session(status=status)
     named["spec"] |= {"compute": {"type": "Instance", "instanceRef": {"name": "box"}}, "suspend": suspend}
     cache.observe("ComputeSession", named)
-    assert [(guest.waits, guest.starts_until) for guest in guests(cache, (NAMESPACE, "box"))] == [(waits, 0.0)]
+    assert [(session.waits, session.starts_until) for session in hosted(cache, (NAMESPACE, "box"))] == [(waits, 0.0)]
 
 
 def test_a_session_that_is_being_deleted_is_nobodys_elder(cache):
     cache.observe("ComputeSession", session())
     cache.observe("ComputeSession", session(name="old", created=NOW - 50, metadata={"deletionTimestamp": stamp(NOW)}))
-    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).elder == ""
+    assert snapshots(cache).session((NAMESPACE, "alice"), NOW).older_session == ""
 
 
 def test_only_pods_that_the_session_owns_are_its_pods(cache):

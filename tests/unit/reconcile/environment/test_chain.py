@@ -324,7 +324,7 @@ def naming(path, **texts):
     [
         ("dev.txt", "the flow folder has no requirements file 'dev.txt', so nothing of it is installed; add it or correct the name"),
         ("env\\dev.txt", "write / instead of"),
-        ("/etc/passwd", "'/etc/passwd', so nothing of it is installed; add it or correct the name, by its way from the flow folder"),
+        ("/etc/passwd", "'/etc/passwd', so nothing of it is installed; add it or correct the name: it must be relative to the flow folder"),
         ("sub", "no requirements file 'sub'"),
         ("../dev.txt", "the requirements file '../dev.txt' is not in the source, so nothing of it is installed"),
         ("../../../etc/passwd", "is not in the source"),

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from flowsession.api.base import IMAGE_PATTERN
 from flowsession.api.environment import ImageOrigin
 from flowsession.images import reference as imageref
-from flowsession.images.image import Image, Standing
+from flowsession.images.image import Image, ImageInUse
 from flowsession.images.reference import refusal
 from flowsession.model import pod_images as pods
-from flowsession.model.plan import Tell
+from flowsession.model.plan import Deliver
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import resolve
@@ -42,8 +42,8 @@ PINNED = f"reg.example.com/team/flow@{ONE}"
 ONLY_TEAM = Settings(images=ImageSettings(allowed_registries=("reg.example.com/team/*", "*.azurecr.io")))
 
 
-def chosen(name: str = TEAM, *, settings: Settings | None = None, **stands: str | bool) -> Image:
-    return images.choose(name, "", Standing(**stands), settings or Settings())
+def chosen(name: str = TEAM, *, settings: Settings | None = None, **in_use: str | bool) -> Image:
+    return images.choose(name, "", ImageInUse(**in_use), settings or Settings())
 
 
 # -- references
@@ -182,9 +182,9 @@ def test_an_image_that_is_no_longer_asked_for_gives_way_to_the_present_default()
 
 def test_junk_is_no_update():
     status, at = {"baseImage": RUNTIME, "baseImageFrom": "Default"}, "2026-01-01T00:00:00Z"
-    assert images.standing(status, {"update": "now"}).asked == ""
-    assert images.standing({**status, "handledRequests": {"update": at}}, {"update": at}).asked == ""
-    assert images.standing(status, {"update": at}).asked == at
+    assert images.image_in_use(status, {"update": "now"}).asked == ""
+    assert images.image_in_use({**status, "handledRequests": {"update": at}}, {"update": at}).asked == ""
+    assert images.image_in_use(status, {"update": at}).asked == at
 
 
 # -- what pods say
@@ -273,7 +273,7 @@ def test_a_session_on_an_earlier_digest_needs_a_reset():
     assert verdict(status_after(after), "InSync") == ("False", "ImageChanged")
     said = next(c["message"] for c in status_after(after)["conditions"] if c["type"] == "InSync")
     assert newer in said
-    assert not isinstance(decide(after).call, Tell)
+    assert not isinstance(decide(after).call, Deliver)
 
 
 def test_a_session_that_can_not_pull_the_earlier_digest_starts_again_with_the_present_one():
@@ -323,8 +323,8 @@ def test_a_refused_own_image_is_the_sessions_own_affair():
 
 
 def test_what_stands_is_taken_into_account_when_an_environment_is_resolved():
-    stands = Standing(image=TEAM, origin="Spec", digest=PINNED)
-    found = resolve.resolve(spec(baseImage=TEAM), {}, Settings(), stands=stands)
+    in_use = ImageInUse(image=TEAM, origin="Spec", digest=PINNED)
+    found = resolve.resolve(spec(baseImage=TEAM), {}, Settings(), in_use=in_use)
     assert isinstance(found, Resolved)
     assert found.image.reference == PINNED
     assert found.packages_revision == resolved(requirements=None, baseImage=TEAM).packages_revision

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flowsession.images.check import Base, ImageCheck, Question, may_ask
-from flowsession.images.image import Standing
+from flowsession.images.image import ImageInUse
 from flowsession.images.reference import parse
 from flowsession.model.plan import Plan
 from flowsession.reconcile.environment import chain as environments
@@ -46,8 +46,8 @@ class World:
         )
 
     def plan(self) -> Plan:
-        stands = images.standing(self.status, self.requests)
-        return environments.decide(self.snapshot, resolve.resolve(spec(baseImage=self.image), {}, self.settings, stands=stands), self.now)
+        in_use = images.image_in_use(self.status, self.requests)
+        return environments.decide(self.snapshot, resolve.resolve(spec(baseImage=self.image), {}, self.settings, in_use=in_use), self.now)
 
     def decide(self) -> Plan:
         """Carries the plan out; nothing is left to do then, but what the registry is to answer."""
@@ -234,7 +234,7 @@ def test_a_labelled_base_that_has_moved_asks_for_a_new_build(base, words):
     world.answer(digest=ONE, same=True, base=base)
     assert world.newer == ("True", "BaseImageMoved")
     assert words in world.said
-    assert "build it anew" in world.said
+    assert "rebuild it" in world.said
 
 
 @pytest.mark.parametrize("base", [Base("python:3", ONE, ONE), Base("python:3", ONE), Base(RUNTIME), None])
@@ -280,7 +280,7 @@ def test_an_update_without_the_registrys_word_has_the_nodes_pull_anew(settings):
     else:
         world.decide()
     assert (world.status.get("imageDigest"), world.status["pullAnew"]) == (None, True)
-    found = images.choose(TEAM, "", images.standing(world.status, world.requests), settings)
+    found = images.choose(TEAM, "", images.image_in_use(world.status, world.requests), settings)
     assert (found.reference, found.pull_anew, found.update) == (TEAM, True, AT)
     world.facts["reported"] = f"{NAME}@{TWO}"
     world.decide()
@@ -301,7 +301,7 @@ def test_where_nodes_never_pull_an_update_pins_nothing():
     world = started(settings=never)
     world.requests["update"] = AT
     assert [event.reason for event in world.answer(digest=TWO).events] == ["ImageUpToDate"]
-    assert images.choose(TEAM, "", images.standing(world.status, world.requests), never).reference == TEAM
+    assert images.choose(TEAM, "", images.image_in_use(world.status, world.requests), never).reference == TEAM
     assert "pullAnew" not in world.status
 
 
@@ -319,13 +319,13 @@ def test_where_nodes_never_pull_an_update_pins_nothing():
 )
 def test_an_update_tells_what_has_changed_and_what_has_not(digest, answer, told, words):
     world = started(digest=digest)
-    before = images.choose(TEAM, "", images.standing(world.status, {}), ASKABLE)
+    before = images.choose(TEAM, "", images.image_in_use(world.status, {}), ASKABLE)
     world.requests["update"] = AT
     (event,) = world.answer(**answer).events
     assert (event.reason, event.warning) == (told, "reason" in answer)
     assert words in event.message
     assert answer.get("message", "") in event.message
-    after = images.choose(TEAM, "", images.standing(world.status, world.requests), ASKABLE)
+    after = images.choose(TEAM, "", images.image_in_use(world.status, world.requests), ASKABLE)
     changed = (before.reference, before.pull_anew) != (after.reference, after.pull_anew)
     assert changed == (told in ("ImageUpdated", "ImagePulledAnew"))
 
@@ -391,4 +391,4 @@ def test_the_default_image_is_never_warned_of():
 
 
 def test_what_stands_is_read_from_the_status():
-    assert images.standing({}, {}) == Standing()
+    assert images.image_in_use({}, {}) == ImageInUse()

@@ -68,7 +68,7 @@ class World:
         )
 
     def resolution(self) -> Resolved | Unresolved | None:
-        return resolution.resolve(self.spec, self.config_maps, self.snapshot.settings, self.snapshot.read_before)
+        return resolution.resolve(self.spec, self.config_maps, self.snapshot.settings, self.snapshot.last_reading)
 
     def decide(self) -> Plan:
         """Decides once, and carries the plan out as the executor does."""

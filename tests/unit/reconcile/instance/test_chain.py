@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.manifests import anchor_pod
 from flowsession.model.agent_views import AgentView
-from flowsession.model.plan import Delete, Look, Reopen, Retire
+from flowsession.model.plan import Delete, Probe, Reopen, Retire
 from flowsession.model.views import InstanceView, Refusal
 from flowsession.reconcile.instance import chain
-from flowsession.reconcile.instance.snapshot import Guest, InstanceSnapshot, quiet_at
+from flowsession.reconcile.instance.snapshot import HostedSession, InstanceSnapshot, idle_at
 from unit import builders
 from unit.builders import NAMESPACE, NOW, applied, condition, pending_pod, pod, session_spec, settled_snapshot, stamp, verdict
 from unit.builders import decide as decide_session
@@ -143,6 +143,11 @@ def test_a_plan_carried_out_leaves_nothing_to_do():
             "no such image",
         ),
         ({"pods": (held(phase="Failed", reason="Evicted", message="disk"),)}, "Evicted", "reserving a node again"),
+        (
+            {"status": {"podName": ANCHOR}, "pods": (held(deleting_since=NOW + 9, disruption="EvictionByEvictionAPI"),)},
+            "NodeDrained",
+            "a drain of its node",
+        ),
         ({"status": {"podName": ANCHOR}}, "PodFailed", "was deleted, or lost"),
     ],
 )
@@ -166,12 +171,12 @@ def test_a_lost_anchor_is_made_anew_with_back_off():
 
 
 def test_the_anchor_waits_for_the_sessions_pods():
-    stopping = replace(running(), spec=spec(running=False), visitors=2, generation=2)
+    stopping = replace(running(), spec=spec(running=False), session_pods=2, generation=2)
     assert not chain.decide(stopping, NOW).deletes
     status = status_after(stopping)
     assert (status["phase"], status["stopped"]["by"]) == ("Stopping", "User")
     assert "2 of its sessions" in condition(status, "Ready")["message"]
-    free = replace(stopping, status=status, visitors=0)
+    free = replace(stopping, status=status, session_pods=0)
     assert chain.decide(free, NOW).deletes == (Delete("Pod", NAMESPACE, ANCHOR, "pod-1"),)
     gone = replace(free, status=status_after(free), pods=())
     assert status_after(gone)["phase"] == "Stopped"
@@ -213,55 +218,55 @@ def test_what_starts_an_instance_that_idleness_stopped(fields, starts):
 # -- idleness
 
 
-def guest(*, idle: float = 0.0, state_at: float = NOW, **fields: Any) -> Guest:
+def hosted_session(*, idle: float = 0.0, state_at: float = NOW, **fields: Any) -> HostedSession:
     """A session with a pod that was last used so many seconds ago, with what its agent says."""
     said = builders.state(idle_seconds=idle, busy=fields.pop("busy", False), retired=fields.pop("retired", False))
     agent = AgentView(0, state=said, state_at=state_at, asked_at=state_at, failures=fields.pop("failures", 0))
-    return Guest(**{"name": "ada", "pod": pod(), "agent": agent, "began": NOW - 9000, "worked": NOW - idle, **fields})
+    return HostedSession(**{"name": "ada", "pod": pod(), "agent": agent, "began": NOW - 9000, "worked": NOW - idle, **fields})
 
 
 @pytest.mark.parametrize(
-    ("guests", "stops"),
+    ("hosted", "stops"),
     [
         ((), True),
-        ((guest(idle=4000, retired=True),), True),
-        ((guest(idle=4000, retired=True, state_at=NOW - 6),), False),
-        ((guest(idle=4000, retired=True, state_at=NOW + 60),), False),
-        ((guest(idle=4000),), False),
-        ((guest(idle=4000, retired=True), guest(idle=4000)), False),
-        ((guest(idle=100, retired=True),), False),
-        ((guest(idle=4000, agent=None),), False),
-        ((guest(idle=4000, pod=None, agent=None, began=NOW - 10, waits=True),), False),
-        ((guest(idle=4000, pod=None, agent=None),), True),
-        ((guest(idle=4000, pod=pending_pod(), agent=None),), True),
-        ((guest(idle=4000, pod=pending_pod(), agent=None, starts_until=NOW + 60),), False),
+        ((hosted_session(idle=4000, retired=True),), True),
+        ((hosted_session(idle=4000, retired=True, state_at=NOW - 6),), False),
+        ((hosted_session(idle=4000, retired=True, state_at=NOW + 60),), False),
+        ((hosted_session(idle=4000),), False),
+        ((hosted_session(idle=4000, retired=True), hosted_session(idle=4000)), False),
+        ((hosted_session(idle=100, retired=True),), False),
+        ((hosted_session(idle=4000, agent=None),), False),
+        ((hosted_session(idle=4000, pod=None, agent=None, began=NOW - 10, waits=True),), False),
+        ((hosted_session(idle=4000, pod=None, agent=None),), True),
+        ((hosted_session(idle=4000, pod=pending_pod(), agent=None),), True),
+        ((hosted_session(idle=4000, pod=pending_pod(), agent=None, starts_until=NOW + 60),), False),
     ],
     ids=[
         "no session", "door closed", "an old word", "a word from the future", "door open", "one door open", "used lately", "not asked",
         "about to start", "suspended", "broken for long", "starting",
     ],
 )  # fmt: skip
-def test_it_stops_only_when_every_door_is_closed(guests, stops):
-    found = running(used=3700, guests=guests)
+def test_it_stops_only_when_every_door_is_closed(hosted, stops):
+    found = running(used=3700, hosted=hosted)
     plan, status = chain.decide(found, NOW), status_after(found)
     assert ("stopped" in status) is stops
-    if stops and guests and guests[0].agent:
+    if stops and hosted and hosted[0].agent:
         assert plan.status.valid_until == NOW + 5, "it acts on a word that ages"
     assert not plan.deletes, "the sessions leave first"
 
 
 @pytest.mark.parametrize(
-    ("found", "quiet"),
+    ("found", "idle"),
     [
-        (guest(pod=None, agent=None), True),
-        (guest(pod=pending_pod(), agent=None), True),
-        (guest(agent=None), False),
-        (guest(), True),
-        (guest(busy=True), False),
-        (guest(failures=1), False),
-        (guest(state_at=NOW - 11), False),
-        (guest(state_at=NOW - 10), True),
-        (guest(state_at=NOW + 60), False),
+        (hosted_session(pod=None, agent=None), True),
+        (hosted_session(pod=pending_pod(), agent=None), True),
+        (hosted_session(agent=None), False),
+        (hosted_session(), True),
+        (hosted_session(busy=True), False),
+        (hosted_session(failures=1), False),
+        (hosted_session(state_at=NOW - 11), False),
+        (hosted_session(state_at=NOW - 10), True),
+        (hosted_session(state_at=NOW + 60), False),
     ],
     ids=[
         "no pod",
@@ -275,8 +280,8 @@ def test_it_stops_only_when_every_door_is_closed(guests, stops):
         "from the future",
     ],
 )
-def test_who_counts_as_quiet_since_a_moment(found, quiet):
-    assert found.quiet(NOW - 10, NOW) is quiet
+def test_who_counts_as_idle_since_a_moment(found, idle):
+    assert found.is_idle_since(NOW - 10, NOW) is idle
 
 
 def test_people_are_warned_before():
@@ -294,7 +299,7 @@ def test_others_are_left_alone(idle):
 
 
 def test_counts_alone_are_written_every_ten_seconds():
-    busy = running(guests=(guest(),))
+    busy = running(hosted=(hosted_session(),))
     busy = replace(busy, written_at=NOW - 4)
     plan = chain.decide(busy, NOW)
     assert plan.status is None
@@ -325,7 +330,7 @@ def on(view: InstanceView | None, *pods: Any, **fields: Any):
         (box(user="bob@example.com"), "InstanceOfAnotherUser", "is bob@example.com's"),
         (box(stopped="User"), "InstanceStopped", "spec.running"),
         (box(stopped="Idle"), "InstanceStopped", "resume-requested-at"),
-        (box(node="", said="no node has room"), "InstanceStarting", "no node has room"),
+        (box(node="", message="no node has room"), "InstanceStarting", "no node has room"),
     ],
 )
 def test_a_session_without_its_instance_waits(found, reason, says):
@@ -380,12 +385,12 @@ def test_a_session_is_asked_first_and_closes_its_door_only_when_all_are_quiet(ac
     spec = ON_BOX.model_copy(update={"idle": builders.idle(36000, action).idle})
     known = {"known_config_maps": builders._AnyPackages(), "spec": spec, "ready_at": NOW - 5000}
     idle = builders.agent(builders.state(idle_seconds=4999.0), asked_at=NOW - 4000, state_at=NOW - 4000)
-    asked = settled(box(idle_seconds=3600, quiet_at=due), agent=idle, **known)
-    assert isinstance(decide_session(asked).call, Look)
+    asked = settled(box(idle_seconds=3600, idle_at=due), agent=idle, **known)
+    assert isinstance(decide_session(asked).call, Probe)
     fresh = replace(idle, asked_at=NOW - 0.5, state_at=NOW - 0.5)
     waits = replace(asked, agent=fresh)
     assert decide_session(waits).call is None
-    quiet = replace(waits, instances={"box": box(idle_seconds=3600, quiet_at=due, all_quiet=True)})
+    quiet = replace(waits, instances={"box": box(idle_seconds=3600, idle_at=due, all_idle=True)})
     assert decide_session(quiet).call is None, "a word of a moment ago is not doubted yet"
     assert decide_session(quiet, NOW + 1).call == Retire(3600.0)
     assert decide_session(replace(quiet, server_silent=True), NOW + 1).call is None, "the API server, which could end the instance, is away"
@@ -396,10 +401,10 @@ def test_a_session_is_asked_first_and_closes_its_door_only_when_all_are_quiet(ac
 
 def test_quiet_time_counts_from_the_last_work_of_anybody():
     status = {"readyAt": stamp(NOW - 5000), "lastActivityAt": stamp(NOW - 4000)}
-    assert quiet_at(spec(), status, (), NOW) == NOW - 400
-    assert quiet_at(spec(), status, (guest(idle=100), guest(idle=300)), NOW) == NOW + 3500
-    assert quiet_at(spec(), status, (guest(worked=NOW + 900),), NOW) == NOW - 400, "a clock that was wrong"
-    assert quiet_at(spec(), {}, (), NOW) is None
+    assert idle_at(spec(), status, (), NOW) == NOW - 400
+    assert idle_at(spec(), status, (hosted_session(idle=100), hosted_session(idle=300)), NOW) == NOW + 3500
+    assert idle_at(spec(), status, (hosted_session(worked=NOW + 900),), NOW) == NOW - 400, "a clock that was wrong"
+    assert idle_at(spec(), {}, (), NOW) is None
 
 
 def test_an_anchor_that_no_node_takes_is_replaced_when_its_size_was_mended():
@@ -414,12 +419,12 @@ def test_an_anchor_that_no_node_takes_is_replaced_when_its_size_was_mended():
 
 
 PODS = [(), (held(),), (FULL,), (NO_IMAGE,), (held(phase="Failed"),), (held(deleting_since=NOW - 5),), (held(deleting_since=NOW - 100),)]
-GUESTS = [
+HOSTED = [
     (),
-    (guest(idle=10),),
-    (guest(idle=9000, retired=True),),
-    (guest(idle=9000, agent=None),),
-    (guest(pod=None, agent=None, waits=True),),
+    (hosted_session(idle=10),),
+    (hosted_session(idle=9000, retired=True),),
+    (hosted_session(idle=9000, agent=None),),
+    (hosted_session(pod=None, agent=None, waits=True),),
 ]
 STATUSES = [
     {},
@@ -433,9 +438,9 @@ STATUSES = [
 
 @given(
     pods=st.sampled_from(PODS),
-    guests=st.sampled_from(GUESTS),
+    hosted=st.sampled_from(HOSTED),
     status=st.sampled_from(STATUSES),
-    visitors=st.integers(0, 1),
+    session_pods=st.integers(0, 1),
     runs=st.booleans(),
     resume=st.sampled_from(["", stamp(NOW), "junk"]),
     offers=st.sampled_from([(), (SIZE,)]),
@@ -443,13 +448,13 @@ STATUSES = [
     action=st.sampled_from(["Stop", "None"]),
 )
 def test_whatever_there_is_a_plan_carried_out_leaves_nothing_to_say(
-    pods, guests, status, visitors, runs, resume, offers, generation, action
+    pods, hosted, status, session_pods, runs, resume, offers, generation, action
 ):
     found = snapshot(
         pods=pods,
-        guests=guests,
+        hosted=hosted,
         status=status,
-        visitors=visitors,
+        session_pods=session_pods,
         resume=resume,
         offers=offers,
         generation=generation,
@@ -459,7 +464,7 @@ def test_whatever_there_is_a_plan_carried_out_leaves_nothing_to_say(
     after = replace(found, status=status_after(found))
     assert verdict(after.status, "Ready")[0] != "-" or plan.creates or pods
     assert not (plan.creates and [one for one in pods if one.deleting_since is None and one.name == ANCHOR and one.phase == "Running"])
-    assert not (plan.deletes and visitors and not runs), "the reservation is held for those who are still there"
+    assert not (plan.deletes and session_pods and not runs), "the reservation is held for those who are still there"
     again = chain.decide(after, NOW)
     if not (plan.creates or plan.deletes or "incarnation" in (plan.status.status if plan.status else {})) and plan.status:
         stopped_now = "stopped" in plan.status.status  # what follows from that is decided next

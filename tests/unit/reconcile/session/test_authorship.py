@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowsession.model.plan import Tell
+from flowsession.model.plan import Deliver
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import Authorship
 from flowsession.reconcile.session import authorship
@@ -57,7 +57,7 @@ def after(snapshot: SessionSnapshot) -> dict[str, Any]:
 
 
 def is_withheld(snapshot: SessionSnapshot) -> bool:
-    told = isinstance(decide(snapshot).call, Tell)
+    told = isinstance(decide(snapshot).call, Deliver)
     assert told == (verdict(after(snapshot), "InSync") != ("False", "ChangedByOther")), "either it is handed over, or people are told"
     return not told
 
@@ -117,7 +117,7 @@ def test_the_users_request_is_good_for_the_content_of_its_time(what):
     assert noted["asked"] == f"{what} {ASKED}"
     again = replace(snapshot, status={**snapshot.status, "environment": noted}, environment=resolved(requirements="evil\n"))
     assert after(again)["environment"] == noted
-    assert not isinstance(decide(again).call, Tell)
+    assert not isinstance(decide(again).call, Deliver)
 
 
 @pytest.mark.parametrize("request_", [{"resume": ASKED}, {"keepAlive": ASKED}, {"install": "now"}])

@@ -43,25 +43,25 @@ def test_the_stages_are_a_chain_in_this_order():
         "refuse_duplicate",
         "stay_suspended",
         "end_of_lifetime",
-        "stand_by",
+        "wait",
         "resolve",
         "reset",
         "move",
         "have_a_pod",
-        "tell_of_lost_key",
+        "replace_lost",
         "follow_the_pod",
         "end_unreachable",
-        "tell_of_wish",
-        "tell_the_agent",
+        "explain",
+        "deliver",
         "follow_the_install",
         "activate",
-        "serve",
+        "judge_ready",
         "compare_settings",
         "list_packages",
         "judge",
         "decide_idle",
         "follow_the_check",
-        "mark",
+        "protect",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_pod_that_has_not_started_waits_for_its_environment():
 
 
 def duplicate(*pods, **fields):
-    return session_snapshot(*pods, elder="alice-first", **fields)
+    return session_snapshot(*pods, older_session="alice-first", **fields)
 
 
 def test_the_younger_of_two_sessions_is_refused_by_name():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flowsession.manifests import session_pod as pods
-from flowsession.model.plan import Tell
+from flowsession.model.plan import Deliver
 from flowsession.model.resolved import Claim
 from flowsession.reconcile.session.start import pod_of
 from unit.builders import agent, condition, decide, pod, resolved, session_snapshot, settled_snapshot, status_after
@@ -41,7 +41,7 @@ def test_without_a_claim_nothing_of_it_is_there():
 
 def test_the_agent_is_pushed_no_files():
     plan = decide(session_snapshot(pod(claim=pods.claim_of(CLAIM)), environment=OF_CLAIM))
-    assert isinstance(plan.call, Tell)
+    assert isinstance(plan.call, Deliver)
     assert plan.call.body["files"] is None
 
 
@@ -52,7 +52,7 @@ def test_a_running_session_does_not_move_to_another_claim_by_itself():
         found = condition(status_after(snapshot), "InSync")
         assert (found["status"], found["reason"]) == ("False", "FlowChanged"), mine
         assert "reset-requested-at" in found["message"]
-        assert not isinstance(decide(snapshot).call, Tell)
+        assert not isinstance(decide(snapshot).call, Deliver)
 
 
 def test_a_session_on_its_claim_is_in_sync():

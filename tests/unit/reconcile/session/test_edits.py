@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.model.plan import Look, Retire, TakeEdits
+from flowsession.model.plan import Probe, Retire, TakeEdits
 from unit.builders import condition
 from unit.world import World
 
@@ -54,7 +54,7 @@ def test_edits_are_saved_before_the_idle_end():
 def test_a_session_without_edits_ends_with_the_calls_of_one_without_a_folder():
     world = world_with("")
     until(world, lambda: world.api.session is None)
-    assert (calls(world, TakeEdits), calls(world, Look, Retire)) == (0, 2)
+    assert (calls(world, TakeEdits), calls(world, Probe, Retire)) == (0, 2)
     assert world.saved_edits == set()
 
 

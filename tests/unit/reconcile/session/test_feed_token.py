@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowsession.manifests.session_pod import settings_of
-from flowsession.model.plan import Tell
+from flowsession.model.plan import Deliver
 from flowsession.model.resolved import Resolved
 from flowsession.settings import ImageSettings, Settings
 from unit.builders import decide, from_folder, from_text, pod, session_snapshot, session_spec
@@ -15,7 +15,7 @@ SECRET = {"credentialsSecretName": "team-feed"}
 LISTED = Settings(images=ImageSettings(allowed_registries=("team.azurecr.io",)))
 
 
-def told(environment: Any = None, settings: Settings | None = None, *, created_with: Any = None, **spec: Any) -> Tell:
+def told(environment: Any = None, settings: Settings | None = None, *, created_with: Any = None, **spec: Any) -> Deliver:
     """What the agent of a fresh pod is told."""
     environment = environment or from_text("x", installer=SECRET)
     assert isinstance(environment, Resolved), environment
@@ -23,7 +23,7 @@ def told(environment: Any = None, settings: Settings | None = None, *, created_w
     running = pod(image=environment.image.name, settings=settings_of(created_with or wanted))
     snapshot = session_snapshot(running, environment=environment, spec=wanted, settings=settings or Settings(), saved_known=True)
     call = decide(snapshot).call
-    assert isinstance(call, Tell)
+    assert isinstance(call, Deliver)
     return call
 
 
@@ -66,4 +66,4 @@ def test_not_in_a_pod_of_another_image():
     assert isinstance(environment, Resolved)
     snapshot = session_snapshot(pod(image="mallory/flow:1"), environment=environment)
     call = decide(replace(snapshot, saved_known=True)).call
-    assert isinstance(call, Tell) and "another image" in call.feed_problem
+    assert isinstance(call, Deliver) and "another image" in call.feed_problem

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowsession.model import times
 from flowsession.model.agent_views import PackageList
-from flowsession.model.plan import Delete, Look, Reopen, Retire
+from flowsession.model.plan import Delete, Probe, Reopen, Retire
 from flowsession.settings import Settings
 from unit.builders import (
     NOW,
@@ -67,7 +67,7 @@ def test_nothing_is_asked_before_the_warning(idle_for):
 
 
 def test_before_the_end_the_agent_is_asked_once_and_people_are_warned():
-    assert decide(ready(55.0)).call == Look()
+    assert decide(ready(55.0)).call == Probe()
     asked = ready(55.0, says(55.0))
     plan, status = decide(asked), status_after(asked)
     assert (plan.call, plan.deletes) == (None, ())
@@ -87,7 +87,7 @@ def test_work_seen_at_the_warning_defers_it_silently():
 
 def test_a_long_timeout_is_warned_of_five_minutes_before():
     assert decide(ready(86_000.0 - 301, timeout=86_000)).call is None
-    assert decide(ready(86_000.0 - 299, timeout=86_000)).call == Look()
+    assert decide(ready(86_000.0 - 299, timeout=86_000)).call == Probe()
 
 
 def test_the_deadline_is_shown_and_never_too_early():
@@ -170,7 +170,7 @@ def test_nothing_comes_between_the_decision_and_the_end():
 def test_who_could_not_be_warned_in_time_is_warned_all_the_same(action):
     """The operator was away when the warning was due."""
     unwarned = replace(ready(500.0, timeout=300, action=action), status=settled_snapshot(ready_at=NOW - 500).status)
-    assert (decide(unwarned).call, decide(unwarned).deletes) == (Look(), ())
+    assert (decide(unwarned).call, decide(unwarned).deletes) == (Probe(), ())
     asked = replace(unwarned, agent=says(500.0))
     plan, status = decide(asked), status_after(asked)
     assert ([event.reason for event in plan.events], plan.deletes, plan.call) == (["IdleSoon"], (), None)
@@ -183,7 +183,7 @@ def test_who_could_not_be_warned_in_time_is_warned_all_the_same(action):
 def test_a_clock_that_was_wrong_is_believed_no_longer_than_the_agent_is_asked():
     """The status says that somebody will have worked an hour from now."""
     snapshot = ready(-3600.0)
-    assert decide(snapshot).call == Look()
+    assert decide(snapshot).call == Probe()
     told = replace(snapshot, agent=says(10.0))
     assert decide(told).status.status["lastActivity"]["at"] == stamp(NOW - 10)
 
@@ -194,9 +194,9 @@ def test_what_an_agent_said_in_the_future_is_not_known(ahead):
     before = says(60.0, age=-ahead, retired=True)
     plan = decide(ready(60.0, before))
     assert (plan.deletes, plan.call) == ((), Retire(60.0))
-    assert decide(ready(-ahead, before)).call == Look(), "nor how long it has been idle"
+    assert decide(ready(-ahead, before)).call == Probe(), "nor how long it has been idle"
     assert decide(ready(-ahead, before)).look_again_at <= NOW + TIMEOUT
-    assert decide(ready(55.0, before)).call == Look(), "the warning waits for a word of today"
+    assert decide(ready(55.0, before)).call == Probe(), "the warning waits for a word of today"
     failed = silent_agent(failures=7, asked_at=NOW + ahead)
     assert decide(ready(60.0, failed)).call == Retire(60.0), "nor does its pause end an hour from now"
 
@@ -306,7 +306,7 @@ def test_what_comes_of_it_is_what_the_session_asks_for(action, comes):
 def test_it_serves_again_when_its_agent_answers():
     status = status_after(ready(5000.0, agent(state(idle_seconds=10.0), state_at=NOW - 5000, **SILENT)))
     for told in (True, False):
-        view = says(10.0, age=-100.0) if told else replace(says(10.0, age=-100.0), told=None)
+        view = says(10.0, age=-100.0) if told else replace(says(10.0, age=-100.0), delivered=None)
         snapshot = replace(ready(5000.0, view), status=status)
         after, plan = status_after(snapshot, NOW + 100), decide(snapshot, NOW + 100)
         assert (after["phase"], verdict(after, "Ready")) == ("Running", ("True", "Running"))
@@ -317,7 +317,7 @@ def test_it_serves_again_when_its_agent_answers():
 def test_another_operator_neither_forgets_it_nor_waits_to_ask():
     status = status_after(ready(5000.0, agent(state(idle_seconds=10.0), state_at=NOW - 5000, **SILENT)))
     plan = decide(replace(ready(5000.0, None), status=status), NOW + 100)
-    assert (plan.call, plan.events, plan.writes) == (Look(), (), False)
+    assert (plan.call, plan.events, plan.writes) == (Probe(), (), False)
     for failures in (1, 2):
         later = decide(replace(ready(5000.0, silent_agent(failures=failures)), status=status), NOW + 0.1)
         assert (later.events, later.writes) == ((), False), "two answers that did not come say no more than was known"
@@ -353,7 +353,7 @@ def test_a_retired_agent_is_opened_again_when_the_end_was_called_off(spec):
 
 def test_a_shorter_timeout_brings_the_deadline_forward():
     snapshot = replace(ready(61.0, timeout=3600), spec=idle(TIMEOUT))
-    assert decide(snapshot).call == Look(), "people are to be warned before it"
+    assert decide(snapshot).call == Probe(), "people are to be warned before it"
 
 
 # -- restarts of the operator
@@ -436,7 +436,7 @@ def test_nothing_is_written_on_a_word_that_is_about_to_be_replaced():
     """It was asked 54 s after the turn, and is again now, 54 s after the last work."""
     seen = in_use(54, says(26.0, what="exec python"), timeout=60)
     later = replace(seen, status=status_after(seen))
-    assert (decide(later, NOW + 28).call, decide(later, NOW + 28).status) == (Look(), None)
+    assert (decide(later, NOW + 28).call, decide(later, NOW + 28).status) == (Probe(), None)
     idle_still = replace(later, agent=agent(state(idle_seconds=7.0, what="exec python"), state_at=NOW + 28, asked_at=NOW + 28))
     assert verdict(status_after(idle_still, NOW + 28), "Active") == ("False", "Idle")
 
@@ -494,7 +494,7 @@ def test_who_can_t_be_asked_before_the_warning_is_asked_again_in_time_for_it(fai
     snapshot = ready(55.0, silent_agent(failures=failures))
     plan = decide(snapshot)
     assert (plan.call, plan.look_again_at) == (None, NOW + pause)
-    assert decide(snapshot, NOW + pause).call == Look()
+    assert decide(snapshot, NOW + pause).call == Probe()
     assert decide(replace(snapshot, agent=replace(snapshot.agent, calling=True)), NOW + pause).call is None
 
 
@@ -517,9 +517,9 @@ def test_the_warning_stays_until_the_end():
 def test_action_none_is_looked_at_once_in_a_timeout():
     seen = ready(500.0, says(400.0, age=59.0), action="None")
     assert (decide(seen).call, decide(seen).look_again_at) == (None, NOW + 1)
-    assert decide(seen, NOW + 1).call == Look()
+    assert decide(seen, NOW + 1).call == Probe()
     failing = ready(500.0, silent_agent(failures=2), action="None")
-    assert (decide(failing, NOW + 1.9).call, decide(failing, NOW + 2).call) == (None, Look())
+    assert (decide(failing, NOW + 1.9).call, decide(failing, NOW + 2).call) == (None, Probe())
 
 
 def test_an_end_that_was_called_off_is_told():

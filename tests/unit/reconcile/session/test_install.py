@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.model.agent_views import InstallView
-from flowsession.model.plan import Follow, Tell
+from flowsession.model.plan import Deliver, Follow
 from flowsession.reconcile.session.draft import PROGRESS_SECONDS
 from flowsession.reconcile.session.install import FOLLOW_PAUSE, LONGEST_QUIET_PAUSE
 from unit.builders import (
@@ -29,6 +29,7 @@ from unit.builders import (
     state,
     status_after,
     verdict,
+    waiting,
 )
 from unit.world import World
 
@@ -47,7 +48,7 @@ def starting(view=None, environment=PANDAS, **fields):
 
 def test_the_first_call_is_already_the_environment():
     plan = decide(starting())
-    assert plan.call == Tell(PANDAS.wire)
+    assert plan.call == Deliver(PANDAS.wire)
     assert not plan.writes
 
 
@@ -56,12 +57,12 @@ def test_no_second_call_while_one_is_under_way():
 
 
 def test_an_agent_that_was_told_is_not_told_again():
-    assert not isinstance(decide(starting(agent(installing()))).call, Tell)
+    assert not isinstance(decide(starting(agent(installing()))).call, Deliver)
 
 
 def test_an_agent_in_a_restarted_container_is_another_agent():
     restarted = session_snapshot(pod(container=container(restarts=1)), agent=agent(restarts=0))
-    assert decide(restarted).call == Tell(PANDAS.wire)
+    assert decide(restarted).call == Deliver(PANDAS.wire)
 
 
 @pytest.mark.parametrize(("failures", "pause"), [(1, 0.01), (2, 0.02), (5, 0.16), (9, 2.56), (10, 5.0), (100, 5.0)])
@@ -69,7 +70,7 @@ def test_a_silent_agent_is_asked_again_with_growing_pauses(failures, pause):
     early = decide(starting(silent_agent(failures=failures)), NOW + pause - 0.001)
     assert early.call is None
     assert early.look_again_at <= NOW + pause
-    assert decide(starting(silent_agent(failures=failures)), NOW + pause).call == Tell(PANDAS.wire)
+    assert decide(starting(silent_agent(failures=failures)), NOW + pause).call == Deliver(PANDAS.wire)
 
 
 def test_waiting_for_the_agent_is_progress():
@@ -88,7 +89,7 @@ def test_an_unreachable_agent_is_told_of_after_twenty_seconds():
     for word in ("port 8765", "no connection to 10.0.0.5: refused", f"kubectl logs {POD}", "NetworkPolicy"):
         assert word in message
     assert [event.reason for event in decide(snapshot).events] == ["AgentUnreachable"]
-    assert decide(replace(snapshot, status=status), NOW + 10).call == Tell(PANDAS.wire)  # it goes on trying
+    assert decide(replace(snapshot, status=status), NOW + 10).call == Deliver(PANDAS.wire)  # it goes on trying
 
 
 def test_not_a_moment_earlier():
@@ -106,7 +107,7 @@ def test_the_start_timeout_holds_for_the_agent_too():
 
 def test_a_refused_environment_is_said_in_the_agents_words():
     told = (resolved().packages_revision, resolved().flow_revision)
-    snapshot = starting(silent_agent(failures=1, refused="files: 'a//b' is not a relative path", told=told))
+    snapshot = starting(silent_agent(failures=1, refused="files: 'a//b' is not a relative path", delivered=told))
     status = status_after(snapshot)
     assert decide(snapshot).call is None
     assert (status["phase"], verdict(status, "Ready")) == ("Failed", ("False", "AgentRefused"))
@@ -123,10 +124,10 @@ def test_a_running_install_is_followed_by_a_long_poll():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "pause"), [(0, FOLLOW_PAUSE), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, LONGEST_QUIET_PAUSE), (999, LONGEST_QUIET_PAUSE)]
+    ("polls", "pause"), [(0, FOLLOW_PAUSE), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, LONGEST_QUIET_PAUSE), (999, LONGEST_QUIET_PAUSE)]
 )
-def test_an_agent_that_answers_at_once_without_news_is_asked_less_and_less_often(quiet, pause):
-    snapshot = starting(agent(installing(), quiet=quiet))
+def test_an_agent_that_answers_at_once_without_news_is_asked_less_and_less_often(polls, pause):
+    snapshot = starting(agent(installing(), empty_polls=polls))
     assert decide(snapshot, NOW + pause - 0.01).call is None
     assert decide(snapshot, NOW + pause - 0.01).look_again_at <= NOW + pause
     assert decide(snapshot, NOW + pause).call == Follow(since=3)
@@ -187,7 +188,7 @@ def test_a_first_install_that_failed_keeps_the_session_from_being_ready(outcome,
 def test_corrected_requirements_are_told_to_the_agent_that_failed():
     snapshot = starting(agent(installing(state="Failed", message="x")))
     status = status_after(snapshot)
-    assert decide(replace(snapshot, status=status, environment=NUMPY)).call == Tell(NUMPY.wire)
+    assert decide(replace(snapshot, status=status, environment=NUMPY)).call == Deliver(NUMPY.wire)
 
 
 # -- a session that is Ready
@@ -222,7 +223,7 @@ def test_it_stays_ready_while_its_packages_change(view):
 
 
 def test_it_is_told_what_changed():
-    assert decide(changed(agent(state(PANDAS), PANDAS))).call == Tell(NUMPY.wire)
+    assert decide(changed(agent(state(PANDAS), PANDAS))).call == Deliver(NUMPY.wire)
 
 
 def test_how_far_the_change_is():
@@ -292,13 +293,13 @@ def test_killed_for_memory_in_the_first_install_holds_the_session():
 
 def test_it_is_held_until_the_requirements_change():
     status = status_after(held())
-    assert decide(held(NUMPY, status)).call == Tell(NUMPY.wire)
+    assert decide(held(NUMPY, status)).call == Deliver(NUMPY.wire)
 
 
 def test_killed_for_memory_after_it_was_ready_starts_again_by_itself():
     snapshot = settled_snapshot(PANDAS, pods=(killed(),))
     plan, status = decide(snapshot), status_after(snapshot)
-    assert plan.call == Tell(PANDAS.wire)
+    assert plan.call == Deliver(PANDAS.wire)
     assert verdict(status, "Ready") == ("False", "Starting")
 
 
@@ -307,12 +308,22 @@ def test_a_restarted_container_is_ready_anew():
     status = status_after(snapshot)
     assert verdict(status, "Ready") == ("True", "Running")
     assert status["readyAt"] == stamp(NOW)
-    assert [event.reason for event in decide(snapshot).events] == ["Running"]
+    assert [event.reason for event in decide(snapshot).events] == ["OutOfMemory", "Running"]
+
+
+def test_why_a_container_has_ended_is_told_once():
+    dead = pod(container=waiting("", ended_reason="OOMKilled", ended_code=137))
+    snapshot = settled_snapshot(PANDAS, pods=(dead,))
+    assert [event.reason for event in decide(snapshot).events] == ["OutOfMemory"]
+    again = settled_snapshot(PANDAS, pods=(killed(),), agent=agent(restarts=1), status=status_after(snapshot))
+    assert [event.reason for event in decide(again).events] == ["Running"]
+    first = session_snapshot(killed(), agent=agent(restarts=1))
+    assert [event.reason for event in decide(first).events] == ["Running"], "it was not ready before: the install says so"
 
 
 def test_what_was_killed_otherwise_is_simply_told_again():
     broken = pod(container=container(restarts=1, ended_reason="Error", ended_code=1, running_since=NOW - 1))
-    assert decide(session_snapshot(broken)).call == Tell(PANDAS.wire)
+    assert decide(session_snapshot(broken)).call == Deliver(PANDAS.wire)
 
 
 def test_a_restarted_container_is_told_by_its_restart_count_since_clocks_differ():
@@ -366,7 +377,7 @@ def waits(view=None, before=PANDAS, environment=NUMPY, **fields):
 
 
 def told(environment, said, request="", **fields):
-    return agent(said, environment, told_request=request, **fields)
+    return agent(said, environment, delivered_request=request, **fields)
 
 
 def failed_for(environment, has):
@@ -405,7 +416,7 @@ def test_changed_flow_files_alone_are_pushed_without_an_install():
 
 def test_flow_files_that_were_pushed_leave_the_packages_out_of_sync():
     pushed = replace(state(FLOW), flow_revision=FLOW_AND_NUMPY.flow_revision)
-    view = agent(pushed, FLOW, told=(FLOW.packages_revision, FLOW_AND_NUMPY.flow_revision))
+    view = agent(pushed, FLOW, delivered=(FLOW.packages_revision, FLOW_AND_NUMPY.flow_revision))
     snapshot = waits(view, FLOW, FLOW_AND_NUMPY)
     status = status_after(snapshot)
     assert decide(snapshot).call is None
@@ -417,7 +428,7 @@ def test_flow_files_that_were_pushed_leave_the_packages_out_of_sync():
 @pytest.mark.parametrize("view", [None, agent(state(PANDAS), PANDAS)], ids=["a new operator", "the same"])
 def test_asked_for_they_are_installed(view):
     asked = waits(view, requests={"install": AT})
-    assert decide(asked).call == Tell(NUMPY.wire, AT)
+    assert decide(asked).call == Deliver(NUMPY.wire, AT)
     assert "handledRequests" not in status_after(asked)
 
 
@@ -433,11 +444,11 @@ def test_the_request_is_echoed_only_when_the_install_has_ended():
         assert after["handledRequests"] == {"install": AT}
         assert verdict(after, "Ready") == ("True", "Running")
         again = decide(replace(ended, status=after))
-        assert (again.writes, again.events, again.call is None or not isinstance(again.call, Tell)) == (False, (), True)
+        assert (again.writes, again.events, again.call is None or not isinstance(again.call, Deliver)) == (False, (), True)
 
 
 def test_an_operator_started_during_a_requested_install_asks_for_the_same_again():
-    assert decide(waits(None, requests={"install": AT})).call == Tell(NUMPY.wire, AT)
+    assert decide(waits(None, requests={"install": AT})).call == Deliver(NUMPY.wire, AT)
 
 
 @pytest.mark.parametrize("spec", [WAIT, session_spec()], ids=["Wait", "Install"])
@@ -445,25 +456,25 @@ def test_a_failed_install_is_tried_again_on_a_new_request_only(spec):
     view = told(NUMPY, failed_for(NUMPY, PANDAS), AT)
     snapshot = replace(waits(view, requests={"install": AT}), spec=spec)
     snapshot = replace(snapshot, status=status_after(snapshot))
-    assert not isinstance(decide(snapshot, NOW + 1000).call, Tell)
-    assert decide(replace(snapshot, requests={"install": LATER})).call == Tell(NUMPY.wire, LATER)
+    assert not isinstance(decide(snapshot, NOW + 1000).call, Deliver)
+    assert decide(replace(snapshot, requests={"install": LATER})).call == Deliver(NUMPY.wire, LATER)
 
 
 def test_changed_again_during_a_requested_install_the_last_one_is_told():
     third = resolved(requirements="scipy\n")
     view = told(NUMPY, state(PANDAS, install=InstallView(state="Running", tool="uv", packages_revision=NUMPY.packages_revision)), AT)
-    assert decide(waits(view, environment=third, requests={"install": AT})).call == Tell(third.wire, AT)
+    assert decide(waits(view, environment=third, requests={"install": AT})).call == Deliver(third.wire, AT)
 
 
 def test_a_request_cuts_a_long_poll_short():
     view = told(NUMPY, state(PANDAS, install=InstallView(state="Running", packages_revision=NUMPY.packages_revision)))
     polled = waits(replace(view, calling=True, following=True), requests={"install": AT})
-    assert decide(polled).call == Tell(NUMPY.wire, AT)
+    assert decide(polled).call == Deliver(NUMPY.wire, AT)
     assert decide(replace(polled, agent=replace(view, calling=True))).call is None
 
 
 def test_set_to_install_what_waited_is_installed_at_once():
-    assert decide(replace(waits(), spec=session_spec())).call == Tell(NUMPY.wire)
+    assert decide(replace(waits(), spec=session_spec())).call == Deliver(NUMPY.wire)
 
 
 def test_set_to_wait_during_an_install_it_goes_on():
@@ -474,10 +485,10 @@ def test_set_to_wait_during_an_install_it_goes_on():
 
 
 def test_a_start_always_installs():
-    assert decide(replace(starting(), spec=WAIT)).call == Tell(PANDAS.wire)
+    assert decide(replace(starting(), spec=WAIT)).call == Deliver(PANDAS.wire)
     lost = status_after(settled_snapshot(PANDAS, spec=WAIT, pods=()))
     second = pod(name=f"{POD[:-1]}2", uid="pod-2", container=container(running_since=NOW - 0.2), **YOUNG)
-    assert decide(session_snapshot(second, environment=NUMPY, status=lost, spec=WAIT)).call == Tell(NUMPY.wire)
+    assert decide(session_snapshot(second, environment=NUMPY, status=lost, spec=WAIT)).call == Deliver(NUMPY.wire)
 
 
 def test_wait_in_a_cluster():
@@ -486,9 +497,9 @@ def test_wait_in_a_cluster():
     world.settle(until_ready=True)
     world.live(2)
     world.change_environment(requirementsText="numpy\n")
-    tells = sum(isinstance(call, Tell) for call in world.calls.log)
+    tells = sum(isinstance(call, Deliver) for call in world.calls.log)
     world.live(20)
-    assert sum(isinstance(call, Tell) for call in world.calls.log) == tells
+    assert sum(isinstance(call, Deliver) for call in world.calls.log) == tells
     first = world.ask("install")
     world.live(3)
     assert world.agent().install.state == "Running"

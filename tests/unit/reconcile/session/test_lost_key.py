@@ -6,7 +6,7 @@ from typing import Any, cast
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.cluster.key_secrets import KeySecrets
-from flowsession.model.plan import Look
+from flowsession.model.plan import Probe
 from flowsession.reconcile.session.lost_key import key_ids
 from unit.builders import (
     DAG,
@@ -76,8 +76,8 @@ def test_after_the_time_that_an_agent_may_be_unreachable_it_gets_a_new_pod() -> 
 def test_a_key_that_is_there_again_is_noticed() -> None:
     back = settled_snapshot(FOLDER, pods=(pod(),), public_keys=OURS)
     back = replace(back, status=status_after(lost()))
-    assert decide(back).call == Look(), "nobody is told anew what it has"
-    found = replace(back, agent=agent(environment=FOLDER, told=None))
+    assert decide(back).call == Probe(), "nobody is told anew what it has"
+    found = replace(back, agent=agent(environment=FOLDER, delivered=None))
     assert verdict(status_after(found), "Ready") == ("True", "Running")
     assert status_after(found)["phase"] == "Running"
     assert [event.reason for event in decide(found).events] == ["Running"]

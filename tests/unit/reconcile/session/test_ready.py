@@ -66,8 +66,8 @@ def test_everything_is_written_at_once():
 
 
 def test_the_stages_by_what_was_seen():
-    marks = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
-    status = status_after(ready(marks=marks))
+    timestamps = {"Created": NOW - 9.0, "Scheduled": NOW - 8.5, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
+    status = status_after(ready(pod_timestamps=timestamps))
     assert [(stage["name"], stage["seconds"]) for stage in status["stages"]] == [
         ("Scheduled", 0.5),
         ("ImagePulled", 2.5),
@@ -81,8 +81,8 @@ def test_the_stages_by_what_was_seen():
 
 def test_what_has_nothing_to_install_has_no_such_stage():
     nothing = resolved(requirements="")
-    marks = {"Created": NOW - 9.0, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
-    stages = status_after(ready(environment=nothing, agent=agent(state(nothing), nothing), marks=marks))["stages"]
+    timestamps = {"Created": NOW - 9.0, "Running": NOW - 6.0, "AgentReady": NOW - 5.75, "Installed": NOW - 1.5}
+    stages = status_after(ready(environment=nothing, agent=agent(state(nothing), nothing), pod_timestamps=timestamps))["stages"]
     assert [stage["name"] for stage in stages] == ["Scheduled", "ImagePulled", "AgentReady", "FlowDelivered", "PackagesListed", "Ready"]
     assert stages[3]["seconds"] == 4.25
 
@@ -95,7 +95,7 @@ MOMENTS = st.floats(NOW - 4000, NOW + 50)
     st.tuples(MOMENTS, MOMENTS, MOMENTS),
     st.one_of(st.none(), st.floats(0, 5000)),
 )
-def test_the_stages_come_to_the_whole_start(marks, moments, install_seconds):
+def test_the_stages_come_to_the_whole_start(timestamps, moments, install_seconds):
     """Whatever was seen, or not, and whoever's clock is ahead: no second of a start belongs to no stage."""
     created, scheduled, runs = moments
     environment = resolved() if install_seconds is not None else resolved(requirements="")
@@ -103,7 +103,9 @@ def test_the_stages_come_to_the_whole_start(marks, moments, install_seconds):
     if install_seconds is not None:
         said = replace(said, install=replace(said.install, seconds=install_seconds))
     seen = pod(created_at=created, scheduled_at=scheduled, container=container(running_since=runs))
-    stages = status_after(session_snapshot(seen, environment=environment, agent=agent(said, environment), marks=marks))["stages"]
+    stages = status_after(session_snapshot(seen, environment=environment, agent=agent(said, environment), pod_timestamps=timestamps))[
+        "stages"
+    ]
     *steps, whole = stages
     assert whole["name"] == "Ready"
     assert all(stage["seconds"] >= 0 for stage in stages)
@@ -139,7 +141,7 @@ def test_a_start_of_another_container_is_measured_from_its_own_beginning():
         "Installed": NOW - 4970.0,
     }
     again = pod(created_at=NOW - 5000.0, container=container(restarts=1, running_since=NOW - 6.0))
-    snapshot = session_snapshot(again, agent=agent(restarts=1), marks=old, status=ready_status(ready_at=NOW - 4970.0))
+    snapshot = session_snapshot(again, agent=agent(restarts=1), pod_timestamps=old, status=ready_status(ready_at=NOW - 4970.0))
     stages = status_after(snapshot)["stages"]
     assert [(stage["name"], stage["seconds"]) for stage in stages if stage["seconds"]] == [
         ("AgentReady", 2.75),
@@ -151,7 +153,7 @@ def test_a_start_of_another_container_is_measured_from_its_own_beginning():
 
 
 def test_one_event_tells_the_story():
-    (event,) = decide(ready(marks={"Created": NOW - 9.0, "Running": NOW - 6.0})).events
+    (event,) = decide(ready(pod_timestamps={"Created": NOW - 9.0, "Running": NOW - 6.0})).events
     assert (event.warning, event.reason) == (False, "Running")
     assert event.message.startswith("ready 9.0 s after its pod was created, on worker-1 (Scheduled ")
     assert "PackagesInstalled 3.2 s" in event.message

@@ -188,7 +188,7 @@ def snapshot(found, *, autoscaler: bool = False, sessions: int = 0, **fields):
             "a session requests cpu 950m, memory 3Gi (2 on a node)",
         ),
         (offer(D2, nodeSelector={"pool": "a"}), True, "True", "ScaleFromZero", "no node has the labels pool=a"),
-        (offer(D2, nodeSelector={"pool": "a"}), False, "False", "NoNodes", "mend nodeSelector"),
+        (offer(D2, nodeSelector={"pool": "a"}), False, "False", "NoNodes", "fix nodeSelector"),
         (offer(D2, pool(taints=(CORDONED,), nodes=3)), False, "False", "NoNodes", "none of its 3 nodes takes new pods now"),
         (offer(D2, pool(), userIsolation="Node", sessionsPerNode=2), False, "True", "NodesPresent", "(2 of the same user on a node)"),
         (
