@@ -216,8 +216,8 @@ def operators_node(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("uncordon", operator["spec"]["nodeName"])
 
 
-def node_is_ready(cluster: Cluster, name: str) -> bool:
-    conditions = (cluster.get("node", name) or {})["status"]["conditions"]
+def is_ready(cluster: Cluster, kind: str, name: str) -> bool:
+    conditions = (cluster.get(kind, name) or {})["status"]["conditions"]
     return next(condition["status"] for condition in conditions if condition["type"] == "Ready") == "True"
 
 
@@ -237,7 +237,8 @@ def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> Non
     assert pod
     with local_cluster.without_kubelet(node):
         kill_pid_1(pod["metadata"]["uid"])
-        cluster.until("Kubernetes has noticed", lambda: not node_is_ready(cluster, node), 90)
+        cluster.until("Kubernetes has noticed", lambda: not is_ready(cluster, "node", node), 90)
+        cluster.until("and has said so of its pods", lambda: not is_ready(cluster, "pod", before["podName"]), 30)
         assert cluster.status("s")["podName"] == before["podName"], "nobody knows yet whether it works on"
         out_of_service = "node.kubernetes.io/out-of-service"
         cluster.kubectl("taint", "nodes", node, f"{out_of_service}=nodeshutdown:NoExecute")

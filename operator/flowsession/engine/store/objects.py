@@ -240,6 +240,7 @@ def pod(body: Object) -> PodEntry:
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
+        unready=found.get("Ready", {}).get("status") == "False",
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
         image=annotations.get(IMAGE_ANNOTATION) or container.get("image", ""),
         started_from=container.get("image", ""),

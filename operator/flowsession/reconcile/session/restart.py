@@ -30,7 +30,9 @@ def _edits_were_saved_at(draft: Draft) -> str:
     pods, saved = draft.snapshot.pods, draft.snapshot.status.get("edits") or {}
     agent = draft.snapshot.agent
     silent = draft.reason_before("Ready") == "AgentUnreachable" or (agent is not None and agent.failures > MOST_FAILURES)
-    askable = not silent and any(pod.running and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in pods)
+    askable = not silent and any(
+        pod.running and not pod.unready and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in pods
+    )
     container = pods[-1].container if pods else None
     ended_well = container is not None and container.running_since is None and container.ended_code == ASKED_TO_END
     if askable or draft.snapshot.status.get("flowRevision") in (None, "", "none") or (ended_well and not saved.get("notSaved")):

@@ -657,14 +657,21 @@ def test_edits_are_told_to_be_lost_where_an_agent_did_not_end_with_all_of_them_s
 
 
 @pytest.mark.parametrize(
-    ("view", "told"),
-    [(None, False), (silent_agent(failures=1), False), (silent_agent(failures=3), True), (silent_agent(failures=12), True)],
+    ("view", "unready", "told"),
+    [
+        (None, False, False),
+        (None, True, True),
+        (silent_agent(failures=1), False, False),
+        (silent_agent(failures=3), False, True),
+        (silent_agent(failures=12), False, True),
+    ],
 )
-def test_edits_of_a_lost_node_are_told_to_be_lost_where_its_agent_has_not_answered(view, told):
+def test_edits_of_a_lost_node_are_told_to_be_lost_where_node_or_agent_do_not_answer(view, unready, told):
     """Else the agent is asked for them while its pod is there."""
     editable = resolved(files={"flow.dag.yaml": b"nodes: []"})
     status = {**settled_snapshot(editable).status, "edits": {"savedTo": "edits-1", "savedAt": stamp(NOW - 30), "revision": "e1"}}
-    lost = pod(deleting_since=NOW + 30, disruption="DeletionByTaintManager", message="Taint manager: deleting due to NoExecute taint")
+    why = {"disruption": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint"}
+    lost = pod(deleting_since=NOW + 30, unready=unready, **why)
     plan = decide(settled_snapshot(editable, status=status, pods=(lost,), agent=view))
     assert [event.reason for event in plan.events] == ["NodeLost", *(["EditsNotSaved"] if told else [])]
 
