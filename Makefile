@@ -59,7 +59,7 @@ test-corpus: $(READY) ## 120 made-up requirements files, installed and imported 
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python -m agent.corpus
 
 test-apiserver: packages $(READY) ## the operator against a real etcd and kube-apiserver
-	@$(PYTEST) tests/apiserver
+	@$(PYTEST) -n 2 --dist loadfile tests/apiserver
 
 test-chart: $(READY) ## helm lint and template
 	@$(PYTEST) tests/chart
