@@ -59,7 +59,7 @@ test-corpus: $(READY) ## 120 made-up requirements files, installed and imported 
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python -m agent.corpus
 
 test-apiserver: packages $(READY) ## the operator against a real etcd and kube-apiserver
-	@$(PYTEST) tests/apiserver
+	@$(PYTEST) -n 2 --dist loadfile tests/apiserver
 
 test-chart: $(READY) ## helm lint and template
 	@$(PYTEST) tests/chart
@@ -74,6 +74,7 @@ lint: $(READY) ## style, types, import direction, stale generated files
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --python-version 3.10 operator/flowsession_agent operator/flowsession_protocol
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(VENV)/bin/python -m flowsession.api.crds --check
 	@$(LOCALCLUSTER) programs
@@ -108,7 +109,7 @@ $(VENV)/.mutation: $(READY)
 	@$(VENV)/bin/uv pip install -q --python $(VENV)/bin/python --group mutation
 	@touch $@
 
-$(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent -name '*.py')
+$(VENV)/agent.pyz: $(READY) $(shell find operator/flowsession_agent operator/flowsession_protocol -name '*.py')
 	@$(VENV)/bin/python -m flowsession_agent.build $@
 
 $(READY): pyproject.toml uv.lock

@@ -14,15 +14,15 @@ import zipfile
 from collections.abc import Callable, Iterable
 
 from flowsession.api.environment import FlowEnvironmentSpec
-from flowsession.flow.archive import LARGEST_UNPACKED, MOST_ENTRIES
 from flowsession.model.resolved import Resolved
 from flowsession.reconcile.environment import resolve
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
+from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES
 
 Files = Iterable[tuple[str, bytes]]
 NODE = b"- {name: n, type: python, source: {type: code, path: step.py}, inputs: {question: '${inputs.q}', top_k: 5}, api: chat}\n"
-SHARE = LARGEST_UNPACKED // MOST_ENTRIES - 16
+SHARE = FLOW_BYTES // ARCHIVE_FILES - 16
 
 
 def tar(files: Files) -> bytes:
@@ -50,7 +50,7 @@ def flow(includes: bytes = b"", nodes: int = 5) -> tuple[str, bytes]:
     return "f/flow.dag.yaml", b"additional_includes: [%s]\nnodes:\n%s" % (includes, NODE * nodes)
 
 
-def many(size: int, count: int = MOST_ENTRIES - 2) -> list[tuple[str, bytes]]:
+def many(size: int, count: int = ARCHIVE_FILES - 2) -> list[tuple[str, bytes]]:
     """Many files in the folder s."""
     return [(f"s/d{n % 50}/f{n}.py", b"x" * size) for n in range(count)]
 

@@ -5,4 +5,3 @@ session's start, so modules on that path import little and late; docs/agent-prot
 """
 
 VERSION = "0.1.0"
-PROTOCOL = 1

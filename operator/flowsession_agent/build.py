@@ -24,14 +24,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
 
 def build(target: str) -> None:
     """Write the archive to `target`."""
-    root = os.path.dirname(os.path.abspath(__file__))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     members = {"__main__.py": START.encode()}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(folder, name)
-            if name.endswith(".py") and name != "build.py":
-                with open(path, "rb") as file:
-                    members[os.path.join("flowsession_agent", os.path.relpath(path, root))] = file.read()
+    for package in ("flowsession_agent", "flowsession_protocol"):
+        for folder, _, names in os.walk(os.path.join(root, package)):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.endswith(".py") and name != "build.py":
+                    with open(path, "rb") as file:
+                        members[os.path.relpath(path, root)] = file.read()
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(members):
             entry = zipfile.ZipInfo(name, EPOCH)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from flowsession_agent.errors import StartError
+from flowsession_protocol import PORT, PUBLIC_KEYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
 
 DEFAULT_GRACE = 30.0
-DEFAULT_PORT = 8765
 
 
 class Home:
@@ -89,17 +89,17 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings of `environ`; raises StartError naming the variable that is missing or wrong."""
-    for name in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", "FLOWSESSION_PUBLIC_KEYS"):
+    for name in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", PUBLIC_KEYS):
         if not environ.get(name):
             raise StartError(f"The environment variable {name} is not set: the agent is started by the pod that the operator makes.")
-    port = environ.get("FLOWSESSION_PORT") or str(DEFAULT_PORT)
+    port = environ.get("FLOWSESSION_PORT") or str(PORT)
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
     grace = environ.get("FLOWSESSION_GRACE_SECONDS", "")
     return Settings(
         home=Home(os.path.abspath(environ["FLOWSESSION_HOME"]), in_place=environ.get("FLOWSESSION_FLOW", "")),
         pod_uid=environ["FLOWSESSION_POD_UID"],
-        public_keys=environ["FLOWSESSION_PUBLIC_KEYS"],
+        public_keys=environ[PUBLIC_KEYS],
         port=int(port),
         resolver=environ.get("FLOWSESSION_RESOLVER") == "1",
         credentials=environ.get("FLOWSESSION_CREDENTIALS", ""),

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -240,13 +241,16 @@ def base(name: str, *packages: str) -> str:
     cache = Path(os.environ.get("FLOWSESSION_CACHE", Path.home() / ".cache" / "flowsession"))
     folder = cache / "test-bases" / f"{name}-{key}"
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        shutil.copy(find_uv_bin(), folder / "bin" / "uv")
-        if packages:
-            subprocess.run([folder / "bin" / "uv", "pip", "install", "--quiet", "--python", python, *packages], check=True)
-        (folder / "complete").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            shutil.copy(find_uv_bin(), folder / "bin" / "uv")
+            if packages:
+                subprocess.run([folder / "bin" / "uv", "pip", "install", "--quiet", "--python", python, *packages], check=True)
+            (folder / "complete").touch()
     return str(python)
 
 

@@ -1,6 +1,7 @@
 """The command `flow`, by a real agent and the real prompt flow."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -175,12 +176,13 @@ def test_agent_pyz_is_the_same_bytes_each_time_and_is_agent_and_command(start: S
 
 
 def test_the_launchers_of_the_image(start: StartAgent, tmp_path: Path, python: str) -> None:
-    package = support.SOURCES / "flowsession_agent"
     image = tmp_path / "opt"
     image.mkdir()
-    (image / "flowsession_agent").symlink_to(package)
+    dockerfile = (support.SOURCES.parent / "images" / "runtime" / "Dockerfile").read_text()
+    for package in re.findall(r"^COPY operator/(\w+) /opt/flowsession/\1$", dockerfile, re.MULTILINE):
+        (image / package).symlink_to(support.SOURCES / package)
     for name in ("agent", "flow"):
-        text = (package / "launchers" / name).read_text().replace("#!/usr/local/bin/python3 ", f"#!{python} ")
+        text = (image / "flowsession_agent" / "launchers" / name).read_text().replace("#!/usr/local/bin/python3 ", f"#!{python} ")
         (image / name).write_text(text)
         (image / name).chmod(0o755)
     (tmp_path / "bin").mkdir()

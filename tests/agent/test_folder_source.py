@@ -113,8 +113,9 @@ def test_what_can_not_be_read_is_named(read: Read, mount: Path) -> None:
 
 def test_what_only_others_may_read_is_named(mount: Path, operator: Operator) -> None:
     (mount / "chat" / "flow.dag.yaml").chmod(0o600)
-    for folder in (mount.parents[2], mount.parents[1], mount.parent):
-        folder.chmod(0o755)
+    for folder in mount.parents:  # pytest's own are root's, one more of them where tests run in several processes
+        if folder.name.startswith(("pytest-", "popen-")) or folder == mount.parent:
+            folder.chmod(0o755)
     with support.folder_of(1000) as folder:
         agent = support.start(
             folder, operator=operator, prefix=("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"),

@@ -28,7 +28,7 @@ def process(pid: int, *, pages: int = 10, exiting: bool = False) -> Process:
 def test_the_largest_that_is_gone_is_named_by_its_command(container: Container) -> None:
     large, larger = process(5, pages=LARGE_PAGES), process(6, pages=2 * LARGE_PAGES)
     assert not container.kills.look([process(4), large, larger])
-    assert container.kills.members() == {}
+    assert not container.kills.id
     container.count += 1
     assert container.kills.look([process(4)])
     assert named(container) == "python p6.py"
@@ -43,7 +43,7 @@ def test_what_ends_while_the_killed_one_still_does_is_not_named_for_it(container
     container.kills.look([process(5, pages=LARGE_PAGES), process(6, pages=2 * LARGE_PAGES)])
     container.count += 1
     assert not container.kills.look([process(6, pages=2 * LARGE_PAGES)])
-    assert container.kills.members() == {}
+    assert not container.kills.id
     assert container.kills.look([])
     assert named(container) == "python p6.py"
 
@@ -103,7 +103,7 @@ def test_a_small_one_is_named_by_its_short_name_and_one_that_no_look_saw_by_none
 def test_what_ends_otherwise_is_not_told(container: Container) -> None:
     container.kills.look([process(5, pages=LARGE_PAGES)])
     assert not any(container.kills.look([]) for _ in range(2 * EVERY))
-    assert container.kills.members() == {}
+    assert not container.kills.id
 
 
 def test_each_time_has_a_name_of_its_own_also_after_the_agent_was_started_again(container: Container) -> None:

@@ -45,7 +45,7 @@ def test_a_token_of_the_future_is_told_the_time_too(agent: Agent) -> None:
 
 @pytest.mark.parametrize(
     "claims",
-    [{"exp": time.time() + 10**6}, {"iat": "now"}, {"exp": None}, {"iat": True}, {"exp": 1e400}, {"iat": -1}, {"iat": 5, "exp": 5}],
+    [{"exp": 2**32}, {"iat": "now"}, {"exp": None}, {"iat": True}, {"exp": 1e400}, {"iat": -1}, {"iat": 5, "exp": 5}],
     ids=str,
 )
 def test_times_that_no_operator_mints(agent: Agent, claims: dict[str, Any]) -> None:

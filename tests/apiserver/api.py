@@ -96,7 +96,7 @@ class Api:
             answer.close()
 
 
-def eventually(ask: Callable[[], T], *, seconds: float = 15, what: str = "") -> T:
+def eventually(ask: Callable[[], T], *, seconds: float = 45, what: str = "") -> T:
     """The first true answer. An AssertionError of `ask` counts as not yet, and is what is raised when the time is over."""
     deadline = time.monotonic() + seconds
     while True:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from apiserver.api import Api, Refused
 log = logging.getLogger(__name__)
 
 NODE = "node-1"
+_NETWORK = 80 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Each test process has addresses of its own: at one that an agent has left nobody answers."""
+
 PODS = "/api/v1/pods?labelSelector=app.kubernetes.io/managed-by%3Dflowsession"
 
 
@@ -165,7 +169,7 @@ class Kubelet:
 
     def _address(self) -> str:
         number = next(self._numbers)
-        return f"127.87.{number // 250}.{number % 250 + 1}"
+        return f"127.{_NETWORK}.{number // 250}.{number % 250 + 1}"
 
     def _end_agent(self, uid: str) -> None:
         agent = self.agents.pop(uid, None)

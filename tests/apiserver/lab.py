@@ -143,7 +143,7 @@ class Lab:
         return eventually(ready, seconds=seconds)
 
     def until_condition(
-        self, kind: str, reason: str, name: str = "ada", *, plural: str = "computesessions", says: str = "", seconds: float = 15
+        self, kind: str, reason: str, name: str = "ada", *, plural: str = "computesessions", says: str = "", seconds: float = 45
     ) -> Object:
         """The condition when it has this reason, and its message these words."""
 

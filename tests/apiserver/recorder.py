@@ -136,7 +136,7 @@ class Recorder:
 
     def watching(self, kind: str) -> bool:
         """Whether the operator has a watch on this kind open."""
-        return any(request.kind == kind for request in self._watches.values())
+        return any(request.kind == kind for request in list(self._watches.values()))
 
     def cut_watches(self, *kinds: str, hold: bool = False) -> None:
         """Breaks the open watches of these kinds (plurals), in the middle of the stream; with `hold`, new ones wait."""

@@ -79,7 +79,7 @@ def test_a_strangers_package_is_not_installed_beside_somebodys_secret(scene: Sce
     scene.change(MALLORY, source=None, requirementsText=EVIL)
     scene.waits(says=f"{MALLORY} (spec.requirementsText)")
     told = scene.lab.until_told("ChangedByOther", "s")["message"]
-    assert "goes on with what it has" in told and f"have its owner {ALICE} set it right" in told
+    assert "goes on with what it has" in told and f"have its owner {ALICE} fix it" in told
     assert scene.never_got("mallory")
     scene.change(ALICE, requirementsText="pandas\n")
     scene.lab.until_condition("InSync", "InSync", "s")
@@ -99,7 +99,7 @@ def test_an_environment_that_was_deleted_and_created_again_is_another_one(scene:
     path = scene.team.path(ENVIRONMENT, "env")
     scene.team.api.acting_for(MALLORY).delete(path)
     assert scene.environment(MALLORY, requirementsText=EVIL)["spec"]["owner"] == MALLORY
-    scene.waits(says=f"{MALLORY} (deleted, and created anew)")
+    scene.waits(says=f"{MALLORY} (deleted and created again)")
     assert scene.never_got("mallory")
     scene.team.api.acting_for(MALLORY).delete(path)
     scene.environment(requirementsText="polars\n")

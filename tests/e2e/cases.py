@@ -12,8 +12,8 @@ from typing import Any
 from conftest import Cluster, Object, environment, session
 
 FOLDER = Path(__file__).parents[1] / "cases"
-AT_ONCE = 4
-"""Sessions that two nodes with two cores hold side by side."""
+AT_ONCE = 3
+"""Sessions that two nodes with two cores hold beside those of other test processes."""
 
 NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/case.json")))
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import pytest
 from processes import Processes
+from reading import ReadingKubectl
 
 from demo import programs
 from demo.deploy import deploy
 from demo.kubectl import Kubectl
-from demo.targets import Target, choose
+from demo.targets import Local, Target, choose
 from localcluster import images
 from needed_programs import pytest_collection_modifyitems as check_programs
 
@@ -34,7 +35,7 @@ class Cluster:
     def __init__(self, target: Target, namespace: str = "default") -> None:
         self.target = target
         self.namespace = namespace
-        self.kubectl = Kubectl(programs.kubectl(), target.kubeconfig, namespace)
+        self.kubectl = ReadingKubectl(programs.kubectl(), target.kubeconfig, namespace)
 
     def within(self, namespace: str) -> "Cluster":
         return Cluster(self.target, namespace)
@@ -171,6 +172,9 @@ def deployed(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 
     def prepare() -> None:
         target.up()
+        if isinstance(target, Local):  # a run that was killed while a node was lost on purpose
+            kubectl("uncordon", "-l", "kubernetes.io/hostname")
+            kubectl.attempt("taint", "nodes", "--all", "node.kubernetes.io/out-of-service:NoExecute-")
         kubectl("delete", "namespaces,priorityclasses", "-l", f"{name}={value}", "--timeout=120s")
         deploy(target)
         kubectl("delete", "vmsizes", "-l", f"{name}={value}")

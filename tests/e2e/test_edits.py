@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Cluster, Object, environment, session
 from preemption import urgent_pod
 from test_manage import ask, handled, now, until_phase
+
+from demo.targets import Local
+from localcluster import cluster as local_cluster
 
 FOLDER = {
     "apiVersion": "v1",
@@ -35,9 +39,14 @@ def saved(cluster: Cluster) -> list[str]:
 def test_edits_survive_the_idle_end_and_the_next_session_has_them(cluster: Cluster) -> None:
     cluster.apply(FOLDER, OF_FOLDER, session(idle=20))
     edit(cluster, cluster.until_ready("s")["podName"])
-    warned = cluster.until_condition("s", "Active", status="False", reason="IdleSoon", seconds=60)
-    assert "data/new.csv" in warned["message"]
-    assert "prompt.jinja2" in cluster.status("s")["edits"]["files"]
+
+    def warned() -> Object | None:
+        found = cluster.status("s")
+        soon = [c for c in found.get("conditions", ()) if (c["type"], c["reason"]) == ("Active", "IdleSoon")]
+        return found if soon and "data/new.csv" in soon[0]["message"] else None
+
+    status = cluster.until("the idle end is announced with what was edited", warned, 60)
+    assert "prompt.jinja2" in status["edits"]["files"]
     cluster.until_gone("csess", "s", 60)
     (name,) = saved(cluster)
     cluster.apply(session("again"))
@@ -117,8 +126,19 @@ def told(cluster: Cluster, name: str, reason: str) -> list[str]:
     return [event["message"] for event in cluster.events(name) if event["reason"] == reason]
 
 
+GREEDY = """
+import os, time
+while True:
+    if os.fork() == 0:
+        held = b"x" * (4 << 20)
+        time.sleep(600)
+    time.sleep(0.01)
+"""
+"""Takes all memory in pieces that are smaller than the agent, so that the kernel, which kills the largest process, kills that one."""
+
+
 def kill_pid_1(pod_uid: str) -> None:
-    """As the kernel does when the container has no memory left; kubelets of this machine run their containers on it."""
+    """As a machine's end does; kubelets of this machine run their containers on it."""
     (pid,) = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_agent(path, pod_uid)]
     os.kill(pid, signal.SIGKILL)
 
@@ -151,11 +171,10 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
         status = until_back(cluster, status, "preempted")
 
     write(cluster, status["podName"], "killed")
-    pod = cluster.get("pod", status["podName"])
-    assert pod
-    kill_pid_1(pod["metadata"]["uid"])
+    assert cluster.kubectl.attempt("exec", status["podName"], "--", "python3", "-c", GREEDY).returncode != 0
     cluster.until("the container was restarted and has them", lambda: restarts(cluster) and notes(cluster) == "killed")
     cluster.until_ready("s")
+    cluster.until("it is told", lambda: told(cluster, "s", "OutOfMemory"), 30)
 
     cluster.kubectl.attempt("exec", status["podName"], "--", "sh", "-c", "echo ended > /session/flow/note.txt; kill -TERM 1; sleep 20")
     cluster.until("the container was ended and has them", lambda: restarts(cluster) > 1 and notes(cluster) == "ended")
@@ -185,6 +204,53 @@ def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
     (body,) = cluster.kubectl.list("configmaps", "-l", "flowsession.dev/content=edits")
     assert set(body["binaryData"]) == {"edits.sealed"}
     assert "Say goodbye" not in json.dumps(body)
+
+
+@pytest.fixture
+def operators_node(cluster: Cluster) -> Iterator[str]:
+    """The node with the operator, on which no further pod is started while the test has it cordoned."""
+    if not isinstance(cluster.target, Local):
+        pytest.skip("only the local cluster's kubelets are this machine's to stop")
+    (operator,) = cluster.within("flowsession-system").kubectl.list("pods", "-l", "app.kubernetes.io/name=flowsession")
+    yield operator["spec"]["nodeName"]
+    cluster.kubectl("uncordon", operator["spec"]["nodeName"])
+
+
+def is_ready(cluster: Cluster, kind: str, name: str) -> bool:
+    conditions = (cluster.get(kind, name) or {})["status"]["conditions"]
+    return next(condition["status"] for condition in conditions if condition["type"] == "Ready") == "True"
+
+
+@pytest.mark.whole_cluster
+def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> None:
+    """The kubelet is stopped, and with it ends all that answers in the pod. 50 s of the test are Kubernetes' own: so long it waits for a
+    kubelet's word (node-monitor-grace-period). Then an administrator says that the node is out of service (docs/sessions.md); without that
+    it takes 5 minutes more, for which pods tolerate such a node, and the grace period."""
+    cluster.kubectl("cordon", operators_node)
+    cluster.apply(FOLDER, OF_FOLDER, session())
+    before = cluster.until_ready("s")
+    cluster.kubectl("uncordon", operators_node)
+    edit(cluster, before["podName"])
+    write(cluster, before["podName"], "kept")
+    until_saved(cluster)
+    node, pod = before["nodeName"], cluster.get("pod", before["podName"])
+    assert pod
+    with local_cluster.without_kubelet(node):
+        kill_pid_1(pod["metadata"]["uid"])
+        cluster.until("Kubernetes has noticed", lambda: not is_ready(cluster, "node", node), 90)
+        cluster.until("and has said so of its pods", lambda: not is_ready(cluster, "pod", before["podName"]), 30)
+        assert cluster.status("s")["podName"] == before["podName"], "nobody knows yet whether it works on"
+        out_of_service = "node.kubernetes.io/out-of-service"
+        cluster.kubectl("taint", "nodes", node, f"{out_of_service}=nodeshutdown:NoExecute")
+        try:
+            after = until_back(cluster, before, "kept")
+        finally:
+            cluster.kubectl("taint", "nodes", node, f"{out_of_service}:NoExecute-")
+        assert after["nodeName"] == operators_node
+        assert edited(cluster, after["podName"])
+        assert any(before["podName"] in message for message in told(cluster, "s", "NodeLost"))
+        assert any("comes back as it was saved at" in message for message in told(cluster, "s", "EditsNotSaved"))
+    assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s")) == 1
 
 
 def waiting(cluster: Cluster) -> bool:

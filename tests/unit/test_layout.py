@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import flowsession_protocol
 from flowsession.cluster.agent import client, transport
 from flowsession.manifests import session_pod
 from flowsession_agent.server import wire
@@ -14,7 +15,7 @@ from flowsession_agent.server import wire
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted(
     path
-    for package in ("flowsession", "flowsession_agent", "flowsession_cache")
+    for package in ("flowsession", "flowsession_agent", "flowsession_cache", "flowsession_protocol")
     for path in (CHECKOUT / "operator" / package).rglob("*.py")
 )
 PURE = {"api", "flow", "images", "manifests", "model", "reconcile", "requirements"}
@@ -78,12 +79,13 @@ PROTOCOL = (CHECKOUT / "docs" / "agent-protocol.md").read_text()
 
 
 def test_the_protocols_document_names_what_the_operator_uses():
-    assert str(session_pod.AGENT_PORT) in PROTOCOL
+    assert str(flowsession_protocol.PORT) in PROTOCOL
     for word in (
         "FLOWSESSION_HOME",
         "FLOWSESSION_POD_UID",
-        "FLOWSESSION_PUBLIC_KEYS",
-        "X-Flowsession-Token",
+        flowsession_protocol.PUBLIC_KEYS,
+        flowsession_protocol.SECRET_VARIABLES,
+        flowsession_protocol.TOKEN_HEADER,
         session_pod.AGENT_IN_IMAGE,
         session_pod.SESSION_HOME,
         session_pod.FLOW_FOLDER,

@@ -6,8 +6,7 @@ one step runs each of them to its end.
 
 import base64
 import copy
-import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -39,9 +38,9 @@ from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.reconcile.session import chain as sessions
 from flowsession.settings import Settings
+from unit.apiserver import ApiServer, Object
 from unit.builders import NAME, NAMESPACE, NOW
 
-Object = dict[str, Any]
 SESSION = Key("ComputeSession", NAMESPACE, NAME)
 RUNTIME = "flowsession-runtime:latest"
 BOX = "box"
@@ -58,12 +57,11 @@ class Clock:
         return self.now
 
 
-class ApiServer:
-    """Objects with uids, resourceVersions and preconditions. `quota` False refuses pods, `rival` writes before us, `down` fails."""
+class WorldApiServer(ApiServer):
+    """Its answers take no time, and its watch is read when the world says so. `rivals` write before us, `down` fails."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.objects: dict[tuple[str, str, str], Object] = {}
+        super().__init__(clock, clock)
         self.watch: list[tuple[str, Object, bool]] = []
         self.requests: list[str] = []
         self.refused: set[str] = set()
@@ -73,140 +71,36 @@ class ApiServer:
         self.down = 0
         """How many of the next requests fail."""
         self.session_deleted_at: float | None = None
-        self._numbers = itertools.count(100)
 
-    # what the engine's gateway offers
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object:
-        self._request("GET", kind)
-        return copy.deepcopy(self._found(kind, namespace, name))
-
-    async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
-        self._request("GET", kind)
-        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
-        for body in list(self.objects.values()):
-            if body["kind"] == kind and wanted.items() <= body["metadata"].get("labels", {}).items():
-                yield copy.deepcopy(body["metadata"])
-
-    async def create(self, manifest: Object) -> Object:
-        kind, meta = manifest["kind"], manifest["metadata"]
-        self._request("POST", kind)
-        if kind in self.refused:
-            raise errors.QuotaExceeded(f"exceeded quota: team, used: {kind}=1, limited: {kind}=1", status=403)
-        if (kind, meta["namespace"], meta["name"]) in self.objects:
-            raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
-        return copy.deepcopy(self.put(copy.deepcopy(manifest)))
-
-    async def patch_status(
-        self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
-    ) -> Object:
-        self._in_time(valid_until)
-        self._request("PATCH", kind)
-        self._rival(kind, namespace, name)
-        body = self._found(kind, namespace, name)
-        if body["metadata"]["resourceVersion"] != resource_version:
-            raise errors.Conflict("the object has been modified", status=409)
-        merged = _merged(body.get("status") or {}, status)
-        if merged != (body.get("status") or {}):
-            body["status"] = merged
-            self.changed(body)
-        return copy.deepcopy(body)
-
-    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
-        """Annotations of pods; events the world takes elsewhere."""
-        assert (kind, set(body["metadata"])) == ("Pod", {"uid", "annotations"}), body
-        self._request("PATCH", kind)
-        pod = self._found(kind, namespace, name)
-        if pod["metadata"]["uid"] != body["metadata"]["uid"]:
-            raise errors.Conflict("the uid is another one", status=409)
-        pod["metadata"] = _merged(pod["metadata"], body["metadata"])
-        self.changed(pod)
-        return copy.deepcopy(pod)
-
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str,
-        resource_version: str | None = None,
-        grace_seconds: int | None = None,
-        valid_until: float | None = None,
-    ) -> Object:
-        self._in_time(valid_until)
-        self._request("DELETE", kind)
-        self._rival(kind, namespace, name)
-        body = self._found(kind, namespace, name)
-        meta = body["metadata"]
-        if uid not in ("", meta["uid"]) or resource_version not in (None, meta["resourceVersion"]):
-            raise errors.Conflict("precondition failed", status=409)
-        if kind == "Pod" and grace_seconds != 0 and body["spec"].get("nodeName") and body["status"]["phase"] in ("Pending", "Running"):
-            if not meta.get("deletionTimestamp"):
-                meta["deletionTimestamp"] = times.stamp(self.clock() + body["spec"]["terminationGracePeriodSeconds"])
-                self.changed(body)
-            return copy.deepcopy(body)
-        if kind == "ComputeSession":
-            self.session_deleted_at = self.clock()
-        self.remove(body)
-        return {"kind": "Status", "status": "Success"}
-
-    # what happens in the cluster
-
-    def put(self, body: Object) -> Object:
-        meta = body["metadata"]
-        meta.setdefault("uid", f"uid-{next(self._numbers)}")
-        meta["creationTimestamp"] = times.stamp(self.clock())
-        if body["kind"] == "Pod":
-            body["status"] = {"phase": "Pending"}
-        self.objects[body["kind"], meta["namespace"], meta["name"]] = body
-        self.changed(body)
-        return body
-
-    def changed(self, body: Object) -> None:
-        body["metadata"]["resourceVersion"] = str(next(self._numbers))
-        self.watch.append((body["kind"], copy.deepcopy(body), False))
-
-    def remove(self, body: Object) -> None:
-        meta = body["metadata"]
-        self.objects.pop((body["kind"], meta["namespace"], meta["name"]), None)
-        meta["resourceVersion"] = str(next(self._numbers))
-        self.watch.append((body["kind"], copy.deepcopy(body), True))
-        for owned in [o for o in self.objects.values() if any(r["uid"] == meta["uid"] for r in o["metadata"].get("ownerReferences", ()))]:
-            if owned["kind"] == "Pod" and owned["status"]["phase"] == "Running":  # garbage collection gives a pod its grace
-                owned["metadata"].setdefault("deletionTimestamp", times.stamp(self.clock() + 30))
-                self.changed(owned)
-            else:
-                self.remove(owned)
-
-    @property
-    def pods(self) -> list[Object]:
-        """The sessions' pods."""
-        return [body for (kind, _, _), body in self.objects.items() if kind == "Pod" and SESSION_LABEL in body["metadata"]["labels"]]
-
-    @property
-    def session(self) -> Object | None:
-        return self.objects.get(("ComputeSession", NAMESPACE, NAME))
-
-    def _found(self, kind: str, namespace: str, name: str) -> Object:
-        if (kind, namespace, name) not in self.objects:
-            raise errors.NotFound(f"{kind} {name} not found", status=404)
-        return self.objects[kind, namespace, name]
-
-    def _in_time(self, valid_until: float | None) -> None:
-        if valid_until is not None and self.clock() > valid_until:
-            raise errors.TooLate("not sent")
-
-    def _request(self, verb: str, kind: str) -> None:
+    async def request(self, verb: str, kind: str, namespace: str, name: str) -> None:
         self.requests.append(f"{verb} {kind}")
         if self.down:
             self.down -= 1
             raise errors.Unavailable("no answer")
-
-    def _rival(self, kind: str, namespace: str, name: str) -> None:
-        if kind == "ComputeSession" and self.rivals and (kind, namespace, name) in self.objects:
+        if verb == "POST" and kind in self.refused:
+            raise errors.QuotaExceeded(f"exceeded quota: team, used: {kind}=1, limited: {kind}=1", status=403)
+        if kind == "ComputeSession" and verb in ("PATCH", "DELETE") and self.rivals and (kind, namespace, name) in self.objects:
             self.rivals -= 1
             self.changed(self.objects[kind, namespace, name])
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        """Annotations of pods; events the world takes elsewhere."""
+        assert (kind, set(body["metadata"])) == ("Pod", {"uid", "annotations"}), body
+        return await super().patch(kind, namespace, name, body)
+
+    def hear(self, body: Object, *, gone: bool) -> None:
+        if gone and body["kind"] == "ComputeSession":
+            self.session_deleted_at = self.clock()
+        self.watch.append((body["kind"], copy.deepcopy(body), gone))
+
+    @property
+    def pods(self) -> list[Object]:
+        """The sessions' pods."""
+        return [body for body in self.of("Pod") if SESSION_LABEL in body["metadata"]["labels"]]
+
+    @property
+    def session(self) -> Object | None:
+        return self.objects.get(("ComputeSession", NAMESPACE, NAME))
 
 
 DOOR_SECONDS = 30.0
@@ -455,7 +349,7 @@ class World:
 
     def __init__(self, *, environment: Object, idle: Object | None = None, settings: Settings | None = None, **fields: Any) -> None:
         self.clock = Clock()
-        self.api = ApiServer(self.clock)
+        self.api = WorldApiServer(self.clock)
         self.agents: dict[tuple[str, int], SimAgent] = {}
         self.settings = settings or Settings()
         self.told = Told()
@@ -815,7 +709,7 @@ class World:
         return any(c["type"] == "Ready" and c["status"] == "True" for c in self.status().get("conditions", ()))
 
     def writes(self) -> list[str]:
-        return [request for request in self.api.requests if not request.startswith("GET")]
+        return [request for request in self.api.requests if not request.startswith(("GET", "LIST"))]
 
     def _answered(self) -> bool:
         handled = self.status().get("handledRequests", {})
@@ -877,12 +771,6 @@ class World:
 
 def _object(kind: str, name: str, spec: Object) -> Object:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1}, "spec": spec}
-
-
-def _merged(old: Object, patch: Object) -> Object:
-    from unit.builders import applied
-
-    return applied(old, patch)
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,8 @@
 """Brings the cluster up, takes it down, tells its state."""
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from localcluster import (
@@ -102,6 +104,21 @@ def down() -> None:
             paths.STATE.rmdir()
         lock.remove()
     progress(f"nothing of the cluster is left but its binaries and images in {paths.cache()}")
+
+
+@contextmanager
+def without_kubelet(name: str) -> Iterator[None]:
+    """The cluster while the kubelet of this node does not run, for tests of lost nodes; its containers go on. Returns when the node is
+    Ready again. Where the process is killed in between, the next `up` starts the kubelet."""
+    plane = control_plane()
+    node = next(node for node in layout.NODES if node.name == name)
+    _kubelet(node, plane).stop()
+    try:
+        yield
+    finally:
+        with lock.held():
+            _start([_kubelet(node, plane)])
+            _wait_until_ready(node, plane)
 
 
 def status() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from localcluster import debian, paths
 
-FOLDERS = ("tools", "tests", "bench", "operator/flowsession_agent", "operator/flowsession_cache")
+FOLDERS = ("tools", "tests", "bench", "operator/flowsession_agent", "operator/flowsession_cache", "operator/flowsession_protocol")
 STARTERS = frozenset(
     {"run", "Popen", "call", "check_call", "check_output", "succeeds", "create_subprocess_exec", "which", "execv", "execvp", "execvpe"}
 )

@@ -18,7 +18,7 @@ MOST = 8
 """Different objects of one resource that a list may name, for users who may not read all of the namespace."""
 
 MOST_CHECKS = 24
-"""Most authorization checks in a policy, a little less than the API server allows."""
+"""Maximum number of authorization checks in a policy, a little less than the API server allows."""
 
 ADMINISTER = "administer"
 """The verb on flowenvironments for users who administer the environments that the platform owns."""

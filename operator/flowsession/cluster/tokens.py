@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession_protocol import TOKEN_SECONDS
 
 SECRET = "flowsession-agent-keys"  # noqa: S105 - a name
-LIFE_SECONDS = 60
 REUSED_SECONDS = 20
 """A start calls its agent several times within this; signing is the most expensive part of a call."""
 MOST_REUSED = 1000
@@ -47,7 +47,7 @@ class Signer:
         return token
 
     def _sign(self, pod_uid: str, now: int) -> str:
-        claims: dict[str, Any] = {"aud": pod_uid, "iat": now, "exp": now + LIFE_SECONDS}
+        claims: dict[str, Any] = {"aud": pod_uid, "iat": now, "exp": now + TOKEN_SECONDS}
         signed = f"{self._head}.{_b64(json.dumps(claims).encode())}"
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{_b64(signature)}"

@@ -17,7 +17,7 @@ from flowsession.engine.store import pod_timestamps
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import AgentState, AgentView
-from flowsession.model.patience import charged
+from flowsession.model.call_limits import charged
 from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, Probe, Reopen, Settle
 from flowsession.model.views import PodView
 

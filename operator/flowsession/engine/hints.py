@@ -4,7 +4,6 @@ Datagrams: one that comes costs no connection, holds nothing open and needs no a
 """
 
 import asyncio
-import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -13,9 +12,7 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.agent_views import Hint
-
-LARGEST = 128
-_FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending|killed)\n")
+from flowsession_protocol import datagrams
 
 MOST_AT_ONCE = 500
 REFILL = 200.0
@@ -68,10 +65,10 @@ class Hints(asyncio.DatagramProtocol):
         now = self._cache.clock()
         if not _bucket(self._by_address, address, MOST_OF_ADDRESS, REFILL_OF_ADDRESS, now).take(now) or not self._all.take(now):
             return "too many"
-        said = _FORM.fullmatch(data) if len(data) <= LARGEST else None
+        said = datagrams.read(data)
         if said is None:
             return "unreadable"
-        uid, word = said[1].decode(), said[2]
+        uid, word = said
         name = self._cache.pod_names.get(uid)
         pod = self._cache.pods.get(name) if name else None
         if pod is None or not pod.session:
@@ -84,12 +81,12 @@ class Hints(asyncio.DatagramProtocol):
         self._queue.add_all(self._cache.departed.concerned(pod))
         return "taken"
 
-    def _hint(self, uid: str, word: bytes, now: float) -> Hint | None:
+    def _hint(self, uid: str, word: str, now: float) -> Hint | None:
         """What is known of the pod with this word; None if it said the same a moment ago."""
         before = self._cache.hints.get(uid, Hint())
-        if word == b"killed":
+        if word == datagrams.KILLED:
             return None if 0 <= now - before.killed_at < LEAST_BETWEEN else replace(before, killed_at=now)
-        ending = word == b"ending"
+        ending = word == datagrams.ENDING
         if 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
             return None
         return replace(before, at=now, ending=ending and _bucket(self._endings, uid, ENDINGS, ENDING_REFILL, now).take(now))

@@ -7,22 +7,14 @@ import bisect
 import io
 import itertools
 import posixpath
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
-MOST_ENTRIES = 3_000
-"""Files, folders and links of an archive. Reading as many takes up to 70 ms of processor (measured)."""
-
-
-LARGEST_UNPACKED = 8 * 1024 * 1024
-"""Bytes of all files together, as many as a session's agent takes."""
-
-
-LONGEST_PATH = 1024
-"""Bytes of a path, as the session's agent has it."""
-
+from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, NAME_BYTES, PATH_BYTES
 
 DEEPEST = 50
 """Folders in one another."""
@@ -53,7 +45,7 @@ class Links:
     def __init__(self, entries: Mapping[str, bytes | Link]) -> None:
         self._entries = entries
         self._files: dict[str, bytes] = {name: content for name, content in entries.items() if isinstance(content, bytes)}
-        self._left = LARGEST_UNPACKED - sum(map(len, self._files.values()))
+        self._left = FLOW_BYTES - sum(map(len, self._files.values()))
         self._sorted: list[str] = []
         self.ends: dict[str, str] = {}
 
@@ -86,12 +78,12 @@ class Links:
 
     def _put(self, link: str, name: str, content: bytes) -> None:
         self._left -= len(content)
-        if self._left < 0 or len(self._files) >= MOST_ENTRIES:
+        if self._left < 0 or len(self._files) >= ARCHIVE_FILES:
             raise ArchiveError(
-                f"link {shown(link)}: with what links point at, there are more than {LARGEST_UNPACKED:,} bytes or {MOST_ENTRIES:,} files"
+                f"link {shown(link)}: with what links point at, there are more than {FLOW_BYTES:,} bytes or {ARCHIVE_FILES:,} files"
             )
-        if len(name.encode()) > LONGEST_PATH:
-            raise ArchiveError(f"link {shown(link)} makes a path of more than {LONGEST_PATH} bytes")
+        if len(name.encode()) > PATH_BYTES:
+            raise ArchiveError(f"link {shown(link)} makes a path of more than {PATH_BYTES} bytes")
         self._files[name] = content
 
     def _below(self, folder: str) -> list[str]:
@@ -108,8 +100,8 @@ class Links:
                 return path
             target = self._entries[link]
             assert isinstance(target, Link)
-            if len(target.target.encode(errors="surrogateescape")) > LONGEST_PATH:
-                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {LONGEST_PATH} bytes")
+            if len(target.target.encode(errors="surrogateescape")) > PATH_BYTES:
+                raise ArchiveError(f"link {shown(name)} points at {shown(target.target)}, a path of more than {PATH_BYTES} bytes")
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(link), target.target, rest))
             if target.target.startswith("/") or joined == ".." or joined.startswith("../"):
                 raise ArchiveError(
@@ -142,150 +134,80 @@ _LONGEST_HEADER = 64 * 1024
 
 
 MOST_HEADERS = 10_000
-"""Headers of a tar, those about other headers included: an honest member has up to three. Reading as many takes 0.1 s."""
+"""Headers of a tar, those about other headers included: an honest member has up to three."""
+
+
+MOST_IN_A_ROW = 150
+"""Headers about one member: `tarfile` follows them by recursion."""
 
 
 MOST_RECORDS = 20_000
-"""Records of all pax headers together; an honest member has a handful. Reading as many takes 20 ms."""
+"""Records of all pax headers together; an honest member has a handful."""
 
 
-_KNOWN = frozenset({b"path", b"linkpath", b"size"})
+_ABOUT_OTHERS = frozenset((tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE))
 
 
-_SPARSE = b"GNU.sparse"
+_OTHERS = {tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe"}
 
 
-_OTHERS = {b"1": "a hard link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+class _Tar(tarfile.TarFile):
+    """A tar in memory, by the standard library."""
 
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.headers = self.in_a_row = self.records = 0
+        # Some packers leave out what pads the last member.
+        padded = io.BytesIO(raw + bytes(-len(raw) % BLOCK))
+        super().__init__(fileobj=padded, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
 
-class TarError(Exception):
-    """It is no sound tar."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One member. `kind` is file, link, folder, or words for what else it is."""
-
-    name: str
-    kind: str
-    content: bytes
-    target: str
-
-
-def members(data: bytes) -> Iterator[Member]:
-    """The members in their order, headers about headers already applied. Raises TarError."""
-    at, said, headers, notes = 0, dict[str, str](), 0, _Notes()
-    while at + BLOCK <= len(data):
-        header = data[at : at + BLOCK]
-        if header.count(0) == BLOCK:
+    def check(self, member: tarfile.TarInfo) -> None:
+        """Looks at a header before `tarfile` goes on with it. Raises ReadError."""
+        self.headers += 1
+        self.in_a_row = self.in_a_row + 1 if member.type in _ABOUT_OTHERS else 0
+        if self.headers > MOST_HEADERS or self.in_a_row > MOST_IN_A_ROW:
+            raise tarfile.ReadError(f"it has more than {MOST_HEADERS:,} headers, or {MOST_IN_A_ROW} about one member")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise ArchiveError(f"member {shown(member.name)} is a sparse file; only files, folders and symbolic links are taken")
+        start = member.offset + BLOCK
+        has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
+        if member.type in _ABOUT_OTHERS:
+            if member.size > _LONGEST_HEADER:
+                raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+            self.records += self.raw.count(b"\n", start, start + member.size)  # each ends with one
+            if self.records > MOST_RECORDS:
+                raise tarfile.ReadError(f"its headers have more than {MOST_RECORDS:,} records")
+        elif not has_content:
             return
-        headers += 1
-        if headers > MOST_HEADERS:
-            raise TarError(f"it has more than {MOST_HEADERS:,} headers")
-        _check(header, at)
-        kind = header[156:157]
-        size = _size(header, said, at)
-        at += BLOCK
-        content = data[at : at + size]
-        if len(content) < size:
-            raise TarError(f"the member at byte {at - BLOCK:,} is cut short")
-        at += -(-size // BLOCK) * BLOCK
-        if kind in b"LKxg":
-            if size > _LONGEST_HEADER:
-                raise TarError(f"a header of {size:,} bytes")
-            notes.take(kind, content, said)
-            continue
-        yield _member(header, kind, content, said)
-        said.clear()
-    if at < len(data) or at == 0:
-        raise TarError("it ends in the middle of a block")
+        if member.size < 0 or start + member.size > len(self.raw):
+            raise tarfile.ReadError(f"the member at byte {member.offset:,} is cut short")
 
 
-def _member(header: bytes, kind: bytes, content: bytes, said: dict[str, str]) -> Member:
-    name = said.get("path") or _text(header[:100])
-    if "path" not in said and header[257:263] == b"ustar\0" and header[345]:
-        name = f"{_text(header[345:500])}/{name}"
-    if "sparse" in said:
-        return Member(name, "a sparse file", b"", "")
-    if kind == b"5" or (kind in b"0\0" and name.endswith("/")):
-        return Member(name, "folder", b"", "")
-    if kind == b"2":
-        return Member(name, "link", b"", said.get("linkpath") or _text(header[157:257]))
-    if kind in b"07\0":
-        return Member(name, "file", content, "")
-    return Member(name, _OTHERS.get(kind, f"of the unknown type {kind.decode('latin-1')!r}"), b"", "")
+class _Header(tarfile.TarInfo):
+    """A header. `tarfile` would end the archive in silence at one that can't be read."""
 
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        assert isinstance(tar, _Tar) and tar.fileobj is not None
+        at = tar.fileobj.tell()
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if tar.raw[at : at + BLOCK].strip(b"\0"):
+                raise tarfile.ReadError(f"the header at byte {at:,} has a wrong checksum or number ({error})") from None
+            raise  # the end
 
-def _check(header: bytes, at: int) -> None:
-    wanted = _octal(header[148:156], at)
-    if wanted != sum(header) - sum(header[148:156]) + 8 * 32:
-        raise TarError(f"the header at byte {at:,} has a wrong checksum")
+    def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
+        """What `tarfile` does with a header, for subclasses to change."""
+        tar.check(self)
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return] # typeshed has it not
 
-
-def _size(header: bytes, said: dict[str, str], at: int) -> int:
-    text = said.get("size")
-    if text is None:
-        return 0 if header[156:157] in b"12345" and header[156:157] else _octal(header[124:136], at)
-    if not text.isdecimal() or len(text) > 12:
-        raise TarError(f"the member at byte {at:,} has a size of {text[:20]!r}")
-    return int(text)
-
-
-def _octal(field: bytes, at: int) -> int:
-    text = field.strip(b"\0 ")
-    if not text:
-        return 0
-    if text.strip(b"01234567"):
-        raise TarError(f"the header at byte {at:,} holds a number that is none")
-    return int(text, 8)
-
-
-class _Notes:
-    """Reads what headers say of the member that follows, each byte once."""
-
-    def __init__(self) -> None:
-        self._records = 0
-
-    def take(self, kind: bytes, content: bytes, said: dict[str, str]) -> None:
-        """Adds what a header says that matters. Raises TarError."""
-        if kind == b"L":
-            said["path"] = _text(content)
-        elif kind == b"K":
-            said["linkpath"] = _text(content)
-        elif kind == b"x":
-            self._pax(content, said)
-
-    def _pax(self, content: bytes, said: dict[str, str]) -> None:
-        at, end = 0, len(content.rstrip(b"\0"))
-        while at < end:
-            self._records += 1
-            if self._records > MOST_RECORDS:
-                raise TarError(f"its pax headers have more than {MOST_RECORDS:,} records")
-            space = content.find(b" ", at, at + 7)
-            length = content[at:space] if space > 0 else b""
-            if not length.isdigit() or not len(length) < int(length) <= len(content) - at:
-                raise TarError("a pax header that is none")
-            stop = at + int(length)
-            key, _, value = content[space + 1 : stop - 1].partition(b"=")
-            if key in _KNOWN:
-                said[key.decode()] = _text(value)
-            elif key.startswith(_SPARSE):
-                said["sparse"] = ""
-            at = stop
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode(errors="surrogateescape")
-
-
-LONGEST_NAME = 255
-"""Bytes of a file's name, as file systems have it."""
 
 LARGEST_EXTRA = 1024
 """Bytes of the extra fields of a zip's member; times, owners and 64-bit sizes take a tenth of that. Reading them takes time by the square
 of their length."""
 
-_TOO_LONG = f"too long a name: {LONGEST_NAME} bytes a part and {LONGEST_PATH} in all"
+_TOO_LONG = f"too long a name: {NAME_BYTES} bytes a part and {PATH_BYTES} in all"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _EXTRA_LENGTH = 30
 """Where an entry of a zip's directory says how long its extra fields are."""
@@ -325,9 +247,9 @@ def unpack(data: bytes) -> Unpacked:
     for name, content in members:
         if isinstance(content, bytes):
             size += len(content)
-            if size > LARGEST_UNPACKED:
+            if size > FLOW_BYTES:
                 raise ArchiveError(
-                    f"more than {LARGEST_UNPACKED:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
+                    f"more than {FLOW_BYTES:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
                 )
         path = _path(name)
         if path == ".":
@@ -340,34 +262,44 @@ def unpack(data: bytes) -> Unpacked:
 
 def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     # Beside the files there are a block or two of header and less than one of padding for each.
-    limit = LARGEST_UNPACKED + MOST_ENTRIES * 5 * BLOCK
+    limit = FLOW_BYTES + ARCHIVE_FILES * 5 * BLOCK
     unpacker = zlib.decompressobj(wbits=31)
     try:
         raw = unpacker.decompress(data, limit)
     except zlib.error as error:
         raise ArchiveError(f"is no sound .tar.gz: {error}; pack the folder anew") from None
     if unpacker.unconsumed_tail:
-        raise ArchiveError(f"more than {LARGEST_UNPACKED:,} bytes when unpacked; keep large data out of the flow folder")
+        raise ArchiveError(f"more than {FLOW_BYTES:,} bytes when unpacked; keep large data out of the flow folder")
     if not unpacker.eof:
         raise ArchiveError("is a .tar.gz that is cut short; make the ConfigMap anew")
     if unpacker.unused_data.strip(b"\0"):
         raise ArchiveError("is a .tar.gz with something behind its end; pack the folder anew")
     try:
-        for number, member in enumerate(members(raw)):
-            _count(number)
-            if member.kind == "file":
-                yield member.name, member.content
-            elif member.kind == "link":
-                yield member.name, Link(member.target[: LONGEST_PATH + 1])
-            elif member.kind != "folder":
-                raise ArchiveError(f"member {shown(member.name)} is {member.kind}; only files, folders and symbolic links are taken")
-    except TarError as error:
+        with _Tar(raw) as packed:
+            for number, member in enumerate(packed):
+                _count(number)
+                if member.issym():
+                    yield member.name, Link(member.linkname[: PATH_BYTES + 1])
+                elif member.isreg() and not member.issparse():
+                    content = raw[member.offset_data : member.offset_data + member.size]
+                    if len(content) != member.size:
+                        raise tarfile.ReadError(f"member {shown(member.name)} is cut short")
+                    if not member.name.endswith("/"):  # of a folder, from before folders had a type of their own
+                        yield member.name, content
+                elif not member.isdir():
+                    kind = (
+                        "a sparse file"
+                        if member.issparse()
+                        else _OTHERS.get(member.type, f"of the unknown type {member.type.decode('latin-1')!r}")
+                    )
+                    raise ArchiveError(f"member {shown(member.name)} is {kind}; only files, folders and symbolic links are taken")
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError) as error:  # what `tarfile` raises for odd numbers and ends
         raise ArchiveError(f"is no sound .tar.gz: {error}; pack the folder anew") from None
 
 
 def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
     _check_directory(data)
-    left, packed_left = LARGEST_UNPACKED, len(data)
+    left, packed_left = FLOW_BYTES, len(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             for number, member in enumerate(packed.infolist()):
@@ -391,17 +323,17 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                 left -= len(content)
                 if left < 0:
                     raise ArchiveError(
-                        f"more than {LARGEST_UNPACKED:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
+                        f"more than {FLOW_BYTES:,} bytes when unpacked, at {shown(name)}; keep large data out of the flow folder"
                     )
-                yield name, Link(content[: LONGEST_PATH + 1].decode(errors="surrogateescape")) if kind == 0o120000 else content
+                yield name, Link(content[: PATH_BYTES + 1].decode(errors="surrogateescape")) if kind == 0o120000 else content
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise ArchiveError(f"is no sound .zip: {str(error) or type(error).__name__}; pack the folder anew") from None
 
 
 def _check_directory(data: bytes) -> None:
     """Parsing the list of members is what takes the time: each entry of it begins with the same bytes."""
-    if data.count(_DIRECTORY_ENTRY) > 2 * MOST_ENTRIES:
-        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
+    if data.count(_DIRECTORY_ENTRY) > 2 * ARCHIVE_FILES:
+        raise ArchiveError(f"more than {ARCHIVE_FILES:,} members; leave out what the flow does not need")
     at = data.find(_DIRECTORY_ENTRY)
     while at >= 0:
         length = int.from_bytes(data[at + _EXTRA_LENGTH : at + _EXTRA_LENGTH + 2], "little")
@@ -411,8 +343,8 @@ def _check_directory(data: bytes) -> None:
 
 
 def _count(number: int) -> None:
-    if number >= MOST_ENTRIES:
-        raise ArchiveError(f"more than {MOST_ENTRIES:,} members; leave out what the flow does not need")
+    if number >= ARCHIVE_FILES:
+        raise ArchiveError(f"more than {ARCHIVE_FILES:,} members; leave out what the flow does not need")
 
 
 def _path(name: str) -> str:
@@ -421,13 +353,13 @@ def _path(name: str) -> str:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise ArchiveError(f"member {shown(name)} has a name that is not UTF-8; rename it") from None
-    if len(encoded) > LONGEST_PATH:
+    if len(encoded) > PATH_BYTES:
         raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     if name.startswith("/") or "\0" in name or ".." in name.split("/"):
         raise ArchiveError(
             f"member {shown(name)} lies outside of the archive's folder; pack the folder by tar -czf flow.tar.gz -C FOLDER ."
         )
-    if max(map(len, encoded.split(b"/"))) > LONGEST_NAME:
+    if max(map(len, encoded.split(b"/"))) > NAME_BYTES:
         raise ArchiveError(f"member {shown(name)} has {_TOO_LONG}")
     path = posixpath.normpath(name)
     if path.count("/") > DEEPEST:

@@ -14,9 +14,7 @@ from flowsession.api.source import SourceWarning
 from flowsession.flow import yaml
 from flowsession.flow.yaml import LARGEST as LARGEST_FLOW_FILE
 from flowsession.flow.yaml import FolderError, kind_of, text_of
-
-DAG_FILES = ("flow.dag.yaml", "flow.dag.yml")
-FLEX_FILES = ("flow.flex.yaml", "flow.flex.yml")
+from flowsession_protocol import flow_files
 
 READ = ("image", "python_requirements_txt")
 NOT_READ = {
@@ -29,7 +27,8 @@ NOT_READ = {
 MOST_KEYS = 20
 
 _FRONT_MATTER = re.compile(r"\A\s*-{3,}[^\S\n]*\n(.*?)^-{3,}[^\S\n]*$", re.DOTALL | re.MULTILINE)
-"""As promptflow-core's `Prompty._parse_prompty` finds it."""
+"""Up to the first line of dashes. promptflow-core reads up to the last one, and so does the agent's check, which says so where that is no
+YAML: what stands in a template keeps no environment from being Ready."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,9 @@ def read(files: Mapping[str, bytes]) -> Flow:
 
 def open_flow(files: Mapping[str, bytes]) -> FlowFile:
     """The folder's one flow file. Raises FolderError."""
-    name, kind = flow_file(files)
-    values = _front_matter(name, files[name]) if kind == "prompty" else yaml.document(name, files[name])
-    if kind != "prompty":  # what makes a flex flow for prompt flow is the key, whatever the file's name
-        kind = "flex" if "entry" in values or (kind == "flex" and "nodes" not in values) else "dag"
-    return FlowFile(name, kind, values)
+    name = flow_file(files)
+    values = _front_matter(name, files[name]) if name.endswith(flow_files.PROMPTY) else yaml.document(name, files[name])
+    return FlowFile(name, flow_files.kind(name, values), values)
 
 
 def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
@@ -93,18 +90,15 @@ def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
     )
 
 
-def flow_file(files: Mapping[str, bytes]) -> tuple[str, str]:
-    """Name and kind of the folder's one flow file. Raises FolderError."""
-    found = [(name, kind) for names, kind in ((DAG_FILES, "dag"), (FLEX_FILES, "flex")) for name in names if name in files]
+def flow_file(files: Mapping[str, bytes]) -> str:
+    """Name of the folder's one flow file. Raises FolderError."""
+    found = flow_files.candidates(files)
     if len(found) > 1:
-        raise FolderError(f"the flow folder holds {' and '.join(name for name, _ in found)}; keep one of them")
+        raise FolderError(f"the flow folder holds {' and '.join(found)}; keep one of them")
     if found:
         return found[0]
-    prompties = sorted(name for name in files if name.endswith(".prompty") and "/" not in name)
-    if len(prompties) == 1:
-        return prompties[0], "prompty"
     here = ", ".join(sorted(files)[:10]) or "nothing"
-    deeper = sorted({folder for folder, name in map(posixpath.split, files) if folder and name in DAG_FILES + FLEX_FILES})
+    deeper = sorted({folder for folder, name in map(posixpath.split, files) if folder and name in (*flow_files.DAG, *flow_files.FLEX)})
     advice = f"set flowPath: there is one in {', '.join(deeper[:5])}" if deeper else "check source and flowPath"
     raise FolderError(f"the flow folder has neither flow.dag.yaml nor flow.flex.yaml (it holds: {here}); {advice}")
 

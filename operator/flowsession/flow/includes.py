@@ -15,14 +15,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from flowsession.flow.yaml import FolderError, kind_of
+from flowsession_protocol.limits import FLOW_BYTES, FLOW_FILES
 
 KEY = "additional_includes"
-
-MOST_COPIES = 10_000
-"""Files copied by all entries together: each is cheap, but entries may name the same large folder over and over."""
-
-LARGEST_RESULT = 8 * 1024 * 1024
-"""Bytes of the merged folder, as many as a session's agent takes."""
 
 MOST_ZIPPED = 2_000
 """Files of folders that are zipped, by all entries together; each costs as much as twenty copies."""
@@ -85,8 +80,8 @@ def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, f
         if replaced:
             duplicates.append(Duplicate(entry, tuple(replaced)))
     size = sum(map(len, result.files.values()))
-    if size > LARGEST_RESULT:
-        raise FolderError(f"{file}: with its {KEY} the flow folder has {size:,} bytes; a session takes {LARGEST_RESULT:,}: include less")
+    if size > FLOW_BYTES:
+        raise FolderError(f"{file}: with its {KEY} the flow folder has {size:,} bytes; a session takes {FLOW_BYTES:,}: include less")
     return Merged(result.files, len(entries), tuple(duplicates))
 
 
@@ -105,9 +100,9 @@ class _Result:
         replaced = []
         for name, content in brought:
             self._copies += 1
-            if self._copies > MOST_COPIES:
+            if self._copies > FLOW_FILES:
                 raise FolderError(
-                    f"{KEY} entry {_shown(entry)}: more than {MOST_COPIES:,} files are copied; include only what the flow needs"
+                    f"{KEY} entry {_shown(entry)}: more than {FLOW_FILES:,} files are copied; include only what the flow needs"
                 )
             place = name
             if place in self._folders:
@@ -139,7 +134,7 @@ class _Zips:
 
     def __init__(self) -> None:
         self._made: dict[str, bytes] = {}
-        self._files, self._bytes = MOST_ZIPPED, LARGEST_RESULT
+        self._files, self._bytes = MOST_ZIPPED, FLOW_BYTES
 
     def of(self, path: str, tree: Tree, *, what: str) -> bytes:
         """The folder as a zip with one root folder; the same files always give the same bytes. Raises FolderError."""
@@ -149,9 +144,7 @@ class _Zips:
             self._files -= len(files)
             self._bytes -= sum(len(content) for _, content in files)
             if self._files < 0 or self._bytes < 0:
-                raise FolderError(
-                    f"{what}: more than {MOST_ZIPPED:,} files or {LARGEST_RESULT:,} bytes are zipped; pack the folder beforehand"
-                )
+                raise FolderError(f"{what}: more than {MOST_ZIPPED:,} files or {FLOW_BYTES:,} bytes are zipped; pack the folder beforehand")
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w") as packed:
                 packed.writestr(zipfile.ZipInfo(f"{root}/"), b"")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flowsession.flow.yaml_values import Dumper, Loader, Loader11
+from flowsession_protocol.requirements import encoding_of
 
 LARGEST = 128 * 1024
 """Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one. Some 70 ms of parsing by libyaml for a
@@ -40,8 +41,7 @@ class FolderError(Exception):
 
 def text_of(name: str, content: bytes) -> str:
     """A file's text: UTF-8, or UTF-16 with a byte order mark, as pip reads it. Raises FolderError."""
-    marks = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-    encoding = next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8")
+    encoding = encoding_of(content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

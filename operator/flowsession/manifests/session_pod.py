@@ -12,11 +12,9 @@ from flowsession.manifests.common import controller, restricted, restricted_cont
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.resolved import Claim, Resolved
 from flowsession.settings import Settings
+from flowsession_protocol import PORT, PUBLIC_KEYS, SECRET_VARIABLES
 
-AGENT_PORT = 8765
 CONTAINER = "session"
-PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
-"""The variable with the keys that the agent knows."""
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
 AGENT_MOUNT = "/opt/flowsession-agent"
 SESSION_HOME = "/session"
@@ -24,8 +22,6 @@ SESSION_HOME = "/session"
 FLOW_FOLDER = f"{SESSION_HOME}/flow"
 """Working directory of commands and terminals; on a claim it is a symbolic link."""
 STORAGE = "ephemeral-storage"
-SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - names of variables
-"""Comma-separated names of the variables whose values come from Secrets, which the agent masks."""
 SOURCE_MOUNT = "/source"
 """Mount path of a claim that sessions use in place."""
 
@@ -158,7 +154,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
                 "command": command,
                 "workingDir": FLOW_FOLDER,
                 "env": _environment(wanted),
-                "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                "ports": [{"name": "agent", "containerPort": PORT}],
                 "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": restricted_container(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -247,5 +243,5 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
     secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
-    told = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
-    return [variable for variable in own if variable["name"] not in names] + given + told
+    masked = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    return [variable for variable in own if variable["name"] not in names] + given + masked

@@ -6,8 +6,10 @@ from typing import Any
 from flowsession.api import GROUP
 from flowsession.api.source import Source
 from flowsession.manifests import common
-from flowsession.manifests.session_pod import AGENT_IN_IMAGE, AGENT_PORT, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
+from flowsession.manifests.session_pod import AGENT_IN_IMAGE, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.settings import Settings
+from flowsession_protocol import PORT, PUBLIC_KEYS
+from flowsession_protocol.messages import SourceOrder
 
 CONTAINER = "resolver"
 CREDENTIALS = "/credentials"
@@ -37,7 +39,7 @@ def manifest(
         {"name": "FLOWSESSION_RESOLVER", "value": "1"},
         {"name": "FLOWSESSION_HOME", "value": HOME},
         {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": "FLOWSESSION_PUBLIC_KEYS", "value": keys},
+        {"name": PUBLIC_KEYS, "value": keys},
     ]
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
@@ -81,7 +83,7 @@ def manifest(
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": [AGENT_IN_IMAGE],
                     "env": env,
-                    "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+                    "ports": [{"name": "agent", "containerPort": PORT}],
                     "resources": {"requests": dict(resolver.requests), "limits": dict(resolver.limits)},
                     "securityContext": common.restricted_container(),
                     "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -95,7 +97,7 @@ def manifest(
     }
 
 
-def request_body(source: Source, known: str, settings: Settings) -> dict[str, Any]:
+def request_body(source: Source, known: str, settings: Settings) -> SourceOrder:
     """Return the body of PUT /v1/source; `known` is the commit that need not be fetched again."""
     if source.git is None:
         claim, artifact = source.persistent_volume_claim, source.oci_artifact

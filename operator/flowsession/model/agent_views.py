@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from flowsession.api.source import SourceWarning
 
 FRESH_SECONDS = 5.0
-"""Greatest age of an agent's answer that is acted on."""
+"""Maximum age of an agent's answer that is acted on."""
 
 AHEAD_SECONDS = 5.0
 """How far ahead of this operator's clock a timestamp may lie; further ahead, some clock was wrong."""
@@ -239,7 +239,7 @@ class AgentView:
     """Revision of the edits that the agent need not wait for any more, saved or not."""
     source: SourceAnswer | None = None
     calls: float = 0.0
-    """Recent calls, decayed until the end of the last one (model/patience.py)."""
+    """Recent calls, decayed until the end of the last one (model/call_limits.py)."""
     bad_answers: float = 0.0
     """Recent calls with useless answers; they decay more slowly."""
 

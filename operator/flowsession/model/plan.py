@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.images.check import Question
+from flowsession_protocol import messages
 
 Manifest = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ class Subject:
 class Deliver:
     """PUT /v1/environment: deliver to the agent what the session shall have."""
 
-    body: Manifest
+    body: messages.Order
     request: str = ""
     """The install request to carry out; the agent retries a failed install for a new request."""
     feed_secret: str = ""
@@ -157,7 +158,7 @@ class ReadSource:
     """PUT /v1/source: have the pod of this name read a source, or ask for the result."""
 
     pod: str
-    body: Manifest
+    body: messages.SourceOrder
 
 
 AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource

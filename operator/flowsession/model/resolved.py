@@ -4,13 +4,13 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from flowsession.api.environment import FlowSummary
 from flowsession.api.source import SourceWarning
 from flowsession.flow.packed import EncodedFolder, PackedFolder
 from flowsession.images.image import Image
 from flowsession.requirements.review import Review
+from flowsession_protocol import messages
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Resolved:
     files: Mapping[str, bytes] | None
     flow: FlowSummary | None
     warnings: tuple[SourceWarning, ...]
-    installer: Mapping[str, Any] = field(hash=False)
+    installer: messages.Installer = field(hash=False)
     content: str = ""
     """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
@@ -105,7 +105,7 @@ class Resolved:
         return self.files is not None or self.requirements_count > 0
 
     @cached_property
-    def wire(self) -> Mapping[str, Any]:
+    def wire(self) -> messages.Order:
         """The body of PUT /v1/environment."""
         files: Mapping[str, str] | None
         if isinstance(self.files, PackedFolder):
@@ -113,16 +113,20 @@ class Resolved:
         else:
             files = None if self.files is None else {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         asked = self.requirements
-        wanted = {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
-        return {
+        wanted: messages.Requirements | None = (
+            {"text": asked.text, "path": asked.in_folder, "shown": asked.shown} if asked.review.count else None
+        )
+        order: messages.Order = {
             "packagesRevision": self.packages_revision,
             "flowRevision": self.flow_revision,
             "files": files,
             "requirements": wanted,
             # A CA bundle may be larger than all the rest, and only an install reads it.
             "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
-            **({"beside": dict(self.beside)} if self.beside else {}),
         }
+        if self.beside:
+            order["beside"] = dict(self.beside)
+        return order
 
 
 IN_SPEC = "spec.requirementsText"

@@ -26,7 +26,7 @@ def deadline_stamp(seconds: float) -> str:
 
 
 def moment(text: str | None, default: float) -> float:
-    """Return a status' timestamp in seconds since 1970, or the default if it is missing."""
+    """Return a status's timestamp in seconds since 1970, or the default if it is missing."""
     parsed = parse(text)
     return default if parsed is None else parsed
 

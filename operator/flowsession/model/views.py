@@ -97,6 +97,9 @@ class PodView:
     scheduled_at: float | None
     unscheduled_message: str
     container: ContainerView | None
+    unready: bool = False
+    """Whether its condition Ready is False. While its container runs, that means that its node does not answer: session pods have no
+    readiness probe."""
     settings: str = ""
     """Hash of the session's settings at the pod's creation; see session_pod.settings_of."""
     vm_size: str = ""

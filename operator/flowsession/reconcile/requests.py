@@ -20,9 +20,9 @@ UNKNOWN = "unknown"
 
 def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
     """Refuse, once, values that are no timestamps and annotations of this API's group that are not among the known ones."""
-    told = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
+    reported = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
     for name in draft.requests.get(UNKNOWN, "").split():
-        if name not in told:
+        if name not in reported:
             draft.event(warning=True, reason="UnknownAnnotation", message=_unknown(name, known.values()))
     done(draft, UNKNOWN)
     for what in draft.requests:

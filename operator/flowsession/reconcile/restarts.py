@@ -39,14 +39,45 @@ def remove(draft: Draft, stray: PodView) -> None:
         draft.look_again(stray.deleting_since + FORCE_AFTER)
 
 
+ENDED = frozenset({"Failed", "Succeeded"})
+"""Phases of a pod whose containers do not start again."""
+
+REASONS = {
+    "Evicted": "Evicted",
+    "Preempted": "Preempted",
+    "Preempting": "Preempted",
+    "Terminated": "NodeShutdown",
+    "NodeShutdown": "NodeShutdown",
+    "NodeLost": "NodeLost",
+    "NodeDrained": "NodeDrained",
+}
+"""Reasons of a pod's own status by which kubelets say why they ended it. "Preempting" makes room for a critical pod, and "Terminated" comes
+with the node's own shutdown."""
+
+
 def cause_of_end(pod: PodView) -> tuple[str, str]:
-    """Why a pod that Kubernetes calls Failed has ended: reason and sentence."""
-    why = pod.message or pod.reason or "its container ended"
-    if pod.container and pod.container.ended_reason == "OOMKilled":
+    """Return why a pod that Kubernetes calls Failed or Succeeded has ended: reason and sentence.
+
+    What is said of the pod comes before what is said of its container, which may be about an earlier run of that.
+    """
+    container = pod.container
+    if pod.reason in REASONS:
+        return REASONS[pod.reason], f"pod {pod.name} ended ({pod.reason}): {pod.message or pod.reason}"
+    if pod.disruption in DISRUPTIONS:
+        reason, words = DISRUPTIONS[pod.disruption]
+        return reason, f"pod {pod.name} {words}" + (f": {pod.message}" if pod.message else "")
+    if container and container.ended_reason == "OOMKilled":
         return "OutOfMemory", f"pod {pod.name} was killed for memory"
-    reason = pod.reason or DISRUPTIONS.get(pod.disruption, ("", ""))[0]
-    known = reason if reason in ("Evicted", "Preempted", "NodeShutdown", "NodeLost", "NodeDrained") else "PodFailed"
-    return known, f"pod {pod.name} ended ({pod.reason or pod.phase}): {why}"
+    how = died(pod)[1] if container and container.ended_reason else "its container ended"
+    return "PodFailed", f"pod {pod.name} ended ({pod.reason or pod.phase}): {pod.message or pod.reason or how}"
+
+
+def cause_of_absence(name: str, pods: Iterable[PodView]) -> tuple[str, str]:
+    """Return why the pod of this name is being deleted or gone, by what Kubernetes wrote into it: reason and sentence."""
+    going = next((pod for pod in pods if pod.name == name), None)
+    if going is not None and (going.phase in ENDED or going.disruption) and (known := cause_of_end(going))[0] != "PodFailed":
+        return known
+    return "PodFailed", f"pod {name} was deleted, or lost with its node"
 
 
 def pause(times_before: int) -> float:
@@ -57,6 +88,17 @@ def pause(times_before: int) -> float:
 BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
 
 
+ASKED_TO_END = 128 + 15
+"""The agent's exit code when it has ended on SIGTERM, with nothing unsaved."""
+
+EDITS_NOT_TAKEN = 66
+"""The same with edits that nobody has saved."""
+
+
+DIED = frozenset({"OutOfMemory", "PodFailed"})
+"""The reasons that `died` gives."""
+
+
 def died(pod: PodView) -> tuple[str, str]:
     """Why the pod's container does not stay up: a reason and a sentence."""
     container = pod.container
@@ -64,7 +106,10 @@ def died(pod: PodView) -> tuple[str, str]:
     said = container.ended_message.strip() or container.waiting_message.strip()
     if container.ended_reason == "OOMKilled":
         return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
-    if "executable file not found" in said or "no such file or directory" in said:
+    if container.ended_code in (ASKED_TO_END, EDITS_NOT_TAKEN):
+        return "PodFailed", "the session's container was asked to end (SIGTERM), by its node or by a process in it"
+    never_ran = container.ended_reason not in ("Error", "Completed")  # else it may be the session's own log that speaks of files
+    if never_ran and ("executable file not found" in said or "no such file or directory" in said):
         return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
     if container.ended_code in (64, 65):
         return "PodFailed", said

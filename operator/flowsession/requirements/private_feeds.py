@@ -3,20 +3,19 @@
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from flowsession.api.source import SourceWarning
-from flowsession.requirements.lines import lines
-
-PRIVATE = "{private}"
+from flowsession_protocol.masking import PRIVATE
+from flowsession_protocol.messages import Installer
+from flowsession_protocol.requirements import lines
 
 _SETTING = "spec.installer.credentialsSecretName"
 _OPTIONS = ("--index-url", "--extra-index-url", "--find-links")
 _LOGIN = re.compile(r"^[a-z]+://([^/?#]*)@", re.IGNORECASE)
 
 
-def warnings(files: Mapping[str, str], installer: Mapping[str, Any], *, secret: str) -> Iterator[SourceWarning]:
+def warnings(files: Mapping[str, str], installer: Installer, *, secret: str) -> Iterator[SourceWarning]:
     """Judges the index URLs of requirements files (text by name) and of the installer's settings (docs/agent-protocol.md). `secret` is the
     name of the Secret with the token, empty: none. Each thing is said once, of the first URL that it is true of."""
     said: set[tuple[str, str]] = set()
@@ -27,7 +26,7 @@ def warnings(files: Mapping[str, str], installer: Mapping[str, Any], *, secret: 
                 yield SourceWarning(file=file, line=line, code=code, message=message)
 
 
-def _urls(files: Mapping[str, str], installer: Mapping[str, Any]) -> Iterator[tuple[str, int | None, str]]:
+def _urls(files: Mapping[str, str], installer: Installer) -> Iterator[tuple[str, int | None, str]]:
     for file, text in files.items():
         if "@" in text:
             for line in lines(text):

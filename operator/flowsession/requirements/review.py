@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 
 from flowsession.flow.yaml import FolderError, text_of
 from flowsession.requirements import rules
-from flowsession.requirements.lines import VARIABLE, Line, lines
 from flowsession.requirements.rules import INCLUDES, Finding, Judged, beside_include, options, shown, unseen_include
+from flowsession_protocol.limits import REQUIREMENT_FILES
+from flowsession_protocol.requirements import VARIABLE, Line, lines
 
 LARGEST = 1_000_000
 """Bytes of all files together."""
-
-MOST_FILES = 50
-"""Files that include one another; the session's agent reads as many."""
 
 MOST_REQUIREMENTS = 1_000
 MOST_PARSED = 60_000
@@ -156,8 +154,8 @@ class _Reading:
             self.errors.append(Finding(line.first, "NotText", str(error), name))
             return
         self.included[path] = text
-        if len(self.included) >= MOST_FILES:
-            self._stop(name, line.first, f"more than {MOST_FILES} files include one another")
+        if len(self.included) >= REQUIREMENT_FILES:
+            self._stop(name, line.first, f"more than {REQUIREMENT_FILES} files include one another")
         self.file(path, text, constraint=as_constraint, way=(*way, path))
 
     def _cannot_include(self, path: str, target: str, way: tuple[str, ...]) -> tuple[str, str] | None:

@@ -4,15 +4,11 @@ import re
 from dataclasses import dataclass, replace
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
-from flowsession.requirements.lines import FLAGS, VALUED, VARIABLE, Line
+from flowsession_protocol.masking import PRIVATE, masked
+from flowsession_protocol.requirements import EGG, FLAGS, VALUED, VARIABLE, Line, normalise
 
 INCLUDES = ("--requirement", "--constraint")
-
-
-_SECRET = re.compile(r"(://)(?!(?:[^/\s@:]*:)?\{private\}@)[^/\s?#]+@")
-
 
 COMMAND_LINE = {
     **dict.fromkeys(
@@ -90,8 +86,8 @@ class Judged:
 
 def shown(text: str) -> str:
     """A line for a message: not too long, and without what may be a password. It goes first: the end may hold the @ that tells it."""
-    masked = _SECRET.sub(r"\1****@", text)
-    return repr(masked if len(masked) <= 120 else f"{masked[:120]}...")
+    said = masked(text)
+    return repr(said if len(said) <= 120 else f"{said[:120]}...")
 
 
 def options(line: Line) -> Judged:
@@ -163,7 +159,6 @@ _LOCAL = (".", "/", "~", "file:", "\\")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _VCS = re.compile(r"^(git|hg|svn|bzr)\+", re.IGNORECASE)
-_EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 _PATH = re.compile(r"[\w.\-]+[/\\][\w.\-/\\]*(?:\[[^\]]*\])?")
 _HASH = re.compile(r"(?:^|&)(?:sha256|sha384|sha512)=")
 """Of a URL's fragment."""
@@ -206,7 +201,7 @@ def _named(line: Line, warnings: list[Finding]) -> Judged:
     body, text = line.body, shown(line.body)
     hashes = any(option == "--hash" for option, _ in line.options)
     if _URL.match(body) or _VCS.match(body):
-        egg = _EGG.search(body)
+        egg = EGG.search(body)
         return _link(line, body, egg.group(1) if egg else "", warnings, hashes=hashes)
     try:
         found = Requirement(VARIABLE.sub(SOME_VALUE, body))
@@ -232,7 +227,7 @@ def _named(line: Line, warnings: list[Finding]) -> Judged:
 
 def _link(line: Line, url: str, name: str, warnings: list[Finding], *, hashes: bool, excluded: bool = False) -> Judged:
     text = shown(line.body)
-    if "{private}" in url.lower():
+    if PRIVATE in url.lower():
         advice = "{private} stands in index URLs only: name the package, and its index in a line -i https://{private}@..."
         return _refused(line, "PrivateLink", f"{text}: {advice}")
     if _VCS.match(url):
@@ -284,7 +279,7 @@ def _refused(line: Line, code: str, message: str) -> Judged:
 
 
 def _is_promptflow(name: str) -> bool:
-    return canonicalize_name(name) in PROMPTFLOW
+    return normalise(name) in PROMPTFLOW
 
 
 def _is_local(text: str) -> bool:

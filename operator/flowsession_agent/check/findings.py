@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 
+from flowsession_protocol import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowsession_protocol.messages import Problem
+
 MOST = 100
 """Problems that are listed; all are counted."""
-
-LONGEST_MESSAGE = 500
-LONGEST_NAME = 200
 
 
 class Findings:
     """Collects problems, each once."""
 
     def __init__(self) -> None:
-        self.problems: list[dict[str, Any]] = []
-        self.warnings: list[dict[str, Any]] = []
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.count = 0
         self.unchecked = ""
         """Why something could not be looked at; empty: all of it was."""
@@ -71,12 +72,12 @@ def write(path: str, document: dict[str, Any]) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _entry(code: str, message: str, file: str, line: int | None, node: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"code": code, "message": " ".join(message.split())[:LONGEST_MESSAGE]}
+def _entry(code: str, message: str, file: str, line: int | None, node: str) -> Problem:
+    found: Problem = {"code": code, "message": " ".join(message.split())[: limits.PROBLEM]}
     if file:
-        found["file"] = file[:LONGEST_NAME]
+        found["file"] = file[: limits.PROBLEM_PLACE]
     if line:
         found["line"] = line
     if node:
-        found["node"] = node[:LONGEST_NAME]
+        found["node"] = node[: limits.PROBLEM_PLACE]
     return found

@@ -104,7 +104,7 @@ class Import:
         said = describe(cause, folder=self._folder, default=path)
         if self._guessed and said.code == "ImportFailed":
             self._found.leave(f"{path} asks at its import for what only a connection can give: {said.message}")
-        elif said.code in ("MemoryShort", "OutsideMissing"):
+        elif said.code in ("MemoryShort", "NoSpace", "OutsideMissing"):
             self._found.leave(f"{path}: {said.message}")
         elif not any(
             one.get("file") == said.file and one["code"] in ("ModuleMissing", "SyntaxError", RELATIVE) for one in self._found.problems

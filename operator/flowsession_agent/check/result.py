@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
+from flowsession_protocol import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_PROBLEMS = 20
-"""Problems in the agent's state; all that are listed come by `POST /v1/validate`."""
+    from flowsession_protocol.messages import Check, Problem
 
 
 class Result:
@@ -23,12 +24,12 @@ class Result:
         self.reason = ""
         self.nodes: int | None = None
         self.count = 0
-        self.problems: list[dict[str, Any]] = []
-        self.warnings: list[dict[str, Any]] = []
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.started_at = time.monotonic()
         self.seconds = 0.0
 
-    def members(self, *, most: int = MOST_PROBLEMS) -> dict[str, Any]:
+    def members(self, *, most: int = limits.PROBLEMS) -> Check:
         """The object under `check` in the protocol."""
         return {
             "state": self.state,
@@ -49,7 +50,7 @@ class Result:
         later.started_at, later.seconds = self.started_at, time.monotonic() - self.started_at
         later.nodes, later.count = findings["nodes"], findings["count"]
         later.problems, later.warnings = findings["problems"], findings["warnings"]
-        later.reason = str(findings["unchecked"])[:500]
+        later.reason = str(findings["unchecked"])[: limits.PROBLEM]
         if later.count:
             later.verdict = "Invalid"
         elif over:

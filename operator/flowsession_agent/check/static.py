@@ -15,6 +15,7 @@ from flowsession_agent.check.dag import Dag
 from flowsession_agent.check.findings import Findings
 from flowsession_agent.check.prompty import Prompty
 from flowsession_agent.check.signature import NO_TOOL, compare, several
+from flowsession_protocol import flow_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ class Static:
         if data.get("language", "python") != "python":
             self._found.leave(f"its language is {data['language']}, and only Python flows are checked")
             return None
-        # What makes a flex flow for prompt flow is the key, whatever the file's name.
-        flex = "entry" in data or ("flow.flex" in self._file and "nodes" not in data)
-        work: dict[str, Any] = {"kind": "flex" if flex else "dag", "file": self._file, "beside": os.environ.get(BESIDE, "")}
+        work: dict[str, Any] = {"kind": flow_files.kind(self._file, data), "file": self._file, "beside": os.environ.get(BESIDE, "")}
         variables = data.get("environment_variables")
         if isinstance(variables, dict):
             work["environment"] = {str(name): str(value) for name, value in variables.items()}

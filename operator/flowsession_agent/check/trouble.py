@@ -7,6 +7,7 @@ import re
 import traceback
 
 from flowsession_agent.check.advice import missing, not_in
+from flowsession_agent.session import space
 
 RELATIVE = "RelativeImport"
 
@@ -63,6 +64,8 @@ def _imported(error: ImportError, words: str, folder: str, statement: str | None
 def _else(error: BaseException, words: str, folder: str) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "MemoryShort", "its import needs more memory than is free beside the session's work"
+    if space.is_short(error):
+        return "NoSpace", f"its import needs space, and none is left in {space.full(error) or 'the session'}"
     if isinstance(error, OSError) and _outside(error, folder):
         return "OutsideMissing", f"its import asks for {error.filename}: {error.strerror}"
     if isinstance(error, SystemExit):

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGEST = 256 * 1024
+"""Characters: more than the flow file of an environment may have, since sessions edit theirs."""
 
 
 class NotYaml(Exception):

@@ -12,13 +12,12 @@ import zlib
 
 from flowsession_agent.digests import fingerprint, sha256
 from flowsession_agent.edits.scan import CONTENT_LIMIT, ENTRIES_LIMIT, FILE, LINK, Edit, printable
-from flowsession_agent.session.flow_folder import NAME_LIMIT, PATH_LIMIT
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Callable, Iterable, Iterator
 
-ARCHIVE_LIMIT = 1_000_000
 CHUNK = 64 * 1024
 HEADERS_LIMIT = 16 * 1024 * 1024
 """What the members' headers may take beside their contents; a tool that pads more than that doesn't pack edits."""
@@ -137,10 +136,9 @@ def _members(archive: bytes) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None
 
 
 def _check_path(path: str) -> None:
-    parts = os.fsencode(path).split(b"/")
-    if b"\0" in b"/".join(parts) or any(part in (b"", b".", b"..") for part in parts):
+    if limits.leads_elsewhere(os.fsencode(path)):
         raise BadArchiveError(f"holds {printable(path)[:200]!r}, which is not a path inside the flow folder")
-    if len(os.fsencode(path)) > PATH_LIMIT or max(map(len, parts)) > NAME_LIMIT:
+    if limits.too_long(os.fsencode(path)):
         raise BadArchiveError(f"holds {printable(path)[:80]!r}..., which is too long for a file name")
 
 
@@ -209,7 +207,7 @@ class _Bounded(io.BytesIO):
     """Takes no more than an archive may have."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        if self.tell() + len(data) > ARCHIVE_LIMIT:
+        if self.tell() + len(data) > limits.ARCHIVE_BYTES:
             raise TooLargeError
         return super().write(data)
 

@@ -13,6 +13,7 @@ from flowsession_agent.edits import archive
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, LINK, Edit
 from flowsession_agent.errors import ApiError
 from flowsession_agent.session import flow_folder
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def take(members: Any, *, path: str) -> dict[str, Any]:
 def wanted(entry: dict[str, Any], *, path: str) -> tuple[bytes, list[Edit]]:
     """The stored archive, and what it and the deletions stand for. Raises BadArchiveError or OSError when the stored file was touched."""
     with open(path, "rb") as file:
-        content = file.read(2 * archive.ARCHIVE_LIMIT)
+        content = file.read(2 * limits.ARCHIVE_BYTES)
     edits = archive.read(content)
     paths = {edit.path for edit in edits}
     return content, edits + [Edit(name, DELETED) for name in entry.get("deleted", []) if name not in paths]

@@ -11,6 +11,7 @@ from flowsession_agent.edits import archive, home_files, saved
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, HOME_PREFIX, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
 from flowsession_agent.session.baseline import Baseline
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,17 +21,13 @@ if TYPE_CHECKING:
     from flowsession_agent.server.order import Order
     from flowsession_agent.session.record import Record
     from flowsession_agent.settings import Home
+    from flowsession_protocol import messages
 
-STATE_NAMES = 50
-ANSWER_NAMES = 500
 NAME_LENGTH = 1024
 TRIES = 5
 PAUSE_SECONDS = 0.1
 LARGEST = 3
 LEFT_OUT_NAMES = 50
-KEPT_NAMES = 20
-BASE_NAMES = 2000
-"""Files that are told with the fingerprint of what they were edited from."""
 
 
 class Edits:
@@ -48,15 +45,15 @@ class Edits:
         """The revision of the edits that the operator has dealt with."""
         self._saved = False
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> messages.Edits:
         """The object under `edits` in the protocol."""
         with self.lock:
             now, record = self._look(), self._record
             entry = record.saved
             problem = entry.get("problem") or now.problem
-            found: dict[str, Any] = {
+            found: messages.Edits = {
                 "count": len(now.edits),
-                "files": _names(now, STATE_NAMES),
+                "files": _names(now, limits.EDITED_IN_STATE),
                 "bytes": now.size,
                 "revision": self._unsaved(now),
                 "offered": "" if not self._usable or entry["restored"] else entry["name"],
@@ -68,7 +65,7 @@ class Edits:
             found["leftOut"] = len(now.left_out)
             found["leftOutFiles"] = [name[:NAME_LENGTH] for name in now.left_out[:LEFT_OUT_NAMES]]
         if kept := [name for name in record.kept if os.path.lexists(os.path.join(self._home.flow, name))]:
-            found["kept"] = [printable(name)[:NAME_LENGTH] for name in kept[:KEPT_NAMES]]
+            found["kept"] = [printable(name)[:NAME_LENGTH] for name in kept[: limits.KEPT]]
         if now.more:
             found["more"] = True
         if found["count"] and not found["revision"]:
@@ -89,7 +86,7 @@ class Edits:
         with self.lock:
             self._settled, self._saved = revision, saved
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> messages.EditsArchive:
         """The members of `GET /v1/edits`. Raises ApiError: NoEdits, TooLarge, or Changing."""
         for attempt in range(TRIES):
             if attempt:
@@ -116,9 +113,9 @@ class Edits:
             return {
                 "revision": revision,
                 "flowRevision": flow_revision,
-                "files": _names(now, ANSWER_NAMES),
+                "files": _names(now, limits.EDITED),
                 "deleted": [edit.path for edit in now.edits if edit.kind == DELETED],
-                "base": {edit.path: pushed[edit.path] for edit in now.edits[:BASE_NAMES] if edit.path in pushed},
+                "base": {edit.path: pushed[edit.path] for edit in now.edits[: limits.FINGERPRINTS] if edit.path in pushed},
                 "archive": binascii.b2a_base64(content, newline=False).decode(),
             }
         raise ApiError(409, "Changing", f"The edits change while they are read ({changing}): ask again when nothing writes there.")
@@ -236,6 +233,6 @@ def _too_large(now: Snapshot) -> ApiError:
         413,
         "TooLarge",
         f"The session's edits are too large to be saved: {count} files with {now.size:,} bytes (the largest: {names}). "
-        f"An archive takes {archive.ARCHIVE_LIMIT:,} bytes compressed, {CONTENT_LIMIT:,} unpacked and {ENTRIES_LIMIT:,} files. "
+        f"An archive takes {limits.ARCHIVE_BYTES:,} bytes compressed, {CONTENT_LIMIT:,} unpacked and {ENTRIES_LIMIT:,} files. "
         "Copy what you need out of the session (`kubectl cp`) and delete it from the flow folder, or run `flow edits --discard`.",
     )

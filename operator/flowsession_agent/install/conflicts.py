@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flowsession_agent.install.requirement_lines import normalise
+from flowsession_protocol.requirements import normalise
 
 LONGEST = 700
 """Characters of a proof in a message."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 
-from flowsession_agent.install.requirement_lines import FILES_LIMIT, decode
+from flowsession_agent.install import requirement_lines
 from flowsession_agent.session import flow_folder
+from flowsession_protocol.limits import REQUIREMENT_FILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-INCLUDE = re.compile(r"^(\s*(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*)?)([^\s=][^\s]*)")
-"""Of one line."""
+    from flowsession_protocol.requirements import Line
 
 
 class Copies:
@@ -28,21 +27,16 @@ class Copies:
     def of(self, path: str) -> str:
         """The file to install from in place of `path`. Raises OSError where a copy can't be written."""
         path = os.path.abspath(path)
-        if path in self._made or len(self._made) >= FILES_LIMIT:
+        if path in self._made or len(self._made) >= REQUIREMENT_FILES:
             return self._made.get(path, path)
         self._made[path] = path  # for files that include each other
         name = os.path.relpath(path, self._root)
         if name.startswith(os.pardir) or not flow_folder.is_inside(self._root, name):
             return path
-        try:
-            with open(path, "rb") as file:
-                text = decode(file.read(4 * 1024 * 1024))
-        except OSError:
+        text = requirement_lines.text_at(path)
+        if text is None:
             return path  # the tool says so
-        changed = "".join(
-            INCLUDE.sub(lambda match: match.group(1) + self._included(path, match.group(2)), line)
-            for line in self._rewrite(text).splitlines(keepends=True)
-        )
+        changed = requirement_lines.rewritten(self._rewrite(text), lambda line: self._line(path, line))
         if changed != text:
             folder, last = os.path.split(name)
             copy = os.path.join(folder, self._name(last))
@@ -55,6 +49,15 @@ class Copies:
         for path, copy in self._made.items():
             if copy != path and os.path.lexists(copy):
                 os.unlink(copy)
+
+    def _line(self, path: str, line: Line) -> str:
+        """The line with the copy of what it includes: pip reads one file of such a line, and nothing else."""
+        for option in ("--requirement", "--constraint") if not line.body else ():
+            for target in line.values(option)[:1]:
+                included = self._included(path, target)
+                before, _, after = line.text.rpartition(target)
+                return line.text if included == target else f"{before}{included}{after}"
+        return line.text
 
     def _included(self, path: str, target: str) -> str:
         """How a file names what it includes."""

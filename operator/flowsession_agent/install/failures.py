@@ -6,7 +6,8 @@ import errno
 import re
 
 from flowsession_agent.install import conflicts, platforms
-from flowsession_agent.install.requirement_lines import normalise
+from flowsession_protocol.masking import masked
+from flowsession_protocol.requirements import VARIABLE, normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +37,11 @@ NO_WHEEL = (
     "it has no wheel for this Python and needs a compiler, which the image lacks: choose a version with a wheel, or another base image"
 )
 LONGEST_WHAT = 500
-VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 PLACE = re.compile(r"(?<!\S)(\S+):(\d+):\d+$", re.MULTILINE)
 ERROR = re.compile(r"^[^\S\n]*((?:[A-Z]\w*)?(?:Error|error)\b.{0,200})$", re.MULTILINE)
 NO_SPACE = "There is no space left for the packages: give the session more ephemeral storage, or require less."
 NO_MEMORY = "The install ran out of memory: choose a larger size, or versions that needn't be built."
 URL = re.compile(r"https?://[^\s/'\")]+[^\s'\")]*")
-SECRET = re.compile(r"(://)(?!(?:[^/\s@:]*:)?\{private\}@)[^/\s?#]+@")
 
 
 class Failure:
@@ -53,14 +52,9 @@ class Failure:
         self.message = message
 
 
-def redact(text: str) -> str:
-    """`text` without the user and password of URLs; the tools mask them mostly, this makes sure. `{private}` is no secret."""
-    return SECRET.sub(r"\1****@", text)
-
-
 def _short(line: str) -> str:
     """A line for a sentence; the password goes before the end does, which might be the sign that tells it."""
-    return repr(redact(line)[:100])
+    return repr(masked(line)[:100])
 
 
 def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_binary: bool) -> Failure:
@@ -70,7 +64,7 @@ def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_b
         if match:
             return explain(_Case(text, match, lines, promptflow, only_binary))
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip() and not line.startswith("[notice]")), "no output")
-    return Failure("Other", f"The installer failed: {redact(last)[:300]}")
+    return Failure("Other", f"The installer failed: {masked(last)[:300]}")
 
 
 def no_memory() -> Failure:
@@ -118,7 +112,7 @@ def _invalid_line(case: _Case) -> Failure:
     number = re.search(r"\(from line (\d+) of (\S+?)\)", case.text)
     what = case.what
     line = next(
-        (line for line in case.lines if (number and line.number == int(number.group(1))) or (not number and line.text == what)), None
+        (line for line in case.lines if (number and line.first == int(number.group(1))) or (not number and line.text == what)), None
     )
     shown = f"{_short(line.text)} ({line.place})" if line else (_short(what) if what else "A line")
     return _not_understood(shown, line, "pip")
@@ -126,7 +120,7 @@ def _invalid_line(case: _Case) -> Failure:
 
 def _unparsed_by_uv(case: _Case) -> Failure:
     place = PLACE.search(case.text)
-    lines = [line for line in case.lines if line.text in case.text or (place and line.number == int(place.group(2)))]
+    lines = [line for line in case.lines if line.text in case.text or (place and line.first == int(place.group(2)))]
     shown = f"{_short(lines[-1].text)} ({lines[-1].place})" if lines else "A line of the requirements"
     return _not_understood(shown, lines[-1] if lines else None, "uv")
 
@@ -165,7 +159,7 @@ def _no_match(case: _Case) -> Failure:
     newest = _newest(wanted, case.text)
     elsewhere = platforms.local_version(wanted, case.lines)
     if platforms.system_of(normalise(name)):
-        return Failure("NoMatchingDistribution", f"{redact(platforms.of_system(name, wanted, case.lines))}.")
+        return Failure("NoMatchingDistribution", f"{masked(platforms.of_system(name, wanted, case.lines))}.")
     if elsewhere:
         hint = f"{elsewhere}."
     elif newest:
@@ -205,7 +199,7 @@ def _other_wheels(case: _Case) -> Failure:
     """uv's refusal of wheels that don't fit here; where that is only a part of its proof, the requirements contradict each other."""
     said = platforms.other_system(case.text, case.lines)
     if said:
-        return Failure("NoMatchingDistribution", f"{redact(said)}.")
+        return Failure("NoMatchingDistribution", f"{masked(said)}.")
     said = platforms.other_python(case.text)
     if said:
         what = f"{said}{case.place(said.partition(' ')[0])}"
@@ -217,7 +211,7 @@ def _build(case: _Case) -> Failure:
     what = case.what or "A package"
     name = normalise(re.split(r"[=@ ]", what)[0])
     if platforms.system_of(name):
-        return Failure("BuildFailed", f"{redact(platforms.of_system(name, what, case.lines))}.")
+        return Failure("BuildFailed", f"{masked(platforms.of_system(name, what, case.lines))}.")
     if COMPILER.search(case.text):
         why = NO_WHEEL
     else:

@@ -10,7 +10,9 @@ import os
 import re
 
 from flowsession_agent.install.overlaps import installed
-from flowsession_agent.install.requirement_lines import NAME, normalise
+from flowsession_agent.install.requirement_lines import NAME
+from flowsession_protocol import requirements
+from flowsession_protocol.requirements import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,15 +62,15 @@ def without_the_images(text: str, base: Base) -> str:
 
     A tool would hold all that prompt flow needs against the other lines, and refuse what it takes without such a line.
     """
-    lines = text.splitlines()
-    dropped = {number for number, line in enumerate(lines) if _is_the_images(line, base)}
-    kept = ["" if number in dropped else line for number, line in enumerate(lines)]
-    asked = any(line.strip() and not line.lstrip().startswith("#") for line in kept)
-    return "".join(f"{line}\n" for line in kept) if dropped and asked else text
+    lines = list(requirements.lines(text))
+    dropped = [line for line in lines if _is_the_images(line.text, base)]
+    if not dropped or len(dropped) == len(lines):
+        return text
+    numbers = {number for line in dropped for number in range(line.first, line.last + 1)}
+    return "".join("\n" if number in numbers else f"{line}\n" for number, line in enumerate(text.splitlines(), 1))
 
 
-def _is_the_images(line: str, base: Base) -> bool:
-    requirement = line.partition("#")[0].strip()
+def _is_the_images(requirement: str, base: Base) -> bool:
     match = NAME.match(requirement)
     if match is None or not re.fullmatch(r"[\w.-]+\s*(\[[\w\s.,-]*\])?", requirement):
         return False

@@ -17,7 +17,7 @@ import os
 import shutil
 
 from flowsession_agent.install.report import FROM_IMAGE
-from flowsession_agent.install.requirement_lines import normalise
+from flowsession_protocol.requirements import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowsession_agent.server.state import State
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
+    from flowsession_protocol.messages import Package
 
 SECONDS = 60
 
@@ -31,7 +32,7 @@ class Packages:
         self._lock = threading.Lock()
         self._venv = ""
         self._names: list[str] = []
-        self._known: list[dict[str, Any]] | None = None
+        self._known: list[Package] | None = None
         self._counted = True
 
     @property
@@ -53,7 +54,7 @@ class Packages:
             with contextlib.suppress(ApiError, OSError):
                 self.read()
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[Package]:
         """The list of `GET /v1/packages`; raises ApiError with 500 when the session's Python can't tell."""
         from flowsession_agent.scripts import REPORT
         from flowsession_agent.session.job import Job
@@ -66,7 +67,7 @@ class Packages:
             job = Job(self._children, environ=dict(os.environ), cwd=self._home.root, seconds=SECONDS)
             outcome = job.run([self.python, "-I", "-c", REPORT, layer, json.dumps(self._names)])
             try:
-                found: list[dict[str, Any]] = json.loads(outcome.stdout)["packages"]
+                found: list[Package] = json.loads(outcome.stdout)["packages"]
             except (ValueError, KeyError, TypeError):
                 last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
                 raise ApiError(500, "InternalError", f"{self.python} can't list its packages: {last[:300]}") from None

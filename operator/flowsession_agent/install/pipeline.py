@@ -16,6 +16,8 @@ from flowsession_agent.install.package_cache import PackageCache
 from flowsession_agent.install.proof import Broken, prove
 from flowsession_agent.install.rewriting import Rewriting
 from flowsession_agent.session import cgroup, flow_folder
+from flowsession_protocol import limits
+from flowsession_protocol.masking import masked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from flowsession_agent.session.job import Job, Outcome
     from flowsession_agent.settings import Home
 
-TAIL_LENGTH = 4000
 UNSOLVED = ("ConflictingRequirements", "NoMatchingDistribution")
 
 
@@ -72,7 +73,7 @@ class Pipeline:
     def told(self, text: str) -> str:
         """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
         text = self._feeds.restored(text) if self._feeds is not None else flow_folder.without_copies(text)
-        return failures.redact(text)[-TAIL_LENGTH:]
+        return masked(text)[-limits.TAIL :]
 
     def _install(self) -> Layer | None:
         self._prepare()
@@ -176,7 +177,7 @@ class Pipeline:
         if failure.code == REFUSED:
             raise InstallError(failure)
         asks_pip = outcome.exit_code == 2 or tools.hints_at_prereleases(outcome.stderr)
-        only_index = not self._settings.extra_index_urls and not any("extra-index-url" in line.text for line in self._lines)
+        only_index = not self._settings.extra_index_urls and not any(line.values("--extra-index-url") for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
             asks_pip = False  # pip could only wait in vain once more
         if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:

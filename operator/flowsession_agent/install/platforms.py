@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from flowsession_agent.install.conflicts import names_in
-from flowsession_agent.install.requirement_lines import normalise
+from flowsession_protocol.requirements import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

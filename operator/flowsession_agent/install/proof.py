@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from flowsession_agent.install import failures
 from flowsession_agent.install.failures import Failure
-from flowsession_agent.install.requirement_lines import normalise
 from flowsession_agent.scripts import REPORT, SMOKE
+from flowsession_protocol.masking import masked
+from flowsession_protocol.requirements import normalise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) 
         error, name = str(said["error"]), normalise(str(said["culprit"]))
     except (ValueError, LookupError, TypeError):
         error, name = _last(outcome), ""
-    told = f"Installed, but prompt flow can't be imported any more: {failures.redact(error)[:300].rstrip('.')}."
+    told = f"Installed, but prompt flow can't be imported any more: {masked(error)[:300].rstrip('.')}."
     package = next((package for package in report["packages"] if normalise(package["name"]) == name), None)
     if package is None:
         return f"{told} Leave out, or give other versions of, the packages that the image has too."
     line = _line_behind(name, report, lines)
-    brought = "" if line is None else f", asked for by {failures.redact(line.text)[:100]!r} ({line.place})"
+    brought = "" if line is None else f", asked for by {masked(line.text)[:100]!r} ({line.place})"
     if line is not None and line.name != name:
-        brought = f", which {failures.redact(line.text)[:100]!r} ({line.place}) brings"
+        brought = f", which {masked(line.text)[:100]!r} ({line.place}) brings"
     way = "the image lacks it: leave it out, or take another version"
     if package.get("replaces"):
         way = f"the image has {package['replaces']}: leave out the version, or allow that one"

@@ -11,12 +11,16 @@ import os
 import re
 import sys
 
+from flowsession_protocol.limits import REQUIRING
+from flowsession_protocol.requirements import normalise
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
     from typing import Any, Callable
 
-REQUIRED_BY_LIMIT = 20
+    from flowsession_protocol.messages import Package
+
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 FROM_IMAGE = "from-image.json"
 """In a layer's folder: names and versions of the distributions that it has from the image, so that they import together."""
@@ -46,10 +50,10 @@ def main() -> None:
                 needed_by.setdefault(name_of(requirement), []).append(found.name)
     packages = []
     for name, found in sorted(seen.items()):
-        package: dict[str, Any] = {"name": found.name, "version": found.version, "layer": "image"}
+        requiring = sorted(set(needed_by.get(name, [])))[:REQUIRING]
+        package: Package = {"name": found.name, "version": found.version, "layer": "image", "requiredBy": requiring}
         if found.in_layer:
             package["layer"] = "requirements" if name in wanted else "dependency"
-        package["requiredBy"] = sorted(set(needed_by.get(name, [])))[:REQUIRED_BY_LIMIT]
         if found.in_layer and name in image:
             package["replaces"] = image[name].version
         packages.append(package)
@@ -152,8 +156,3 @@ def name_of(requirement: str) -> str:
     """The normalised name that a requirement begins with."""
     match = NAME.match(requirement)
     return normalise(match.group()) if match else ""
-
-
-def normalise(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

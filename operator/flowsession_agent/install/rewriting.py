@@ -10,27 +10,26 @@ import re
 from flowsession_agent.install import kept, requirement_lines
 from flowsession_agent.install.copies import Copies
 from flowsession_agent.install.ends import InstallError
-from flowsession_agent.install.failures import Failure, redact
+from flowsession_agent.install.failures import Failure
 from flowsession_agent.session import flow_folder
+from flowsession_protocol import SECRET_VARIABLES
+from flowsession_protocol import requirements as lines
+from flowsession_protocol.masking import masked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Match
 
     from flowsession_agent.install.base import Base
-    from flowsession_agent.install.requirement_lines import LogicalLine
     from flowsession_agent.server.order import Requirements
     from flowsession_agent.settings import Home
+    from flowsession_protocol.requirements import Line
 
-SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - the name of a variable that holds names
-VARIABLE = re.compile(r"://[^/\s@]*@|\$\{([A-Z0-9_]+)\}")
-"""As pip has it (`ENV_VAR_RE` of `pip/_internal/req/req_file.py`): upper case only. In a URL's login both tools put it in themselves, and
-mask it in what they print."""
+VARIABLE = re.compile(rf"://[^/\s@]*@|{lines.VARIABLE.pattern}")
+"""In a URL's login both tools put a variable in themselves, and mask it in what they print."""
 
 UNSAFE = re.compile(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029#$\\]")
 """What would read differently in a file than where pip puts values in: behind comments and line ends."""
-
-OPTIONS = re.compile(r"\s--?[A-Za-z]")
 
 
 class Rewriting:
@@ -75,7 +74,8 @@ class Rewriting:
 
     def _placed(self, requirements: Requirements, name: str) -> str:
         """The file that reads as the order has it."""
-        if requirement_lines.raw(os.path.join(self.root, name)) != requirements.text.splitlines():
+        there = requirement_lines.text_at(os.path.join(self.root, name))
+        if there is None or there.splitlines() != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, flow_folder.copy_name()(last))
@@ -96,15 +96,9 @@ class Rewriting:
 
     def text(self, text: str) -> str:
         """A file's text as the tools are to read it, every line where it was. Raises InstallError."""
-        physical = text.splitlines(keepends=True)
-        for line in requirement_lines.logical(text):
-            instead = self._line(line)
-            if instead != line.text:
-                end = physical[line.last - 1][len(physical[line.last - 1].rstrip("\r\n")) :] or "\n"
-                physical[line.first - 1 : line.last] = [instead + end] + ["\n"] * (line.last - line.first)
-        return kept.without_the_images("".join(physical), self._base)
+        return kept.without_the_images(requirement_lines.rewritten(text, self._line), self._base)
 
-    def _line(self, line: LogicalLine) -> str:
+    def _line(self, line: Line) -> str:
         return self._without_version(self._expanded(line.text), line.text)
 
     def _expanded(self, text: str) -> str:
@@ -125,19 +119,18 @@ class Rewriting:
         version = self._base.promptflow.get(name)
         if version is None or text.startswith("-") or "--hash" in text:
             return text
-        found, extras = requirement_lines.NAME.match(text), ""
-        short, rest = (found.group(1), text[found.end(1) :].strip()) if found else (name, f"@ {text}")
-        if rest.startswith("["):
-            extras, bracket, rest = rest.partition("]")
-            extras, rest = extras + bracket, rest.strip()
-        options = OPTIONS.search(rest)
-        wanted = rest[: options.start()] if options else rest
+        body, options = lines.parts(text)
+        found, extras = requirement_lines.NAME.match(body), ""
+        short, wanted = (found.group(1), body[found.end(1) :].strip()) if found else (name, f"@ {body}")
+        if wanted.startswith("["):
+            extras, bracket, wanted = wanted.partition("]")
+            extras, wanted = extras + bracket, wanted.strip()
         wanted, semicolon, marker = wanted.partition(" ;" if wanted.startswith("@") else ";")
         if not wanted.strip():
             return text
         said = f"the image has {name} {version} and keeps it"
-        self._replaced[name] = f"{redact(written)[:100]!r}{self._place(written)} was installed without its version: {said}"
-        return f"{short}{extras}{' ; ' + marker.strip() if semicolon else ''}{rest[options.start() :] if options else ''}"
+        self._replaced[name] = f"{masked(written)[:100]!r}{self._place(written)} was installed without its version: {said}"
+        return f"{short}{extras}{' ; ' + marker.strip() if semicolon else ''}{f' {options}' if options else ''}"
 
     def _place(self, text: str) -> str:
         place = self._places.get(text)

@@ -6,6 +6,8 @@ import configparser
 import os
 import re
 
+from flowsession_protocol import PUBLIC_KEYS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
 # What would send packages elsewhere than into the layer, or other people's code into the tools.
 DROPPED = (
-    *("FLOWSESSION_PUBLIC_KEYS", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME"),
+    *(PUBLIC_KEYS, "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME"),
     *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN", "PIP_REQUIREMENT", "PIP_LOG"),
     *("UV_TARGET", "UV_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_CONFIG_FILE", "UV_OVERRIDE", "UV_LOG"),
 )
@@ -35,7 +37,9 @@ SAME_FOR_UV = {
 ONLY_FOR_PIP = ("PIP_NO_INDEX", "PIP_PRE", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_PREFER_BINARY")
 RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's own rule for prereleases is the one nearest to pip's
 PLANNED = re.compile(r"^ [+~] ([^\s=]+)(?:==(\S+))?(?: @ (\S+)| \(from ([^\s)]+)\))?$", re.MULTILINE)
-CARRIED = re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links|--trusted-host|--no-index|--no-binary|--only-binary|--pre)\b(.*)")
+CARRIED = frozenset(
+    ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "--no-index", "--no-binary", "--only-binary", "--pre")
+)
 
 
 def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSettings, image_config: Mapping[str, str]) -> dict[str, str]:
@@ -91,8 +95,7 @@ def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
         return True
     hashed = any(line.hashes for line in lines)
     return any(
-        line.text.startswith(("-e", "--editable", ".", "/", "file:")) or (hashed and not line.name and line.text[0] != "-")
-        for line in lines
+        line.values("--editable") or line.text.startswith((".", "/", "file:")) or (hashed and line.body and not line.name) for line in lines
     )
 
 
@@ -106,7 +109,7 @@ def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str],
 
 def planned(output: str, lines: list[Line]) -> list[str]:
     """The requirements that uv's dry run listed, each exactly pinned, with the hashes that the file allows for it."""
-    from flowsession_agent.install.requirement_lines import normalise
+    from flowsession_protocol.requirements import normalise
 
     hashes = {line.name: line.hashes for line in lines if line.hashes}
     return [
@@ -124,14 +127,9 @@ def hints_at_prereleases(text: str) -> bool:
 
 def carried_options(lines: list[Line], *, folder: str) -> list[str]:
     """The file's own options that say where packages come from, for the file that holds the plan; its paths are made absolute."""
-    options = []
-    for line in lines:
-        match = CARRIED.fullmatch(line.text)
-        if match:
-            value = match.group(2).strip(" =")
-            local = os.path.join(folder, value)
-            options.append(f"{match.group(1)} {local if value and os.path.exists(local) else value}".strip())
-    return options
+    found = [option for line in lines if not line.body for option in line.options if option[0] in CARRIED]
+    local = {value: os.path.join(folder, value) for _, value in found if value and os.path.exists(os.path.join(folder, value))}
+    return [f"{name} {local.get(value, value)}".strip() for name, value in found]
 
 
 def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: bool) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 
-from flowsession_agent import PROTOCOL, VERSION
+from flowsession_agent import VERSION
 from flowsession_agent.check.checker import Checker
 from flowsession_agent.edits.keeper import Keeper
 from flowsession_agent.errors import ApiError, StartError, bad_request
@@ -18,17 +18,21 @@ from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
+from flowsession_protocol import PROTOCOL
+from flowsession_protocol.datagrams import ENDING, KILLED, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Mapping
 
     from flowsession_agent.server.wire import Request
     from flowsession_agent.session.folder_watch import FolderWatch
     from flowsession_agent.session.processes import Look, Processes
     from flowsession_agent.settings import Settings
+    from flowsession_protocol.messages import About
+    from flowsession_protocol.messages import State as Whole
 
-    Answer = dict[str, Any]
+    Answer = Mapping[str, Any]
     Call = Callable[[str, bytes], Answer]
 
 WAIT_LIMIT = 60
@@ -58,7 +62,7 @@ class Agent:
         self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
-        self._kills = datagrams.News(lambda: self._send(datagrams.KILLED))
+        self._kills = datagrams.News(lambda: self._send(KILLED))
         self._notices = Inotify()
         self._folder: FolderWatch | None = None
         self._lock = threading.Lock()
@@ -128,11 +132,8 @@ class Agent:
         except (OSError, StartError):  # no room, or a claim without its folder: whoever needs it says so
             return
 
-    def _whole_state(self) -> Answer:
-        answer: Answer = {"podUID": self.pod_uid, "agent": about()}
-        answer.update(self.state.members())
-        answer["activity"] = self.activity.members()
-        answer["edits"] = self.environment.edits()
+    def _whole_state(self) -> Whole:
+        answer = self.state.whole(self.pod_uid, about=about(), activity=self.activity.members(), edits=self.environment.edits())
         if self._processes is not None and self._processes.kills.id:
             answer["memoryKill"] = self._processes.kills.members()
         if self.keeper.unheard:
@@ -210,7 +211,7 @@ class Agent:
         return self._whole_state()
 
     def _say_edits_wait(self, ending: bool) -> None:
-        self._send(datagrams.ENDING if ending else datagrams.WAITING)
+        self._send(ENDING if ending else WAITING)
 
     def _send(self, word: str) -> None:
         if self.environment.edits_address:
@@ -221,7 +222,7 @@ class Agent:
         return self._whole_state()
 
 
-def about() -> Answer:
+def about() -> About:
     """The object under `agent` in the protocol."""
     return {"version": VERSION, "protocol": PROTOCOL, "python": ".".join(map(str, sys.version_info[:3]))}
 

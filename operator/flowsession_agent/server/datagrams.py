@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 import time
 
+from flowsession_protocol.datagrams import message
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
-
-WAITING, ENDING, KILLED = "waiting", "ending", "killed"
-"""Edits wait to be saved; so they do, and the container is being stopped; a process was killed for memory."""
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -67,6 +66,6 @@ def send(address: str, pod_uid: str, word: str) -> None:
         family, kind, protocol, _, target = found[0]
         with socket.socket(family, kind, protocol) as sender:
             sender.setblocking(False)
-            sender.sendto(f"flowsession-edits 1 {pod_uid} {word}\n".encode(), target)
+            sender.sendto(message(pod_uid, word), target)
     except (OSError, ValueError, IndexError):
         return

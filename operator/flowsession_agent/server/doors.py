@@ -9,11 +9,12 @@ import time
 from flowsession_agent.errors import ApiError
 from flowsession_agent.server import tokens
 from flowsession_agent.server.wire import GoneError, Wire
+from flowsession_protocol import TOKEN_HEADER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any
+    from typing import Any, Mapping
 
     from flowsession_agent.server.agent import Agent
     from flowsession_agent.server.tokens import Keys
@@ -101,7 +102,7 @@ class Door:
             self._check(request, caller)
             body = wire.read_body(request, within=BODY_SECONDS if caller.trusted else FIRST_HEAD_SECONDS)
             refused_early, keep_alive = False, request.keep_alive
-            members = self._health(request) if request.path == "/healthz" else self._agent.call(request, body)
+            members: Mapping[str, Any] = self._health(request) if request.path == "/healthz" else self._agent.call(request, body)
         except ApiError as error:
             status = error.status
             members = {"podUID": self._agent.pod_uid, "code": error.code, "message": error.message, **error.members}
@@ -125,7 +126,7 @@ class Door:
                 raise ApiError(413, "TooLarge", "/healthz takes no body.")
             return
         if self._keys is not None:
-            tokens.check(request.headers.get("x-flowsession-token"), keys=self._keys, audience=self._agent.pod_uid)
+            tokens.check(request.headers.get(TOKEN_HEADER.lower()), keys=self._keys, audience=self._agent.pod_uid)
         caller.trusted = True
 
     def _health(self, request: Request) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import binascii
 
 from flowsession_agent.errors import ApiError, bad_request
 from flowsession_agent.session import flow_folder
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ TOOLS = ("Auto", "Uv", "Pip")
 ADDRESS_LIMIT = 300
 REVISION_LIMIT = 256
 AZURE_DEVOPS = ["pkgs.dev.azure.com", "*.pkgs.visualstudio.com"]
-TOKEN_LIMIT = 64 * 1024
-FILES_LIMIT = 8 * 1024 * 1024
-BESIDE_LIMIT = 100
 
 
 class Order:
@@ -66,7 +64,7 @@ class FeedSettings:
         self.hosts: list[str] | None = _member(members, "hosts", list, None)  # None: the Secret names none
         if self.hosts is not None and not all(isinstance(host, str) for host in self.hosts):
             raise bad_request("installer.feed.hosts must be names of hosts.")
-        if len(self.token) > TOKEN_LIMIT or not (self.token.isascii() and self.token.isprintable()):
+        if len(self.token) > limits.FEED_TOKEN or not (self.token.isascii() and self.token.isprintable()):
             raise bad_request("installer.feed.token must be printable ASCII, of at most 64 KiB.")
 
 
@@ -125,8 +123,8 @@ def read(body: Any) -> Order:
 
 
 def _beside(members: dict[str, Any]) -> dict[str, str]:
-    if len(members) > BESIDE_LIMIT or not all(isinstance(way, str) for way in members.values()):
-        raise bad_request(f"beside must name at most {BESIDE_LIMIT} modules, each with the way to it.")
+    if len(members) > limits.MODULES_BESIDE or not all(isinstance(way, str) for way in members.values()):
+        raise bad_request(f"beside must name at most {limits.MODULES_BESIDE} modules, each with the way to it.")
     return members
 
 
@@ -143,8 +141,8 @@ def _files(encoded: dict[str, Any] | None) -> dict[str, bytes] | None:
                 raise ValueError("not base64")
         except (AttributeError, ValueError):
             raise bad_request(f"files: the content of {name!r} must be base64.") from None
-    if sum(map(len, files.values())) > FILES_LIMIT:
-        raise ApiError(413, "TooLarge", f"The flow folder is larger than {FILES_LIMIT} bytes.")
+    if sum(map(len, files.values())) > limits.FLOW_BYTES:
+        raise ApiError(413, "TooLarge", f"The flow folder is larger than {limits.FLOW_BYTES} bytes.")
     return files
 
 
@@ -157,17 +155,17 @@ def _requirements(members: dict[str, Any] | None) -> Requirements | None:
         flow_folder.check_name(path)
     if "\0" in text or not _is_utf8(text):
         raise bad_request("requirements.text is not text.")
-    if not any(_asks_for_something(line.strip()) for line in text.splitlines()):
+    if not text.strip() or not _asks_for_something(text):
         return None
     shown: str = _member(members, "shown", str, "")
     return Requirements(text=text, path=path, shown=shown or path or "requirements.txt")
 
 
-def _asks_for_something(line: str) -> bool:
-    """Whether a line needs an install: not a comment, nor an option that only says where packages come from."""
-    if not line or line.startswith("#"):
-        return False
-    return not line.startswith("-") or line.startswith(("-r", "--requirement", "-e", "--editable"))
+def _asks_for_something(text: str) -> bool:
+    """Whether any line needs an install: more than comments, and options that only say where packages come from."""
+    from flowsession_protocol.requirements import lines
+
+    return any(line.body or line.problem or line.values("--requirement") or line.values("--editable") for line in lines(text))
 
 
 def _is_utf8(text: str) -> bool:

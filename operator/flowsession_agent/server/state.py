@@ -7,14 +7,13 @@ import threading
 import time
 
 from flowsession_agent.check.result import Result
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Mapping
 
-WARNINGS_LIMIT = 20
-WARNING_LENGTH = 500
-TAIL_LENGTH = 4000
+    from flowsession_protocol import messages
 
 
 class Install:
@@ -34,7 +33,7 @@ class Install:
         self.stderr_tail = ""
         self.warnings: list[str] = []
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> messages.Install:
         """The object under `install` in the protocol."""
         seconds = time.monotonic() - self.started_at if self.seconds is None else self.seconds
         return {
@@ -46,13 +45,13 @@ class Install:
             "changed": self.changed,
             "code": self.code,
             "message": self.message,
-            "stdoutTail": self.stdout_tail[-TAIL_LENGTH:],
-            "stderrTail": self.stderr_tail[-TAIL_LENGTH:],
-            "warnings": [warning[:WARNING_LENGTH] for warning in self.warnings[:WARNINGS_LIMIT]],
+            "stdoutTail": self.stdout_tail[-limits.TAIL :],
+            "stderrTail": self.stderr_tail[-limits.TAIL :],
+            "warnings": [warning[: limits.WARNING] for warning in self.warnings[: limits.WARNINGS]],
         }
 
     @classmethod
-    def remembered(cls, members: dict[str, Any]) -> Install:
+    def remembered(cls, members: Mapping[str, Any]) -> Install:
         """The install that an earlier start of the agent recorded by `members()`; raises KeyError or TypeError for anything else."""
         install = cls(state=str(members["state"]), packages_revision=str(members["packagesRevision"]), tool=str(members["tool"]))
         install.exit_code, install.changed = int(members["exitCode"]), int(members["changed"])
@@ -87,10 +86,12 @@ class State:
         with self._changed:
             self._changed.wait_for(lambda: self._version > than, timeout=seconds)
 
-    def members(self) -> dict[str, Any]:
-        """The part of the protocol's state that this object keeps."""
+    def whole(self, pod_uid: str, *, about: messages.About, activity: messages.Activity, edits: messages.Edits) -> messages.State:
+        """The protocol's state; the rest of it is found out when it is asked for."""
         with self._changed:
             return {
+                "podUID": pod_uid,
+                "agent": about,
                 "bootID": self.boot_id,
                 "version": self._version,
                 "environment": {"packagesRevision": self.packages_revision, "flowRevision": self.flow_revision},
@@ -98,4 +99,6 @@ class State:
                 "check": self.check.members(),
                 "packages": {"count": self.packages_count},
                 "retired": self.retired,
+                "activity": activity,
+                "edits": edits,
             }

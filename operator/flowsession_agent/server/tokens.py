@@ -13,12 +13,12 @@ from _operator import _compare_digest
 
 from flowsession_agent.digests import sha256
 from flowsession_agent.errors import ApiError, StartError
+from flowsession_protocol import TOKEN_HEADER, TOKEN_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-LIFETIME = 60
 LEEWAY = 30
 DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # SHA-256 with parameters NULL, RFC 8017 section 9.2
 
@@ -54,14 +54,14 @@ class Keys:
 def check(token: str | None, *, keys: Keys, audience: str, now: Callable[[], float] = time.time) -> None:
     """Raise ApiError with 401 unless `token` is signed by one of `keys`, is for `audience` and is within its time by `now`."""
     if not token:
-        raise ApiError(401, "TokenMissing", "The header X-Flowsession-Token is missing.")
+        raise ApiError(401, "TokenMissing", f"The header {TOKEN_HEADER} is missing.")
     try:
         claims = _claims(token, keys)
         issued, expires = _seconds(claims["iat"]), _seconds(claims["exp"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise ApiError(401, "TokenInvalid", "The token is malformed, or not signed by a key that this pod knows.") from None
-    if not 0 < expires - issued <= LIFETIME:
-        raise ApiError(401, "TokenInvalid", f"A token lives for at most {LIFETIME} seconds.")
+    if not 0 < expires - issued <= TOKEN_SECONDS:
+        raise ApiError(401, "TokenInvalid", f"A token lives for at most {TOKEN_SECONDS} seconds.")
     if claims.get("aud") != audience:
         raise ApiError(401, "TokenNotForThisPod", "The token is for another pod: its audience is not this pod's UID.")
     clock = now()

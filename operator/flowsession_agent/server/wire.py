@@ -14,7 +14,7 @@ from flowsession_agent.errors import ApiError, bad_request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any
+    from typing import Any, Mapping
 
 HEAD_LIMIT = 16 * 1024
 BODY_LIMIT = 16 * 1024 * 1024
@@ -80,7 +80,7 @@ class Wire:
         del self._buffer[: request.length]
         return body
 
-    def answer(self, status: int, members: dict[str, Any], *, keep_alive: bool) -> None:
+    def answer(self, status: int, members: Mapping[str, Any], *, keep_alive: bool) -> None:
         """Send one JSON object. Raises GoneError when the caller doesn't take it."""
         body = json.dumps(members, separators=(",", ":")).encode()
         head = (

@@ -10,10 +10,11 @@ from flowsession_agent.errors import ApiError, retired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator
+    from typing import Callable, Iterator
 
     from flowsession_agent.server.state import State
     from flowsession_agent.session.processes import Look
+    from flowsession_protocol import messages
 
 
 RETIREMENT_SECONDS = 30
@@ -106,7 +107,7 @@ class Activity:
             if self._state.retired:
                 self._set_retired(False)
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> messages.Activity:
         """The object under `activity` in the protocol."""
         with self._lock:
             busy = bool(self._running or self._seen)
@@ -125,7 +126,7 @@ class Activity:
         self._state.change(edit)
 
 
-def _in_use(activity: dict[str, Any]) -> str:
+def _in_use(activity: messages.Activity) -> str:
     if activity["busy"]:
         return f"The session is in use: {activity['what']}."
     return f"The session was in use {activity['idleSeconds']:.0f} s ago: {activity['what']}."

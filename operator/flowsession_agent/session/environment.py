@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowsession_agent.session.children import Children
     from flowsession_agent.session.folder_watch import FolderWatch
     from flowsession_agent.settings import Home
+    from flowsession_protocol import messages
 
 
 KEPT_LIMIT = 200
@@ -93,13 +94,13 @@ class Environment:
                     self._bring_packages(order)
                 self._check()
 
-    def edits(self) -> dict[str, Any]:
+    def edits(self) -> messages.Edits:
         """The object under `edits` in the protocol; where no flow folder was pushed, there are none."""
         if not self._record.has_flow:
             return {"count": 0, "files": [], "bytes": 0, "revision": "", "offered": "", "restored": False}
         return self._all_edits().members()
 
-    def edits_archive(self) -> dict[str, Any]:
+    def edits_archive(self) -> messages.EditsArchive:
         """The members of `GET /v1/edits`; raises ApiError."""
         if not self._record.has_flow:
             raise no_edits()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from flowsession_protocol import PUBLIC_KEYS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
@@ -28,7 +30,7 @@ def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[s
             with open(temporary, "w", encoding="utf-8") as file:
                 file.write(content)
             os.replace(temporary, path)  # whole at once: a part of it would be taken for an edit of the session's home
-    found = {name: value for name, value in inherited.items() if name != "FLOWSESSION_PUBLIC_KEYS"}
+    found = {name: value for name, value in inherited.items() if name != PUBLIC_KEYS}
     found.update(
         HOME=home.home,
         TMPDIR=home.tmp,

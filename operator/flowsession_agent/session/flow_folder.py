@@ -9,6 +9,7 @@ import stat
 from flowsession_agent.digests import of_content
 from flowsession_agent.errors import bad_request
 from flowsession_agent.session.baseline import NOT_KNOWN
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from flowsession_agent.session.baseline import Baseline
 
-COUNT_LIMIT = 10_000
-NAME_LIMIT = 255
-PATH_LIMIT = 1024
 AGENTS_OWN = ".flowsession."
 """How the names of the agent's own short-lived files in the flow folder begin."""
 
@@ -40,8 +38,8 @@ def without_copies(text: str) -> str:
 def check_names(names: Iterable[str]) -> None:
     """Raise ApiError naming the first file that could leave the folder, that no file system takes, or that is also another's folder."""
     known = set(names)
-    if len(known) > COUNT_LIMIT:
-        raise bad_request(f"The flow folder has {len(known)} files, more than the {COUNT_LIMIT} that the agent takes.")
+    if len(known) > limits.FLOW_FILES:
+        raise bad_request(f"The flow folder has {len(known)} files, more than the {limits.FLOW_FILES} that the agent takes.")
     for name in known:
         check_name(name)
         parent = name.rpartition("/")[0]
@@ -57,11 +55,11 @@ def check_name(name: str) -> None:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise bad_request(f"{name!r} is not a legal file name: it is not UTF-8.") from None
-    parts = encoded.split(b"/")
-    if b"\0" in encoded or any(part in (b"", b".", b"..") for part in parts):
+    if limits.leads_elsewhere(encoded):
         raise bad_request(f"{name!r} is not a path inside the flow folder: names are relative, without '.', '..' or empty parts.")
-    if len(encoded) > PATH_LIMIT or max(map(len, parts)) > NAME_LIMIT:
-        raise bad_request(f"{name[:80]!r}... is too long for a file name: {NAME_LIMIT} bytes a part and {PATH_LIMIT} in all.")
+    if limits.too_long(encoded):
+        most = f"{limits.NAME_BYTES} bytes a part and {limits.PATH_BYTES} in all"
+        raise bad_request(f"{name[:80]!r}... is too long for a file name: {most}.")
 
 
 def replace(root: str, files: dict[str, bytes], *, baseline: Baseline) -> list[str]:

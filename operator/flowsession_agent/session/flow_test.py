@@ -8,6 +8,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
+from flowsession_protocol import flow_files, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 AT_ONCE = 4
 SECONDS = 600
 OUTPUT_LIMIT = 1024 * 1024
-TAIL_LENGTH = 4000
-FLOW_FILES = ("flow.dag.yaml", "flow.dag.yml", "flow.flex.yaml", "flow.flex.yml")
 
 
 class Tests:
@@ -85,13 +84,9 @@ class Tests:
 
 def find_flow(folder: str) -> str:
     """The flow's file in the flow folder; raises ApiError with 404 NoFlow."""
-    for name in FLOW_FILES:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            return path
-    prompties = [name for name in sorted(os.listdir(folder)) if name.endswith(".prompty")] if os.path.isdir(folder) else []
-    if len(prompties) == 1:
-        return os.path.join(folder, prompties[0])
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    for name in flow_files.candidates(name for name in names if os.path.isfile(os.path.join(folder, name))):
+        return os.path.join(folder, name)  # of several the first, as for prompt flow; an environment with several is refused
     raise ApiError(
         404, "NoFlow", "There is no flow in this session: the flow folder holds none of flow.dag.yaml, flow.flex.yaml or one .prompty."
     )
@@ -150,4 +145,4 @@ def _not_started(error: OSError) -> str:
 
 
 def _failed(message: str, stderr: str) -> ApiError:
-    return ApiError(422, "FlowFailed", message, stderrTail=stderr[-TAIL_LENGTH:])
+    return ApiError(422, "FlowFailed", message, stderrTail=stderr[-limits.TAIL :])

@@ -8,9 +8,10 @@ from flowsession_agent.session import cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
     from flowsession_agent.session.cputime import Identity, Process
+    from flowsession_protocol.messages import MemoryKill
 
 LARGE_PAGES = 4096
 """16 MiB: the command line of what is larger is remembered, because it can't be read any more once the process is gone."""
@@ -73,9 +74,9 @@ class MemoryKills:
         self._pending = self._patience = 0
         return True
 
-    def members(self) -> dict[str, Any]:
-        """The object under `memoryKill` in the protocol; empty before the first."""
-        return {"id": self.id, "process": self._name} if self._total else {}
+    def members(self) -> MemoryKill:
+        """The object under `memoryKill` in the protocol."""
+        return {"id": self.id, "process": self._name}
 
     def _take_in(self, alive: list[Process]) -> list[Seen]:
         """Remember what lives; returns what does no longer."""

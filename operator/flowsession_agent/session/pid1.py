@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10
 SAMPLE_SECONDS = 0.5
 
+EDITS_NOT_TAKEN = 66
+"""Exit code of an agent that was asked to end and whose last edits nobody has saved. One without such edits ends with 128 + n for signal n,
+never with 0: of a pod whose containers all end with 0 a kubelet says Succeeded, and drops why it has ended the pod."""
+
 
 def supervise(agent: Agent) -> int:
-    """Wait for signals until one asks to end; returns the exit code."""
+    """Wait for signals until one asks to end, and end with that exit code."""
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -30,15 +34,17 @@ def supervise(agent: Agent) -> int:
     while True:
         numbers = os.read(wake, 64)
         agent.children.reap()
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+        asked_by = next((number for number in (signal.SIGTERM, signal.SIGINT) if number in numbers), None)
+        if asked_by is not None:
             break
     asked_at = time.monotonic()
     agent.keeper.end()
     _end(agent)
-    if not agent.keeper.hand_over(since=asked_at, meanwhile=agent.children.reap):
+    taken = agent.keeper.hand_over(since=asked_at, meanwhile=agent.children.reap)
+    if not taken:
         print("flowsession agent: the last edits were not taken", file=sys.stderr)
     sys.stderr.flush()
-    os._exit(0)  # threads that wait for a caller must not hold the pod up
+    os._exit(128 + asked_by if taken else EDITS_NOT_TAKEN)  # at once: threads that wait for a caller must not hold the pod up
 
 
 def _sample(agent: Agent) -> None:

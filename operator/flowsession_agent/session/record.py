@@ -9,7 +9,7 @@ from flowsession_agent.session.baseline import NOT_KNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Mapping
 
 
 class Record:
@@ -20,7 +20,7 @@ class Record:
         self.packages_revision = ""
         self.flow_revision = ""
         self.venv = ""  # the folder below venvs/, empty when the image's own packages are enough
-        self.install: dict[str, Any] | None = None
+        self.install: Mapping[str, Any] | None = None
         self.names: list[str] = []  # the distributions that the installed requirements name
         self.pushed: dict[str, str] = {}  # the pushed files' fingerprints
         self.pushing: dict[str, str] | None = None  # those of a push that has begun and not ended

@@ -34,6 +34,13 @@ def main() -> None:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
         sys.exit("prompt flow is not installed here: use the default image, or put `promptflow` into the requirements.")
+    except OSError as error:
+        from flowsession_agent.session import space
+
+        if not space.is_short(error):
+            raise
+        where = space.full(error) or "the session"
+        sys.exit(f"No space is left in {where}, so prompt flow can't start: delete what isn't needed there ({error}).")
     gc.freeze()
     gc.enable()
     _write(output_file, run(flow, inputs))

@@ -8,12 +8,14 @@ import stat
 
 from flowsession_agent.source import pack
 from flowsession_agent.source.errors import SourceError
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator
+    from typing import Iterator
 
     from flowsession_agent.source.order import FolderOrder
+    from flowsession_protocol.messages import Source, SourceWarning
 
 LEFT_OUT = frozenset({".git", ".runs", ".promptflow", "__pycache__", "lost+found"})
 """Names that are nobody's flow; prompt flow's own snapshots leave them out too."""
@@ -36,7 +38,7 @@ class File:
         self.target = target
 
 
-def read(order: FolderOrder, *, mount: str) -> dict[str, Any]:
+def read(order: FolderOrder, *, mount: str) -> Source:
     """The answer's members: the archive in base64, and warnings. Raises SourceError."""
     root = os.path.realpath(os.path.join(mount, order.path))
     what = f"folder {order.path!r} (path)"
@@ -54,10 +56,10 @@ def read(order: FolderOrder, *, mount: str) -> dict[str, Any]:
     except OSError as error:
         raise SourceError("NotReadable", f"the source can't be read: {error.strerror} ({error.filename})") from error
     archive = pack.pack(files, links, what)
-    return {"archive": binascii.b2a_base64(archive, newline=False).decode(), "warnings": warnings}
+    return {"state": "Done", "archive": binascii.b2a_base64(archive, newline=False).decode(), "warnings": warnings}
 
 
-def _all(root: str, what: str) -> tuple[dict[str, bytes], dict[str, str], list[dict[str, Any]]]:
+def _all(root: str, what: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWarning]]:
     found: dict[str, File] = {}
     for file in _files(root):
         found[file.name] = file
@@ -67,13 +69,13 @@ def _all(root: str, what: str) -> tuple[dict[str, bytes], dict[str, str], list[d
     return {file.name: _content(file.path) for file in found.values() if file.target is None}, links, []
 
 
-def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[dict[str, Any]]]:
+def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWarning]]:
     """Every file's name, and the contents of small texts: enough to read the flow file, its includes and its requirements by."""
     found: list[File] = []
-    warnings: list[dict[str, Any]] = []
+    warnings: list[SourceWarning] = []
     for file in _files(root):
-        if len(found) == pack.MOST_MEMBERS:
-            said = f"only the first {pack.MOST_MEMBERS:,} files were looked at; what the flow includes must be among them"
+        if len(found) == limits.ARCHIVE_FILES:
+            said = f"only the first {limits.ARCHIVE_FILES:,} files were looked at; what the flow includes must be among them"
             warnings.append({"code": "ManyFiles", "file": "", "message": said})
             break
         # What lies elsewhere is not looked at; in the session a link works as the claim has it.
@@ -117,4 +119,4 @@ def _names(folder: str) -> list[str]:
 
 def _content(path: str) -> bytes:
     with open(path, "rb") as file:
-        return file.read(pack.LARGEST_UNPACKED + 1)
+        return file.read(limits.FLOW_BYTES + 1)

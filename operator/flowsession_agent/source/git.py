@@ -14,14 +14,16 @@ import tempfile
 from flowsession_agent.source import pack
 from flowsession_agent.source.errors import SourceError
 from flowsession_agent.source.git_command import Git
+from flowsession_protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Mapping, Sequence
+    from typing import IO, Mapping, Sequence
 
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
     from flowsession_agent.source.order import GitOrder, SourceOrder
+    from flowsession_protocol.messages import Source, SourceWarning
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 IGNORES = ".amlignore"
@@ -42,14 +44,14 @@ class Entry:
 _KINDS = {"100644": "file", "100755": "file", "100664": "file", "120000": "link", "160000": "submodule"}
 
 
-def read(order: SourceOrder, *, home: Home, children: Children, credentials: str) -> dict[str, Any]:
+def read(order: SourceOrder, *, home: Home, children: Children, credentials: str) -> Source:
     """The answer's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
     assert order.git is not None, "that is what it asks for"
     with tempfile.TemporaryDirectory(prefix="source-", dir=home.tmp) as scratch:
         repository = Repository(order.git, Git(order, credentials=credentials, scratch=scratch, home=home, children=children))
         revision, commit = repository.find()
         if commit == order.git.known:
-            return {"revision": revision, "commit": commit, "unchanged": True}
+            return {"state": "Done", "revision": revision, "commit": commit, "unchanged": True}
         commit = repository.fetch(commit)
         entries, warnings = repository.entries(commit)
         files, links = repository.contents(entries)
@@ -64,10 +66,11 @@ def read(order: SourceOrder, *, home: Home, children: Children, credentials: str
                 )
         archive = pack.pack(files, links, repository.what)
         return {
+            "state": "Done",
             "revision": revision,
             "commit": commit,
             "archive": binascii.b2a_base64(archive, newline=False).decode(),
-            "warnings": warnings[:20],
+            "warnings": warnings[: limits.WARNINGS],
         }
 
 
@@ -126,7 +129,7 @@ class Repository:
         elif outcome.exit_code:
             raise self._git.failed("fetch", outcome)
 
-    def entries(self, commit: str) -> tuple[list[Entry], list[dict[str, Any]]]:
+    def entries(self, commit: str) -> tuple[list[Entry], list[SourceWarning]]:
         """The files of the source's folder, without what .amlignore leaves out, and warnings of submodules. Raises SourceError."""
         at = f"{commit}:{'' if self._order.path == '.' else self._order.path}"
         with self._git.file() as listed:
@@ -137,7 +140,8 @@ class Repository:
             data = listed.read(LARGEST_TREE + 1)
         if len(data) > LARGEST_TREE:
             raise SourceError("TooLarge", f"{self.what} has hundreds of thousands of files: {pack.WAYS_OUT}")
-        found, warnings = [], []
+        found: list[Entry] = []
+        warnings: list[SourceWarning] = []
         for line in data.split(b"\0")[:-1]:
             about, _, name = line.partition(b"\t")
             mode, _, oid = about.decode().split(" ")[:3]
@@ -224,7 +228,7 @@ def _blobs(output: IO[bytes], names: Mapping[str, str], what: str) -> dict[str, 
             raise SourceError("GitFailed", f"{what}: the server did not give {names.get(oid, oid)!r}")
         size = int(header[2])
         sizes[names.get(oid, oid)] = size
-        if sum(sizes.values()) > pack.LARGEST_UNPACKED:
+        if sum(sizes.values()) > limits.FLOW_BYTES:
             output.seek(size + 1, 1)
             found.clear()
         else:

@@ -7,32 +7,26 @@ import io
 import tarfile
 
 from flowsession_agent.source.errors import SourceError
+from flowsession_protocol.limits import ARCHIVE_BYTES, ARCHIVE_FILES, FLOW_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping
-
-MOST_MEMBERS = 3000
-LARGEST_UNPACKED = 8 * 1024 * 1024
-LARGEST = 1_000_000
-"""Bytes of the archive: it must fit in a ConfigMap (1 MiB)."""
 
 WAYS_OUT = "narrow the source's path, leave files out by a .amlignore there, or use a persistentVolumeClaim"
 
 
 def check_count(count: int, what: str) -> None:
     """Raises SourceError for more files than an archive may have."""
-    if count > MOST_MEMBERS:
-        raise SourceError("TooLarge", f"{what} has {count:,} files, and at most {MOST_MEMBERS:,} are taken: {WAYS_OUT}")
+    if count > ARCHIVE_FILES:
+        raise SourceError("TooLarge", f"{what} has {count:,} files, and at most {ARCHIVE_FILES:,} are taken: {WAYS_OUT}")
 
 
 def check_sizes(sizes: Mapping[str, int], what: str) -> None:
     """Raises SourceError for more bytes than an archive may have, naming the largest files."""
     total = sum(sizes.values())
-    if total > LARGEST_UNPACKED:
-        raise SourceError(
-            "TooLarge", f"{what} has {total:,} bytes, and at most {LARGEST_UNPACKED:,} are taken ({_largest(sizes)}): {WAYS_OUT}"
-        )
+    if total > FLOW_BYTES:
+        raise SourceError("TooLarge", f"{what} has {total:,} bytes, and at most {FLOW_BYTES:,} are taken ({_largest(sizes)}): {WAYS_OUT}")
 
 
 def pack(files: Mapping[str, bytes], links: Mapping[str, str], what: str) -> bytes:
@@ -48,10 +42,11 @@ def pack(files: Mapping[str, bytes], links: Mapping[str, str], what: str) -> byt
                 member.size = len(files[name])
                 archive.addfile(member, io.BytesIO(files[name]))
     packed = gzip.compress(buffer.getvalue(), 9, mtime=0)
-    if len(packed) > LARGEST:
+    if len(packed) > ARCHIVE_BYTES:
         sizes = {name: len(content) for name, content in files.items()}
         raise SourceError(
-            "TooLarge", f"{what} has {len(packed):,} bytes when packed, and at most {LARGEST:,} are taken ({_largest(sizes)}): {WAYS_OUT}"
+            "TooLarge",
+            f"{what} has {len(packed):,} bytes when packed, and at most {ARCHIVE_BYTES:,} are taken ({_largest(sizes)}): {WAYS_OUT}",
         )
     return packed
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
+    from flowsession_protocol.messages import Source
 
 
 class Resolver:
@@ -27,9 +28,9 @@ class Resolver:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._answer: dict[str, Any] = {"state": "Running"}
+        self._answer: Source = {"state": "Running"}
 
-    def answer(self, body: Any, *, wait: float) -> dict[str, Any]:
+    def answer(self, body: Any, *, wait: float) -> Source:
         """What was read, or that it is still being read after `wait` seconds; the first call begins. Raises ApiError."""
         order = SourceOrder(body)
         with self._lock:
@@ -38,7 +39,7 @@ class Resolver:
         self._ended.wait(wait)
         return self._answer
 
-    def _read(self, order: SourceOrder) -> dict[str, Any]:
+    def _read(self, order: SourceOrder) -> Source:
         if order.folder is not None:
             from flowsession_agent.source import folder
 
@@ -49,7 +50,7 @@ class Resolver:
 
     def _run(self, order: SourceOrder) -> None:
         try:
-            self._answer = {"state": "Done", **self._read(order)}
+            self._answer = self._read(order)
         except SourceError as error:
             self._answer = {"state": "Failed", "code": error.code, "message": error.message}
         except Exception as error:  # whatever it was, the environment's status has to say something

@@ -100,9 +100,24 @@ def test_included_files_are_rewritten_beside_themselves_which_stay(tmp_path: Pat
     assert beside.file != found.file, "another session that uses the same claim"
     beside.close()
     assert Path(found.file).exists()
-    assert [(line.name, line.number) for line in found.lines if line.name == "rapidfuzz"] == [("rapidfuzz", 3)]
+    assert [(line.name, line.first) for line in found.lines if line.name == "rapidfuzz"] == [("rapidfuzz", 3)]
     found.close()
     assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.txt")} == files
+
+
+def test_an_included_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "flow"
+    folder.mkdir()
+    (folder / "my base.txt").write_text("promptflow==1.0\nnumpy\n")
+    (folder / "all.txt").write_text("-r 'my base.txt'\n")
+    found = rewriting(tmp_path, "-r 'my base.txt'\n", path="all.txt")
+    assert without_copies(Path(found.file).read_text()) == "-r 'my base.txt'\n"
+    assert [line.name for line in found.lines] == ["", "numpy"]
+
+
+def test_a_comment_goes_on_behind_a_backslash_as_for_pip(tmp_path: Path) -> None:
+    found = rewriting(tmp_path, "numpy # not \\\npromptflow==1.0\n")
+    assert (found.warnings, [line.name for line in found.lines]) == ([], ["numpy"])
 
 
 @pytest.mark.parametrize(

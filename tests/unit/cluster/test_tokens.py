@@ -4,7 +4,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from flowsession.cluster import tokens
-from flowsession.cluster.tokens import LIFE_SECONDS, MOST_REUSED, REUSED_SECONDS, Signer
+from flowsession.cluster.tokens import MOST_REUSED, REUSED_SECONDS, Signer
+from flowsession_protocol import TOKEN_SECONDS
 
 
 class Clock:
@@ -32,7 +33,7 @@ def test_calls_that_follow_each_other_share_a_token_while_it_is_young(signer, cl
     assert signer.token("pod-1") == first
     clock.now += 1
     assert signer.token("pod-1") != first
-    assert REUSED_SECONDS < LIFE_SECONDS / 2, "what is reused must still be valid when it arrives"
+    assert REUSED_SECONDS < TOKEN_SECONDS / 2, "what is reused must still be valid when it arrives"
 
 
 def test_no_pod_gets_anothers_token_nor_one_for_another_clock(signer, clock):

@@ -150,14 +150,14 @@ def test_what_the_status_says_was_told_was_told(world, failing):
     """Whichever request of the plan fails: the pod's annotations once took the Event with them."""
     (pod,) = world.live_pods()
     marks = AnnotatePod(NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"], {"a": "b"})
-    request = world.api._request
+    request = world.api.request
 
-    def requested(verb, kind) -> None:
+    async def requested(verb, kind, namespace, name) -> None:
         if f"{verb} {kind}" == failing:
             raise errors.Unavailable("no answer")
-        request(verb, kind)
+        await request(verb, kind, namespace, name)
 
-    world.api._request = requested  # type: ignore[method-assign]
+    world.api.request = requested  # type: ignore[method-assign]
     assert not carried_out(world, warn(world, annotate=marks))
     assert world.told.events == [WARNING]
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.flow import archive
-from flowsession.flow.archive import LARGEST_UNPACKED, LONGEST_PATH, MOST_ENTRIES, MOST_LINKS, ArchiveError
+from flowsession.flow.archive import MOST_LINKS, ArchiveError
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import resolve as resolution
 from flowsession.settings import Settings
+from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, PATH_BYTES
 from unit.builders import DAG, config_map, spec
 
 SOURCE = {"archive": {"configMap": {"name": "flow", "key": "flow.tar.gz"}}}
@@ -229,8 +230,8 @@ def test_padding_that_is_left_out_at_the_end_is_not_missed():
 
 ONE_MIB = 1024 * 1024
 ZEROS = b"\0" * 64 * ONE_MIB
-MANY = [(f"d{n % 50}/f{n}.py", b"x") for n in range(MOST_ENTRIES)]
-NEARLY_ALL = LARGEST_UNPACKED // MOST_ENTRIES
+MANY = [(f"d{n % 50}/f{n}.py", b"x") for n in range(ARCHIVE_FILES)]
+NEARLY_ALL = FLOW_BYTES // ARCHIVE_FILES
 WORST = {
     "a bomb of zeros": lambda: gzip.compress(ZEROS),
     "a tar bomb": lambda: tar(("zeros", ZEROS)),
@@ -242,7 +243,7 @@ WORST = {
     "too many files, zip": lambda: pack_zip(*MANY, ("one more", b"")),
     "as many and as large as may be, tar": lambda: tar(*((name, b"x" * NEARLY_ALL) for name, _ in MANY)),
     "as many and as large as may be, zip": lambda: pack_zip(*((name, b"x" * NEARLY_ALL) for name, _ in MANY)),
-    "long names": lambda: tar(*((f"{'p' * 200}/{'q' * 200}{n}", b"") for n in range(MOST_ENTRIES))),
+    "long names": lambda: tar(*((f"{'p' * 200}/{'q' * 200}{n}", b"") for n in range(ARCHIVE_FILES))),
     "noise": lambda: tar(("noise", os.urandom(900_000)), ("zeros", b"\0" * 7_000_000)),
     "members in the list of a zip only": lambda: b"PK\x03\x04" + b"PK\x01\x02" * 250_000,
     "links to folders": lambda: tar(*((f"a/{n}", b"") for n in range(2500)), *(link(f"l{n}", "a") for n in range(MOST_LINKS))),
@@ -263,8 +264,8 @@ def test_whatever_an_archive_says_little_comes_of_it(name):
         assert "as may be" not in name
         return
     assert "bomb" not in name and "too many" not in name
-    assert sum(map(len, files.values())) <= LARGEST_UNPACKED
-    assert len(files) <= MOST_ENTRIES
+    assert sum(map(len, files.values())) <= FLOW_BYTES
+    assert len(files) <= ARCHIVE_FILES
 
 
 NAMES = st.lists(
@@ -356,11 +357,45 @@ def test_a_header_that_was_changed_is_no_header():
     assert "the header at byte 0 has a wrong checksum" in refused(gzip.compress(bytes(plain)))
 
 
+def test_a_header_that_was_changed_ends_no_archive_in_silence():
+    plain = bytearray(gzip.decompress(tar(("a", b"1"), ("b", b"2"))))
+    plain[1024] ^= 1
+    assert "the header at byte 1,024 has a wrong checksum" in refused(gzip.compress(bytes(plain)))
+
+
+def sized(size):
+    """A tar whose only member says that it has so many bytes, of which there are ten."""
+    header = tarfile.TarInfo("a")
+    header.size = size
+    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"0123456789")
+
+
+@pytest.mark.parametrize("size", [11, 600, 2**40, -512, -10_000])
+def test_a_member_is_as_long_as_it_says(size):
+    assert read(sized(10)) == {"a": b"0123456789"}
+    assert "the member at byte 0 is cut short" in refused(sized(size))
+
+
+def test_a_members_length_may_stand_in_a_pax_header():
+    header = tarfile.TarInfo("a")
+    header.pax_headers = {"size": "700"}
+    assert "is cut short" in refused(gzip.compress(header.tobuf(tarfile.PAX_FORMAT) + bytes(600)))
+    assert read(gzip.compress(header.tobuf(tarfile.PAX_FORMAT) + b"x" * 700 + bytes(1024))) == {"a": b"x" * 700}
+
+
+def test_a_sparse_file_is_refused_by_its_name():
+    header = bytearray(special("holes", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    assert "'holes' is a sparse file" in refused(gzip.compress(bytes(header) + bytes(1024)))
+    member = tarfile.TarInfo("holes")
+    member.pax_headers = {"GNU.sparse.size": "10", "GNU.sparse.map": "0,0"}
+    assert "'holes' is a sparse file" in refused(gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(1024)))
+
+
 @pytest.mark.parametrize("over", [0, 1])
 def test_what_a_link_makes_has_no_longer_path_than_any_other(over):
     name = "/".join(["l" * 200] * 4)
     file = "f" * 110 + "/" + "f" * (109 + over)
-    assert len(name) + 1 + len(file) == LONGEST_PATH + over
+    assert len(name) + 1 + len(file) == PATH_BYTES + over
     data = tar((f"d/{file}", b"1"), link(name, "/".join([".."] * 3 + ["d"])))
     if over:
         assert "makes a path of more than 1024 bytes" in refused(data)
@@ -371,9 +406,9 @@ def test_what_a_link_makes_has_no_longer_path_than_any_other(over):
 @pytest.mark.parametrize("pack", [tar, pack_zip])
 @pytest.mark.parametrize("over", [0, 1])
 def test_all_files_together_have_a_size(pack, over):
-    half = LARGEST_UNPACKED // 2
+    half = FLOW_BYTES // 2
     data = pack(("a", bytes(half)), ("b", bytes(half + over)))
     if over:
         assert "more than 8,388,608 bytes when unpacked, at 'b'" in refused(data)
     else:
-        assert sum(map(len, read(data).values())) == LARGEST_UNPACKED
+        assert sum(map(len, read(data).values())) == FLOW_BYTES

@@ -15,15 +15,14 @@ from flowsession.flow import archive
 from flowsession.flow.archive import (
     BLOCK,
     DEEPEST,
-    LARGEST_UNPACKED,
-    LONGEST_PATH,
-    MOST_ENTRIES,
     MOST_HEADERS,
     MOST_HOPS,
+    MOST_IN_A_ROW,
     MOST_LINKS,
     MOST_RECORDS,
     ArchiveError,
 )
+from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, PATH_BYTES
 
 CONFIG_MAP = 1024 * 1024
 """Bytes of what a ConfigMap holds."""
@@ -70,7 +69,7 @@ FILE = header("a")
 LARGEST_HEADER = 64 * 1024
 PAX = (b"5 a=\n" * (LARGEST_HEADER // 5))[:65_535]
 PAX_RECORDS = len(PAX) // 5
-DEEP = "/".join(["d" * 19] * DEEPEST)[: LONGEST_PATH - 24]
+DEEP = "/".join(["d" * 19] * DEEPEST)[: PATH_BYTES - 24]
 
 
 def deep(number: int) -> str:
@@ -79,8 +78,8 @@ def deep(number: int) -> str:
 
 def long_names(kind: bytes) -> bytes:
     if kind == b"x":
-        return tar(*(block(b"x", record("path", deep(n))) + FILE for n in range(MOST_ENTRIES)))
-    return tar(*(block(b"L", deep(n).encode()) + FILE for n in range(MOST_ENTRIES)))
+        return tar(*(block(b"x", record("path", deep(n))) + FILE for n in range(ARCHIVE_FILES)))
+    return tar(*(block(b"L", deep(n).encode()) + FILE for n in range(ARCHIVE_FILES)))
 
 
 def linked(kind: bytes, target: str) -> bytes:
@@ -92,7 +91,7 @@ def linked(kind: bytes, target: str) -> bytes:
 def chained_links() -> bytes:
     """Links through as many links as may be, each with as long a way as may be."""
     folder = "d/" * 40
-    around = "x/../" * ((LONGEST_PATH - 20) // 5)
+    around = "x/../" * ((PATH_BYTES - 20) // 5)
     parts = [block(b"L", f"{folder}end".encode()) + FILE]
     for n in range(MOST_LINKS):
         hop = n % (MOST_HOPS - 1)
@@ -102,7 +101,7 @@ def chained_links() -> bytes:
 
 
 def links_to_folders() -> bytes:
-    each = MOST_ENTRIES // MOST_LINKS - 2
+    each = ARCHIVE_FILES // MOST_LINKS - 2
     files = (header(f"data/f{n}") for n in range(each))
     return tar(*files, *(header(f"link{n}", tarfile.SYMTYPE, target="data") for n in range(MOST_LINKS)))
 
@@ -145,9 +144,9 @@ def one_file(kind: str) -> bytes:
     buffer = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-            packed.writestr("a", bytes(LARGEST_UNPACKED))
+            packed.writestr("a", bytes(FLOW_BYTES))
         return buffer.getvalue()
-    return tar(header("a", size=LARGEST_UNPACKED), bytes(LARGEST_UNPACKED))
+    return tar(header("a", size=FLOW_BYTES), bytes(FLOW_BYTES))
 
 
 def zip_of_links() -> bytes:
@@ -161,43 +160,43 @@ def zip_of_links() -> bytes:
     return buffer.getvalue()
 
 
-HEADERS = MOST_HEADERS
-
 LET_IN: dict[str, Callable[[], bytes]] = {
     "records of pax headers": lambda: tar(block(b"x", PAX), block(b"x", PAX[: 5 * (MOST_RECORDS - PAX_RECORDS)]), FILE),
-    "headers about headers": lambda: tar(block(b"x", b"") * (HEADERS - 1), FILE),
+    "headers about headers": lambda: tar((block(b"x", b"") * MOST_IN_A_ROW + FILE) * (MOST_HEADERS // (MOST_IN_A_ROW + 1))),
     "long names of GNU": lambda: long_names(b"L"),
     "long names of pax": lambda: long_names(b"x"),
-    "bytes of global headers": lambda: tar(block(b"g", PAX) * 120, FILE),
+    "bytes of global headers": lambda: tar(block(b"g", record("comment", "c" * 65_000)) * 120, FILE),
     "bytes of pax headers": lambda: tar(block(b"x", record("comment", "c" * 65_000)) * 120, FILE),
-    "bytes of long names": lambda: tar(block(b"L", b"n" * LARGEST_HEADER) * 120, block(b"L", b"a"), FILE),
-    "members of a tar": lambda: tar(*(header(f"f{n}") for n in range(MOST_ENTRIES))),
+    "bytes of long names": lambda: tar(block(b"L", b"a"), block(b"L", b"n" * LARGEST_HEADER) * 120, FILE),
+    "members of a tar": lambda: tar(*(header(f"f{n}") for n in range(ARCHIVE_FILES))),
     "links through links": chained_links,
     "links to folders": links_to_folders,
     "bytes of a tar": lambda: one_file("tar"),
     "bytes of a zip": lambda: one_file("zip"),
-    "members of a zip": lambda: zipped([f"f{n}" for n in range(MOST_ENTRIES)]),
-    "long names of a zip": lambda: zipped([deep(n) for n in range(CONFIG_MAP // (2 * LONGEST_PATH + 100))]),
+    "members of a zip": lambda: zipped([f"f{n}" for n in range(ARCHIVE_FILES)]),
+    "long names of a zip": lambda: zipped([deep(n) for n in range(CONFIG_MAP // (2 * PATH_BYTES + 100))]),
     "extra fields of a zip": lambda: extras(archive.LARGEST_EXTRA, 900),
     "a zip of links": zip_of_links,
 }
 
 KEPT_OUT: dict[str, tuple[Callable[[], bytes], str]] = {
     "records of pax headers": (lambda: tar(block(b"x", PAX) * 230, FILE), "records"),
-    "headers about headers": (lambda: tar(block(b"x", b"") * HEADERS, FILE), "headers"),
+    "records of global headers": (lambda: tar(block(b"g", PAX) * 120, FILE), "records"),
+    "headers about headers": (lambda: tar(block(b"x", b"") * (MOST_IN_A_ROW + 1), FILE), "headers"),
+    "headers about members": (lambda: tar((block(b"x", b"") * 100 + FILE) * (MOST_HEADERS // 100)), "headers"),
     "headers of every kind": (lambda: tar((block(b"x", b"") + block(b"L", b"a") + block(b"K", b"a") + block(b"g", b"")) * 4000), "headers"),
     "a name of 64 KiB": (
         lambda: tar(*(block(b"L", b"a/" * (LARGEST_HEADER // 2 - 1) + b"ab") + FILE for _ in range(120))),
         "too long a name",
     ),
     "a link of 64 KiB": (lambda: tar(*(linked(b"%d" % n, "a/../" * 13_000) for n in range(MOST_LINKS))), "a path of more than"),
-    "bytes of a tar": (lambda: tar(*[header("a", size=LARGEST_UNPACKED), bytes(LARGEST_UNPACKED)] * 9), "more than"),
+    "bytes of a tar": (lambda: tar(*[header("a", size=FLOW_BYTES), bytes(FLOW_BYTES)] * 9), "more than"),
     "a gzip that unpacks to nothing": (gzip_of_nothing, "no sound"),
-    "members of a zip": (lambda: zipped([f"f{n}" for n in range(2 * MOST_ENTRIES)]), "more than"),
-    "entries of a zip": (lambda: zipped(["f"] * (2 * MOST_ENTRIES + 1)), "more than"),
+    "members of a zip": (lambda: zipped([f"f{n}" for n in range(2 * ARCHIVE_FILES)]), "more than"),
+    "entries of a zip": (lambda: zipped(["f"] * (2 * ARCHIVE_FILES + 1)), "more than"),
     "extra fields of a zip": (lambda: extras(65_532, 15), "extra fields"),
     "shared members of a zip": (
-        lambda: zipped(["f"] * MOST_ENTRIES, content=empty_blocks(CONFIG_MAP - 100 * MOST_ENTRIES), shared=True),
+        lambda: zipped(["f"] * ARCHIVE_FILES, content=empty_blocks(CONFIG_MAP - 100 * ARCHIVE_FILES), shared=True),
         "shares its bytes",
     ),
 }

@@ -6,6 +6,7 @@ import pytest
 
 from flowsession.flow import outside
 from flowsession.model.resolved import Resolved
+from flowsession_protocol.limits import MODULES_BESIDE
 from unit import builders
 
 
@@ -39,5 +40,5 @@ def test_a_session_is_told_of_them():
 def test_a_large_source_takes_no_time():
     source = {f"{a}/{b}/{c}/d/e/f/m{d}.py": b"" for a in range(10) for b in range(10) for c in range(10) for d in range(20)}
     before = time.process_time()
-    assert len(outside.modules(source, "app", {})) <= outside.MOST
+    assert len(outside.modules(source, "app", {})) <= MODULES_BESIDE
     assert time.process_time() - before < 1

@@ -21,9 +21,9 @@ from flowsession.cluster.agent import http
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
 from flowsession.flow import packed as packedfolder
-from flowsession.flow.archive import LARGEST_UNPACKED
 from flowsession.flow.packed import Blob, EncodedFolder, PackedFolder
 from flowsession.model.resolved import Resolved
+from flowsession_protocol.limits import FLOW_BYTES
 from unit.builders import DAG, NAMESPACE, NOW, stamp
 from unit.engine.store.test_cache import snapshots
 
@@ -77,7 +77,7 @@ def test_other_bodies_are_sent_as_they_are():
 def test_pieces_are_few_and_none_is_large():
     random.seed(1)
     files = {f"f{n}": random.randbytes(100) for n in range(2000)} | {
-        "large": bytes(LARGEST_UNPACKED - 200_000),
+        "large": bytes(FLOW_BYTES - 200_000),
         "noise": random.randbytes(MIB),
     }
     _, pieces = packedfolder.as_json({"a": 1, "files": EncodedFolder(packed(files))})
@@ -99,7 +99,7 @@ def folder_of_8_mib() -> bytes:
     """8 KB as a .tar.gz."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in (("flow.dag.yaml", DAG), ("data", bytes(LARGEST_UNPACKED - 10_000))):
+        for name, content in (("flow.dag.yaml", DAG), ("data", bytes(FLOW_BYTES - 10_000))):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -174,7 +174,7 @@ async def test_sessions_that_start_together_cost_a_piece_each(starts):
         assert await asyncio.gather(*calls) == [(200, b"{}")] * starts
     server.close()
     assert agents.bodies == [packedfolder.as_json(bodies[0])[0]] * starts
-    assert agents.bodies[0] > LARGEST_UNPACKED * 4 / 3 - 100_000
+    assert agents.bodies[0] > FLOW_BYTES * 4 / 3 - 100_000
 
 
 def test_what_is_told_holds_no_copy_of_the_folder():

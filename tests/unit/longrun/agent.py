@@ -6,7 +6,7 @@ import itertools
 import json
 from urllib.parse import parse_qs, urlsplit
 
-from unit.longrun.apiserver import Object
+from unit.apiserver import Object
 from unit.longrun.clocks import elapsed, true_time
 
 DOOR_SECONDS = 30.0

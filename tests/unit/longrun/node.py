@@ -8,8 +8,9 @@ from typing import Any
 from flowsession.cluster.agent.transport import NoAnswer, Request
 from flowsession.model import times
 from flowsession.model.views import PodView
+from unit.apiserver import Object
 from unit.longrun.agent import Agent
-from unit.longrun.apiserver import ApiServer, Object
+from unit.longrun.apiserver import LateApiServer
 from unit.longrun.clocks import elapsed, true_time
 
 SCHEDULE_SECONDS, START_SECONDS, END_SECONDS = 0.05, 0.4, 0.5
@@ -21,7 +22,7 @@ SILENT_SECONDS = 3.0
 class Node:
     """Runs every pod of the cluster, and brings the operator's calls to the agents."""
 
-    def __init__(self, api: ApiServer) -> None:
+    def __init__(self, api: LateApiServer) -> None:
         self._api = api
         self._agents: dict[str, Agent] = {}
         self._volumes: dict[str, Object] = {}

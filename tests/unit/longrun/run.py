@@ -20,9 +20,10 @@ from flowsession.model.plan import AgentCall, Follow
 from flowsession.model.views import PodView
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.settings import Settings
+from unit.apiserver import Object
 from unit.builders import NAMESPACE, NOW, verdict
 from unit.longrun.agent import Agent
-from unit.longrun.apiserver import ApiServer, Object
+from unit.longrun.apiserver import LateApiServer
 from unit.longrun.clocks import OperatorTime, elapsed, true_time
 from unit.longrun.node import Node
 from unit.longrun.records import Call, Told
@@ -45,7 +46,7 @@ class LongRun:
 
     def __init__(self, clock: OperatorTime, settings: Settings | None = None) -> None:
         self.clock = clock
-        self.api = ApiServer(clock.time)
+        self.api = LateApiServer(clock.time)
         self.node = Node(self.api)
         self.client = Client(self.node, Signer(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
         self.settings = settings or Settings()

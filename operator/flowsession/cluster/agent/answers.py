@@ -5,31 +5,19 @@ import json
 from typing import Any
 
 from flowsession.model.agent_views import AgentState, CheckView, EditsArchive, EditsView, FlowProblem, InstallView, PackageList
+from flowsession_protocol import limits
+from flowsession_protocol.messages import CHECK_VERDICTS, INSTALL_STATES, LAYERS
+from flowsession_protocol.requirements import normalise
 
-LONGEST_TAIL = 4000
 MOST_PACKAGES = 20_000
-LARGEST_CONTENT = 1_000_000
-"""Bytes of an archive: it must fit in a ConfigMap (1 MiB)."""
 LARGEST_LISTS = 1_000_000
 """Bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
-
-MOST_REQUIRING = 20
-"""Packages that are named as requiring another one, at most; the table has three."""
 
 WIDEST = 40
 """Characters of a column of the table; what is longer stands out."""
 
 _Row = tuple[str, str, str, list[str], str]
 """Name, version, layer, required by, and the version that the image had."""
-
-MOST_FINGERPRINTS = 2000
-"""Of pushed files that were edited."""
-
-MOST_PROBLEMS = 20
-"""Problems of the flow, at most; a condition names the first three."""
-
-_CHECK_VERDICTS = frozenset({"Valid", "Invalid", "NoFlow", "NotChecked"})
-_INSTALL_STATES = frozenset({"None", "Running", "Succeeded", "Failed", "TimedOut"})
 
 
 def text(value: object, limit: int) -> str:
@@ -45,6 +33,19 @@ def number(value: object, *, limit: float = 1e12) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return 0.0
     return limit if value > limit else float(value)
+
+
+def word(value: object, limit: int) -> str:
+    """A text of one line, as the rows of tables are."""
+    return " ".join(text(value, limit).split())
+
+
+def size_of(archive: object) -> int:
+    """The bytes of an archive in base64; 0 for anything else."""
+    try:
+        return len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
+    except ValueError:
+        return 0
 
 
 def state(document: dict[str, Any]) -> AgentState:
@@ -63,7 +64,7 @@ def state(document: dict[str, Any]) -> AgentState:
         edits=_edits(_part(document, "edits")),
         check=_check(_part(document, "check")),
         memory_kill=text(_part(document, "memoryKill").get("id"), 40),
-        killed_process=_word(_part(document, "memoryKill").get("process"), 120),
+        killed_process=word(_part(document, "memoryKill").get("process"), 120),
     )
 
 
@@ -74,17 +75,16 @@ def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchi
     if status != 200:
         return EditsArchive(revision=revision, problem=text(document.get("message"), 500) or f"HTTP {status}")
     archive = document.get("archive")
-    try:
-        size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
-    except ValueError:
-        size = 0
+    size = size_of(archive)
     problem = (
-        "" if 0 < size <= LARGEST_CONTENT else f"its agent sent an archive of {size:,} bytes; at most {LARGEST_CONTENT:,} can be saved"
+        ""
+        if 0 < size <= limits.ARCHIVE_BYTES
+        else f"its agent sent an archive of {size:,} bytes; at most {limits.ARCHIVE_BYTES:,} can be saved"
     )
     return EditsArchive(
         revision=text(document.get("revision"), 64),
         flow_revision=text(document.get("flowRevision"), 64),
-        files=_names(document.get("files"), 500),
+        files=_names(document.get("files"), limits.EDITED),
         deleted=_names(document.get("deleted"), 5000, longest=4096),
         base=_fingerprints(document.get("base")),
         archive=archive if isinstance(archive, str) and not problem else "",
@@ -96,26 +96,26 @@ def _edits(document: dict[str, Any]) -> EditsView:
     return EditsView(
         revision=text(document.get("revision"), 64),
         count=int(number(document.get("count"), limit=1e6)),
-        files=_names(document.get("files"), 50),
+        files=_names(document.get("files"), limits.EDITED_IN_STATE),
         offered=text(document.get("offered"), 253),
         restored=document.get("restored") is True,
         problem=text(document.get("problem"), 500),
         waiting=document.get("waiting") is True,
         unheard=document.get("unheard") is True,
-        moved_aside=_names(document.get("kept"), 20),
+        moved_aside=_names(document.get("kept"), limits.KEPT),
         left_out=int(number(document.get("leftOut"), limit=1e6)),
     )
 
 
 def _check(document: dict[str, Any]) -> CheckView:
     state, verdict, problems = document.get("state"), document.get("verdict"), document.get("problems")
-    found = tuple(_problem(item) for item in problems[:MOST_PROBLEMS] if isinstance(item, dict)) if isinstance(problems, list) else ()
+    found = tuple(_problem(item) for item in problems[: limits.PROBLEMS] if isinstance(item, dict)) if isinstance(problems, list) else ()
     return CheckView(
         state=state if isinstance(state, str) and state in ("Running", "Done") else "None",
         flow_revision=text(document.get("flowRevision"), 64),
         packages_revision=text(document.get("packagesRevision"), 64),
-        verdict=verdict if isinstance(verdict, str) and verdict in _CHECK_VERDICTS else "",
-        reason=_word(document.get("reason"), 500),
+        verdict=verdict if isinstance(verdict, str) and verdict in CHECK_VERDICTS else "",
+        reason=word(document.get("reason"), limits.PROBLEM),
         nodes=int(number(document.get("nodes"), limit=1e6)),
         count=max(len(found), int(number(document.get("count"), limit=1e6))),
         problems=found,
@@ -124,16 +124,16 @@ def _check(document: dict[str, Any]) -> CheckView:
 
 def _problem(item: dict[str, Any]) -> FlowProblem:
     return FlowProblem(
-        code=_word(item.get("code"), 40),
-        message=_word(item.get("message"), 500),
-        file=_word(item.get("file"), 200),
+        code=word(item.get("code"), 40),
+        message=word(item.get("message"), limits.PROBLEM),
+        file=word(item.get("file"), limits.PROBLEM_PLACE),
         line=int(number(item.get("line"), limit=1e7)),
-        node=_word(item.get("node"), 200),
+        node=word(item.get("node"), limits.PROBLEM_PLACE),
     )
 
 
 def _fingerprints(value: object) -> dict[str, str]:
-    found = list(value.items())[:MOST_FINGERPRINTS] if isinstance(value, dict) else []
+    found = list(value.items())[: limits.FINGERPRINTS] if isinstance(value, dict) else []
     return {text(path, 1024): text(mark, 100) for path, mark in found if isinstance(mark, str)}
 
 
@@ -146,7 +146,7 @@ def packages(document: dict[str, Any]) -> PackageList:
     first those that require a package are named less and less."""
     items = document.get("packages")
     found = [_package(item) for item in items[:MOST_PACKAGES] if isinstance(item, dict)] if isinstance(items, list) else []
-    for most in (MOST_REQUIRING, 3, 1):
+    for most in (limits.REQUIRING, 3, 1):
         rows, entries = _table(found, min(most, 3)), [_entry(row, most) for row in found]
         shown = _fitting(rows, entries)
         if shown == len(found):
@@ -161,7 +161,7 @@ def packages(document: dict[str, Any]) -> PackageList:
 
 def _promptflow(found: list[_Row]) -> str:
     """The version that the image has of prompt flow, or of its core, which runs flows too."""
-    versions = {name.lower().replace("_", "-"): version if layer == "image" else before for name, version, layer, _, before in found}
+    versions = {normalise(name): version if layer == "image" else before for name, version, layer, _, before in found}
     return versions.get("promptflow") or versions.get("promptflow-core", "")
 
 
@@ -194,20 +194,15 @@ def _entry(row: _Row, most: int) -> str:
 
 def _package(item: dict[str, Any]) -> _Row:
     by = item.get("requiredBy")
-    names = [_word(name, 100) for name in by[:MOST_REQUIRING]] if isinstance(by, list) else []
+    names = [word(name, 100) for name in by[: limits.REQUIRING]] if isinstance(by, list) else []
     layer = item.get("layer")
     return (
-        _word(item.get("name"), 200),
-        _word(item.get("version"), 100),
-        layer if layer in ("image", "requirements", "dependency") else "image",
+        word(item.get("name"), 200),
+        word(item.get("version"), 100),
+        layer if layer in LAYERS else "image",
         [name for name in names if name],
-        _word(item.get("replaces"), 100),
+        word(item.get("replaces"), 100),
     )
-
-
-def _word(value: object, limit: int) -> str:
-    """A text of one line: a table has one for each package."""
-    return " ".join(text(value, limit).split())
 
 
 def _origin(layer: str, by: list[str], before: str) -> str:
@@ -219,7 +214,7 @@ def _install(document: dict[str, Any]) -> InstallView:
     given, code = document.get("state"), document.get("exitCode")
     warnings = document.get("warnings")
     return InstallView(
-        state=given if isinstance(given, str) and given in _INSTALL_STATES else "None",
+        state=given if isinstance(given, str) and given in INSTALL_STATES else "None",
         packages_revision=text(document.get("packagesRevision"), 64),
         tool=text(document.get("tool"), 20),
         exit_code=code if isinstance(code, int) and abs(code) < 2**31 else None,
@@ -227,9 +222,9 @@ def _install(document: dict[str, Any]) -> InstallView:
         changed=int(number(document.get("changed"), limit=1e6)),
         code=text(document.get("code"), 40),
         message=text(document.get("message"), 1500),
-        stdout_tail=text(document.get("stdoutTail"), LONGEST_TAIL),
-        stderr_tail=text(document.get("stderrTail"), LONGEST_TAIL),
-        warnings=tuple(text(item, 500) for item in warnings[:20]) if isinstance(warnings, list) else (),
+        stdout_tail=text(document.get("stdoutTail"), limits.TAIL),
+        stderr_tail=text(document.get("stderrTail"), limits.TAIL),
+        warnings=tuple(text(item, limits.WARNING) for item in warnings[: limits.WARNINGS]) if isinstance(warnings, list) else (),
     )
 
 

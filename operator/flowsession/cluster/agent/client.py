@@ -13,6 +13,8 @@ from flowsession.cluster.tokens import Signer
 from flowsession.model.agent_views import AgentState, EditsArchive, PackageList, SourceAnswer
 from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, ListPackages, Probe, ReadSource, Reopen, Retire, Settle, TakeEdits
 from flowsession.model.views import PodView
+from flowsession_protocol import TOKEN_HEADER
+from flowsession_protocol.messages import Order
 
 POLL_SECONDS = 30.0
 LARGEST_LIST = 2 * 1024 * 1024
@@ -85,7 +87,7 @@ class AgentClient:
     async def _send(self, pod: PodView, request: Request) -> tuple[int, dict[str, Any]]:
         give_up_at, relearned = time.monotonic() + YOUNG_SECONDS, False
         while True:
-            headers = {"X-Flowsession-Token": self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
+            headers = {TOKEN_HEADER: self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
             try:
                 status, raw = await self._transport.send(pod, request, headers)
             except NotListening:
@@ -111,9 +113,10 @@ class AgentClient:
 def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call
     match call:
         case Deliver(body=body):
-            credentials = {"installer": {**body["installer"], "feed": feed.to_wire()}} if feed else {}
-            secret = feed is not None and bool(feed.token)
-            return Request("PUT", "/v1/environment", {**body, **({"retry": True} if call.request else {}), **credentials}, secret=secret)
+            order: Order = {**body, "retry": True} if call.request else body
+            if feed:
+                order = {**order, "installer": {**order["installer"], "feed": feed.to_wire()}}
+            return Request("PUT", "/v1/environment", order, secret=feed is not None and bool(feed.token))
         case Probe():
             return Request("GET", "/v1/state")
         case KeepAlive():
@@ -132,4 +135,4 @@ def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request
             return Request("GET", "/v1/packages", timeout_seconds=POLL_SECONDS, largest=LARGEST_LIST)
         case ReadSource(body=body):
             path = f"/v1/source?wait={POLL_SECONDS:.0f}"
-            return Request("PUT", path, dict(body), timeout_seconds=POLL_SECONDS + CALL_SECONDS, largest=LARGEST_LIST)
+            return Request("PUT", path, body, timeout_seconds=POLL_SECONDS + CALL_SECONDS, largest=LARGEST_LIST)

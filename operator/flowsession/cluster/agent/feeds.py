@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from flowsession.api import GROUP
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession_protocol.limits import FEED_TOKEN
+from flowsession_protocol.messages import Feed
 
 LABEL = f"{GROUP}/feed"
 """What marks a Secret as meant for sessions: without it no environment can get at a Secret through the operator."""
@@ -17,8 +19,6 @@ KEY = "token"
 HOSTS_KEY = "hosts"
 """Of the Secret: the hosts that its token is for, HOST or HOST:PORT, separated by spaces, commas or lines; *.HOST: all below it."""
 MOST_HOSTS = 100
-LONGEST = 64 * 1024
-"""Characters that the agent takes."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class FeedCredentials:
     hosts: tuple[str, ...] | None = None
     """Where it may go. None: the Secret does not say."""
 
-    def to_wire(self) -> dict[str, object]:
+    def to_wire(self) -> Feed:
         """The member `installer.feed` of PUT /v1/environment."""
-        hosts = {} if self.hosts is None else {"hosts": list(self.hosts)}
-        return {"token": self.token, "from": self.source, "problem": self.problem, **hosts}
+        feed: Feed = {"token": self.token, "from": self.source, "problem": self.problem}
+        if self.hosts is not None:
+            feed["hosts"] = list(self.hosts)
+        return feed
 
 
 async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCredentials:
@@ -66,7 +68,7 @@ def _offered(source: str, data: Mapping[str, str]) -> FeedCredentials:
         token = base64.b64decode(encoded).decode("ascii").strip()
     except (binascii.Error, UnicodeDecodeError):
         token = ""
-    if not token or not token.isprintable() or len(token) > LONGEST:
+    if not token or not token.isprintable() or len(token) > FEED_TOKEN:
         return FeedCredentials(source, problem=f"{source} has no token under its key {KEY}, but something else: put the feed's token there")
     if named is None:
         return FeedCredentials(source, token)

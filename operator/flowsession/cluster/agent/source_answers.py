@@ -1,14 +1,12 @@
 """Reads what an agent says of a source into a view, with every text and the archive cut to a size that does no harm."""
 
-import base64
 import re
 from typing import Any
 
 from flowsession.api.source import SourceWarning
-from flowsession.cluster.agent.answers import LARGEST_CONTENT, text
+from flowsession.cluster.agent.answers import size_of, text, word
 from flowsession.model.agent_views import SourceAnswer
-
-MOST_WARNINGS = 20
+from flowsession_protocol.limits import ARCHIVE_BYTES, WARNING, WARNINGS
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -19,36 +17,29 @@ def source(document: dict[str, Any]) -> SourceAnswer:
     if state == "Running":
         return SourceAnswer()
     if state != "Done":
-        return SourceAnswer(state="Failed", code=text(document.get("code"), 40), message=_line(document.get("message"), 1500))
+        return SourceAnswer(state="Failed", code=text(document.get("code"), 40), message=word(document.get("message"), 1500))
     commit, archive = document.get("commit", ""), document.get("archive")
     if not isinstance(commit, str) or (commit and not _COMMIT.fullmatch(commit)):
         return SourceAnswer(state="Failed", code="InternalError", message="the agent that read it named no commit")
     known = SourceAnswer(
-        state="Done", revision=_line(document.get("revision"), 255), commit=commit, warnings=_warnings(document.get("warnings"))
+        state="Done", revision=word(document.get("revision"), 255), commit=commit, warnings=_warnings(document.get("warnings"))
     )
     if document.get("unchanged") is True and commit:
         return SourceAnswer(state="Done", revision=known.revision, commit=commit, unchanged=True)
-    try:
-        size = len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
-    except ValueError:
-        size = 0
-    if not isinstance(archive, str) or not 0 < size <= LARGEST_CONTENT:
-        said = f"the agent that read it sent an archive of {size:,} bytes; at most {LARGEST_CONTENT:,} can be kept"
+    size = size_of(archive)
+    if not isinstance(archive, str) or not 0 < size <= ARCHIVE_BYTES:
+        said = f"the agent that read it sent an archive of {size:,} bytes; at most {ARCHIVE_BYTES:,} can be kept"
         return SourceAnswer(state="Failed", code="TooLarge", message=said)
     return SourceAnswer(state="Done", revision=known.revision, commit=commit, archive=archive, warnings=known.warnings)
 
 
 def _warnings(value: object) -> tuple[SourceWarning, ...]:
-    items = [item for item in value[:MOST_WARNINGS] if isinstance(item, dict)] if isinstance(value, list) else []
+    items = [item for item in value[:WARNINGS] if isinstance(item, dict)] if isinstance(value, list) else []
     return tuple(
-        SourceWarning(file=_line(item.get("file"), 250), code=_word(item.get("code")), message=_line(item.get("message"), 500))
+        SourceWarning(
+            file=word(item.get("file"), 250),
+            code=re.sub(r"\W", "", text(item.get("code"), 40)) or "Other",
+            message=word(item.get("message"), WARNING),
+        )
         for item in items
     )
-
-
-def _word(value: object) -> str:
-    return re.sub(r"\W", "", text(value, 40)) or "Other"
-
-
-def _line(value: object, limit: int) -> str:
-    return " ".join(text(value, limit).split())

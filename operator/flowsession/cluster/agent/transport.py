@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,8 +10,8 @@ from flowsession.cluster import errors
 from flowsession.cluster.agent import http
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.flow import packed
-from flowsession.manifests.session_pod import AGENT_PORT
 from flowsession.model.views import PodView
+from flowsession_protocol import PORT
 
 CALL_SECONDS = 10.0
 LARGEST_STATE = 256 * 1024
@@ -38,7 +39,7 @@ class Request:
 
     method: str
     path: str
-    body: dict[str, Any] | None = field(default=None, repr=False)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     """May hold a token."""
     timeout_seconds: float = CALL_SECONDS
     largest: int = LARGEST_STATE
@@ -74,7 +75,7 @@ class DirectTransport:
 
 async def _exchange(pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
     try:
-        connection = await http.connect(pod.ip, AGENT_PORT)
+        connection = await http.connect(pod.ip, PORT)
     except TimeoutError as error:
         raise NoAnswer(f"no connection to {pod.ip} within {http.CONNECT_SECONDS:.0f} s") from error
     except OSError as error:
@@ -111,7 +112,7 @@ class ProxyTransport:
                 request.method,
                 pod.namespace,
                 pod.name,
-                AGENT_PORT,
+                PORT,
                 request.path,
                 packed.plain(request.body),
                 headers,

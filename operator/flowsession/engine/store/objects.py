@@ -28,7 +28,6 @@ from flowsession.manifests.session_pod import (
     IMAGE_UPDATE_ANNOTATION,
     INSTANCE_LABEL,
     PROVENANCE_ANNOTATION,
-    PUBLIC_KEYS,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
 )
@@ -43,6 +42,7 @@ from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
 from flowsession.reconcile.size import quota as quotas
+from flowsession_protocol import PUBLIC_KEYS
 
 Object = Mapping[str, Any]
 
@@ -240,6 +240,7 @@ def pod(body: Object) -> PodEntry:
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",
         disruption=found.get("DisruptionTarget", {}).get("reason", ""),
+        unready=found.get("Ready", {}).get("status") == "False",
         message=status.get("message") or found.get("DisruptionTarget", {}).get("message", ""),
         image=annotations.get(IMAGE_ANNOTATION) or container.get("image", ""),
         started_from=container.get("image", ""),

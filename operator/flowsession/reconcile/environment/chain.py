@@ -16,7 +16,7 @@ REREAD_SECONDS = 300.0
 """Seconds after which an unwatched ConfigMap is read again."""
 
 COUNT_SECONDS = 10.0
-"""Least seconds between two writes of the count of sessions alone."""
+"""Minimum seconds between two writes of the count of sessions alone."""
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:

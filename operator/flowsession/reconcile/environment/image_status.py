@@ -169,7 +169,7 @@ def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, t
         message = f"the nodes' {image.name} ({known}) did not come from the registry, where that name means {check.digest}"
         return Verdict(None, "NotComparable", f"{message}; {take} to have it pulled from there"), newest
     if moved := _base_moved(check, settings):
-        return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; build it anew, and then {take}"), newest
+        return Verdict(True, "BaseImageMoved", f"{image.name} {moved}; rebuild it, and then {take}"), newest
     if not known:
         return Verdict(False, "NotStarted", f"{image.name} is {check.digest}, and no session has started from it yet"), newest
     return Verdict(False, "UpToDate", f"{image.name} is still {check.digest}"), newest

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
 from flowsession.api.source import SourceWarning
@@ -19,9 +18,10 @@ from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.requirements import private_feeds
 from flowsession.settings import PackageCache, Settings
 from flowsession_cache import addresses
+from flowsession_protocol.messages import Installer
 
 MOST_WARNINGS = 50
-"""Most warnings in a status, whose size is limited."""
+"""Maximum number of warnings in a status, whose size is limited."""
 
 NO_IMAGE_YET = ImageInUse()
 
@@ -123,7 +123,7 @@ def _flow_folder(
     for duplicate in merged.duplicates:
         warnings.append(_replaced(duplicate))
     # An include may bring another flow file, whose own includes are ignored, as in prompt flow.
-    if merged.files[flowfolder.flow_file(merged.files)[0]] is not files[opened.name]:
+    if merged.files[flowfolder.flow_file(merged.files)] is not files[opened.name]:
         opened = flowfolder.open_flow(merged.files)
     files = merged.files
     if includes.KEY in opened.values:
@@ -148,7 +148,7 @@ def _few(warnings: list[SourceWarning]) -> tuple[SourceWarning, ...]:
     return (*warnings[: MOST_WARNINGS - 1], SourceWarning(code="More", message=f"{rest} more warnings are not shown"))
 
 
-def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> dict[str, Any] | Unresolved:
+def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapView], settings: Settings) -> Installer | Unresolved:
     own, default = spec.installer, settings.installer
     bundle = default.ca_bundle
     if own.ca_bundle_config_map_name:

@@ -12,7 +12,7 @@ from flowsession.manifests import config_maps, source_pod
 from flowsession.manifests.common import Where
 from flowsession.model import times
 from flowsession.model.agent_views import SourceAnswer
-from flowsession.model.patience import rested_at
+from flowsession.model.call_limits import limits_allow_at
 from flowsession.model.plan import Delete, ReadSource
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
@@ -25,7 +25,7 @@ LONGEST_RETRY_SECONDS = 600.0
 """Back-off of failed attempts: it starts with the first and doubles up to the second."""
 
 MISSING_SECONDS = 10.0
-"""Least seconds between two readings if the ConfigMap of the last one is gone."""
+"""Minimum seconds between two readings if the ConfigMap of the last one is gone."""
 
 LOOK_PAUSE = 1.0
 """Seconds between two polls of an agent that answers before the reading is over."""
@@ -114,7 +114,7 @@ def _ask(draft: Draft, source: Source, pod: ResolverPod, known: Mapping[str, Any
     if agent is not None and agent.calling:
         return
     pause = 0.0 if agent is None else min(5.0, 0.05 * 2.0 ** min(agent.failures, 10)) if agent.failures else LOOK_PAUSE
-    due = max(agent.asked_at + pause, rested_at(agent)) if agent is not None else 0.0
+    due = max(agent.asked_at + pause, limits_allow_at(agent)) if agent is not None else 0.0
     if draft.now < due:
         draft.look_again(due)
         return

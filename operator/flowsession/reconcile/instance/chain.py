@@ -12,11 +12,11 @@ from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.draft import Draft
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
-"""Least seconds between two writes of the count of sessions and their last activity alone."""
+"""Minimum seconds between two writes of the count of sessions and their last activity alone."""
 
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
@@ -100,7 +100,7 @@ def _run(draft: Draft) -> None:
     for stray in draft.snapshot.pods:
         if stray is not pod:
             remove(draft, stray)
-    if pod is not None and pod.phase in ("Failed", "Succeeded"):
+    if pod is not None and pod.phase in ENDED:
         _start_again(draft, *cause_of_end(pod))
     elif pod is not None and _outdated(draft, pod):
         _leave(draft)
@@ -108,8 +108,8 @@ def _run(draft: Draft) -> None:
         draft.not_ready(InstancePhase.STARTING, "Starting", f"size {pod.vm_size} has changed before a node took {pod.name}")
     elif pod is not None:
         _follow(draft, pod)
-    elif draft.status.get("podName"):
-        _start_again(draft, "PodFailed", f"pod {draft.status['podName']} was deleted, or lost with its node")
+    elif name := draft.status.get("podName"):
+        _start_again(draft, *cause_of_absence(str(name), draft.snapshot.pods))
     elif not draft.snapshot.pods:
         _reserve(draft)
 

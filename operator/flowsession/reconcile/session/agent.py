@@ -33,9 +33,9 @@ def target(draft: Draft, environment: Resolved) -> Target:
     agent = draft.agent_of(pod)
     state = agent.state if agent else None
     has = (state.packages_revision if state else "") or draft.snapshot.status.get("packagesRevision")
-    told = agent is not None and agent.delivered is not None and agent.delivered[0] == wanted.packages
+    delivered = agent is not None and agent.delivered is not None and agent.delivered[0] == wanted.packages
     begun = state is not None and state.install.state == "Running" and state.install.packages_revision == wanted.packages
-    waits = draft.was_ready and same_container(draft, pod) and not told and not begun
+    waits = draft.was_ready and same_container(draft, pod) and not delivered and not begun
     return Target(has, wanted.flow) if waits and has else wanted
 
 

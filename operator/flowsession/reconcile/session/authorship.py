@@ -38,9 +38,9 @@ def withheld(draft: Draft) -> str:
     owner = draft.snapshot.authorship.owner
     whose = f"its owner {owner}" if owner else "its owner"
     message = (
-        f"environment {draft.snapshot.spec.environment_ref.name!r} was changed by {_named(others)}; look at it, then take the change up"
+        f"environment {draft.snapshot.spec.environment_ref.name!r} was changed by {_named(others)}; review the change, then take it up"
     )
-    return f"{message} by the annotation {requests.REQUESTS['reset']} or {requests.REQUESTS['install']}, or have {whose} set it right"
+    return f"{message} by the annotation {requests.REQUESTS['reset']} or {requests.REQUESTS['install']}, or have {whose} fix it"
 
 
 def take_up(draft: Draft) -> None:
@@ -72,7 +72,7 @@ def _others(draft: Draft) -> list[tuple[str, str]]:
             found.append((f"ConfigMap {name!r}", NOBODY_KNOWN))  # its label was removed
     others = [(place, who) for place, who in found if who not in (by.owner, user, EVERYBODY)]
     if before.uid and before.uid != by.uid and by.owner not in (user, before.owner):
-        others.append(("deleted, and created anew", by.owner))
+        others.append(("deleted and created again", by.owner))
     return others
 
 

@@ -8,8 +8,8 @@ from flowsession.api.session import Phase
 from flowsession.manifests import session_pod
 from flowsession.model import stalled
 from flowsession.model.agent_views import AHEAD_SECONDS, AgentView
+from flowsession.model.call_limits import callable_at
 from flowsession.model.draft import PodDraft
-from flowsession.model.patience import askable_at
 from flowsession.model.plan import AgentCall, AnnotatePod, Create, Event, FetchEdits, Plan
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -72,7 +72,7 @@ class Draft(PodDraft):
         agent = self.snapshot.agent
         return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
 
-    def lately_of(self, pod: PodView) -> AgentView | None:
+    def fresh_agent_of(self, pod: PodView) -> AgentView | None:
         """Return the same for callers that compare times with now: those in the future, after a clock was set back, count as unknown."""
         agent, latest = self.agent_of(pod), self.now + AHEAD_SECONDS
         if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
@@ -92,7 +92,7 @@ class Draft(PodDraft):
         """
         if self.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
             return False
-        due = max(askable_at(agent), not_before)
+        due = max(callable_at(agent), not_before)
         if self.now < due:
             self.look_again(due)
             return False
@@ -122,7 +122,7 @@ class Draft(PodDraft):
         self._held_until = until
 
     @property
-    def takes_the_pod(self) -> bool:
+    def deletes_the_pod(self) -> bool:
         """Whether this decision deletes the session or one of its pods."""
         return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 

@@ -8,6 +8,7 @@ from flowsession.model import times
 from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
 from flowsession.reconcile.session.draft import Draft
+from flowsession_protocol import messages
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
@@ -28,7 +29,7 @@ def may_leave(draft: Draft) -> bool:
     pod = draft.pod
     if pod is None or not pod.running or not has_folder(draft):
         return True
-    agent = draft.lately_of(pod)
+    agent = draft.fresh_agent_of(pod)
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.event(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
@@ -75,9 +76,9 @@ def store(draft: Draft, agent: AgentView) -> str | None:
         # This session started from it, so it only has older content.
         draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
     if not same:
-        told = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
+        saved_now = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
         shown = Edits(count=edits.count, files=list(edits.files[:MOST_SHOWN]), left_out=edits.left_out or None)
-        draft.put("edits", shown.to_wire() | told)
+        draft.put("edits", shown.to_wire() | saved_now)
     return ""
 
 
@@ -94,7 +95,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
     saved_to, saved_at, revision = before.get("savedTo"), before.get("savedAt"), before.get("revision")
     if given and given.name and given.saved_at >= (saved_at or "") and (edits.restored or edits.offered == given.name):
         saved_to, saved_at, revision = given.name, given.saved_at, given.revision if edits.restored else None
-    told = Edits(
+    shown = Edits(
         count=edits.count,
         files=list(edits.files[:MOST_SHOWN]) or None,
         saved_to=saved_to,
@@ -104,7 +105,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         not_saved=before.get("notSaved") if edits.revision else None,
         left_out=edits.left_out or None,
     )
-    draft.put("edits", told.to_wire() if edits.count or saved_to or edits.left_out else None)
+    draft.put("edits", shown.to_wire() if edits.count or saved_to or edits.left_out else None)
     if edits.left_out and not before.get("leftOut"):
         what = f"{edits.left_out} files or folders are" if edits.left_out != 1 else "1 file or folder is"
         why = "by a name that secrets have, by the folder's ignore file, or since the home holds too much"
@@ -112,12 +113,12 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         draft.event(warning=False, reason="EditsLeftOut", message=message)
 
 
-def wanted(draft: Draft) -> dict[str, Any] | None:
-    """Return the part of the agent's first delivery with earlier edits; None while those are unknown, or are still being saved."""
+def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
+    """Return the earlier edits for the agent's first delivery, if there are any; None while they are unknown, or are still being saved."""
     snapshot = draft.snapshot
     if not snapshot.saved_known or snapshot.predecessor:
         return None
-    return {"savedEdits": _wire(snapshot.saved)} if snapshot.saved and snapshot.saved.archive else {}
+    return [_wire(snapshot.saved)] if snapshot.saved and snapshot.saved.archive else []
 
 
 def held(draft: Draft) -> bool:
@@ -154,7 +155,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
         draft.ask(agent, Reopen())  # it stays, so it may be used
 
 
-def _wire(saved_edits: SavedEdits) -> dict[str, Any]:
+def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
     return {
         "name": saved_edits.name,
         "savedAt": saved_edits.saved_at,

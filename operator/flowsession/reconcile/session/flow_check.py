@@ -26,15 +26,15 @@ def judge(draft: Draft, live: Live) -> bool:
     if environment.files is None:
         draft.judge(CONDITION, NO_FLOW.status, NO_FLOW.reason, NO_FLOW.message)
         return True
-    told = (state.flow_revision, state.packages_revision)
-    if check.state == "None" or (check.flow_revision, check.packages_revision) != told:
-        if _changed(draft, told):
+    revisions = (state.flow_revision, state.packages_revision)
+    if check.state == "None" or (check.flow_revision, check.packages_revision) != revisions:
+        if _changed(draft, revisions):
             draft.judge(CONDITION, None, "NotChecked", "the session's agent is too old to check flows; a reset brings a newer one")
         return True
     if check.state == "Done" or check.verdict == "Invalid":
         verdict = verdict_of(check, pod.name)
         draft.judge(CONDITION, verdict.status, verdict.reason, verdict.message)
-    elif _changed(draft, told):
+    elif _changed(draft, revisions):
         draft.judge(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
     if check.state == "Running" and agent.polls < MOST_POLLS:
         draft.may_wait("packages", until=moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)

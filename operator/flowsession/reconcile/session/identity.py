@@ -50,7 +50,7 @@ def to_pull(draft: Draft, pod: PodView, message: str) -> str:
 
 
 def to_install(draft: Draft, pod: PodView, message: str) -> str:
-    """Return the advice to grant the right to read the feed; empty: the index' message is about something else."""
+    """Return the advice to grant the right to read the feed; empty: the index's message is about something else."""
     if not _DENIED.search(message):
         return ""
     if pod.identity.account:

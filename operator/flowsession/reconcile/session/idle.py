@@ -16,7 +16,7 @@ from flowsession.model.agent_views import (
     AgentView,
     warned_for,
 )
-from flowsession.model.patience import askable_at
+from flowsession.model.call_limits import callable_at
 from flowsession.model.plan import Delete, KeepAlive, Probe, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
@@ -84,7 +84,7 @@ PROBE_FAILED_AFTER = 3
 
 PROBE_FAILED = "ProbeFailed"
 UNREACHABLE_CALLS = 20
-"""Least number of failed calls in a row before a session ends as unreachable."""
+"""Minimum number of failed calls in a row before a session ends as unreachable."""
 
 SERVER_PAUSE = 10.0
 """Seconds until an end is decided again that waits for an API server which does not answer."""
@@ -110,7 +110,7 @@ def decide_idle(draft: Draft) -> bool:
     pod, idle = draft.pod, draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
-    agent = draft.lately_of(pod)
+    agent = draft.fresh_agent_of(pod)
     last = _last_activity(draft, agent)
     if last is None:
         return False
@@ -132,23 +132,23 @@ def decide_idle(draft: Draft) -> bool:
             if not retire_for_instance(draft, agent):
                 _reopen(draft, agent)
             warn(draft, agent, deadline)
-    if agent and _is_silent(agent):
+    if agent and _is_unreachable(agent):
         _say_unreachable(draft, pod, agent)
     return True
 
 
 def _show_end(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     """Write when the session ends, for idleness or as unreachable."""
-    shown, silent = times.parse(draft.status.get("expiresAt")), _is_silent(agent)
-    if draft.was_unreachable and not silent and (agent is None or agent.state is None or agent.failures):
+    shown, unreachable = times.parse(draft.status.get("expiresAt")), _is_unreachable(agent)
+    if draft.was_unreachable and not unreachable and (agent is None or agent.state is None or agent.failures):
         return  # the shown time stands until an agent answers
-    at = agent.failing_since + _longest_silence(draft) if agent and silent else deadline
+    at = agent.failing_since + _longest_silence(draft) if agent and unreachable else deadline
     # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
-    if shown is None or abs(shown - at) > (SILENCE_STEP if silent else 1.0):
+    if shown is None or abs(shown - at) > (SILENCE_STEP if unreachable else 1.0):
         draft.put("expiresAt", times.deadline_stamp(at))
 
 
-def _is_silent(agent: AgentView | None) -> bool:
+def _is_unreachable(agent: AgentView | None) -> bool:
     return agent is not None and agent.failures >= PROBE_FAILED_AFTER
 
 
@@ -167,8 +167,9 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
     when = f"at {at}" if at else f"after {_longest_silence(draft):.0f} s"
     draft.unreachable(
         "AgentUnreachable",
-        f"the agent in pod {pod.name} does not answer ({agent.error}), so that nobody can tell whether the session is used; it {ends}"
-        f" {when} unless it answers; see kubectl logs {pod.name}, and whether a NetworkPolicy keeps the operator out",
+        f"the agent in pod {pod.name} does not answer ({agent.error}), so it is unknown whether the session is in use; it {ends}"
+        f" {when} unless it answers; see kubectl logs {pod.name}, whether node {pod.node} is Ready, and whether a NetworkPolicy keeps"
+        " the operator out",
     )
 
 
@@ -204,7 +205,7 @@ def end_unreachable(draft: Draft, live: Live) -> bool:
     limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
-    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {said}" if (said := edits.lost(draft)) else "")
+    message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {loss}" if (loss := edits.lost(draft)) else "")
     if idle.action == IdleAction.NONE:
         restart.start_again(draft, PROBE_FAILED, message)
     else:
@@ -237,7 +238,7 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
 def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
     if agent is None:
         return
-    if _is_silent(agent):
+    if _is_unreachable(agent):
         draft.judge("Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
     elif agent.state is None:
         return
@@ -267,8 +268,8 @@ def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float
 
 def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
-    silent = _is_silent(agent)
-    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not silent)):
+    unreachable = _is_unreachable(agent)
+    if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not unreachable)):
         draft.judge("Active", False, warned.reason, warned.message)
     if agent and agent.calling and not agent.following:
         return
@@ -283,7 +284,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
             message = f"no work for {state.idle_seconds:.0f} s (limit {timeout} s), the last was: {state.what}"
             _finish(draft, "Idle", message, alarming=False, valid_until=agent.state_at + FRESH_SECONDS)
         return
-    due = askable_at(agent)
+    due = callable_at(agent)
     if agent and not agent.failures and agent.state and not agent.state.retired and agent.state_at >= deadline:
         due = agent.state_at + (edits.HELD_SECONDS if edits.held(draft) else REFUSED_PAUSE)
     if draft.now < due:

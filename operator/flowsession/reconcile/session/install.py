@@ -3,7 +3,7 @@
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.patience import LONGEST_PAUSE, pause_after, rested_at
+from flowsession.model.call_limits import LONGEST_PAUSE, back_off, limits_allow_at
 from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -22,6 +22,7 @@ from flowsession.reconcile.session.agent import (
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.identity import to_install
 from flowsession.reconcile.session.start import time_out
+from flowsession_protocol.messages import Order
 
 UNREACHABLE_AFTER = 20.0
 """Seconds of unanswered calls after which the status says so; a new agent needs some tenths of a second."""
@@ -39,7 +40,7 @@ FEED_REASONS = ("FeedCredentialsMissing", "FeedRefused")
 """The agent's codes for failures at a private feed."""
 
 FOLLOW_PAUSE = 0.05
-"""Least seconds between two long polls of one agent."""
+"""Minimum seconds between two long polls of one agent."""
 
 PREDECESSOR_PAUSE = 0.25
 """Seconds between two checks whether the edits of a session that was just deleted are saved: this session gets them."""
@@ -86,14 +87,17 @@ def deliver(draft: Draft, live: Live) -> bool:
 def _deliver(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
     """Call the agent; the first flow folder comes with earlier edits, once those are known."""
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
-    earlier = {} if serving or environment.files is None else edits.wanted(draft)
+    earlier = [] if serving or environment.files is None else edits.wanted(draft)
     if earlier is None and draft.snapshot.predecessor:
         draft.look_again(draft.now + PREDECESSOR_PAUSE)
     elif earlier is None:
         draft.look_for_edits(draft.incarnation)
     else:
-        address = {"editsAddress": at} if (at := draft.snapshot.settings.edits_address) else {}
-        body = {**environment.wire, "packagesRevision": wanted.packages, **address, **earlier}
+        body: Order = {**environment.wire, "packagesRevision": wanted.packages}
+        if draft.snapshot.settings.edits_address:
+            body["editsAddress"] = draft.snapshot.settings.edits_address
+        for saved in earlier:
+            body["savedEdits"] = saved
         _ask(draft, agent, Probe() if unknown else Deliver(body, request, environment.feed_secret, _feed_problem(draft, environment)))
 
 
@@ -168,8 +172,8 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Long-poll the agent; one that returns at once without news is polled less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = pause_after(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
-    due = max(agent.asked_at + pause, rested_at(agent))
+    pause = back_off(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
+    due = max(agent.asked_at + pause, limits_allow_at(agent))
     if draft.now < due:
         draft.look_again(due)
     else:
@@ -184,7 +188,7 @@ def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
     if agent is None:
         draft.call = call
     elif not agent.calling or agent.following:
-        due = max(agent.asked_at + _silent_pause(agent), rested_at(agent))
+        due = max(agent.asked_at + _silent_pause(agent), limits_allow_at(agent))
         if draft.now >= due:
             draft.call = call
         else:

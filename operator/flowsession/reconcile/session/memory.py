@@ -6,22 +6,22 @@ from flowsession.reconcile.session.draft import Draft
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
-"""Least seconds between two Events of one session: a replaced agent may report kills all the time."""
+"""Minimum seconds between two Events of one session: a replaced agent may report kills all the time."""
 LEAST_BETWEEN_CALLS = 1.0
-"""Least seconds between a call of an agent and a call because of a kill."""
+"""Minimum seconds between a call of an agent and a call because of a kill."""
 
 
 def report(draft: Draft) -> None:
     """Write an Event for a new kill, and its id into the status; ask an agent that announced a kill."""
     pod = draft.pod
-    if pod is None or not pod.running or draft.takes_the_pod:
+    if pod is None or not pod.running or draft.deletes_the_pod:
         return
-    agent, hint = draft.lately_of(pod), draft.snapshot.hint
-    told = draft.status.get("memoryKill") or {}
-    due = (times.parse(told.get("at")) or 0.0) + LEAST_BETWEEN
+    agent, hint = draft.fresh_agent_of(pod), draft.snapshot.hint
+    last = draft.status.get("memoryKill") or {}
+    due = (times.parse(last.get("at")) or 0.0) + LEAST_BETWEEN
     if hint is not None and hint.killed_at > (agent.state_at if agent else 0.0):
         draft.ask(agent, Probe(), not_before=max(due, agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0), interrupts=True)
-    if agent is None or agent.state is None or agent.state.memory_kill in ("", told.get("id")):
+    if agent is None or agent.state is None or agent.state.memory_kill in ("", last.get("id")):
         return
     if due > draft.now:
         draft.look_again(due)

@@ -51,7 +51,7 @@ def problem_of(draft: Draft, name: str) -> Problem | None:
         return "InstanceStopped", f"instance {name!r} is stopped; set its spec.running to true, and the session starts with it"
     if found.stopped:
         way = f"set its annotation {GROUP}/resume-requested-at to a new timestamp, and the session starts with it"
-        return "InstanceStopped", f"instance {name!r} was stopped since nobody used it; {way}"
+        return "InstanceStopped", f"instance {name!r} was stopped because nobody used it; {way}"
     return None
 
 

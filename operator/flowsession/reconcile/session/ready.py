@@ -10,6 +10,7 @@ from flowsession.model.plan import ListPackages, Probe
 from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
+from flowsession.reconcile.restarts import DIED, died
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft, Live
@@ -18,7 +19,7 @@ LIST_SECONDS = 5.0
 """How long Ready waits for the list of packages, so that one write has both."""
 
 SHORTEST_TOLD = 0.05
-"""Least seconds of a stage that is usually instant to be named in the Event; the status has all stages."""
+"""Minimum seconds for an Event to name a stage that is usually instant; the status has all stages."""
 
 
 def judge_ready(draft: Draft, live: Live) -> bool:
@@ -44,10 +45,20 @@ def judge_ready(draft: Draft, live: Live) -> bool:
         draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
+        _event_of_restart(draft, pod)
         draft.event(warning=False, reason="Running", message=_story(stages, pod))
     if not (draft.was_unreachable and agent.failures):
         _says_running(draft, pod)
     return True
+
+
+def _event_of_restart(draft: Draft, pod: PodView) -> None:
+    """Warn of why the container of a session that was ready has ended, where it runs again before any status has said so."""
+    container, before = pod.container, draft.was("Ready")
+    served = draft.snapshot.status.get("podName") == pod.name and draft.snapshot.status.get("readyAt")
+    if served and container and container.restarts and container.ended_reason and before and before.reason not in DIED:
+        reason, message = died(pod)
+        draft.event(warning=True, reason=reason, message=message)
 
 
 def _says_running(draft: Draft, pod: PodView) -> None:

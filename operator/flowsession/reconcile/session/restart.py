@@ -2,8 +2,9 @@
 
 from flowsession.api.session import Phase
 from flowsession.reconcile import restarts
-from flowsession.reconcile.restarts import DISRUPTIONS, FORCE_AFTER
+from flowsession.reconcile.restarts import ASKED_TO_END, FORCE_AFTER
 from flowsession.reconcile.session.draft import Draft
+from flowsession.reconcile.session.saving import MOST_FAILURES
 
 _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
@@ -24,12 +25,19 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
 
 
 def _edits_were_saved_at(draft: Draft) -> str:
-    """When the edits were saved that come back, where nobody can be asked for later ones any more; empty where there are none, or the pod
-    can be asked."""
-    askable = any(pod.running and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in draft.snapshot.pods)
-    if askable or draft.snapshot.status.get("flowRevision") in (None, "", "none"):
+    """Return when the edits were saved that come back, where later ones may be lost: nobody can be asked for them any more. Empty where
+    there are none, where the pod can be asked, and where its agent ended with nothing unsaved."""
+    pods, saved = draft.snapshot.pods, draft.snapshot.status.get("edits") or {}
+    agent = draft.snapshot.agent
+    silent = draft.reason_before("Ready") == "AgentUnreachable" or (agent is not None and agent.failures > MOST_FAILURES)
+    askable = not silent and any(
+        pod.running and not pod.unready and (pod.deleting_since or draft.now + FORCE_AFTER) > draft.now + 1.0 for pod in pods
+    )
+    container = pods[-1].container if pods else None
+    ended_well = container is not None and container.running_since is None and container.ended_code == ASKED_TO_END
+    if askable or draft.snapshot.status.get("flowRevision") in (None, "", "none") or (ended_well and not saved.get("notSaved")):
         return ""
-    return str((draft.snapshot.status.get("edits") or {}).get("savedAt") or "")
+    return str(saved.get("savedAt") or "")
 
 
 def leave_the_pod(draft: Draft) -> None:
@@ -39,13 +47,3 @@ def leave_the_pod(draft: Draft) -> None:
     restarts.delete_all(draft, draft.snapshot.pods)
     for gone in _OF_THE_POD:
         draft.put(gone, None)
-
-
-def cause_of_absence(draft: Draft) -> tuple[str, str]:
-    """Why the pod is on its way out or gone, by what Kubernetes wrote into it: reason and sentence."""
-    name = str(draft.snapshot.status.get("podName"))
-    going = next((pod for pod in draft.snapshot.pods if pod.name == name), None)
-    if going is not None and going.disruption:
-        reason, words = DISRUPTIONS.get(going.disruption, ("PodFailed", "was ended"))
-        return reason, f"pod {name} {words}" + (f": {going.message}" if going.message else "")
-    return "PodFailed", f"pod {name} was deleted, or lost with its node"

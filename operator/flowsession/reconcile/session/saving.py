@@ -11,7 +11,7 @@ from flowsession.reconcile.session.draft import Draft
 from flowsession.settings import AgentVia
 
 SAVE_SECONDS = 30.0
-"""Least seconds between two saves of a session whose pod lives; edits of this time may be lost with its node."""
+"""Minimum seconds between two saves of a session whose pod lives; edits of this time may be lost with its node."""
 
 LAST_SECONDS = 2.0
 """Seconds between two calls of a pod that ends and whose agent can't announce unsaved edits."""
@@ -28,18 +28,18 @@ MOST_FAILURES = 3
 def keep(draft: Draft) -> None:
     """Save the edits that the agent announced, at most twice a minute; a session without edits is not asked."""
     pod = draft.pod
-    if pod is None or not pod.running or draft.takes_the_pod or not edits.has_folder(draft):
+    if pod is None or not pod.running or draft.deletes_the_pod or not edits.has_folder(draft):
         return
-    agent = draft.lately_of(pod)
-    if agent and agent.state and edits.record(draft).get("revision") != agent.state.edits.revision and _tells_all(agent):
+    agent = draft.fresh_agent_of(pod)
+    if agent and agent.state and edits.record(draft).get("revision") != agent.state.edits.revision and _has_all_edits(agent):
         _save(draft, agent)
     elif agent and agent.state and agent.state.edits.revision == (draft.snapshot.status.get("edits") or {}).get("revision"):
         _settle(draft, agent, saved=True)
-    if _is_wanted(draft, agent):
+    if _has_announced(draft, agent):
         hint = draft.snapshot.hint
         pause = edits.AGAIN_SECONDS if hint and hint.ending else SAVE_SECONDS
         edits.take(draft, agent, not_before=agent.edits_at + pause if agent else 0.0)
-    elif _is_mute(draft, agent) and draft.was_ready:
+    elif _can_not_announce(draft, agent) and draft.was_ready:
         edits.take(draft, agent, not_before=_next_look(draft, agent))
 
 
@@ -49,7 +49,7 @@ def save_last(draft: Draft) -> None:
     pod = snapshot.pods[-1] if snapshot.pods else None
     if pod is None or not pod.running or not (pod.deleting_since is not None or snapshot.gone_at is not None):
         return
-    agent = draft.lately_of(pod)
+    agent = draft.fresh_agent_of(pod)
     _take_last(draft, pod, agent)
     if agent is None or agent.state is None:
         return
@@ -59,7 +59,7 @@ def save_last(draft: Draft) -> None:
     if revision and revision in (agent.saved, (snapshot.status.get("edits") or {}).get("revision")):
         _settle(draft, agent, saved=True)
         return
-    if not _tells_all(agent):
+    if not _has_all_edits(agent):
         return
     problem = edits.store(draft, agent) if snapshot.environment_uid else "its FlowEnvironment is gone too"
     if problem:
@@ -73,11 +73,11 @@ def save_last(draft: Draft) -> None:
 
 def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     """Ask an agent that announced unsaved edits, and once an unknown one; ask one that can't announce them until the pod is gone."""
-    if agent is None or _is_wanted(draft, agent):
+    if agent is None or _has_announced(draft, agent):
         edits.take(draft, agent, not_before=agent.edits_at + edits.AGAIN_SECONDS if agent else 0.0)
     elif agent and agent.failures >= MOST_FAILURES:
         pass
-    elif _is_mute(draft, agent) or (pod.deleting_since is not None and draft.now >= pod.deleting_since):
+    elif _can_not_announce(draft, agent) or (pod.deleting_since is not None and draft.now >= pod.deleting_since):
         edits.take(draft, agent, not_before=agent.edits_at + LAST_SECONDS if agent else 0.0)
     elif pod.deleting_since is not None:
         draft.look_again(pod.deleting_since)  # a pod that is still there then has lost its node, or its agent was replaced
@@ -128,19 +128,19 @@ def _settle(draft: Draft, agent: AgentView, *, saved: bool) -> None:
         draft.ask(agent, Settle(state.edits.revision, saved), interrupts=True)
 
 
-def _tells_all(agent: AgentView) -> bool:
+def _has_all_edits(agent: AgentView) -> bool:
     """Whether its report came with all edits, or there are none."""
     state = agent.state
     return state is not None and (not state.edits.revision or (agent.edits is not None and agent.edits.revision == state.edits.revision))
 
 
-def _is_wanted(draft: Draft, agent: AgentView | None) -> bool:
+def _has_announced(draft: Draft, agent: AgentView | None) -> bool:
     """Whether the agent announced unsaved edits, and was not asked for them since."""
     hint = draft.snapshot.hint
     return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
-def _is_mute(draft: Draft, agent: AgentView | None) -> bool:
+def _can_not_announce(draft: Draft, agent: AgentView | None) -> bool:
     """Whether the agent's announcements don't arrive."""
     settings = draft.snapshot.settings
     return settings.agent_via == AgentVia.PROXY or (agent is not None and agent.state is not None and agent.state.edits.unheard)

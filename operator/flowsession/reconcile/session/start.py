@@ -12,7 +12,7 @@ from flowsession.model.times import moment
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodIdentity, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.restarts import BROKEN_REASONS, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
 from flowsession.reconcile.session import authorship, identity, missing_values, restart, vm_size
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
@@ -63,8 +63,8 @@ def have_a_pod(draft: Draft) -> bool:
         remove(draft, other)
     if pod is not None:
         return _stays(draft, pod)
-    if draft.snapshot.status.get("podName"):
-        restart.start_again(draft, *restart.cause_of_absence(draft))
+    if name := draft.snapshot.status.get("podName"):
+        restart.start_again(draft, *cause_of_absence(str(name), draft.snapshot.pods))
     elif not others and _is_due(draft):
         _create(draft)
     return False
@@ -72,7 +72,7 @@ def have_a_pod(draft: Draft) -> bool:
 
 def _stays(draft: Draft, pod: PodView) -> bool:
     """Whether the session goes on with this pod."""
-    if pod.phase in ("Failed", "Succeeded"):
+    if pod.phase in ENDED:
         return restart.start_again(draft, *cause_of_end(pod))
     outdated = _outdated(draft, pod)
     if outdated:

@@ -14,7 +14,7 @@ from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.quota import lacks
 
 MOST_NAMED = 8
-"""Most sizes that a message names."""
+"""Maximum number of sizes in a message."""
 
 END = "end sessions"
 """How people make room in a quota."""

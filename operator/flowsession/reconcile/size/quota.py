@@ -71,7 +71,7 @@ def in_refusal(message: str) -> list[Lack]:
     requested, _, rest = rest.partition(", used: ")
     used, _, limited = rest.partition(", limited: ")
     name = head.rpartition("exceeded quota: ")[2]
-    needs, taken, hard = (dict(item.split("=", 1) for item in said.split(",") if "=" in item) for said in (requested, used, limited))
+    needs, taken, hard = (dict(item.split("=", 1) for item in part.split(",") if "=" in item) for part in (requested, used, limited))
     try:
         amounts = {key: (parse(needs[key]), parse(taken.get(key, "0")), parse(hard[key])) for key in needs if key in hard}
     except ValueError:

@@ -56,7 +56,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Behaviour], Ser
 
     def start(behaviour: Behaviour) -> Server:
         servers.append(Server(behaviour))
-        monkeypatch.setattr(transport, "AGENT_PORT", servers[-1].port)
+        monkeypatch.setattr(transport, "PORT", servers[-1].port)
         return servers[-1]
 
     yield start
@@ -139,7 +139,7 @@ async def test_an_honest_answer_is_taken_whole(serve: Callable[[Behaviour], Serv
 async def test_an_address_where_nothing_listens_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(transport, "AGENT_PORT", bound.getsockname()[1])
+        monkeypatch.setattr(transport, "PORT", bound.getsockname()[1])
         with pytest.raises(NotListening, match=r"no connection to 127\.0\.0\.1"):
             await DirectTransport().send(here(), ASK, {})
 

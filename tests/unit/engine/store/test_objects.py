@@ -60,6 +60,11 @@ def test_preemption_is_a_reason():
     assert (view.disruption, view.message) == ("PreemptionByScheduler", "for a better one")
 
 
+@pytest.mark.parametrize(("conditions", "unready"), [([], False), (["True"], False), (["False"], True)])
+def test_a_node_that_does_not_answer_makes_its_pods_unready(conditions, unready):
+    assert pod({"phase": "Running", "conditions": [{"type": "Ready", "status": status} for status in conditions]}).unready is unready
+
+
 def test_running_needs_an_address():
     running = [{"name": "session", "state": {"running": {"startedAt": stamp(NOW)}}}]
     assert not pod({"phase": "Running", "containerStatuses": running}).running

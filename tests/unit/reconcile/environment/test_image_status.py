@@ -234,7 +234,7 @@ def test_a_labelled_base_that_has_moved_asks_for_a_new_build(base, words):
     world.answer(digest=ONE, same=True, base=base)
     assert world.newer == ("True", "BaseImageMoved")
     assert words in world.said
-    assert "build it anew" in world.said
+    assert "rebuild it" in world.said
 
 
 @pytest.mark.parametrize("base", [Base("python:3", ONE, ONE), Base("python:3", ONE), Base(RUNTIME), None])

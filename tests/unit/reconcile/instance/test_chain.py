@@ -143,6 +143,11 @@ def test_a_plan_carried_out_leaves_nothing_to_do():
             "no such image",
         ),
         ({"pods": (held(phase="Failed", reason="Evicted", message="disk"),)}, "Evicted", "reserving a node again"),
+        (
+            {"status": {"podName": ANCHOR}, "pods": (held(deleting_since=NOW + 9, disruption="EvictionByEvictionAPI"),)},
+            "NodeDrained",
+            "a drain of its node",
+        ),
         ({"status": {"podName": ANCHOR}}, "PodFailed", "was deleted, or lost"),
     ],
 )

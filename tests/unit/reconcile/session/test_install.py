@@ -29,6 +29,7 @@ from unit.builders import (
     state,
     status_after,
     verdict,
+    waiting,
 )
 from unit.world import World
 
@@ -314,7 +315,17 @@ def test_a_restarted_container_is_ready_anew():
     status = status_after(snapshot)
     assert verdict(status, "Ready") == ("True", "Running")
     assert status["readyAt"] == stamp(NOW)
-    assert [event.reason for event in decide(snapshot).events] == ["Running"]
+    assert [event.reason for event in decide(snapshot).events] == ["OutOfMemory", "Running"]
+
+
+def test_why_a_container_has_ended_is_told_once():
+    dead = pod(container=waiting("", ended_reason="OOMKilled", ended_code=137))
+    snapshot = settled_snapshot(PANDAS, pods=(dead,))
+    assert [event.reason for event in decide(snapshot).events] == ["OutOfMemory"]
+    again = settled_snapshot(PANDAS, pods=(killed(),), agent=agent(restarts=1), status=status_after(snapshot))
+    assert [event.reason for event in decide(again).events] == ["Running"]
+    first = session_snapshot(killed(), agent=agent(restarts=1))
+    assert [event.reason for event in decide(first).events] == ["Running"], "it was not ready before: the install says so"
 
 
 def test_what_was_killed_otherwise_is_simply_told_again():

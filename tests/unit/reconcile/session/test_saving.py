@@ -285,20 +285,20 @@ def killed_after(world, plan, most):
     """Carries out a plan up to so many requests."""
     from unit.world import SESSION, _run
 
-    real = world.api._request
+    real = world.api.request
 
-    def count(verb, kind):
+    async def count(verb, kind, namespace, name):
         if len(world.api.requests) >= most:
             raise Killed
-        real(verb, kind)
+        await real(verb, kind, namespace, name)
 
-    world.api._request = count
+    world.api.request = count
     try:
         _run(world.executor.carry_out(SESSION, world.cache.sessions[NAMESPACE, "alice-flow"].meta.uid, plan))
     except Killed:
         return
     finally:
-        world.api._request = real
+        world.api.request = real
 
 
 def test_what_is_left_out_is_told_once():

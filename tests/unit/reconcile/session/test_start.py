@@ -28,6 +28,7 @@ from unit.builders import (
     session_snapshot,
     session_spec,
     settled_snapshot,
+    silent_agent,
     stamp,
     status_after,
     verdict,
@@ -296,9 +297,33 @@ def test_strays_of_other_incarnations_go():
         (pod(phase="Failed", reason="OutOfcpu", message="no cpu left"), "PodFailed", "no cpu left"),
         (pod(phase="Failed", container=container(ended_reason="OOMKilled")), "OutOfMemory", "killed for memory"),
         (pod(phase="Succeeded"), "PodFailed", "Succeeded"),
+        (pod(phase="Succeeded", container=waiting("", ended_reason="Error", ended_code=143)), "PodFailed", "asked to end"),
         (pod(phase="Failed", disruption="TerminationByKubelet", message="low on disk"), "Evicted", "low on disk"),
+        (pod(phase="Failed", reason="Terminated", disruption="TerminationByKubelet", message="shutdown"), "NodeShutdown", "shutdown"),
+        (pod(phase="Failed", reason="Preempting", disruption="TerminationByKubelet", message="a critical pod"), "Preempted", "critical"),
+        (pod(phase="Failed", reason="Evicted", container=container(ended_reason="OOMKilled", restarts=1)), "Evicted", "Evicted"),
+        (
+            pod(
+                phase="Succeeded", disruption="TerminationByKubelet", message="low on memory", container=container(ended_reason="OOMKilled")
+            ),
+            "Evicted",
+            "low on memory",
+        ),
     ],
-    ids=["evicted", "preempted", "node shut down", "not admitted", "out of memory", "succeeded", "by the kubelet"],
+    ids=[
+        "evicted",
+        "preempted",
+        "node shut down",
+        "not admitted",
+        "out of memory",
+        "succeeded",
+        "asked to end",
+        "by the kubelet",
+        "at the node's shutdown",
+        "for a critical pod",
+        "evicted after a restart for memory",
+        "by the kubelet, and ended well",
+    ],
 )
 def test_a_failed_pod_is_removed_and_started_again(failed, reason, words):
     snapshot = settled_snapshot(pods=(failed,))
@@ -457,6 +482,18 @@ def test_the_back_offs_words_do_not_hide_the_cause():
             id="out of memory",
         ),
         pytest.param(
+            waiting("", ended_reason="Error", ended_code=143, ended_message="cat: x: no such file or directory"),
+            "PodFailed",
+            ["asked to end (SIGTERM)"],
+            id="asked to end",
+        ),
+        pytest.param(
+            waiting("", ended_reason="Error", ended_code=137, ended_message="cat: x: no such file or directory"),
+            "PodFailed",
+            ["exit code 137 (Error): cat: x: no such file or directory"],
+            id="killed, whatever its log says",
+        ),
+        pytest.param(
             waiting("", ended_reason="Error", ended_code=1, ended_message="Traceback:\n  x\nOSError: no space"),
             "PodFailed",
             ["ended with exit code 1 (Error): OSError: no space"],
@@ -569,6 +606,81 @@ def test_the_timeout_counts_from_the_present_incarnation():
     second = pending_pod(name=POD_2, uid="pod-2", created_at=NOW + 1)
     after = status_after(session_snapshot(second, status=status, spec=session_spec(startTimeoutSeconds=10)), NOW + 5)
     assert verdict(after, "Ready") == ("False", "Starting")
+
+
+ENDED_FIRST = waiting("", ended_reason="Error", ended_code=143)
+"""A container of which its node says that it ended, before or while it says why."""
+
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "Pod ephemeral local storage usage exceeds the total limit."}
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        (pod(**EVICTED, container=ENDED_FIRST),),
+        (pod(container=ENDED_FIRST), pod(**EVICTED, container=ENDED_FIRST)),
+        (pod(**EVICTED, container=ENDED_FIRST, deleting_since=NOW),),
+        (pod(disruption="TerminationByKubelet", message=EVICTED["message"]), pod(**EVICTED, container=ENDED_FIRST)),
+        (pod(disruption="TerminationByKubelet", message=EVICTED["message"], container=ENDED_FIRST, deleting_since=NOW),),
+    ],
+    ids=["at once", "its container first", "already being deleted", "its condition first", "deleted while it ended"],
+)
+def test_an_eviction_is_told_in_whichever_order_its_node_reports_it(seen):
+    status, told = settled_snapshot().status, []
+    for view in seen:
+        snapshot = settled_snapshot(status=status, pods=(view,))
+        told += [(event.reason, event.message) for event in decide(snapshot).events if event.reason not in ("PodFailed", "EditsNotSaved")]
+        status = status_after(snapshot)
+    assert [reason for reason, _ in told] == ["Evicted"]
+    assert EVICTED["message"] in told[0][1]
+    assert verdict(status, "Ready") == ("False", "Evicted")
+
+
+@pytest.mark.parametrize(
+    ("code", "not_saved", "told"),
+    [(143, "", False), (143, "too large", True), (66, "", True), (137, "", True)],
+    ids=["ended with nothing unsaved", "could not be saved", "nobody took them in time", "killed"],
+)
+def test_edits_are_told_to_be_lost_where_an_agent_did_not_end_with_all_of_them_saved(code, not_saved, told):
+    editable = resolved(files={"flow.dag.yaml": b"nodes: []"})
+    saved = {
+        "count": 1,
+        "savedTo": "edits-1",
+        "savedAt": stamp(NOW - 30),
+        "revision": "e1",
+        **({"notSaved": not_saved} if not_saved else {}),
+    }
+    status = {**settled_snapshot(editable).status, "edits": saved}
+    ended = pod(**EVICTED, container=waiting("", ended_reason="Error", ended_code=code))
+    plan = decide(settled_snapshot(editable, status=status, pods=(ended,)))
+    assert ("EditsNotSaved" in [event.reason for event in plan.events]) == told
+
+
+@pytest.mark.parametrize(
+    ("view", "unready", "told"),
+    [
+        (None, False, False),
+        (None, True, True),
+        (silent_agent(failures=1), False, False),
+        (silent_agent(failures=3), False, True),
+        (silent_agent(failures=12), False, True),
+    ],
+)
+def test_edits_of_a_lost_node_are_told_to_be_lost_where_node_or_agent_do_not_answer(view, unready, told):
+    """Else the agent is asked for them while its pod is there."""
+    editable = resolved(files={"flow.dag.yaml": b"nodes: []"})
+    status = {**settled_snapshot(editable).status, "edits": {"savedTo": "edits-1", "savedAt": stamp(NOW - 30), "revision": "e1"}}
+    why = {"disruption": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint"}
+    lost = pod(deleting_since=NOW + 30, unready=unready, **why)
+    plan = decide(settled_snapshot(editable, status=status, pods=(lost,), agent=view))
+    assert [event.reason for event in plan.events] == ["NodeLost", *(["EditsNotSaved"] if told else [])]
+
+
+def test_a_pod_that_is_deleted_is_not_told_by_its_containers_former_end():
+    going = pod(deleting_since=NOW + 30, container=container(ended_reason="OOMKilled", restarts=1))
+    status = status_after(settled_snapshot(pods=(going,)))
+    assert verdict(status, "Ready") == ("False", "PodFailed")
+    assert "was deleted" in condition(status, "Ready")["message"]
 
 
 def test_a_second_incarnation_that_runs_is_the_sessions_pod():

@@ -1,18 +1,25 @@
 """The lines of a requirements file as pip sees them: comments gone, continuations joined, options taken apart.
 
-The format is pip's (https://pip.pypa.io/en/stable/reference/requirements-file-format/, `pip/_internal/req/req_file.py` 26.3).
+The format is pip's (https://pip.pypa.io/en/stable/reference/requirements-file-format/, `pip/_internal/req/req_file.py` 26.3), for uv too:
+where uv reads a line otherwise, as it ends a comment at a backslash, the operator has judged it as pip does.
 """
 
+from __future__ import annotations
+
 import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator
 
 LONGEST_QUOTED = 10_000
 """Characters of options with quotation marks, which are read one by one."""
 
-VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 """What pip puts the value of an environment variable in for, anywhere in a line (`ENV_VAR_RE`): upper case only."""
+
+EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
+"""The name of what a URL brings, in its fragment."""
 
 _COMMENT_LINE = re.compile(r"\s*#")
 _OPTIONS = re.compile(r"(?:^|\s)(?=-)")
@@ -53,20 +60,41 @@ FLAGS = frozenset(["--no-index", "--prefer-binary", "--require-hashes", "--no-re
 ALIASES = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url", "-f": "--find-links"}
 
 
-@dataclass(frozen=True)
 class Line:
     """A logical line that says something."""
 
-    first: int
-    """Number of its first physical line, from 1."""
-    last: int
-    text: str
-    body: str
-    """The requirement, without options; empty in a line of options."""
-    options: tuple[tuple[str, str], ...] = field(default=())
-    """Long names, and values; what takes none has an empty one. A word that belongs to no option has an empty name."""
-    problem: str = ""
-    """Why its options can't be read; empty: they can."""
+    def __init__(self, first: int, last: int, text: str) -> None:
+        self.first = first
+        """Number of its first physical line, from 1."""
+        self.last = last
+        self.text = text
+        self.body, rest = parts(text)
+        """The requirement, without options; empty in a line of options."""
+        self.options, self.problem = _options(rest)
+        """Long names, and values; what takes none has an empty one. A word that belongs to no option has an empty name. The problem is why
+        they can't be read; empty: they can."""
+
+    def values(self, option: str) -> list[str]:
+        """What the line says behind an option, each time."""
+        return [value for name, value in self.options if name == option]
+
+
+def normalise(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def encoding_of(data: bytes) -> str:
+    """How pip reads a requirements file: by its byte order mark, else as UTF-8."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    return "utf-8-sig" if data.startswith(b"\xef\xbb\xbf") else "utf-8"
+
+
+def parts(text: str) -> tuple[str, str]:
+    """A line's requirement and its options, each as it is written; empty: it has none."""
+    found = _OPTIONS.search(text)
+    return (text, "") if found is None else (text[: found.start()].strip(), text[found.end() :])
 
 
 def lines(text: str) -> Iterator[Line]:
@@ -87,15 +115,8 @@ def lines(text: str) -> Iterator[Line]:
 
 def _line(first: int, last: int, joined: str) -> Iterator[Line]:
     text = _without_comment(joined).strip()
-    if not text:
-        return
-    found = _OPTIONS.search(text)
-    if found is None:
-        yield Line(first, last, text, text)
-        return
-    body = text[: found.start()].strip()
-    options, problem = _options(text[found.end() :])
-    yield Line(first, last, text, body, options, problem)
+    if text:
+        yield Line(first, last, text)
 
 
 def _without_comment(line: str) -> str:
@@ -110,6 +131,8 @@ def _options(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
     if any(sign in text for sign in "'\"\\"):
         if len(text) > LONGEST_QUOTED:
             return (), f"options with quotation marks are longer than {LONGEST_QUOTED:,} characters"
+        import shlex
+
         try:
             words = shlex.split(text)
         except ValueError:

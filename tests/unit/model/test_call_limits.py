@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.model.agent_views import AgentView
-from flowsession.model.patience import BAD_AT_ONCE, CALLS_AT_ONCE, LONGEST_BAD_PAUSE, SECONDS_PER_CALL, charged, rested_at
+from flowsession.model.call_limits import BAD_AT_ONCE, CALLS_AT_ONCE, LONGEST_BAD_PAUSE, SECONDS_PER_CALL, charged, limits_allow_at
 from flowsession.model.plan import Follow, Probe
 from unit.builders import NOW, agent, container, decide, installing, pod, resolved, session_snapshot, settled_snapshot
 
@@ -13,7 +13,7 @@ from unit.builders import NOW, agent, container, decide, installing, pod, resolv
 def asked(view: AgentView, seconds: float, *, bad: bool = False, every: float = 0.0) -> tuple[AgentView, int]:
     """The view after it was called as soon as it might be, for so long; and how often that was."""
     end, calls, now = view.asked_at + seconds, 0, view.asked_at
-    while (now := max(now + every, rested_at(view))) <= end:
+    while (now := max(now + every, limits_allow_at(view))) <= end:
         view, calls = replace(charged(view, now, bad=bad), asked_at=now), calls + 1
     return view, calls
 
@@ -37,9 +37,9 @@ def test_one_that_answers_nonsense_is_asked_every_quarter_of_a_minute() -> None:
 def test_a_good_answer_in_between_does_not_make_up_for_it() -> None:
     view, now = AgentView(0, asked_at=NOW), NOW
     for turn in range(40):
-        now = max(now, rested_at(view))
+        now = max(now, limits_allow_at(view))
         view = replace(charged(view, now, bad=turn % 2 == 0), asked_at=now)
-    assert rested_at(view) - now > 5.0
+    assert limits_allow_at(view) - now > 5.0
     assert now - NOW > 60.0
 
 

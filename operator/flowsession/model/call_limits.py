@@ -14,7 +14,7 @@ SECONDS_PER_CALL = 2.0
 """Sustained rate: one call in this time."""
 
 BAD_AT_ONCE = 3.0
-"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (pause_after)."""
+"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (back_off)."""
 
 SECONDS_PER_BAD = 60.0
 """One useless answer is forgotten in this time."""
@@ -33,7 +33,7 @@ def charged(view: AgentView, now: float, *, bad: bool) -> AgentView:
     )
 
 
-def rested_at(view: AgentView) -> float:
+def limits_allow_at(view: AgentView) -> float:
     """Return when the cost of its recent calls lets the agent be called again, in seconds since 1970."""
     load = max(0.0, view.calls - CALLS_AT_ONCE) * SECONDS_PER_CALL
     bad = view.bad_answers - BAD_AT_ONCE
@@ -44,13 +44,13 @@ LONGEST_PAUSE = 60.0
 """Longest back-off of an agent that does not answer, in seconds."""
 
 
-def askable_at(agent: AgentView | None) -> float:
+def callable_at(agent: AgentView | None) -> float:
     """Return when a serving agent may be called again, in seconds since 1970: at once unless it failed to answer or was called a lot."""
     if agent is None:
         return 0.0
-    return max(rested_at(agent), agent.asked_at + pause_after(agent) if agent.failures else 0.0)
+    return max(limits_allow_at(agent), agent.asked_at + back_off(agent) if agent.failures else 0.0)
 
 
-def pause_after(agent: AgentView) -> float:
+def back_off(agent: AgentView) -> float:
     """Return the back-off of a serving agent that did not answer, in seconds: 1, 2, 4 ... 60."""
     return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))

@@ -1,0 +1,24 @@
+"""The datagrams by which an agent says that there is news: a pod's uid and one word."""
+
+from __future__ import annotations
+
+import re
+
+WAITING, ENDING, KILLED = "waiting", "ending", "killed"
+"""Edits wait to be saved; so they do, and the container is being stopped; a process was killed for memory."""
+
+LARGEST = 128
+"""Bytes."""
+
+FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending|killed)\n")
+
+
+def message(pod_uid: str, word: str) -> bytes:
+    """The datagram of a pod."""
+    return f"flowsession-edits 1 {pod_uid} {word}\n".encode()
+
+
+def read(data: bytes) -> tuple[str, str] | None:
+    """The pod's uid and the word; None for what is no such datagram."""
+    said = FORM.fullmatch(data) if len(data) <= LARGEST else None
+    return (said[1].decode(), said[2].decode()) if said else None

@@ -1,0 +1,271 @@
+"""The JSON of the agent's HTTP API, by docs/agent-protocol.md: types only, so that neither side can misname a member.
+
+What comes in is no such thing before it was read: the agent refuses an order that makes no sense (`server/order.py`), the operator takes an
+answer as hostile input (`cluster/agent/answers.py`). Members that may be absent stand in a class of their own, for Python 3.9.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence, TypedDict
+
+INSTALL_STATES = ("None", "Running", "Succeeded", "Failed", "TimedOut")
+CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
+LAYERS = ("image", "requirements", "dependency")
+"""Where a package comes from."""
+
+
+class About(TypedDict):
+    """The agent itself."""
+
+    version: str
+    protocol: int
+    python: str
+
+
+class Revisions(TypedDict):
+    """What is in the session now; empty before the first."""
+
+    packagesRevision: str
+    flowRevision: str
+
+
+class Install(TypedDict):
+    """The last install, running or over."""
+
+    state: str
+    packagesRevision: str
+    tool: str
+    exitCode: int
+    seconds: float
+    changed: int
+    code: str
+    message: str
+    stdoutTail: str
+    stderrTail: str
+    warnings: list[str]
+
+
+class Problem(TypedDict, total=False):
+    """Something that keeps the flow from running, or a warning; `file`, `line` and `node` where there is one."""
+
+    code: str
+    message: str
+    file: str
+    line: int
+    node: str
+
+
+class Check(TypedDict):
+    """The last check of the flow."""
+
+    state: str
+    flowRevision: str
+    packagesRevision: str
+    verdict: str
+    reason: str
+    nodes: int | None
+    count: int
+    problems: list[Problem]
+    warnings: list[Problem]
+    seconds: float
+
+
+class Activity(TypedDict):
+    """What works in the session."""
+
+    busy: bool
+    idleSeconds: float
+    what: str
+
+
+class Count(TypedDict):
+    """How many packages are installed."""
+
+    count: int
+
+
+class _Edits(TypedDict):
+    count: int
+    files: list[str]
+    bytes: int
+    revision: str
+    offered: str
+    restored: bool
+
+
+class Edits(_Edits, total=False):
+    """What was edited in the flow folder."""
+
+    waiting: bool
+    unheard: bool
+    leftOut: int
+    leftOutFiles: list[str]
+    kept: list[str]
+    more: bool
+    discarded: bool
+    saved: bool
+    problem: str
+
+
+class MemoryKill(TypedDict):
+    """The last process that was killed for memory."""
+
+    id: str
+    process: str
+
+
+class _State(TypedDict):
+    podUID: str
+    agent: About
+    bootID: str
+    version: int
+    environment: Revisions
+    install: Install
+    check: Check
+    packages: Count
+    retired: bool
+    activity: Activity
+    edits: Edits
+
+
+class State(_State, total=False):
+    """The answer to most calls."""
+
+    memoryKill: MemoryKill
+
+
+class _Package(TypedDict):
+    name: str
+    version: str
+    layer: str
+    requiredBy: list[str]
+
+
+class Package(_Package, total=False):
+    """One distribution. `replaces`: the image's version of it."""
+
+    replaces: str
+
+
+class EditsArchive(TypedDict):
+    """The members of `GET /v1/edits`."""
+
+    revision: str
+    flowRevision: str
+    files: list[str]
+    deleted: list[str]
+    base: dict[str, str]
+    archive: str
+
+
+class SourceWarning(TypedDict):
+    """What people should know of a source although it stops nothing."""
+
+    code: str
+    file: str
+    message: str
+
+
+class _Source(TypedDict):
+    state: str
+
+
+class Source(_Source, total=False):
+    """The members of `PUT /v1/source`, of a source that is being read, was read, or can't be."""
+
+    code: str
+    message: str
+    revision: str
+    commit: str
+    archive: str
+    unchanged: bool
+    warnings: list[SourceWarning]
+
+
+class Requirements(TypedDict):
+    """What to install."""
+
+    text: str
+    path: str | None
+    shown: str
+
+
+_Feed = TypedDict("_Feed", {"token": str, "from": str, "problem": str})
+
+
+class Feed(_Feed, total=False):
+    """The token for private feeds. `hosts`: where it may go."""
+
+    hosts: Sequence[str]
+
+
+class _Installer(TypedDict):
+    tool: str
+    timeoutSeconds: float
+    indexURL: str
+    extraIndexURLs: Sequence[str]
+    caBundle: str
+    onlyBinary: bool
+    environment: Mapping[str, str]
+    cache: Mapping[str, str]
+    identityFeedHosts: Sequence[str]
+
+
+class Installer(_Installer, total=False):
+    """How to install."""
+
+    feed: Feed
+
+
+class SavedEdits(TypedDict):
+    """What an earlier session of the same user and environment has saved."""
+
+    name: str
+    savedAt: str
+    flowRevision: str
+    archive: str
+    deleted: Sequence[str]
+    base: Mapping[str, str]
+
+
+class _Order(TypedDict):
+    packagesRevision: str
+    flowRevision: str
+    files: Mapping[str, str] | None
+    requirements: Requirements | None
+    installer: Installer
+
+
+class Order(_Order, total=False):
+    """The body of `PUT /v1/environment`."""
+
+    retry: bool
+    savedEdits: SavedEdits
+    beside: Mapping[str, str]
+    editsAddress: str
+
+
+class GitOrder(TypedDict):
+    """A folder of a repository."""
+
+    url: str
+    revision: str
+    path: str
+    known: str
+
+
+class FolderOrder(TypedDict):
+    """A folder of what is mounted."""
+
+    path: str
+    outline: bool
+
+
+class SourceOrder(TypedDict, total=False):
+    """The body of `PUT /v1/source`."""
+
+    git: GitOrder
+    folder: FolderOrder
+    seconds: float
+    caBundle: str
+    environment: Mapping[str, str]
