@@ -63,6 +63,14 @@ class Cluster:
         found = self.kubectl.list("events", "--field-selector", f"involvedObject.name={name}")
         return sorted(found, key=lambda event: event["firstTimestamp"] or "")
 
+    def until_told(self, name: str, reason: str, *words: str) -> list[Object]:
+        """The Events of an object with this reason and these words. The operator writes an Event right after the status that it tells of."""
+
+        def told() -> list[Object]:
+            return [e for e in self.events(name) if e["reason"] == reason and all(word in e["message"] for word in words)]
+
+        return self.until(f"Event {reason} of {name} {' '.join(words)}".strip(), told, 30)
+
     def until(self, what: str, check: Callable[[], T | None], seconds: float = 120.0) -> T:
         """Polls until the check gives something true. The failure shows every session's conditions and the pods."""
         end = time.monotonic() + seconds

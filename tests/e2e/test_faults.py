@@ -89,4 +89,4 @@ def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
     before = cluster.until_ready("s")
     with urgent_pod(cluster, before):
         cluster.until("the session comes back", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-    assert any(event["reason"] == "Preempted" and "higher priority" in event["message"] for event in cluster.events("s"))
+    cluster.until_told("s", "Preempted", "higher priority")

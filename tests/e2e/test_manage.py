@@ -33,7 +33,7 @@ def test_suspend_releases_the_pod_and_resume_starts_with_the_same_settings(clust
     value = now()
     ask(cluster, "s", "keep-alive", value)
     cluster.until("the request is answered", lambda: handled(cluster, "s", "keepAlive", value))
-    assert any(event["reason"] == "RequestRefused" and "suspended" in event["message"] for event in cluster.events("s"))
+    cluster.until_told("s", "RequestRefused", "suspended")
     cluster.patch("csess", "s", {"spec": {"suspend": False}})
     after = cluster.until_ready("s")
     assert after["podName"] != before["podName"]
@@ -47,6 +47,7 @@ def test_idleness_suspends_and_a_request_resumes(cluster: Cluster) -> None:
     suspended = until_phase(cluster, "s", "Suspended")
     assert suspended["suspended"]["by"] == "Idle"
     assert cluster.session("s")["spec"].get("suspend") is False, "the operator never writes spec"
+    cluster.until_told("s", "Suspended")
     reasons = [event["reason"] for event in cluster.events("s")]
     assert reasons.index("IdleSoon") < reasons.index("Suspended")
     value = now()
@@ -145,7 +146,7 @@ def test_a_request_that_is_no_timestamp_is_refused_once(cluster: Cluster) -> Non
     cluster.until_ready("s")
     ask(cluster, "s", "reset", "please")
     cluster.until("the refusal is told", lambda: handled(cluster, "s", "reset", "please"))
-    refused = [event for event in cluster.events("s") if event["reason"] == "RequestRefused"]
+    refused = cluster.until_told("s", "RequestRefused")
     assert [event.get("count", 1) for event in refused] == [1]
     assert "'please'" in refused[0]["message"]
     assert cluster.status("s")["incarnation"] == 1
@@ -163,7 +164,7 @@ def test_an_evicted_pod_is_told_by_its_cause_and_comes_back(cluster: Cluster) ->
         stdin=f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{before["podName"]}"}}}}',
     )
     cluster.until("another pod is ready", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-    assert any(event["reason"] == "NodeDrained" for event in cluster.events("s"))
+    cluster.until_told("s", "NodeDrained")
 
 
 def test_the_last_session_takes_the_package_lists_with_it(cluster: Cluster) -> None:
