@@ -64,7 +64,7 @@ class Cluster:
         return sorted(found, key=lambda event: event["firstTimestamp"] or "")
 
     def until_told(self, name: str, reason: str, *words: str) -> list[Object]:
-        """The Events of an object with this reason and these words. The operator writes an Event right after the status that it tells of."""
+        """The Events of an object with this reason and these words: they are written right after the status that they tell of."""
 
         def told() -> list[Object]:
             return [e for e in self.events(name) if e["reason"] == reason and all(word in e["message"] for word in words)]
