@@ -15,3 +15,10 @@ SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - a name
 
 PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
 """The variable of the pod with the keys that the agent knows."""
+
+ASKED_TO_END = 128 + 15
+"""Exit code of an agent that has ended on SIGTERM with nothing unsaved. Never 0: of a pod whose containers all end with 0 a kubelet says
+Succeeded, and drops why it has ended the pod."""
+
+EDITS_NOT_TAKEN = 66
+"""Exit code of an agent that was asked to end and whose last edits nobody has saved."""

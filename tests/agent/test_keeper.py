@@ -10,7 +10,7 @@ import pytest
 
 from flowsession_agent.edits.keeper import LONGEST_UNQUIET_SECONDS, QUIET_SECONDS, Keeper
 from flowsession_agent.server.datagrams import FIRST_PAUSE, LONGEST_PAUSE
-from flowsession_agent.session.pid1 import EDITS_NOT_TAKEN
+from flowsession_protocol import EDITS_NOT_TAKEN
 
 from .conftest import StartAgent
 from .editing import PUSHED, edits, flow

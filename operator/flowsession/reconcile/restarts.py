@@ -7,6 +7,7 @@ from flowsession.model.draft import Draft
 from flowsession.model.plan import Delete
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
+from flowsession_protocol import ASKED_TO_END, EDITS_NOT_TAKEN
 
 LONGEST_BACKOFF = 300.0
 
@@ -86,13 +87,6 @@ def pause(times_before: int) -> float:
 
 
 BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
-
-
-ASKED_TO_END = 128 + 15
-"""The agent's exit code when it has ended on SIGTERM, with nothing unsaved."""
-
-EDITS_NOT_TAKEN = 66
-"""The same with edits that nobody has saved."""
 
 
 DIED = frozenset({"OutOfMemory", "PodFailed"})

@@ -7,16 +7,14 @@ import signal
 import sys
 import time
 
+from flowsession_protocol import EDITS_NOT_TAKEN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flowsession_agent.server.agent import Agent
 
 GRACE_SECONDS = 10
 SAMPLE_SECONDS = 0.5
-
-EDITS_NOT_TAKEN = 66
-"""Exit code of an agent that was asked to end and whose last edits nobody has saved. One without such edits ends with 128 + n for signal n,
-never with 0: of a pod whose containers all end with 0 a kubelet says Succeeded, and drops why it has ended the pod."""
 
 
 def supervise(agent: Agent) -> int:

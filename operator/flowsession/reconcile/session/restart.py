@@ -2,9 +2,10 @@
 
 from flowsession.api.session import Phase
 from flowsession.reconcile import restarts
-from flowsession.reconcile.restarts import ASKED_TO_END, FORCE_AFTER
+from flowsession.reconcile.restarts import FORCE_AFTER
 from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.saving import MOST_FAILURES
+from flowsession_protocol import ASKED_TO_END
 
 _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
