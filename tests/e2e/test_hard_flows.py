@@ -115,13 +115,9 @@ def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Clust
     pod = start(cluster)
     greedy = "import time; kept = []\nwhile True: kept.append(b'x' * 2**25); time.sleep(0.05)"
     assert cluster.kubectl.attempt("exec", pod, "--", "python3", "-c", greedy).returncode == 137
-
-    def told() -> list[str]:
-        return [event["message"] for event in cluster.events("s") if event["reason"] == "ProcessKilledForMemory"]
-
-    (message,) = cluster.until("it is told", told, 30)
-    assert message.startswith("python3 -c import time; kept = []")
-    assert "choose a larger size" in message
+    (event,) = cluster.until_told("s", "ProcessKilledForMemory")
+    assert event["message"].startswith("python3 -c import time; kept = []")
+    assert "choose a larger size" in event["message"]
     assert restarts(cluster, pod) == 0
 
 
@@ -145,8 +141,7 @@ def test_a_session_that_writes_more_than_its_limit_is_evicted_says_so_and_comes_
     cluster.exec(before, "sh", "-c", "echo kept > note.txt; head -c 400000000 /dev/zero > /tmp/large")
     cluster.until("another pod serves", lambda: (s := cluster.status("s")).get("podName") != before and s.get("phase") == "Running")
     assert cluster.exec(cluster.status("s")["podName"], "cat", "note.txt") == "kept\n"
-    told = {event["reason"]: event["message"] for event in cluster.events("s")}
-    assert "ephemeral local storage usage exceeds the total limit of containers 300Mi" in told.get("Evicted", ""), told
+    cluster.until_told("s", "Evicted", "ephemeral local storage usage exceeds the total limit of containers 300Mi")
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s", "--field-selector", "status.phase=Running")) == 1
 
 
