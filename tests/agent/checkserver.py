@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-SECONDS = 60
+SECONDS = 300
 
 
 def check(order: dict[str, Any]) -> dict[str, Any]:

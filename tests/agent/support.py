@@ -31,7 +31,7 @@ Answer = tuple[int, dict[str, Any]]
 T = TypeVar("T")
 
 
-def eventually(what: str, look: Callable[[], T], *, seconds: float = 20) -> T:
+def eventually(what: str, look: Callable[[], T], *, seconds: float = 90) -> T:
     """The first true value of `look`; fails naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

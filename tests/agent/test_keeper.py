@@ -135,7 +135,7 @@ def test_an_agent_with_edits_ends_when_they_are_taken(start: StartAgent, python:
     agent.call("POST", "/v1/edits/settle", {"revision": taken["revision"], "saved": True})
     assert agent.process.poll() is None, "what was written meanwhile is unsaved"
     agent.call("POST", "/v1/edits/settle", {"revision": agent.call("GET", "/v1/edits")[1]["revision"], "saved": True})
-    assert agent.process.wait(10) == 128 + signal.SIGTERM
+    assert agent.process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_what_can_not_be_saved_keeps_no_pod(start: StartAgent, ear: socket.socket) -> None:
@@ -144,7 +144,7 @@ def test_what_can_not_be_saved_keeps_no_pod(start: StartAgent, ear: socket.socke
     agent.call("POST", "/v1/edits/settle", {"revision": edits(agent)["revision"], "saved": False})
     assert "saved" not in edits(agent)
     os.kill(agent.pid, signal.SIGTERM)
-    assert agent.process.wait(5) == 128 + signal.SIGTERM
+    assert agent.process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_an_agent_whose_operator_is_dead_ends_within_its_part_of_the_grace_period(start: StartAgent) -> None:
@@ -154,7 +154,7 @@ def test_an_agent_whose_operator_is_dead_ends_within_its_part_of_the_grace_perio
     os.kill(agent.pid, signal.SIGTERM)
     time.sleep(0)
     assert agent.process.poll() is None
-    assert agent.process.wait(15) == EDITS_NOT_TAKEN
+    assert agent.process.wait(60) == EDITS_NOT_TAKEN
     assert "the last edits were not taken" in agent.log.read_text()
 
 

@@ -20,7 +20,7 @@ ASKED_TO_END = 128 + signal.SIGTERM
 """Not 0: of a pod that ends so a kubelet says Succeeded, whatever it has ended it for."""
 
 
-def end(agent: Agent, *, seconds: float = 20) -> int:
+def end(agent: Agent, *, seconds: float = 90) -> int:
     os.kill(agent.pid, signal.SIGTERM)
     return agent.process.wait(seconds)
 
@@ -105,7 +105,7 @@ def test_a_wrong_start_is_one_sentence(tmp_path: Path, operator: support.Operato
         "FLOWSESSION_PORT": str(free_port()),
     }
     ran = subprocess.run(
-        [sys.executable, "-IS", "-c", support.START], env={**settings, **change}, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-IS", "-c", support.START], env={**settings, **change}, capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 1
     assert word in ran.stderr
@@ -121,7 +121,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, operator: support.Operato
         "FLOWSESSION_PORT": str(agent.port),
     }
     ran = subprocess.run(
-        [sys.executable, "-IS", "-c", support.START], env=environment, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-IS", "-c", support.START], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ran.returncode, "is an agent running here already?" in ran.stderr) == (1, True)
     assert agent.flow("status").returncode == 0  # its socket is still there

@@ -36,7 +36,7 @@ class Api:
         self.token = token
         self.ca = ca
         self._acting_for = acting_for
-        self._http = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=str(ca)), maxsize=8, retries=False, timeout=15)
+        self._http = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=str(ca)), maxsize=8, retries=False, timeout=60)
 
     def call(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json", accept: str = "") -> Any:
         """The decoded answer. Raises Refused."""
@@ -96,7 +96,7 @@ class Api:
             answer.close()
 
 
-def eventually(ask: Callable[[], T], *, seconds: float = 45, what: str = "") -> T:
+def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> T:
     """The first true answer. An AssertionError of `ask` counts as not yet, and is what is raised when the time is over."""
     deadline = time.monotonic() + seconds
     while True:

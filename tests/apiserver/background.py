@@ -16,7 +16,7 @@ class Background:
         self._thread = threading.Thread(target=self.loop.run_forever, name="servers", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T], *, seconds: float = 20) -> T:
+    def run(self, work: Coroutine[Any, Any, T], *, seconds: float = 90) -> T:
         """What the coroutine returns or raises."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 

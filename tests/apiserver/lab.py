@@ -129,7 +129,7 @@ class Lab:
 
     # What is waited for.
 
-    def until_ready(self, name: str = "ada", *, seconds: float = 15) -> Object:
+    def until_ready(self, name: str = "ada", *, seconds: float = 90) -> Object:
         """The session when it is Ready and its packages are listed."""
 
         def ready() -> Object:
@@ -143,7 +143,7 @@ class Lab:
         return eventually(ready, seconds=seconds)
 
     def until_condition(
-        self, kind: str, reason: str, name: str = "ada", *, plural: str = "computesessions", says: str = "", seconds: float = 45
+        self, kind: str, reason: str, name: str = "ada", *, plural: str = "computesessions", says: str = "", seconds: float = 90
     ) -> Object:
         """The condition when it has this reason, and its message these words."""
 
@@ -155,7 +155,7 @@ class Lab:
 
         return eventually(so, seconds=seconds)
 
-    def until_environment(self, reason: str, *, says: str = "", name: str = "env", seconds: float = 15) -> Object:
+    def until_environment(self, reason: str, *, says: str = "", name: str = "env", seconds: float = 90) -> Object:
         return self.until_condition("Ready", reason, name, plural="flowenvironments", says=says, seconds=seconds)
 
     def until_told(self, reason: str, name: str = "ada") -> Object:
@@ -166,9 +166,9 @@ class Lab:
             assert len(found) == 1, f"{len(found)} Events {reason}"
             return found[0]
 
-        return eventually(told, seconds=5)
+        return eventually(told)
 
-    def settle(self, *, seconds: float = 15, quiet: float = 0.4) -> None:
+    def settle(self, *, seconds: float = 90, quiet: float = 0.4) -> None:
         """Returns when nothing was written to the namespace for a while."""
 
         def quiet_for_long() -> bool:

@@ -82,7 +82,7 @@ class Operator:
 
     def start(self, *, settings: dict[str, Any] | None = None, constants: dict[str, float] | None = None, wait: bool = True) -> None:
         """Returns when it watches everything; `wait` False: at once."""
-        eventually(lambda: not self.running, seconds=2, what="the one before is gone")
+        eventually(lambda: not self.running, what="the one before is gone")
         self._starts += 1
         self._log_from = 0
         self.pristine = settings is None and not constants

@@ -197,7 +197,7 @@ def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Call
     assert ready["message"], f"a condition without a word helps nobody: {ready}"
     # The same pod, with an agent that came to its senses.
     started.agent().instead = None
-    started.until_ready(seconds=10)
+    started.until_ready()
 
 
 class Boaster(FakeAgent):
@@ -326,7 +326,7 @@ def test_an_agent_that_does_not_listen_is_told_and_heals(lab: Lab, background: B
     pod, agent = lab.the_pod(), FakeAgent(background)
     agent.start(pod, pod["status"]["podIP"])
     lab.kubelet.agents[pod["metadata"]["uid"]] = agent
-    lab.until_ready(seconds=10)
+    lab.until_ready()
 
 
 def test_an_agent_that_refuses_its_environment(started: Lab, agents: Callable[..., None]) -> None:

@@ -174,7 +174,7 @@ def test_a_pod_deleted_unseen_is_missed_at_the_next_resync(lab: Lab, others: lis
     lab.api.delete(lab.path("pods", lab.the_pod("ada")["metadata"]["name"]))
     eventually(lambda: lab.pods(session="ada") == [])
     lab.recorder.expire_watches("pods")
-    eventually(lambda: lab.session()["status"].get("incarnation") == 2, seconds=6)
+    eventually(lambda: lab.session()["status"].get("incarnation") == 2)
     lab.until_ready()
     assert len(lab.pods(session="ada")) == 1
 
@@ -194,7 +194,7 @@ def test_an_environment_and_its_source_deleted_unseen_are_missed_at_the_next_res
     def unknown() -> bool:
         lab.api.delete(lab.path("computesessions", "ada"))
         lab.create_session()
-        lab.until_condition("Ready", "EnvironmentNotReady", says="there is no FlowEnvironment", seconds=2)
+        lab.until_condition("Ready", "EnvironmentNotReady", says="there is no FlowEnvironment", seconds=10)
         return True
 
     eventually(unknown)

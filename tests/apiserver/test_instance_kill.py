@@ -52,7 +52,7 @@ def prepared(instances: Instances) -> None:
 
 
 def is_stopped(instances: Instances, by: str) -> None:
-    status = instances.until("Stopped", seconds=25)
+    status = instances.until("Stopped")
     assert status["stopped"]["by"] == by
     instances.waits("InstanceStopped")
     eventually(lambda: instances.lab.pods() == [], what="all pods are gone")

@@ -52,7 +52,7 @@ class Instances:
         found: Object = self.lab.api.get(self.lab.path("computeinstances", name)).get("status") or {}
         return found
 
-    def until(self, phase: str, name: str = "box", *, seconds: float = 15) -> Object:
+    def until(self, phase: str, name: str = "box", *, seconds: float = 90) -> Object:
         def so() -> Object:
             status = self.status(name)
             assert status.get("phase") == phase, status
@@ -251,7 +251,7 @@ def test_while_one_session_works_none_is_stopped_and_no_door_stays_closed(instan
     stays(lambda: instances.status()["phase"] == "Running" and not lab.agent("ada").retired, seconds=9)
     assert len(lab.pods()) == 3
     lab.agent("ben").busy = False
-    instances.until("Stopped", seconds=20)
+    instances.until("Stopped")
 
 
 def test_an_agent_that_does_not_answer_is_not_idle(instances: Instances, lab: Lab) -> None:

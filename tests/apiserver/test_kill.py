@@ -60,7 +60,7 @@ def killed_at_every_write(
 
 def _one_session_is_right(lab: Lab, *, incarnation: int) -> None:
     # Until the operator has looked, the status speaks of the pod before.
-    eventually(lambda: lab.session().get("status", {}).get("incarnation") == incarnation, seconds=15, what=f"incarnation {incarnation}")
+    eventually(lambda: lab.session().get("status", {}).get("incarnation") == incarnation, what=f"incarnation {incarnation}")
     lab.until_ready()
     lab.settle(quiet=0.4)
     session = lab.session()
@@ -299,7 +299,7 @@ def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -
     harm = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
     fault = started.recorder.harm(started.of_this_namespace("PATCH flowenvironments/status"), harm)
     started.create_environment(requirementsText="pandas")
-    assert fault.done.wait(10)
+    assert fault.done.wait(60)
     started.operator.start()
     started.until_environment("Resolved")
     started.create_session()
@@ -318,11 +318,11 @@ def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> 
     change = started.recorder.kill_after_doing(lambda: started.change_session(idle={"timeoutSeconds": 3600}))
     fault = started.recorder.harm(started.of_this_namespace("DELETE computesessions"), change)
     started.operator.start(wait=False)
-    assert fault.done.wait(10)
+    assert fault.done.wait(60)
     assert started.agent().retired
     started.recorder.peace()
     started.operator.start()
-    eventually(lambda: not started.agent().retired, seconds=8, what="the door of the session that goes on is open again")
+    eventually(lambda: not started.agent().retired, seconds=25, what="the door of the session that goes on is open again")
 
 
 @pytest.fixture

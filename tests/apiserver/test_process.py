@@ -33,7 +33,7 @@ def test_the_command_serves_and_ends_on_sigterm_with_0(lab: Lab, command: subpro
     lab.create_session()
     lab.until_ready(seconds=30)
     command.send_signal(signal.SIGTERM)
-    output, _ = command.communicate(timeout=15)
+    output, _ = command.communicate(timeout=60)
     assert command.returncode == 0, output[-2000:]
     assert "Traceback" not in output
 
@@ -58,7 +58,7 @@ def test_killed_while_the_key_is_made(lab: Lab) -> None:
     lab.api.delete(SECRET)
     fault = lab.recorder.harm(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
     lab.operator.start(wait=False)
-    assert fault.done.wait(20)
+    assert fault.done.wait(60)
     made = lab.api.get(SECRET)
     lab.operator.start()
     assert lab.api.get(SECRET)["metadata"]["uid"] == made["metadata"]["uid"]
@@ -84,7 +84,7 @@ def test_a_spoilt_key_is_one_sentence(lab: Lab, pem: str, says: str) -> None:
 def test_no_cluster_is_one_sentence(lab: Lab) -> None:
     words, _ = lab.operator.command()
     environ = environment(KUBECONFIG="/nonexistent", HOME="/nonexistent")
-    found = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=90, check=False)
     assert found.returncode == 1
     assert "set KUBECONFIG" in found.stderr
     assert "Traceback" not in found.stderr

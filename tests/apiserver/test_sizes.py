@@ -223,7 +223,7 @@ def test_a_raised_quota_is_noticed_at_once(sizes: Sizes, lab: Lab) -> None:
     lab.create_session()
     lab.until_condition("ComputeAllocated", "QuotaExceeded", says="has 400m of 400m requests.cpu left, a session needs 500m")
     sizes.change_quota(requests__cpu="500m")
-    lab.until_ready(seconds=5)
+    lab.until_ready(seconds=20)
 
 
 @pytest.mark.parametrize("scopes", [["NotTerminating"], ["NotBestEffort"], ["Terminating"], ["BestEffort"], ["CrossNamespacePodAffinity"]])
@@ -251,7 +251,7 @@ def test_when_somebody_is_faster_the_next_size_is_tried_at_once(sizes: Sizes, la
     )
     lab.recorder.harm(lab.of_this_namespace("POST pods"), refused)
     lab.create_session()
-    assert lab.until_ready(seconds=5)["status"]["vmSize"] == D4
+    assert lab.until_ready(seconds=20)["status"]["vmSize"] == D4
     assert lab.lines().count("POST pods") == 2
 
 
@@ -271,10 +271,10 @@ def test_ten_sessions_at_once_share_out_two_quotas(sizes: Sizes, lab: Lab) -> No
         assert (found.count(D2), found.count(D4), len(waiting)) == (4, 3, 3), (found, waiting)
         return True
 
-    eventually(shared_out, seconds=20)
+    eventually(shared_out)
     lab.api.patch(lab.path("resourcequotas", "d2"), {"spec": {"hard": {"pods": "7"}}})
     for name in names:
-        lab.until_ready(name, seconds=20)
+        lab.until_ready(name)
 
 
 # -- changes under running sessions
