@@ -55,7 +55,11 @@ class Instances:
     def until(self, phase: str, name: str = "box", *, seconds: float = 90) -> Object:
         def so() -> Object:
             status = self.status(name)
-            assert status.get("phase") == phase, status
+            pods = [
+                (pod["metadata"]["name"], pod["metadata"].get("deletionTimestamp"))
+                for pod in self.lab.api.get(self.lab.path("pods"))["items"]
+            ]
+            assert status.get("phase") == phase, f"{name}: {status}\npods: {pods}\n{self.lab.operator.last_words()[-1500:]}"
             return status
 
         return eventually(so, seconds=seconds)
