@@ -122,7 +122,7 @@ def test_a_build_that_fills_the_disk(start: StartAgent, builder_base: str, tmp_p
 def test_a_build_that_prints_100_mb(start: StartAgent, builder_base: str) -> None:
     agent = start(python=builder_base)
     found = install(
-        agent, "[print('x' * 1023) for _ in range(100 * 1024)]", revision="p1", environment={**WITHOUT_ISOLATION, "PIP_VERBOSE": "1"}
+        agent, "[print('x' * 16383) for _ in range(100 * 64)]", revision="p1", environment={**WITHOUT_ISOLATION, "PIP_VERBOSE": "1"}
     )
     assert found["state"] == "Succeeded", found
     assert max(len(found["stdoutTail"]), len(found["stderrTail"])) <= 4000
