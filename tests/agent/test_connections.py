@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import modelserver
+from flowsession_agent.check import connections
 from modelserver import ModelServer
 
 from . import support
@@ -154,3 +155,54 @@ def test_what_is_saved_has_the_runs_and_not_the_connections_and_comes_back(
     assert other.flow("test", "--inputs", "question=hello").returncode == 0
     with contextlib.closing(sqlite3.connect(other.home / "home/.promptflow/pf.sqlite")) as database:
         assert database.execute("SELECT name FROM run_info").fetchall() == [("run1",)]
+
+
+def problems(agent: Agent) -> list[tuple[str, str]]:
+    check = agent.call("POST", "/v1/validate")[1]["check"]
+    return [(problem["code"], problem["message"]) for problem in check["problems"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [
+        ({}, "ConnectionSecretMissing", "Secret 'open-ai' does not exist"),
+        ({"connection.yaml": "type: open_ai\n"}, "ConnectionField", "it has no api_key, which type open_ai needs"),
+        ({"type": "open_ai", "apikey": KEY}, "ConnectionField", "its field 'apikey' is probably meant"),
+        ({"type": "open_ia", "api_key": KEY}, "ConnectionType", "open_ai is probably meant"),
+        ({"type": KEY}, "ConnectionType", "its type is none of"),
+        ({"connection.yaml": f"type: open_ai\napi_key: {KEY}: {KEY}\n"}, "ConnectionInvalid", "not YAML line 2"),
+        ({"connection.yaml": "type: open_ai\napi_key: <user-input>\n"}, "ConnectionField", "only a placeholder"),
+        ({"connection.yaml": "type: open_ai\napi_key: 5\n"}, "ConnectionField", "in quotes"),
+        ({"type": "azure_open_ai", "api_base": "x", "auth_mode": "entra"}, "ConnectionField", "auth_mode must be key or meid_token"),
+        ({"type": "custom", "configs.a": "x"}, "ConnectionField", "secrets.NAME"),
+        (
+            {"connection.yaml": "type: custom\ncustom_type: A\nmodule: nowhere.of\npackage: nowhere\nsecrets: {a: b}\n"},
+            "ConnectionModule",
+            "add nowhere to the requirements",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_named_without_its_values(keys: dict[str, str], code: str, words: str, tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path)
+    if keys:
+        secrets.write("open-ai", keys)
+    known = connections.known({"FLOWSESSION_CONNECTIONS": secrets.variable(mine="open-ai"), "PF_HOME_DIRECTORY": str(tmp_path)})
+    found = known.trouble("mine")
+    assert found is not None
+    assert (found[0], words in found[1], KEY in found[1]) == (code, True, False), found
+    assert "'open-ai'" in found[1] or code == "ConnectionModule"
+
+
+def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets
+) -> None:
+    agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
+    agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")})
+    ((code, said),) = problems(agent)
+    assert (code, "is 'open_ai_connection' meant?" in said) == ("ConnectionMissing", True), said
+    agent.put("p1", "f2", files=CHAT)
+    ((code, said),) = problems(agent)
+    assert (code, "Secret 'open-ai' does not exist" in said) == ("ConnectionSecretMissing", True), said
+    secrets.write("open-ai", open_ai(model.url))
+    eventually("the check is of the new Secret", lambda: agent.settled()["check"]["verdict"] == "Valid")
+    assert agent.flow("test", "--inputs", "question=hello").returncode == 0

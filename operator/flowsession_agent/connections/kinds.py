@@ -67,7 +67,7 @@ TYPES = {
 
 ALWAYS = ("name", "type", "module", "$schema")
 
-_PLACEHOLDERS = re.compile(r"\s*(<[a-z-]+>|\*+|)\s*")
+_PLACEHOLDERS = re.compile(r"<[a-z-]+>|\*+|")
 """What prompt flow takes for a value that is still to be given: <user-input>, <no-change>, stars."""
 
 
@@ -117,7 +117,7 @@ def _check(name: str, value: object, *, nested: bool = False, empty: bool = Fals
             _check(f"{name}.{inner}", text, empty=name == "configs")
     elif not isinstance(value, str):
         raise BadConnectionError("ConnectionField", f"its {name} is not a text: write it in quotes")
-    elif not empty and _PLACEHOLDERS.fullmatch(value):
+    elif not empty and _PLACEHOLDERS.fullmatch(value.strip()):
         raise BadConnectionError("ConnectionField", f"its {name} is empty or only a placeholder: give the value in the Secret")
 
 
