@@ -65,8 +65,13 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
-        self._tests = Tests(
-            home=self.home, activity=self.activity, children=self.children, packages=self.packages, connections=self.connections
+        self.tests = Tests(
+            home=self.home,
+            state=self.state,
+            activity=self.activity,
+            children=self.children,
+            packages=self.packages,
+            connections=self.connections,
         )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
@@ -189,7 +194,7 @@ class Agent:
         inputs = members.get("inputs", {}) if isinstance(members, dict) else None
         if not isinstance(inputs, dict):
             raise bad_request("inputs must be an object: the flow's inputs by name.")
-        return {"podUID": self.pod_uid, **self._tests.run(inputs)}
+        return {"podUID": self.pod_uid, **self.tests.run(inputs)}
 
     def _validate(self, _: str, __: bytes) -> Answer:
         from flowsession_agent.check.findings import MOST

@@ -65,7 +65,7 @@ class Job:
                 start_new_session=True,
             )
         )
-        tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
+        tails = [Tail(self._children, process.stdout), Tail(self._children, process.stderr)]
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
             timed_out = time.monotonic() >= self._deadline
@@ -93,7 +93,7 @@ class Job:
                 continue
 
 
-class _Tail:
+class Tail:
     """The end of a stream, read by a thread of its own so that the writer never waits."""
 
     def __init__(self, children: Children, stream: IO[bytes] | None) -> None:
