@@ -33,6 +33,7 @@ class Home:
         self.edits = os.path.join(root, "edits.tar.gz")
         self.pushed = os.path.join(root, "pushed.bin")
         self.requirements = os.path.join(root, "requirements.txt")
+        self.runs = os.path.join(root, "runs")
 
     @property
     def linked(self) -> str:
