@@ -122,6 +122,8 @@ def test_a_kill_at_any_write_of_a_runs_life_costs_nothing(ready: Lab, moment: st
         uid = lab.create_run(name)["metadata"]["uid"]
         agent.runs[uid] = {"id": uid, "version": 2, **DONE}
         eventually(lambda fault=fault, name=name: fault.done.is_set() or status(lab, name).get("phase") == "Completed", what="an end")
+        if not fault.done.is_set():
+            lab.settle()
         killed = fault.done.is_set()
         lab.recorder.peace()
         if killed:

@@ -49,6 +49,7 @@ class Run:
         self.errors: list[messages.RunError] = []
         self.metrics: dict[str, str] = {}
         self.job: Job | None = None
+        self.canceled = False
 
     @property
     def output(self) -> str:
@@ -116,9 +117,11 @@ class Runs:
     def cancel(self, run_id: str) -> messages.Run:
         """Have a run end soon; tells of it as it is now. Raises ApiError: NoRun."""
         told = self.told(run_id)
-        run = self._runs.get(run_id)
-        if run is not None and run.job is not None:
-            run.job.stop()
+        if (run := self._runs.get(run_id)) is not None:
+            with self._changed:
+                run.canceled = True
+                if run.job is not None:
+                    run.job.stop()
         return told
 
     def outputs(self, run_id: str) -> messages.RunOutputs:
@@ -173,11 +176,13 @@ class Runs:
             json.dump(order, file)
         python = self._packages.python
         environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-        run.job = Job(
-            self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS
-        )
+        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
+        with self._changed:
+            run.job = job
+            if run.canceled:  # before there was a job to stop
+                job.stop()
         killed_before = cgroup.killed_for_memory()
-        outcome = run.job.run([python, "-c", RUN_BATCH, given, run.folder])
+        outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
         result = _read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
             return {**result, "canceled": True, "code": "", "message": "canceled"}

@@ -25,6 +25,8 @@ SILENT_FAILURES = 3
 POLL_SHARE, LONGEST_POLL_PAUSE = 0.05, 2.0
 """Pause between two polls, as a share of the run's time so far: a short run is followed closely, a long one costs little."""
 AHEAD_SHOWN = 3
+NOT_YET = ("Retired", "RunInProgress")
+"""Refusals by which an agent did not begin the run, and may later."""
 
 
 def decide(snapshot: RunSnapshot, now: float) -> Plan:
@@ -101,7 +103,12 @@ def _follow(draft: RunDraft) -> None:
     pod, answer = snapshot.pod, view.answer
     name = str(draft.status["podName"])
     kept = answer is not None and answer.over and (view.archive or view.lost_outputs)
-    if pod is None and not kept:
+    if pod is None and answer is None and view.refused in NOT_YET:
+        for field in ("sessionName", "podName"):
+            draft.put(field, None)
+        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {snapshot.status.get('sessionName')!r} ended before it began")
+        draft.look_again(draft.now)
+    elif pod is None and not kept:
         _lost(draft, cause_of_absence(name, ())[1])
     elif pod is not None and pod.phase in ENDED and not kept:
         _lost(draft, cause_of_end(pod)[1])
@@ -117,36 +124,38 @@ def _follow(draft: RunDraft) -> None:
 
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     snapshot, view = draft.snapshot, draft.snapshot.view
-    session = draft.status.get("sessionName")
-    if answer is None:
-        draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {session!r} is told to begin")
-    else:
-        if not answer.over or view.archive or view.lost_outputs:  # the end is one write, with the outputs
-            draft.count(answer)
-            draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
-        if answer.over:
-            if view.archive or view.lost_outputs:
-                _finish(draft, answer)
-                return
-            if view.failures >= SILENT_FAILURES:
-                draft.goes_on(
-                    RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}"
-                )
-        else:
-            draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
-    if view.calling and not (snapshot.spec.cancel and not view.cancel_asked):
+    if answer is not None and answer.over and (view.archive or view.lost_outputs):
+        _finish(draft, answer)
         return
-    due = _next_call(draft, answer)
+    _tell(draft, answer)
+    cancels = snapshot.spec.cancel and not view.cancel_asked and answer is not None and not answer.over
+    due = draft.now if cancels and not view.failures else _next_call(draft, answer)
+    if view.calling and not cancels:
+        return
     if draft.now < due:
         draft.look_again(due)
     elif answer is None:
         draft.run_call = BeginRun(pod, _order(snapshot))
     elif answer.over:
         draft.run_call = FetchOutputs(pod, snapshot.uid)
-    elif snapshot.spec.cancel and not view.cancel_asked:
-        draft.run_call = CancelRun(pod, snapshot.uid)
     else:
-        draft.run_call = FollowRun(pod, snapshot.uid, answer.version)
+        draft.run_call = CancelRun(pod, snapshot.uid) if cancels else FollowRun(pod, snapshot.uid, answer.version)
+
+
+def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
+    """Say how far it is. Nothing is said between the end of its lines and that of the run, which is one write with the outputs."""
+    view, session = draft.snapshot.view, draft.status.get("sessionName")
+    if view.failures >= SILENT_FAILURES and (answer is None or not answer.over):
+        phase = RunPhase.PREPARING if answer is None else RunPhase.RUNNING
+        draft.goes_on(phase, "AgentUnreachable", f"the agent of session {session!r} does not answer, and is asked again: {view.message}")
+    elif answer is None:
+        draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {session!r} is told to begin")
+    elif not answer.over:
+        draft.count(answer)
+        draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
+        draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
+    elif view.failures >= SILENT_FAILURES:
+        draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
 def _order(snapshot: RunSnapshot) -> RunOrder:
@@ -158,7 +167,7 @@ def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
     view = draft.snapshot.view
     if view.failures:
         return view.asked_at + min(LONGEST_PAUSE, 0.5 * 2.0 ** min(view.failures, 10))
-    if answer is None or answer.over or (draft.snapshot.spec.cancel and not view.cancel_asked):
+    if answer is None or answer.over:
         return draft.now
     ran = max(0.0, draft.now - times.moment(draft.status.get("startedAt"), draft.now))
     return view.asked_at + min(LONGEST_POLL_PAUSE, POLL_SHARE * ran)
@@ -167,7 +176,7 @@ def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
 def _refused(draft: RunDraft) -> None:
     """The agent won't begin the run."""
     view = draft.snapshot.view
-    if view.refused in ("Retired", "RunInProgress"):
+    if view.refused in NOT_YET:
         if draft.now < view.asked_at + AGAIN_SECONDS:
             draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
             draft.look_again(view.asked_at + AGAIN_SECONDS)
@@ -182,6 +191,8 @@ def _refused(draft: RunDraft) -> None:
 def _finish(draft: RunDraft, answer: RunAnswer) -> None:
     """Keep the outputs, and say how it ended."""
     snapshot, view = draft.snapshot, draft.snapshot.view
+    draft.count(answer)
+    draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
     name = run_outputs.name_of(snapshot.name, snapshot.uid)
     if view.archive and name in snapshot.refused_config_maps:
         said = f"its outputs can't be kept in ConfigMap {name!r}: {snapshot.refused_config_maps[name]}; tried again every minute"

@@ -178,6 +178,17 @@ def test_a_pod_that_is_lost_ends_it(gone: Any, says: str) -> None:
     assert "32 of 40 lines were run" in condition(status, "Complete")["message"]
 
 
+def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
+    _, status = after(placed(RunView(refused="Retired"), pod=None))
+    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionNotReady")
+    assert not {"podName", "sessionName"} & status.keys()
+
+
+def test_an_agent_that_does_not_answer_is_told_of() -> None:
+    _, status = after(placed(RunView(failures=3, asked_at=NOW, message="no connection")))
+    assert verdict(status, "Complete") == ("False", "AgentUnreachable")
+
+
 def test_what_was_fetched_before_the_pod_went_is_kept() -> None:
     plan, status = after(placed(RunView(answer=DONE, archive="eA=="), pod=None))
     assert status["phase"] == "Completed"
