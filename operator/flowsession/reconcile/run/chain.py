@@ -106,8 +106,7 @@ def _follow(draft: RunDraft) -> None:
     if pod is None and answer is None and view.refused in NOT_YET:
         for field in ("sessionName", "podName"):
             draft.put(field, None)
-        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {snapshot.status.get('sessionName')!r} ended before it began")
-        draft.look_again(draft.now)
+        _queue(draft)
     elif pod is None and not kept:
         _lost(draft, cause_of_absence(name, ())[1])
     elif pod is not None and pod.phase in ENDED and not kept:

@@ -179,8 +179,8 @@ def test_a_pod_that_is_lost_ends_it(gone: Any, says: str) -> None:
 
 
 def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
-    _, status = after(placed(RunView(refused="Retired"), pod=None))
-    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionNotReady")
+    _, status = after(placed(RunView(refused="Retired"), pod=None, sessions=()))
+    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionMissing")
     assert not {"podName", "sessionName"} & status.keys()
 
 
