@@ -44,7 +44,7 @@ test: packages lint test-unit ## everything: lint and types, unit, then side by 
 
 .PHONY: test-agent-and-chart
 test-agent-and-chart: packages $(READY)
-	@$(PYTEST) tests/chart tests/agent
+	@$(PYTEST) -n 2 tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q -n 2 tests/unit tests/scale/test_checker.py
@@ -53,7 +53,7 @@ coverage: $(READY) ## which lines and branches the unit tests don't reach
 	@$(VENV)/bin/pytest -q --cov --cov-report=term tests/unit
 
 test-agent: packages $(READY) ## the agent, with real pip and uv
-	@$(PYTEST) tests/agent
+	@$(PYTEST) -n 2 tests/agent
 
 test-corpus: $(READY) ## 120 made-up requirements files, installed and imported in the runtime image's layout (an hour)
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python -m agent.corpus

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +139,21 @@ def fork(order: dict[str, Any]) -> dict[str, Any]:
     return answered
 
 
+@contextlib.contextmanager
+def no_background() -> Iterator[None]:
+    """No daemon thread starts: prompt flow's telemetry has four, and a lock that one holds at a fork is never freed in the child."""
+    start = threading.Thread.start
+    threading.Thread.start = lambda thread: None if thread.daemon else start(thread)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+
 def main() -> None:
-    with contextlib.suppress(ImportError):
+    with no_background(), contextlib.suppress(ImportError):
         from promptflow.tools import aoai, openai, template_rendering  # noqa: F401
+    assert threading.active_count() == 1, threading.enumerate()
     for line in sys.stdin:
         print(json.dumps(fork(json.loads(line))), flush=True)
 

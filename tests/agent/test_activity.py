@@ -1,5 +1,6 @@
 """Idleness: an agent as PID 1 of a namespace, with commands executed into it as `kubectl exec` does."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -188,7 +189,8 @@ def test_a_loop_left_behind_is_no_work(pod: Agent) -> None:
         unused(pod, 6)
     finally:
         for pid in {*loop, *support.descendants(pod.pid)}:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("path", ["notes.txt", "lib/b.py"])

@@ -19,7 +19,8 @@ SIX_HASH = "sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3
 
 @pytest.fixture
 def agent(start: StartAgent, plain_base: str) -> Agent:
-    return start(python=plain_base)
+    """An agent with a narrow terminal's variable: an installer's sentences stay whole all the same."""
+    return start(python=plain_base, COLUMNS="40")
 
 
 @pytest.fixture(params=["Uv", "Pip"])

@@ -70,7 +70,16 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
         }
     )
     found.update({"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off", "PIP_NO_COLOR": "1"})
-    found.update({"UV_NO_PROGRESS": "1", "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
+    found.update(
+        {
+            "UV_NO_PROGRESS": "1",
+            "UV_NO_CONFIG": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_WRAP": "1",
+            "NO_COLOR": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+    )
     return {name: value for name, value in found.items() if name not in DROPPED}
 
 

@@ -13,6 +13,7 @@ from flowsession_agent.errors import ApiError, StartError, bad_request
 from flowsession_agent.install.packages import Packages
 from flowsession_agent.server import datagrams
 from flowsession_agent.server.state import State
+from flowsession_agent.server.unanswered import Unanswered
 from flowsession_agent.session.activity import Activity
 from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
@@ -47,6 +48,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
+        self.unanswered = Unanswered()
         self._first_number = last_number()
         self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)

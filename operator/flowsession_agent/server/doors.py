@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -96,12 +97,18 @@ class Door:
 
     def _answer_one(self, caller: Caller, wire: Wire) -> bool:
         """Read and answer one request; returns whether the connection goes on."""
+        with contextlib.ExitStack() as answering:
+            return self._answer(caller, wire, answering)
+
+    def _answer(self, caller: Caller, wire: Wire, answering: contextlib.ExitStack) -> bool:
         status, keep_alive, refused_early = 200, False, True
         try:
             request = wire.read_head(within=NEXT_HEAD_SECONDS if caller.trusted else FIRST_HEAD_SECONDS)
             self._check(request, caller)
             body = wire.read_body(request, within=BODY_SECONDS if caller.trusted else FIRST_HEAD_SECONDS)
             refused_early, keep_alive = False, request.keep_alive
+            if request.method != "GET":
+                answering.enter_context(self._agent.unanswered)
             members: Mapping[str, Any] = self._health(request) if request.path == "/healthz" else self._agent.call(request, body)
         except ApiError as error:
             status = error.status

@@ -26,7 +26,7 @@ def environ(inherited: Mapping[str, str], *, home: Home, scripts: str) -> dict[s
     for name, content in SETTINGS.items():
         path = os.path.join(promptflow, name)
         if not os.path.exists(path):
-            temporary = f"{path}.{os.getpid()}.tmp"
+            temporary = f"{path}.{os.urandom(6).hex()}.tmp"  # of its own: tests run side by side
             with open(temporary, "w", encoding="utf-8") as file:
                 file.write(content)
             os.replace(temporary, path)  # whole at once: a part of it would be taken for an edit of the session's home

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10
 SAMPLE_SECONDS = 0.5
+ANSWER_SECONDS = 1.0
+"""For so long at most the end waits for answers to calls that changed something: the one that the edits are settled is what brings it."""
 
 
 def supervise(agent: Agent) -> int:
@@ -42,6 +44,7 @@ def supervise(agent: Agent) -> int:
     if not taken:
         print("flowsession agent: the last edits were not taken", file=sys.stderr)
     sys.stderr.flush()
+    agent.unanswered.wait(seconds=ANSWER_SECONDS)
     os._exit(128 + asked_by if taken else EDITS_NOT_TAKEN)  # at once: threads that wait for a caller must not hold the pod up
 
 

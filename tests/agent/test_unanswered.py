@@ -1,0 +1,45 @@
+"""The agent's end and the answers to what brings it about."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from flowsession_agent.server.doors import Door
+from flowsession_agent.server.unanswered import Unanswered
+from flowsession_agent.session.children import Children
+
+
+class OneCall:
+    """An agent that looks, while it answers, whether an end would wait for it."""
+
+    pod_uid = "u"
+
+    def __init__(self) -> None:
+        self.unanswered = Unanswered()
+        self.children = Children()
+        self.end_would_wait: list[bool] = []
+
+    def call(self, *_: Any) -> dict[str, Any]:
+        self.end_would_wait.append(not self.unanswered.wait(seconds=0))
+        return {}
+
+
+@pytest.mark.parametrize(("method", "waits"), [("POST", True), ("PUT", True), ("DELETE", True), ("GET", False)])
+def test_an_end_waits_for_answers_to_calls_that_change_something(method: str, waits: bool) -> None:
+    agent: Any = OneCall()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Door(listener, agent=agent, keys=None).open()
+        with socket.create_connection(listener.getsockname(), timeout=60) as caller:
+            caller.sendall(f"{method} /v1/x HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            answer = caller.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert agent.end_would_wait == [waits]
+    assert agent.unanswered.wait(seconds=60)
+
+
+def test_an_end_does_not_wait_for_ever() -> None:
+    unanswered = Unanswered()
+    with unanswered:
+        assert not unanswered.wait(seconds=0.01)
+    assert unanswered.wait(seconds=0)
