@@ -132,7 +132,7 @@ def test_docs_runs(shell: Shell) -> None:
     printed = type_all(shell, "docs/runs.md", Page(before={first: ready}))
     lines = len((CHECKOUT / "examples" / "ticket-triage" / "flow" / "samples.jsonl").read_text().splitlines())
     assert f"{lines}/{lines}" in printed[2]
-    outputs = [json.loads(line) for line in printed[-1].strip().splitlines()]
+    outputs = [json.loads(line) for line in printed[4].strip().splitlines()]
     assert [line["line_number"] for line in outputs] == list(range(lines))
     assert all(line["category"] for line in outputs)
 
