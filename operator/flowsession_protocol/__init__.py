@@ -13,6 +13,10 @@ TOKEN_SECONDS = 60
 SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - a name
 """The variable of the pod that names those whose values come from Secrets, with commas between: requirements must not show them."""
 
+CONNECTIONS = "FLOWSESSION_CONNECTIONS"
+"""The variable of the pod with prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, the
+folder with the Secret's keys."""
+
 PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
 """The variable of the pod with the keys that the agent knows."""
 
