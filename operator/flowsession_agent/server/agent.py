@@ -133,7 +133,13 @@ class Agent:
             if self._made_runs is None:
                 from flowsession_agent.session.runs import Runs
 
-                self._made_runs = Runs(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
+                self._made_runs = Runs(
+                    home=self.home,
+                    activity=self.activity,
+                    children=self.children,
+                    packages=self.packages,
+                    connections=self.connections,
+                )
             return self._made_runs
 
     def _look(self) -> Look:

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowsession_agent.connections.store import Connections
     from flowsession_agent.install.packages import Packages
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
@@ -67,11 +68,12 @@ class Run:
 class Runs:
     """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
         self._home = home
         self._activity = activity
         self._children = children
         self._packages = packages
+        self._connections = connections
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
 
@@ -174,6 +176,7 @@ class Runs:
         given = os.path.join(run.folder, "order.json")
         with open(given, "w", encoding="utf-8") as file:
             json.dump(order, file)
+        self._connections.ensure()
         python = self._packages.python
         environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
         job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
