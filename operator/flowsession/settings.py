@@ -135,7 +135,7 @@ class Settings(_Settings):
 
 
 def load(path: Path | None) -> Settings:
-    """Settings from a file, or the defaults without one. Raises pydantic.ValidationError naming the field, OSError for the file."""
+    """Return the settings of a file, or the defaults without one. Raises pydantic.ValidationError with the field, OSError of the file."""
     if path is None:
         return Settings()
     return Settings.model_validate(yaml.safe_load(path.read_text()) or {})

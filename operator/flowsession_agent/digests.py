@@ -10,7 +10,7 @@ LENGTH = 32
 
 
 def sha256(data: bytes = b"") -> Any:
-    """A hash object that has taken `data`."""
+    """Return a hash object that has taken `data`."""
     for name in ("_sha2", "_sha256"):  # since Python 3.12, until 3.11
         try:
             return __import__(name).sha256(data)
@@ -22,10 +22,10 @@ def sha256(data: bytes = b"") -> Any:
 
 
 def fingerprint(size: int, digest: Any) -> str:
-    """A content's size and hash in one word; `digest` has taken all of the content."""
+    """Return a content's size and hash in one word; `digest` has taken all of the content."""
     return f"{size}:{digest.hexdigest()[:LENGTH]}"
 
 
 def of_content(content: bytes) -> str:
-    """The fingerprint of a file that reads `content`."""
+    """Return the fingerprint of a file that reads `content`."""
     return fingerprint(len(content), sha256(content))

@@ -27,7 +27,7 @@ def kind(name: str, keys: Container[str]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What a value that was read from YAML is, in a person's words; readers have their own subclasses of lists, mappings and numbers."""
+    """Return what a value that was read from YAML is, in a person's words; parsers have subclasses of lists, mappings and numbers."""
     if value is None:
         return "empty"
     if isinstance(value, bool):

@@ -54,7 +54,7 @@ class QuotaExceeded(Rejected):
 
 
 def from_answer(status: int, body: bytes | str) -> ClusterError:
-    """The error that a Status answer of the API server stands for; a proxy in front of it may answer anything else."""
+    """Return the error of a Status answer of the API server; a proxy in front of it may answer anything else."""
     text = body if isinstance(body, str) else body.decode(errors="replace")
     try:
         parsed = json.loads(text)

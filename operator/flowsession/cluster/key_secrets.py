@@ -26,11 +26,11 @@ class KeySecrets:
 
     @classmethod
     async def read(cls, cluster: KubernetesCluster, namespace: str, names: Iterable[str]) -> "KeySecrets":
-        """Those of these names. Raises ClusterError."""
+        """Read the Secrets of these names. Raises ClusterError."""
         return cls(cluster, [await cluster.get("Secret", namespace, name) for name in names])
 
     async def check(self) -> None:
-        """Create what is missing, and say so where a Secret holds another key. Raises ClusterError."""
+        """Create what is missing, and log a Secret that holds another key. Raises ClusterError."""
         for manifest in self._manifests:
             namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
             try:
@@ -45,7 +45,7 @@ class KeySecrets:
                 )
 
     async def check_for_ever(self) -> None:
-        """Every minute, and once more when it is cancelled: an operator that is told to stop may not come back before somebody looks."""
+        """Check every minute, and once more when cancelled: a stopped operator may stay away until somebody looks."""
         try:
             while True:
                 await asyncio.sleep(CHECK_SECONDS)
@@ -72,7 +72,7 @@ class KeySecrets:
 
 
 def _manifest(secret: Object) -> Object:
-    """What creates the same Secret again."""
+    """Return the manifest that creates the same Secret again."""
     meta = secret["metadata"]
     kept = {key: meta[key] for key in ("name", "namespace", "labels", "annotations") if key in meta}
     immutable = {"immutable": True} if secret.get("immutable") else {}

@@ -36,7 +36,7 @@ class Signer:
         """By pod and clock: when a token was signed, by our own clock, and the token."""
 
     def token(self, pod_uid: str, *, clock_offset: float = 0.0) -> str:
-        """A token for one pod; `clock_offset` is how many seconds that pod's clock is ahead of ours."""
+        """Return a token for one pod; `clock_offset` is how many seconds that pod's clock is ahead of ours."""
         signed_at, lately = time.time(), self._lately.get((pod_uid, clock_offset))
         if lately and 0.0 <= signed_at - lately[0] < REUSED_SECONDS:
             return lately[1]
@@ -54,7 +54,7 @@ class Signer:
 
 
 async def load_signer(cluster: KubernetesCluster, namespace: str) -> Signer:
-    """The signer with the key in the operator's Secret; made once, by the first operator that ever starts. Raises ClusterError."""
+    """Return the signer with the key in the operator's Secret, which the first operator that ever starts makes. Raises ClusterError."""
     try:
         secret = await cluster.get("Secret", namespace, SECRET)
     except errors.NotFound:

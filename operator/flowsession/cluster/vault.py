@@ -33,12 +33,12 @@ class Vault:
         self._cipher = AESGCM(key)
 
     def seal(self, content: bytes, *, bound_to: bytes) -> bytes:
-        """The content, unreadable to others; never the same twice."""
+        """Return the content sealed, unreadable to others; never the same twice."""
         nonce = os.urandom(NONCE_BYTES)
         return FORM + nonce + self._cipher.encrypt(nonce, content, FORM + bound_to)
 
     def open(self, sealed: bytes, *, bound_to: bytes) -> bytes:
-        """The content. Raises NotSealedHereError."""
+        """Return the content. Raises NotSealedHereError."""
         nonce = sealed[1 : 1 + NONCE_BYTES]
         if sealed[:1] != FORM or len(nonce) != NONCE_BYTES:
             raise NotSealedHereError
@@ -49,7 +49,7 @@ class Vault:
 
 
 async def load_vault(cluster: KubernetesCluster, namespace: str) -> Vault:
-    """The vault with the key in the operator's Secret; made once, by the first operator that ever starts. Raises ClusterError."""
+    """Return the vault with the key in the operator's Secret, which the first operator that ever starts makes. Raises ClusterError."""
     try:
         secret = await cluster.get("Secret", namespace, SECRET)
     except errors.NotFound:

@@ -23,12 +23,12 @@ class Accounts:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lately(self, namespace: str) -> tuple[Account, ...] | None:
-        """The namespace's ServiceAccounts, if they were listed just now."""
+        """Return the namespace's ServiceAccounts if they were listed just now, else None."""
         listed = self._lists.get(namespace)
         return listed[1] if listed and self._clock() - listed[0] < FRESH_SECONDS else None
 
     async def read(self, namespace: str) -> None:
-        """LISTs the namespace's ServiceAccounts, once for all who ask at the same time. Raises ClusterError."""
+        """List the namespace's ServiceAccounts, once for all callers of the same time. Raises ClusterError."""
         lock = self._locks.setdefault(namespace, asyncio.Lock())
         async with lock:
             if self.lately(namespace) is None:

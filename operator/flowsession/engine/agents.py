@@ -48,7 +48,7 @@ class Agents:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
-        """Begins a call, unless one is under way."""
+        """Begin a call unless one is under way."""
         restarts = pod.container.restarts if pod.container else 0
         view = self._cache.agents.get(pod.uid)
         if view is None or view.restarts != restarts:
@@ -63,13 +63,13 @@ class Agents:
         task.add_done_callback(lambda ended: self._ended(key, pod.uid, ended))
 
     def forget(self, pod_uid: str) -> None:
-        """The pod is gone: ends its call, and drops what the client remembers of it."""
+        """End the call to a pod that is gone, and drop what the client keeps of it."""
         if task := self._tasks.pop(pod_uid, None):
             task.cancel()
         self._client.forget(pod_uid)
 
     async def close(self) -> None:
-        """Ends every call."""
+        """End every call."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -120,7 +120,7 @@ class Agents:
         return believed(state, call, view, entry.status) if entry and view else state
 
     async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
-        """What an agent is told for private feeds; read anew each time, so that a Secret that was corrected is seen."""
+        """Return an agent's credentials for private feeds, read anew each time: a corrected Secret is seen."""
         if not isinstance(call, Deliver) or not call.feed_secret:
             return None
         if call.feed_problem:
@@ -175,7 +175,7 @@ def _installing(view: AgentView) -> bool:
 
 
 def _empty_polls(view: AgentView, call: Follow, answer: Answer, seconds: float) -> int:
-    """How many polls in a row an agent has answered without news and without waiting for them."""
+    """Return how many polls in a row the agent answered at once without news."""
     news = answer.state is None or view.state is None or answer.state.version != view.state.version
     return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.empty_polls + 1
 

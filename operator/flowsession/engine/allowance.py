@@ -15,13 +15,13 @@ class Bucket:
     """When the tokens were counted last."""
 
     def refilled(self, now: float) -> float:
-        """How many tokens are there now."""
+        """Return how many tokens are there now."""
         self.left = min(self.burst, self.left + max(0.0, now - self.at) / self.seconds)
         self.at = now
         return self.left
 
     def take(self, now: float) -> bool:
-        """Take one token; whether there was one."""
+        """Take a token; return whether there was one."""
         if self.refilled(now) < 1.0:
             return False
         self.left -= 1.0
@@ -39,7 +39,7 @@ class Allowance:
     _buckets: OrderedDict[str, Bucket] = field(default_factory=OrderedDict)
 
     def of(self, name: str, now: float) -> Bucket:
-        """Its bucket."""
+        """Return its bucket."""
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self.burst, self.seconds, self.burst, now)
@@ -50,10 +50,10 @@ class Allowance:
         return bucket
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Return how many are remembered."""
         return len(self._buckets)
 
     def wait(self, name: str, now: float) -> float:
-        """Take one token if there is one; else the seconds until there is."""
+        """Take a token if there is one; else return the seconds until there is."""
         bucket = self.of(name, now)
         return 0.0 if bucket.take(now) else (1.0 - bucket.left) * self.seconds

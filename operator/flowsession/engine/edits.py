@@ -50,11 +50,11 @@ class Edits:
         self._pruned_at = 0.0
 
     def mark(self, manifest: Manifest) -> Manifest:
-        """The manifest of what is about to be created; a session's pod with the seal that tells later whose edits it has."""
+        """Return the manifest to create; a session's pod gets the seal that proves later whose edits it has."""
         return provenance.seal(manifest, self._vault, self._cache.clock())
 
     async def take_over(self) -> None:
-        """Notes whose pods those are whose sessions went while no operator ran: their agents stay for a while where edits are unsaved."""
+        """Note the owners of pods whose sessions were deleted while no operator ran: their agents wait a while with unsaved edits."""
         for pod in list(self._cache.pods.values()):
             session = self._cache.sessions.get((pod.view.namespace, pod.session)) if pod.session else None
             origin = provenance.read(pod, self._vault) if pod.provenance else None
@@ -66,7 +66,7 @@ class Edits:
             self._queue.add_all(self._cache.departed.note(entry, origin.environment_uid, [pod], self._cache.clock()))
 
     async def _saved_last(self, namespace: str, origin: Origin) -> float:
-        """When edits of this user and environment were saved last, in seconds since 1970; 0 for never: what comes now must be newer."""
+        """Return when edits of this user and environment were saved last, in seconds since 1970, 0 for never: new ones must be newer."""
         wanted = FetchEdits(namespace, origin.environment, origin.environment_uid, origin.user, 0)
         latest = self._cache.clock() + DAY  # what claims to be of later is nobody's clock
         try:
@@ -82,18 +82,18 @@ class Edits:
         return [meta for meta in listed if _is_for(meta, wanted)]
 
     def seal(self, manifest: Manifest, content: Sealed) -> dict[str, Any]:
-        """The manifest with the content in it, for nobody but this operator and its successors."""
+        """Return the manifest with the content sealed for this operator and its successors."""
         head = zlib.compress(json.dumps(dict(content.about), separators=(",", ":")).encode())
         plain = len(head).to_bytes(4, "big") + head + base64.b64decode(content.archive)
         sealed = self._vault.seal(plain, bound_to=_place(manifest["metadata"], _owner(manifest["metadata"])))
         return {**manifest, "binaryData": {ENTRY: base64.b64encode(sealed).decode()}}
 
     def wrote(self, body: dict[str, Any]) -> bool:
-        """Whether an operator with this key has written this ConfigMap, in this place and for this owner."""
+        """Return whether an operator with this key wrote this ConfigMap, in this place and for this owner."""
         return self._opened(body, _owner(body["metadata"])) is not None
 
     async def fetch(self, key: Key, uid: str, wanted: FetchEdits) -> None:
-        """Takes the newest that this user saved of this very environment into the cache. Raises ClusterError."""
+        """Take the newest edits that this user saved of this very environment into the cache. Raises ClusterError."""
         saved = None
         try:
             found = sorted(await self._listed(wanted), key=_sequence, reverse=True)
@@ -108,7 +108,7 @@ class Edits:
         self._queue.add(key)
 
     async def prune(self) -> None:
-        """Removes what is older than the retention and whose user has no session of the environment, once an hour. Raises ClusterError."""
+        """Delete, once an hour, edits older than the retention whose user has no session of the environment. Raises ClusterError."""
         now = self._cache.clock()
         if now - self._pruned_at < PRUNE_SECONDS:
             return
@@ -124,7 +124,7 @@ class Edits:
             await self._remove(meta)
 
     async def _newest(self, found: list[Metadata], wanted: FetchEdits) -> SavedEdits | None:
-        """The first that opens and has an archive; with it why later ones are missing, and what does not open."""
+        """Return the first edits that open and have an archive, why later ones are missing, and which don't open."""
         ignored: list[str] = []
         lost = ""
         newest = SavedEdits()
@@ -147,7 +147,7 @@ class Edits:
         return replace(newest, lost=lost, ignored=tuple(ignored))
 
     async def _keep_few(self, found: list[Metadata]) -> None:
-        """What can't be removed now will be the next time: that is no reason to give a session less than it had."""
+        """Delete all but the newest few; a failure waits for the next time and costs the session nothing."""
         for old in found[MOST_KEPT:]:
             try:
                 await self._remove(old)
@@ -161,7 +161,7 @@ class Edits:
             return
 
     def _opened(self, body: dict[str, Any], environment_uid: str) -> SavedEdits | None:
-        """What is in it; None when another one wrote it, or wrote it elsewhere or for somebody else."""
+        """Return the content; None if it was written by another operator, in another place or for another owner."""
         meta = body["metadata"]
         try:
             sealed = base64.b64decode((body.get("binaryData") or {}).get(ENTRY, ""))
@@ -184,7 +184,7 @@ class Edits:
 
 
 def given(cache: Cache, key: Key) -> None:
-    """The agent has them: the name alone is still of use."""
+    """Keep the name alone: the agent has the edits now."""
     entry = cache.sessions.get((key.namespace, key.name))
     known = cache.saved.get(entry.meta.uid) if entry else None
     if entry and known and known[1]:
@@ -192,7 +192,7 @@ def given(cache: Cache, key: Key) -> None:
 
 
 def _place(meta: Manifest, environment_uid: str) -> bytes:
-    """What saved edits are bound to: elsewhere, under another name, of another owner, user or age they don't open."""
+    """Return what saved edits are bound to: in another place, under another name, owner, user or age they don't open."""
     said = meta.get("annotations") or {}
     parts = [meta["namespace"], environment_uid, said.get(USER_ANNOTATION), meta["name"], said.get(SEQUENCE_ANNOTATION)]
     return json.dumps(parts).encode()
@@ -203,7 +203,7 @@ def _owner(meta: Manifest) -> str:
 
 
 def _is_for(meta: Metadata, wanted: FetchEdits) -> bool:
-    """Labels hold a hash of the user's name and the environment's name only; an environment made anew is another one."""
+    """Return whether edits are this user's and this very environment's: labels hold a hash and a name only."""
     owners = {owner["uid"] for owner in meta.get("ownerReferences", ())}
     return (meta.get("annotations") or {}).get(USER_ANNOTATION) == wanted.user and owners <= {wanted.environment_uid}
 
@@ -214,6 +214,6 @@ def _whose(meta: Metadata) -> tuple[str, str, str]:
 
 
 def _sequence(meta: Metadata) -> int:
-    """By the number that they are sealed with; a wrong one does not open."""
+    """Return the number that edits are sealed with; with a wrong one they don't open."""
     number = (meta.get("annotations") or {}).get(SEQUENCE_ANNOTATION, "")
     return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0

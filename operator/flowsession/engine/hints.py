@@ -39,7 +39,7 @@ class Hints(asyncio.DatagramProtocol):
         self._endings = Allowance(ENDINGS, 1 / ENDING_REFILL, ADDRESSES)
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        """Brings up the session of the pod that it names, if there is one."""
+        """Enqueue the session of the pod that the datagram names, if it is known."""
         metrics.edit_hints.labels(self._take(data, str(addr[0]))).inc()
 
     def _take(self, data: bytes, address: str) -> str:
@@ -63,7 +63,7 @@ class Hints(asyncio.DatagramProtocol):
         return "taken"
 
     def _hint(self, uid: str, word: str, now: float) -> Hint | None:
-        """What is known of the pod with this word; None if it said the same a moment ago."""
+        """Return the pod's hint; None if the same came a moment ago."""
         before = self._cache.hints.get(uid, Hint())
         if word == datagrams.KILLED:
             return None if 0 <= now - before.killed_at < LEAST_BETWEEN else replace(before, killed_at=now)
@@ -74,7 +74,7 @@ class Hints(asyncio.DatagramProtocol):
 
 
 async def listen(hints: Hints, port: int) -> asyncio.DatagramTransport:
-    """A socket that takes hints on every address. Raises OSError."""
+    """Open a socket for hints on every address. Raises OSError."""
     loop = asyncio.get_running_loop()
     try:
         transport, _ = await loop.create_datagram_endpoint(lambda: hints, local_addr=("::", port))

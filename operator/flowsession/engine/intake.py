@@ -35,7 +35,7 @@ class Intake:
         self._unread: dict[Key, _Unread] = {}
 
     def take(self, kind: str, body: Any, *, deleted: bool = False, by: Key | None = None) -> Key | None:
-        """Takes an object in, and brings up the keys that it concerns; returns its own key, None if it has no name.
+        """Take an object into the cache and enqueue the keys that it concerns; return its own key, None if it has no name.
 
         `by` is the key of the plan whose write it is the answer to.
         """
@@ -66,19 +66,19 @@ class Intake:
         return entry is not None and entry.view.phase == "Pending" and entry.view.deleting_since is None
 
     def forget(self, key: Key) -> None:
-        """The object is gone, as a list has shown."""
+        """Drop an object that a list no longer has."""
         self.take(key.kind, {"metadata": {"namespace": key.namespace, "name": key.name}}, deleted=True)
 
     def keys(self, kind: str) -> list[Key]:
-        """The objects of a kind that can't be read."""
+        """Return the keys of a kind's unreadable objects."""
         return [key for key in self._unread if key.kind == kind]
 
     def unread(self, key: Key) -> bool:
-        """Whether the object's present state can't be read: then nothing is decided about it by what was known before."""
+        """Return whether the object's present state is unreadable: nothing is decided about it by its former state."""
         return key in self._unread
 
     def untold(self, key: Key) -> tuple[str, Event] | None:
-        """The object's uid and the Event that its owner is to be told, once."""
+        """Return, once, the uid of an unreadable object and the Event for its owner."""
         found = self._unread.get(key)
         if found is None or found.told:
             return None

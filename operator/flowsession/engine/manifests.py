@@ -8,7 +8,7 @@ from flowsession.manifests.session_pod import MANAGED_BY
 
 
 def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Whether what stands under our name is what we would have made: same owner, or for shared things our own label."""
+    """Return whether the object under our name is ours: it has the same owner, or for shared objects our label."""
     wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
     found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
     labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]
@@ -16,6 +16,6 @@ def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
 
 
 def packages_in(manifest: Mapping[str, Any]) -> int:
-    """How many packages a ConfigMap lists."""
+    """Return how many packages a ConfigMap lists."""
     document = json.loads((manifest.get("data") or {}).get("packages.json", "{}"))
     return len(document.get("packages", ())) + int(document.get("truncated", 0))

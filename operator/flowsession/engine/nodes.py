@@ -35,7 +35,7 @@ class Nodes:
         self._listed_at = float("-inf")
 
     async def look_for_ever(self) -> None:
-        """Counts and lists, each in its time; a size that is new or changed has the nodes listed with the next count."""
+        """Count sessions and list nodes, each at its interval; a new or changed size has the nodes listed with the next count."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             sizing = self._cache.sizing
@@ -52,7 +52,7 @@ class Nodes:
             self._queue.add_all(sizing.count(self._cache.pods.values()))
 
     async def look(self) -> None:
-        """LISTs the nodes, if there is a VMSize. Raises ClusterError."""
+        """List the nodes if there is a VMSize. Raises ClusterError."""
         sizing = self._cache.sizing
         if not sizing.sizes:
             return
@@ -70,7 +70,7 @@ class Nodes:
 def gather(
     items: Iterable[dict[str, Any]], keys: set[str], resources: set[str], grouped: dict[_Kind, tuple[dict[str, Fraction], int]]
 ) -> None:
-    """Adds nodes to the groups of those that sizes can't tell apart: same taints, same labels of those keys that any size selects by."""
+    """Add nodes to the groups that sizes can't tell apart: same taints, same labels of the keys that any size selects by."""
     known: dict[str, Fraction] = {}
     for node in items:
         try:
@@ -99,7 +99,7 @@ def _gather_one(
 
 
 def pools(grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> tuple[Pool, ...]:
-    """The groups, as decisions see them."""
+    """Return the groups as decisions see them."""
     return tuple(
         Pool(dict(labels), tuple(sorted(taints, key=lambda taint: (taint.key, taint.value, taint.effect))), least, count)
         for (labels, taints), (least, count) in sorted(
@@ -109,7 +109,7 @@ def pools(grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> tuple[Pool, 
 
 
 def _allocatable(quantities: dict[str, str], resources: set[str], known: dict[str, Fraction]) -> dict[str, Fraction]:
-    """Nodes of a pool say the same, so a quantity that is `known` is not read again."""
+    """Return a node's allocatable resources; a quantity in `known` isn't parsed again, since the nodes of a pool are alike."""
     found = {}
     for resource in resources & quantities.keys():
         quantity = quantities[resource]

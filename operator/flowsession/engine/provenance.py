@@ -34,14 +34,14 @@ class Origin:
     user: str
 
     def entry(self, namespace: str, edits: Mapping[str, Any]) -> SessionEntry:
-        """The session as far as its pod tells; `edits` is what its status would say of them."""
+        """Return the session as far as its pod's seal describes it; `edits` is the member of its status."""
         spec = ComputeSessionSpec.model_validate({"environmentRef": {"name": self.environment}, "user": self.user})
         meta = Meta(namespace, self.session, self.session_uid, "0", 0, 0.0, deleting=True)
         return SessionEntry(meta, spec, {"edits": dict(edits)}, {})
 
 
 def seal(manifest: Mapping[str, Any], vault: Vault, now: float) -> Mapping[str, Any]:
-    """The manifest of a pod about to be created; a session's with its seal."""
+    """Return the manifest of a pod to create; a session's with its seal."""
     meta = manifest["metadata"]
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     if manifest["kind"] != "Pod" or SESSION_LABEL not in labels:
@@ -59,7 +59,7 @@ def seal(manifest: Mapping[str, Any], vault: Vault, now: float) -> Mapping[str, 
 
 
 def read(pod: PodEntry, vault: Vault) -> Origin | None:
-    """Whose pod it is; None where no operator with this key has created it."""
+    """Return whose pod it is; None unless an operator with this key created it."""
     view = pod.view
     try:
         sealed = base64.b64decode(pod.provenance, validate=True)

@@ -40,11 +40,11 @@ class Queue(Generic[K]):
         self._available = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many can be had now."""
+        """Return how many keys are due now."""
         return len(self._ready)
 
     def add(self, key: K) -> None:
-        """Now; if it is being worked on, once more after that."""
+        """Enqueue a key now; one that is being worked on comes once more afterwards."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -54,12 +54,12 @@ class Queue(Generic[K]):
             metrics.queue_length.set(len(self._ready))
 
     def add_all(self, keys: Iterable[K]) -> None:
-        """Each of them now."""
+        """Enqueue each key now."""
         for key in keys:
             self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
-        """At a later time; of several times for one key the earliest counts."""
+        """Enqueue a key after so many seconds; of several times the earliest counts."""
         at = asyncio.get_running_loop().time() + max(0.0, seconds)
         if self._due.get(key, float("inf")) <= at:
             return
@@ -69,7 +69,7 @@ class Queue(Generic[K]):
         self._arm()
 
     def retry(self, key: K) -> float:
-        """Later, after a pause that doubles with every failure; returns the pause in seconds."""
+        """Enqueue a key that failed after a back-off that doubles with each failure; return it in seconds."""
         failures, _ = self._failures.get(key, (0, 0.0))
         self._failures[key] = (failures + 1, asyncio.get_running_loop().time())
         pause = back_off(failures + 1, first=FIRST_BACKOFF, longest=LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
@@ -77,16 +77,16 @@ class Queue(Generic[K]):
         return pause
 
     def failing(self, key: K) -> tuple[int, float]:
-        """How many times in a row the key has failed, and for how many seconds it has not done so again."""
+        """Return how many times in a row the key failed, and the seconds since the last failure."""
         failures, last = self._failures.get(key, (0, 0.0))
         return failures, asyncio.get_running_loop().time() - last
 
     def succeeded(self, key: K) -> None:
-        """Forgets the key's failures."""
+        """Forget the key's failures."""
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """The next key; `done` must follow."""
+        """Wait for the next key; `done` must follow."""
         while not self._ready:
             self._available.clear()
             await self._available.wait()
@@ -100,20 +100,20 @@ class Queue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The key was worked on; it comes again if something happened meanwhile."""
+        """Mark a key as worked on; it comes again if it was added meanwhile."""
         self._working.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def _compact(self) -> None:
-        """Drops overtaken deadlines once they are the most: a key that comes up every second with a deadline an hour away leaves 3,600."""
+        """Drop overtaken deadlines once they are the majority: a key that comes every second with a deadline in an hour leaves 3,600."""
         if len(self._heap) > 2 * len(self._due) + SPARE_DEADLINES:
             self._heap = [(at, next(self._order), key) for key, at in self._due.items()]
             heapq.heapify(self._heap)
 
     def _arm(self) -> None:
-        """One timer for the earliest deadline."""
+        """Set the one timer to the earliest deadline."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         if self._wakeup is not None:

@@ -31,25 +31,25 @@ class Reader:
             self.observe("ConfigMap", body)
 
     async def read(self, key: Key, plan: Plan) -> None:
-        """Reads the ConfigMaps and Events that a plan asks for. Raises ClusterError."""
+        """Read the ConfigMaps and Events that a plan asks for. Raises ClusterError."""
         for fetch in plan.fetches:
             await self._fetch(fetch)
         if plan.read_events is not None:
             await self._read_events(key, plan.read_events)
 
     async def edits(self, key: Key, uid: str, wanted: FetchEdits) -> None:
-        """Looks for saved edits. Raises ClusterError."""
+        """Look for saved edits. Raises ClusterError."""
         await self._edits.fetch(key, uid, wanted)
 
     async def refresh(self, kind: str, namespace: str, name: str) -> None:
-        """Another one has written: what it wrote may still be on its way through the watch."""
+        """Read an object again that somebody else wrote: the watch may not have delivered it yet."""
         try:
             self.observe(kind, await self._cluster.get(kind, namespace, name))
         except errors.NotFound:
             self._queue.add_all(self._cache.forget(kind, namespace, name))
 
     def observe(self, kind: str, body: dict[str, Any], *, by: Key | None = None) -> None:
-        """Takes in an object, and brings up the keys that it concerns; `by` is the key whose plan has written it."""
+        """Take an object into the cache and enqueue the keys that it concerns; `by` is the key whose plan wrote it."""
         self._intake.take(kind, body, by=by)
 
     async def _read_events(self, key: Key, wanted: ReadEvents) -> None:

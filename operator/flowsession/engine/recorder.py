@@ -41,14 +41,14 @@ class Recorder:
         """What the API server did not take for now, by uid, reason and message, and since when."""
 
     async def write_late_for_ever(self) -> None:
-        """Writes what could not be written at first."""
+        """Write, for ever, the Events that failed at first."""
         pause = RETRY_SECONDS
         while True:
             await asyncio.sleep(pause)
             pause = RETRY_SECONDS if await self.write_late() else min(LONGEST_RETRY_SECONDS, 2 * pause)
 
     async def write_late(self) -> bool:
-        """Tries once to write what could not be written so far; what is too old is dropped. Returns whether the API server takes Events."""
+        """Try once to write the Events that failed; drop those that are too old. Return whether the API server takes Events."""
         for same, (since, key, event) in list(self._unwritten.items()):
             self._unwritten.pop(same, None)
             if time.monotonic() - since < RETRIED_SECONDS:
@@ -58,7 +58,7 @@ class Recorder:
         return True
 
     async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
-        """Writes an event about an object, or counts the same one up. False where the API server did not take it for now: then it is
+        """Write an Event about an object, or count the same one up. False where the API server did not take it for now: then it is
         tried again for a while, unless the caller does that (`late` is false)."""
         if event.about is not None:
             key, uid = Key(event.about.kind, key.namespace, event.about.name), event.about.uid

@@ -26,7 +26,7 @@ class ImageChecks:
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
     def start(self, key: Key, uid: str, question: Question) -> None:
-        """Asks, unless this very question is on its way; another one takes its place."""
+        """Ask the registry unless this very question is under way; another question replaces it."""
         asked, task = self._tasks.get(uid, ("", None))
         if task is not None:
             if asked == question.token:
@@ -37,7 +37,7 @@ class ImageChecks:
         task.add_done_callback(lambda ended: self._ended(uid, ended))
 
     async def close(self) -> None:
-        """Ends every question."""
+        """End every question."""
         tasks = [task for _, task in self._tasks.values()]
         for task in tasks:
             task.cancel()

@@ -49,7 +49,7 @@ class Resolutions:
         """Contents of files by their digests, for as long as a resolution has them: environments share them."""
 
     def of(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Answer:
-        """What the environment resolves to; None while that is not known yet."""
+        """Return what the environment resolves to; None until it is known."""
         files = tuple((name, view.files) for name, view in views.items())
         depends_on = (entry.meta.uid, entry.meta.generation, entry.last_reading, entry.image, files)
         known = self._known.get(key)
@@ -59,11 +59,11 @@ class Resolutions:
         return known.found
 
     def forget(self, key: Name) -> None:
-        """The environment is gone."""
+        """Drop an environment that is gone."""
         self._known.pop(key, None)
 
     async def serve_for_ever(self) -> None:
-        """Nothing waits here."""
+        """Return at once: nothing waits here."""
         await asyncio.Event().wait()
 
     def _begin(self, key: Name, known: _Known) -> None:  # noqa: ARG002 - the heir's needs it
@@ -86,7 +86,7 @@ class WorkerResolutions(Resolutions):
         self._worker: asyncio.subprocess.Process | None = None
 
     async def serve_for_ever(self) -> None:
-        """Carries out what waits; the worker is there before the first job is."""
+        """Resolve what waits, for ever; the worker starts before the first job."""
         try:
             while True:
                 await self._ready()

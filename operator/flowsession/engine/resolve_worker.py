@@ -46,13 +46,13 @@ class Job:
 
     @property
     def foreign(self) -> bool:
-        """Whether there is anything to parse."""
+        """Return whether there is anything to parse."""
         spec = self.spec
         return spec.source is not None or spec.requirements_text is not None or spec.installer.ca_bundle_config_map_name is not None
 
 
 def answer(job: Job, settings: Settings) -> Answer:
-    """What it comes to. Whatever breaks is the environment's own trouble, and once."""
+    """Return what the job resolves to. A failure concerns this environment alone, once."""
     try:
         found = resolve.resolve(job.spec, job.config_maps, settings, job.last_reading, job.image)
         if isinstance(found, Resolved) and found.files is not None:
@@ -66,7 +66,7 @@ def answer(job: Job, settings: Settings) -> Answer:
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Serve jobs until standard input ends."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group; the operator ends this one

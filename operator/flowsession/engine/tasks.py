@@ -23,15 +23,15 @@ class Tasks:
 
     @property
     def dead(self) -> list[str]:
-        """The names of those that have ended for good."""
+        """Return the names of tasks that have ended for good."""
         return sorted(name for name, task in self._tasks.items() if task.done())
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Has `work` run until `close`; it ends by itself only by dying."""
+        """Run `work` until `close`; it ends earlier only by failing."""
         self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name, work), name=name)
 
     async def close(self) -> None:
-        """Ends every task; what each does at the moment is awaited by nobody, as after a kill."""
+        """Cancel every task without waiting for what it does, as after a kill."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:

@@ -32,7 +32,7 @@ DISRUPTIONS = {
 
 
 def remove(draft: Draft, stray: PodView) -> None:
-    """Sees a pod out: gently, and by force when its node is gone."""
+    """Delete a pod: gracefully, and by force when its node is gone."""
     if stray.deleting_since is None:
         draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
     elif draft.now >= stray.deleting_since + FORCE_AFTER:
@@ -83,7 +83,7 @@ def cause_of_absence(name: str, pods: Iterable[PodView]) -> tuple[str, str]:
 
 
 def pause(times_before: int) -> float:
-    """Back-off in seconds: 1, 2, 4 ... 300."""
+    """Return the back-off in seconds: 1, 2, 4 ... 300."""
     return back_off(times_before, first=1.0, longest=LONGEST_BACKOFF)
 
 
@@ -95,7 +95,7 @@ DIED = frozenset({"OutOfMemory", "PodFailed"})
 
 
 def died(pod: PodView) -> tuple[str, str]:
-    """Why the pod's container does not stay up: a reason and a sentence."""
+    """Return why the pod's container does not stay up: a reason and a sentence."""
     container = pod.container
     assert container is not None
     said = container.ended_message.strip() or container.waiting_message.strip()
@@ -116,14 +116,14 @@ def died(pod: PodView) -> tuple[str, str]:
 
 
 def delete_all(draft: Draft, pods: Iterable[PodView]) -> None:
-    """Asks for the end of those that are not on their way out already."""
+    """Delete the pods that aren't being deleted already."""
     for pod in pods:
         if pod.deleting_since is None:
             draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
 
 
 def start_again(draft: Draft, leave: Callable[[], None]) -> None:
-    """Notes the loss of a pod and when the next one is due; that is created by a later decision, after this was written. `leave` lets go of
+    """Note the loss of a pod and when the next one is due, which a later decision creates, after this was written. `leave` lets go of
     what there is of the lost one, and of what the status says of it."""
     status, now = draft.before, draft.now
     lived = now - moment(status.get("readyAt"), now)

@@ -22,7 +22,7 @@ OWN_NAMES = frozenset([
 
 
 def missing(module: str, folder: str) -> str:
-    """The sentence about a module that can't be found by the flow in `folder`."""
+    """Return the sentence about a module that can't be found by the flow in `folder`."""
     said = f"No module named {module!r}"
     top = module.partition(".")[0]
     if top == "promptflow":
@@ -32,7 +32,7 @@ def missing(module: str, folder: str) -> str:
 
 
 def not_in(place: str) -> str:
-    """What to add to the words about a name that an installed module at `place` hasn't got; empty where it is nobody's."""
+    """Return what to add to the words about a name that an installed module at `place` hasn't got; empty where it is nobody's."""
     found = distributions.owner(place)
     if found is None:
         return ""
@@ -40,7 +40,7 @@ def not_in(place: str) -> str:
 
 
 def _gone(module: str) -> str:
-    """Where a package is installed but lacks this part of it, its version is the cause."""
+    """Return the sentence about a package that is installed but lacks this part of it: its version is the cause."""
     parts = module.split(".")
     for length in range(len(parts) - 1, 0, -1):
         parent = ".".join(parts[:length])
@@ -59,7 +59,7 @@ def _gone(module: str) -> str:
 
 
 def _own(module: str, folder: str) -> str:
-    """A module of the flow's author, by what lies in the source or in the folder."""
+    """Return a module of the flow's author, by what lies in the source or in the folder."""
     top, _, rest = module.partition(".")
     if rest and os.path.isfile(os.path.join(folder, f"{top}.py")):
         return f": {top}.py of the flow folder hides the package {top}: rename that file"
@@ -83,7 +83,7 @@ def _beside() -> dict[str, str]:
 
 
 def _alike(top: str, folder: str) -> str:
-    """A file that stands for the missing one: `config_example.py`, `config.py.template`, `Config.py`."""
+    """Return a file that stands for the missing one: `config_example.py`, `config.py.template`, `Config.py`."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:

@@ -83,7 +83,7 @@ class Checker:
             self._show(Result(flow_revision=self._state.flow_revision, state="Done", verdict="NoFlow"))
 
     def validate(self, *, seconds: float) -> Result:
-        """The result for what lies in the flow folder now, waited for; raises ApiError with 503 when it doesn't come."""
+        """Return the result for what lies in the flow folder now, waited for; raises ApiError with 503 when it doesn't come."""
         self.begin()
         thread = self._thread
         if thread is not None:
@@ -218,7 +218,7 @@ def _text_of(path: str) -> str:
 
 
 def _result(path: str, outcome: Outcome, doing: str, *, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a step wrote. One that was ended leaves what it had, and why there isn't more."""
+    """Return what a step wrote. One that was ended leaves what it had, and why there isn't more."""
     try:
         with open(path, encoding="utf-8") as file:
             found: dict[str, Any] = json.load(file)

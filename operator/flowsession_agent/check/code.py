@@ -52,7 +52,7 @@ class Scripts:
         self._missing: set[tuple[str, str]] = set()
 
     def read(self, path: str, *, node: str = "") -> Script | None:
-        """A file of the folder; None where it can't be read or isn't Python, which is said then."""
+        """Return a file of the folder; None where it can't be read or isn't Python, which is said then."""
         if path not in self._scripts:
             self._scripts[path] = self._parse(path, node)
         return self._scripts[path]
@@ -113,7 +113,7 @@ class Scripts:
 
 
 def has_no_tool(script: Script) -> bool:
-    """Whether the file can't hold a tool: nothing in it has to do with prompt flow's `tool` or `ToolProvider`."""
+    """Return whether the file can't hold a tool: nothing in it has to do with prompt flow's `tool` or `ToolProvider`."""
     for item in ast.walk(script.tree):
         if isinstance(item, ast.alias) and item.name in ("tool", "ToolProvider", "*"):
             return False
@@ -144,7 +144,7 @@ def tool_functions(script: Script) -> list[ast.FunctionDef | ast.AsyncFunctionDe
 
 
 def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Parameters | None:
-    """What a tool function takes; None where other decorators may change that."""
+    """Return what a tool function takes; None where other decorators may change that."""
     if len(function.decorator_list) != 1:
         return None
     arguments = function.args
@@ -176,5 +176,5 @@ def _imported(tree: ast.Module) -> list[tuple[str, int]]:
 
 
 def _relative(tree: ast.Module) -> list[tuple[str, int]]:
-    """The relative imports in the file's body, as they stand there."""
+    """Return the relative imports in the file's body, as they stand there."""
     return [(ast.unparse(item), item.lineno) for item in tree.body if isinstance(item, ast.ImportFrom) and item.level]

@@ -121,7 +121,7 @@ class Dag:
         self.nodes.append(node)
 
     def _variant(self, name: str, line: int | None) -> Any:
-        """What the node is in its default variant."""
+        """Return what the node is in its default variant."""
         known = (self._data.get("node_variants") or {}).get(name) if isinstance(self._data.get("node_variants"), dict) else None
         if not isinstance(known, dict):
             self._say("Variant", "it uses variants, but node_variants has none for it", line=line, name=name)

@@ -114,7 +114,7 @@ REMOVED = {
 
 
 def known(module: str) -> str:
-    """The requirement that brings the module; empty: none is known to."""
+    """Return the requirement that brings the module; empty: none is known to."""
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = OTHER_NAMES.get(".".join(parts[:length]))
@@ -127,7 +127,7 @@ def known(module: str) -> str:
 
 
 def owner(place: str) -> Distribution | None:
-    """The installed distribution whose file or folder this is, by its record."""
+    """Return the installed distribution whose file or folder this is, by its record."""
     import importlib.metadata
 
     place = os.path.realpath(place)
@@ -144,7 +144,7 @@ def version_of(distribution: Distribution) -> str:
 
 
 def older_than(distribution: Distribution) -> str:
-    """A requirement for versions before the installed one's: `langchain<1`."""
+    """Return a requirement for versions before the installed one's: `langchain<1`."""
     first, _, rest = distribution.version.partition(".")
     bound = first if first.isdigit() and int(first) else f"{first}.{rest.partition('.')[0]}"
     return f"{distribution.metadata['Name']}<{bound}"

@@ -47,7 +47,7 @@ class Findings:
         self.unchecked = self.unchecked or why
 
     def members(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return all of it, for JSON."""
         return {
             "problems": self.problems,
             "warnings": self.warnings,
@@ -58,7 +58,7 @@ class Findings:
 
     @classmethod
     def remembered(cls, members: dict[str, Any]) -> Findings:
-        """What `members` said in another process."""
+        """Return what `members` said in another process."""
         found = cls()
         found.problems, found.warnings = members["problems"], members["warnings"]
         found.count, found.unchecked, found.nodes = members["count"], members["unchecked"], members["nodes"]

@@ -83,7 +83,7 @@ class Import:
             inspected.script(node)
 
     def _module(self, path: str, node: str) -> Any:
-        """The module of a file, as prompt flow loads it; None where that fails, which is said."""
+        """Return the module of a file, as prompt flow loads it; None where that fails, which is said."""
         from promptflow._core.tool_meta_generator import (  # type: ignore[import-not-found,unused-ignore]
             load_python_module_from_file,
         )

@@ -21,7 +21,7 @@ class Memory:
         self._known: dict[str, dict[str, Any]] = {}
 
     def recall(self, key: str, found: dict[str, Any]) -> dict[str, Any] | None:
-        """The findings with what an import of the same would add; None where there was none."""
+        """Return the findings with what an import of the same would add; None where there was none."""
         added = self._known.get(key)
         if added is None:
             return None
@@ -56,7 +56,7 @@ def key_of(folder: str, work: dict[str, Any], *, layer: str, store: str) -> str:
 
 
 def _content(path: str) -> str:
-    """A file's digest; of what is only linked to, by what tells its changes."""
+    """Return a file's digest; of what is only linked to, by what tells its changes."""
     if os.path.islink(path):
         return _stamp(path)
     with open(path, "rb") as file:

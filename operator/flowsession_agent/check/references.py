@@ -25,7 +25,7 @@ class Value:
 
 
 def parse(value: Any) -> Value:
-    """What the value means."""
+    """Return what the value means."""
     if not isinstance(value, str) or not value.startswith("$") or len(value) <= 2 or value[1] != "{" or value[-1] != "}":
         return Value(LITERAL, literal=value)
     inner = value[2:-1]

@@ -30,7 +30,7 @@ class Result:
         self.seconds = 0.0
 
     def members(self, *, most: int = limits.PROBLEMS) -> Check:
-        """The object under `check` in the protocol."""
+        """Return the object under `check` in the protocol."""
         return {
             "state": self.state,
             "flowRevision": self.flow_revision,

@@ -12,7 +12,7 @@ NO_TOOL = "it has no function with @tool: add `from promptflow.core import tool`
 
 
 def several(names: list[str]) -> str:
-    """The sentence about a file with more than one tool."""
+    """Return the sentence about a file with more than one tool."""
     return f"it has {len(names)} tools ({', '.join(names)}), but must have one: move the others into files of their own"
 
 

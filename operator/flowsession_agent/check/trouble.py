@@ -74,7 +74,7 @@ def _else(error: BaseException, words: str, folder: str) -> tuple[str, str]:
 
 
 def _outside(error: OSError, folder: str) -> bool:
-    """Whether a file outside of the flow folder was asked for by a relative path: in the copy it is somewhere else."""
+    """Return whether a file outside of the flow folder was asked for by a relative path: in the copy it is somewhere else."""
     name = error.filename
     if not isinstance(name, str):
         return False

@@ -19,7 +19,7 @@ class NotYaml(Exception):
 
 
 def parse(text: str) -> Any:
-    """The document. Raises NotYaml; ImportError where the session has no ruamel.yaml, ValueError for more than is looked at."""
+    """Return the document. Raises NotYaml; ImportError where the session has no ruamel.yaml, ValueError for more than is looked at."""
     from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
     from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
 
@@ -36,7 +36,7 @@ def parse(text: str) -> Any:
 
 
 def line_of(mapping: Any, key: str) -> int | None:
-    """The line, from 1, of a mapping's key; of the mapping's own start where the key isn't there."""
+    """Return the line, from 1, of a mapping's key; of the mapping's own start where the key isn't there."""
     try:
         position = mapping.lc.key(key) if key in mapping else (mapping.lc.line, 0)
     except (AttributeError, KeyError, TypeError):
@@ -45,7 +45,7 @@ def line_of(mapping: Any, key: str) -> int | None:
 
 
 def line_of_item(sequence: Any, number: int) -> int | None:
-    """The line, from 1, of a list's item."""
+    """Return the line, from 1, of a list's item."""
     try:
         return int(sequence.lc.item(number)[0]) + 1
     except (AttributeError, KeyError, TypeError, IndexError):

@@ -55,7 +55,7 @@ def pack(locate: Callable[[str], str], edits: Iterable[Edit]) -> bytes:
 
 
 def read(archive: bytes) -> list[Edit]:
-    """What the archive holds, sorted by path. Raises BadArchiveError for what `pack` would never write."""
+    """Return what the archive holds, sorted by path. Raises BadArchiveError for what `pack` would never write."""
     found: dict[str, Edit] = {}
     with _told_apart():
         _read(archive, found)

@@ -47,7 +47,7 @@ _KEPT = re.compile(r"\.kept\d{0,9}$")
 
 
 def looks_secret(path: str) -> bool:
-    """Whether the name of a file, relative to its root, is one that secrets have."""
+    """Return whether the name of a file, relative to its root, is one that secrets have."""
     *folders, name = path.lower().split("/")
     name = _KEPT.sub("", name)
     if any(folder in SECRET_FOLDERS for folder in folders):
@@ -71,7 +71,7 @@ class Rule:
         self._parts = [None if part == "**" else Glob(part) for part in parts]
 
     def fits(self, parts: list[str], *, folder: bool, count: list[int]) -> bool:
-        """Whether it names this very path; `count` adds up comparisons."""
+        """Return whether it names this very path; `count` adds up comparisons."""
         if self.only_folders and not folder:
             return False
         if not self._anchored:
@@ -124,7 +124,7 @@ class Glob:
                 self._add(letter, star=False)
 
     def fits(self, name: str, count: list[int]) -> bool:
-        """Whether it is this name; at most as many comparisons as the product of both lengths."""
+        """Return whether it is this name; at most as many comparisons as the product of both lengths."""
         at = mine = 0
         back_mine, back_at = -1, 0
         while at < len(name):
@@ -171,7 +171,7 @@ class Ignore:
         self._rules, self.name = (self._read(found[0]), found[0]) if found else ([], "")
 
     def names(self, path: str, *, folder: bool) -> bool:
-        """Whether it names the path, or a folder above it."""
+        """Return whether it names the path, or a folder above it."""
         if not self._rules:
             return False
         key = (path, folder)
@@ -222,7 +222,7 @@ def _without_end(line: str) -> str:
 
 
 def _end_of_class(pattern: str, at: int) -> int:
-    """Where the `]` of a class that begins before `at` is; -1 without one."""
+    """Return where the `]` of a class that begins before `at` is; -1 without one."""
     first = at + 1 if pattern[at : at + 1] in ("!", "^") else at
     return pattern.find("]", first + 1)
 

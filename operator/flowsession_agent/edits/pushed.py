@@ -34,7 +34,7 @@ def keep(path: str, files: Mapping[str, bytes]) -> None:
 
 
 def read(path: str) -> dict[str, bytes]:
-    """The files that were kept; none where that can't be read."""
+    """Return the files that were kept; none where that can't be read."""
     try:
         with open(path, "rb") as file:
             index = json.loads(file.readline())

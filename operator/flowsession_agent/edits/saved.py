@@ -66,7 +66,7 @@ def wanted(entry: dict[str, Any], *, path: str) -> tuple[bytes, list[Edit]]:
 
 
 def conflicts(edits: list[Edit], *, now: Snapshot) -> list[str]:
-    """The session's own edits that these would overwrite or remove."""
+    """Return the session's own edits that these would overwrite or remove."""
     targets = {edit.path: edit for edit in edits}
     parents = {path[:position] for path in targets for position, letter in enumerate(path) if letter == "/"}
     found = []

@@ -40,7 +40,7 @@ class Credentials:
         self.warnings: list[str] = []
 
     def token(self, feed: Feed) -> str:
-        """What the feed gets as password. Raises FeedError."""
+        """Return what the feed gets as password. Raises FeedError."""
         if not feed.keeps_secrets:
             said = f"Feed {feed.origin} gets no token, since http would show it to everybody on the way: write https in its URL."
             raise FeedError(Failure(MISSING, said))
@@ -69,7 +69,7 @@ class Credentials:
         return f"identity {self._identity.client}" if self._identity is not None and by_identity else self._offered.source
 
     def grant(self, feed: Feed) -> str:
-        """What to do so that the feed takes the token."""
+        """Return what to do so that the feed takes the token."""
         if self.owner(feed) == self._offered.source:
             return "put a valid token that may read the feed (Azure DevOps: Packaging, Read) under its key token, and install again"
         return "make it a user of the Azure DevOps organisation, and a Feed Reader in the feed's permissions"
@@ -78,7 +78,7 @@ class Credentials:
         return any(feed.host.endswith(host[1:]) if host.startswith("*.") else feed.host == host for host in map(str.lower, self._hosts))
 
     def _is_named(self, feed: Feed) -> bool:
-        """Whether the Secret is for this feed: a requirements file is often written by others than those who may read the Secret."""
+        """Return whether the Secret is for this feed: a requirements file is often written by others than those who may read the Secret."""
         return any(feed.is_of(place) for place in self._places)
 
     def _not_named(self, feed: Feed) -> str:

@@ -47,11 +47,11 @@ class Identity:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], network: Network) -> Identity | None:
-        """The identity that the pod's environment tells of, if there is one."""
+        """Return the identity that the pod's environment tells of, if there is one."""
         return cls(environ, network) if all(environ.get(name) for name in VARIABLES) else None
 
     def token(self) -> str:
-        """A token that is good for two minutes at least. Raises IdentityError."""
+        """Return a token that is good for two minutes at least. Raises IdentityError."""
         if time.monotonic() >= self._until:
             self._token, seconds = self._exchange()
             self._until = time.monotonic() + seconds - EARLY_SECONDS

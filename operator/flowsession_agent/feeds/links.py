@@ -20,12 +20,12 @@ HREF = re.compile(r"(?P<before>(?:^|\s)href\s*=\s*)(?P<value>\"[^\"]*\"|'[^']*'|
 
 
 def is_page(content_type: str) -> bool:
-    """Whether an answer of this Content-Type has links to rewrite."""
+    """Return whether an answer of this Content-Type has links to rewrite."""
     return content_type.partition(";")[0].strip().lower() in (*PAGES, *LISTS)
 
 
 def rewritten(body: bytes, *, content_type: str, url: str, local: Callable[[str], str]) -> bytes:
-    """The page at `url` with each link as `local` has it, which gets absolute URLs. What can't be read is left as it is."""
+    """Return the page at `url` with each link as `local` has it, which gets absolute URLs. What can't be read is left as it is."""
     kind, _, parameters = content_type.partition(";")
     if kind.strip().lower() in LISTS:
         return _list(body, url, local)

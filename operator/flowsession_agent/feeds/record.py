@@ -54,7 +54,7 @@ class Record:
             return self._failure or self._refusal(True) or (self._silence() if silent else None)
 
     def explained(self, failure: Failure) -> Failure:
-        """The failure of a tool, by the feeds' own words where they are its cause."""
+        """Return the failure of a tool, by the feeds' own words where they are its cause."""
         with self._lock:
             if self._failure is not None:
                 return self._failure

@@ -55,29 +55,29 @@ class PrivateFeeds:
         return self._credentials.warnings
 
     def environ(self) -> dict[str, str]:
-        """The tools' environment by way of the gate, which no proxy must come between."""
+        """Return the tools' environment by way of the gate, which no proxy must come between."""
         changed = {name: self._feeds.local(value) if name.startswith(SETTINGS) else value for name, value in self._environ.items()}
         without = self._environ.get("no_proxy") or self._environ.get("NO_PROXY") or ""
         changed["no_proxy"] = changed["NO_PROXY"] = f"{without},{LOOPBACK}".lstrip(",")
         return changed
 
     def requirements(self, file: str) -> str:
-        """The file to install from in place of `file`. Raises FeedError where a feed has no token, before any tool has tried."""
+        """Return the file to install from in place of `file`. Raises FeedError where a feed has no token, before any tool has tried."""
         copy = self._copies.of(file)
         for feed in self._feeds:
             self._credentials.token(feed)
         return copy
 
     def restored(self, text: str) -> str:
-        """A text with the feeds' own URLs."""
+        """Return a text with the feeds' own URLs."""
         return self._feeds.restored(text)
 
     def fatal(self) -> Failure | None:
-        """What ends the install whatever the tool says."""
+        """Return what ends the install whatever the tool says."""
         return self._record.fatal()
 
     def explained(self, failure: Failure) -> Failure:
-        """A tool's failure by its cause at the feeds."""
+        """Return a tool's failure by its cause at the feeds."""
         return self._record.explained(failure)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ class Network:
             self._context.load_verify_locations(cadata=ca_bundle)
 
     def route(self, scheme: str, host: str, port: int) -> Route:
-        """A connection to that server, not opened yet."""
+        """Return a connection to that server, not opened yet."""
         proxy = self._proxy(scheme, host, port)
         if proxy is None:
             return Route(self._connection(scheme, host, port), prefix="")
@@ -67,7 +67,7 @@ class Route:
         self._used = False
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> http.client.HTTPResponse:
-        """The answer, whose body is still to be read. Raises OSError or http.client.HTTPException."""
+        """Return the answer, whose body is still to be read. Raises OSError or http.client.HTTPException."""
         try:
             return self._ask(method, target, headers, body)
         except (ConnectionError, http.client.RemoteDisconnected):
@@ -89,7 +89,7 @@ class Route:
 
 
 def reason(error: Exception) -> str:
-    """Why a server can't be reached, in a few words."""
+    """Return why a server can't be reached, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, OSError):

@@ -51,7 +51,7 @@ class Feed:
         self.shown = f"{scheme}://{user}:{{private}}@{place}" if user else f"{scheme}://{{private}}@{place}"
 
     def is_of(self, place: str) -> bool:
-        """Whether it is at this place: HOST or HOST:PORT, and with `*.` in front of HOST anywhere below it."""
+        """Return whether it is at this place: HOST or HOST:PORT, and with `*.` in front of HOST anywhere below it."""
         try:
             parts = urlsplit(f"//{place.lower()}")
             host, port = parts.hostname or "", parts.port
@@ -70,7 +70,7 @@ class Feed:
         return f"{self.scheme}://{self.place}"
 
     def serves(self, url: str) -> str | None:
-        """The path of `url` at this very server, None for any other: scheme, host and port must be the same."""
+        """Return the path of `url` at this very server, None for any other: scheme, host and port must be the same."""
         try:
             parts = urlsplit(url)
             port = parts.port or DEFAULT_PORTS.get(parts.scheme)
@@ -97,15 +97,15 @@ class Feeds:
         return PRIVATE.sub(self._local, text)
 
     def numbered(self, number: str) -> Feed | None:
-        """The feed that the gate's path `/NUMBER` stands for."""
+        """Return the feed that the gate's path `/NUMBER` stands for."""
         return next((feed for feed in self._found.values() if str(feed.number) == number), None)
 
     def address_of(self, feed: Feed, path: str) -> str:
-        """The gate's address of a path at a feed."""
+        """Return the gate's address of a path at a feed."""
         return f"{self._address.base}/{feed.number}{path}"
 
     def restored(self, text: str) -> str:
-        """A tool's words with the feeds' own URLs, and the names of requirements files without the agent's prefix."""
+        """Return a tool's words with the feeds' own URLs, and the names of requirements files without the agent's prefix."""
         text = re.sub(rf"(?:http://127\.0\.0\.1:\d+)?/{self._address.secret}/(\d+)", self._shown, text)
         return without_copies(text.replace(self._address.secret, "..."))
 
@@ -136,6 +136,6 @@ def places(urls: Iterable[str]) -> list[str]:
 
 
 def asked_for(environ: Mapping[str, str], lines: Iterable[Line]) -> bool:
-    """Whether any URL of the settings or the requirements has `{private}`."""
+    """Return whether any URL of the settings or the requirements has `{private}`."""
     settings = (value for name, value in environ.items() if name.startswith(SETTINGS))
     return any(PRIVATE.search(text) for text in [*settings, *(line.text for line in lines)])

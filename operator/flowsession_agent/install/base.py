@@ -66,6 +66,6 @@ def probe(job: Job) -> Base:
 
 
 def find_uv() -> str:
-    """Where the image has uv, empty where it hasn't."""
+    """Return where the image has uv, empty where it hasn't."""
     beside = os.path.join(os.path.dirname(sys.executable), "uv")
     return beside if os.access(beside, os.X_OK) else shutil.which("uv") or ""

@@ -16,7 +16,7 @@ def bundle(own: str) -> str:
 
 
 def _of_the_system() -> str:
-    """What OpenSSL goes by, or the distribution, or pip; empty where the image has none of them."""
+    """Return what OpenSSL goes by, or the distribution, or pip; empty where the image has none of them."""
     for path in (ssl.get_default_verify_paths().cafile, *SYSTEM, _of_pip()):
         try:
             with open(path or "", encoding="utf-8") as file:

@@ -19,7 +19,7 @@ INDENTED = "    "
 
 
 def reasons(text: str) -> str:
-    """The reasons in one line, without a full stop at its end; empty where the tool gave none."""
+    """Return the reasons in one line, without a full stop at its end; empty where the tool gave none."""
     _, caused, rest = text.partition("The conflict is caused by:\n")
     if caused:
         causes = [line.strip() for line in rest.split("\n\n", 1)[0].split("\n") if line.startswith(INDENTED)]
@@ -33,7 +33,7 @@ def reasons(text: str) -> str:
 
 
 def names_in(text: str) -> set[str]:
-    """The distributions that may be named in a text, normalised."""
+    """Return the distributions that may be named in a text, normalised."""
     return {normalise(word.rstrip("._-")) for word in re.findall(r"[A-Za-z0-9][\w.-]*", text)}
 
 

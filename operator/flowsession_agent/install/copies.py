@@ -25,7 +25,7 @@ class Copies:
         self._made: dict[str, str] = {}  # by original: its copy, or itself where nothing had to be changed
 
     def of(self, path: str) -> str:
-        """The file to install from in place of `path`. Raises OSError where a copy can't be written."""
+        """Return the file to install from in place of `path`. Raises OSError where a copy can't be written."""
         path = os.path.abspath(path)
         if path in self._made or len(self._made) >= REQUIREMENT_FILES:
             return self._made.get(path, path)
@@ -51,7 +51,7 @@ class Copies:
                 os.unlink(copy)
 
     def _line(self, path: str, line: Line) -> str:
-        """The line with the copy of what it includes: pip reads one file of such a line, and nothing else."""
+        """Return the line with the copy of what it includes: pip reads one file of such a line, and nothing else."""
         for option in ("--requirement", "--constraint") if not line.body else ():
             for target in line.values(option)[:1]:
                 included = self._included(path, target)
@@ -60,7 +60,7 @@ class Copies:
         return line.text
 
     def _included(self, path: str, target: str) -> str:
-        """How a file names what it includes."""
+        """Return how a file names what it includes."""
         if "://" in target:
             return target
         inner = os.path.abspath(os.path.join(os.path.dirname(path), target))

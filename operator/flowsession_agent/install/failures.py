@@ -53,12 +53,12 @@ class Failure:
 
 
 def _short(line: str) -> str:
-    """A line for a sentence; the password goes before the end does, which might be the sign that tells it."""
+    """Return a line for a sentence; the password goes before the end does, which might be the sign that tells it."""
     return repr(masked(line)[:100])
 
 
 def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_binary: bool) -> Failure:
-    """The failure that a tool's output tells of."""
+    """Return the failure that a tool's output tells of."""
     for pattern, explain in PATTERNS:
         match = re.search(pattern, text)
         if match:
@@ -68,12 +68,12 @@ def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_b
 
 
 def no_memory() -> Failure:
-    """The failure of what was killed for memory."""
+    """Return the failure of what was killed for memory."""
     return Failure("OutOfMemory", NO_MEMORY)
 
 
 def of_system(error: OSError) -> Failure:
-    """The failure of the agent's own writing or starting."""
+    """Return the failure of the agent's own writing or starting."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure("NoSpace", NO_SPACE)
     if error.errno == errno.ENOMEM:
@@ -140,7 +140,7 @@ def _unhashed(_: _Case) -> Failure:
 
 
 def _newest(wanted: str, text: str) -> str:
-    """The newest version that pip has found; empty: none."""
+    """Return the newest version that pip has found; empty: none."""
     for line in text.splitlines():
         versions = line.partition("(from versions: ")[2].partition(")")[0]
         if versions not in ("", "none") and f"requirement {wanted} " in line:

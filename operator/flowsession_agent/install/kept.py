@@ -48,12 +48,12 @@ def needs(base: Base, lines: Sequence[Line]) -> list[str]:
 
 
 def asks_for_version(line: Line) -> bool:
-    """Whether a line says which versions of a distribution it wants."""
+    """Return whether a line says which versions of a distribution it wants."""
     return bool(line.name) and asks(line.text)
 
 
 def asks(requirement: str) -> bool:
-    """Whether a requirement has a version; its marker doesn't count."""
+    """Return whether a requirement has a version; its marker doesn't count."""
     return re.search(r"[<>=!~@]", requirement.partition(";")[0]) is not None
 
 
@@ -79,7 +79,7 @@ def _is_the_images(requirement: str, base: Base) -> bool:
 
 
 def _requirements(metadata: str) -> list[str]:
-    """What a distribution requires without extras; nothing where its metadata can't be read."""
+    """Return what a distribution requires without extras; nothing where its metadata can't be read."""
     for name in ("METADATA", "PKG-INFO"):
         try:
             with open(os.path.join(metadata, name), "rb") as file:

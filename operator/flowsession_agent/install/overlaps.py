@@ -60,7 +60,7 @@ class Overlaps:
         return list(self._unowned(hidden))
 
     def _look(self) -> tuple[set[str], set[str]]:
-        """The packages whose parts in the image the layer hides, and those whose parts in the layer the image hides, as paths."""
+        """Return the packages whose parts in the image the layer hides, and those whose parts in the layer the image hides, as paths."""
         hidden: set[str] = set()
         hiding: set[str] = set()
         waiting = [""]
@@ -82,14 +82,14 @@ class Overlaps:
         return hidden, hiding
 
     def _hides(self, path: str, *, extended: bool) -> bool:
-        """Whether the image's package at `path` hides modules of the layer's folder; one `extended` by itself those of one name."""
+        """Return whether the image's package at `path` hides modules of the layer's folder; one `extended` by itself those of one name."""
         mine = _modules(os.path.join(self._site, path))
         if extended:
             return any(not mine.isdisjoint(_modules(os.path.join(site, path))) for site in self._sites)
         return any(name.endswith(SUFFIXES) for _, _, files in os.walk(os.path.join(self._site, path)) for name in files)
 
     def _candidates(self, paths: set[str]) -> list[_Distribution]:
-        """The image's distributions that Python sees and the layer has no version of."""
+        """Return the image's distributions that Python sees and the layer has no version of."""
         if not paths:
             return []
         layer = set(installed([self._site]))
@@ -142,11 +142,11 @@ class _Distribution:
         self._tops = {file.partition("/")[0].partition(".")[0] for file in self.files or ()}
 
     def touches(self, path: str) -> bool:
-        """Whether it has files of or below the package or module at `path`."""
+        """Return whether it has files of or below the package or module at `path`."""
         return self._any(path, lambda file: file.startswith((f"{path}/", f"{path}.")))
 
     def defines(self, path: str) -> bool:
-        """Whether the regular package or module at `path` is its own."""
+        """Return whether the regular package or module at `path` is its own."""
         return self._any(path, lambda file: file.startswith((f"{path}/__init__.", f"{path}.")))
 
     def copy(self, site: str) -> None:
@@ -163,7 +163,7 @@ class _Distribution:
 
 
 def _copy(source: str, target: str) -> bool:
-    """Whether there was something to copy; with its time of change, by which Python knows whether bytecode is valid."""
+    """Return whether there was something to copy; with its time of change, by which Python knows whether bytecode is valid."""
     if os.path.lexists(target) or not os.path.isfile(source):
         return False
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -172,7 +172,7 @@ def _copy(source: str, target: str) -> bool:
 
 
 def installed(sites: Sequence[str]) -> dict[str, str]:
-    """The folders of the metadata of the distributions in `sites`, by normalised name; the first counts."""
+    """Return the folders of the metadata of the distributions in `sites`, by normalised name; the first counts."""
     found: dict[str, str] = {}
     for site in sites:
         for entry in os.listdir(site):
@@ -192,7 +192,7 @@ def _recorded(metadata: str) -> list[str] | None:
 
 
 def _modules(folder: str) -> set[str]:
-    """The names that can be imported from a folder."""
+    """Return the names that can be imported from a folder."""
     try:
         with os.scandir(folder) as entries:
             names = {entry.name for entry in entries if entry.name.endswith(SUFFIXES) or (entry.name.isidentifier() and entry.is_dir())}
@@ -202,7 +202,7 @@ def _modules(folder: str) -> set[str]:
 
 
 def _kind(path: str) -> str:
-    """What an import of the module at `path`, without suffix, finds there."""
+    """Return what an import of the module at `path`, without suffix, finds there."""
     try:
         names = os.listdir(path)
     except OSError:

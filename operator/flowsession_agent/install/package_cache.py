@@ -25,7 +25,7 @@ class PackageCache:
         self.address = next(iter(indexes.values())).partition("://")[2].partition("/")[0]
 
     def environ(self, direct: Mapping[str, str]) -> dict[str, str] | None:
-        """The tools' environment with the cache in the place of the indexes that it has; None when it has none of theirs."""
+        """Return the tools' environment with the cache in the place of the indexes that it has; None when it has none of theirs."""
         found = {name: value for name, value in direct.items() if value}
         if "PIP_INDEX_URL" not in found:
             found["PIP_INDEX_URL"] = PYPI
@@ -42,7 +42,7 @@ class PackageCache:
         return {**direct, **changed}
 
     def missing(self) -> str:
-        """Why the cache can't be used now, empty when it answers."""
+        """Return why the cache can't be used now, empty when it answers."""
         connection = http.client.HTTPConnection(self.address, timeout=SECONDS)
         try:
             connection.request("GET", "/healthz")
@@ -54,7 +54,7 @@ class PackageCache:
             connection.close()
 
     def blame(self, code: str, outcome: Outcome | None) -> str:
-        """Why a failure with `code` may be the cache's fault, so that the indexes get the last word; empty when it isn't."""
+        """Return why a failure with `code` may be the cache's fault, so that the indexes get the last word; empty when it isn't."""
         if code in ("Timeout", "OutOfMemory", "NoSpace"):
             return ""
         named = outcome is not None and self.address in outcome.stdout + outcome.stderr

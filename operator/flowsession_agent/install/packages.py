@@ -55,7 +55,7 @@ class Packages:
                 self.read()
 
     def read(self) -> list[Package]:
-        """The list of `GET /v1/packages`; raises ApiError with 500 when the session's Python can't tell."""
+        """Return the list of `GET /v1/packages`; raises ApiError with 500 when the session's Python can't tell."""
         from flowsession_agent.scripts import REPORT
         from flowsession_agent.session.job import Job
 

@@ -71,7 +71,7 @@ class Pipeline:
             self._settings.feed.token = ""
 
     def told(self, text: str) -> str:
-        """A tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
+        """Return a tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
         text = self._feeds.restored(text) if self._feeds is not None else flow_folder.without_copies(text)
         return masked(text)[-limits.TAIL :]
 
@@ -160,7 +160,7 @@ class Pipeline:
         self._lines = requirement_lines.read(self._file, root=rewriting.root, shown=requirements.shown)
 
     def _plan(self, uv: str) -> list[str] | None:
-        """What uv would add to the image, or None when pip is to have the last word."""
+        """Return what uv would add to the image, or None when pip is to have the last word."""
         self.tool = "uv"
         command = tools.uv_plan(
             uv,

@@ -37,7 +37,7 @@ MOST_SHOWN = 5
 
 
 def system_of(name: str) -> str:
-    """The only system that a distribution is known to be for; empty: none."""
+    """Return the only system that a distribution is known to be for; empty: none."""
     for system, names in ONLY_FOR.items():
         if name in names or name.startswith(FAMILIES[system]):
             return system
@@ -58,12 +58,12 @@ def other_system(text: str, lines: list[Line]) -> str:
 
 
 def of_system(name: str, what: str, lines: list[Line]) -> str:
-    """The same of a distribution that is known to be for one system, and that a tool names `what`."""
+    """Return the same of a distribution that is known to be for one system, and that a tool names `what`."""
     return _said(normalise(name), what, system_of(normalise(name)), lines, "")
 
 
 def other_python(text: str) -> str:
-    """The same for wheels of other Pythons only: `NAME VERSION has no wheel for this Python (it has cp310)`."""
+    """Return the same for wheels of other Pythons only: `NAME VERSION has no wheel for this Python (it has cp310)`."""
     found = ABIS.search(text)
     if found is None:
         return ""
@@ -72,7 +72,7 @@ def other_python(text: str) -> str:
 
 
 def local_version(wanted: str, lines: list[Line]) -> str:
-    """Where versions such as 2.1.2+cu118 come from; empty: `wanted` is of another kind, or its index is among the lines."""
+    """Return where versions such as 2.1.2+cu118 come from; empty: `wanted` is of another kind, or its index is among the lines."""
     name, plus, local = wanted.partition("+")
     if not plus:
         return ""

@@ -28,7 +28,7 @@ class Broken(Exception):
 
 
 def prove(layer: Layer, lines: Sequence[Line], *, run: Callable[[list[str]], Outcome]) -> dict[str, Any]:
-    """The report on `layer` (see report.py), for the requirements `lines`. Raises Broken, and what `run` raises."""
+    """Return the report on `layer` (see report.py), for the requirements `lines`. Raises Broken, and what `run` raises."""
     names = sorted({line.name for line in lines if line.name})
     outcome = run([layer.python, "-I", "-c", REPORT, layer.path + "/", json.dumps(names)])
     try:
@@ -44,7 +44,7 @@ def prove(layer: Layer, lines: Sequence[Line], *, run: Callable[[list[str]], Out
 
 
 def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) -> str:
-    """What began the failure, the package and the line that it points to, and the way out."""
+    """Return what began the failure, the package and the line that it points to, and the way out."""
     try:
         said = json.loads(outcome.stdout.strip().splitlines()[-1])
         error, name = str(said["error"]), normalise(str(said["culprit"]))
@@ -65,7 +65,7 @@ def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) 
 
 
 def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Line | None:
-    """The line that names the package, else one that names what requires it, directly or not."""
+    """Return the line that names the package, else one that names what requires it, directly or not."""
     asked = {line.name: line for line in lines if line.name}
     by = {normalise(package["name"]): list(map(normalise, package["requiredBy"])) for package in report["packages"]}
     waiting, known = [name], {name}
@@ -79,7 +79,7 @@ def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Li
 
 
 def _smoke_test(report: dict[str, Any]) -> str:
-    """What to import (1.3 s), empty when the layer hides no module of the image and brings no prompt flow."""
+    """Return what to import (1.3 s), empty when the layer hides no module of the image and brings no prompt flow."""
     packages = {normalise(package["name"]): package for package in report["packages"]}
     brought = any(name.startswith("promptflow") and package["layer"] != "image" for name, package in packages.items())
     if not report["shadowed"] and not brought:

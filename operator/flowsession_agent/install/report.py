@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def scan(layer: str) -> tuple[dict[str, Found], dict[str, Found]]:
-    """What Python sees, and what it would see without the layer; the first on the path wins."""
+    """Return what Python sees, and what it would see without the layer; the first on the path wins."""
     from importlib.metadata import distributions
 
     seen: dict[str, Found] = {}
@@ -92,7 +92,7 @@ def brought(layer: str) -> dict[str, str]:
 
 
 def check(seen: dict[str, Found], image: dict[str, Found], evaluator: Callable[[str], Any]) -> list[str]:
-    """What `pip check` says now and didn't before: only what the layer holds, or what depends on it, can have got worse."""
+    """Return what `pip check` says now and didn't before: only what the layer holds, or what depends on it, can have got worse."""
     changed = {name for name, found in seen.items() if found.in_layer}
     problems = []
     for found in seen.values():
@@ -116,7 +116,7 @@ def _fits(requirement: Any, found: Found | None) -> bool:
 
 
 def applies(text: str, evaluator: Callable[[str], Any] | None) -> bool:
-    """Whether the requirement's marker holds here, without extras."""
+    """Return whether the requirement's marker holds here, without extras."""
     _, semicolon, marker = text.partition(";")
     if not semicolon:
         return True
@@ -140,7 +140,7 @@ def load_evaluator() -> Callable[[str], Any] | None:
 
 
 def shadowed(layer: str) -> list[str]:
-    """The importable names that both the layer and the image have: what the image's own code now imports from the layer."""
+    """Return the importable names that both the layer and the image have: what the image's own code now imports from the layer."""
     if not layer:
         return []
     mine: set[str] = set()
@@ -153,6 +153,6 @@ def shadowed(layer: str) -> list[str]:
 
 
 def name_of(requirement: str) -> str:
-    """The normalised name that a requirement begins with."""
+    """Return the normalised name that a requirement begins with."""
     match = NAME.match(requirement)
     return normalise(match.group()) if match else ""

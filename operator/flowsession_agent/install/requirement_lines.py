@@ -43,13 +43,13 @@ class Line(requirements.Line):
 
 
 def name_of(text: str) -> str:
-    """The distribution that a line names, normalised; empty for options, paths and bare URLs."""
+    """Return the distribution that a line names, normalised; empty for options, paths and bare URLs."""
     match = NAME.match(text) or requirements.EGG.search(text)
     return normalise(match.group(1)) if match else ""
 
 
 def read(path: str, *, root: str, shown: str) -> list[Line]:
-    """The lines of the file at `path`, named `shown`, and of those that it includes by -r, named relative to `root`.
+    """Return the lines of the file at `path`, named `shown`, and of those that it includes by -r, named relative to `root`.
 
     Unreadable files have none.
     """
@@ -70,7 +70,7 @@ def read(path: str, *, root: str, shown: str) -> list[Line]:
 
 
 def text_at(path: str) -> str | None:
-    """A file's text, as far as it is looked at; None when it can't be read."""
+    """Return a file's text, as far as it is looked at; None when it can't be read."""
     try:
         with open(path, "rb") as file:
             data = file.read(4 * 1024 * 1024)
@@ -80,7 +80,7 @@ def text_at(path: str) -> str | None:
 
 
 def rewritten(text: str, instead: Callable[[requirements.Line], str]) -> str:
-    """A file's text with what `instead` has for each line, and every line where it was."""
+    """Return a file's text with what `instead` has for each line, and every line where it was."""
     physical = text.splitlines(keepends=True)
     for line in requirements.lines(text):
         changed = instead(line)

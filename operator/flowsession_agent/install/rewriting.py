@@ -73,7 +73,7 @@ class Rewriting:
                 os.unlink(self._of_edited)
 
     def _placed(self, requirements: Requirements, name: str) -> str:
-        """The file that reads as the order has it."""
+        """Return the file that reads as the order has it."""
         there = requirement_lines.text_at(os.path.join(self.root, name))
         if there is None or there.splitlines() != requirements.text.splitlines():
             if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
@@ -95,7 +95,7 @@ class Rewriting:
         return original
 
     def text(self, text: str) -> str:
-        """A file's text as the tools are to read it, every line where it was. Raises InstallError."""
+        """Return a file's text as the tools are to read it, every line where it was. Raises InstallError."""
         return kept.without_the_images(requirement_lines.rewritten(text, self._line), self._base)
 
     def _line(self, line: Line) -> str:

@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def root(error: BaseException) -> BaseException:
-    """The exception that the others of the chain were raised for."""
+    """Return the exception that the others of the chain were raised for."""
     for _ in range(CHAIN_LIMIT):
         before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if before is None:
@@ -49,7 +49,7 @@ def root(error: BaseException) -> BaseException:
 
 
 def culprit(error: BaseException, layer: str) -> str:
-    """The name of the layer's distribution that the error points to: by the module it names, else by where it was raised."""
+    """Return the name of the layer's distribution that the error points to: by the module it names, else by where it was raised."""
     owners = None
     for file in _files(error):
         if file.startswith(layer):

@@ -28,12 +28,12 @@ class Layer:
         self.site = os.path.join(self.path, "lib", library, "site-packages")
 
     def count(self) -> int:
-        """How many distributions lie in it."""
+        """Return how many distributions lie in it."""
         return sum(entry.endswith(".dist-info") for entry in os.listdir(self.site))
 
 
 def make(home: Home, base: Base) -> Layer:
-    """A new empty layer that sees the packages of `base`; raises OSError when there is no room."""
+    """Return a new empty layer that sees the packages of `base`; raises OSError when there is no room."""
     os.makedirs(home.venvs, exist_ok=True)
     numbers = [int(name) for name in os.listdir(home.venvs) if name.isdigit()]
     layer = Layer(home, str(max(numbers, default=0) + 1), base.library)

@@ -28,7 +28,7 @@ WARNING = re.compile(r"^(?:WARNING|warning|DEPRECATION): *(.+)$", re.MULTILINE)
 
 
 def _warnings(stderr: str) -> list[str]:
-    """What the tool warned of; of its retries, which it tells for each package and each try, the first."""
+    """Return what the tool warned of; of its retries, which it tells for each package and each try, the first."""
     found = WARNING.findall(stderr)
     first = next((text for text in found if text.startswith(RETRYING)), "")
     return [text for text in found if text is first or not text.startswith(RETRYING)]

@@ -24,7 +24,7 @@ class Reminder:
         self._next_at = float("-inf")
 
     def due(self, now: float) -> bool:
-        """Whether to send now; then the next pause begins."""
+        """Return whether to send now; then the next pause begins."""
         if now < self._next_at:
             return False
         self._next_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.sent, 10))

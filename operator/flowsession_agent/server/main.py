@@ -39,7 +39,7 @@ def serve() -> int:
 
 
 def listen_tcp(port: int) -> socket.socket:
-    """A socket that listens on every address of the pod, IPv6 included; raises StartError."""
+    """Return a socket that listens on every address of the pod, IPv6 included; raises StartError."""
     from flowsession_agent.errors import StartError
 
     try:
@@ -54,7 +54,7 @@ def listen_tcp(port: int) -> socket.socket:
 
 
 def listen_unix(home: Home) -> socket.socket:
-    """A socket that listens at `agent.sock` for this uid only; raises StartError."""
+    """Return a socket that listens at `agent.sock` for this uid only; raises StartError."""
     from flowsession_agent.errors import StartError
 
     try:

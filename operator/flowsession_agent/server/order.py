@@ -102,7 +102,7 @@ class InstallerSettings:
 
 
 def read(body: Any) -> Order:
-    """The order in `body`; raises ApiError naming the member that is missing or wrong."""
+    """Return the order in `body`; raises ApiError naming the member that is missing or wrong."""
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.")
     packages_revision: str = _member(body, "packagesRevision", str, "")
@@ -162,7 +162,7 @@ def _requirements(members: dict[str, Any] | None) -> Requirements | None:
 
 
 def _asks_for_something(text: str) -> bool:
-    """Whether any line needs an install: more than comments, and options that only say where packages come from."""
+    """Return whether any line needs an install: more than comments, and options that only say where packages come from."""
     from flowsession_protocol.requirements import lines
 
     return any(line.body or line.problem or line.values("--requirement") or line.values("--editable") for line in lines(text))
@@ -177,7 +177,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _member(members: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:
-    """The member `name` of type `kind`, or `default` when it is absent or null. A boolean is no number."""
+    """Return the member `name` of type `kind`, or `default` when it is absent or null. A boolean is no number."""
     value = members.get(name)
     if value is None:
         return default

@@ -34,7 +34,7 @@ class Install:
         self.warnings: list[str] = []
 
     def members(self) -> messages.Install:
-        """The object under `install` in the protocol."""
+        """Return the object under `install` in the protocol."""
         seconds = time.monotonic() - self.started_at if self.seconds is None else self.seconds
         return {
             "state": self.state,
@@ -52,7 +52,7 @@ class Install:
 
     @classmethod
     def remembered(cls, members: Mapping[str, Any]) -> Install:
-        """The install that an earlier start of the agent recorded by `members()`; raises KeyError or TypeError for anything else."""
+        """Return the install that an earlier start of the agent recorded by `members()`; raises KeyError or TypeError for anything else."""
         install = cls(state=str(members["state"]), packages_revision=str(members["packagesRevision"]), tool=str(members["tool"]))
         install.exit_code, install.changed = int(members["exitCode"]), int(members["changed"])
         install.seconds = float(members["seconds"])
@@ -87,7 +87,7 @@ class State:
             self._changed.wait_for(lambda: self._version > than, timeout=seconds)
 
     def whole(self, pod_uid: str, *, about: messages.About, activity: messages.Activity, edits: messages.Edits) -> messages.State:
-        """The protocol's state; the rest of it is found out when it is asked for."""
+        """Return the protocol's state; the rest of it is found out when it is asked for."""
         with self._changed:
             return {
                 "podUID": pod_uid,

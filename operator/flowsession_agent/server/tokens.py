@@ -36,7 +36,7 @@ class Keys:
             raise StartError("FLOWSESSION_PUBLIC_KEYS holds no RSA key, so nobody could talk to the agent.")
 
     def verify(self, signed: bytes, signature: bytes, kid: str) -> bool:
-        """Whether `signature` is the RS256 signature of `signed` by the key named `kid`."""
+        """Return whether `signature` is the RS256 signature of `signed` by the key named `kid`."""
         key = self._keys.get(kid)
         if key is None:
             return False

@@ -56,7 +56,7 @@ class Wire:
         self._buffer = bytearray()
 
     def read_head(self, *, within: float) -> Request:
-        """The next request's head. Raises GoneError after `within` seconds, ApiError when it isn't HTTP or over 16 KiB."""
+        """Return the next request's head. Raises GoneError after `within` seconds, ApiError when it isn't HTTP or over 16 KiB."""
         deadline = time.monotonic() + within
         while True:
             end = self._buffer.find(b"\r\n\r\n")
@@ -70,7 +70,7 @@ class Wire:
         return parse_head(head)
 
     def read_body(self, request: Request, *, within: float) -> bytes:
-        """The request's body. Raises GoneError after `within` seconds."""
+        """Return the request's body. Raises GoneError after `within` seconds."""
         deadline = time.monotonic() + within
         if request.length and request.headers.get("expect", "").lower() == "100-continue":
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -124,7 +124,7 @@ class Wire:
 
 
 def parse_head(head: bytes) -> Request:
-    """The request line and headers; raises ApiError for what isn't HTTP/1.x, is sent chunked or is over 16 MiB."""
+    """Return the request line and headers; raises ApiError for what isn't HTTP/1.x, is sent chunked or is over 16 MiB."""
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].startswith("/"):

@@ -24,17 +24,17 @@ class Baseline:
         return name in self._pushed or name in (self._pushing or ())
 
     def fits(self, name: str, found: str) -> bool:
-        """Whether a file with the fingerprint `found` is as some push left it."""
+        """Return whether a file with the fingerprint `found` is as some push left it."""
         known = {pushes[name] for pushes in (self._pushed, self._pushing or {}) if name in pushes}
         return found in known or NOT_KNOWN in known
 
     def fits_size(self, name: str, size: int) -> bool:
-        """Whether a file of `size` bytes could be as pushed; if not, there is no need to read it."""
+        """Return whether a file of `size` bytes could be as pushed; if not, there is no need to read it."""
         known = [pushes[name] for pushes in (self._pushed, self._pushing or {}) if name in pushes]
         return any(each.partition(":")[0] == str(size) for each in known)
 
     def must_be_there(self, name: str) -> bool:
-        """Whether the session removed the file if it is missing, rather than a push that has yet to write it or took it away."""
+        """Return whether the session removed the file if it is missing, rather than a push that has yet to write it or took it away."""
         return name in self._pushed and (self._pushing is None or name in self._pushing)
 
     def unchanged(self, name: str, wanted: str) -> bool:

@@ -7,7 +7,7 @@ COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_co
 
 
 def killed_for_memory() -> int:
-    """How many processes of this container the kernel has killed for memory so far; 0 where it doesn't say."""
+    """Return how many processes of this container the kernel has killed for memory so far; 0 where it doesn't say."""
     for path in COUNTERS:
         try:
             with open(path, encoding="ascii") as file:

@@ -18,7 +18,7 @@ def served(proc: str, pids: list[int]) -> str:
 
 
 def _sockets(proc: str) -> tuple[dict[int, set[str]], set[int]]:
-    """The sockets that listen, as inodes by port, and the local ports with a connection."""
+    """Return the sockets that listen, as inodes by port, and the local ports with a connection."""
     listening: dict[int, set[str]] = {}
     connected = set()
     for name in ("tcp", "tcp6"):
@@ -38,7 +38,7 @@ def _sockets(proc: str) -> tuple[dict[int, set[str]], set[int]]:
 
 
 def _held(proc: str, pids: list[int], inodes: set[str]) -> bool:
-    """Whether one of the processes has one of the sockets; a network namespace may be shared with others."""
+    """Return whether one of the processes has one of the sockets; a network namespace may be shared with others."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for pid in pids:
         try:

@@ -64,7 +64,7 @@ class Trace:
             self._born = False
 
     def working(self, ticks_per_second: int) -> bool:
-        """Whether it used more than 1 % of a core over the last 5 seconds, or since its birth; and did so until a moment ago.
+        """Return whether it used more than 1 % of a core over the last 5 seconds, or since its birth; and did so until a moment ago.
 
         Time in which it wanted a core and got none is set aside: on a starved node work goes slowly, and is work.
         """

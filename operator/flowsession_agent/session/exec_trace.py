@@ -45,7 +45,7 @@ class ExecTrace:
                     notices.watch(f"{root}/{name}", mask, self._take)
 
     def recent(self) -> bool:
-        """Whether a runtime has touched the cgroup within the last seconds."""
+        """Return whether a runtime has touched the cgroup within the last seconds."""
         if self._notices is None:
             return False
         self._notices.pump()

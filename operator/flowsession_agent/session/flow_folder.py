@@ -31,7 +31,7 @@ def copy_name() -> Callable[[str], str]:
 
 
 def without_copies(text: str) -> str:
-    """A tool's words with the names of originals for those of copies."""
+    """Return a tool's words with the names of originals for those of copies."""
     return COPY.sub("", text)
 
 
@@ -123,7 +123,7 @@ def move_aside(path: str) -> str:
 
 
 def kind(path: str) -> int:
-    """The file's mode without following links, 0 when nothing is there."""
+    """Return the file's mode without following links, 0 when nothing is there."""
     try:
         return os.lstat(path).st_mode
     except OSError:
@@ -142,7 +142,7 @@ def remove(root: str, name: str) -> None:
 
 
 def is_inside(root: str, name: str) -> bool:
-    """Whether the way to `name` leads through real folders only."""
+    """Return whether the way to `name` leads through real folders only."""
     return all(stat.S_ISDIR(kind(folder)) for folder in _folders(root, name))
 
 

@@ -57,7 +57,7 @@ def _of_prompty(head: Any) -> list[str] | None:
 
 
 def _of_entry(folder: str, entry: str, own: list[str]) -> list[str] | None:
-    """What the function or the class' `__call__` takes by its definition; None where that is elsewhere, or decorators change it."""
+    """Return what the function or the class' `__call__` takes by its definition; None where that is elsewhere, or decorators change it."""
     module, _, name = entry.partition(":")
     with open(os.path.join(folder, f"{module.replace('.', '/')}.py"), "rb") as file:
         body: list[ast.stmt] = ast.parse(file.read()).body

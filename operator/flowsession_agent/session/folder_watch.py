@@ -50,7 +50,7 @@ class FolderWatch:
         self.changed = ""
 
     def look(self, *, now: bool = False) -> float:
-        """When the folder was last found changed, by the clock; the first look begins. `now`: don't put off looking at the files."""
+        """Return when the folder was last found changed, by the clock; the first look begins. `now`: don't put off looking at the files."""
         with self._lock:
             if not self._began:
                 self._began = True

@@ -75,7 +75,7 @@ class MemoryKills:
         return True
 
     def members(self) -> MemoryKill:
-        """The object under `memoryKill` in the protocol."""
+        """Return the object under `memoryKill` in the protocol."""
         return {"id": self.id, "process": self._name}
 
     def _take_in(self, alive: list[Process]) -> list[Seen]:

@@ -90,7 +90,7 @@ class Pids:
         return [number for number in range(last + 1, self._now + 1) if number not in known]
 
     def _quiet(self, session: list[Process]) -> bool:
-        """Whether nobody can have started anything since the last look: of those that were there before, nobody has run.
+        """Return whether nobody can have started anything since the last look: of those that were there before, nobody has run.
 
         But for executed commands, which are work themselves while they run; and but for those that are gone: who ends starts nothing more.
         """
@@ -106,7 +106,7 @@ class Pids:
         return not self._executed <= before
 
     def _helped(self) -> bool:
-        """Whether a helper of the agent's may have started something since the last look."""
+        """Return whether a helper of the agent's may have started something since the last look."""
         before, self._changes = self._changes, self._children.changes
         return before != self._changes or bool(self._children.running())
 

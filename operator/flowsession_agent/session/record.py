@@ -86,7 +86,7 @@ class Record:
 
 
 def _fingerprints(found: Any) -> dict[str, str]:
-    """The pushed files; an agent that knew no edits wrote their names only."""
+    """Return the pushed files; an agent that knew no edits wrote their names only."""
     known = dict.fromkeys(found, NOT_KNOWN) if isinstance(found, list) else _typed(found, dict)
     if not all(isinstance(word, str) for item in known.items() for word in item):
         raise TypeError("not written by an agent")

@@ -15,7 +15,7 @@ PLACES = ("/dev/shm", "/tmp")
 
 
 def is_short(error: BaseException) -> bool:
-    """Whether the error says that no space is left."""
+    """Return whether the error says that no space is left."""
     return isinstance(error, OSError) and error.errno in FULL
 
 

@@ -36,7 +36,7 @@ class Credentials:
         )
 
     def environment(self, order: GitOrder, *, scratch: str) -> dict[str, str]:
-        """The variables by which git finds them; they hold paths only. Raises SourceError naming the key that is missing."""
+        """Return the variables by which git finds them; they hold paths only. Raises SourceError naming the key that is missing."""
         if self.folder and not self._keys:
             raise SourceError(
                 "CredentialsMissing", "the Secret of credentialsSecretName does not exist in this namespace, or is empty; create it"
@@ -62,7 +62,7 @@ class Credentials:
         return self._read("ca.crt")
 
     def masked(self, text: str) -> str:
-        """The text without the passwords."""
+        """Return the text without the passwords."""
         for name in ("password", "token"):
             secret = self._read(name)
             if secret:

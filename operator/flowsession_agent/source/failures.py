@@ -39,7 +39,7 @@ _CLOSING_WORDS = ("Please make sure you have", "and the repository exists", "fat
 
 
 def of_git(doing: str, stderr: str, masked: str) -> SourceError:
-    """What `stderr` of a failed command comes to. `masked` is the same text without secrets, whose last line people read."""
+    """Return what `stderr` of a failed command comes to. `masked` is the same text without secrets, whose last line people read."""
     code, advice = "GitFailed", ""
     for pattern, known, way_out in _KNOWN:
         if re.search(pattern, stderr):
@@ -49,7 +49,7 @@ def of_git(doing: str, stderr: str, masked: str) -> SourceError:
 
 
 def _last_line(stderr: str) -> str:
-    """The line that says most: git's own last "fatal:" or "error:", else ssh's or the server's last word."""
+    """Return the line that says most: git's own last "fatal:" or "error:", else ssh's or the server's last word."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_CLOSING_WORDS)]
     said = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]

@@ -39,7 +39,7 @@ class File:
 
 
 def read(order: FolderOrder, *, mount: str) -> Source:
-    """The answer's members: the archive in base64, and warnings. Raises SourceError."""
+    """Return the answer's members: the archive in base64, and warnings. Raises SourceError."""
     root = os.path.realpath(os.path.join(mount, order.path))
     what = f"folder {order.path!r} (path)"
     if root != mount and not root.startswith(f"{mount}/"):
@@ -70,7 +70,7 @@ def _all(root: str, what: str) -> tuple[dict[str, bytes], dict[str, str], list[S
 
 
 def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWarning]]:
-    """Every file's name, and the contents of small texts: enough to read the flow file, its includes and its requirements by."""
+    """Return every file's name, and the contents of small texts: enough to read the flow file, its includes and its requirements by."""
     found: list[File] = []
     warnings: list[SourceWarning] = []
     for file in _files(root):

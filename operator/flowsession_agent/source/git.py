@@ -45,7 +45,7 @@ _KINDS = {"100644": "file", "100755": "file", "100664": "file", "120000": "link"
 
 
 def read(order: SourceOrder, *, home: Home, children: Children, credentials: str) -> Source:
-    """The answer's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
+    """Return the answer's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
     assert order.git is not None, "that is what it asks for"
     with tempfile.TemporaryDirectory(prefix="source-", dir=home.tmp) as scratch:
         repository = Repository(order.git, Git(order, credentials=credentials, scratch=scratch, home=home, children=children))
@@ -130,7 +130,7 @@ class Repository:
             raise self._git.failed("fetch", outcome)
 
     def entries(self, commit: str) -> tuple[list[Entry], list[SourceWarning]]:
-        """The files of the source's folder, without what .amlignore leaves out, and warnings of submodules. Raises SourceError."""
+        """Return the files of the source's folder, without what .amlignore leaves out, and warnings of submodules. Raises SourceError."""
         at = f"{commit}:{'' if self._order.path == '.' else self._order.path}"
         with self._git.file() as listed:
             outcome = self._git.run("ls-tree", "-r", "-z", "--end-of-options", at, stdout=listed)
@@ -216,7 +216,7 @@ class Repository:
 
 
 def _blobs(output: IO[bytes], names: Mapping[str, str], what: str) -> dict[str, bytes]:
-    """What `cat-file --batch` printed; stops at the limit, so that no repository fills the pod's memory."""
+    """Return what `cat-file --batch` printed; stops at the limit, so that no repository fills the pod's memory."""
     found: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     while True:

@@ -55,14 +55,14 @@ class Git:
         self._job = Job(children, environ=environ, cwd=scratch, seconds=order.seconds)
 
     def must(self, *arguments: str, inside: bool = True) -> str:
-        """What the command printed. Raises SourceError when it fails."""
+        """Return what the command printed. Raises SourceError when it fails."""
         outcome = self.run(*arguments, inside=inside)
         if outcome.exit_code:
             raise self.failed(arguments[0], outcome)
         return outcome.stdout
 
     def run(self, *arguments: str, inside: bool = True, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
-        """How the command ended. Raises SourceError when there is no git, or no time left."""
+        """Return how the command ended. Raises SourceError when there is no git, or no time left."""
         options = [word for setting in _SETTINGS for word in ("-c", setting)]
         where = ["-C", self.folder] if inside else []
         try:
@@ -76,19 +76,19 @@ class Git:
         return outcome
 
     def failed(self, doing: str, outcome: Outcome) -> SourceError:
-        """What a command's failure comes to."""
+        """Return what a command's failure comes to."""
         said = _DOING.get(doing, f"git can't {doing} of")
         return failures.of_git(f"{said} {self.url}", outcome.stderr, self._credentials.masked(outcome.stderr))
 
     def file(self, data: bytes = b"") -> IO[bytes]:
-        """A file without a name that holds `data`, for a command's input or output."""
+        """Return a file without a name that holds `data`, for a command's input or output."""
         file = tempfile.TemporaryFile(dir=self.scratch)  # noqa: SIM115 - whoever asked closes it
         file.write(data)
         file.seek(0)
         return file
 
     def _certificates(self, more: str) -> str:
-        """A file with these certificates and those that the image trusts: git takes one file, and then nothing else."""
+        """Return a file with these certificates and those that the image trusts: git takes one file, and then nothing else."""
         known = ssl.get_default_verify_paths().cafile or _CERTIFICATES
         path = os.path.join(self.scratch, "ca.pem")
         with open(path, "w", encoding="utf-8") as file:

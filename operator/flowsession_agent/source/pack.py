@@ -30,7 +30,7 @@ def check_sizes(sizes: Mapping[str, int], what: str) -> None:
 
 
 def pack(files: Mapping[str, bytes], links: Mapping[str, str], what: str) -> bytes:
-    """A .tar.gz of the files and symbolic links; the same content always gives the same bytes. Raises SourceError."""
+    """Return a .tar.gz of the files and symbolic links; the same content always gives the same bytes. Raises SourceError."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted([*files, *links]):

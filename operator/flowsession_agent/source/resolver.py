@@ -31,7 +31,7 @@ class Resolver:
         self._answer: Source = {"state": "Running"}
 
     def answer(self, body: Any, *, wait: float) -> Source:
-        """What was read, or that it is still being read after `wait` seconds; the first call begins. Raises ApiError."""
+        """Return what was read, or that it is still being read after `wait` seconds; the first call begins. Raises ApiError."""
         order = SourceOrder(body)
         with self._lock:
             if self._thread is None:

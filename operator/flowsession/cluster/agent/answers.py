@@ -21,7 +21,7 @@ _Row = tuple[str, str, str, list[str], str]
 
 
 def text(value: object, limit: int) -> str:
-    """A text of at most `limit` characters, without control characters but line ends and tabs; empty for anything else."""
+    """Return a text of at most `limit` characters, without control characters but line ends and tabs; empty for anything else."""
     if not isinstance(value, str):
         return ""
     cut = value[:limit]
@@ -29,19 +29,19 @@ def text(value: object, limit: int) -> str:
 
 
 def number(value: object, *, limit: float = 1e12) -> float:
-    """A finite number between 0 and `limit`; 0 for anything else."""
+    """Return a finite number between 0 and `limit`; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return 0.0
     return limit if value > limit else float(value)
 
 
 def word(value: object, limit: int) -> str:
-    """A text of one line, as the rows of tables are."""
+    """Return a text of one line, for a row of a table."""
     return " ".join(text(value, limit).split())
 
 
 def size_of(archive: object) -> int:
-    """The bytes of an archive in base64; 0 for anything else."""
+    """Return the bytes of an archive in base64; 0 for anything else."""
     try:
         return len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
     except ValueError:
@@ -49,7 +49,7 @@ def size_of(archive: object) -> int:
 
 
 def state(document: dict[str, Any]) -> AgentState:
-    """The agent's state."""
+    """Return the agent's state."""
     environment, activity = _part(document, "environment"), _part(document, "activity")
     return AgentState(
         version=int(number(document.get("version"))),
@@ -69,7 +69,7 @@ def state(document: dict[str, Any]) -> AgentState:
 
 
 def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchive:
-    """The edited files, packed; or why those of this revision can't be had."""
+    """Return the edited files, packed, or why this revision's can't be had."""
     if status == 404:
         return EditsArchive()
     if status != 200:
@@ -160,13 +160,13 @@ def packages(document: dict[str, Any]) -> PackageList:
 
 
 def _promptflow(found: list[_Row]) -> str:
-    """The version that the image has of prompt flow, or of its core, which runs flows too."""
+    """Return the image's version of prompt flow, or of its core, which runs flows too."""
     versions = {normalise(name): version if layer == "image" else before for name, version, layer, _, before in found}
     return versions.get("promptflow") or versions.get("promptflow-core", "")
 
 
 def _fitting(rows: list[str], entries: list[str]) -> int:
-    """How many packages fit, by their rows in the table, below its title, and their entries in the JSON."""
+    """Return how many packages fit, by their rows in the table, below its title, and their entries in the JSON."""
     room = LARGEST_LISTS - len(rows[0])
     for shown, (row, entry) in enumerate(zip(rows[1:], entries, strict=True)):
         room -= len(row.encode()) + len(entry) + 2

@@ -34,7 +34,7 @@ class FeedCredentials:
     """Where it may go. None: the Secret does not say."""
 
     def to_wire(self) -> Feed:
-        """The member `installer.feed` of PUT /v1/environment."""
+        """Return the member `installer.feed` of PUT /v1/environment."""
         feed: Feed = {"token": self.token, "from": self.source, "problem": self.problem}
         if self.hosts is not None:
             feed["hosts"] = list(self.hosts)
@@ -60,7 +60,7 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
 
 
 def _offered(source: str, data: Mapping[str, str]) -> FeedCredentials:
-    """What a Secret that is meant for sessions holds."""
+    """Return what a Secret that is meant for sessions holds."""
     if KEY not in data:
         return FeedCredentials(source, problem=f"{source} has no key {KEY}; put the feed's token there")
     encoded, named = data[KEY], data.get(HOSTS_KEY)

@@ -54,7 +54,7 @@ class Connection:
         return status, await self._take(size)
 
     def close(self) -> None:
-        """Close it, whatever is still to come."""
+        """Close the connection, whatever is still to come."""
         self._socket.close()
 
     async def _send(self, head: bytes, content: Iterable[bytes]) -> None:
@@ -93,7 +93,7 @@ class Connection:
 
 
 async def connect(ip: str, port: int) -> Connection:
-    """A connection to an address. Raises OSError; TimeoutError after CONNECT_SECONDS."""
+    """Connect to an address. Raises OSError; TimeoutError after CONNECT_SECONDS."""
     family, host = (socket.AF_INET6, f"[{ip}]") if ":" in ip else (socket.AF_INET, ip)
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -107,7 +107,7 @@ async def connect(ip: str, port: int) -> Connection:
 
 
 def _head(head: bytes) -> tuple[int, int]:
-    """The status and the length of the body. Raises BadAnswer."""
+    """Return the status and the length of the body. Raises BadAnswer."""
     first, *lines = head.split(b"\r\n")
     found = _STATUS_LINE.fullmatch(first)
     if found is None:

@@ -12,7 +12,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def source(document: dict[str, Any]) -> SourceAnswer:
-    """What came of reading; an answer that makes no sense is a failure."""
+    """Return what reading the source brought; a malformed answer is a failure."""
     state = document.get("state")
     if state == "Running":
         return SourceAnswer()

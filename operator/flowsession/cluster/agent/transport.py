@@ -52,14 +52,14 @@ class Transport(Protocol):
     """Brings a request to the agent's port."""
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        """HTTP status and body. Raises AgentError if there is none, or too much of it."""
+        """Send a request; return HTTP status and body. Raises AgentError without an answer, or with one that is too long."""
 
 
 class DirectTransport:
     """By the pod's address; works inside the cluster."""
 
     async def close(self) -> None:
-        """No connection outlives its call: ten thousand settled sessions must not hold ten thousand sockets."""
+        """Do nothing: no connection outlives its call, since ten thousand settled sessions must not hold ten thousand sockets."""
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
         try:
@@ -90,7 +90,7 @@ async def _exchange(pod: PodView, request: Request, headers: dict[str, str]) -> 
 
 
 def check_pod(pod: PodView, status: int, raw: bytes) -> None:
-    """Raises AgentError unless this answer to a call without a token names the pod: only the pod and the API server know its uid."""
+    """Raise AgentError unless this answer to a call without a token names the pod: only the pod and the API server know its uid."""
     if status != 200 or parsed(raw).get("podUID") != pod.uid:
         raise AgentError(f"what answers at {pod.ip} is not this pod; no secret was sent to it")
 
@@ -102,7 +102,7 @@ class ProxyTransport:
         self._cluster = cluster
 
     async def close(self) -> None:
-        """The connection is the cluster's own."""
+        """Do nothing: the connection is the cluster's own."""
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
         if request.secret:
@@ -129,7 +129,7 @@ class ProxyTransport:
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
-    """The JSON object in an answer. Raises AgentError."""
+    """Return the JSON object in an answer. Raises AgentError."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):

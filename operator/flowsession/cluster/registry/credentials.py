@@ -14,7 +14,7 @@ LARGEST = 1024 * 1024
 
 
 def read(file: str, registry: str) -> str:
-    """The Authorization header for a registry; empty without a file or an entry for it. Read each time, so that a new Secret counts."""
+    """Return the Authorization header for a registry; empty without a file or an entry for it. Read each time: a new Secret counts."""
     if not file:
         return ""
     try:

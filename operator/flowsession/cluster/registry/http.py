@@ -52,7 +52,7 @@ class Access:
 
     @property
     def host(self) -> str:
-        """Where the registry's API is."""
+        """Return the host of the registry's API."""
         return "registry-1.docker.io" if self.reference.registry == imageref.DOCKER_HUB else self.reference.registry
 
 
@@ -68,13 +68,13 @@ class RegistryHttp:
         self._guarded: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         for session in (self._trusted, self._guarded):
             if session is not None:
                 await session.close()
 
     async def request(self, method: str, access: Access, path: str, *, accept: str, limit: int) -> Answer:
-        """One request below the repository. Raises RegistryError, aiohttp.ClientError and OSError."""
+        """Send one request below the repository. Raises RegistryError, aiohttp.ClientError and OSError."""
         scheme = "http" if access.reference.registry in self._settings.insecure_registries else "https"
         url = f"{scheme}://{access.host}/v2/{access.reference.repository}/{path}"
         status, answer = await self._follow(method, url, access, accept, limit)
@@ -99,7 +99,7 @@ class RegistryHttp:
         raise RegistryError("RegistryRefused", f"{access.reference.registry} sends the operator on and on")
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], *, limit: int, trusted: bool) -> tuple[int, Answer]:
-        """Where the host is not one that the platform team named by itself, addresses of this machine and its link are out of bounds."""
+        """Send a request; unless the platform team named the host itself, addresses of this machine and its link are out of bounds."""
         host = urlsplit(url).hostname or ""
         trusted = trusted and (urlsplit(url).netloc.lower() in self._named or host == "registry-1.docker.io")
         if not trusted and _is_address(host) and _out_of_bounds(host):
@@ -117,7 +117,7 @@ class RegistryHttp:
             return response.status, Answer(response.headers.copy(), bytes(body))
 
     async def _authorize(self, access: Access, challenge: str, scheme: str) -> None:
-        """Gets what the registry asks for: a token (https://distribution.github.io/distribution/spec/auth/token), or a password."""
+        """Get what the registry asks for: a token (https://distribution.github.io/distribution/spec/auth/token), or a password."""
         known = await asyncio.to_thread(credentials.read, self._settings.credentials_file, access.reference.registry)
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and known:
@@ -139,7 +139,7 @@ class RegistryHttp:
         access.headers["Authorization"] = f"Bearer {_token(answer.body, access.reference)}"
 
     def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
-        """Made when the first registry is asked: most operators never ask one."""
+        """Return the HTTP session, made for the first registry that is asked: most operators never ask one."""
         session = self._trusted if trusted else self._guarded
         if session is None:
             context = ssl.create_default_context()
@@ -199,7 +199,7 @@ def _token(body: bytes, reference: ImageRef) -> str:
 
 
 def _same_site(one: str, other: str) -> bool:
-    """Whether two hosts are of one organisation, as far as names tell: the same, or alike in their last two labels."""
+    """Return whether two hosts are of one organisation by their names: the same, or alike in the last two labels."""
     if one == other or _is_address(one) or _is_address(other):
         return one == other
     return one.split(".")[-2:] == other.split(".")[-2:] and "." in one
@@ -214,7 +214,7 @@ def _is_address(host: str) -> bool:
 
 
 def _out_of_bounds(address: str) -> bool:
-    """This machine's own addresses, and those of its link, where clouds have their metadata services."""
+    """Return whether an address is this machine's own, or of its link, where clouds have their metadata services."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified

@@ -30,7 +30,7 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return len(self._views)
 
     def observe(self, body: Object) -> set[Key]:
-        """Takes in one that an environment names, and returns the keys that its news concerns. Each may hold 1 MiB, and anybody may label
+        """Take in a ConfigMap that an environment names; return the keys it concerns. Each may hold 1 MiB, and anybody may label
         one: what nobody names is not kept, and is read when somebody begins to."""
         raw = body["metadata"]
         name = (raw["namespace"], raw["name"])
@@ -48,7 +48,7 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return self._concerned(name)
 
     def missing(self, name: Name) -> set[Key]:
-        """Takes in that one was asked for and is not there."""
+        """Note that a ConfigMap is missing."""
         users = self._users(name)
         if not users:
             return set()
@@ -57,24 +57,24 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return users if before is not None and before.files is None else self._concerned(name)
 
     def forget(self, name: Name, _uid: str = "") -> set[Key]:
-        """It is gone, or only its label is: it is read again, and that tells."""
+        """Drop a ConfigMap that is gone or has lost its label; it is read again, which shows which."""
         self._views.pop(name, None)
         return self._concerned(name)
 
     def drop_unused(self, namespace: str, names: tuple[str, ...]) -> None:
-        """Drops those of these that nobody looks at any more."""
+        """Drop those of these ConfigMaps that no environment names any more."""
         for name in names:
             if not self._users((namespace, name)):
                 self._views.pop((namespace, name), None)
 
     def names(self) -> list[Name]:
-        """The names of those that are watched."""
+        """Return the names of watched ConfigMaps."""
         return [name for name, view in self._views.items() if view.watched]
 
     def version(self, _: Name) -> str:
-        """Their content is compared, not their versions."""
+        """Return "0": contents are compared, not versions."""
         return "0"
 
     def uid(self, _: Name) -> str:
-        """Nothing is decided about them."""
+        """Return an empty uid: nothing is decided about ConfigMaps."""
         return ""

@@ -36,7 +36,7 @@ class DepartedSessions:
         return len(self._of_pod)
 
     def note(self, session: SessionEntry, environment_uid: str, pods: Iterable[PodEntry], now: float) -> set[Key]:
-        """A session is gone: the keys of its pods that may hold edits."""
+        """Note a deleted session; return the keys of its pods that may hold edits."""
         found = set()
         for pod in pods:
             if pod.owner_uid == session.meta.uid and pod.view.container is not None:
@@ -46,20 +46,20 @@ class DepartedSessions:
         return found
 
     def of(self, pod_uid: str) -> Departed | None:
-        """The session that a pod was of."""
+        """Return the deleted session of a pod."""
         return self._of_pod.get(pod_uid)
 
     def concerned(self, pod: PodEntry) -> set[Key]:
-        """The key of a pod whose session is gone."""
+        """Return the key of a pod whose session is deleted."""
         return {Key("Pod", pod.view.namespace, pod.view.name)} if pod.view.uid in self._of_pod else set()
 
     def remember(self, pod_uid: str, edits: Mapping[str, Any]) -> None:
-        """Takes in what was saved."""
+        """Note what was saved."""
         if known := self._of_pod.get(pod_uid):
             self._of_pod[pod_uid] = replace(known, edits=edits)
 
     def forget(self, pod_uid: str) -> None:
-        """The pod is gone too."""
+        """Drop a pod that is gone too."""
         if known := self._of_pod.pop(pod_uid, None):
             whose = _whose(known.session)
             self._pods[whose].discard(pod_uid)
@@ -67,7 +67,7 @@ class DepartedSessions:
                 del self._pods[whose]
 
     def precede(self, session: SessionEntry, agents: Mapping[str, AgentView], now: float) -> bool:
-        """Whether edits of this session's user and environment may still be saved from a pod that ends."""
+        """Return whether edits of this session's user and environment may still be saved from a pod that is ending."""
         return any(self._may_save(uid, agents.get(uid), now) for uid in self._pods.get(_whose(session), ()))
 
     def _may_save(self, uid: str, agent: AgentView | None, now: float) -> bool:

@@ -17,7 +17,7 @@ class Checks:
         return len(self._last)
 
     def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
-        """Takes in a session; returns its environment where that has something to write: a session more, or other words on the flow."""
+        """Take in a session; return its environment if that has something to write: another session, or another verdict on the flow."""
         environment = entry.environment
         concerned = {Key("FlowEnvironment", *environment)}
         check = of_status(entry.meta.name, entry.status)
@@ -29,10 +29,10 @@ class Checks:
         return concerned if news or known is None else set()
 
     def of(self, environment: Name) -> SessionCheck | None:
-        """The last word on an environment's flow."""
+        """Return the last verdict on an environment's flow."""
         return self._last.get(environment)
 
     def forget(self, environment: Name, *, unless: bool = False) -> None:
-        """Drops what is known of an environment, unless it has other sessions: its own status keeps the word of the last one."""
+        """Drop an environment's verdict unless it has other sessions; its own status keeps the last one."""
         if not unless:
             self._last.pop(environment, None)

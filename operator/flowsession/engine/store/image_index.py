@@ -32,7 +32,7 @@ class Imaging:
     """By environment: whether its sessions found prompt flow in the image of that name."""
 
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
-        """Takes in that a session is there, has changed, or is gone: it may say for the first time whether the image has prompt flow."""
+        """Take in a session that was added, changed or deleted: it may be the first to show whether the image has prompt flow."""
         before, after = (_said(one) if one else None for one in (known, entry))
         for one, said, by in ((known, before, -1), (entry, after, 1)):
             if one is not None and said is not None and not one.spec.base_image:
@@ -43,7 +43,7 @@ class Imaging:
         return _key(environment) if warned == after[1] else set()
 
     def note_pod(self, pod: PodEntry, session: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
-        """Takes in a pod: it may be the first whose node says which image it runs, or the first that a registry gave it to."""
+        """Take in a pod: it may be the first whose node reports the image's digest, or the first that a registry served."""
         self._count_pod(pod, session)
         reports = pod.view.container.image_id if pod.view.container else ""
         known = (environment.status.get("imageDigest") or "") if environment else ""
@@ -51,24 +51,24 @@ class Imaging:
         return _key(environment) if environment and news else set()
 
     def note_pods(self, session: SessionEntry, pods: Iterable[PodEntry]) -> None:
-        """Takes in the pods of a session that has come to be known after them."""
+        """Take in the pods of a session that was seen after them."""
         for pod in pods:
             self._count_pod(pod, session)
 
     def forget_pod(self, uid: str) -> None:
-        """A pod, or its session, is gone."""
+        """Drop a pod that is gone, or whose session is."""
         if counted := self._report_of.pop(uid, None):
             _count(self._reports, *counted, -1)
 
     def facts(self, entry: EnvironmentEntry, image: Image) -> ImageFacts:
-        """What the environment's sessions and its registry have said of its image."""
+        """Return what the environment's sessions and its registry report of its image."""
         known = entry.status.get("imageDigest") or "" if entry.status.get("baseImage") == image.name else ""
         said, reports = self._promptflow.get(entry.meta.key, ()), self._reports.get(entry.meta.key, ())
         found = next((has for name, has in said if name == image.name), None)
         return ImageFacts(reported=podimages.reported(reports, image, known), promptflow=found, check=self.checks.get(entry.meta.uid))
 
     def prune(self, environments: Container[str]) -> None:
-        """Drops what was said of environments that are gone."""
+        """Drop the facts of environments that are gone."""
         self.checks = {uid: check for uid, check in self.checks.items() if uid in environments}
 
     def _count_pod(self, pod: PodEntry, session: SessionEntry | None) -> None:
@@ -91,7 +91,7 @@ def _count(counters: dict[Name, Counter[T]], environment: Name, said: T, by: int
 
 
 def _said(session: SessionEntry) -> tuple[str, bool] | None:
-    """The name of the session's image, and whether it has prompt flow, as far as its packages have been listed."""
+    """Return the name of the session's image, and whether it has prompt flow if its packages have been listed."""
     found = (session.status.get("packages") or {}).get("promptflow")
     return None if found is None else (session.status.get("baseImage") or "", bool(found))
 

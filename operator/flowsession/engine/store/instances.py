@@ -30,19 +30,19 @@ class Instances:
         """When an instance's status was last written."""
 
     def concerned(self, name: Name) -> set[Key]:
-        """An instance, and the sessions that name it or have a pod on it."""
+        """Return the keys of an instance and of the sessions that name it or have a pod on it."""
         return {Key(KIND, *name)} | {Key("ComputeSession", *session) for session in self.sessions.of(name)}
 
     def unplaced(self, namespace: str = "") -> set[Key]:
-        """Instances without a node, of one namespace or of all: what changes of sizes, quotas and nodes may concern."""
+        """Return the instances without a node, of one namespace or of all: changes of sizes, quotas and nodes concern them."""
         return {Key(KIND, *name) for name in self._without_node.of(namespace)}
 
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
-        """The instances that it concerns that a session is there, has changed, or is gone."""
+        """Return the instances that a session's addition, change or deletion concerns."""
         return {Key(KIND, *name) for name in (_named(one) for one in (known, entry) if one) if name}
 
     def pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
-        """Whom it concerns that a pod is there, has changed, or is gone: its session, the instance that it is on, and of an anchor
+        """Return the keys that a pod's addition, change or deletion concerns: its session, the instance that it is on, and of an anchor
         that moves the sessions there."""
         names = {name for name in (_on(one) for one in (known, entry) if one) if name}
         found = {Key(KIND, *name) for name in names}
@@ -52,16 +52,16 @@ class Instances:
         return found
 
     def beside(self, session: SessionEntry) -> set[Key]:
-        """Whom a word of a session's agent concerns: its instance, and the other sessions there."""
+        """Return the keys that an answer of a session's agent concerns: its instance, and the other sessions there."""
         name = _named(session)
         return self.concerned(name) if name and name in self.entries else set()
 
     def of_user(self, namespace: str, user: str) -> tuple[str, ...]:
-        """The names of a user's instances."""
+        """Return the names of a user's instances."""
         return tuple(sorted(name for _, name in self._by_user.of((namespace, user))))
 
     def key_of(self, session: SessionEntry | None) -> Key | None:
-        """The instance that a session names."""
+        """Return the key of the instance that a session names."""
         name = _named(session) if session else None
         return Key(KIND, *name) if name else None
 
@@ -79,7 +79,7 @@ class Instances:
     def view(
         self, name: Name, anchors: Mapping[Name, PodEntry], hosted: Callable[[Name], tuple[HostedSession, ...]], now: float
     ) -> InstanceView | None:
-        """An instance as sessions see it; None if it is not there."""
+        """Return an instance as sessions see it; None if it is missing."""
         entry = self.entries.get(name)
         if entry is None or entry.meta.deleting:
             return None
@@ -110,7 +110,7 @@ class Instances:
 
 
 def _matters(entry: InstanceEntry) -> object:
-    """What sessions look at in an instance's status."""
+    """Return the part of an instance's status that sessions depend on."""
     status = entry.status
     return entry.meta.deleting, status.get("stopped"), status.get("podName"), status.get("readyAt")
 

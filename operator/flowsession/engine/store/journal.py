@@ -31,7 +31,7 @@ class Journal:
     """By uid: why the operator itself is about to delete an object, as reason and sentence."""
 
     def note(self, before: Entry | None, after: Entry | None, now: float) -> None:
-        """Takes in that an object has changed, or is gone. What is seen for the first time has no story yet."""
+        """Log the steps of an object that changed or is gone. One that is seen for the first time has none yet."""
         if before is not None and after is not None:
             for step, fields in steps(before, after, now):
                 log.info("%s %s", _kind(after), step, extra=_who(after) | fields)
@@ -42,7 +42,7 @@ class Journal:
 
 
 def steps(before: Entry, after: Entry, now: float) -> list[tuple[str, Fields]]:
-    """What the change of an object's status amounts to: started, failed or stopped."""
+    """Return what a change of an object's status amounts to: started, failed or stopped."""
     found = [("started", _start(after.status, now))] if _started(before.status, after.status) else []
     if (stopped := _stop(before.status, after.status, now)) is not None:
         return [*found, ("stopped", stopped)]
@@ -83,7 +83,7 @@ def _start(status: Mapping[str, Any], now: float) -> Fields:
 
 
 def _stop(before: Mapping[str, Any], after: Mapping[str, Any], now: float) -> Fields | None:
-    """Of a session that was suspended, and an instance that was stopped."""
+    """Return the step of a suspended session or a stopped instance."""
     stopped = after.get("suspended") or after.get("stopped")
     if not stopped or (before.get("suspended") or before.get("stopped")):
         return None
@@ -92,7 +92,7 @@ def _stop(before: Mapping[str, Any], after: Mapping[str, Any], now: float) -> Fi
 
 
 def _failure(before: Entry, after: Entry, now: float) -> Fields | None:
-    """The first condition that has turned to a new problem, the specific ones first: Ready repeats their words."""
+    """Return the first condition that turned to a new problem, the specific ones first: Ready repeats their messages."""
     kind_of_draft = SessionDraft if isinstance(after, SessionEntry) else InstanceDraft
     old, new = conditions.read(before.status), conditions.read(after.status)
     for kind in kind_of_draft.PROBLEMS:

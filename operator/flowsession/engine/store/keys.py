@@ -16,7 +16,7 @@ class Key:
 
 
 def newer(version: str, known: str) -> bool:
-    """Whether a resourceVersion is later than another one of the same kind; comparing them as numbers is legitimate (KEP-5504)."""
+    """Return whether a resourceVersion is later than another of the same kind; they may be compared as numbers (KEP-5504)."""
     if version.isdigit() and known.isdigit():
         return int(version) > int(known)
     return version != known

@@ -5,7 +5,7 @@ from flowsession.model.views import PodView
 
 
 def note(pod_timestamps: dict[str, float], pod: PodView, now: float, *, news: bool) -> None:
-    """Marks what is seen for the first time. A pod that was there before this operator was is no news: only what is seen as it happens is
+    """Stamp what is seen for the first time. A pod from before this operator's start is no news: only what is seen as it happens is
     a timestamp."""
     if not news and abs(now - pod.created_at) >= 2.0:
         return
@@ -17,7 +17,7 @@ def note(pod_timestamps: dict[str, float], pod: PodView, now: float, *, news: bo
 
 
 def note_answer(pod_timestamps: dict[str, float], state: AgentState, now: float) -> None:
-    """The same for what its agent says."""
+    """Stamp likewise what its agent reports."""
     pod_timestamps.setdefault("AgentReady", now)
     if state.packages_revision:
         pod_timestamps.setdefault("Installed", now)

@@ -19,25 +19,25 @@ class Recent(Generic[V]):
         return sum(len(names) for names in self._heard.values())
 
     def note(self, name: Name, value: V, *, at: float | None = None) -> None:
-        """Takes in what was heard, now unless it was earlier."""
+        """Note a value, as of now unless `at` is given."""
         self._heard.setdefault(name[0], {})[name[1]] = (value, self._clock() if at is None else at)
 
     def drop(self, name: Name) -> None:
-        """Forgets it; it need not have been known."""
+        """Drop a name; an unknown one is fine."""
         names = self._heard.get(name[0])
         if names is not None and names.pop(name[1], None) is not None and not names:
             del self._heard[name[0]]
 
     def of(self, namespace: str, *, seconds: float) -> Mapping[str, V]:
-        """What was heard in a namespace within the last seconds, looked up as it is asked for."""
+        """Return what was noted in a namespace within the last `seconds`, looked up lazily."""
         return _Lately(self._heard.get(namespace, {}), self._clock() - seconds)
 
     def names(self) -> set[Name]:
-        """Of all that is kept."""
+        """Return all names that are kept."""
         return {(namespace, name) for namespace, names in self._heard.items() for name in names}
 
     def prune(self, seconds: float) -> None:
-        """Drops what was heard longer ago, and what is said to have been heard later than that from now."""
+        """Drop what was noted longer ago than `seconds`, or is stamped further than that in the future."""
         now = self._clock()
         for namespace, names in list(self._heard.items()):
             for name in [name for name, (_, at) in names.items() if abs(now - at) >= seconds]:

@@ -16,11 +16,11 @@ class Resolvers:
         self.pods: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.environment)] if pod.environment else [])
 
     def pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
-        """Which environments it concerns that a pod is there, has changed, or is gone."""
+        """Return the environments that a pod's addition, change or deletion concerns."""
         return {Key("FlowEnvironment", one.view.namespace, one.environment) for one in (known, entry) if one and one.environment}
 
     def of(self, entry: EnvironmentEntry, pods: Store[PodEntry], agents: Mapping[str, AgentView]) -> tuple[ResolverPod, ...]:
-        """Those that this very environment owns."""
+        """Return the resolver pods that this very environment owns."""
         mine = pods.all(sorted(self.pods.of(entry.meta.key)))
         return tuple(
             ResolverPod(pod.view, pod.source, pod.refresh, agents.get(pod.view.uid)) for pod in mine if pod.owner_uid == entry.meta.uid

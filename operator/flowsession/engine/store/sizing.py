@@ -44,23 +44,23 @@ class Sizing:
         """Sessions by the name of the object of the size that they name."""
 
     def offers(self) -> tuple[Offer, ...]:
-        """Every size, as a session would get it now."""
+        """Return every size as a session would get it now."""
         if self._offers is None:
             found = (sizes.offer(entry.meta.name, entry.spec, self.pools, self.settings) for entry in self.sizes.values())
             self._offers = tuple(sorted(found, key=lambda offer: offer.name))
         return self._offers
 
     def quotas_of(self, namespace: str) -> tuple[QuotaView, ...]:
-        """The quotas of a namespace, by name."""
+        """Return the quotas of a namespace by name."""
         return tuple(entry.view for entry in self.quotas.all(sorted(self._quotas_of.of(namespace))))
 
     def still_holds(self, refusal: Refusal | None, namespace: str) -> Refusal | None:
-        """The refusal, unless it was for a quota that has got more room since."""
+        """Return the refusal; None if its quota has more room since."""
         grown = refusal is not None and refusal.reason == "QuotaExceeded" and self._grown_at.get(namespace, 0.0) > refusal.at
         return None if grown else refusal
 
     def snapshot(self, name: str) -> SizeSnapshot | None:
-        """A size with all that its status tells of; None if it is gone."""
+        """Return a size with all that its status depends on; None if it is gone."""
         entry = self.sizes.get(("", name))
         if entry is None or entry.meta.deleting:
             return None
@@ -69,7 +69,7 @@ class Sizing:
         return SizeSnapshot(entry.meta.resource_version, entry.meta.generation, entry.status, offer, count, self.settings.autoscaler)
 
     def note(self, key: Name, session: SessionEntry | None, *, placed: bool) -> None:
-        """Remembers whether a session waits for a node, so that it is brought up when that changes; None: the session is gone."""
+        """Note whether a session waits for a node, so that it is enqueued when nodes change; None: the session is gone."""
         if session is not None and not placed and not session.status.get("suspended"):
             self._unplaced[key[0]].add(key[1])
         elif (waiting := self._unplaced.get(key[0])) is not None:
@@ -78,7 +78,7 @@ class Sizing:
                 del self._unplaced[key[0]]
 
     def set_pools(self, pools: tuple[Pool, ...]) -> set[Key]:
-        """Takes in what a LIST of the nodes has shown."""
+        """Take in the pools that a LIST of the nodes has shown."""
         before = {offer.name: offer for offer in self.offers()}
         self.pools, self._offers = pools, None
         changed = [offer for offer in self.offers() if before.get(offer.name) != offer]
@@ -87,7 +87,7 @@ class Sizing:
         return {Key("VMSize", "", offer.name) for offer in changed} | self._waiting()
 
     def count(self, pods: Iterable[PodEntry]) -> set[Key]:
-        """Counts the sessions of each size anew; what came of it wakes only the sizes themselves."""
+        """Count the sessions of each size anew; a new count enqueues the sizes alone."""
         self.sessions = Counter(pod.view.vm_size for pod in pods if pod.view.vm_size and pod.view.deleting_since is None and not pod.anchor)
         return {
             Key("VMSize", *name)
@@ -96,7 +96,7 @@ class Sizing:
         }
 
     def read_events(self, uid: str, events: Iterable[Object], now: float) -> None:
-        """Takes in the Events of a pod that waits for a node."""
+        """Take in the Events of a pod that waits for a node."""
         for old in [pod for pod, view in self.events.items() if now - view.read_at > 2 * scheduling.LONGEST_PAUSE]:
             del self.events[old]
         self.events[uid] = scheduling.read(events, now)
@@ -120,7 +120,7 @@ class Sizing:
         return self._waiting(namespace)
 
     def _waiting(self, namespace: str = "") -> set[Key]:
-        """The sessions and instances without a pod on a node, of one namespace or of all."""
+        """Return the keys of sessions and instances without a pod on a node, of one namespace or of all."""
         where = [namespace] if namespace else list(self._unplaced)
         return {Key("ComputeSession", each, name) for each in where for name in self._unplaced.get(each, ())} | self.instances.unplaced(
             namespace
@@ -128,7 +128,7 @@ class Sizing:
 
 
 def refused(before: Refusal | None, reason: str, message: str, size: str, now: float) -> Refusal:
-    """The refusal of a pod of this size (empty: of none), after the one before. A size that is refused again begins another round."""
+    """Return the refusal of a pod of this size (empty: of none) after the one before. A size that is refused again begins another round."""
     if before is None or before.reason != reason:
         return Refusal(reason, message, now, 1, {size: message})
     if size in before.sizes:
@@ -137,7 +137,7 @@ def refused(before: Refusal | None, reason: str, message: str, size: str, now: f
 
 
 def _has_grown(old: QuotaView, new: QuotaView) -> bool:
-    """Whether there may be more room than before."""
+    """Return whether a quota may have more room than before."""
     if old.scopes != new.scopes or old.hard.keys() != new.hard.keys():
         return True
     return any(new.hard[name] - new.used.get(name, 0) > old.hard[name] - old.used.get(name, 0) for name in new.hard)

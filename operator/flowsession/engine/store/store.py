@@ -28,11 +28,11 @@ class Index(Generic[E]):
         return len(self._names)
 
     def of(self, target: Hashable) -> Collection[Name]:
-        """The names of what belongs to the target."""
+        """Return the names of what belongs to the target."""
         return self._names.get(target, ())
 
     def change(self, name: Name, known: E | None, entry: E | None) -> None:
-        """Takes in that an object is there, has changed, or is gone."""
+        """Take in an object that was added, changed or deleted."""
         before = frozenset(self._targets(known)) if known is not None else frozenset()
         after = frozenset(self._targets(entry)) if entry is not None else frozenset()
         for target in before - after:
@@ -71,11 +71,11 @@ class Store(Mapping[Name, E]):
         return len(self._entries)
 
     def all(self, names: Iterable[Name]) -> list[E]:
-        """The objects of these names, all of which are known."""
+        """Return the objects of these names, all of which are known."""
         return [self._entries[name] for name in names]
 
     def observe(self, body: Object) -> set[Key]:
-        """Takes in an object if it is news, and returns the keys that it concerns. Raises objects.Unreadable.
+        """Take in an object if it is new; return the keys that it concerns. Raises objects.Unreadable.
 
         Most of what a watch brings in a burst is the echo of own writes, so it is read only when it is newer than what is known.
         """
@@ -90,28 +90,28 @@ class Store(Mapping[Name, E]):
         return self._change(name, known, None) | self._change(name, None, entry)
 
     def forget(self, name: Name, uid: str = "") -> set[Key]:
-        """Drops an object that is gone; with a uid only that very one. Returns the keys that this concerns."""
+        """Drop an object that is gone; with a uid only that very one. Return the keys that this concerns."""
         known = self._entries.get(name)
         if known is None or (uid and known.meta.uid != uid):
             return set()
         return self._change(name, known, None)
 
     def names(self) -> list[Name]:
-        """The names of all that are known."""
+        """Return the names of all known objects."""
         return list(self._entries)
 
     def version(self, name: Name) -> str:
-        """The resourceVersion that is known of an object; "0" if it is not known."""
+        """Return the known resourceVersion of an object; "0" if it is unknown."""
         known = self._entries.get(name)
         return known.meta.resource_version if known else "0"
 
     def uid(self, name: Name) -> str:
-        """The uid of an object; empty if it is not known."""
+        """Return the uid of an object; empty if it is unknown."""
         known = self._entries.get(name)
         return known.meta.uid if known else ""
 
     def uids(self) -> set[str]:
-        """Of all that are known."""
+        """Return the uids of all known objects."""
         return {entry.meta.uid for entry in self._entries.values()}
 
     def _change(self, name: Name, known: E | None, entry: E | None) -> set[Key]:

@@ -54,7 +54,7 @@ def was_installing(draft: Draft) -> bool:
 
 
 def same_container(draft: Draft, pod: PodView) -> bool:
-    """Whether the status says that this very container was ready. Its restart count identifies it, since the clocks of nodes differ."""
+    """Return whether the status says that this very container was ready. Its restart count identifies it: nodes' clocks differ."""
     status = draft.snapshot.status
     restarts = pod.container.restarts if pod.container else 0
     return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts

@@ -161,7 +161,7 @@ def _is_told(stage: Stage) -> bool:
 
 
 def _was_restarted(pod: PodView) -> bool:
-    """Whether the pod had another container before: then the start is that of the present one."""
+    """Return whether the pod had another container before: then the start is the present one's."""
     return pod.container is not None and pod.container.restarts > 0
 
 

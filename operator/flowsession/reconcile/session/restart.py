@@ -15,7 +15,7 @@ _OF_THE_POD = (
 
 
 def start_again(draft: Draft, reason: str, message: str) -> bool:
-    """Notes the loss and when the next pod is due; the pod itself is created by a later decision, after this was written."""
+    """Note the loss and when the next pod is due, which a later decision creates, after this was written."""
     if saved_at := _edits_were_saved_at(draft):
         lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
         draft.event(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
@@ -42,7 +42,7 @@ def _edits_were_saved_at(draft: Draft) -> str:
 
 
 def leave_the_pod(draft: Draft) -> None:
-    """The next start is another incarnation: what exists of this one is removed, and what the status says of it goes."""
+    """Begin another incarnation: delete what exists of this one, and drop what the status says of it."""
     if draft.status.get("podName") or draft.snapshot.pods:
         draft.put("incarnation", draft.incarnation + 1)
     restarts.delete_all(draft, draft.snapshot.pods)

@@ -160,7 +160,7 @@ def _whose(draft: Draft) -> str:
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """Whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
+    """Return whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
