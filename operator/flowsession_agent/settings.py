@@ -32,6 +32,7 @@ class Home:
         self.beside = os.path.join(root, "beside.json")
         self.edits = os.path.join(root, "edits.tar.gz")
         self.pushed = os.path.join(root, "pushed.bin")
+        self.store_copy = os.path.join(root, "pf.sqlite")
         self.requirements = os.path.join(root, "requirements.txt")
 
     @property

@@ -22,3 +22,6 @@ RESOLVER = "FLOWSESSION_RESOLVER"
 
 CREDENTIALS = "FLOWSESSION_CREDENTIALS"
 """The folder in which a Secret for reading a source is mounted."""
+
+CONNECTIONS = "FLOWSESSION_CONNECTIONS"
+"""Prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, the folder with the Secret's keys."""

@@ -110,6 +110,7 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
         "source": {"git": {"url": "https://git.example.com/flows.git", "credentialsSecretName": name}}
     },
     ("FlowEnvironment", "source.persistentVolumeClaim.claimName"): lambda name: {"source": {"persistentVolumeClaim": {"claimName": name}}},
+    ("FlowEnvironment", "connections.[].secretName"): lambda name: {"connections": [{"name": "open_ai", "secretName": name}]},
     ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
 }

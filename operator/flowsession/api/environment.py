@@ -61,6 +61,22 @@ class ImageOrigin(StrEnum):
     FLOW = "Flow"
 
 
+class Connection(Model):
+    """A connection of prompt flow, whose fields are in a Secret."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_. -]*[A-Za-z0-9_])?$",
+        description="Name of the connection, as flows have it.",
+    )
+    secret_name: ObjectName = Field(
+        description="Secret in this namespace with the connection's fields: prompt flow's own file under the key connection.yaml, or a key"
+        " for each field, such as type, api_key, configs.X and secrets.X. Label it flowsession.dev/connection=true. The kubelet brings it"
+        " to the sessions; the operator never reads it.",
+    )
+
+
 class MinimumCompute(Model):
     """The least that a session of the environment is guaranteed."""
 
@@ -113,6 +129,13 @@ class FlowEnvironmentSpec(Model):
     minimum_compute: MinimumCompute | None = Field(
         default=None,
         description="What a session must be guaranteed: when it names no VM size, one is chosen whose share is at least this.",
+    )
+    connections: list[Connection] | None = Field(
+        default=None,
+        max_length=16,
+        description="Connections that tests, runs and terminals of the sessions find by name. A changed Secret is in use at the next call;"
+        " another list is taken up by a reset.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     installer: Installer = Field(default_factory=Installer, description="How requirements are installed.")
 

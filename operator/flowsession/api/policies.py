@@ -17,7 +17,7 @@ from flowsession.api.schema import Schema
 MOST = 8
 """Different objects of one resource that a list may name, for users who may not read all of the namespace."""
 
-MOST_CHECKS = 24
+MOST_CHECKS = 26
 """Maximum number of authorization checks in a policy, a little less than the API server allows."""
 
 ADMINISTER = "administer"
@@ -37,7 +37,12 @@ _KINDS = {
     "serviceaccounts": ("ServiceAccount", "impersonate"),
 }
 _BY_ENDING = {"SecretName": "secrets", "ConfigMapName": "configmaps"}
-_BY_NAME = {"claimName": "persistentvolumeclaims", "serviceAccountName": "serviceaccounts", "connections": "secrets"}
+_BY_NAME = {
+    "claimName": "persistentvolumeclaims",
+    "serviceAccountName": "serviceaccounts",
+    "secretName": "secrets",
+    "connections": "secrets",
+}
 _BY_OBJECT = {"secretKeyRef": "secrets", "secretRef": "secrets", "configMap": "configmaps", "configMapKeyRef": "configmaps"}
 
 Path = tuple[str, ...]

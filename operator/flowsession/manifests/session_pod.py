@@ -3,6 +3,7 @@
 import hashlib
 import json
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from flowsession.api import GROUP
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.manifests.common import controller, restricted, restricted_container
 from flowsession.model.agent_views import AgentArchive
-from flowsession.model.resolved import Claim, Resolved
+from flowsession.model.resolved import Claim, Connection, Resolved
 from flowsession.settings import Settings
 from flowsession_protocol import PORT
 from flowsession_protocol import variables as known
@@ -26,6 +27,9 @@ STORAGE = "ephemeral-storage"
 SOURCE_MOUNT = "/source"
 """Mount path of a claim that sessions use in place."""
 
+CONNECTIONS_MOUNT = "/opt/flowsession-connections"
+"""The folder with one folder for each connection, named by its place in the list."""
+
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "flowsession"
 SESSION_LABEL = f"{GROUP}/session"
@@ -36,6 +40,8 @@ SETTINGS_ANNOTATION = f"{GROUP}/settings"
 """Hash of the settings in the session's spec that a running pod can't take up."""
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
+CONNECTIONS_ANNOTATION = f"{GROUP}/connections"
+"""The connections that the pod has, each with its Secret's name."""
 ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
 """The environment that the pod was created for; another one may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
@@ -143,6 +149,10 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
     if claim:
         volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.name}})
         mounts.append({"name": "source", "mountPath": SOURCE_MOUNT, **({} if claim.path == "." else {"subPath": claim.path})})
+    for number, connection in enumerate(environment.connections):
+        # Optional: a missing Secret must not keep the pod from starting; the kubelet brings it once it exists.
+        volumes.append({"name": f"connection-{number}", "secret": {"secretName": connection.secret, "optional": True}})
+        mounts.append({"name": f"connection-{number}", "mountPath": f"{CONNECTIONS_MOUNT}/{number}", "readOnly": True})
     spec: dict[str, Any] = {
         **restricted(settings.run_as_user, mounts=True),
         "restartPolicy": "Always",
@@ -191,6 +201,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
                 **({IMAGE_UPDATE_ANNOTATION: image.update} if image.update else {}),
                 SETTINGS_ANNOTATION: settings_of(wanted.spec),
                 **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
+                **({CONNECTIONS_ANNOTATION: connections_of(environment.connections)} if environment.connections else {}),
             },
             "ownerReferences": [controller("ComputeSession", wanted.session, wanted.uid)],
         },
@@ -227,6 +238,12 @@ def claim_of(claim: Claim | None) -> str:
     return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
 
 
+def connections_of(connections: Iterable[Connection]) -> str:
+    """Return the value of the annotation for the connections that a pod has; empty: none. Their order does not matter."""
+    found = sorted([connection.name, connection.secret] for connection in connections)
+    return json.dumps(found) if found else ""
+
+
 def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     claim = wanted.environment.claim
     own: list[dict[str, Any]] = [
@@ -240,6 +257,12 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     ]
     if claim:
         own.append({"name": known.FLOW, "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
+    if wanted.environment.connections:
+        mounted = [
+            {"name": connection.name, "secret": connection.secret, "path": f"{CONNECTIONS_MOUNT}/{number}"}
+            for number, connection in enumerate(wanted.environment.connections)
+        ]
+        own.append({"name": known.CONNECTIONS, "value": json.dumps(mounted)})
     variables = wanted.spec.env or ()
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}

@@ -23,6 +23,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Connection:
+    """A connection of prompt flow, and the Secret that has its fields."""
+
+    name: str
+    secret: str
+
+
+@dataclass(frozen=True)
 class Requirements:
     """What is to be installed, with its review."""
 
@@ -78,6 +86,8 @@ class Resolved:
     """Modules of the source outside of the flow folder, with their paths: for advice about a missing module."""
     claim: Claim | None = None
     """The claim whose folder sessions use in place; `files` is None then."""
+    connections: tuple[Connection, ...] = ()
+    """What the pod mounts of Secrets for prompt flow."""
 
     @property
     def base_image(self) -> str:

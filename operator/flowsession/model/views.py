@@ -116,6 +116,8 @@ class PodView:
     """The last update of the environment's image at the pod's creation."""
     claim: str = ""
     """The claim's folder that it uses in place; see session_pod.claim_of."""
+    connections: str = ""
+    """The connections that it has; see session_pod.connections_of."""
     environment_uid: str = ""
     """Of the environment that it was created for."""
     protected: bool | None = None

@@ -1,12 +1,93 @@
-"""The connections that prompt flow has in this session: those of its local store, read without prompt flow."""
+"""The connections that prompt flow has in this session: those of Secrets, and those of its local store, read without prompt flow."""
 
 from __future__ import annotations
 
+import difflib
 import os
 
+from flowsession_agent.connections import mounted
 
-def known(environ: os._Environ[str] | dict[str, str]) -> dict[str, str] | None:
-    """Names and types of the connections; None where they are kept elsewhere, or can't be read."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping
+
+    Trouble = tuple[str, str]
+
+MOST_NAMES = 10
+
+
+class Connections:
+    """What a flow may name. `types` has prompt flow's names of the types; None where connections are kept elsewhere, or can't be read."""
+
+    def __init__(self, types: dict[str, str] | None, broken: dict[str, Trouble]) -> None:
+        self.types = types
+        self.broken = broken
+        """Code and sentence about those whose Secret is missing or wrong."""
+
+    def type_of(self, name: object) -> str:
+        """The type of one that is as it should be; empty otherwise."""
+        return (self.types or {}).get(name, "") if isinstance(name, str) else ""
+
+    def trouble(self, name: object) -> Trouble | None:
+        """Code and sentence about a connection that can't be used; None: it can, or that can't be told."""
+        if not isinstance(name, str) or self.types is None or name in self.types:
+            return None
+        if name in self.broken:
+            code, said = self.broken[name]
+            return code, f"connection {name!r}: {said}"
+        known = sorted({*self.types, *self.broken})
+        said = f"connection {name!r} is not known in this session"
+        near = difflib.get_close_matches(name, known, 1, 0.6)
+        if near:
+            return (
+                "ConnectionMissing",
+                f"{said}: is {near[0]!r} meant? Correct the name in the flow or in the environment's spec.connections",
+            )
+        has = f", which has {', '.join(known[:MOST_NAMES])}{', ...' if len(known) > MOST_NAMES else ''}" if known else ""
+        way = "add it to the environment's spec.connections with a Secret that has its fields, or correct the name"
+        return "ConnectionMissing", f"{said}{has}: {way}"
+
+
+def known(environ: Mapping[str, str]) -> Connections:
+    """The session's connections."""
+    from flowsession_agent.connections.kinds import TYPES, BadConnectionError
+
+    brought: dict[str, str] = {}
+    broken: dict[str, Trouble] = {}
+    for connection in mounted.listed(environ):
+        try:
+            data = connection.read()
+            _check_module(data)
+            brought[connection.name] = TYPES[data["type"]]
+        except BadConnectionError as error:
+            broken[connection.name] = error.code, str(error)
+    stored = _stored(environ)
+    if stored is None and not (brought or broken):
+        return Connections(None, {})
+    own = {name: kind for name, kind in (stored or {}).items() if name not in broken}
+    return Connections({**own, **brought} if stored is not None else None, broken)
+
+
+def _check_module(data: dict[str, object]) -> None:
+    """Raise BadConnectionError for a connection whose class is in a module that isn't there."""
+    import importlib.util
+
+    from flowsession_agent.connections.kinds import CUSTOM, BadConnectionError
+
+    module = data.get("module")
+    if data["type"] != CUSTOM or not data.get("custom_type") or not isinstance(module, str):
+        return
+    try:
+        found = importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        package = data.get("package") or module.partition(".")[0]
+        raise BadConnectionError("ConnectionModule", f"its module {module!r} is not installed: add {package} to the requirements")
+
+
+def _stored(environ: Mapping[str, str]) -> dict[str, str] | None:
+    """Names and types in prompt flow's local store; None where it uses another, or it can't be read."""
     import sqlite3
 
     home = environ.get("PF_HOME_DIRECTORY") or os.path.join(os.path.expanduser("~"), ".promptflow")
@@ -22,14 +103,6 @@ def known(environ: os._Environ[str] | dict[str, str]) -> dict[str, str] | None:
         return {} if "no such table" in str(error) else None
     except sqlite3.Error:
         return None
-
-
-def unknown(name: str) -> str:
-    """The sentence about a connection that there is not."""
-    home, store = os.path.expanduser("~"), os.environ.get("PF_HOME_DIRECTORY", "~/.promptflow")
-    # A terminal has the image's own settings; runs of the flow have these.
-    command = f"HOME={home} PF_HOME_DIRECTORY={store} pf connection create --file FILE --set name={name}"
-    return f"connection {name!r} is not known in this session: create it there by `{command}`, or correct the name"
 
 
 def _local(home: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from flowsession_agent.check import connections, yaml_file
+from flowsession_agent.check import yaml_file
 from flowsession_agent.check.dag import VALUE_TYPES
 from flowsession_agent.check.yaml_file import line_of
 from flowsession_protocol.flow_files import kind_of
@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowsession_agent.check.connections import Connections
     from flowsession_agent.check.findings import Findings
 
 PARTS = re.compile(r"(?<!-)-{3,}\n(.*)---\n(.*)", re.DOTALL)
@@ -31,9 +32,9 @@ PROVIDERS = {
 
 
 class Prompty:
-    """One prompty. `known`: the session's connections and their types, None where they can't be told."""
+    """One prompty. `known`: the session's connections."""
 
-    def __init__(self, file: str, folder: str, found: Findings, known: dict[str, str] | None) -> None:
+    def __init__(self, file: str, folder: str, found: Findings, known: Connections) -> None:
         self._file = file
         self._folder = folder
         self._found = found
@@ -113,12 +114,13 @@ class Prompty:
                 )
 
     def _connection(self, name: object, line: int | None, *, known: bool) -> None:
-        if not isinstance(name, str) or self._known is None or not known:
+        if not isinstance(name, str) or not known:
             return
-        if name not in self._known:
-            self._say("ConnectionMissing", connections.unknown(name), line=line)
-        elif self._known[name].replace("_", "").lower() not in ("azureopenai", "openai"):
-            said = f"connection {name!r} is of type {self._known[name]}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
+        kind = self._known.type_of(name)
+        if trouble := self._known.trouble(name):
+            self._say(*trouble, line=line)
+        elif kind and kind.replace("_", "").lower() not in ("azureopenai", "openai"):
+            said = f"connection {name!r} is of type {kind}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
             self._say("ConnectionType", said, line=line)
 
     def _input(self, name: object, definition: Any, line: int | None) -> None:

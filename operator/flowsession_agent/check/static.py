@@ -51,7 +51,9 @@ class Static:
         try:
             if importlib.util.find_spec("promptflow") is None or importlib.util.find_spec("ruamel.yaml") is None:
                 raise ModuleNotFoundError("promptflow")
-            return self._prompty() if self._file.endswith(".prompty") else self._yaml()
+            work = self._prompty() if self._file.endswith(".prompty") else self._yaml()
+            self._unused()
+            return {**work, "connections": self._connections.types} if work is not None else None
         except ImportError:
             self._found.leave("prompt flow is not installed here: use the default image, or add promptflow to the requirements")
         except yaml_file.NotYaml as error:
@@ -133,9 +135,8 @@ class Static:
         if not node.connection:
             said = "it names no connection: an llm node needs one"
             self._found.problem("ConnectionMissing", said, file=self._file, line=line, node=node.name)
-        elif isinstance(node.connection, str) and self._connections is not None and node.connection not in self._connections:
-            said = connections.unknown(node.connection)
-            self._found.problem("ConnectionMissing", said, file=self._file, line=line, node=node.name)
+        elif trouble := self._connections.trouble(node.connection):
+            self._found.problem(*trouble, file=self._file, line=line, node=node.name)
 
     def _flex(self, data: Any, work: dict[str, Any]) -> dict[str, Any] | None:
         entry, line = data.get("entry"), yaml_file.line_of(data, "entry")
@@ -158,6 +159,12 @@ class Static:
     def _prompty(self) -> dict[str, Any] | None:
         whole = Prompty(self._file, self._folder, self._found, self._connections).check()
         return {"kind": "prompty", "file": self._file} if whole else None
+
+    def _unused(self) -> None:
+        """Warn of connections of the environment that can't be used and that nothing here was seen to name."""
+        for name, (kind, said) in self._connections.broken.items():
+            if not any(problem["code"] == kind and repr(name) in problem["message"] for problem in self._found.problems):
+                self._found.warn(kind, f"connection {name!r} of the environment: {said}")
 
     def _is_file(self, node: Node) -> bool:
         return isinstance(node.path, str) and os.path.isfile(os.path.join(self._folder, node.path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 
-from flowsession_agent.check import connections, references
+from flowsession_agent.check import references
 from flowsession_agent.check.advice import missing
 from flowsession_agent.check.package_tools import why_not
 from flowsession_agent.check.signature import NO_TOOL, Parameters, compare, several
@@ -14,13 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.check.connections import Connections
     from flowsession_agent.check.findings import Findings
 
 
 class Tools:
     """The tools of one flow. `load` gives a file's module, or None when it has said why not."""
 
-    def __init__(self, folder: str, found: Findings, load: Callable[[str, str], Any], known_connections: dict[str, str] | None) -> None:
+    def __init__(self, folder: str, found: Findings, load: Callable[[str, str], Any], known_connections: Connections) -> None:
         self._folder = folder
         self._found = found
         self._load = load
@@ -88,7 +89,7 @@ class Tools:
         from promptflow._core.tools_manager import apis  # type: ignore[import-not-found,unused-ignore]
 
         for node in nodes:
-            kind = (self._connections or {}).get(node["connection"] or "", "")
+            kind = self._connections.type_of(node["connection"])
             providers = {name.partition(".")[0] for name in apis if _same(name.partition(".")[0], kind)}
             if node["type"] != "llm" or not kind:
                 continue
@@ -139,9 +140,8 @@ class Tools:
 
         kind = definition.type[0]
         if ConnectionType.is_connection_class_name(kind):
-            if self._connections is not None and isinstance(value, str) and value not in self._connections:
-                said = f"its input {name!r}: {connections.unknown(value)}"
-                self._found.problem("ConnectionMissing", said, file=file, line=line, node=node["name"])
+            if trouble := self._connections.trouble(value):
+                self._found.problem(trouble[0], f"its input {name!r}: {trouble[1]}", file=file, line=line, node=node["name"])
         elif kind is ValueType.ASSISTANT_DEFINITION:
             if isinstance(value, str) and not os.path.isfile(os.path.join(self._folder, value)):
                 said = f"its input {name!r} names the file {value!r}, which is not in the flow folder"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 
 from flowsession_agent.digests import of_content
-from flowsession_agent.edits import archive
-from flowsession_agent.edits.scan import DELETED, FILE, HOME_PREFIX, LINK, Edit, Scanner
+from flowsession_agent.edits import archive, promptflow_store
+from flowsession_agent.edits.scan import DELETED, FILE, HOME_PREFIX, LINK, Edit, Scanner, Snapshot
 from flowsession_agent.session import flow_folder
 from flowsession_agent.session.baseline import Baseline
 from flowsession_agent.session.flow_env import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Iterable
+    from typing import IO, Sequence
+
+    from flowsession_agent.edits.promptflow_store import StoreCopy
 
 MOST_FILES = 500
 MOST_BYTES = 4 * 1024 * 1024
@@ -31,13 +33,14 @@ ENDINGS = (".lock", ".log", ".pid", ".port", ".pyc", ".sock", ".tmp", "-journal"
 class HomeScanner:
     """Looks at one home again and again; what the agent itself wrote there is no edit."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, store: StoreCopy) -> None:
+        self._store = store
         self._scanner = Scanner(root, leaves_out=leaves_out)
         self._baseline = Baseline({f".promptflow/{name}": of_content(text.encode()) for name, text in SETTINGS.items()}, {})
 
     def look(self) -> tuple[list[Edit], list[str]]:
         """The files as edits, by paths below HOME_PREFIX, and what is left out; all of it when it is too much."""
-        found = self._scanner.look(self._baseline)
+        found = self._without_connections(self._scanner.look(self._baseline))
         left_out = [f"~/{name}" for name in found.left_out]
         if found.more or len(found.edits) > MOST_FILES or found.size > MOST_BYTES:
             return [], [*left_out, too_much(f"{len(found.edits):,}{' and more' if found.more else ''}", found.size)]
@@ -46,6 +49,14 @@ class HomeScanner:
             for edit in found.edits
             if edit.kind != DELETED
         ], left_out
+
+    def _without_connections(self, found: Snapshot) -> Snapshot:
+        if not self._store.needed:
+            return found
+        edit, why_not = self._store.look()
+        edits = [other for other in found.edits if other.path != promptflow_store.PATH]
+        left_out = [*found.left_out, *([f"{promptflow_store.PATH} ({why_not})"] if why_not else [])]
+        return Snapshot([*edits, *([edit] if edit else [])], more=found.more, problem=found.problem, left_out=left_out)
 
 
 def too_much(count: str, size: int) -> str:
@@ -58,9 +69,11 @@ def leaves_out(name: str, *, folder: bool) -> bool:
     return name in FOLDERS if folder else name in FILES or name.endswith(ENDINGS)
 
 
-def write(root: str, content: bytes, edits: Iterable[Edit]) -> list[str]:
+def write(root: str, content: bytes, edits: Sequence[Edit], store: StoreCopy) -> list[str]:
     """Put back what is not there yet; returns the names of what was written. Raises OSError when there is no room."""
     todo = {edit.path: edit for edit in edits if not os.path.lexists(os.path.join(root, edit.path[len(HOME_PREFIX) :]))}
+    if store.needed and store.look() == (None, ""):  # nobody's but the agent's, which fills it again
+        todo.update({edit.path: edit for edit in edits if edit.path == HOME_PREFIX + promptflow_store.PATH})
     written = []
 
     def put(path: str, source: IO[bytes]) -> None:

@@ -7,7 +7,9 @@ import os
 import threading
 import time
 
-from flowsession_agent.edits import archive, home_files, saved
+from flowsession_agent.connections import mounted
+from flowsession_agent.edits import archive, home_files, promptflow_store, saved
+from flowsession_agent.edits.promptflow_store import StoreCopy
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, HOME_PREFIX, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
 from flowsession_agent.session.baseline import Baseline
@@ -37,7 +39,9 @@ class Edits:
         self._home = home
         self._record = record
         self._scanner = Scanner(home.flow)
-        self._home_scanner = home_files.HomeScanner(home.home)
+        names = [connection.name for connection in mounted.listed(os.environ)]
+        self._store = StoreCopy(home.home, copy=home.store_copy, connections=names)
+        self._home_scanner = home_files.HomeScanner(home.home, self._store)
         self._too_much = ""
         """The revision of a home that made the archive too large."""
         self.lock = threading.RLock()
@@ -187,7 +191,7 @@ class Edits:
         at_home = [edit for edit in edits if edit.path.startswith(HOME_PREFIX)]
         here = [edit for edit in edits if not edit.path.startswith(HOME_PREFIX)]
         done = saved.write(self._home.flow, content, here, now=now, newer=newer)
-        done.written += home_files.write(self._home.home, content, at_home)
+        done.written += home_files.write(self._home.home, content, at_home, self._store)
         entry["restored"] = True
         entry.pop("problem", None)
         return done
@@ -201,6 +205,8 @@ class Edits:
         return Snapshot([*found.edits, *edits], more=found.more, problem=found.problem, left_out=[*found.left_out, *left_out])
 
     def _locate(self, path: str) -> str:
+        if self._store.needed and path == HOME_PREFIX + promptflow_store.PATH:
+            return self._store.path
         if path.startswith(HOME_PREFIX):
             return os.path.join(self._home.home, path[len(HOME_PREFIX) :])
         return os.path.join(self._home.flow, path)

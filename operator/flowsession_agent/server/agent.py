@@ -8,6 +8,7 @@ import threading
 
 from flowsession_agent import VERSION
 from flowsession_agent.check.checker import Checker
+from flowsession_agent.connections.store import Connections
 from flowsession_agent.edits.keeper import Keeper
 from flowsession_agent.errors import ApiError, StartError, bad_request
 from flowsession_agent.install.packages import Packages
@@ -61,7 +62,12 @@ class Agent:
             checker=self._checker,
             folder=lambda: self.folder,
         )
-        self._tests = Tests(home=self.home, activity=self.activity, children=self.children, packages=self.packages)
+        self.connections = Connections(
+            home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
+        )
+        self._tests = Tests(
+            home=self.home, activity=self.activity, children=self.children, packages=self.packages, connections=self.connections
+        )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
         self._kills = datagrams.News(lambda: self._send(KILLED))

@@ -132,6 +132,11 @@ class Environment:
                 raise no_edits()
             self._all_edits().discard()
 
+    def check_again(self) -> None:
+        """Have the flow checked, because something beside its files has changed."""
+        with self._lock:
+            self._check()
+
     def stop(self) -> None:
         """End a running install; for the agent's own end."""
         if self._worker is not None:

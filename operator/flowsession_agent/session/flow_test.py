@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowsession_agent.connections.store import Connections
     from flowsession_agent.install.packages import Packages
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
@@ -27,8 +28,9 @@ OUTPUT_LIMIT = 1024 * 1024
 class Tests:
     """At most four runs at a time; each in a process of its own."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
         self._home = home
+        self._connections = connections
         self._activity = activity
         self._children = children
         self._packages = packages
@@ -56,6 +58,7 @@ class Tests:
         from flowsession_agent.session.job import Job
         from flowsession_agent.session.run_flow import UNKNOWN_INPUT
 
+        self._connections.ensure()
         python = self._packages.python
         self._home.make()
         folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)

@@ -37,6 +37,7 @@ def test_what_is_referred_to():
             "source.archive.configMap.name": "configmaps",
             "source.git.credentialsSecretName": "secrets",
             "source.persistentVolumeClaim.claimName": "persistentvolumeclaims",
+            "connections.[].secretName": "secrets",
             "installer.credentialsSecretName": "secrets",
             "installer.caBundleConfigMapName": "configmaps",
         },
@@ -92,7 +93,7 @@ def schema(shape: Any) -> dict[str, Any]:
 
 
 def test_more_checks_than_an_api_server_makes_are_refused_when_the_policy_is_made():
-    lists = {f"{name}SecretName": ["string"] for name in ("a", "b", "c")}
+    lists = {f"{name}SecretName": ["string"] for name in ("a", "b", "c", "d")}
     with pytest.raises(ValueError, match="more than an API server makes"):
         policies.policy("Thing", "things", schema(lists))
 

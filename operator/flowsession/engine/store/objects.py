@@ -22,6 +22,7 @@ from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.placement import SIZE_LABEL, TERMS
 from flowsession.manifests.session_pod import (
     CLAIM_ANNOTATION,
+    CONNECTIONS_ANNOTATION,
     CONTAINER,
     ENVIRONMENT_UID_ANNOTATION,
     IMAGE_ANNOTATION,
@@ -256,6 +257,7 @@ def pod(body: Object) -> PodEntry:
         memory_limit=str(limits.get("memory", "")),
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
+        connections=annotations.get(CONNECTIONS_ANNOTATION, ""),
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
         protected=autoscaler.is_protected(annotations),
         identity=identity.of_pod(annotations),

@@ -10,7 +10,7 @@ from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, outside, yaml
 from flowsession.images import reference
 from flowsession.images.image import Image, ImageInUse
-from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.resolved import Connection, Resolved, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import requirements_source, sources
 from flowsession.reconcile.environment.last_reading import LastReading, in_place
@@ -87,6 +87,7 @@ def _resolve(
     count, path = asked.review.count, asked.path
     if count:
         warnings += private_feeds.warnings(asked.texts, installer, secret=spec.installer.credentials_secret_name or "")
+    connections = tuple(Connection(connection.name, connection.secret_name) for connection in spec.connections or ())
     own, claim, inner = spec.installer.model_dump(mode="json"), in_place(spec), sorted(asked.review.included.items())
     pushed = None if claim else files
     digests = None if pushed is None else {name: hashlib.sha256(data).hexdigest() for name, data in pushed.items()}
@@ -99,10 +100,16 @@ def _resolve(
         flow=FlowSummary(kind=flow.kind, nodes=flow.nodes, includes=included) if flow else None,
         warnings=_few(warnings),
         installer=installer,
-        content=_digest([_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)]),
+        content=_digest(
+            [
+                *(_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)),
+                *([sorted((connection.name, connection.secret) for connection in connections)] if connections else []),
+            ]
+        ),
         beside=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
         feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
+        connections=connections,
     )
 
 

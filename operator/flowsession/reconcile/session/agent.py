@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flowsession.api.session import OnChange
-from flowsession.manifests.session_pod import claim_of
+from flowsession.manifests.session_pod import claim_of, connections_of
 from flowsession.model import pod_images
 from flowsession.model.conditions import Verdict
 from flowsession.model.resolved import Resolved
@@ -76,4 +76,7 @@ def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
     if pod.claim != claim_of(environment.claim):
         now = f"the PersistentVolumeClaim {environment.claim.name!r}" if environment.claim else "no PersistentVolumeClaim any more"
         return Verdict(False, "FlowChanged", f"the environment's flow folder is now {now}, or another folder of it")
+    if pod.connections != connections_of(environment.connections):
+        now = ", ".join(sorted(connection.name for connection in environment.connections)) or "none"
+        return Verdict(False, "ConnectionsChanged", f"the environment's connections, or their Secrets, have changed; they are now {now}")
     return None

@@ -1,0 +1,76 @@
+"""Runs in the session's Python, not in the agent's: puts the mounted connections into prompt flow's store, by prompt flow's own SDK.
+
+`fill NAMES`: the names that were filled before, as a JSON list; those of them that are mounted no more are removed. Prints a JSON object:
+`filled`, the names; `problems`, by name, each with `code` and `message`; neither holds a value. `missing`: prompt flow has no store here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from flowsession_agent.connections.kinds import BadConnectionError
+from flowsession_agent.connections.mounted import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NICENESS = 5
+
+
+def main() -> None:
+    """Fill the store."""
+    before = json.loads(sys.argv[1])
+    os.nice(NICENESS)
+    said = os.dup(1)
+    os.dup2(2, 1)  # what prompt flow prints is nobody's answer
+    answer = fill(before)
+    os.write(said, json.dumps(answer).encode())
+    os._exit(0)  # telemetry's threads must not hold it up
+
+
+def fill(before: list[str]) -> dict[str, Any]:
+    """Fill the store, and tell what came of it."""
+    problems: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for connection in listed(os.environ):
+        try:
+            found[connection.name] = connection.read()
+        except BadConnectionError as error:
+            problems[connection.name] = {"code": error.code, "message": str(error)}
+    gone = [name for name in before if name not in found]
+    filled: list[str] = []
+    try:
+        if found or gone:
+            _store(found, gone, filled, problems)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "promptflow":
+            raise
+        return {"filled": [], "problems": problems, "missing": True}
+    return {"filled": filled, "problems": problems, "missing": False}
+
+
+def _store(found: dict[str, dict[str, Any]], gone: list[str], filled: list[str], problems: dict[str, dict[str, str]]) -> None:
+    import gc
+
+    gc.disable()
+    from promptflow._sdk.entities._connection import _Connection  # type: ignore[import-not-found,unused-ignore]
+    from promptflow.client import PFClient  # type: ignore[import-not-found,unused-ignore]
+
+    connections = PFClient().connections
+    for name in gone:
+        connections.delete(name)
+    for name, data in found.items():
+        try:
+            connections.create_or_update(_Connection._load(data=data))
+            filled.append(name)
+        except Exception as error:  # its text may hold values
+            problems[name] = {"code": "ConnectionRefused", "message": f"prompt flow refuses it ({_named(error)})"}
+
+
+def _named(error: BaseException) -> str:
+    """An exception without its text."""
+    cause = error.__cause__ or error.__context__
+    return type(error).__name__ + (f": {type(cause).__name__}" if cause is not None else "")

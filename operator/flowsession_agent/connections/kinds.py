@@ -1,0 +1,143 @@
+"""Prompt flow's types of connections and their fields (1.18.5), and what is wrong with one. Values never appear in what is said."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterable
+
+KEY, MEID = "key", "meid_token"
+CUSTOM = "custom"
+
+
+class Kind:
+    """A type: what must be given, what is secret, and whether it may do without its key."""
+
+    def __init__(self, name: str, needs: str, *, may: str = "", keyless: bool = False) -> None:
+        self.name = name
+        self.needs = tuple(needs.split())
+        self.may = tuple(may.split())
+        self.keyless = keyless
+
+    @property
+    def class_name(self) -> str:
+        """The class in promptflow.connections."""
+        return f"{TYPES[self.name]}Connection"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.needs + self.may + (("auth_mode",) if self.keyless else ())
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("open_ai", "api_key", may="organization base_url"),
+        Kind("azure_open_ai", "api_key api_base", may="api_type api_version resource_id", keyless=True),
+        Kind("serverless", "api_key api_base"),
+        Kind("azure_ai_services", "api_key endpoint", keyless=True),
+        Kind("cognitive_search", "api_key api_base", may="api_version", keyless=True),
+        Kind("azure_content_safety", "api_key endpoint", may="api_version api_type"),
+        Kind("form_recognizer", "api_key endpoint", may="api_version api_type"),
+        Kind("serp", "api_key"),
+        Kind("qdrant", "api_key api_base"),
+        Kind("weaviate", "api_key api_base"),
+        Kind(CUSTOM, "secrets", may="configs custom_type module package package_version"),
+    )
+}
+
+TYPES = {
+    "open_ai": "OpenAI",
+    "azure_open_ai": "AzureOpenAI",
+    "serverless": "Serverless",
+    "azure_ai_services": "AzureAIServices",
+    "cognitive_search": "CognitiveSearch",
+    "azure_content_safety": "AzureContentSafety",
+    "form_recognizer": "FormRecognizer",
+    "serp": "Serp",
+    "qdrant": "Qdrant",
+    "weaviate": "Weaviate",
+    CUSTOM: "Custom",
+}
+"""The types as prompt flow's store names them."""
+
+ALWAYS = ("name", "type", "module", "$schema")
+
+_PLACEHOLDERS = re.compile(r"<[a-z-]+>|\*+|")
+"""What prompt flow takes for a value that is still to be given: <user-input>, <no-change>, stars."""
+
+
+class BadConnectionError(Exception):
+    """What is wrong with a connection, with the way out; its text has no values."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def kind_of(value: object) -> Kind | None:
+    """The type that a text names, in any of the forms that prompt flow has for it; None: there is no such type."""
+    bare = _bare(value) if isinstance(value, str) else ""
+    return next((kind for kind in KINDS.values() if _bare(kind.name) == bare), None)
+
+
+def judged(data: object) -> dict[str, Any]:
+    """The fields of a connection with prompt flow's name for the type; raises BadConnectionError."""
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise BadConnectionError("ConnectionInvalid", "it must be a mapping of fields, such as type: open_ai")
+    if not data.get("type"):
+        raise BadConnectionError("ConnectionField", f"it has no type: add one of {', '.join(KINDS)}")
+    kind = kind_of(data["type"])
+    if kind is None:
+        raise BadConnectionError("ConnectionType", f"its type is none of {', '.join(KINDS)}{_meant(data['type'], KINDS)}")
+    keyless = kind.keyless and data.get("auth_mode") == MEID
+    if kind.keyless and data.get("auth_mode") not in (None, KEY, MEID):
+        raise BadConnectionError("ConnectionField", f"its auth_mode must be {KEY} or {MEID}")
+    for name in kind.needs:
+        if name == "api_key" and keyless:
+            continue
+        if data.get(name) in (None, "", {}):
+            raise BadConnectionError("ConnectionField", _lacks(kind, name, data))
+        _check(name, data[name], nested=kind.name == CUSTOM and name == "secrets")
+    for name in kind.fields:
+        if name not in kind.needs and data.get(name) is not None:
+            _check(name, data[name], nested=kind.name == CUSTOM and name == "configs", empty=True)
+    return {**data, "type": kind.name}
+
+
+def _check(name: str, value: object, *, nested: bool = False, empty: bool = False) -> None:
+    if nested:
+        if not isinstance(value, dict):
+            raise BadConnectionError("ConnectionField", f"its {name} must be a mapping of names to texts")
+        for inner, text in value.items():
+            _check(f"{name}.{inner}", text, empty=name == "configs")
+    elif not isinstance(value, str):
+        raise BadConnectionError("ConnectionField", f"its {name} is not a text: write it in quotes")
+    elif not empty and _PLACEHOLDERS.fullmatch(value.strip()):
+        raise BadConnectionError("ConnectionField", f"its {name} is empty or only a placeholder: give the value in the Secret")
+
+
+def _lacks(kind: Kind, name: str, data: dict[str, Any]) -> str:
+    unknown = [other for other in data if other not in kind.fields and other not in ALWAYS]
+    near = difflib.get_close_matches(name, unknown, 1, 0.7)
+    said = f"it has no {name}, which type {kind.name} needs"
+    if near:
+        return f"{said}: its field {near[0]!r} is probably meant"
+    key = "secrets.NAME" if name == "secrets" else name
+    if name == "api_key" and kind.keyless:
+        return f"{said}: add the key {key} to the Secret, or auth_mode: {MEID} to use the session's identity"
+    return f"{said}: add {'the field to connection.yaml, or ' if name != 'secrets' else ''}the key {key} to the Secret"
+
+
+def _meant(value: object, known: Iterable[str]) -> str:
+    """Advice for a misspelt word; a word that is like none of the known is not repeated: it may be a key in the wrong place."""
+    near = difflib.get_close_matches(str(value).lower(), known, 1, 0.7)
+    return f"; {near[0]} is probably meant" if near else ""
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[_\s-]", "", text).lower().removesuffix("connection")

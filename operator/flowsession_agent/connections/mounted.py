@@ -1,0 +1,113 @@
+"""Reads the connections that the kubelet mounts: prompt flow's own file, or a key for each field."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from flowsession_agent.digests import sha256
+from flowsession_protocol.variables import CONNECTIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Mapping
+
+FILES = ("connection.yaml", "connection.yml")
+MOST_BYTES = 1024 * 1024
+_GROUPS = ("configs", "secrets")
+
+
+class Mounted:
+    """A connection by name, its Secret's name, and the folder with the Secret's keys."""
+
+    def __init__(self, name: str, secret: str, path: str) -> None:
+        self.name = name
+        self.secret = secret
+        self.path = path
+
+    def keys(self) -> dict[str, bytes]:
+        """The Secret's keys; none while it doesn't exist."""
+        found = {}
+        try:
+            for name in sorted(os.listdir(self.path)):
+                path = os.path.join(self.path, name)
+                if not name.startswith("..") and os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        found[name] = file.read(MOST_BYTES)
+        except OSError:  # replaced by the kubelet while we read: the next look sees all of it
+            return {}
+        return found
+
+    def read(self) -> dict[str, Any]:
+        """The fields, as prompt flow's own file has them; raises BadConnectionError, whose text names no value."""
+        from flowsession_agent.connections.kinds import BadConnectionError, judged
+
+        keys = self.keys()
+        if not keys:
+            said = f"Secret {self.secret!r} does not exist in the session's namespace, or has no keys: create it, and it is in use within"
+            raise BadConnectionError("ConnectionSecretMissing", f"{said} two minutes")
+        file = next((name for name in FILES if name in keys), None)
+        try:
+            data = judged(_parsed(keys[file]) if file else _of_keys(keys))
+        except BadConnectionError as error:
+            where = f"{file} of Secret {self.secret!r}" if file else f"Secret {self.secret!r}"
+            raise BadConnectionError(error.code, f"{where}: {error}") from None
+        return {**data, "name": self.name}
+
+
+def listed(environ: Mapping[str, str]) -> list[Mounted]:
+    """The connections of the session; none where its environment has none."""
+    try:
+        found = json.loads(environ.get(CONNECTIONS) or "[]")
+        return [Mounted(entry["name"], entry["secret"], entry["path"]) for entry in found]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def stamp(connections: list[Mounted]) -> str:
+    """Stands for all that is mounted now."""
+    digest = sha256()
+    for connection in connections:
+        for name, content in connection.keys().items():
+            digest.update(f"{connection.name}\0{name}\0{len(content)}\0".encode() + content)
+    found: str = digest.hexdigest()
+    return found
+
+
+def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
+    from flowsession_agent.connections.kinds import CUSTOM, BadConnectionError, kind_of
+
+    data: dict[str, Any] = {}
+    for name, content in keys.items():
+        try:
+            text = content.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise BadConnectionError("ConnectionField", f"its key {name!r} is not text") from None
+        group, dot, inner = name.partition(".")
+        if dot and group in _GROUPS:
+            data.setdefault(group, {})[inner] = text
+        else:
+            data[name] = text
+    kind = kind_of(data.get("type"))
+    if kind is not None and kind.name == CUSTOM:
+        # Of a custom connection, what belongs to neither group is a secret: so it is for prompt flow in a file of type .env.
+        for name in [name for name in data if name not in kind.fields and name not in ("type", "name")]:
+            data.setdefault("secrets", {})[name] = data.pop(name)
+    return data
+
+
+def _parsed(content: bytes) -> object:
+    """The document; an error names its line, never its text."""
+    from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
+    from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
+
+    from flowsession_agent.connections.kinds import BadConnectionError
+
+    try:
+        return YAML(typ="safe", pure=True).load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadConnectionError("ConnectionInvalid", "it is not text: save it as UTF-8") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise BadConnectionError("ConnectionInvalid", f"it is not YAML{line}: a value with : # or {{ must be in quotes") from None

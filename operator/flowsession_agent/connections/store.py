@@ -1,0 +1,107 @@
+"""Keeps prompt flow's store in the session in step with the mounted connections.
+
+Filling it imports prompt flow, a second and a half of processor, so it is done in a process of its own beside the start: as soon as the
+packages are there, and again within seconds after a Secret has changed. Whoever runs the flow asks for it first by `ensure`. It is no work:
+it never keeps a session awake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+
+from flowsession_agent.connections import mounted
+from flowsession_agent.connections.keyring import FOLDER
+
+PATH = os.path.join(".promptflow", "pf.sqlite")
+"""The store, below the session's home."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.install.packages import Packages
+    from flowsession_agent.server.state import State
+    from flowsession_agent.session.children import Children
+    from flowsession_agent.settings import Home
+
+SECONDS = 120
+
+
+class Connections:
+    """The session's connections. Without any, nothing here costs anything."""
+
+    def __init__(self, *, home: Home, state: State, children: Children, packages: Packages, changed: Callable[[], None]) -> None:
+        """`changed` is called after the store was filled anew because a Secret has changed."""
+        self._home, self._state, self._children, self._packages = home, state, children, packages
+        self._changed = changed
+        self._listed = mounted.listed(os.environ)
+        self._lock = threading.Lock()
+        self._known: tuple[str, str] | None = None  # what the store was filled from, and by which Python
+        self._file = 0  # the store's inode then: what edits bring back, and what people delete, is filled again
+
+    def watch(self) -> None:
+        """Fill the store if it isn't as the Secrets are; called every second."""
+        if self._listed and (self._state.packages_revision or self._state.install.state in ("Failed", "TimedOut")):
+            before = self._known
+            if self.ensure() and before is not None:
+                self._changed()
+
+    def ensure(self) -> bool:
+        """Bring prompt flow's store in step with the Secrets; whether it was not. Raises OSError when no process can be started."""
+        if not self._listed:
+            return False
+        with self._lock:
+            wanted = (mounted.stamp(self._listed), self._packages.python)
+            if wanted == self._known and self._file == self._inode():
+                return False
+            self._fill()
+            self._known, self._file = wanted, self._inode()  # whatever came of it: the same again would come to the same
+            return True
+
+    def _fill(self) -> None:
+        from flowsession_agent.connections import keyring
+        from flowsession_agent.scripts import FILL
+        from flowsession_agent.session import flow_env
+        from flowsession_agent.session.job import Job
+
+        self._home.make()
+        keyring.provide(self._home.home)
+        python = self._packages.python
+        environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+        job = Job(self._children, environ=environ, cwd=self._home.tmp, seconds=SECONDS)
+        outcome = job.run([python, "-c", FILL, json.dumps(self._recorded())])
+        try:
+            answer: dict[str, Any] = json.loads(outcome.stdout)
+            filled, problems = list(map(str, answer["filled"])), answer["problems"]
+        except (ValueError, KeyError, TypeError):
+            why = "took too long" if outcome.timed_out else f"ended with exit code {outcome.exit_code}"
+            print(f"flowsession agent: filling prompt flow's store of connections {why}", file=sys.stderr, flush=True)
+            return
+        self._record(filled)
+        for name, problem in problems.items():
+            print(f"flowsession agent: connection {name!r}: {problem['message']}", file=sys.stderr, flush=True)
+
+    def _inode(self) -> int:
+        try:
+            return os.stat(os.path.join(self._home.home, PATH)).st_ino
+        except OSError:
+            return 0
+
+    def _recorded(self) -> list[str]:
+        """The names that were filled before; it outlives a restart of the container, as the store does."""
+        try:
+            with open(self._record_path, encoding="utf-8") as file:
+                return [str(name) for name in json.load(file)]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _record(self, names: list[str]) -> None:
+        with open(self._record_path, "w", encoding="utf-8") as file:
+            json.dump(names, file)
+
+    @property
+    def _record_path(self) -> str:
+        return os.path.join(self._home.home, FOLDER, "filled.json")

@@ -1,0 +1,208 @@
+"""Connections from mounted Secrets: flows, commands and scripts in the session call a model by them, and their values stay there."""
+
+import base64
+import contextlib
+import gzip
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import modelserver
+from flowsession_agent.check import connections
+from modelserver import ModelServer
+
+from . import support
+from .conftest import StartAgent
+from .editing import NONE, edits
+from .support import Agent, eventually
+from .test_saved_edits import saved_of
+
+KEY = "sk-5f1d7c0e9b8a"
+DAG = b"""
+inputs: {question: {type: string}}
+outputs: {answer: {type: string, reference: "${ask.output}"}}
+nodes:
+- name: ask
+  type: llm
+  source: {type: code, path: ask.jinja2}
+  inputs: {question: "${inputs.question}", model: small, temperature: 0}
+  connection: open_ai_connection
+  api: chat
+"""
+CHAT = {"flow.dag.yaml": DAG, "ask.jinja2": b"user:\n{{question}}\n"}
+
+
+@pytest.fixture(scope="module")
+def runtime_base() -> str:
+    """A base with prompt flow and its tools, and without a keyring."""
+    return support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1")
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    with modelserver.serving(KEY) as server:
+        yield server
+
+
+class Secrets:
+    """Secrets as a kubelet mounts them: by a link that is replaced as a whole."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._count = 0
+
+    def write(self, name: str, keys: Mapping[str, str]) -> None:
+        self._count += 1
+        folder = self._root / name
+        version = folder / f"..{self._count}"
+        version.mkdir(parents=True)
+        for key, value in keys.items():
+            (version / key).write_text(value)
+        data = folder / "..data"
+        (folder / "..new").symlink_to(version.name)
+        (folder / "..new").replace(data)
+        for entry in folder.iterdir():
+            if not entry.name.startswith("..") and entry.name not in keys:
+                entry.unlink()
+        for key in keys:
+            if not (folder / key).is_symlink():
+                (folder / key).symlink_to(f"..data/{key}")
+
+    def variable(self, **connections: str) -> str:
+        """What the operator gives the pod: connections and their Secrets."""
+        return json.dumps([{"name": name, "secret": secret, "path": str(self._root / secret)} for name, secret in connections.items()])
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Secrets:
+    return Secrets(tmp_path / "mounted")
+
+
+def open_ai(url: str, key: str = KEY) -> dict[str, str]:
+    return {"connection.yaml": f"name: what-it-was-called\ntype: open_ai\napi_key: {key}\nbase_url: {url}/v1\n"}
+
+
+def in_terminal(agent: Agent, *command: str) -> subprocess.CompletedProcess[str]:
+    """As `kubectl exec` starts it: with the environment of the pod."""
+    home = agent.home / "home"
+    environment = {"HOME": str(home), "PF_HOME_DIRECTORY": str(home / ".promptflow"), "PATH": "/usr/bin:/bin", "PF_DISABLE_TRACING": "true"}
+    return subprocess.run(command, env=environment, cwd=agent.home / "flow", capture_output=True, text=True, timeout=120, check=False)
+
+
+def filled(agent: Agent) -> bool:
+    return (agent.home / "home/.local/share/flowsession/filled.json").exists()
+
+
+def test_flow_test_terminals_and_scripts_find_it_by_name_and_a_changed_secret_is_in_use_at_once(
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets
+) -> None:
+    secrets.write("open-ai", open_ai(model.url))
+    agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
+    assert agent.put("p1", "f1", files=CHAT)[0] == 200
+    ran = agent.flow("test", "--inputs", "question=hello")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"answer": "you said: hello"}
+    assert model.calls[-1].authorization == KEY
+    pf = str(Path(runtime_base).parent / "pf")
+    typed = in_terminal(agent, pf, "flow", "test", "--flow", ".", "--inputs", "question=there")
+    assert (typed.returncode, "you said: there" in typed.stdout) == (0, True), typed.stdout + typed.stderr
+    script = "from promptflow.client import PFClient; print(PFClient().connections.get('open_ai_connection').base_url)"
+    assert in_terminal(agent, runtime_base, "-c", script).stdout == f"{model.url}/v1\n"
+    model.keys = {"sk-another"}
+    secrets.write("open-ai", open_ai(model.url, "sk-another"))
+    ran = agent.flow("test", "--inputs", "question=again")
+    assert (ran.returncode, model.calls[-1].authorization) == (0, "sk-another"), ran.stderr
+
+
+def test_it_is_there_without_being_asked_for_and_is_no_work(
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets
+) -> None:
+    secrets.write("open-ai", open_ai(model.url))
+    agent = start(python=runtime_base, pid1=True, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
+    before = agent.put("p1")[1]["activity"]["what"]
+    eventually("the store is filled", lambda: filled(agent))
+    activity: dict[str, Any] = agent.state()["activity"]
+    assert (activity["busy"], activity["what"]) == (False, before)
+
+
+def test_what_is_saved_has_the_runs_and_not_the_connections_and_comes_back(
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    secrets.write("open-ai", open_ai(model.url))
+    variable = secrets.variable(open_ai_connection="open-ai")
+    agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=variable)
+    agent.put("p1", "f1", files=CHAT)
+    eventually("the store is filled", lambda: filled(agent))
+    assert edits(agent) == NONE  # what the agent wrote is nobody's edit
+    store = agent.home / "home/.promptflow/pf.sqlite"
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        database.execute("INSERT INTO run_info (name, created_on, status) VALUES ('run1', '2026-01-01', 'Completed')")
+        database.commit()
+    assert model.url.encode() in store.read_bytes()
+    found = edits(agent)
+    assert found["files"] == ["~/.promptflow/pf.sqlite"]
+    archive = base64.b64decode(agent.call("GET", "/v1/edits")[1]["archive"])
+    assert not any(word in gzip.decompress(archive) for word in (KEY.encode(), b"open_ai_connection", model.url.encode()))
+    other = start(python=runtime_base, FLOWSESSION_HOME=str(tmp_path / "other"), FLOWSESSION_CONNECTIONS=variable)
+    other.put("p1", "f1", files=CHAT, savedEdits=saved_of(agent))
+    eventually("the store is filled", lambda: filled(other))
+    assert edits(other)["revision"] == found["revision"]
+    assert other.flow("test", "--inputs", "question=hello").returncode == 0
+    with contextlib.closing(sqlite3.connect(other.home / "home/.promptflow/pf.sqlite")) as database:
+        assert database.execute("SELECT name FROM run_info").fetchall() == [("run1",)]
+
+
+def problems(agent: Agent) -> list[tuple[str, str]]:
+    check = agent.call("POST", "/v1/validate")[1]["check"]
+    return [(problem["code"], problem["message"]) for problem in check["problems"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [
+        ({}, "ConnectionSecretMissing", "Secret 'open-ai' does not exist"),
+        ({"connection.yaml": "type: open_ai\n"}, "ConnectionField", "it has no api_key, which type open_ai needs"),
+        ({"type": "open_ai", "apikey": KEY}, "ConnectionField", "its field 'apikey' is probably meant"),
+        ({"type": "open_ia", "api_key": KEY}, "ConnectionType", "open_ai is probably meant"),
+        ({"type": KEY}, "ConnectionType", "its type is none of"),
+        ({"connection.yaml": f"type: open_ai\napi_key: {KEY}: {KEY}\n"}, "ConnectionInvalid", "not YAML line 2"),
+        ({"connection.yaml": "type: open_ai\napi_key: <user-input>\n"}, "ConnectionField", "only a placeholder"),
+        ({"connection.yaml": "type: open_ai\napi_key: 5\n"}, "ConnectionField", "in quotes"),
+        ({"type": "azure_open_ai", "api_base": "x", "auth_mode": "entra"}, "ConnectionField", "auth_mode must be key or meid_token"),
+        ({"type": "custom", "configs.a": "x"}, "ConnectionField", "secrets.NAME"),
+        (
+            {"connection.yaml": "type: custom\ncustom_type: A\nmodule: nowhere.of\npackage: nowhere\nsecrets: {a: b}\n"},
+            "ConnectionModule",
+            "add nowhere to the requirements",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_named_without_its_values(keys: dict[str, str], code: str, words: str, tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path)
+    if keys:
+        secrets.write("open-ai", keys)
+    known = connections.known({"FLOWSESSION_CONNECTIONS": secrets.variable(mine="open-ai"), "PF_HOME_DIRECTORY": str(tmp_path)})
+    found = known.trouble("mine")
+    assert found is not None
+    assert (found[0], words in found[1], KEY in found[1]) == (code, True, False), found
+    assert "'open-ai'" in found[1] or code == "ConnectionModule"
+
+
+def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets
+) -> None:
+    agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
+    agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")})
+    ((code, said),) = problems(agent)
+    assert (code, "is 'open_ai_connection' meant?" in said) == ("ConnectionMissing", True), said
+    agent.put("p1", "f2", files=CHAT)
+    ((code, said),) = problems(agent)
+    assert (code, "Secret 'open-ai' does not exist" in said) == ("ConnectionSecretMissing", True), said
+    secrets.write("open-ai", open_ai(model.url))
+    eventually("the check is of the new Secret", lambda: agent.settled()["check"]["verdict"] == "Valid")
+    assert agent.flow("test", "--inputs", "question=hello").returncode == 0
