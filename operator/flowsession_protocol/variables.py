@@ -24,4 +24,4 @@ CREDENTIALS = "FLOWSESSION_CREDENTIALS"
 """The folder in which a Secret for reading a source is mounted."""
 
 CONNECTIONS = "FLOWSESSION_CONNECTIONS"
-"""Prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, the folder with the Secret's keys."""
+"""Prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, where its keys are mounted."""
