@@ -41,8 +41,8 @@ class ModelServer:
             data = [{"object": "embedding", "index": number, "embedding": [float(len(text)), 0.5]} for number, text in enumerate(texts)]
             return 200, {"object": "list", "data": data, "model": "small", "usage": {"prompt_tokens": 3, "total_tokens": 3}}, {}
         asked = str(call.body["messages"][-1]["content"]) if "messages" in call.body else str(call.body.get("prompt"))
-        same = sum(earlier.body == call.body for earlier in self.calls)
-        if "limited" in asked or ("busy" in asked and same < 2):
+        same = sum(other.body == call.body for other in self.calls)  # with this one
+        if "limited" in asked or ("busy" in asked and same < 3):
             return 429, error("Rate limit reached", "rate_limit_exceeded"), {"Retry-After": "1"}
         if "broken" in asked:
             return 500, error("The server had an error", "server_error"), {}

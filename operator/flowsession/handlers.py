@@ -17,6 +17,7 @@ _RESOURCES: dict[str, tuple[str, str, str]] = {
     "ConfigMap": ("", "v1", "configmaps"),
     "VMSize": (GROUP, VERSION, "vmsizes"),
     "ComputeInstance": (GROUP, VERSION, "computeinstances"),
+    "FlowRun": (GROUP, VERSION, "flowruns"),
     "ResourceQuota": ("", "v1", "resourcequotas"),
 }
 

@@ -34,6 +34,7 @@ class Home:
         self.pushed = os.path.join(root, "pushed.bin")
         self.store_copy = os.path.join(root, "pf.sqlite")
         self.requirements = os.path.join(root, "requirements.txt")
+        self.runs = os.path.join(root, "runs")
 
     @property
     def linked(self) -> str:

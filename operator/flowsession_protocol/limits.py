@@ -60,6 +60,19 @@ FINGERPRINTS = 2_000
 """Edited files that are told with the fingerprint of what they were edited from."""
 
 
+RUN_ERRORS = 10
+"""Failed lines of a run that its state names."""
+
+RUN_METRICS = 100
+"""Metrics of a run."""
+
+RUN_OUTPUT_BYTES = 64 * 1024 * 1024
+"""Bytes of a run's outputs before they are packed."""
+
+RUN_MAPPING = 100
+"""Inputs that a run's column mapping names."""
+
+
 def too_long(path: bytes) -> bool:
     """Whether a path has more bytes than file systems take, in all or in one of its parts."""
     return len(path) > PATH_BYTES or max(map(len, path.split(b"/"))) > NAME_BYTES

@@ -10,6 +10,9 @@ from typing import Mapping, Sequence, TypedDict
 
 INSTALL_STATES = ("None", "Running", "Succeeded", "Failed", "TimedOut")
 CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
+RUN_STATES = ("Running", "Completed", "Failed", "Canceled", "Lost")
+RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid", "LinesFailed", "RunFailed")
+"""Why a run failed, as conditions have it."""
 LAYERS = ("image", "requirements", "dependency")
 """Where a package comes from."""
 
@@ -269,3 +272,51 @@ class SourceOrder(TypedDict, total=False):
     seconds: float
     caBundle: str
     environment: Mapping[str, str]
+
+
+class RunOrder(TypedDict):
+    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder."""
+
+    id: str
+    name: str
+    data: str
+    columnMapping: Mapping[str, str]
+
+
+class RunError(TypedDict, total=False):
+    """A line that failed, or a node that aggregates."""
+
+    line: int
+    node: str
+    message: str
+
+
+class Lines(TypedDict):
+    """How many lines the data has, and what has become of them so far. `total` is 0 until the data is read."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class _Run(TypedDict):
+    id: str
+    state: str
+    version: int
+    lines: Lines
+
+
+class Run(_Run, total=False):
+    """The members of `/v1/runs`; all but those of `_Run` once it is over."""
+
+    code: str
+    message: str
+    errors: list[RunError]
+    metrics: dict[str, str]
+
+
+class RunOutputs(TypedDict):
+    """The members of `GET /v1/runs/outputs`."""
+
+    id: str
+    archive: str

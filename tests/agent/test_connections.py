@@ -6,6 +6,8 @@ import gzip
 import json
 import sqlite3
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from modelserver import ModelServer
 from . import support
 from .conftest import StartAgent
 from .editing import NONE, edits
+from .feeds import where_is
 from .support import Agent, eventually
 from .test_saved_edits import saved_of
 
@@ -206,3 +209,51 @@ def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
     secrets.write("open-ai", open_ai(model.url))
     eventually("the check is of the new Secret", lambda: agent.settled()["check"]["verdict"] == "Valid")
     assert agent.flow("test", "--inputs", "question=hello").returncode == 0
+
+
+CORE_TOOL = b"""
+import json, urllib.request
+from promptflow.connections import OpenAIConnection
+from promptflow.core import tool
+
+
+@tool
+def ask(connection: OpenAIConnection, question: str) -> str:
+    body = json.dumps({"model": "small", "messages": [{"role": "user", "content": question}]}).encode()
+    headers = {"Authorization": f"Bearer {connection.api_key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{connection.base_url}/chat/completions", body, headers)
+    return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
+"""
+CORE_FLOW = {
+    "ask.py": CORE_TOOL,
+    "flow.dag.yaml": b"""
+inputs: {question: {type: string}}
+outputs: {answer: {type: string, reference: "${ask.output}"}}
+nodes:
+- name: ask
+  type: python
+  source: {type: code, path: ask.py}
+  inputs: {connection: open_ai_connection, question: "${inputs.question}"}
+""",
+}
+
+
+def test_prompt_flows_core_alone_asks_the_agent(start: StartAgent, model: ModelServer, secrets: Secrets) -> None:
+    core = support.base("core", "promptflow-core==1.18.5", "httpx")
+    secrets.write("open-ai", open_ai(model.url))
+    secrets.write("own", {"type": "custom", "configs.a": "b", "secrets.k": KEY})
+    agent = start(python=core, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai", own="own"))
+    agent.put("p1", "f1", files=CORE_FLOW)
+    ran = agent.flow("test", "--inputs", "question=hello")
+    assert (ran.returncode, ran.stdout) == (0, '{\n  "answer": "you said: hello"\n}\n'), ran.stderr
+    (path,) = agent.home.rglob("flowsession_connections.pth")
+    script = f"import site; site.addsitedir({str(path.parent)!r})\n"
+    script += "from promptflow.connections import ConnectionProvider as P\nown = P.get_instance().get('own')\n"
+    script += "print(own.configs, own.secrets, sorted(one.name for one in P.get_instance().list()))"
+    typed = in_terminal(agent, core, "-c", script)
+    assert typed.stdout == f"{{'a': 'b'}} {{'k': '{KEY}'}} ['open_ai_connection', 'own']\n", typed.stderr
+    endpoint = path.read_text().split("'")[3]
+    for wrong in (f"{endpoint[:-1]}/connections/own", endpoint.rpartition("/")[0] + "/connections", f"{endpoint}/connections/nobody"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(wrong, timeout=10)
+    assert where_is(KEY, agent) == []

@@ -49,6 +49,8 @@ class Call:
     path: str
     body: Any
     at: float
+    id: str = ""
+    """The run that it is about, where the query says so."""
 
 
 @dataclass
@@ -80,6 +82,10 @@ class FakeAgent:
     """When it was told an environment."""
     instead: Any = None
     """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
+    runs: dict[str, Any] = field(default_factory=dict)
+    """What it tells of each run, by id; one that is ordered begins as Running, and stays so until a test says otherwise."""
+    outputs: bytes = b""
+    """What it keeps of a run that is over; empty: more than can be kept."""
     silent: bool = False
     """Never answers."""
     ahead: float = 0.0
@@ -177,7 +183,7 @@ class FakeAgent:
             self.refused.append(problem)
             refusal = {"podUID": self.pod_uid, "code": problem, "message": problem, "now": int(time.time() + self.ahead)}
             return web.json_response(refusal, status=401)
-        call = Call(request.method, request.path, json.loads(raw) if raw else None, time.time())
+        call = Call(request.method, request.path, json.loads(raw) if raw else None, time.time(), request.query.get("id", ""))
         self.calls.append(call)
         if self.silent:
             await asyncio.sleep(3600)
@@ -189,9 +195,11 @@ class FakeAgent:
         if instead is not None:
             return web.json_response(instead)
         until = time.monotonic() + float(request.query.get("wait", "0"))
+        while call.id in self.runs and self.runs[call.id]["version"] <= int(request.query.get("since", "-1")) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         while self._checking is not None and self.version <= int(request.query.get("since", "-1")) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        status, document = self._answer(call)
+        status, document = self._about_run(call) if call.path.startswith("/v1/runs") else self._answer(call)
         return web.json_response({"podUID": self.pod_uid, **document}, status=status)
 
     def _answer(self, call: Call) -> tuple[int, dict[str, Any]]:  # noqa: PLR0911 - one for each call
@@ -225,6 +233,27 @@ class FakeAgent:
             case _:
                 return 404, {"code": "NotFound", "message": call.path}
         return 200, self.state()
+
+    def tell_of_run(self, **members: Any) -> None:
+        """What it tells of its one run from now on."""
+        (run,) = self.runs.values()
+        run.update(members, version=run["version"] + 1)
+
+    def _about_run(self, call: Call) -> tuple[int, dict[str, Any]]:
+        name = call.body["id"] if call.body else call.id
+        if call.method == "PUT" and name not in self.runs:
+            lines = {"total": 0, "completed": 0, "failed": 0}
+            self.runs[name] = {"id": name, "state": "Running", "version": 1, "lines": lines}
+        run = self.runs.get(name)
+        if run is None:
+            return 404, {"code": "NoRun", "message": "no such run"}
+        if call.path.endswith("/outputs"):
+            if not self.outputs:
+                return 413, {"code": "TooLarge", "message": "its outputs have 50,000,000 bytes"}
+            return 200, {"id": name, "archive": base64.b64encode(self.outputs).decode()}
+        if call.method == "DELETE":
+            self.tell_of_run(state="Canceled")
+        return 200, run
 
     def _problem(self, token: str) -> str:
         """Why a token is no good, empty when it is."""

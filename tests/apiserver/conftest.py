@@ -247,7 +247,7 @@ def agents(namespace: Lab, background: Background) -> Callable[..., None]:
 
 def _remove_all(api: Api) -> None:
     """What other tests left must not occupy the operator of this one."""
-    kinds = [f"/apis/flowsession.dev/v1alpha1/{kind}" for kind in ("computesessions", "computeinstances", "flowenvironments")]
+    kinds = [f"/apis/flowsession.dev/v1alpha1/{kind}" for kind in ("flowruns", "computesessions", "computeinstances", "flowenvironments")]
     for path in (*kinds, "/api/v1/pods"):
         for item in api.get(path)["items"]:
             meta = item["metadata"]

@@ -39,7 +39,7 @@ class Lab:
     # Paths.
 
     def path(self, plural: str, name: str = "") -> str:
-        base = FLOWSESSION if plural in ("computesessions", "flowenvironments", "computeinstances") else "/api/v1"
+        base = FLOWSESSION if plural in ("computesessions", "flowenvironments", "computeinstances", "flowruns") else "/api/v1"
         return f"{base}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     # What people do.
@@ -60,6 +60,22 @@ class Lab:
         }
         answer: Object = self.api.post(self.path("computesessions") + "?fieldValidation=Strict", body)
         return answer
+
+    def create_run(self, name: str = "answers", *, environment: str = "env", user: str = "ada@example.com", **spec: Any) -> Object:
+        body = {
+            "apiVersion": "flowsession.dev/v1alpha1",
+            "kind": "FlowRun",
+            "metadata": {"name": name},
+            "spec": {"environmentRef": {"name": environment}, "user": user, "data": {"path": "data.jsonl"}, **spec},
+        }
+        answer: Object = self.api.post(self.path("flowruns") + "?fieldValidation=Strict", body)
+        return answer
+
+    def until_run(self, reason: str, name: str = "answers", *, says: str = "") -> Object:
+        """The run's status when its condition Complete has this reason."""
+        self.until_condition("Complete", reason, name, plural="flowruns", says=says)
+        found: Object = self.api.get(self.path("flowruns", name))["status"]
+        return found
 
     def create_config_map(self, name: str = "flow", *, labelled: bool = True, binary: Object | None = None, **files: str) -> Object:
         """Keys are given with `__` for the dot: flow__dag__yaml."""

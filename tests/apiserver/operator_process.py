@@ -122,7 +122,16 @@ class Operator:
         deadline = time.monotonic() + 20
         while not all(
             self._recorder.watching(kind)
-            for kind in ("computesessions", "flowenvironments", "pods", "configmaps", "computeinstances", "vmsizes", "resourcequotas")
+            for kind in (
+                "computesessions",
+                "flowenvironments",
+                "pods",
+                "configmaps",
+                "computeinstances",
+                "flowruns",
+                "vmsizes",
+                "resourcequotas",
+            )
         ):
             assert self.running, f"the operator ended: {self.last_words()}"
             assert time.monotonic() < deadline, f"the operator does not watch: {self.last_words()}"

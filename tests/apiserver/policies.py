@@ -17,6 +17,7 @@ _SOMEBODY = {"user": "somebody@example.com"}
 _PROBES: tuple[tuple[str, str, Object], ...] = (
     ("ComputeSession", "computesessions", {"environmentRef": {"name": "env"}, **_SOMEBODY}),
     ("ComputeInstance", "computeinstances", {"vmSize": "Standard_D2s_v5", **_SOMEBODY}),
+    ("FlowRun", "flowruns", {"environmentRef": {"name": "env"}, "data": {"path": "d.jsonl"}, **_SOMEBODY}),
     ("FlowEnvironment", "flowenvironments", {"source": {"configMap": {"name": "theirs"}}}),
 )
 

@@ -77,7 +77,13 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     conflict = Recorder.answer(409, "Conflict", "injected")
     faults = [
         lab.recorder.harm(lab.of_this_namespace(line), conflict)
-        for line in ("PATCH flowenvironments/status", "PATCH computesessions/status", "PATCH computeinstances/status", "DELETE pods")
+        for line in (
+            "PATCH flowenvironments/status",
+            "PATCH computesessions/status",
+            "PATCH computeinstances/status",
+            "PATCH flowruns/status",
+            "DELETE pods",
+        )
     ]
     faults.append(lab.recorder.harm(lambda request: request.line == "PATCH vmsizes/status", conflict))
     sizes, instances = Sizes(lab), Instances(lab)
@@ -89,6 +95,8 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     instances.until("Running")
     instances.change(running=False)
     instances.until("Stopped")
+    lab.create_run()
+    lab.until_run("SessionMissing")
     lab.kubelet.hold = True
     lab.create_session(idle={"timeoutSeconds": 3600})
     pod = eventually(lambda: lab.pods()[0] if lab.pods() else None, what="its pod")

@@ -51,11 +51,13 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
         "flowsession.dev/computeinstances": {"get", "list", "watch"},
+        "flowsession.dev/flowruns": {"get", "list", "watch"},
         "flowsession.dev/vmsizes": {"get", "list", "watch"},
         "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
         "flowsession.dev/flowenvironments/status": {"patch"},
         "flowsession.dev/computesessions/status": {"patch"},
         "flowsession.dev/computeinstances/status": {"patch"},
+        "flowsession.dev/flowruns/status": {"patch"},
         "flowsession.dev/vmsizes/status": {"patch"},
         "/pods": {"get", "list", "watch", "create", "patch", "delete"},
         "/nodes": {"list"},
@@ -101,7 +103,7 @@ def test_the_clusters_own_roles_are_extended_for_users(render: Callable[..., lis
 def test_each_admission_policy_is_bound_and_denies(render: Callable[..., list[Manifest]]) -> None:
     """What they refuse is seen in tests/apiserver/test_references.py."""
     manifests = render()
-    kinds = {"computesessions", "computeinstances", "flowenvironments"}
+    kinds = {"computesessions", "computeinstances", "flowenvironments", "flowruns"}
     bound = [m["spec"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicyBinding"]
     assert {spec["policyName"] for spec in bound} == {f"flowsession-{kind}" for kind in kinds}
     assert all(spec["validationActions"] == ["Deny"] and "matchResources" not in spec for spec in bound)
@@ -329,7 +331,7 @@ def test_names_come_from_the_release(render: Callable[..., list[Manifest]]) -> N
     manifests = [m for m in render(release="team-a") if m["kind"] != "CustomResourceDefinition"]
     names = {m["metadata"]["name"] for m in manifests}
     own = {"settings", "edits", "view", "edit", "sizes", "assign-identities", "administer-sizes", "administer-environments"}
-    policies = {"computesessions", "computeinstances", "flowenvironments", "user", "owner", "changed-by", "source-changed-by"}
+    policies = {"computesessions", "computeinstances", "flowenvironments", "flowruns", "user", "owner", "changed-by", "source-changed-by"}
     assert names == {"team-a-flowsession"} | {f"team-a-flowsession-{part}" for part in own | policies}
     account = only(manifests, "ServiceAccount")["metadata"]
     for binding in (only(manifests, "ClusterRoleBinding", "team-a-flowsession"), only(manifests, "RoleBinding")):

@@ -126,6 +126,17 @@ def test_examples_readme(shell: Shell) -> None:
     assert any('"category": "access"' in text for text in printed)
 
 
+def test_docs_runs(shell: Shell) -> None:
+    first = "kubectl apply -f examples/ticket-triage/run.yaml"
+    ready = "kubectl apply -k examples/ticket-triage && kubectl wait --for=condition=Ready csess/ticket-triage --timeout=5m"
+    printed = type_all(shell, "docs/runs.md", Page(before={first: ready}))
+    lines = len((CHECKOUT / "examples" / "ticket-triage" / "flow" / "samples.jsonl").read_text().splitlines())
+    assert f"{lines}/{lines}" in printed[2]
+    outputs = [json.loads(line) for line in printed[4].strip().splitlines()]
+    assert [line["line_number"] for line in outputs] == list(range(lines))
+    assert all(line["category"] for line in outputs)
+
+
 def test_docs_figures(shell: Shell) -> None:
     type_all(shell, "docs/figures.md", Page())
 

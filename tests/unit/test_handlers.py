@@ -28,7 +28,7 @@ def registry() -> kopf.OperatorRegistry:
 
 
 def test_only_events_and_the_login_are_handled(registry):
-    assert len(registry._watching._handlers) == 7
+    assert len(registry._watching._handlers) == 8
     assert len(registry._activities._handlers) == 1
     assert registry._activities._handlers[0].activity.value == "authentication"
     for kind in ("_changing", "_spawning", "_indexing", "_webhooks"):

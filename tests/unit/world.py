@@ -29,6 +29,7 @@ from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
 from flowsession.engine.resolutions import Resolutions
+from flowsession.engine.run_calls import RunCalls
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -269,7 +270,7 @@ class World:
         edits = self.edits = Edits(cast(Any, self.api), self.cache, queue, self.vault, retention_days=30)
         reader = Reader(cast(Any, self.api), self.cache, queue, edits, Intake(self.cache, queue))
         calls, told, api = cast(Agents, self.calls), cast(Recorder, self.told), cast(Any, self.api)
-        self.executor = Executor(api, self.cache, queue, calls, told, reader, cast(ImageChecks, None), edits)
+        self.executor = Executor(api, self.cache, queue, calls, cast(RunCalls, None), told, reader, cast(ImageChecks, None), edits)
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
             self.cache.observe(kind, copy.deepcopy(body))

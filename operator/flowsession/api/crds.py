@@ -12,6 +12,7 @@ from flowsession.api import GROUP, VERSION, mutations, policies
 from flowsession.api.base import rule
 from flowsession.api.environment import FlowEnvironmentSpec, FlowEnvironmentStatus
 from flowsession.api.instance import ComputeInstanceSpec, ComputeInstanceStatus
+from flowsession.api.run import FlowRunSpec, FlowRunStatus
 from flowsession.api.schema import structural, with_limits
 from flowsession.api.session import ComputeSessionSpec, ComputeSessionStatus
 from flowsession.api.size import NAME_RULE, VMSizeSpec, VMSizeStatus
@@ -132,7 +133,26 @@ INSTANCE = Kind(
         _COST,
     ),
 )
-KINDS = (ENVIRONMENT, SESSION, SIZE, INSTANCE)
+RUN = Kind(
+    name="FlowRun",
+    plural="flowruns",
+    short_names=("frun",),
+    description="An environment's flow, run once over a file of data in a session of its user; its outputs are kept.",
+    spec=FlowRunSpec,
+    status=FlowRunStatus,
+    columns=(
+        _column("User", ".spec.user"),
+        _column("Environment", ".spec.environmentRef.name"),
+        _column("Session", ".status.sessionName"),
+        _column("Phase", ".status.phase"),
+        _column("Lines", ".status.progress"),
+        _column("Duration", ".status.duration"),
+        _column("Age", ".metadata.creationTimestamp", type_="date"),
+        _column("Reason", '.status.conditions[?(@.type=="Complete")].reason', wide=True),
+    ),
+    selectable=(".spec.user", ".spec.environmentRef.name", ".status.phase"),
+)
+KINDS = (ENVIRONMENT, SESSION, SIZE, INSTANCE, RUN)
 
 
 def definition(kind: Kind) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _PLURALS = {
     "Event": ("/api/v1", "events"),
     "VMSize": (f"/apis/{GROUP}/{VERSION}", "vmsizes"),
     "ComputeInstance": (f"/apis/{GROUP}/{VERSION}", "computeinstances"),
+    "FlowRun": (f"/apis/{GROUP}/{VERSION}", "flowruns"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
     "Node": ("/api/v1", "nodes"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),

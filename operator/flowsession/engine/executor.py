@@ -15,6 +15,7 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
+from flowsession.engine.run_calls import RunCalls
 from flowsession.engine.snapshots import owned_pods
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -58,6 +59,7 @@ class Executor:
         cache: Cache,
         queue: Queue[Key],
         agents: Agents,
+        run_calls: RunCalls,
         recorder: Recorder,
         reader: Reader,
         checks: ImageChecks,
@@ -67,6 +69,7 @@ class Executor:
         self._cache = cache
         self._queue = queue
         self._agents = agents
+        self._run_calls = run_calls
         self._recorder = recorder
         self._reader = reader
         self._checks = checks
@@ -91,6 +94,8 @@ class Executor:
     async def _go_on(self, key: Key, uid: str, plan: Plan) -> None:
         if plan.call is not None:
             self._call(key, plan)
+        if plan.run_call is not None and (pod := self._cache.pods.get((key.namespace, plan.run_call.pod))):
+            self._run_calls.start(key, uid, pod.view, plan.run_call)
         if plan.question is not None:
             self._checks.start(key, uid, plan.question)
         await self._reader.read(key, plan)
@@ -299,6 +304,8 @@ class Executor:
             self._cache.written_at[write.namespace, write.name] = self._cache.clock()
         elif write.kind == "ComputeInstance":
             self._cache.sizing.instances.written_at[write.namespace, write.name] = self._cache.clock()
+        elif write.kind == "FlowRun":
+            self._cache.runs.written_at[write.namespace, write.name] = self._cache.clock()
         self._reader.observe(write.kind, body, by=Key(write.kind, write.namespace, write.name))
         return True
 

@@ -25,6 +25,7 @@ from flowsession.engine.reader import Reader
 from flowsession.engine.recorder import Recorder
 from flowsession.engine.registry_checks import ImageChecks
 from flowsession.engine.resolutions import Resolutions
+from flowsession.engine.run_calls import RunCalls
 from flowsession.engine.snapshots import Snapshots
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key, Name, newer
@@ -36,6 +37,7 @@ from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import Event, Plan
 from flowsession.reconcile.environment import chain
 from flowsession.reconcile.instance import chain as instance
+from flowsession.reconcile.run import chain as run
 from flowsession.reconcile.session import chain as session
 from flowsession.reconcile.size import offer
 from flowsession.settings import Settings
@@ -60,6 +62,7 @@ SELECTORS = {
     "ConfigMap": f"{SOURCE_LABEL}=true",
     "ComputeSession": "",
     "ComputeInstance": "",
+    "FlowRun": "",
     "Pod": f"{MANAGED_BY}={MANAGER}",
     "VMSize": "",
     "ResourceQuota": "",
@@ -87,6 +90,7 @@ class Engine:
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes, clock=time.time))
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
+        self._run_calls = RunCalls(agent_client, self.cache, self.queue)
         self._accounts = Accounts(cluster)
         self._resolutions = resolutions
         resolutions.changed = self._resolved
@@ -97,7 +101,8 @@ class Engine:
         reader = Reader(cluster, self.cache, self.queue, self._edits, self._intake)
         self._checks = ImageChecks(RegistryClient(settings), self.cache, self.queue)
         self._recorder = Recorder(cluster, instance)
-        self._executor = Executor(cluster, self.cache, self.queue, self._agents, self._recorder, reader, self._checks, self._edits)
+        calls = self._agents, self._run_calls
+        self._executor = Executor(cluster, self.cache, self.queue, *calls, self._recorder, reader, self._checks, self._edits)
         self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks = Tasks()
         self.primed = False
@@ -125,6 +130,7 @@ class Engine:
         """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
         await self._tasks.close()
         await self._agents.close()
+        await self._run_calls.close()
         await self._checks.close()
 
     def observe(self, kind: str, body: Object, *, deleted: bool = False) -> None:
@@ -227,9 +233,8 @@ class Engine:
         if key.kind == "VMSize":
             size = self.cache.sizing.snapshot(key.name)
             return (self.cache.sizing.sizes[name].meta.uid, offer.decide(size, now)) if size else ("", None)
-        if key.kind == "ComputeInstance":
-            found_instance = self._snapshots.instance(name, now)
-            return (found_instance.uid, instance.decide(found_instance, now)) if found_instance else ("", None)
+        if key.kind in ("ComputeInstance", "FlowRun"):
+            return self._plan_of_instance(name, now) if key.kind == "ComputeInstance" else self._plan_of_run(name, now)
         if key.kind == "Pod":
             left = self._snapshots.departed(name, now)
             return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
@@ -239,6 +244,14 @@ class Engine:
             self._snapshots.session(name, now, server_silent=silent, queued=len(self.queue)) if key.kind == "ComputeSession" else None
         )
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
+
+    def _plan_of_instance(self, name: Name, now: float) -> tuple[str, Plan | None]:
+        found = self._snapshots.instance(name, now)
+        return (found.uid, instance.decide(found, now)) if found else ("", None)
+
+    def _plan_of_run(self, name: Name, now: float) -> tuple[str, Plan | None]:
+        found = self._snapshots.run(name, now)
+        return (found.uid, run.decide(found, now)) if found else ("", None)
 
     async def _resync_for_ever(self) -> None:
         pause = min(FIRST_RESYNC_SECONDS, RESYNC_SECONDS)

@@ -15,11 +15,13 @@ from flowsession.model import times, words
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import ENDING_SECONDS
 from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.run_views import RunView
 from flowsession.model.views import REFUSED_SECONDS, Authorship, InstanceView, PodView
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ImageFacts
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.reconcile.instance.snapshot import HostedSession, InstanceSnapshot
+from flowsession.reconcile.run.snapshot import Place, RunSnapshot
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 from flowsession.settings import Settings
@@ -190,6 +192,44 @@ class Snapshots:
             namespace_ending=self._ending(key[0], now),
             written_at=cache.sizing.instances.written_at.get(key, 0.0),
             settings=self.settings,
+        )
+
+    def run(self, key: Name, now: float) -> RunSnapshot | None:
+        """A FlowRun with the sessions that it may be in; None if it is gone."""
+        cache = self.cache
+        entry = cache.runs.entries.get(key)
+        if entry is None:
+            return None
+        pod = cache.pods.get((key[0], entry.status.get("podName") or ""))
+        return RunSnapshot(
+            namespace=key[0],
+            name=key[1],
+            uid=entry.meta.uid,
+            resource_version=entry.meta.resource_version,
+            generation=entry.meta.generation,
+            created_at=entry.meta.created_at,
+            deleting=entry.meta.deleting,
+            spec=entry.spec,
+            status=entry.status,
+            sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
+            pod=pod.view if pod else None,
+            rivals=cache.runs.rivals(entry),
+            view=cache.runs.views.get(entry.meta.uid, RunView()),
+            refused_config_maps=self._refused(key[0]),
+            namespace_ending=self._ending(key[0], now),
+            written_at=cache.runs.written_at.get(key, 0.0),
+        )
+
+    def _place(self, entry: SessionEntry) -> Place:
+        conditions = {one.get("type"): one for one in entry.status.get("conditions") or ()}
+        pod = next((pod for pod in reversed(owned_pods(self.cache, entry)) if pod.running and pod.deleting_since is None), None)
+        ready = conditions.get("Ready", {}).get("status") == "True" and pod is not None
+        return Place(
+            session=entry.meta.name,
+            user=entry.spec.user,
+            environment=entry.spec.environment_ref.name,
+            pod=pod.name if pod and ready else "",
+            phase=str(entry.status.get("phase") or "Pending"),
         )
 
     def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from flowsession.api.base import Condition
 from flowsession.model import conditions
 from flowsession.model.conditions import Verdict
-from flowsession.model.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan, ReadEvents
+from flowsession.model.plan import AgentCall, Create, Delete, Event, PatchStatus, Plan, ReadEvents, RunCall
 from flowsession.model.views import PodView
 
 
@@ -68,6 +68,7 @@ class Draft:
         self.status: dict[str, Any] = dict(subject.status)
         self.old = conditions.read(subject.status)
         self.call: AgentCall | None = None
+        self.run_call: RunCall | None = None
         self.read_events: ReadEvents | None = None
         self.wants_accounts = False
         """Whether the decision depends on the namespace's ServiceAccounts, and they are not known."""
@@ -146,6 +147,7 @@ class Draft:
             deletes=tuple(self._deletes),
             status=write if patch else None,
             call=self.call,
+            run_call=self.run_call,
             events=events,
             read_events=self.read_events,
             wants_accounts=self.wants_accounts,

@@ -161,6 +161,42 @@ class ReadSource:
     body: messages.SourceOrder
 
 
+@dataclass(frozen=True)
+class BeginRun:
+    """PUT /v1/runs: begin the run, unless this agent knows it."""
+
+    pod: str
+    body: messages.RunOrder
+
+
+@dataclass(frozen=True)
+class FollowRun:
+    """GET /v1/runs as a long poll."""
+
+    pod: str
+    run: str
+    since: int
+
+
+@dataclass(frozen=True)
+class CancelRun:
+    """DELETE /v1/runs: end the run soon."""
+
+    pod: str
+    run: str
+
+
+@dataclass(frozen=True)
+class FetchOutputs:
+    """GET /v1/runs/outputs of a run that is over."""
+
+    pod: str
+    run: str
+
+
+RunCall = BeginRun | FollowRun | CancelRun | FetchOutputs
+"""Calls about a run, beside those about its session; each names the pod."""
+
 AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
 
@@ -211,6 +247,7 @@ class Plan:
     deletes: tuple[Delete, ...] = ()
     status: PatchStatus | None = None
     call: AgentCall | None = None
+    run_call: RunCall | None = None
     fetches: tuple[Fetch, ...] = ()
     events: tuple[Event, ...] = ()
     look_again_at: float | None = None

@@ -1,16 +1,20 @@
 """Runs in the session's Python, not in the agent's: puts the mounted connections into prompt flow's store, by prompt flow's own SDK.
 
 `fill NAMES`: the names that were filled before, as a JSON list; those of them that are mounted no more are removed. Prints a JSON object:
-`filled`, the names; `problems`, by name, each with `code` and `message`; neither holds a value. `missing`: prompt flow has no store here.
+- `filled`, the names, and `problems`, by name, each with `code` and `message`; neither holds a value;
+- `core`, where there is only prompt flow's core, which has no store: the connections themselves, as its executor takes them. They go
+  through a pipe and stay in memory;
+- `site`, where a user's own packages lie.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import site
 import sys
 
-from flowsession_agent.connections.kinds import BadConnectionError
+from flowsession_agent.connections.kinds import CUSTOM, KINDS, BadConnectionError
 from flowsession_agent.connections.mounted import listed
 
 TYPE_CHECKING = False
@@ -26,7 +30,7 @@ def main() -> None:
     os.nice(NICENESS)
     said = os.dup(1)
     os.dup2(2, 1)  # what prompt flow prints is nobody's answer
-    answer = fill(before)
+    answer = {**fill(before), "site": site.getusersitepackages()}
     os.write(said, json.dumps(answer).encode())
     os._exit(0)  # telemetry's threads must not hold it up
 
@@ -48,8 +52,21 @@ def fill(before: list[str]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
-        return {"filled": [], "problems": problems, "missing": True}
-    return {"filled": filled, "problems": problems, "missing": False}
+        return {"filled": [], "problems": problems, "core": {name: for_core(name, data) for name, data in found.items()}}
+    return {"filled": filled, "problems": problems, "core": None}
+
+
+def for_core(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection as promptflow-core's `_to_execution_connection_dict` has it (1.18.5)."""
+    kind = KINDS[data["type"]]
+    if kind.name == CUSTOM:
+        own = {f"promptflow.connection.{key}": data[key] for key in ("custom_type", "module", "package", "package_version") if key in data}
+        hidden = data["secrets"]
+        value = {**(data.get("configs") or {}), **(own if "custom_type" in data else {}), **hidden}
+    else:
+        value = {key: data[key] for key in kind.fields if data.get(key) is not None}
+        hidden = [key for key in value if key == "api_key"]
+    return {"name": name, "type": kind.class_name, "module": "promptflow.connections", "value": value, "secret_keys": list(hidden)}
 
 
 def _store(found: dict[str, dict[str, Any]], gone: list[str], filled: list[str], problems: dict[str, dict[str, str]]) -> None:

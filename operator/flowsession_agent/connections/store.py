@@ -7,6 +7,7 @@ it never keeps a session awake.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -22,12 +23,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from flowsession_agent.connections.provider import Provider
     from flowsession_agent.install.packages import Packages
     from flowsession_agent.server.state import State
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
 
 SECONDS = 120
+VARIABLE = "PF_HTTP_CONNECTION_PROVIDER_ENDPOINT"
+"""Tells prompt flow's core where to ask for connections."""
 
 
 class Connections:
@@ -40,6 +44,7 @@ class Connections:
         self._listed = mounted.listed(os.environ)
         self._lock = threading.Lock()
         self._known: tuple[str, str] | None = None  # what the store was filled from, and by which Python
+        self._provider: Provider | None = None
         self._file = 0  # the store's inode then: what edits bring back, and what people delete, is filled again
 
     def watch(self) -> None:
@@ -71,18 +76,44 @@ class Connections:
         keyring.provide(self._home.home)
         python = self._packages.python
         environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+        environ.pop(VARIABLE, None)
         job = Job(self._children, environ=environ, cwd=self._home.tmp, seconds=SECONDS)
         outcome = job.run([python, "-c", FILL, json.dumps(self._recorded())])
         try:
             answer: dict[str, Any] = json.loads(outcome.stdout)
-            filled, problems = list(map(str, answer["filled"])), answer["problems"]
+            filled, problems, core = list(map(str, answer["filled"])), answer["problems"], answer["core"]
         except (ValueError, KeyError, TypeError):
             why = "took too long" if outcome.timed_out else f"ended with exit code {outcome.exit_code}"
             print(f"flowsession agent: filling prompt flow's store of connections {why}", file=sys.stderr, flush=True)
             return
         self._record(filled)
+        self._serve(core, str(answer["site"]))
         for name, problem in problems.items():
             print(f"flowsession agent: connection {name!r}: {problem['message']}", file=sys.stderr, flush=True)
+
+    def environ(self) -> dict[str, str]:
+        """Variables by which prompt flow's core finds the connections; none where it has the store."""
+        return {VARIABLE: self._provider.endpoint} if self._provider is not None and self._provider.connections else {}
+
+    def _serve(self, core: dict[str, Any] | None, site: str) -> None:
+        """Have prompt flow's core find the connections: the tests that the agent starts, and every Python that a terminal starts."""
+        if core is not None and self._provider is None:
+            from flowsession_agent.connections.provider import Provider
+            from flowsession_agent.session.pid1 import protect
+
+            protect()  # this process holds the values from now on
+            self._provider = Provider(self._children)
+        if self._provider is None:
+            return
+        self._provider.connections = core or {}
+        path = os.path.join(site, "flowsession_connections.pth")
+        if core is None or not path.startswith(self._home.home):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"import os; os.environ.setdefault({VARIABLE!r}, {self._provider.endpoint!r})\n")
 
     def _inode(self) -> int:
         try:

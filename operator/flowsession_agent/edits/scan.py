@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ENTRIES_LIMIT = 5_000
 CONTENT_LIMIT = 64 * 1024 * 1024
 """Bytes of edits that are told apart by content. No archive takes more, so beyond it size and time have to do."""
-IGNORED_FOLDERS = ("__pycache__", ".promptflow")
+IGNORED_FOLDERS = ("__pycache__", ".promptflow", "process_log")
 SETTLED_NANOSECONDS = 100_000_000
 """A file written to within one tick of the file system's clock may change again without a new time (what git calls racy)."""
 CHUNK = 64 * 1024

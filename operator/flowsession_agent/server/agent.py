@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowsession_agent.server.wire import Request
     from flowsession_agent.session.folder_watch import FolderWatch
     from flowsession_agent.session.processes import Look, Processes
+    from flowsession_agent.session.runs import Runs
     from flowsession_agent.settings import Settings
     from flowsession_protocol.messages import About
     from flowsession_protocol.messages import State as Whole
@@ -73,6 +74,7 @@ class Agent:
         self._kills = datagrams.News(lambda: self._send(KILLED))
         self._notices = Inotify()
         self._folder: FolderWatch | None = None
+        self._made_runs: Runs | None = None
         self._lock = threading.Lock()
         self._calls: dict[str, dict[str, Call]] = {
             "/v1/state": {"GET": self._state},
@@ -86,6 +88,8 @@ class Agent:
             "/v1/edits/restore": {"POST": self._restore},
             "/v1/edits/discard": {"POST": self._discard},
             "/v1/edits/settle": {"POST": self._settle},
+            "/v1/runs": {"PUT": self._begin_run, "GET": self._run, "DELETE": self._cancel_run},
+            "/v1/runs/outputs": {"GET": self._run_outputs},
         }
         if settings.resolver:
             from flowsession_agent.source.resolver import Resolver
@@ -121,6 +125,22 @@ class Agent:
 
                 self._folder = FolderWatch(self.home.flow, notices=self._notices)
             return self._folder
+
+    @property
+    def _runs(self) -> Runs:
+        """The runs over data; made late, because most sessions have none."""
+        with self._lock:
+            if self._made_runs is None:
+                from flowsession_agent.session.runs import Runs
+
+                self._made_runs = Runs(
+                    home=self.home,
+                    activity=self.activity,
+                    children=self.children,
+                    packages=self.packages,
+                    connections=self.connections,
+                )
+            return self._made_runs
 
     def _look(self) -> Look:
         if self._processes is None:
@@ -191,6 +211,19 @@ class Agent:
             raise bad_request("inputs must be an object: the flow's inputs by name.")
         return {"podUID": self.pod_uid, **self._tests.run(inputs)}
 
+    def _begin_run(self, _: str, body: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self._runs.begin(_parse(body))}
+
+    def _run(self, query: str, _: bytes) -> Answer:
+        since, wait = _wait_for(query)
+        return {"podUID": self.pod_uid, **self._runs.told(_run_id(query), since=since, seconds=wait)}
+
+    def _cancel_run(self, query: str, _: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self._runs.cancel(_run_id(query))}
+
+    def _run_outputs(self, query: str, _: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self._runs.outputs(_run_id(query))}
+
     def _validate(self, _: str, __: bytes) -> Answer:
         from flowsession_agent.check.findings import MOST
 
@@ -240,6 +273,10 @@ def _parse(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise bad_request("The body is not JSON.") from None
+
+
+def _run_id(query: str) -> str:
+    return dict(part.partition("=")[::2] for part in query.split("&")).get("id", "")
 
 
 def _wait_for(query: str) -> tuple[int, float]:

@@ -67,6 +67,7 @@ class Tests:
             with open(given, "w", encoding="utf-8") as file:
                 json.dump(inputs, file)
             environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            environ.update(self._connections.environ())
             job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 MARK = "FLOWSESSION_JOB"
 OUTPUT_LIMIT = 1024 * 1024
-TERMINATE_SECONDS = 5
 READ_ON_SECONDS = 5
 
 
@@ -35,13 +34,25 @@ class Outcome:
 class Job:
     """Commands run one after the other under one deadline; nothing they start outlives its command, a daemon neither."""
 
-    def __init__(self, children: Children, *, environ: Mapping[str, str], cwd: str, seconds: float) -> None:
+    def __init__(
+        self,
+        children: Children,
+        *,
+        environ: Mapping[str, str],
+        cwd: str,
+        seconds: float,
+        end_by: int = signal.SIGTERM,
+        end_within: float = 5,
+    ) -> None:
+        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; `end_within` seconds later it is killed."""
         self._children = children
         self._mark = os.urandom(8).hex()
         self._environ = {**environ, MARK: self._mark}
         self._cwd = cwd
         self._deadline = time.monotonic() + seconds
         self._stopped = threading.Event()
+        self._end_by = end_by
+        self._end_within = end_within
 
     def stop(self) -> None:
         """End the running command soon and let no further one start."""
@@ -86,8 +97,8 @@ class Job:
         )
 
     def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        _kill(-process.pid, signal.SIGTERM)
-        if not self._children.wait(process, seconds=TERMINATE_SECONDS):
+        _kill(process.pid if self._end_by == signal.SIGINT else -process.pid, self._end_by)
+        if not self._children.wait(process, seconds=self._end_within):
             _kill(-process.pid, signal.SIGKILL)
             while not self._children.wait(process, seconds=60):
                 continue

@@ -7,6 +7,7 @@ like on the standard streams.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import sys
 
@@ -33,6 +34,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
+        if importlib.util.find_spec("promptflow") and importlib.util.find_spec("promptflow.core"):
+            _write(output_file, run_by_core(flow, inputs))
+            return
         sys.exit("prompt flow is not installed here: use the default image, or put `promptflow` into the requirements.")
     except OSError as error:
         from flowsession_agent.session import space
@@ -55,6 +59,17 @@ def run(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
     if fields is not None:
         return fields
     return outputs if isinstance(outputs, dict) else {"output": outputs}
+
+
+def run_by_core(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The outputs by promptflow-core alone, which has no `pf flow test`; raises what the flow raises."""
+    import os
+
+    from promptflow.core import Flow  # type: ignore[import-not-found,unused-ignore]
+
+    os.environ.setdefault("PF_DISABLE_TRACING", "true")
+    outputs = Flow.load(flow)(**inputs)
+    return dict(outputs) if isinstance(outputs, dict) else {"output": outputs}
 
 
 def unknown_input(flow: str, inputs: dict[str, Any]) -> str:

@@ -144,8 +144,9 @@ def test_names_and_subresources(kind):
         (crds.ENVIRONMENT, ["Ready", "Image", "Requirements", "Sessions", "Age"]),
         (crds.SESSION, ["User", "Environment", "Size", "Status", "Reason", "Expires", "Age"]),
         (crds.INSTANCE, ["User", "Size", "Status", "Sessions", "Last Activity", "Age"]),
+        (crds.RUN, ["User", "Environment", "Session", "Phase", "Lines", "Duration", "Age"]),
     ],
-    ids=["FlowEnvironment", "ComputeSession", "ComputeInstance"],
+    ids=["FlowEnvironment", "ComputeSession", "ComputeInstance", "FlowRun"],
 )
 def test_what_kubectl_get_shows(kind, columns):
     assert [column["name"] for column in kind.columns if not column.get("priority")] == columns

@@ -28,12 +28,14 @@ async def decided(engine: Engine) -> None:
 
 
 SIZE = {"azureName": "Standard_D2s_v5", "capacity": {"cpu": "2", "memory": "8Gi"}}
+RUN = {"user": "alice@example.com", "environmentRef": {"name": "env"}, "data": {"path": "data.jsonl"}}
 READERS = {
     "ComputeSession": ("session", session()),
     "FlowEnvironment": ("environment", environment()),
     "Pod": ("pod", pod()),
     "VMSize": ("size", body("VMSize", "small", spec=SIZE)),
     "ComputeInstance": ("instance", body("ComputeInstance", "box", spec={"user": "alice@example.com", "vmSize": "Standard_D2s_v5"})),
+    "FlowRun": ("run", body("FlowRun", "answers", spec=RUN)),
 }
 RAISED = [RecursionError("too deep"), ValueError("x"), TypeError("x"), KeyError("x"), MemoryError(), objects.Unreadable("x")]
 

@@ -6,12 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowsession import metrics
-from flowsession.cluster.agent import answers, source_answers
+from flowsession.cluster.agent import answers, run_answers, source_answers
 from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import CALL_SECONDS, AgentError, NotListening, Request, Transport, parsed
 from flowsession.cluster.tokens import Signer
 from flowsession.model.agent_views import AgentState, EditsArchive, PackageList, SourceAnswer
-from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, ListPackages, Probe, ReadSource, Reopen, Retire, Settle, TakeEdits
+from flowsession.model.plan import (
+    AgentCall,
+    Deliver,
+    Follow,
+    KeepAlive,
+    ListPackages,
+    Probe,
+    ReadSource,
+    Reopen,
+    Retire,
+    RunCall,
+    Settle,
+    TakeEdits,
+)
+from flowsession.model.run_views import RunReply
 from flowsession.model.views import PodView
 from flowsession_protocol import TOKEN_HEADER
 from flowsession_protocol.messages import Order
@@ -104,6 +118,11 @@ class AgentClient:
             if status == 200 and document.get("podUID") != pod.uid:
                 raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")
             return status, document
+
+    async def call_about_run(self, pod: PodView, call: RunCall) -> RunReply:
+        """One call about a run. Raises AgentError."""
+        status, document = await self._send(pod, run_answers.request_of(call))
+        return run_answers.reply(call, status, document)
 
     def forget(self, pod_uid: str) -> None:
         """Drops what is remembered of a pod that is gone."""

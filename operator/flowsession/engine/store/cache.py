@@ -10,9 +10,10 @@ from flowsession.engine.store.flow_check_index import Checks
 from flowsession.engine.store.image_index import Imaging
 from flowsession.engine.store.journal import Journal
 from flowsession.engine.store.keys import Key, Name
-from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, SessionEntry
+from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, RunEntry, SessionEntry
 from flowsession.engine.store.recent import Recent
 from flowsession.engine.store.resolvers import Resolvers
+from flowsession.engine.store.runs import Runs
 from flowsession.engine.store.sizing import Sizing
 from flowsession.engine.store.store import Index, Store
 from flowsession.model.agent_views import AgentView, Hint, SavedEdits
@@ -45,6 +46,8 @@ class Cache:
         """Told the uid of every pod that is forgotten."""
         self.sizing = sizing or Sizing(clock=clock)
         """VM sizes, nodes, quotas and instances."""
+        self.runs = Runs()
+        """Runs over data."""
         self.resolvers = Resolvers()
         self.imaging = Imaging()
         self.checks = Checks()
@@ -77,6 +80,7 @@ class Cache:
             "VMSize": self.sizing.sizes,
             "ResourceQuota": self.sizing.quotas,
             "ComputeInstance": self.sizing.instances.entries,
+            "FlowRun": self.runs.entries,
         }
 
         self.agents: dict[str, AgentView] = {}
@@ -129,6 +133,13 @@ class Cache:
         """The sessions of the same user and environment, itself among them: only one of these may have a pod."""
         return self.sessions.all(self._by_user.of((*session.environment, session.spec.user)))
 
+    def sessions_for(self, run: RunEntry) -> list[SessionEntry]:
+        """The sessions that a run may be in: the one that it names, else those of its user and environment; the oldest first."""
+        if run.spec.session_ref is not None:
+            named = self.sessions.get((run.meta.namespace, run.spec.session_ref.name))
+            return [named] if named else []
+        return sorted(self.sessions.all(self._by_user.of(run.group)), key=lambda session: (session.meta.created_at, session.meta.uid))
+
     def pods_of(self, session: Name) -> list[PodEntry]:
         """The pods that carry a session's name, whoever owns them."""
         return self.pods.all(self._by_session.of(session))
@@ -144,13 +155,14 @@ class Cache:
         self.saved = {uid: found for uid, found in self.saved.items() if uid in sessions}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.imaging.prune(environments)
+        self.runs.prune()
         for recent in (self.own_config_maps, self.promptflow, self.refused_config_maps):
             recent.prune(LATELY_SECONDS)
         self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if abs(self.clock() - at) < LATELY_SECONDS}
 
     def _session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
         self.journal.note(known, entry, self.clock())
-        concerned = self.sizing.instances.session_changed(known, entry)
+        concerned = self.sizing.instances.session_changed(known, entry) | self.runs.concerned_by_session(entry or known)
         if entry is None:
             return concerned | (self._session_gone(known) if known else set())
         key = entry.meta.key
@@ -187,6 +199,7 @@ class Cache:
 
     def _pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
         concerned = self.sizing.instances.pod_changed(known, entry) | self.resolvers.pod_changed(known, entry)
+        concerned |= self.runs.concerned_by_pod(entry or known)
         if entry is None:
             if known is not None:
                 self._pod_gone(known.view.uid)

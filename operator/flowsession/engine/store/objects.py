@@ -13,6 +13,7 @@ from flowsession.api import GROUP
 from flowsession.api.environment import FlowEnvironmentSpec
 from flowsession.api.instance import ComputeInstanceSpec
 from flowsession.api.mutations import CHANGED_BY, CHANGED_BY_FIELD, SOURCE_LABEL
+from flowsession.api.run import FINAL, FlowRunSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.engine.store.keys import Name
@@ -135,6 +136,25 @@ class InstanceEntry:
 
 
 @dataclass(frozen=True)
+class RunEntry:
+    """A FlowRun in the cache."""
+
+    meta: Meta
+    spec: FlowRunSpec
+    status: Object
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to be done about it any more."""
+        return self.status.get("phase") in FINAL
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Namespace, environment and user: the sessions that it may run in have the same."""
+        return self.meta.namespace, self.spec.environment_ref.name, self.spec.user
+
+
+@dataclass(frozen=True)
 class PodEntry:
     """A session's pod in the cache, or an instance's anchor."""
 
@@ -208,6 +228,11 @@ def instance(body: Object) -> InstanceEntry:
     asked = _requests(body, {"resume": REQUESTS["resume"]})
     spec, status = _spec(ComputeInstanceSpec, body), body.get("status") or {}
     return InstanceEntry(meta(body), spec, status, asked.get("resume", ""), asked.get(UNKNOWN, ""))
+
+
+def run(body: Object) -> RunEntry:
+    """Raises Unreadable."""
+    return RunEntry(meta(body), _spec(FlowRunSpec, body), body.get("status") or {})
 
 
 def quota(body: Object) -> QuotaEntry:

@@ -537,7 +537,7 @@ async def test_only_this_environments_lists_are_deleted_and_forgotten():
     own = {("team", "flow-env-packages-1"), ("team", "other-packages-1"), ("else", "flow-env-packages-1"), ("team", "flowsession-agent-1")}
     for name in own:
         cache.own_config_maps.note(name, 3)
-    executor = Executor(cluster, cache, None, None, None, Reader(cluster, cache, None, None, Intake(cache, None)), None, None)
+    executor = Executor(cluster, cache, None, None, None, None, Reader(cluster, cache, None, None, Intake(cache, None)), None, None)
     await executor.carry_out(Key("FlowEnvironment", "team", "flow-env"), "uid", Plan(clean=DeletePackages("team", "flow-env")))
     assert cluster.deleted == [
         (

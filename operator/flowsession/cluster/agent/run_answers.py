@@ -1,0 +1,81 @@
+"""Requests about runs, and what an agent says of them read into views, with every text, number and list cut to a size that does no harm."""
+
+from typing import Any
+
+from flowsession.cluster.agent.answers import number, size_of, text, word
+from flowsession.cluster.agent.transport import CALL_SECONDS, AgentError, Request
+from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, RunCall
+from flowsession.model.run_views import RunAnswer, RunFailure, RunReply
+from flowsession_protocol import limits
+from flowsession_protocol.messages import RUN_FAILURES, RUN_STATES
+
+POLL_SECONDS = 30.0
+LARGEST_OUTPUTS = 2 * 1024 * 1024
+"""Bytes of an answer with outputs."""
+MOST_LINES = 1e9
+
+
+def request_of(call: RunCall) -> Request:
+    """The HTTP request of a call."""
+    match call:
+        case BeginRun(body=body):
+            return Request("PUT", "/v1/runs", body)
+        case FollowRun(run=run, since=since):
+            path = f"/v1/runs?id={run}&since={since}&wait={POLL_SECONDS:.0f}"
+            return Request("GET", path, timeout_seconds=POLL_SECONDS + CALL_SECONDS)
+        case CancelRun(run=run):
+            return Request("DELETE", f"/v1/runs?id={run}")
+        case FetchOutputs(run=run):
+            return Request("GET", f"/v1/runs/outputs?id={run}", timeout_seconds=POLL_SECONDS, largest=LARGEST_OUTPUTS)
+
+
+def reply(call: RunCall, status: int, document: dict[str, Any]) -> RunReply:
+    """The outcome of a call. Raises AgentError for an answer of no use."""
+    if status in (400, 404, 409, 413):
+        message = word(document.get("message"), 500) or f"HTTP {status}"
+        return RunReply(refused=text(document.get("code"), 40) or "NotFound", message=message)
+    if status != 200:
+        raise AgentError(f"HTTP {status}: {word(document.get('message'), 300)}")
+    if isinstance(call, FetchOutputs):
+        archive = document.get("archive")
+        size = size_of(archive)
+        if not isinstance(archive, str) or not 0 < size <= limits.ARCHIVE_BYTES:
+            return RunReply(refused="TooLarge", message=f"its agent sent {size:,} bytes; at most {limits.ARCHIVE_BYTES:,} are kept")
+        return RunReply(archive=archive)
+    return RunReply(answer=_answer(document))
+
+
+def _answer(document: dict[str, Any]) -> RunAnswer:
+    state, code, lines = document.get("state"), document.get("code"), document.get("lines")
+    if state not in RUN_STATES:
+        raise AgentError("its answer names no state of the run")
+    counts = lines if isinstance(lines, dict) else {}
+    failed = state == "Failed"
+    return RunAnswer(
+        state=str(state),
+        version=int(number(document.get("version"))),
+        total=int(number(counts.get("total"), limit=MOST_LINES)),
+        completed=int(number(counts.get("completed"), limit=MOST_LINES)),
+        failed=int(number(counts.get("failed"), limit=MOST_LINES)),
+        code=(code if code in RUN_FAILURES else "RunFailed") if failed else "",
+        message=word(document.get("message"), limits.PROBLEM),
+        errors=_errors(document.get("errors")),
+        metrics=_metrics(document.get("metrics")),
+    )
+
+
+def _errors(value: object) -> tuple[RunFailure, ...]:
+    items = [item for item in value[: limits.RUN_ERRORS] if isinstance(item, dict)] if isinstance(value, list) else []
+    return tuple(
+        RunFailure(
+            message=word(item.get("message"), limits.PROBLEM),
+            line=int(number(item["line"], limit=MOST_LINES)) if "line" in item else None,
+            node=word(item.get("node"), limits.PROBLEM_PLACE),
+        )
+        for item in items
+    )
+
+
+def _metrics(value: object) -> dict[str, str]:
+    items = list(value.items())[: limits.RUN_METRICS] if isinstance(value, dict) else []
+    return {word(name, 100): word(found, 100) for name, found in items if word(name, 100)}

@@ -1,0 +1,82 @@
+"""What is known of FlowRuns; those that are over cost nothing but their entry."""
+
+from collections.abc import Iterable
+
+from flowsession.engine.store import objects
+from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.objects import PodEntry, RunEntry, SessionEntry
+from flowsession.engine.store.store import Index, Store
+from flowsession.model.run_views import RunView
+from flowsession.reconcile.run.snapshot import Rival
+
+KIND = "FlowRun"
+
+
+class Runs:
+    """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
+
+    def __init__(self) -> None:
+        self._by_group: Index[RunEntry] = Index(lambda run: [] if run.over else [run.group])
+        self._by_session: Index[RunEntry] = Index(_named)
+        self._by_pod: Index[RunEntry] = Index(_pod)
+        self.entries: Store[RunEntry] = Store(objects.run, self._changed, self._by_group, self._by_session, self._by_pod)
+        self.views: dict[str, RunView] = {}
+        """By the run's uid: what its agent says."""
+        self.written_at: dict[Name, float] = {}
+        """When a run's status was last written."""
+
+    def rivals(self, run: RunEntry) -> tuple[Rival, ...]:
+        """The other runs of the same user and environment that are not over, the oldest first."""
+        others = [other for other in self.entries.all(self._by_group.of(run.group)) if other.meta.uid != run.meta.uid]
+        found = [
+            Rival(
+                other.meta.name,
+                (other.meta.created_at, other.meta.uid),
+                session=other.status.get("sessionName") or (other.spec.session_ref.name if other.spec.session_ref else ""),
+                placed=bool(other.status.get("podName")),
+            )
+            for other in others
+            if not other.meta.deleting
+        ]
+        return tuple(sorted(found, key=lambda rival: rival.order))
+
+    def concerned_by_session(self, session: SessionEntry | None) -> set[Key]:
+        """The runs that may be in a session."""
+        if session is None or not len(self._by_group):
+            return set()
+        names = {*self._by_group.of((*session.environment, session.spec.user)), *self._by_session.of(session.meta.key)}
+        return _keys(names)
+
+    def concerned_by_pod(self, pod: PodEntry | None) -> set[Key]:
+        """The runs that are in a pod."""
+        return _keys(self._by_pod.of(pod.meta.key)) if pod is not None and len(self._by_pod) else set()
+
+    def prune(self) -> None:
+        """Drop what outlives its run."""
+        uids = {entry.meta.uid for entry in self.entries.values() if not entry.over}
+        self.views = {uid: view for uid, view in self.views.items() if uid in uids}
+        self.written_at = {name: at for name, at in self.written_at.items() if name in self.entries}
+
+    def _changed(self, known: RunEntry | None, entry: RunEntry | None) -> set[Key]:
+        either = entry or known
+        if either is None:
+            return set()
+        concerned = _keys([either.meta.key])
+        if entry is None or entry.over:
+            self.views.pop(either.meta.uid, None)
+            if known is not None and not known.over:
+                concerned |= _keys(self._by_group.of(known.group))  # the next one's turn
+        return concerned
+
+
+def _keys(names: Iterable[Name]) -> set[Key]:
+    return {Key(KIND, *name) for name in names}
+
+
+def _named(run: RunEntry) -> list[Name]:
+    return [(run.meta.namespace, run.spec.session_ref.name)] if run.spec.session_ref and not run.over else []
+
+
+def _pod(run: RunEntry) -> list[Name]:
+    name = run.status.get("podName")
+    return [(run.meta.namespace, name)] if name and not run.over else []

@@ -1,0 +1,67 @@
+"""What the operator knows of a run: its agent's answers, trimmed, and the calls that this operator made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """A line or an aggregation node that failed."""
+
+    message: str
+    line: int | None = None
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class RunAnswer:
+    """What an agent says of a run."""
+
+    state: str
+    """One of the protocol's RUN_STATES."""
+    version: int = 0
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    code: str = ""
+    """Why it failed; empty: it did not."""
+    message: str = ""
+    errors: tuple[RunFailure, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether its lines are run no more."""
+        return self.state != "Running"
+
+
+@dataclass(frozen=True)
+class RunReply:
+    """The outcome of one call about a run: an answer, its outputs, or a refusal."""
+
+    answer: RunAnswer | None = None
+    archive: str = ""
+    """The outputs, a .tar.gz in base64."""
+    refused: str = ""
+    """Code of the refusal."""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What this operator's calls found out about a run."""
+
+    calling: bool = False
+    asked_at: float = 0.0
+    """When the last call ended."""
+    answer: RunAnswer | None = None
+    archive: str = ""
+    lost_outputs: str = ""
+    """Why the outputs can't be kept."""
+    cancel_asked: bool = False
+    refused: str = ""
+    """Code of the last call's refusal; empty: it was none."""
+    message: str = ""
+    """The words of the refusal, or why there was no answer."""
+    failures: int = 0
+    """Calls in a row without an answer."""

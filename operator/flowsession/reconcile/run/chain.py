@@ -1,0 +1,234 @@
+"""FlowRun: finds a session, has its agent run the flow over the data, follows that, and keeps the outputs.
+
+The status names the pod before its agent is told: whatever is killed then, the run is begun in that pod or not at all, since an agent
+begins each run once.
+"""
+
+from flowsession.api.run import FINAL, RunPhase
+from flowsession.manifests import run_outputs
+from flowsession.model import times
+from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, FetchOutputs, FollowRun, Plan
+from flowsession.model.run_views import RunAnswer, RunFailure
+from flowsession.model.views import REFUSED_SECONDS
+from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
+from flowsession.reconcile.run.draft import RunDraft
+from flowsession.reconcile.run.snapshot import Place, RunSnapshot
+from flowsession_protocol.messages import RunOrder
+
+COUNT_SECONDS = 10.0
+"""Minimum seconds between two writes of the counts alone."""
+AGAIN_SECONDS = 5.0
+"""Seconds until an agent is asked again that refuses the run for now."""
+LONGEST_PAUSE = 30.0
+SILENT_FAILURES = 3
+"""Calls without an answer after which the status says so."""
+POLL_SHARE, LONGEST_POLL_PAUSE = 0.05, 2.0
+"""Pause between two polls, as a share of the run's time so far: a short run is followed closely, a long one costs little."""
+AHEAD_SHOWN = 3
+NOT_YET = ("Retired", "RunInProgress")
+"""Refusals by which an agent did not begin the run, and may later."""
+
+
+def decide(snapshot: RunSnapshot, now: float) -> Plan:
+    """Return the run's plan. It depends on snapshot and time alone."""
+    if snapshot.deleting or snapshot.status.get("phase") in FINAL:
+        return Plan()
+    if snapshot.namespace_ending:
+        return Plan(look_again_at=now + ENDING_SECONDS)
+    draft = RunDraft(snapshot, now)
+    if not draft.status.get("podName"):
+        _queue(draft)
+    else:
+        _follow(draft)
+    draft.may_wait("lines", "progress", until=snapshot.written_at + COUNT_SECONDS)
+    return draft.plan()
+
+
+def _queue(draft: RunDraft) -> None:
+    """Find the session in which it is to run, and take its turn there."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+        return
+    place = next((place for place in snapshot.sessions if place.pod), snapshot.sessions[0] if snapshot.sessions else None)
+    if place is None:
+        draft.goes_on(RunPhase.QUEUED, "SessionMissing", _no_session(snapshot))
+        return
+    if (place.user, place.environment) != (spec.user, spec.environment_ref.name):
+        draft.end(RunPhase.FAILED, "SessionFailed", _another(place, snapshot))
+        return
+    if not place.pod:
+        said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
+        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
+        return
+    mine = (snapshot.created_at, snapshot.uid)
+    ahead = [
+        rival.name
+        for rival in snapshot.rivals
+        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
+    ]
+    if ahead:
+        names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
+        draft.goes_on(RunPhase.QUEUED, "RunsAhead", f"place {len(ahead)} in the queue of session {place.session!r}, after {names}")
+        return
+    draft.put("sessionName", place.session)
+    draft.put("podName", place.pod)
+    draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {place.session!r} is told to begin")
+    draft.look_again(draft.now)
+
+
+def _no_session(snapshot: RunSnapshot) -> str:
+    spec = snapshot.spec
+    if spec.session_ref is not None:
+        return f"there is no session {spec.session_ref.name!r}: create it, and the run begins when it is Ready"
+    return (
+        f"{spec.user} has no session of environment {spec.environment_ref.name!r}: create a ComputeSession with this user and"
+        " environmentRef, and the run begins when it is Ready"
+    )
+
+
+def _another(place: Place, snapshot: RunSnapshot) -> str:
+    spec = snapshot.spec
+    if place.user != spec.user:
+        return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
+    return (
+        f"session {place.session!r} is one of environment {place.environment!r}:"
+        f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
+    )
+
+
+def _follow(draft: RunDraft) -> None:
+    """Have the agent of the pod begin, follow the run there, and bring it to its end."""
+    snapshot, view = draft.snapshot, draft.snapshot.view
+    pod, answer = snapshot.pod, view.answer
+    name = str(draft.status["podName"])
+    kept = answer is not None and answer.over and (view.archive or view.lost_outputs)
+    if pod is None and answer is None and view.refused in NOT_YET:
+        for field in ("sessionName", "podName"):
+            draft.put(field, None)
+        _queue(draft)
+    elif pod is None and not kept:
+        _lost(draft, cause_of_absence(name, ())[1])
+    elif pod is not None and pod.phase in ENDED and not kept:
+        _lost(draft, cause_of_end(pod)[1])
+    elif answer is not None and answer.state == "Lost":
+        _lost(draft, _restarted(draft))
+    elif view.refused and answer is None:
+        _refused(draft)
+    elif answer is not None and view.refused == "NoRun":
+        _lost(draft, _restarted(draft))
+    else:
+        _go_on(draft, answer, name)
+
+
+def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
+    snapshot, view = draft.snapshot, draft.snapshot.view
+    if answer is not None and answer.over and (view.archive or view.lost_outputs):
+        _finish(draft, answer)
+        return
+    _tell(draft, answer)
+    cancels = snapshot.spec.cancel and not view.cancel_asked and answer is not None and not answer.over
+    due = draft.now if cancels and not view.failures else _next_call(draft, answer)
+    if view.calling and not cancels:
+        return
+    if draft.now < due:
+        draft.look_again(due)
+    elif answer is None:
+        draft.run_call = BeginRun(pod, _order(snapshot))
+    elif answer.over:
+        draft.run_call = FetchOutputs(pod, snapshot.uid)
+    else:
+        draft.run_call = CancelRun(pod, snapshot.uid) if cancels else FollowRun(pod, snapshot.uid, answer.version)
+
+
+def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
+    """Say how far it is. Nothing is said between the end of its lines and that of the run, which is one write with the outputs."""
+    view, session = draft.snapshot.view, draft.status.get("sessionName")
+    if view.failures >= SILENT_FAILURES and (answer is None or not answer.over):
+        phase = RunPhase.PREPARING if answer is None else RunPhase.RUNNING
+        draft.goes_on(phase, "AgentUnreachable", f"the agent of session {session!r} does not answer, and is asked again: {view.message}")
+    elif answer is None:
+        draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {session!r} is told to begin")
+    elif not answer.over:
+        draft.count(answer)
+        draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
+        draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
+    elif view.failures >= SILENT_FAILURES:
+        draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
+
+
+def _order(snapshot: RunSnapshot) -> RunOrder:
+    return run_outputs.order(snapshot.name, snapshot.uid, snapshot.spec)
+
+
+def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
+    """Return when the agent is to be asked next."""
+    view = draft.snapshot.view
+    if view.failures:
+        return view.asked_at + min(LONGEST_PAUSE, 0.5 * 2.0 ** min(view.failures, 10))
+    if answer is None or answer.over:
+        return draft.now
+    ran = max(0.0, draft.now - times.moment(draft.status.get("startedAt"), draft.now))
+    return view.asked_at + min(LONGEST_POLL_PAUSE, POLL_SHARE * ran)
+
+
+def _refused(draft: RunDraft) -> None:
+    """The agent won't begin the run."""
+    view = draft.snapshot.view
+    if view.refused in NOT_YET:
+        if draft.now < view.asked_at + AGAIN_SECONDS:
+            draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
+            draft.look_again(view.asked_at + AGAIN_SECONDS)
+        elif draft.snapshot.pod is not None and not view.calling:
+            draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
+            draft.run_call = BeginRun(draft.snapshot.pod.name, _order(draft.snapshot))
+        return
+    said = view.message if view.refused == "BadRequest" else "its agent knows no runs: reset the session, so that it gets the present one"
+    draft.end(RunPhase.FAILED, "SessionFailed", f"session {draft.status.get('sessionName')!r} can't run it: {said}")
+
+
+def _finish(draft: RunDraft, answer: RunAnswer) -> None:
+    """Keep the outputs, and say how it ended."""
+    snapshot, view = draft.snapshot, draft.snapshot.view
+    draft.count(answer)
+    draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
+    name = run_outputs.name_of(snapshot.name, snapshot.uid)
+    if view.archive and name in snapshot.refused_config_maps:
+        said = f"its outputs can't be kept in ConfigMap {name!r}: {snapshot.refused_config_maps[name]}; tried again every minute"
+        draft.goes_on(RunPhase.RUNNING, "OutputsRefused", said)
+        draft.look_again(draft.now + REFUSED_SECONDS)
+        return
+    if view.archive:
+        draft.create(run_outputs.manifest(snapshot.namespace, snapshot.name, snapshot.uid, view.archive))
+        draft.put("outputs", {"configMapNames": [name]})
+    draft.put("metrics", dict(answer.metrics) or None)
+    draft.put("errors", [_problem(error) for error in answer.errors] or None)
+    lines = draft.status["lines"]
+    if answer.state == "Canceled":
+        draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
+    elif answer.code:
+        lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""
+        draft.end(RunPhase.FAILED, answer.code, answer.message + lost)
+    elif view.lost_outputs:
+        draft.end(RunPhase.FAILED, "OutputsTooLarge", f"all {lines['total']} lines were run, but {view.lost_outputs}")
+    else:
+        draft.end(RunPhase.COMPLETED, "Completed", f"all {lines['total']} lines were run")
+
+
+def _lost(draft: RunDraft, cause: str) -> None:
+    if draft.snapshot.view.answer is not None:
+        draft.count(draft.snapshot.view.answer)
+    lines = draft.status.get("lines") or {"total": 0, "completed": 0, "failed": 0}
+    said = f"{cause}; {lines['completed'] + lines['failed']} of {lines['total']} lines were run, and their outputs went with the pod:"
+    draft.end(RunPhase.FAILED, "SessionLost", f"{said} create the run again")
+
+
+def _restarted(draft: RunDraft) -> str:
+    container = draft.snapshot.pod.container if draft.snapshot.pod else None
+    why = f" ({container.ended_reason}, exit code {container.ended_code})" if container and container.ended_reason else ""
+    return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{why}"
+
+
+def _problem(error: RunFailure) -> dict[str, object]:
+    place: dict[str, object] = {} if error.line is None else {"line": error.line}
+    return {**place, **({"node": error.node} if error.node else {}), "message": error.message}

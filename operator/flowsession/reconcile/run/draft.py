@@ -1,0 +1,49 @@
+"""A run's plan in the making."""
+
+from flowsession.api.run import RunPhase
+from flowsession.model import stalled, times
+from flowsession.model.draft import Draft
+from flowsession.model.run_views import RunAnswer
+from flowsession.reconcile.run.snapshot import RunSnapshot
+
+
+class RunDraft(Draft):
+    """The draft of a FlowRun."""
+
+    KIND = "FlowRun"
+    PROBLEMS = ("Complete",)
+    NO_PROBLEM = frozenset({"Preparing", "Running", "RunsAhead", "SessionNotReady", "KeepingOutputs", "Canceled"})
+
+    def __init__(self, snapshot: RunSnapshot, now: float) -> None:
+        super().__init__(snapshot, now, {})
+        self.snapshot = snapshot
+
+    def goes_on(self, phase: RunPhase, reason: str, message: str) -> None:
+        """The run is not over."""
+        self.put("phase", phase.value)
+        self.judge("Complete", False, reason, message)
+        self.judge("Reconciling", True, reason, message)
+
+    def count(self, answer: RunAnswer) -> None:
+        """Take in the agent's counts; they never go back."""
+        before = self.before.get("lines") or {}
+        lines = {name: max(int(before.get(name) or 0), int(getattr(answer, name))) for name in ("total", "completed", "failed")}
+        failed = f", {lines['failed']} failed" if lines["failed"] else ""
+        self.put("lines", lines)
+        self.put("progress", f"{lines['completed'] + lines['failed']}/{lines['total']}{failed}")
+
+    def end(self, phase: RunPhase, reason: str, message: str) -> None:
+        """The run is over, for good."""
+        self.put("phase", phase.value)
+        self.put("completedAt", times.stamp(self.now))
+        if (started := times.parse(self.status.get("startedAt"))) is not None:
+            self.put("duration", f"{max(0.0, self.now - started):.0f}s")
+        completed = phase == RunPhase.COMPLETED
+        self.judge("Complete", completed, reason, message)
+        self.judge("Reconciling", False, reason, message)
+        if completed:
+            self.event(warning=False, reason="Completed", message=message)
+        else:
+            self.judge("Failed", True, reason, message)
+        if phase == RunPhase.FAILED:
+            self.judge(stalled.CONDITION, True, reason, message)

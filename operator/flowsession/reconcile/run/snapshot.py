@@ -1,0 +1,59 @@
+"""What a decision about a FlowRun sees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsession.api.run import FlowRunSpec
+from flowsession.model.run_views import RunView
+from flowsession.model.views import PodView
+
+
+@dataclass(frozen=True)
+class Place:
+    """A session in which the run may be."""
+
+    session: str
+    user: str
+    environment: str
+    pod: str
+    """Name of its pod; empty: the session is not Ready."""
+    phase: str
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another run of the same user and environment that is not over."""
+
+    name: str
+    order: tuple[float, str]
+    """When it was created, and its uid: the order in which runs get their turn."""
+    session: str
+    """The session that it is in, or that it names; empty: any."""
+    placed: bool
+    """Whether it has its turn."""
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
+    """All that a decision about a FlowRun depends on."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    created_at: float
+    deleting: bool
+    spec: FlowRunSpec
+    status: Mapping[str, Any]
+    sessions: tuple[Place, ...] = ()
+    """The one that the spec names, else all of the user and environment, the oldest first."""
+    pod: PodView | None = None
+    """The pod of status.podName."""
+    rivals: tuple[Rival, ...] = ()
+    view: RunView = field(default_factory=RunView)
+    refused_config_maps: Mapping[str, str] = field(default_factory=dict)
+    """ConfigMaps that the API server refused recently, with its messages."""
+    namespace_ending: bool = False
+    written_at: float = 0.0

@@ -1,0 +1,266 @@
+"""Runs of the session's flow over data, one at a time: order, counts while it goes on, end, and the outputs to keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+
+from flowsession_agent.errors import ApiError, bad_request
+from flowsession_agent.session.flow_test import find_flow, last_words
+from flowsession_agent.session.job import Job
+from flowsession_protocol import flow_files, limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowsession_agent.connections.store import Connections
+    from flowsession_agent.install.packages import Packages
+    from flowsession_agent.session.activity import Activity
+    from flowsession_agent.session.children import Children
+    from flowsession_agent.settings import Home
+    from flowsession_protocol import messages
+
+ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+INTERRUPT_SECONDS = 20.0
+"""How long prompt flow gets after SIGINT to end the lines under way; then all of it is killed."""
+LOOK_SECONDS = 0.25
+KEPT_RUNS = 10
+"""Runs whose outputs stay in the session, the newest."""
+FOREVER = 10.0 * 365 * 24 * 3600
+
+
+class Run:
+    """One run; `state` is one of the protocol's."""
+
+    def __init__(self, order: messages.RunOrder, folder: str) -> None:
+        self.order = order
+        self.folder = folder
+        self.version = 1
+        self.state = "Running"
+        self.code = ""
+        self.message = ""
+        self.lines: messages.Lines = {"total": 0, "completed": 0, "failed": 0}
+        self.errors: list[messages.RunError] = []
+        self.metrics: dict[str, str] = {}
+        self.job: Job | None = None
+        self.canceled = False
+
+    @property
+    def output(self) -> str:
+        """The folder in which prompt flow keeps the run."""
+        return os.path.join(self.folder, "out", self.order["name"])
+
+    def members(self) -> messages.Run:
+        """What `/v1/runs` tells."""
+        told: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
+        if self.state != "Running":
+            told.update({"code": self.code, "message": self.message, "errors": self.errors, "metrics": self.metrics})
+        return told
+
+
+class Runs:
+    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
+
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
+        self._home = home
+        self._activity = activity
+        self._children = children
+        self._packages = packages
+        self._connections = connections
+        self._changed = threading.Condition()
+        self._runs: dict[str, Run] = {}
+
+    def begin(self, body: Any) -> messages.Run:
+        """Begin the run, or tell of it where it is known. Raises ApiError: Retired, RunInProgress."""
+        order = _order(body)
+        with self._changed:
+            if order["id"] in self._runs or os.path.isdir(self._folder(order["id"])):
+                return self.told(order["id"])
+            other = next((run for run in self._runs.values() if run.state == "Running"), None)
+            if other is not None:
+                raise ApiError(409, "RunInProgress", f"Run {other.order['name']} is going on in this session: one at a time.")
+            what = f"run {order['name']}"
+            self._activity.begin(what)
+            run = Run(order, self._folder(order["id"]))
+            try:
+                self._home.make()
+                self._make_room()
+                os.makedirs(run.folder)
+                self._runs[order["id"]] = run
+                self._children.thread(lambda: self._work(run, what), name="run")
+            except BaseException:
+                self._activity.end(what)
+                raise
+            return run.members()
+
+    def told(self, run_id: str, *, since: int = 0, seconds: float = 0.0) -> messages.Run:
+        """What is known of a run, at once or when that is newer than `since`. Raises ApiError: NoRun."""
+        run = self._runs.get(run_id)
+        if run is None:
+            if not ID.match(run_id) or not os.path.isdir(self._folder(run_id)):
+                raise ApiError(404, "NoRun", "No such run was ordered here.")
+            return {"id": run_id, "state": "Lost", "version": 0, "lines": {"total": 0, "completed": 0, "failed": 0}}
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                self._look(run)
+                left = deadline - time.monotonic()
+                if run.version > since or left <= 0:
+                    return run.members()
+                self._changed.wait(min(left, LOOK_SECONDS))
+
+    def cancel(self, run_id: str) -> messages.Run:
+        """Have a run end soon; tells of it as it is now. Raises ApiError: NoRun."""
+        told = self.told(run_id)
+        if (run := self._runs.get(run_id)) is not None:
+            with self._changed:
+                run.canceled = True
+                if run.job is not None:
+                    run.job.stop()
+        return told
+
+    def outputs(self, run_id: str) -> messages.RunOutputs:
+        """What prompt flow kept of a run that is over, packed. Raises ApiError: NoRun, RunInProgress, TooLarge."""
+        told = self.told(run_id)
+        if told["state"] == "Running":
+            raise ApiError(409, "RunInProgress", "The run is going on: its outputs come at its end.")
+        run = self._runs.get(run_id)
+        if run is None:
+            raise ApiError(404, "NoRun", "No such run was ordered of this agent.")
+        from flowsession_agent.session import run_outputs
+
+        return {"id": run_id, "archive": run_outputs.packed(run.output)}
+
+    def _work(self, run: Run, what: str) -> None:
+        try:
+            result = self._result(run)
+        except ApiError as error:
+            result = {"code": "FlowInvalid", "message": error.message}
+        except OSError as error:
+            result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
+        except Exception as error:  # nothing may leave the run going on for ever
+            result = {"code": "RunFailed", "message": f"the agent failed: {type(error).__name__}: {error}"}
+        with self._changed:
+            self._look(run)
+            run.lines = _grown(run.lines, result.get("lines"))
+            run.code, run.message = str(result.get("code", "")), str(result.get("message", ""))
+            run.errors = _errors(result.get("errors"))
+            run.metrics = _metrics(result.get("metrics"))
+            run.state = "Canceled" if result.get("canceled") else "Failed" if run.code else "Completed"
+            run.version += 1
+            self._changed.notify_all()
+        self._activity.end(what)
+
+    def _result(self, run: Run) -> dict[str, Any]:
+        from flowsession_agent.scripts import RUN_BATCH
+        from flowsession_agent.session import cgroup, flow_env
+
+        flow = find_flow(self._home.flow)
+        data = os.path.join(self._home.flow, run.order["data"])
+        if not os.path.exists(data):
+            said = f"there is no {run.order['data']} in the flow folder: correct spec.data.path, or put the file there"
+            return {"code": "DataNotFound", "message": said}
+        order = {
+            **run.order,
+            "shown": run.order["data"],
+            "data": data,
+            "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
+        }
+        given = os.path.join(run.folder, "order.json")
+        with open(given, "w", encoding="utf-8") as file:
+            json.dump(order, file)
+        self._connections.ensure()
+        python = self._packages.python
+        environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
+        with self._changed:
+            run.job = job
+            if run.canceled:  # before there was a job to stop
+                job.stop()
+        killed_before = cgroup.killed_for_memory()
+        outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
+        result = _read(os.path.join(run.folder, "result.json"))
+        if outcome.stopped:
+            return {**result, "canceled": True, "code": "", "message": "canceled"}
+        if result and outcome.exit_code == 0:
+            return result
+        if cgroup.killed_for_memory() > killed_before:
+            return {
+                "code": "RunFailed",
+                "message": "the session ran out of memory: choose a larger size, or let the flow hold less at once",
+            }
+        return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
+
+    def _look(self, run: Run) -> None:
+        """Take in the counts that the run's process has written since."""
+        if run.state == "Running":
+            lines = _grown(run.lines, _read(os.path.join(run.folder, "progress.json")))
+            if lines != run.lines:
+                run.lines = lines
+                run.version += 1
+
+    def _folder(self, run_id: str) -> str:
+        return os.path.join(self._home.runs, run_id)
+
+    def _make_room(self) -> None:
+        """Empty the folders of old runs. The folders stay: they say that a run was begun."""
+        over = [run for run in self._runs.values() if run.state != "Running"]
+        for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            os.makedirs(run.folder, exist_ok=True)
+
+
+def _order(body: Any) -> messages.RunOrder:
+    """Raises ApiError."""
+    found = body if isinstance(body, dict) else {}
+    run_id, name, data, mapping = (found.get(member) for member in ("id", "name", "data", "columnMapping"))
+    if not isinstance(run_id, str) or not ID.match(run_id) or not isinstance(name, str) or not NAME.match(name):
+        raise bad_request("id and name of a run must be short words.")
+    if not isinstance(data, str) or limits.too_long(data.encode()) or limits.leads_elsewhere(data.encode()):
+        raise bad_request("data must be the path of a file in the flow folder.")
+    if not isinstance(mapping, dict) or not all(isinstance(value, str) for value in mapping.values()) or len(mapping) > limits.RUN_MAPPING:
+        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with a text.")
+    return {"id": run_id, "name": name, "data": data, "columnMapping": mapping}
+
+
+def _grown(lines: messages.Lines, found: Any) -> messages.Lines:
+    """The counts, which never go back whatever is in the file."""
+    members = found if isinstance(found, dict) else {}
+    total, completed, failed = (
+        max(before, members[name]) if isinstance(members.get(name), int) else before
+        for name, before in (("total", lines["total"]), ("completed", lines["completed"]), ("failed", lines["failed"]))
+    )
+    return {"total": total, "completed": completed, "failed": failed}
+
+
+def _errors(found: Any) -> list[messages.RunError]:
+    errors: list[messages.RunError] = []
+    for item in found[: limits.RUN_ERRORS] if isinstance(found, list) else ():
+        error: messages.RunError = {"message": str(item.get("message", ""))[: limits.PROBLEM]}
+        if isinstance(item.get("line"), int):
+            error["line"] = item["line"]
+        if item.get("node"):
+            error["node"] = str(item["node"])[: limits.PROBLEM_PLACE]
+        errors.append(error)
+    return errors
+
+
+def _metrics(found: Any) -> dict[str, str]:
+    items = list(found.items())[: limits.RUN_METRICS] if isinstance(found, dict) else []
+    return {str(name)[:100]: str(value)[:100] for name, value in items}
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

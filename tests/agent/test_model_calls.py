@@ -1,0 +1,238 @@
+"""Flows that call a model by a connection: llm nodes, prompty, package and Python tools, as an endpoint answers well, badly or late."""
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import modelserver
+from modelserver import ModelServer
+
+from . import support
+from .feeds import Authority, Front, Server, closing, where_is
+from .support import Agent, Operator, eventually
+from .test_connections import CHAT, DAG, KEY, Secrets
+
+OWN = "own-secret-7d1a"
+TOKEN = "entra-token-91c4"
+ANSWER = "outputs: {answer: {type: string, reference: '${ask.output}'}}\n"
+TOOLS = (
+    '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}}}]'
+)
+
+
+def python(code: str, *inputs: str, head: str = "") -> dict[str, bytes]:
+    """A flow of one Python tool."""
+    lines = [f"{head}inputs: {{question: {{type: string}}}}", ANSWER.strip(), "nodes:", "- name: ask", "  type: python"]
+    lines += ["  source: {type: code, path: ask.py}", f"  inputs: {{{', '.join(inputs)}}}"]
+    return {"flow.dag.yaml": "\n".join(lines).encode(), "ask.py": code.encode()}
+
+
+QUESTION = 'question: "${inputs.question}"'
+STREAM = """
+from openai import OpenAI
+from promptflow.connections import OpenAIConnection
+from promptflow.core import tool
+
+
+@tool
+def ask(connection: OpenAIConnection, question: str):
+    client = OpenAI(api_key=connection.api_key, base_url=connection.base_url)
+    messages = [{"role": "user", "content": question}]
+    for piece in client.chat.completions.create(model="small", messages=messages, stream=True):
+        yield piece.choices[0].delta.content or ""
+"""
+CUSTOM = """
+from promptflow.connections import CustomConnection
+from promptflow.core import tool
+
+
+@tool
+def ask(own: CustomConnection, question: str) -> str:
+    return f"{question} {own.configs['where']} {len(own.secrets['k'])}"
+"""
+VARIABLES = """
+import os
+from promptflow.core import tool
+
+
+@tool
+def ask(question: str) -> str:
+    return f"{len(os.environ['A_KEY'])} {os.environ['A_PLACE']}"
+"""
+EMBEDDING = b"""
+inputs: {question: {type: string}}
+outputs: {answer: {type: list, reference: "${ask.output}"}}
+nodes:
+- name: ask
+  type: python
+  source: {type: package, tool: promptflow.tools.embedding.embedding}
+  inputs: {connection: open_ai_connection, input: "${inputs.question}", model: text-embedding-ada-002}
+"""
+PROMPTY = b"""---
+model:
+  api: chat
+  configuration: {type: openai, model: small, connection: open_ai_connection}
+  parameters: {temperature: 0}
+inputs: {question: {type: string}}
+---
+user:
+{{question}}
+"""
+
+
+def azure(connection: str) -> dict[str, bytes]:
+    dag = DAG.replace(b"open_ai_connection", connection.encode()).replace(b"model: small", b"deployment_name: deployed")
+    return {**CHAT, "flow.dag.yaml": dag}
+
+
+class Entra(Server):
+    """A token endpoint with its own description, as an AD FS has it: that one's clients ask nobody else where it is."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(self._answer)
+        self._front = Front(int(self.place.rpartition(":")[2]), authority.context, "127.0.0.1")
+        self.url = f"https://127.0.0.1:{self._front.port}"
+
+    def close(self) -> None:
+        self._front.close()
+        super().close()
+
+    def _answer(self, path: str, _: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        document: dict[str, Any] = {"token_type": "Bearer", "expires_in": 3599, "access_token": TOKEN}
+        if "openid-configuration" in path:
+            document = {"token_endpoint": f"{self.url}/adfs/oauth2/token", "authorization_endpoint": f"{self.url}/adfs", "issuer": self.url}
+        return 200, {"Content-Type": "application/json"}, json.dumps(document).encode()
+
+
+@dataclasses.dataclass
+class Bed:
+    """A session with connections, the endpoint that they lead to, and the token endpoint of its identity."""
+
+    agent: Agent
+    model: ModelServer
+    entra: Entra
+    revision: int = 0
+
+    def push(self, files: dict[str, bytes]) -> None:
+        self.revision += 1
+        assert self.agent.put("p1", f"f{self.revision}", files=files)[0] == 200
+
+    def ask(self, files: dict[str, bytes], question: str) -> Any:
+        self.push(files)
+        status, answer = self.agent.call("POST", "/v1/test", {"inputs": {"question": question}})
+        assert status == 200, answer
+        return next(iter(answer["outputs"].values()))
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    folder = tmp_path_factory.mktemp("session")
+    secrets, authority = Secrets(folder / "mounted"), Authority(folder)
+    entra = Entra(authority)
+    with modelserver.serving(KEY, TOKEN) as model, closing(entra):
+        fields = {"open_ai": {"base_url": f"{model.url}/v1", "api_key": KEY}, "azure_open_ai": {"api_base": model.url, "api_key": KEY}}
+        for kind, values in fields.items():
+            secrets.write(kind.replace("_", "-"), {"type": kind, **values})
+        secrets.write("meid", {"type": "azure_open_ai", "api_base": model.url, "auth_mode": "meid_token"})
+        secrets.write("own", {"type": "custom", "configs.where": "Delft", "secrets.k": OWN})
+        (folder / "ca.pem").write_text(authority.pem)
+        (folder / "assertion").write_text("of-the-service-account")
+        agent = support.start(
+            folder,
+            python=support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1"),
+            operator=Operator(),
+            FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai", azure="azure-open-ai", meid="meid", own="own"),
+            AZURE_CLIENT_ID="client",
+            AZURE_TENANT_ID="adfs",
+            AZURE_FEDERATED_TOKEN_FILE=str(folder / "assertion"),
+            AZURE_AUTHORITY_HOST=entra.url,
+            REQUESTS_CA_BUNDLE=str(folder / "ca.pem"),
+        )
+        yield Bed(agent, model, entra)
+        agent.close()
+
+
+def test_chat(bed: Bed) -> None:
+    assert bed.ask(CHAT, "hello") == "you said: hello"
+    assert bed.ask(azure("azure"), "hello") == "you said: hello"
+    call = bed.model.calls[-1]
+    assert (call.path, call.authorization) == ("/openai/deployments/deployed/chat/completions", KEY)
+
+
+def test_the_sessions_identity_in_place_of_a_key(bed: Bed) -> None:
+    assert bed.ask(azure("meid"), "hello") == "you said: hello"
+    assert bed.model.calls[-1].authorization == TOKEN
+    *_, body = bed.entra.asked[-1]
+    assert b"client_assertion=of-the-service-account" in body and b"cognitiveservices.azure.com" in body
+
+
+def test_prompty(bed: Bed) -> None:
+    assert bed.ask({"chat.prompty": PROMPTY}, "hello") == "you said: hello"
+
+
+def test_streaming_by_a_python_tool(bed: Bed) -> None:
+    files = python(STREAM, "connection: open_ai_connection", QUESTION)
+    assert "".join(bed.ask(files, "one two")).strip() == "you said: one two"
+
+
+def test_embeddings_by_a_package_tool(bed: Bed) -> None:
+    assert bed.ask({"flow.dag.yaml": EMBEDDING}, "four") == [4.0, 0.5]
+
+
+def test_tool_calls(bed: Bed) -> None:
+    dag = DAG.replace(b"temperature: 0", b"temperature: 0, tool_choice: auto, tools: " + json.dumps(json.loads(TOOLS)).encode())
+    answer = bed.ask({**CHAT, "flow.dag.yaml": dag.replace(b"type: string, reference", b"type: object, reference")}, "use a tool")
+    assert answer["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"place": "Delft"}'}
+
+
+def test_a_custom_connection(bed: Bed) -> None:
+    assert bed.ask(python(CUSTOM, "own: own", QUESTION), "in") == f"in Delft {len(OWN)}"
+
+
+def test_environment_variables_that_name_a_connections_field(bed: Bed) -> None:
+    head = "environment_variables: {A_KEY: '${open_ai_connection.api_key}', A_PLACE: '${own.where}'}\n"
+    assert bed.ask(python(VARIABLES, QUESTION, head=head), "x") == f"{len(KEY)} Delft"
+
+
+def test_a_limited_endpoint_is_asked_again_when_it_says_so(bed: Bed) -> None:
+    before = len(bed.model.calls)
+    assert bed.ask(CHAT, "busy") == "you said: busy"
+    assert len(bed.model.calls) - before == 3
+
+
+def test_a_refused_key_is_told_without_the_key(bed: Bed) -> None:
+    bed.push(CHAT)
+    bed.model.keys.discard(KEY)
+    try:
+        status, answer = bed.agent.call("POST", "/v1/test", {"inputs": {"question": "hello"}})
+    finally:
+        bed.model.keys.add(KEY)
+    assert (status, answer["code"], "401" in answer["message"]) == (422, "FlowFailed", True), answer
+    assert KEY not in json.dumps(answer)
+
+
+def test_a_slow_endpoint_is_work(bed: Bed) -> None:
+    bed.push(CHAT)
+    before = len(bed.model.calls)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(bed.agent.call, "POST", "/v1/test", {"inputs": {"question": "slow"}})
+        eventually("the model is asked", lambda: len(bed.model.calls) > before)
+        assert bed.agent.state()["activity"]["what"] == "api test"
+        bed.model.slow.set()
+        assert asked.result()[0] == 200
+
+
+def test_no_value_is_to_be_found_but_where_it_must_be(bed: Bed) -> None:
+    bed.ask(CHAT, "hello")
+    eventually("nothing runs", lambda: not any("fill" in line for line in support.descendants(bed.agent.pid).values()))
+    for value in (KEY, OWN, TOKEN):
+        assert where_is(value, bed.agent) == []
+    archive = bed.agent.call("GET", "/v1/edits")
+    assert KEY not in json.dumps(archive[1])
+    edits = archive[1].get("archive")
+    assert edits is None or KEY.encode() not in base64.b64decode(edits)

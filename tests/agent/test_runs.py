@@ -1,0 +1,213 @@
+"""Runs over data in the session, by prompt flow itself, which is the oracle too: counts, outputs, metrics, failures, order, cancel."""
+
+import base64
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support import Agent, eventually
+
+DAG = b"""\
+inputs:
+  text: {type: string}
+outputs:
+  answer: {type: string, reference: "${shout.output}"}
+nodes:
+- name: shout
+  type: python
+  source: {type: code, path: shout.py}
+  inputs: {text: "${inputs.text}"}
+- name: count
+  type: python
+  aggregation: true
+  source: {type: code, path: count.py}
+  inputs: {answers: "${shout.output}"}
+"""
+SHOUT = b"""\
+import os, time
+from promptflow.core import tool
+
+@tool
+def run(text: str) -> str:
+    if text == "bad":
+        raise ValueError("a bad word")
+    if text == "wait":
+        while not os.path.exists("/tmp/" + os.environ["FLOWSESSION_POD_UID"] + "-go"):
+            time.sleep(0.05)
+    return text.upper()
+"""
+COUNT = b"""\
+from promptflow.core import log_metric, tool
+
+@tool
+def run(answers: list) -> int:
+    if "QUIET" in answers:
+        raise RuntimeError("too quiet")
+    log_metric("answers", len(answers))
+    return len(answers)
+"""
+FLOW = {"flow.dag.yaml": DAG, "shout.py": SHOUT, "count.py": COUNT}
+MAPPING = {"text": "${data.word}"}
+
+
+def data(*words: str) -> bytes:
+    return "".join(json.dumps({"word": word}) + "\n" for word in words).encode()
+
+
+def order(agent: Agent, run_id: str = "r-1", **members: Any) -> tuple[int, dict[str, Any]]:
+    return agent.call(
+        "PUT", "/v1/runs", {"id": run_id, "name": f"answers-{run_id}", "data": "data.jsonl", "columnMapping": MAPPING, **members}
+    )
+
+
+def told(agent: Agent, run_id: str = "r-1", *, since: int = 0, wait: int = 0) -> dict[str, Any]:
+    return agent.call("GET", f"/v1/runs?id={run_id}&since={since}&wait={wait}")[1]
+
+
+def over(agent: Agent, run_id: str = "r-1") -> dict[str, Any]:
+    """What is told at the end, by long polls; counts never go back on the way."""
+    found: dict[str, Any] = {"state": "Running", "version": 0, "lines": {}}
+    while found["state"] == "Running":
+        before, found = found["lines"], told(agent, run_id, since=found["version"], wait=30)
+        assert all(found["lines"][name] >= count for name, count in before.items())
+    return found
+
+
+def outputs(agent: Agent, run_id: str = "r-1") -> dict[str, bytes]:
+    status, answer = agent.call("GET", f"/v1/runs/outputs?id={run_id}")
+    assert status == 200, answer
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(answer["archive"]))) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+
+
+def lines(text: bytes) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def session(start: Callable[..., Agent], flow_base: str) -> Callable[..., Agent]:
+    """A session with prompt flow, FLOW and the given data."""
+
+    def begin(content: bytes = b"", files: Mapping[str, bytes] = FLOW, **more: Any) -> Agent:
+        agent = start(python=flow_base, **more)
+        assert agent.put("p1", "f1", files={**files, "data.jsonl": content})[0] == 200
+        return agent
+
+    return begin
+
+
+def by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """The outputs and metrics of the same flow, data and mapping by `pf run create`."""
+    for name, text in {**FLOW, "data.jsonl": content}.items():
+        (folder / name).write_bytes(text)
+    (folder / "pf").mkdir()
+    (folder / "pf" / "pf.yaml").write_text("telemetry:\n  enabled: false\ntrace:\n  destination: none\n")
+    command = [python, "-m", "promptflow._cli.pf", "run", "create", "--flow", ".", "--data", "data.jsonl", "--name", "oracle"]
+    environment = {**os.environ, "PF_HOME_DIRECTORY": str(folder / "pf"), "HOME": str(folder)}
+    done = subprocess.run(
+        [*command, "--column-mapping", "text=${data.word}"], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = folder / "pf" / ".runs" / "oracle"
+    return lines((run / "flow_outputs" / "output.jsonl").read_bytes()), json.loads((run / "metrics.json").read_text())
+
+
+def test_a_run_gives_what_prompt_flow_gives(session: Callable[..., Agent], tmp_path: Path, flow_base: str) -> None:
+    content = data("a", "b", "bad", "c", "bad")
+    agent = session(content)
+    status, begun = order(agent)
+    assert (status, begun["state"], begun["id"]) == (200, "Running", "r-1")
+    assert agent.state()["activity"] == {"busy": True, "idleSeconds": 0, "what": "run answers-r-1"}
+    end = over(agent)
+    assert (end["state"], end["code"], end["lines"]) == ("Failed", "LinesFailed", {"total": 5, "completed": 3, "failed": 2})
+    assert "2 of 5 lines failed; the first is line 2" in end["message"]
+    assert [(error["line"], error["node"]) for error in end["errors"]] == [(2, "shout"), (4, "shout")]
+    assert "a bad word" in end["errors"][0]["message"]
+    kept = outputs(agent)
+    (tmp_path / "oracle").mkdir()
+    wanted, metrics = by_prompt_flow(tmp_path / "oracle", flow_base, content)
+    assert lines(kept["flow_outputs/output.jsonl"]) == wanted
+    assert json.loads(kept["metrics.json"]) == metrics == {"answers": 3}
+    assert end["metrics"] == {"answers": "3"}
+    assert agent.state()["edits"]["files"] == ["~/.promptflow/pf.sqlite"], "nothing is left in the flow folder"
+    assert not agent.state()["activity"]["busy"]
+
+
+def test_counts_are_told_while_it_goes_on_and_a_second_run_waits(session: Callable[..., Agent]) -> None:
+    agent = session(data("a", "wait", "b"))
+    order(agent)
+    counts = eventually(
+        "two lines are done", lambda: (found := told(agent)["lines"]) == {"total": 3, "completed": 2, "failed": 0} and found
+    )
+    assert counts
+    assert order(agent)[1]["state"] == "Running", "the same order begins nothing"
+    status, refused = order(agent, "r-2")
+    assert (status, refused["code"]) == (409, "RunInProgress")
+    assert agent.call("POST", "/v1/retire", {"idleAtLeast": 0})[0] == 409, "a run is work"
+    assert agent.call("GET", "/v1/runs/outputs?id=r-1")[0] == 409
+    status, _ = agent.call("DELETE", "/v1/runs?id=r-1")
+    assert status == 200
+    end = over(agent)
+    assert (end["state"], end["lines"]) == ("Canceled", {"total": 3, "completed": 2, "failed": 0})
+    assert order(agent, "r-2")[0] == 200, "now it may begin"
+    agent.call("DELETE", "/v1/runs?id=r-2")
+    over(agent, "r-2")
+
+
+@pytest.mark.parametrize(
+    ("content", "members", "code", "says"),
+    [
+        (b"", {"data": "no.jsonl"}, "DataNotFound", "there is no no.jsonl in the flow folder"),
+        (b"", {}, "DataInvalid", "Couldn't find any inputs data"),
+        (data("a") + b"{oops\n", {}, "DataInvalid", "line 2 of data.jsonl is not JSON"),
+        (data("a"), {"columnMapping": {"text": "${data.wrod}"}}, "DataInvalid", "wrod"),
+        (data("a"), {"columnMapping": {"text": "fixed"}}, "FlowInvalid", "at least one mapping binding"),
+        (data("quiet"), {}, "AggregationFailed", "too quiet"),
+    ],
+    ids=["no file", "empty", "not JSON", "no such column", "constant", "aggregation"],
+)
+def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, members: dict[str, Any], code: str, says: str) -> None:
+    agent = session(content)
+    order(agent, **members)
+    end = over(agent)
+    assert (end["state"], end["code"]) == ("Failed", code), end
+    assert says in end["message"], end
+
+
+def test_outputs_that_are_too_large_stay_in_the_session(session: Callable[..., Agent]) -> None:
+    noise = SHOUT.replace(b"text.upper()", b"__import__('base64').b64encode(os.urandom(1_200_000)).decode()")
+    agent = session(data("a"), {**FLOW, "shout.py": noise})
+    order(agent)
+    assert over(agent)["state"] == "Completed"
+    status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
+    assert (status, refused["code"]) == (413, "TooLarge")
+    assert "at most 1,000,000 can be kept" in refused["message"]
+    folder = refused["message"].partition("in the session, in ")[2].partition(",")[0]
+    assert (Path(folder) / "flow_outputs" / "output.jsonl").stat().st_size > 1_000_000
+
+
+def test_an_agent_that_starts_anew_knows_that_a_run_was_lost(
+    session: Callable[..., Agent], start: Callable[..., Agent], flow_base: str
+) -> None:
+    agent = session(data("wait"))
+    order(agent)
+    agent.close()
+    again = start(python=flow_base, FLOWSESSION_HOME=str(agent.home))
+    assert order(again)[1]["state"] == told(again)["state"] == "Lost"
+    assert again.call("GET", "/v1/runs?id=r-9")[1]["code"] == "NoRun"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"id": "../x"}, {"name": ""}, {"data": "../d.jsonl"}, {"data": "/etc/passwd"}, {"columnMapping": {"a": 1}}, {"columnMapping": None}],
+)
+def test_orders_that_make_no_sense_are_refused(agent: Agent, members: dict[str, Any]) -> None:
+    status, refused = order(agent, **members)
+    assert (status, refused["code"]) == (400, "BadRequest")

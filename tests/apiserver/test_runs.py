@@ -1,0 +1,214 @@
+"""FlowRuns against a real API server: the session that is found, counts, outputs, the queue, kills, and what is said of failures."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from apiserver.api import Object, eventually, stays
+from apiserver.lab import Lab, refusal
+
+DONE = {"state": "Completed", "lines": {"total": 3, "completed": 3, "failed": 0}, "metrics": {"accuracy": "0.93"}}
+
+
+@pytest.fixture
+def ready(started: Lab) -> Lab:
+    """A Ready session of ada's."""
+    started.environment_of_flow()
+    started.create_session()
+    started.until_ready()
+    return started
+
+
+def status(lab: Lab, name: str = "answers") -> Object:
+    found: Object = lab.api.get(lab.path("flowruns", name)).get("status") or {}
+    return found
+
+
+def writes(lab: Lab, *, since: int) -> list[str]:
+    return [line for line in lab.lines(since=since) if line in ("PATCH flowruns/status", "POST configmaps")]
+
+
+def test_a_run_goes_to_the_users_session_and_its_outputs_are_kept(ready: Lab) -> None:
+    lab, before = ready, ready.recorder.mark()
+    run = lab.create_run(columnMapping={"text": "${data.word}"})
+    found = lab.until_run("Running")
+    assert (found["phase"], found["sessionName"], found["podName"]) == ("Running", "ada", lab.the_pod()["metadata"]["name"])
+    agent, uid = lab.agent(), run["metadata"]["uid"]
+    (ordered,) = [call.body for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")]
+    assert ordered == {"id": uid, "name": f"answers-{uid[:8]}", "data": "data.jsonl", "columnMapping": {"text": "${data.word}"}}
+    agent.outputs = b"packed"
+    agent.tell_of_run(**DONE)
+    end = lab.until_run("Completed", says="all 3 lines were run")
+    assert (end["phase"], end["lines"], end["progress"], end["metrics"]) == ("Completed", DONE["lines"], "3/3", {"accuracy": "0.93"})
+    assert {"startedAt", "completedAt", "duration"} <= end.keys()
+    (name,) = end["outputs"]["configMapNames"]
+    kept = lab.api.get(lab.path("configmaps", name))
+    assert base64.b64decode(kept["binaryData"]["outputs.tar.gz"]) == b"packed"
+    assert kept["metadata"]["ownerReferences"][0]["uid"] == uid
+    assert writes(lab, since=before).count("PATCH flowruns/status") == 3, "its place, its begin, its end"
+    lab.until_told("Completed", "answers")
+
+
+def test_counts_are_written_now_and_then_and_never_go_back(ready: Lab) -> None:
+    lab = ready
+    lab.create_run()
+    lab.until_run("Running")
+    before = lab.recorder.mark()
+    agent = lab.agent()
+    for count in range(1, 31):
+        seen = len(agent.calls)
+        agent.tell_of_run(lines={"total": 30, "completed": count, "failed": 0})
+        eventually(lambda seen=seen: len(agent.calls) > seen, what="it is asked again")
+    agent.outputs = b"x"
+    lines = {"total": 30, "completed": 20, "failed": 1}
+    agent.tell_of_run(state="Failed", code="LinesFailed", message="1 of 30 lines failed", lines=lines)
+    end = lab.until_run("LinesFailed", says="1 of 30 lines failed")
+    assert (end["phase"], end["lines"]) == ("Failed", {"total": 30, "completed": 30, "failed": 1})
+    assert lab.condition("Failed", "answers", plural="flowruns")["status"] == "True"
+    assert end["outputs"]["configMapNames"], "the lines that were run have outputs"
+    assert writes(lab, since=before).count("PATCH flowruns/status") < 10
+
+
+def test_a_run_waits_for_a_session_and_says_what_to_do(started: Lab) -> None:
+    lab = started
+    lab.environment_of_flow()
+    lab.create_run()
+    lab.until_run("SessionMissing", says="create a ComputeSession with this user and environmentRef")
+    assert status(lab)["phase"] == "Queued"
+    lab.create_session("bob")
+    lab.until_ready("bob")
+    assert status(lab)["phase"] == "Queued", "another person's session is none for this run"
+    lab.create_session()
+    lab.until_run("Running")
+
+
+def test_runs_go_one_after_the_other(ready: Lab) -> None:
+    lab = ready
+    lab.create_run("first")
+    lab.until_run("Running", "first")
+    lab.create_run("second")
+    lab.until_run("RunsAhead", "second", says="place 1 in the queue of session 'ada', after first")
+    lab.api.patch(lab.path("flowruns", "first"), {"spec": {"cancel": True}})
+    assert lab.until_run("Canceled", "first")["phase"] == "Canceled"
+    lab.until_run("Running", "second")
+    lab.create_run("third")
+    lab.until_run("RunsAhead", "third")
+    lab.api.patch(lab.path("flowruns", "third"), {"spec": {"cancel": True}})
+    lab.until_run("Canceled", "third", says="before it began")
+
+
+def test_an_operator_that_is_killed_finds_the_run_again(ready: Lab) -> None:
+    lab = ready
+    run = lab.create_run()
+    lab.until_run("Running")
+    lab.operator.kill()
+    lab.agent().outputs = b"x"
+    lab.agent().tell_of_run(**DONE)
+    lab.operator.go_on()
+    lab.until_run("Completed")
+    assert list(lab.agent().runs) == [run["metadata"]["uid"]], "begun once"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_at_any_write_of_a_runs_life_costs_nothing(ready: Lab, moment: str) -> None:
+    lab, agent = ready, ready.agent()
+    agent.outputs = b"packed"
+    lab.settle()
+    for number in range(1, 10):
+        name = f"run-{number}"
+        harm = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
+        fault = lab.recorder.harm(lab.of_this_namespace(), harm, nth=number)
+        uid = lab.create_run(name)["metadata"]["uid"]
+        agent.runs[uid] = {"id": uid, "version": 2, **DONE}
+        eventually(lambda fault=fault, name=name: fault.done.is_set() or status(lab, name).get("phase") == "Completed", what="an end")
+        if not fault.done.is_set():
+            lab.settle()
+        killed = fault.done.is_set()
+        lab.recorder.peace()
+        if killed:
+            lab.operator.start()
+        end = lab.until_run("Completed", name)
+        assert end["lines"] == DONE["lines"]
+        kept = [cm["metadata"]["name"] for cm in lab.api.get(lab.path("configmaps"))["items"] if cm["metadata"]["name"].startswith(name)]
+        assert kept == end["outputs"]["configMapNames"]
+        if not killed:
+            break
+        lab.settle()
+    assert number >= 4, "its place, its outputs, its end, an Event"
+
+
+def test_a_pod_that_is_lost_ends_the_run_for_good(ready: Lab) -> None:
+    lab = ready
+    lab.create_run()
+    lab.until_run("Running")
+    lab.agent().tell_of_run(lines={"total": 3, "completed": 2, "failed": 0})
+    pod = lab.the_pod()["metadata"]["name"]
+    lab.api.delete(lab.path("pods", pod), {"gracePeriodSeconds": 0})
+    end = lab.until_run("SessionLost", says=f"pod {pod} was deleted")
+    assert end["phase"] == "Failed"
+    lab.until_ready()
+    stays(lambda: status(lab)["phase"] == "Failed" and not lab.agent().runs, seconds=1)
+
+
+def test_a_container_that_was_restarted_ends_it_too(ready: Lab) -> None:
+    lab = ready
+    lab.create_run()
+    lab.until_run("Running")
+    lab.agent().runs.clear()
+    lab.until_run("SessionLost", says="was restarted in the middle of the run")
+
+
+def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
+    lab = ready
+    lab.create_run()
+    lab.until_run("Running")
+    lab.agent().tell_of_run(**DONE)
+    end = lab.until_run("OutputsTooLarge", says="all 3 lines were run, but its outputs have 50,000,000 bytes")
+    assert "outputs" not in end
+    assert end["metrics"] == {"accuracy": "0.93"}
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [
+        ({"name": "bob"}, "belongs to bob@example.com"),
+        ({"name": "ada", "environment": "other"}, "is one of environment 'other'"),
+    ],
+)
+def test_a_session_that_is_not_the_runs_own_is_refused(started: Lab, session: dict[str, Any], says: str) -> None:
+    lab = started
+    lab.environment_of_flow()
+    lab.create_environment("other")
+    lab.create_session(**session)
+    lab.create_run(sessionRef={"name": session["name"]})
+    assert lab.until_run("SessionFailed", says=says)["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"data": {"path": "../x.jsonl"}}, "spec.data.path"),
+        ({"data": {"path": "/etc/passwd"}}, "spec.data.path"),
+        ({"data": {"path": "a//b"}}, "spec.data.path"),
+        ({"data": None}, "spec.data"),
+        ({"variant": "${a.b}"}, "unknown field"),
+    ],
+)
+def test_mistakes_are_refused(lab: Lab, spec: Object, says: str) -> None:
+    assert says in refusal(lab.create_run, **spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"user": "bob@example.com"}, "user is immutable"),
+        ({"data": {"path": "other.jsonl"}}, "data is immutable"),
+        ({"columnMapping": {"a": "b"}}, "columnMapping is immutable"),
+        ({"sessionRef": {"name": "x"}}, "sessionRef is immutable"),
+        ({"cancel": False}, "cancel can't be taken back"),
+    ],
+)
+def test_a_run_stays_what_it_is(lab: Lab, change: Object, says: str) -> None:
+    lab.create_run(cancel=True)
+    assert says in refusal(lab.api.patch, lab.path("flowruns", "answers"), {"spec": change})

@@ -1,0 +1,251 @@
+"""Runs: which session, whose turn, what the agent is asked next, how it ends, and that an end is final."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowsession.api.run import FINAL, FlowRunSpec
+from flowsession.engine.run_calls import observed
+from flowsession.manifests import run_outputs
+from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Plan
+from flowsession.model.run_views import RunAnswer, RunFailure, RunReply, RunView
+from flowsession.reconcile.run import chain
+from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
+from unit.builders import NAMESPACE, NOW, POD, applied, condition, container, pod, stamp, verdict
+
+USER, ENVIRONMENT, UID = "alice@example.com", "chat", "0123456789"
+HOME = Place("alice-flow", USER, ENVIRONMENT, POD, "Running")
+PLACED = {"phase": "Preparing", "sessionName": "alice-flow", "podName": POD}
+RUNNING = RunAnswer("Running", version=4, total=40, completed=30, failed=2)
+DONE = RunAnswer("Completed", version=9, total=40, completed=40)
+
+
+def spec(**fields: Any) -> FlowRunSpec:
+    return FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, "data": {"path": "data.jsonl"}, **fields})
+
+
+def snapshot(**fields: Any) -> RunSnapshot:
+    known: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "name": "answers",
+        "uid": UID,
+        "resource_version": "5",
+        "generation": 1,
+        "created_at": NOW - 10.0,
+        "deleting": False,
+        "spec": spec(),
+        "status": {},
+        "sessions": (HOME,),
+    }
+    return RunSnapshot(**{**known, **fields})
+
+
+def placed(view: RunView | None = None, **fields: Any) -> RunSnapshot:
+    return snapshot(**{"status": PLACED, "pod": pod(), "view": view or RunView(), **fields})
+
+
+def after(found: RunSnapshot, now: float = NOW) -> tuple[Plan, dict[str, Any]]:
+    plan = chain.decide(found, now)
+    return plan, applied(found.status, plan.status.status if plan.status else {})
+
+
+def rival(name: str, at: float, *, session: str = "", placed: bool = False) -> Rival:
+    return Rival(name, (NOW + at, name), session, placed)
+
+
+# -- its turn
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase", "reason", "says"),
+    [
+        ({"sessions": ()}, "Queued", "SessionMissing", "create a ComputeSession"),
+        ({"sessions": (), "spec": spec(sessionRef={"name": "box"})}, "Queued", "SessionMissing", "there is no session 'box'"),
+        ({"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "is Suspended"),
+        ({"sessions": (replace(HOME, user="bob"),)}, "Failed", "SessionFailed", "belongs to bob"),
+        ({"sessions": (replace(HOME, environment="other"),)}, "Failed", "SessionFailed", "is one of environment 'other'"),
+        ({"rivals": (rival("old", -20),)}, "Queued", "RunsAhead", "place 1 in the queue of session 'alice-flow', after old"),
+        ({"rivals": (rival("young", -1),)}, "Preparing", "Preparing", "'alice-flow'"),
+        ({"rivals": (rival("young", -1, session="alice-flow", placed=True),)}, "Queued", "RunsAhead", "after young"),
+        ({"rivals": (rival("old", -20, session="elsewhere", placed=True),)}, "Preparing", "Preparing", ""),
+        ({"rivals": (rival("old", -20, session="elsewhere"),)}, "Preparing", "Preparing", ""),
+        ({"spec": spec(cancel=True)}, "Canceled", "Canceled", "before it began"),
+    ],
+)
+def test_where_it_runs_and_when(fields: dict[str, Any], phase: str, reason: str, says: str) -> None:
+    plan, status = after(snapshot(**fields))
+    assert (status["phase"], verdict(status, "Complete")) == (phase, ("False", reason))
+    assert says in condition(status, "Complete")["message"]
+    assert plan.run_call is None, "the status names the pod before its agent is told"
+    assert ("podName" in status) == (phase == "Preparing")
+
+
+def test_a_ready_session_comes_before_an_older_one_that_is_not() -> None:
+    _, status = after(snapshot(sessions=(replace(HOME, session="old", pod=""), HOME)))
+    assert (status["sessionName"], status["podName"]) == ("alice-flow", POD)
+
+
+# -- what the agent is asked
+
+
+@pytest.mark.parametrize(
+    ("view", "cancel", "call"),
+    [
+        (RunView(), False, BeginRun),
+        (RunView(calling=True), False, None),
+        (RunView(answer=RUNNING), False, FollowRun),
+        (RunView(answer=RUNNING, calling=True), False, None),
+        (RunView(answer=RUNNING), True, CancelRun),
+        (RunView(answer=RUNNING, calling=True), True, CancelRun),
+        (RunView(answer=RUNNING, cancel_asked=True), True, FollowRun),
+        (RunView(answer=DONE), False, FetchOutputs),
+        (RunView(answer=DONE, archive="eA=="), False, None),
+        (RunView(failures=3, asked_at=NOW - 1), False, None),
+        (RunView(failures=3, asked_at=NOW - 10), False, BeginRun),
+        (RunView(refused="RunInProgress", asked_at=NOW - 1), False, None),
+        (RunView(refused="Retired", asked_at=NOW - 6), False, BeginRun),
+    ],
+)
+def test_what_the_agent_is_asked_next(view: RunView, cancel: bool, call: type | None) -> None:
+    plan, _ = after(placed(view, spec=spec(cancel=cancel)))
+    assert (type(plan.run_call) if plan.run_call else None) == call
+    if plan.run_call is None and not view.calling and not view.archive:
+        assert plan.look_again_at is not None
+
+
+def test_a_long_run_is_asked_less_often() -> None:
+    status = {**PLACED, "startedAt": stamp(NOW - 1000.0)}
+    plan, _ = after(placed(RunView(answer=RUNNING, asked_at=NOW - 1.0), status=status))
+    assert (plan.run_call, plan.look_again_at) == (None, NOW + 1.0)
+
+
+def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
+    _, status = after(placed(RunView(answer=RUNNING, calling=True)))
+    assert status["lines"] == {"total": 40, "completed": 30, "failed": 2}
+    assert status["progress"] == "32/40, 2 failed"
+    more = RunView(answer=replace(RUNNING, completed=31), calling=True)
+    plan, _ = after(placed(more, status=status, written_at=NOW - 4.0))
+    assert (plan.status, plan.look_again_at) == (None, NOW + 6.0)
+    _, status = after(placed(more, status=status, written_at=NOW - 10.0))
+    assert status["lines"]["completed"] == 31
+
+
+# -- its end
+
+
+@pytest.mark.parametrize(
+    ("view", "phase", "reason", "says"),
+    [
+        (RunView(answer=DONE, archive="eA=="), "Completed", "Completed", "all 40 lines"),
+        (RunView(answer=DONE, lost_outputs="its outputs have 50 MB"), "Failed", "OutputsTooLarge", "but its outputs have 50 MB"),
+        (RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), "Canceled", "Canceled", "after 3 of 40 lines"),
+        (
+            RunView(answer=replace(DONE, state="Failed", code="LinesFailed", message="2 of 40"), lost_outputs="too large"),
+            "Failed",
+            "LinesFailed",
+            "2 of 40; too large",
+        ),
+        (RunView(answer=RunAnswer("Lost")), "Failed", "SessionLost", "was restarted in the middle"),
+        (RunView(answer=RUNNING, refused="NoRun"), "Failed", "SessionLost", "was restarted in the middle"),
+        (RunView(refused="NotFound"), "Failed", "SessionFailed", "reset the session"),
+    ],
+)
+def test_how_it_ends(view: RunView, phase: str, reason: str, says: str) -> None:
+    _, status = after(placed(view))
+    assert status["phase"] == phase
+    assert verdict(status, "Complete") == ("True" if phase == "Completed" else "False", reason)
+    assert says in condition(status, "Complete")["message"]
+    assert verdict(status, "Failed") == (("-", "-") if phase == "Completed" else ("True", reason))
+    assert verdict(status, "Stalled")[0] == ("True" if phase == "Failed" else "-")
+    assert verdict(status, "Reconciling")[0] == "False"
+    assert status["completedAt"] == stamp(NOW)
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        (None, "was deleted, or lost with its node"),
+        (pod(phase="Failed", reason="Evicted", message="the node was low on memory"), "low on memory"),
+    ],
+)
+def test_a_pod_that_is_lost_ends_it(gone: Any, says: str) -> None:
+    _, status = after(placed(RunView(answer=RUNNING), pod=gone))
+    assert verdict(status, "Complete") == ("False", "SessionLost")
+    assert says in condition(status, "Complete")["message"]
+    assert "32 of 40 lines were run" in condition(status, "Complete")["message"]
+
+
+def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
+    _, status = after(placed(RunView(refused="Retired"), pod=None, sessions=()))
+    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionMissing")
+    assert not {"podName", "sessionName"} & status.keys()
+
+
+def test_an_agent_that_does_not_answer_is_told_of() -> None:
+    _, status = after(placed(RunView(failures=3, asked_at=NOW, message="no connection")))
+    assert verdict(status, "Complete") == ("False", "AgentUnreachable")
+
+
+def test_what_was_fetched_before_the_pod_went_is_kept() -> None:
+    plan, status = after(placed(RunView(answer=DONE, archive="eA=="), pod=None))
+    assert status["phase"] == "Completed"
+    (made,) = plan.creates
+    assert made.manifest == run_outputs.manifest(NAMESPACE, "answers", UID, "eA==")
+    assert status["outputs"] == {"configMapNames": [made.manifest["metadata"]["name"]]}
+
+
+def test_a_restarts_cause_is_told() -> None:
+    killed = pod(container=container(restarts=1, ended_reason="OOMKilled", ended_code=137))
+    _, status = after(placed(RunView(answer=RunAnswer("Lost")), pod=killed))
+    assert "(OOMKilled, exit code 137)" in condition(status, "Complete")["message"]
+
+
+def test_outputs_that_the_api_server_refuses_are_tried_again() -> None:
+    name = run_outputs.name_of("answers", UID)
+    plan, status = after(placed(RunView(answer=DONE, archive="eA=="), refused_config_maps={name: "exceeded quota"}))
+    assert (status["phase"], verdict(status, "Complete")[1]) == ("Running", "OutputsRefused")
+    assert (plan.creates, plan.look_again_at) == ((), NOW + 60.0)
+
+
+def test_failures_and_metrics_are_told() -> None:
+    found = replace(
+        DONE, state="Failed", code="LinesFailed", errors=(RunFailure("bad", 0, "shout"), RunFailure("sum", None, "")), metrics={"a": "1"}
+    )
+    _, status = after(placed(RunView(answer=found, archive="eA==")))
+    assert status["errors"] == [{"line": 0, "node": "shout", "message": "bad"}, {"message": "sum"}]
+    assert status["metrics"] == {"a": "1"}
+
+
+ANSWERS = st.builds(
+    RunAnswer,
+    state=st.sampled_from(["Running", "Completed", "Failed", "Canceled", "Lost"]),
+    version=st.integers(0, 9),
+    total=st.integers(0, 9),
+    completed=st.integers(0, 9),
+    failed=st.integers(0, 9),
+)
+REPLIES = st.builds(
+    RunReply, answer=st.none() | ANSWERS, archive=st.sampled_from(["", "eA=="]), refused=st.sampled_from(["", "NoRun", "Retired"])
+)
+
+
+@given(st.lists(st.tuples(REPLIES, st.booleans(), st.booleans()), max_size=12))
+def test_counts_never_go_back_and_an_end_is_final(story: list[tuple[RunReply, bool, bool]]) -> None:
+    """Whatever agents say, operators that forget everything and pods that vanish included."""
+    status: dict[str, Any] = dict(PLACED)
+    view, now = RunView(), NOW
+    for reply, forgets, gone in story:
+        found = placed(RunView() if forgets else view, status=status, pod=None if gone else pod())
+        plan, later = after(found, now)
+        if status["phase"] in FINAL:
+            assert plan == Plan()
+        for name, count in (status.get("lines") or {}).items():
+            assert later["lines"][name] >= count
+        again, _ = after(replace(found, status=later, written_at=now), now)
+        assert again.status is None, "a second decision finds nothing to write"
+        status, now = later, now + 100.0
+        if plan.run_call:
+            view = observed(found.view, plan.run_call, reply, "", now)
