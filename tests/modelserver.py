@@ -66,7 +66,7 @@ def error(message: str, code: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(*keys: str) -> Iterator[ModelServer]:
+def serving(*keys: str, host: str = "127.0.0.1") -> Iterator[ModelServer]:
     """A running server that accepts these keys."""
     model = ModelServer(keys=set(keys))
 
@@ -103,9 +103,9 @@ def serving(*keys: str) -> Iterator[ModelServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer((host, 0), Handler)
     server.daemon_threads = True
-    model.url = f"http://127.0.0.1:{server.server_port}"
+    model.url = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from flowsession_protocol import variables
+
 
 def main() -> int:
     """Run the agent or the command and return the exit code."""
-    if len(sys.argv) == 1 and os.environ.get("FLOWSESSION_POD_UID"):
+    if len(sys.argv) == 1 and os.environ.get(variables.POD_UID):
         from flowsession_agent.server.main import serve
 
         return serve()

@@ -8,6 +8,8 @@ import os
 import socket
 import sys
 
+from flowsession_protocol import variables
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Sequence
@@ -231,5 +233,5 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
 
 
 def _socket_path() -> str:
-    home = os.environ.get("FLOWSESSION_HOME")
+    home = os.environ.get(variables.HOME)
     return os.path.join(home or USUAL_HOME, "agent.sock")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from flowsession_agent.errors import StartError
-from flowsession_protocol import PORT, PUBLIC_KEYS
+from flowsession_protocol import PORT, variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,20 +91,20 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings of `environ`; raises StartError naming the variable that is missing or wrong."""
-    for name in ("FLOWSESSION_HOME", "FLOWSESSION_POD_UID", PUBLIC_KEYS):
+    for name in (variables.HOME, variables.POD_UID, variables.PUBLIC_KEYS):
         if not environ.get(name):
             raise StartError(f"The environment variable {name} is not set: the agent is started by the pod that the operator makes.")
     port = environ.get("FLOWSESSION_PORT") or str(PORT)
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
-    grace = environ.get("FLOWSESSION_GRACE_SECONDS", "")
+    grace = environ.get(variables.GRACE_SECONDS, "")
     return Settings(
-        home=Home(os.path.abspath(environ["FLOWSESSION_HOME"]), in_place=environ.get("FLOWSESSION_FLOW", "")),
-        pod_uid=environ["FLOWSESSION_POD_UID"],
-        public_keys=environ[PUBLIC_KEYS],
+        home=Home(os.path.abspath(environ[variables.HOME]), in_place=environ.get(variables.FLOW, "")),
+        pod_uid=environ[variables.POD_UID],
+        public_keys=environ[variables.PUBLIC_KEYS],
         port=int(port),
-        resolver=environ.get("FLOWSESSION_RESOLVER") == "1",
-        credentials=environ.get("FLOWSESSION_CREDENTIALS", ""),
+        resolver=environ.get(variables.RESOLVER) == "1",
+        credentials=environ.get(variables.CREDENTIALS, ""),
         source=os.path.realpath(environ.get("FLOWSESSION_SOURCE") or "/source"),
         grace=float(grace) if grace.isascii() and grace.isdigit() and len(grace) < 10 else DEFAULT_GRACE,
     )

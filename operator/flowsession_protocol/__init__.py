@@ -10,16 +10,6 @@ TOKEN_HEADER = "X-Flowsession-Token"  # noqa: S105 - a name
 TOKEN_SECONDS = 60
 """Seconds for which a token is valid."""
 
-SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - a name
-"""The variable of the pod that names those whose values come from Secrets, with commas between: requirements must not show them."""
-
-CONNECTIONS = "FLOWSESSION_CONNECTIONS"
-"""The variable of the pod with prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, the
-folder with the Secret's keys."""
-
-PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
-"""The variable of the pod with the keys that the agent knows."""
-
 ASKED_TO_END = 128 + 15
 """Exit code of an agent that has ended on SIGTERM with nothing unsaved. Never 0: of a pod whose containers all end with 0 a kubelet says
 Succeeded, and drops why it has ended the pod."""

@@ -24,3 +24,13 @@ def kind(name: str, keys: Container[str]) -> str:
     if name.endswith(PROMPTY):
         return "prompty"
     return "flex" if "entry" in keys or (name in FLEX and "nodes" not in keys) else "dag"
+
+
+def kind_of(value: object) -> str:
+    """Return what a value that was read from YAML is, in a person's words; parsers have subclasses of lists, mappings and numbers."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true or false"
+    words = ((list, "a list"), (dict, "a mapping"), (str, "a text"), ((int, float), "a number"))
+    return next((word for kind, word in words if isinstance(value, kind)), f"a {type(value).__name__}")

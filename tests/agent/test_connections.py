@@ -16,6 +16,7 @@ import pytest
 
 import modelserver
 from flowsession_agent.check import connections
+from flowsession_agent.connections import kinds
 from modelserver import ModelServer
 
 from . import support
@@ -177,6 +178,7 @@ def problems(agent: Agent) -> list[tuple[str, str]]:
         ({"connection.yaml": "type: open_ai\napi_key: <user-input>\n"}, "ConnectionField", "only a placeholder"),
         ({"connection.yaml": "type: open_ai\napi_key: 5\n"}, "ConnectionField", "in quotes"),
         ({"type": "azure_open_ai", "api_base": "x", "auth_mode": "entra"}, "ConnectionField", "auth_mode must be key or meid_token"),
+        ({"type": "open_ai", "secrets.api_key": KEY}, "ConnectionField", "type open_ai has no secrets"),
         ({"type": "custom", "configs.a": "x"}, "ConnectionField", "secrets.NAME"),
         (
             {"connection.yaml": "type: custom\ncustom_type: A\nmodule: nowhere.of\npackage: nowhere\nsecrets: {a: b}\n"},
@@ -257,3 +259,52 @@ def test_prompt_flows_core_alone_asks_the_agent(start: StartAgent, model: ModelS
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(wrong, timeout=10)
     assert where_is(KEY, agent) == []
+
+
+ORACLE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from flowsession_agent.connections.fill import for_core
+from flowsession_agent.connections.kinds import KINDS, BadConnectionError, judged
+from promptflow._sdk.entities._connection import _Connection
+
+def both(data):
+    found = []
+    for load in (lambda: judged(data), lambda: _Connection._load(data=dict(data))):
+        try:
+            found.append(load())
+        except Exception as error:
+            found.append(None)
+    return found
+
+answer = {"differ": [], "kinds": sorted(_Connection.SUPPORTED_TYPES)}
+for kind in KINDS.values():
+    fields = {name: f"a-{name}" for name in kind.needs}
+    whole = {"name": "x", "type": kind.name, **fields, **({"secrets": {"k": "v"}, "configs": {"c": "d"}} if kind.name == "custom" else {})}
+    cases = [whole] + [{name: value for name, value in whole.items() if name != left_out} for left_out in kind.needs]
+    if kind.keyless:
+        cases.append({**cases[1 + kind.needs.index("api_key")], "auth_mode": "meid_token"})
+    for data in cases:
+        mine, theirs = both(data)
+        if (mine is None) != (theirs is None):
+            answer["differ"].append([data, mine is None])
+        elif mine is not None:
+            ours, upstream = for_core("x", mine), theirs._to_execution_connection_dict()
+            for name in ("api_type", "api_version", "auth_mode"):
+                if name not in mine:
+                    upstream["value"].pop(name, None)
+            if ours != upstream:
+                answer["differ"].append([ours, upstream])
+print(json.dumps(answer))
+"""
+"""Whether this code and prompt flow take the same connections, and make the same of them but for defaults that a class has by itself."""
+
+
+def test_all_of_prompt_flows_types_are_judged_and_read_as_prompt_flow_does(runtime_base: str, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "PF_HOME_DIRECTORY": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [runtime_base, "-c", ORACLE, str(support.SOURCES)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout.splitlines()[-1])
+    assert answer["differ"] == []
+    assert set(answer["kinds"]) - {"NotSet"} == set(kinds.TYPES.values())  # "NotSet" is the base of classes of one's own

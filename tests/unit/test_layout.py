@@ -11,6 +11,7 @@ import flowsession_protocol
 from flowsession.cluster.agent import client, transport
 from flowsession.manifests import session_pod
 from flowsession_agent.server import wire
+from flowsession_protocol import variables
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted(
@@ -84,10 +85,7 @@ PROTOCOL = (CHECKOUT / "docs" / "agent-protocol.md").read_text()
 def test_the_protocols_document_names_what_the_operator_uses():
     assert str(flowsession_protocol.PORT) in PROTOCOL
     for word in (
-        "FLOWSESSION_HOME",
-        "FLOWSESSION_POD_UID",
-        flowsession_protocol.PUBLIC_KEYS,
-        flowsession_protocol.SECRET_VARIABLES,
+        *(value for name, value in vars(variables).items() if name.isupper()),
         flowsession_protocol.TOKEN_HEADER,
         session_pod.AGENT_IN_IMAGE,
         session_pod.SESSION_HOME,

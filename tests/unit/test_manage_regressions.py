@@ -75,7 +75,7 @@ def test_a_held_session_is_not_installed_again_by_a_keep_alive():
     world = World(environment={"requirementsText": "pandas\n"}, idle={"timeoutSeconds": 600})
     for _ in range(20):
         world.hear(), world.work(), world.kubelet(), world.answer_calls()
-        if world.agent() and world.agent().install.state == "Running":
+        if world.agent() and world.agent().install["state"] == "Running":
             break
     world.container_dies(world.api.pods[0], "OOMKilled", 137)
     world.live(5)
@@ -215,7 +215,7 @@ def test_a_keep_alive_after_a_lost_retirement_does_not_wait_for_the_door():
     world.settle(until_ready=True)
     world.clock.now += 590
     agent_ = world.agent()
-    agent_.retired, agent_.retired_at = True, world.clock()
+    agent_.retired_at = world.clock()
     world.restart_operator()
     world.ask("keepAlive")
     world.live(8)

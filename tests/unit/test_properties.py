@@ -245,17 +245,18 @@ class SessionLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.agent() is not None)
     @rule(ok=st.booleans())
     def install_ends(self, ok):
-        self.world.agent().finish_install(self.world.clock(), ok=ok)
+        self.world.agent().finish_install("" if ok else "NoMatchingDistribution")
 
     @precondition(lambda self: self.world.agent() is not None)
     @rule(busy=st.booleans())
     def people_work(self, busy):
-        self.world.agent().work(self.world.clock(), busy=busy)
+        agent = self.world.agent()
+        agent.work() if busy else agent.rest()
 
     @precondition(lambda self: self.world.agent() is not None)
     @rule(content=st.sampled_from(["one", "two", ""]))
     def a_file_is_edited(self, content):
-        self.world.agent().edit(self.world.clock(), content)
+        self.world.agent().edit(content)
 
     @precondition(lambda self: self.world.agent() is not None)
     @rule(dead=st.booleans())

@@ -6,14 +6,18 @@ one step runs each of them to its end.
 
 import base64
 import copy
+import json
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
+from fake_agent import FakeAgent
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
-from flowsession.cluster.agent.client import AgentClient, AgentRefused, Answer
-from flowsession.cluster.agent.transport import AgentError
+from flowsession.cluster.agent.client import AgentClient, Answer
+from flowsession.cluster.agent.transport import AgentError, Request
+from flowsession.cluster.tokens import Signer
 from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.agents import Agents, ReadFeed
@@ -32,8 +36,8 @@ from flowsession.engine.store.keys import Key
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.session_pod import INSTANCE_LABEL, SESSION_LABEL
 from flowsession.model import times
-from flowsession.model.agent_views import AgentArchive, AgentState, EditsArchive, EditsView, Hint, InstallView, PackageList, SavedEdits
-from flowsession.model.plan import AgentCall, Deliver, Event, Follow, KeepAlive, ListPackages, Plan, Reopen, Retire, Settle, TakeEdits
+from flowsession.model.agent_views import AgentArchive, AgentState, Hint, SavedEdits
+from flowsession.model.plan import AgentCall, Event, Follow, Plan
 from flowsession.model.views import PodView
 from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
@@ -42,6 +46,7 @@ from flowsession.settings import Settings
 from unit.apiserver import ApiServer, Object
 from unit.builders import NAME, NAMESPACE, NOW
 
+T = TypeVar("T")
 SESSION = Key("ComputeSession", NAMESPACE, NAME)
 RUNTIME = "flowsession-runtime:latest"
 BOX = "box"
@@ -104,9 +109,6 @@ class WorldApiServer(ApiServer):
         return self.objects.get(("ComputeSession", NAMESPACE, NAME))
 
 
-DOOR_SECONDS = 30.0
-"""A closed door opens by itself when nobody asks again; docs/agent-protocol.md."""
-
 LAST_SECONDS = 20.0
 """How long an agent whose container is being stopped waits for its edits to be saved."""
 
@@ -115,149 +117,24 @@ POLL_SECONDS = 30.0
 
 
 @dataclass
-class SimAgent:
-    """The agent of one container, by docs/agent-protocol.md."""
+class SimAgent(FakeAgent):
+    """Asked by the operator's own client, which finds its answers at once."""
 
-    volume: Object
-    """What outlives the container: the revisions that were installed."""
-    at: float
-    version: int = 1
-    last_work: float = 0.0
-    busy: bool = False
-    retired: bool = False
-    retired_at: float = 0.0
-    what: str = "exec python"
-    install: InstallView = field(default_factory=InstallView)
     dead: bool = False
-    too_large: bool = False
-    settled: str = ""
-    """Revision of the edits that the operator has dealt with."""
-    unheard: bool = False
-    kept: tuple[str, ...] = ()
-    left_out: int = 0
     ending_at: float | None = None
     """When its container was asked to end."""
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there are edits that nobody has saved, as far as it knows."""
-        edits = self.volume.get("edits", "")
-        return bool(edits) and edits not in (self.settled, self.volume.get("came"))
-
-    def answer(self, call: AgentCall, now: float) -> Answer:  # noqa: C901 - one branch for each kind of step
+    def answer(self, call: AgentCall) -> Answer:
         """Raises AgentError."""
         if self.dead:
             raise AgentError("no connection: refused")
-        if self.retired and now - self.retired_at >= DOOR_SECONDS:
-            self._reopen()
-        match call:
-            case Deliver(body=body, request=request):
-                self._tell(body, now, retry=bool(request))
-            case Retire(idle_at_least=least):
-                if not self.busy and self.install.state != "Running" and now - self.last_work >= least:
-                    self.retired, self.retired_at = True, now
-                    self.version += 1
-                elif self.retired:
-                    self._reopen()
-            case KeepAlive():
-                if not self.retired:
-                    self.last_work, self.what = now, "keep-alive"
-            case Reopen():
-                self._reopen()
-            case Settle(revision=revision):
-                self.settled = revision
-            case TakeEdits():
-                return Answer(state=self.state(now), edits=self._packed())
-            case ListPackages():
-                return Answer(packages=PackageList(3, "PACKAGE  VERSION  FROM\na\nb\nc\n", '{"packages":[]}'))
-        return Answer(state=self.state(now))
+        client = AgentClient(self, cast(Signer, SimpleNamespace(token=lambda *_, **__: "")))
+        return _run(client.call(cast(PodView, SimpleNamespace(uid=self.uid, ip="10.0.0.5")), call))
 
-    def work(self, now: float, *, busy: bool) -> bool:
-        """Somebody begins or ends work; whether the door was open."""
-        if not self.retired:
-            self.busy, self.last_work, self.what = busy, now, "exec python"
-        return not self.retired
-
-    def edit(self, now: float, content: str) -> None:
-        """Somebody changes a file of the flow folder, if there is one; no content: changes it back."""
-        if self.volume.get("flow", "none") != "none" and self.work(now, busy=self.busy):
-            self.volume["edits"], self.volume["edited_at"] = content, now
-
-    def _packed(self) -> EditsArchive:
-        content: str = self.volume.get("edits", "")
-        if not content or self.too_large:
-            return EditsArchive(content, problem="2 MB are too much; see flow edits" if content else "")
-        return EditsArchive(content, self.volume["flow"], ("a.py",), (), base64.b64encode(content.encode()).decode())
-
-    def _reopen(self) -> None:
-        self.retired = False
-        self.version += 1
-
-    def state(self, now: float) -> AgentState:
-        working = self.busy or self.install.state == "Running"
-        return AgentState(
-            version=self.version,
-            packages_revision=self.volume.get("packages", ""),
-            flow_revision=self.volume.get("flow", ""),
-            install=self.install,
-            busy=working,
-            idle_seconds=0.0 if working else now - self.last_work,
-            what="install" if self.install.state == "Running" else self.what,
-            packages=3,
-            retired=self.retired,
-            edits=EditsView(
-                revision=self.volume.get("edits", ""),
-                count=1 if self.volume.get("edits") else 0,
-                files=("a.py",) if self.volume.get("edits") else (),
-                offered="" if self.volume.get("restored") else self.volume.get("offered", ""),
-                restored=self.volume.get("restored", False),
-                waiting=self.waiting,
-                unheard=self.unheard,
-                moved_aside=self.kept,
-                left_out=self.left_out,
-            ),
-        )
-
-    def _tell(self, body: Any, now: float, *, retry: bool) -> None:
-        wanted, flow = body["packagesRevision"], body["flowRevision"]
-        if self.retired and (wanted, flow) != (self.volume.get("packages"), self.volume.get("flow")):
-            raise AgentError("HTTP 409: retired")
-        if any(len(name) > 255 for name in body["files"] or ()):
-            raise AgentRefused("files: a name must be a relative path")
-        if (earlier := body.get("savedEdits")) and "flow" not in self.volume and flow != "none":
-            self.volume["offered"] = earlier["name"]
-            if earlier["flowRevision"] == flow:
-                self.volume |= {"edits": base64.b64decode(earlier["archive"]).decode(), "edited_at": now, "restored": True}
-                self.volume["came"] = self.volume["edits"]
-        if flow != self.volume.get("flow"):
-            self.volume["flow"] = flow
-            self.last_work = now
-        tried = wanted == self.install.packages_revision and not (retry and self.install.state == "Failed")
-        if wanted == self.volume.get("packages"):
-            if self.install.packages_revision != wanted:  # another one is stopped, and the earlier success told of again
-                self.install = InstallView(state="Succeeded", packages_revision=wanted, tool=self.install.tool)
-        elif not tried:
-            self.last_work, self.what = now, "install"
-            self.volume.setdefault("installs", []).append((wanted, body["requirements"]))
-            if body["requirements"] is None:
-                self.install = InstallView(state="Succeeded", packages_revision=wanted)
-                self.volume["packages"] = wanted
-            else:
-                self.install = InstallView(state="Running", packages_revision=wanted, tool="uv")
-        self.version += 1
-
-    def finish_install(self, now: float, *, ok: bool) -> None:
-        if self.install.state != "Running":
-            return
-        self.version += 1
-        self.last_work = now
-        if ok:
-            self.install = replace(self.install, state="Succeeded", exit_code=0, seconds=3.0, changed=2)
-            self.volume["packages"] = self.install.packages_revision
-        else:
-            self.install = replace(
-                self.install, state="Failed", exit_code=1, code="NoMatchingDistribution", message="there is no such package"
-            )
+    async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+        """The client's transport."""
+        status, document = self.reply(request.method, request.path.partition("?")[0], request.body)
+        return status, json.dumps(document).encode()
 
 
 class Calls(Agents):
@@ -502,7 +379,7 @@ class World:
             volume = pod.setdefault("volume", {})
             if not pod["spec"]["volumes"]:
                 volume = {}
-            self.agents[pod["metadata"]["uid"], restarts] = SimAgent(volume, at=self.clock(), last_work=self.clock())
+            self.agents[pod["metadata"]["uid"], restarts] = SimAgent(self.clock, uid=pod["metadata"]["uid"], volume=volume)
         self.api.changed(pod)
 
     def container_dies(self, pod: Object, reason: str, code: int) -> None:
@@ -530,7 +407,7 @@ class World:
             if isinstance(call, Follow) and agent is not None and not agent.dead and agent.version <= call.since and patient:
                 continue  # a long poll: it answers when something changes
             try:
-                answer = agent.answer(call, self.clock()) if agent else None
+                answer = agent.answer(call) if agent else None
             except AgentError as error:
                 self.calls.answered(uid, None, error)
             else:
@@ -693,7 +570,7 @@ class World:
             busy = self.work() > 0
             self.kubelet()
             for agent in self.agents.values():
-                agent.finish_install(self.clock(), ok=True)
+                agent.finish_install()
             busy = self.answer_calls() or busy or bool(self.api.watch)
             if busy:
                 self.clock.now += 0.05
@@ -774,13 +651,13 @@ def _object(kind: str, name: str, spec: Object) -> Object:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1}, "spec": spec}
 
 
-def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return cast(T, end.value)
     coroutine.close()
-    raise AssertionError("the executor waited for something that this world does not have")
+    raise AssertionError("the engine waited for something that this world does not have")
 
 
 def story(world: World) -> Iterator[str]:

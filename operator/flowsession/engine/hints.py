@@ -4,10 +4,10 @@ Datagrams: one that comes costs no connection, holds nothing open and needs no a
 """
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flowsession import metrics
+from flowsession.engine.allowance import Allowance, Bucket
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -28,34 +28,15 @@ ENDING_REFILL = 0.02
 """How often a pod may say that it ends, and is asked at once for that."""
 
 
-@dataclass
-class Bucket:
-    """Tokens that come back with time."""
-
-    most: float
-    refill: float
-    left: float
-    at: float
-
-    def take(self, now: float) -> bool:
-        """Take a token; return whether there was one."""
-        self.left = min(self.most, self.left + max(0.0, now - self.at) * self.refill)
-        self.at = now
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
-
-
 class Hints(asyncio.DatagramProtocol):
     """Of one event loop, as the cache."""
 
     def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
         self._cache = cache
         self._queue = queue
-        self._all = Bucket(MOST_AT_ONCE, REFILL, MOST_AT_ONCE, cache.clock())
-        self._by_address: OrderedDict[str, Bucket] = OrderedDict()
-        self._endings: OrderedDict[str, Bucket] = OrderedDict()
+        self._all = Bucket(MOST_AT_ONCE, 1 / REFILL, MOST_AT_ONCE, cache.clock())
+        self._by_address = Allowance(MOST_OF_ADDRESS, 1 / REFILL_OF_ADDRESS, ADDRESSES)
+        self._endings = Allowance(ENDINGS, 1 / ENDING_REFILL, ADDRESSES)
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         """Enqueue the session of the pod that the datagram names, if it is known."""
@@ -63,7 +44,7 @@ class Hints(asyncio.DatagramProtocol):
 
     def _take(self, data: bytes, address: str) -> str:
         now = self._cache.clock()
-        if not _bucket(self._by_address, address, MOST_OF_ADDRESS, REFILL_OF_ADDRESS, now).take(now) or not self._all.take(now):
+        if not self._by_address.of(address, now).take(now) or not self._all.take(now):
             return "too many"
         said = datagrams.read(data)
         if said is None:
@@ -89,7 +70,7 @@ class Hints(asyncio.DatagramProtocol):
         ending = word == datagrams.ENDING
         if 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
             return None
-        return replace(before, at=now, ending=ending and _bucket(self._endings, uid, ENDINGS, ENDING_REFILL, now).take(now))
+        return replace(before, at=now, ending=ending and self._endings.of(uid, now).take(now))
 
 
 async def listen(hints: Hints, port: int) -> asyncio.DatagramTransport:
@@ -100,11 +81,3 @@ async def listen(hints: Hints, port: int) -> asyncio.DatagramTransport:
     except OSError:  # no IPv6 on this node
         transport, _ = await loop.create_datagram_endpoint(lambda: hints, local_addr=("0.0.0.0", port))  # noqa: S104 - the pod's address
     return transport
-
-
-def _bucket(known: OrderedDict[str, Bucket], name: str, most: float, refill: float, now: float) -> Bucket:
-    bucket = known.setdefault(name, Bucket(most, refill, most, now))
-    known.move_to_end(name)
-    while len(known) > ADDRESSES:
-        known.popitem(last=False)
-    return bucket

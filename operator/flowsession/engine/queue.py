@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from flowsession import metrics
+from flowsession.model.back_off import back_off
 
 K = TypeVar("K")
 
@@ -71,7 +72,7 @@ class Queue(Generic[K]):
         """Enqueue a key that failed after a back-off that doubles with each failure; return it in seconds."""
         failures, _ = self._failures.get(key, (0, 0.0))
         self._failures[key] = (failures + 1, asyncio.get_running_loop().time())
-        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        pause = back_off(failures + 1, first=FIRST_BACKOFF, longest=LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self.add_after(key, pause)
         return pause
 

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 from flowsession.api import API_VERSION
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
+from flowsession.engine.allowance import Allowance
 from flowsession.engine.store.keys import Key
 from flowsession.model import times
 from flowsession.model.plan import Event
@@ -29,13 +29,6 @@ BURST = 25
 REFILL_SECONDS = 300.0
 
 
-@dataclass
-class _Bucket:
-    at: float
-    """The recorder's clock when the tokens were counted last."""
-    tokens: float = BURST
-
-
 class Recorder:
     """Events are of use to people, not to the operator: one that can't be written holds nothing up, and is tried again for a while."""
 
@@ -43,7 +36,7 @@ class Recorder:
         self._cluster = cluster
         self._instance = instance
         self._written: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets = Allowance(BURST, REFILL_SECONDS, REMEMBERED)
         self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
         """What the API server did not take for now, by uid, reason and message, and since when."""
 
@@ -83,13 +76,14 @@ class Recorder:
                 try:
                     await self._cluster.patch("Event", key.namespace or "default", name, {"count": count + 1, "lastTimestamp": now})
                     self._written[same] = (name, count + 1)
-                    self._buckets[uid].tokens -= 1
+                    self._buckets.of(uid, time.monotonic()).left -= 1
                     return True
                 except errors.NotFound:
                     del self._written[same]  # Events live for an hour; this one is told anew
             created = await self._cluster.create(self._manifest(key, uid, event, now))
             self._written[same] = (created["metadata"]["name"], 1)
-            self._buckets[uid].tokens -= 1  # only what was written counts: an outage must not swallow what comes after it
+            # Only what was written counts: an outage must not swallow what comes after it.
+            self._buckets.of(uid, time.monotonic()).left -= 1
             while len(self._written) > REMEMBERED:
                 self._written.popitem(last=False)
         except errors.ClusterError as error:
@@ -106,13 +100,7 @@ class Recorder:
 
     def _may(self, uid: str) -> bool:
         now = time.monotonic()
-        bucket = self._buckets.setdefault(uid, _Bucket(now))
-        self._buckets.move_to_end(uid)
-        while len(self._buckets) > REMEMBERED:
-            self._buckets.popitem(last=False)
-        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
-        bucket.at = now
-        return bucket.tokens >= 1
+        return self._buckets.of(uid, now).refilled(now) >= 1
 
     def _manifest(self, key: Key, uid: str, event: Event, now: str) -> dict[str, Any]:
         return {

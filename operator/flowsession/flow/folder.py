@@ -13,8 +13,9 @@ from typing import Any
 from flowsession.api.source import SourceWarning
 from flowsession.flow import yaml
 from flowsession.flow.yaml import LARGEST as LARGEST_FLOW_FILE
-from flowsession.flow.yaml import FolderError, kind_of, text_of
+from flowsession.flow.yaml import FolderError, text_of
 from flowsession_protocol import flow_files
+from flowsession_protocol.flow_files import kind_of
 
 READ = ("image", "python_requirements_txt")
 NOT_READ = {

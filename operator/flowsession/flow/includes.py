@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from flowsession.flow.yaml import FolderError, kind_of
+from flowsession.flow.yaml import FolderError
+from flowsession_protocol.flow_files import kind_of
 from flowsession_protocol.limits import FLOW_BYTES, FLOW_FILES
 
 KEY = "additional_includes"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flowsession.flow.yaml_values import Dumper, Loader, Loader11
+from flowsession_protocol.flow_files import kind_of
 from flowsession_protocol.requirements import encoding_of
 
 LARGEST = 128 * 1024
@@ -68,12 +69,6 @@ def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> b
     if at is not None:
         return f"{text[: at[0]]}: []{text[at[1] :]}".encode()
     return yaml.dump({**values, key: []}, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode()
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in a person's words."""
-    words = {list: "a list", dict: "a mapping", str: "a text", int: "a number", float: "a number", bool: "true or false"}
-    return "empty" if value is None else words.get(type(value), f"a {type(value).__name__}")
 
 
 def _load(file: str, text: str) -> object:

@@ -13,7 +13,8 @@ from flowsession.manifests.common import controller, restricted, restricted_cont
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.resolved import Claim, Connection, Resolved
 from flowsession.settings import Settings
-from flowsession_protocol import CONNECTIONS, PORT, PUBLIC_KEYS, SECRET_VARIABLES
+from flowsession_protocol import PORT
+from flowsession_protocol import variables as known
 
 CONTAINER = "session"
 AGENT_IN_IMAGE = "/opt/flowsession/agent"
@@ -246,25 +247,25 @@ def connections_of(connections: Iterable[Connection]) -> str:
 def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     claim = wanted.environment.claim
     own: list[dict[str, Any]] = [
-        {"name": "FLOWSESSION_HOME", "value": SESSION_HOME},
-        {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": PUBLIC_KEYS, "value": wanted.public_keys},
-        {"name": "FLOWSESSION_GRACE_SECONDS", "value": str(wanted.settings.session.termination_grace_period_seconds)},
+        {"name": known.HOME, "value": SESSION_HOME},
+        {"name": known.POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": known.PUBLIC_KEYS, "value": wanted.public_keys},
+        {"name": known.GRACE_SECONDS, "value": str(wanted.settings.session.termination_grace_period_seconds)},
         {"name": "HOME", "value": f"{SESSION_HOME}/home"},
         {"name": "TMPDIR", "value": f"{SESSION_HOME}/tmp"},
         {"name": "PF_HOME_DIRECTORY", "value": f"{SESSION_HOME}/home/.promptflow"},
     ]
     if claim:
-        own.append({"name": "FLOWSESSION_FLOW", "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
+        own.append({"name": known.FLOW, "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
     if wanted.environment.connections:
         mounted = [
             {"name": connection.name, "secret": connection.secret, "path": f"{CONNECTIONS_MOUNT}/{number}"}
             for number, connection in enumerate(wanted.environment.connections)
         ]
-        own.append({"name": CONNECTIONS, "value": json.dumps(mounted)})
+        own.append({"name": known.CONNECTIONS, "value": json.dumps(mounted)})
     variables = wanted.spec.env or ()
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}
     secret = [variable.name for variable in variables if variable.value_from and variable.value_from.secret_key_ref]
-    masked = [{"name": SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
+    masked = [{"name": known.SECRET_VARIABLES, "value": ",".join(secret)}] if secret else []
     return [variable for variable in own if variable["name"] not in names] + given + masked

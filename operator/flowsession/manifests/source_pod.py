@@ -8,7 +8,7 @@ from flowsession.api.source import Source
 from flowsession.manifests import common
 from flowsession.manifests.session_pod import AGENT_IN_IMAGE, ENVIRONMENT_LABEL, MANAGED_BY, MANAGER
 from flowsession.settings import Settings
-from flowsession_protocol import PORT, PUBLIC_KEYS
+from flowsession_protocol import PORT, variables
 from flowsession_protocol.messages import SourceOrder
 
 CONTAINER = "resolver"
@@ -36,10 +36,10 @@ def manifest(
     """Return the pod: restricted Pod Security, no token. The kubelet mounts the Secret's files, in this pod only."""
     resolver, session = settings.resolver, settings.session
     env: list[dict[str, Any]] = [
-        {"name": "FLOWSESSION_RESOLVER", "value": "1"},
-        {"name": "FLOWSESSION_HOME", "value": HOME},
-        {"name": "FLOWSESSION_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": PUBLIC_KEYS, "value": keys},
+        {"name": variables.RESOLVER, "value": "1"},
+        {"name": variables.HOME, "value": HOME},
+        {"name": variables.POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": variables.PUBLIC_KEYS, "value": keys},
     ]
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
@@ -48,7 +48,7 @@ def manifest(
         # Optional, so that the agent names a missing Secret instead of the pod waiting for it.
         volumes.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
-        env.append({"name": "FLOWSESSION_CREDENTIALS", "value": CREDENTIALS})
+        env.append({"name": variables.CREDENTIALS, "value": CREDENTIALS})
     claim, artifact = source.persistent_volume_claim, source.oci_artifact
     if claim or artifact:
         mounts.append({"name": "source", "mountPath": MOUNT, "readOnly": True})

@@ -6,6 +6,7 @@ Both counts are leaky buckets: they drain with time alone, and a good answer doe
 from dataclasses import replace
 
 from flowsession.model.agent_views import AgentView
+from flowsession.model.back_off import back_off
 
 CALLS_AT_ONCE = 20.0
 """Calls that an agent may cause in a burst. A start with an install, a check and a list of packages takes 5 to 10."""
@@ -14,7 +15,7 @@ SECONDS_PER_CALL = 2.0
 """Sustained rate: one call in this time."""
 
 BAD_AT_ONCE = 3.0
-"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (back_off)."""
+"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (pause_after_failures)."""
 
 SECONDS_PER_BAD = 60.0
 """One useless answer is forgotten in this time."""
@@ -37,7 +38,7 @@ def limits_allow_at(view: AgentView) -> float:
     """Return when the cost of its recent calls lets the agent be called again, in seconds since 1970."""
     load = max(0.0, view.calls - CALLS_AT_ONCE) * SECONDS_PER_CALL
     bad = view.bad_answers - BAD_AT_ONCE
-    return view.asked_at + max(load, min(LONGEST_BAD_PAUSE, 2.0 ** min(bad - 1.0, 10.0)) if bad > 0 else 0.0)
+    return view.asked_at + max(load, back_off(bad, first=1.0, longest=LONGEST_BAD_PAUSE) if bad > 0 else 0.0)
 
 
 LONGEST_PAUSE = 60.0
@@ -48,9 +49,9 @@ def callable_at(agent: AgentView | None) -> float:
     """Return when a serving agent may be called again, in seconds since 1970: at once unless it failed to answer or was called a lot."""
     if agent is None:
         return 0.0
-    return max(limits_allow_at(agent), agent.asked_at + back_off(agent) if agent.failures else 0.0)
+    return max(limits_allow_at(agent), agent.asked_at + pause_after_failures(agent) if agent.failures else 0.0)
 
 
-def back_off(agent: AgentView) -> float:
+def pause_after_failures(agent: AgentView) -> float:
     """Return the back-off of a serving agent that did not answer, in seconds: 1, 2, 4 ... 60."""
-    return min(LONGEST_PAUSE, 2.0 ** min(agent.failures - 1, 10))
+    return back_off(agent.failures, first=1.0, longest=LONGEST_PAUSE)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from flowsession.model import times
+from flowsession.model.back_off import back_off
 from flowsession.model.draft import Draft
 from flowsession.model.plan import Delete
 from flowsession.model.times import moment
@@ -83,7 +84,7 @@ def cause_of_absence(name: str, pods: Iterable[PodView]) -> tuple[str, str]:
 
 def pause(times_before: int) -> float:
     """Return the back-off in seconds: 1, 2, 4 ... 300."""
-    return min(LONGEST_BACKOFF, 2.0 ** (min(times_before, 10) - 1))
+    return back_off(times_before, first=1.0, longest=LONGEST_BACKOFF)
 
 
 BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})

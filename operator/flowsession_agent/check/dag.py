@@ -6,7 +6,8 @@ import os
 
 from flowsession_agent.check import references
 from flowsession_agent.check.references import FLOW_INPUT, NODE
-from flowsession_agent.check.yaml_file import kind_of, line_of, line_of_item
+from flowsession_agent.check.yaml_file import line_of, line_of_item
+from flowsession_protocol.flow_files import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

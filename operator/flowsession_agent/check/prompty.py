@@ -7,7 +7,8 @@ import re
 
 from flowsession_agent.check import yaml_file
 from flowsession_agent.check.dag import VALUE_TYPES
-from flowsession_agent.check.yaml_file import kind_of, line_of
+from flowsession_agent.check.yaml_file import line_of
+from flowsession_protocol.flow_files import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

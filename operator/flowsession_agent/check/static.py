@@ -16,6 +16,7 @@ from flowsession_agent.check.findings import Findings
 from flowsession_agent.check.prompty import Prompty
 from flowsession_agent.check.signature import NO_TOOL, compare, several
 from flowsession_protocol import flow_files
+from flowsession_protocol.flow_files import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Static:
         with open(os.path.join(self._folder, self._file), encoding="utf-8") as file:
             data = yaml_file.parse(file.read())
         if not isinstance(data, dict):
-            self._found.problem("Schema", f"it is {yaml_file.kind_of(data)}, but must be a mapping", file=self._file, line=1)
+            self._found.problem("Schema", f"it is {kind_of(data)}, but must be a mapping", file=self._file, line=1)
             return None
         if data.get("language", "python") != "python":
             self._found.leave(f"its language is {data['language']}, and only Python flows are checked")

@@ -50,13 +50,3 @@ def line_of_item(sequence: Any, number: int) -> int | None:
         return int(sequence.lc.item(number)[0]) + 1
     except (AttributeError, KeyError, TypeError, IndexError):
         return None
-
-
-def kind_of(value: object) -> str:
-    """Return what a value is, in a person's words."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return "true or false"
-    words = ((list, "a list"), (dict, "a mapping"), (str, "a text"), ((int, float), "a number"))
-    return next((word for kind, word in words if isinstance(value, kind)), type(value).__name__)

@@ -66,7 +66,7 @@ def for_core(name: str, data: dict[str, Any]) -> dict[str, Any]:
     else:
         value = {key: data[key] for key in kind.fields if data.get(key) is not None}
         hidden = [key for key in value if key == "api_key"]
-    return {"name": name, "type": kind.class_name, "module": "promptflow.connections", "value": value, "secret_keys": list(hidden)}
+    return {"name": name, "type": kind.class_name, "module": kind.module, "value": value, "secret_keys": list(hidden)}
 
 
 def _store(found: dict[str, dict[str, Any]], gone: list[str], filled: list[str], problems: dict[str, dict[str, str]]) -> None:

@@ -23,8 +23,13 @@ class Kind:
         self.keyless = keyless
 
     @property
+    def module(self) -> str:
+        """The module with its class."""
+        return "promptflow_vectordb.connections" if self.name in ("qdrant", "weaviate") else "promptflow.connections"
+
+    @property
     def class_name(self) -> str:
-        """The class in promptflow.connections."""
+        """Its class."""
         return f"{TYPES[self.name]}Connection"
 
     @property
@@ -94,6 +99,9 @@ def judged(data: object) -> dict[str, Any]:
     kind = kind_of(data["type"])
     if kind is None:
         raise BadConnectionError("ConnectionType", f"its type is none of {', '.join(KINDS)}{_meant(data['type'], KINDS)}")
+    if kind.name != CUSTOM and (grouped := sorted({"configs", "secrets"} & data.keys())):
+        said = f"type {kind.name} has no {grouped[0]}: give its fields by their own names, {', '.join(kind.fields)}"
+        raise BadConnectionError("ConnectionField", said)
     keyless = kind.keyless and data.get("auth_mode") == MEID
     if kind.keyless and data.get("auth_mode") not in (None, KEY, MEID):
         raise BadConnectionError("ConnectionField", f"its auth_mode must be {KEY} or {MEID}")

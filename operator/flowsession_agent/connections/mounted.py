@@ -6,7 +6,7 @@ import json
 import os
 
 from flowsession_agent.digests import sha256
-from flowsession_protocol import CONNECTIONS
+from flowsession_protocol.variables import CONNECTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

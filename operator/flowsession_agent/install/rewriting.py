@@ -12,9 +12,9 @@ from flowsession_agent.install.copies import Copies
 from flowsession_agent.install.ends import InstallError
 from flowsession_agent.install.failures import Failure
 from flowsession_agent.session import flow_folder
-from flowsession_protocol import SECRET_VARIABLES
 from flowsession_protocol import requirements as lines
 from flowsession_protocol.masking import masked
+from flowsession_protocol.variables import SECRET_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import configparser
 import os
 import re
 
-from flowsession_protocol import PUBLIC_KEYS
+from flowsession_protocol.variables import PUBLIC_KEYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flowsession_protocol import PUBLIC_KEYS
+from flowsession_protocol.variables import PUBLIC_KEYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import pytest
 
 from flowsession_agent.install.base import Base
 from flowsession_agent.install.ends import InstallError
-from flowsession_agent.install.rewriting import SECRET_VARIABLES, Rewriting
+from flowsession_agent.install.rewriting import Rewriting
 from flowsession_agent.server.order import Requirements
 from flowsession_agent.session import flow_folder
 from flowsession_agent.session.flow_folder import without_copies
 from flowsession_agent.settings import Home
+from flowsession_protocol.variables import SECRET_VARIABLES
 
 VERSIONS = {"promptflow": "1.18.5", "promptflow-core": "1.18.5", "promptflow-tools": "1.6.1", "pip": "26.0"}
 BASE = cast(Base, SimpleNamespace(promptflow={name: version for name, version in VERSIONS.items() if name != "pip"}, sites=[]))

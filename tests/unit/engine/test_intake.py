@@ -1,75 +1,22 @@
 """What comes into the cache: an object that can't be read costs only itself, at the start, in a watch and in a re-list."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from flowsession.cluster import errors
-from flowsession.cluster.agent.client import AgentClient
-from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.cluster.vault import Vault
 from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
 from flowsession.engine.nodes import gather
-from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key
-from flowsession.model.agent_views import AgentArchive
 from flowsession.model.resolved import Unresolved
 from flowsession.model.views import PodIdentity
 from flowsession.reconcile import identity
-from flowsession.settings import Settings
 from unit.builders import NAMESPACE
 from unit.engine.store.test_cache import body, environment, pod, session, source
 
 Object = dict[str, Any]
-Told = tuple[str, str, str]
-"""Kind, name and reason of an Event."""
-
-
-class Server:
-    """An API server that can be listed, and that takes Events."""
-
-    def __init__(self) -> None:
-        self.lists: dict[str, list[Any] | Exception] = {}
-        self.events: list[Object] = []
-        self.listed: list[str] = []
-
-    async def list(self, kind: str, *, labels: str = "", **_: str) -> AsyncIterator[tuple[list[Object], str]]:
-        self.listed.append(kind)
-        found = self.lists.get(kind, [])
-        if isinstance(found, Exception):
-            raise found
-        yield found, "1000"
-
-    async def create(self, manifest: Object) -> Object:
-        self.events.append(manifest)
-        return manifest
-
-    @property
-    def told(self) -> Sequence[Told]:
-        return [(event["involvedObject"]["kind"], event["involvedObject"]["name"], event["reason"]) for event in self.events]
-
-
-@pytest.fixture
-def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
-async def engine(server) -> Engine:
-    return Engine(
-        cluster=cast(KubernetesCluster, server),
-        agent_client=cast(AgentClient, SimpleNamespace(forget=lambda uid: None)),
-        settings=Settings(),
-        public_keys="{}",
-        archive=AgentArchive("", ""),
-        instance="test",
-        vault=Vault(bytes(32)),
-        resolutions=Resolutions(Settings()),
-    )
 
 
 async def decided(engine: Engine) -> None:
@@ -81,14 +28,13 @@ async def decided(engine: Engine) -> None:
 
 
 SIZE = {"azureName": "Standard_D2s_v5", "capacity": {"cpu": "2", "memory": "8Gi"}}
-INSTANCE = {"user": "alice@example.com", "vmSize": "Standard_D2s_v5"}
 RUN = {"user": "alice@example.com", "environmentRef": {"name": "env"}, "data": {"path": "data.jsonl"}}
 READERS = {
     "ComputeSession": ("session", session()),
     "FlowEnvironment": ("environment", environment()),
     "Pod": ("pod", pod()),
     "VMSize": ("size", body("VMSize", "small", spec=SIZE)),
-    "ComputeInstance": ("instance", body("ComputeInstance", "box", spec=INSTANCE)),
+    "ComputeInstance": ("instance", body("ComputeInstance", "box", spec={"user": "alice@example.com", "vmSize": "Standard_D2s_v5"})),
     "FlowRun": ("run", body("FlowRun", "answers", spec=RUN)),
 }
 RAISED = [RecursionError("too deep"), ValueError("x"), TypeError("x"), KeyError("x"), MemoryError(), objects.Unreadable("x")]

@@ -9,7 +9,6 @@ from flowsession.engine.loop import SILENT_FAILURES, Engine
 from flowsession.engine.store.keys import Key
 from unit.builders import NAMESPACE
 from unit.engine.store.test_cache import body, session
-from unit.engine.test_intake import INSTANCE, engine, server  # noqa: F401 - fixtures
 
 SESSION = Key("ComputeSession", NAMESPACE, "alice")
 BOX = Key("ComputeInstance", NAMESPACE, "box")
@@ -21,7 +20,7 @@ ON_BOX = {
 }
 
 
-def server_silent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> bool:  # noqa: F811
+def server_silent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> bool:
     """What the session's decision is told."""
     seen: list[Any] = []
     monkeypatch.setattr(loop.session, "decide", lambda snapshot, now: seen.append(snapshot))
@@ -38,8 +37,8 @@ def server_silent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> bool:  # n
         pytest.param(None, BOX, False, id="it is on no instance"),
     ],
 )
-async def test_a_session_is_told_that_the_server_does_nothing_for_it_or_its_instance(engine, monkeypatch, spec, failing, told):  # noqa: F811
-    engine.observe("ComputeInstance", body("ComputeInstance", "box", spec=INSTANCE))
+async def test_a_session_is_told_that_the_server_does_nothing_for_it_or_its_instance(engine, monkeypatch, spec, failing, told):
+    engine.observe("ComputeInstance", body("ComputeInstance", "box", spec={"user": "alice@example.com", "vmSize": "Standard_D2s_v5"}))
     engine.observe("ComputeSession", session() | ({"spec": spec} if spec else {}))
     for _ in range(SILENT_FAILURES - 1):
         engine.queue.retry(failing)

@@ -1,5 +1,8 @@
 """Which file is the flow."""
 
+from collections import OrderedDict
+from datetime import date
+
 import pytest
 
 from flowsession_protocol import flow_files
@@ -32,3 +35,20 @@ def test_candidates_by_precedence(names, found):
 )
 def test_the_kind_is_told_by_a_key_rather_than_the_name(name, keys, kind):
     assert flow_files.kind(name, keys) == kind
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "empty"),
+        (True, "true or false"),
+        (1, "a number"),
+        (1.5, "a number"),
+        ("", "a text"),
+        ([], "a list"),
+        (OrderedDict(), "a mapping"),
+        (date(2024, 1, 1), "a date"),
+    ],
+)
+def test_a_value_is_named_in_words(value, said):
+    assert flow_files.kind_of(value) == said

@@ -44,7 +44,7 @@ from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
 from flowsession.reconcile.session import autoscaler, lost_key
 from flowsession.reconcile.size import quota as quotas
-from flowsession_protocol import PUBLIC_KEYS
+from flowsession_protocol.variables import PUBLIC_KEYS
 
 Object = Mapping[str, Any]
 

@@ -12,6 +12,7 @@ from flowsession.manifests import config_maps, source_pod
 from flowsession.manifests.common import Where
 from flowsession.model import times
 from flowsession.model.agent_views import SourceAnswer
+from flowsession.model.back_off import back_off
 from flowsession.model.call_limits import limits_allow_at
 from flowsession.model.plan import Delete, ReadSource
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodView
@@ -73,7 +74,7 @@ def _due(draft: Draft, source: Source, known: Mapping[str, Any]) -> float | None
     checked = times.parse(known.get("checkedAt")) or 0.0
     failures = int(known.get("failures") or 0)
     if failures:
-        return checked + min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 10))
+        return checked + back_off(failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
     name = known.get("configMapName") or ""
     view = draft.snapshot.config_maps.get(name)
     if not name or (view is not None and view.files is None):
@@ -113,7 +114,7 @@ def _ask(draft: Draft, source: Source, pod: ResolverPod, known: Mapping[str, Any
         draft.trouble = f"its agent: {agent.error}"
     if agent is not None and agent.calling:
         return
-    pause = 0.0 if agent is None else min(5.0, 0.05 * 2.0 ** min(agent.failures, 10)) if agent.failures else LOOK_PAUSE
+    pause = 0.0 if agent is None else back_off(agent.failures, first=0.1, longest=5.0) if agent.failures else LOOK_PAUSE
     due = max(agent.asked_at + pause, limits_allow_at(agent)) if agent is not None else 0.0
     if draft.now < due:
         draft.look_again(due)

@@ -3,7 +3,8 @@
 from flowsession.api.session import Install, Phase
 from flowsession.model import words
 from flowsession.model.agent_views import AgentView, InstallView
-from flowsession.model.call_limits import LONGEST_PAUSE, back_off, limits_allow_at
+from flowsession.model.back_off import back_off
+from flowsession.model.call_limits import LONGEST_PAUSE, limits_allow_at, pause_after_failures
 from flowsession.model.plan import Deliver, Follow, Probe
 from flowsession.model.resolved import Resolved
 from flowsession.model.views import PodView
@@ -172,7 +173,7 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
     """Long-poll the agent; one that returns at once without news is polled less and less often."""
     if agent.calling or draft.call is not None:
         return
-    pause = back_off(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
+    pause = pause_after_failures(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
     due = max(agent.asked_at + pause, limits_allow_at(agent))
     if draft.now < due:
         draft.look_again(due)
@@ -181,7 +182,7 @@ def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
 
 
 def _quiet_pause(polls: int) -> float:
-    return min(LONGEST_QUIET_PAUSE, QUIET_PAUSE * 2.0 ** min(polls - 1, 10))
+    return back_off(polls, first=QUIET_PAUSE, longest=LONGEST_QUIET_PAUSE)
 
 
 def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
@@ -206,7 +207,7 @@ def _silent_pause(agent: AgentView) -> float:
     silent = agent.asked_at - agent.failing_since
     if silent >= UNREACHABLE_AFTER:
         return min(LONGEST_PAUSE, silent / 2)
-    return min(LONGEST_FIRST_PAUSE, FIRST_PAUSE * 2.0 ** min(agent.failures - 1, 10))
+    return back_off(agent.failures, first=FIRST_PAUSE, longest=LONGEST_FIRST_PAUSE)
 
 
 def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None:

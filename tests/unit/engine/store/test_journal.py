@@ -78,7 +78,7 @@ def test_a_failure_is_told_once_with_its_reason_and_sentence(log: Log) -> None:
     for _ in range(30):
         world.live(0.5)
         for agent in world.agents.values():
-            agent.finish_install(world.clock(), ok=False)
+            agent.finish_install("NoMatchingDistribution")
     ((said, failure),) = log.take()
     assert said == "session failed"
     assert WHO.items() <= failure.items()

@@ -15,7 +15,7 @@ def world_with(edited="one", **idle):
     world = World(environment=FOLDER, idle={"timeoutSeconds": 60, **idle})
     world.settle(until_ready=True)
     if edited:
-        world.agent().edit(world.clock(), edited)
+        world.agent().edit(edited)
     return world
 
 
@@ -86,7 +86,7 @@ def test_a_session_that_loses_its_instance_takes_them_along(how):
     world.set_instance()
     world.change_session(compute={"type": "Instance", "instanceRef": {"name": "box"}})
     until(world, lambda: world.is_ready() and world.status()["vmSize"] == "Standard_D2s_v5")
-    world.agent().edit(world.clock(), "one")
+    world.agent().edit("one")
     world.set_instance(**how) if how else world.remove_instance()
     until(world, lambda: world.status()["phase"] == "Pending" and world.api.pods == [])
     assert condition(world.status(), "ComputeAllocated")["reason"] == ("InstanceStopped" if how else "InstanceNotFound")
@@ -116,7 +116,7 @@ def test_the_next_start_has_them_again(how):
 
 def test_what_was_changed_back_is_not_brought_back():
     world = resumed(suspended(world_with("one")))
-    world.agent().edit(world.clock(), "")
+    world.agent().edit("")
     resumed(suspended(world))
     assert world.saved_edits == set()
     assert "edits" not in world.agent().volume
@@ -124,7 +124,7 @@ def test_what_was_changed_back_is_not_brought_back():
 
 def test_later_edits_take_the_place_of_those_that_they_went_on_from():
     world = resumed(suspended(world_with("one")))
-    world.agent().edit(world.clock(), "two")
+    world.agent().edit("two")
     resumed(suspended(world))
     assert world.saved_edits == {"two"}
     assert world.agent().volume["edits"] == "two"
@@ -138,7 +138,7 @@ def test_edits_of_another_revision_are_offered_and_kept():
     resumed(world)
     assert "edits" not in world.agent().volume
     assert world.agent().volume["offered"]
-    world.agent().edit(world.clock(), "two")
+    world.agent().edit("two")
     suspended(world)
     assert world.saved_edits == {"one", "two"}
 
@@ -153,7 +153,7 @@ def test_too_large_edits_put_the_end_off_and_say_so_once():
     assert world.told_of("EditsNotSaved") == 1
     assert world.is_ready() and not world.agent().retired
     assert calls(world, Retire) <= 12, "once a minute"
-    world.agent().edit(world.clock(), "")
+    world.agent().edit("")
     until(world, lambda: world.api.session is None)
 
 
@@ -173,7 +173,7 @@ def test_too_large_edits_put_off_what_the_user_asks_for_too(what):
     assert world.status()["podName"] == pod
     assert condition(world.status(), "Active")["reason"] == "EditsNotSaved"
     assert world.told_of("EditsNotSaved") == 1
-    world.agent().edit(world.clock(), "")
+    world.agent().edit("")
     until(world, lambda: world.status().get("podName") != pod)
 
 
@@ -223,7 +223,7 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):  # noqa: C9
         match step:
             case "edit" if agent and not agent.dead and agent.volume.get("flow"):
                 last = f"edit {number}"
-                agent.edit(world.clock(), last)
+                agent.edit(last)
             case "suspend" | "resume":
                 world.change_session(suspend=step == "suspend")
             case "reset":

@@ -509,9 +509,9 @@ def test_wait_in_a_cluster():
     assert sum(isinstance(call, Deliver) for call in world.calls.log) == tells
     first = world.ask("install")
     world.live(3)
-    assert world.agent().install.state == "Running"
+    assert world.agent().install["state"] == "Running"
     assert "handledRequests" not in world.status()
-    world.agent().finish_install(world.clock(), ok=False)
+    world.agent().finish_install("NoMatchingDistribution")
     world.live(3)
     assert world.status()["handledRequests"] == {"install": first}
     assert verdict(world.status(), "PackagesInstalled") == ("False", "InstallFailed")
@@ -520,7 +520,7 @@ def test_wait_in_a_cluster():
     world.live(3)
     world.restart_operator()
     world.live(3)
-    world.agent().finish_install(world.clock(), ok=True)
+    world.agent().finish_install()
     world.live(3)
     assert world.status()["handledRequests"] == {"install": second}
     assert verdict(world.status(), "InSync") == ("True", "InSync")

@@ -63,7 +63,7 @@ def test_later_edits_replace_earlier_ones_of_the_same_session():
     world = saved_by_hint(editing())
     for content in ("two", "one", "three"):
         world.live(SAVE_SECONDS)
-        world.agent().edit(world.clock(), content)
+        world.agent().edit(content)
         saved_by_hint(world)
         assert world.saved_edits == {content}
     assert len([name for kind, _, name in world.api.objects if "edits" in name]) == 1
@@ -82,7 +82,7 @@ def test_hints_have_it_asked_twice_a_minute_at_most_and_written_about_when_somet
 
 def test_what_is_changed_back_is_not_kept_as_an_edit():
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "")
+    world.agent().edit("")
     world.live(SAVE_SECONDS)
     world.hint()
     until(world, lambda: not world.saved_edits, 60)
@@ -91,7 +91,7 @@ def test_what_is_changed_back_is_not_kept_as_an_edit():
 
 def test_what_can_not_be_saved_is_told_once_and_again_saved_when_it_can():
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "huge")
+    world.agent().edit("huge")
     world.agent().too_large = True
     for _ in range(4):
         world.live(SAVE_SECONDS)
@@ -111,7 +111,7 @@ def test_what_can_not_be_saved_is_told_once_and_again_saved_when_it_can():
 @pytest.mark.parametrize("saved_before", [False, True])
 def test_a_deleted_session_has_its_edits_saved_before_its_pod_goes(saved_before):
     world = saved_by_hint(editing()) if saved_before else editing()
-    world.agent().edit(world.clock(), "last")
+    world.agent().edit("last")
     world.delete_session()
     until(world, lambda: world.api.pods == [], 60)
     assert world.saved_edits == {"last"}
@@ -133,7 +133,7 @@ def test_a_deleted_session_whose_edits_are_saved_ends_without_a_write_more():
 
 def test_the_next_session_waits_for_what_its_predecessor_had():
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "last")
+    world.agent().edit("last")
     body = world.api.session
     world.delete_session()
     world.hear()
@@ -146,7 +146,7 @@ def test_the_next_session_waits_for_what_its_predecessor_had():
 
 def test_what_a_deleted_session_could_not_save_is_told_there_at_its_environment_and_to_who_gets_older_edits():
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "huge")
+    world.agent().edit("huge")
     world.agent().too_large = True
     body = world.api.session
     world.delete_session()
@@ -192,7 +192,7 @@ def test_when_the_environment_goes_too_that_is_told():
 @pytest.mark.parametrize("how", ["evicted", "ended by its node"])
 def test_a_pod_that_somebody_else_ends_takes_its_edits_along(how):
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "last")
+    world.agent().edit("last")
     first = world.status()["podName"]
     pod = world.api.pods[0]
     if how == "evicted":
@@ -211,7 +211,7 @@ def test_a_pod_that_somebody_else_ends_takes_its_edits_along(how):
 def test_a_pod_that_is_lost_says_from_when_its_edits_are(seen_deleting):
     world = saved_by_hint(editing())
     saved_at = world.status()["edits"]["savedAt"]
-    world.agent().edit(world.clock(), "lost")
+    world.agent().edit("lost")
     pod = world.api.pods[0]
     if seen_deleting:  # as a deletion by force is on its way
         pod["metadata"]["deletionTimestamp"] = stamp(world.clock())
@@ -226,7 +226,7 @@ def test_a_pod_that_is_lost_says_from_when_its_edits_are(seen_deleting):
 
 def test_a_pod_of_a_deleted_session_on_a_lost_node_is_told_of():
     world = saved_by_hint(editing())
-    world.agent().edit(world.clock(), "lost")
+    world.agent().edit("lost")
     world.agent().dead = True
     world.kubelet = lambda: None
     world.delete_session()
@@ -242,11 +242,11 @@ def test_where_no_hint_arrives_sessions_in_use_are_asked(via):
     world = World(environment=folder, idle=FOR_GOOD, settings=Settings(agent_via=via))
     world.settle(until_ready=True)
     world.agent().unheard = via is AgentVia.DIRECT
-    world.agent().edit(world.clock(), "one")
+    world.agent().edit("one")
     if via is AgentVia.DIRECT:
         world.hint()  # the one that came through
     until(world, lambda: world.saved_edits == {"one"}, 40)
-    world.agent().edit(world.clock(), "two")
+    world.agent().edit("two")
     until(world, lambda: world.saved_edits == {"two"}, 40)
     asked = calls(world, TakeEdits)
     world.live(3600)
@@ -257,7 +257,7 @@ def test_where_no_hint_arrives_sessions_in_use_are_asked(via):
 def test_edits_survive_an_operator_that_is_killed_at_any_request_of_a_save(fatal):
     world = saved_by_hint(editing())
     world.live(SAVE_SECONDS)
-    world.agent().edit(world.clock(), "two")
+    world.agent().edit("two")
     requests = len(world.api.requests)
     world.hint()
     end = world.clock() + 5

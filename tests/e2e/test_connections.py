@@ -1,0 +1,68 @@
+"""Connections on a real node: a Secret that comes late, one that changes, and another list; the kubelet brings each, nothing restarts."""
+
+import json
+import subprocess
+
+from conftest import Cluster, environment, session
+
+import modelserver
+from localcluster import layout
+
+DAG = """
+inputs: {question: {type: string}}
+outputs: {answer: {type: string, reference: "${ask.output}"}}
+nodes:
+- name: ask
+  type: llm
+  source: {type: code, path: ask.jinja2}
+  inputs: {question: "${inputs.question}", model: small}
+  connection: open_ai_connection
+  api: chat
+"""
+FLOW = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "flow", "labels": {"flowsession.dev/source": "true"}},
+    "data": {"flow.dag.yaml": DAG, "ask.jinja2": "user:\n{{question}}\n"},
+}
+
+
+def secret(url: str, key: str) -> dict[str, object]:
+    fields = f"type: open_ai\napi_key: {key}\nbase_url: {url}/v1\n"
+    labels = {"flowsession.dev/connection": "true"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "open-ai", "labels": labels},
+        "stringData": {"connection.yaml": fields},
+    }
+
+
+def chat(*names: str) -> dict[str, object]:
+    given = [{"name": name, "secretName": "open-ai"} for name in names]
+    return environment("flow", source={"configMap": {"name": "flow"}}, connections=given)
+
+
+def test_the_kubelet_brings_connections_late_ones_and_changed_ones_too(cluster: Cluster) -> None:
+    with modelserver.serving("sk-first", host=layout.API_ADDRESS) as model:
+        cluster.apply(FLOW, chat("open_ai_connection"), session(of="flow"))
+        pod = cluster.until_ready("s")["podName"]
+        wrong = cluster.until("FlowValid is False", lambda: cluster.condition("s", "FlowValid").get("status") == "False", 60)
+        assert wrong and "Secret 'open-ai' does not exist" in cluster.condition("s", "FlowValid")["message"]
+
+        def answers(*command: str) -> bool:
+            ran = subprocess.run(cluster.command("exec", pod, "--", *command), capture_output=True, text=True, check=False)
+            return ran.returncode == 0 and "you said: hello" in ran.stdout
+
+        cluster.apply(secret(model.url, "sk-first"))
+        cluster.until("flow test calls the model", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
+        assert answers("pf", "flow", "test", "--flow", ".", "--inputs", "question=hello")
+        model.keys = {"sk-second"}
+        cluster.apply(secret(model.url, "sk-second"))
+        cluster.until("the changed key is in use", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
+        cluster.apply(chat("open_ai_connection", "another"))
+        cluster.until("InSync says so", lambda: cluster.condition("s", "InSync").get("reason") == "ConnectionsChanged", 30)
+        assert cluster.status("s")["podName"] == pod
+        seen = cluster.kubectl("get", "computesessions,flowenvironments,events,configmaps,pods", "-o", "json")
+        assert not any(key in seen + cluster.kubectl("logs", pod) for key in ("sk-first", "sk-second"))
+        assert json.loads(cluster.kubectl("get", "pod", pod, "-o", "json"))["status"]["containerStatuses"][0]["restartCount"] == 0

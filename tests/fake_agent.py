@@ -1,0 +1,267 @@
+"""How an agent behaves, by docs/agent-protocol.md: work, installs, edits, retirement. How calls reach it is the bed's.
+
+Nothing here waits: a bed ends installs (`finish_install`) and long polls (by `version`) when its own clock says so.
+"""
+
+import base64
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from flowsession_protocol import messages
+
+Object = dict[str, Any]
+Reply = tuple[int, Mapping[str, Any]]
+"""HTTP status and document."""
+
+RETIREMENT_SECONDS = 30.0
+"""A retired agent takes work again by itself when nobody asks again."""
+
+_BOOTS = itertools.count(1)
+
+
+@dataclass
+class FakeAgent:
+    """The agent of one container."""
+
+    clock: Callable[[], float]
+    _: KW_ONLY
+    uid: str = ""
+    """Of its pod."""
+    volume: Object = field(default_factory=dict)
+    """What outlives the container: revisions (`packages`, `flow`), the content of `edits` and when and how it came there."""
+    version: int = 1
+    busy: bool = False
+    what: str = "start"
+    last_work: float = float("nan")
+    installs: list[str] = field(default_factory=list)
+    """The texts of the requirements that were installed, or begun to be."""
+    install: messages.Install = field(default_factory=lambda: _install("None"))
+    settled: str = ""
+    """Revision of the edits that the operator has dealt with."""
+    too_large: bool = False
+    """Its edits are more than can be saved."""
+    unheard: bool = False
+    """No datagram of its reached the operator."""
+    kept: tuple[str, ...] = ()
+    left_out: int = 0
+    retired_at: float | None = None
+    boot: str = field(default_factory=lambda: f"boot-{next(_BOOTS)}")
+
+    def __post_init__(self) -> None:
+        self.last_work = self.clock()
+
+    # what people do
+
+    def work(self, what: str = "exec python train.py") -> bool:
+        """Somebody begins to work; False if the agent is retired."""
+        if self.retired:
+            return False
+        self.busy, self.what, self.last_work = True, what, self.clock()
+        return True
+
+    def rest(self) -> None:
+        """The work ends."""
+        if self.busy:
+            self.busy, self.last_work = False, self.clock()
+
+    def edit(self, content: str) -> None:
+        """Somebody changes a file of the flow folder, if there is one; no content: changes it back."""
+        if self.volume.get("flow", "none") != "none" and not self.retired:
+            self.last_work = self.clock()
+            self.volume["edits"], self.volume["edited_at"] = content, self.clock()
+
+    def finish_install(self, code: str = "", *, seconds: float = 3.0) -> None:
+        """The install that is running ends, with this code of the protocol if it fails."""
+        if self.install["state"] != "Running":
+            return
+        self.last_work, self.what = self.clock(), "install"
+        revision, tool = self.install["packagesRevision"], self.install["tool"]
+        if code:
+            self.install = _install("Failed", revision, tool=tool, code=code, message="there is no such package")
+        else:
+            self.install = _install("Succeeded", revision, tool=tool, seconds=seconds, changed=2)
+            self.volume["packages"] = revision
+        self.changed()
+
+    # what it is like
+
+    @property
+    def working(self) -> bool:
+        return self.busy or self.install["state"] == "Running"
+
+    @property
+    def idle_seconds(self) -> float:
+        return 0.0 if self.working else self.clock() - self.last_work
+
+    @property
+    def retired(self) -> bool:
+        if self.retired_at is not None and self.clock() - self.retired_at >= RETIREMENT_SECONDS:
+            self._reopen()
+        return self.retired_at is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are edits that nobody has saved, as far as it knows."""
+        edits = self.volume.get("edits", "")
+        return bool(edits) and edits not in (self.settled, self.volume.get("came"))
+
+    def changed(self) -> None:
+        """There is news for a long poll."""
+        self.version += 1
+
+    def install_begins(self) -> None:
+        """An install runs from now on, whatever ran before."""
+
+    # calls
+
+    def reply(self, method: str, path: str, body: Any = None) -> Reply:
+        """The answer to a call whose token is good."""
+        status, document = self._reply(method, path, body)
+        return status, {"podUID": self.uid, **document}
+
+    def _reply(self, method: str, path: str, body: Any) -> Reply:  # noqa: C901, PLR0912 - one branch for each call
+        match method, path:
+            case "GET", "/v1/state":
+                pass
+            case "PUT", "/v1/environment":
+                if refusal := self._take_order(body):
+                    return refusal
+            case "POST", "/v1/retire":
+                if self.working or self.idle_seconds < body["idleAtLeast"]:
+                    self._reopen()
+                    return 409, {"code": "InUse", "message": self.what, "activity": self._activity()}
+                if not self.retired:
+                    self.changed()
+                self.retired_at = self.clock()
+            case "DELETE", "/v1/retire":
+                self._reopen()
+            case "POST", "/v1/keepalive":
+                if self.retired:
+                    return _RETIRED
+                self.last_work, self.what = self.clock(), "keep-alive"
+            case "POST", "/v1/edits/settle":
+                self.settled = body["revision"]
+            case "GET", "/v1/edits":
+                return self._packed_edits()
+            case "GET", "/v1/packages":
+                return 200, {"packages": [{"name": "numpy", "version": "2.1", "layer": "image", "requiredBy": []}]}
+            case _:
+                raise AssertionError(f"no such call: {method} {path}")
+        return 200, self.state()
+
+    def state(self) -> messages.State:
+        edits: str = self.volume.get("edits", "")
+        flow, packages = self.volume.get("flow", ""), self.volume.get("packages", "")
+        return {
+            "podUID": self.uid,
+            "agent": {"version": "0.1.0", "protocol": 1, "python": "3.11.2"},
+            "bootID": self.boot,
+            "version": self.version,
+            "environment": {"packagesRevision": packages, "flowRevision": flow},
+            "install": self.install,
+            "check": _NO_CHECK,
+            "packages": {"count": 1},
+            "retired": self.retired,
+            "activity": self._activity(),
+            "edits": {
+                "count": int(bool(edits)),
+                "files": ["a.py"] if edits else [],
+                "bytes": len(edits),
+                "revision": edits,
+                "offered": "" if self.volume.get("restored") else self.volume.get("offered", ""),
+                "restored": self.volume.get("restored", False),
+                "waiting": self.waiting,
+                "unheard": self.unheard,
+                "kept": list(self.kept),
+                "leftOut": self.left_out,
+            },
+        }
+
+    def _activity(self) -> messages.Activity:
+        what = "install" if self.install["state"] == "Running" else self.what
+        return {"busy": self.working, "idleSeconds": self.idle_seconds, "what": what}
+
+    def _packed_edits(self) -> Reply:
+        content: str = self.volume.get("edits", "")
+        if not content:
+            return 404, {"code": "NoEdits", "message": "nothing was edited"}
+        if self.too_large:
+            return 413, {"code": "EditsTooLarge", "message": "2 MB are too much; see flow edits"}
+        archive: messages.EditsArchive = {
+            "revision": content,
+            "flowRevision": self.volume["flow"],
+            "files": ["a.py"],
+            "deleted": [],
+            "base": {},
+            "archive": base64.b64encode(content.encode()).decode(),
+        }
+        return 200, archive
+
+    def _reopen(self) -> None:
+        if self.retired_at is not None:
+            self.retired_at = None
+            self.changed()
+
+    def _take_order(self, order: messages.Order) -> Reply | None:
+        packages, flow = order["packagesRevision"], order["flowRevision"]
+        if self.retired and (packages, flow) != (self.volume.get("packages"), self.volume.get("flow")):
+            return _RETIRED
+        if any(len(name) > 255 for name in order["files"] or ()):
+            return 400, {"code": "BadRequest", "message": "files: a name must be a relative path"}
+        if (earlier := order.get("savedEdits")) and "flow" not in self.volume and flow != "none":
+            self._restore(earlier, flow)
+        if flow != self.volume.get("flow"):
+            self.volume["flow"], self.last_work = flow, self.clock()
+            self.changed()
+        tried = self.install["packagesRevision"] == packages and not (order.get("retry") and self.install["state"] == "Failed")
+        if packages == self.volume.get("packages"):
+            if self.install["packagesRevision"] != packages:  # another one is stopped, and the earlier success told of again
+                self.install = _install("Succeeded", packages, tool=self.install["tool"])
+                self.changed()
+        elif not tried:
+            self._begin_install(packages, order["requirements"])
+        return None
+
+    def _restore(self, earlier: messages.SavedEdits, flow: str) -> None:
+        self.volume["offered"] = earlier["name"]
+        if earlier["flowRevision"] == flow:
+            content = base64.b64decode(earlier["archive"]).decode()
+            self.volume |= {"edits": content, "came": content, "edited_at": self.clock(), "restored": True}
+
+    def _begin_install(self, packages: str, requirements: messages.Requirements | None) -> None:
+        self.last_work = self.clock()
+        if requirements is None:
+            self.install = _install("Succeeded", packages)
+            self.volume["packages"] = packages
+        else:
+            self.installs.append(requirements["text"])
+            self.install = _install("Running", packages, tool="uv")
+            self.install_begins()
+        self.changed()
+
+
+_RETIRED: Reply = (409, {"code": "Retired", "message": "retired"})
+_NO_CHECK: messages.Check = {
+    "state": "None", "flowRevision": "", "packagesRevision": "", "verdict": "", "reason": "", "nodes": None,
+    "count": 0, "problems": [], "warnings": [], "seconds": 0.0,
+}  # fmt: skip
+
+
+def _install(
+    state: str, revision: str = "", *, tool: str = "", seconds: float = 0.0, changed: int = 0, code: str = "", message: str = ""
+) -> messages.Install:
+    return {
+        "state": state,
+        "packagesRevision": revision,
+        "tool": tool,
+        "exitCode": 1 if code else 0,
+        "seconds": seconds,
+        "changed": changed,
+        "code": code,
+        "message": message,
+        "stdoutTail": "",
+        "stderrTail": "",
+        "warnings": [],
+    }
