@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,16 @@ def lines(text: bytes) -> list[Any]:
 
 
 @pytest.fixture
-def session(start: Callable[..., Agent], flow_base: str) -> Callable[..., Agent]:
-    """A session with prompt flow, FLOW and the given data."""
+def session(start: Callable[..., Agent], flow_base: str) -> Iterator[Callable[..., Agent]]:
+    """A session with prompt flow, FLOW and the given data; its home's path is as short as in a pod, since Unix sockets lie below it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
-    def begin(content: bytes = b"", files: Mapping[str, bytes] = FLOW, **more: Any) -> Agent:
-        agent = start(python=flow_base, **more)
-        assert agent.put("p1", "f1", files={**files, "data.jsonl": content})[0] == 200
-        return agent
+        def begin(content: bytes = b"", files: Mapping[str, bytes] = FLOW, **more: Any) -> Agent:
+            agent = start(python=flow_base, **{"FLOWSESSION_HOME": f"{folder}/session", **more})
+            assert agent.put("p1", "f1", files={**files, "data.jsonl": content})[0] == 200
+            return agent
 
-    return begin
+        yield begin
 
 
 def by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
