@@ -47,36 +47,7 @@ def main() -> None:
         sys.exit(f"No space is left in {where}, so prompt flow can't start: delete what isn't needed there ({error}).")
     gc.freeze()
     gc.enable()
-    parse_once()
     _write(output_file, run(flow, inputs))
-
-
-def parse_once() -> None:
-    """Have prompt flow parse each YAML text once: in one test it parses the flow's file nine times, half of the test's processor time."""
-    import copy
-
-    try:
-        from promptflow._utils import yaml_utils  # type: ignore[import-not-found,unused-ignore]
-
-        parser = yaml_utils.YAML
-    except (ImportError, AttributeError):  # another version of prompt flow
-        return
-    parsed: dict[str, Any] = {}
-
-    def load(self: Any, stream: Any) -> Any:
-        text = stream if isinstance(stream, str) else stream.read()
-        if text not in parsed:
-            try:
-                parsed[text] = parser.load(self, text)
-            except Exception:
-                if isinstance(stream, str):
-                    raise
-                stream.seek(0)
-                return parser.load(self, stream)  # so that the error names the file
-        return copy.deepcopy(parsed[text])
-
-    if not hasattr(parser, "parses_once"):
-        yaml_utils.YAML = type("YAML", (parser,), {"load": load, "parses_once": True})
 
 
 def run(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Runner:
                     self._end()
 
     def _keep(self) -> None:
-        flow = self._wanted()
-        key = self._key() if flow else ()
+        wanted = self._wanted()
+        key = self._key() if wanted else ()
         process = self._process
         if process is not None:
             process.look()
@@ -80,22 +80,22 @@ class Runner:
                 self._failed = process.key  # it would come to the same
             if process.over or process.key != key or _free_memory() < RESERVE_BYTES:
                 self._end()
-        if flow and self._process is None and key != self._failed and _free_memory() >= ENOUGH_BYTES:
-            self._process = _Process(key, flow, self._children)
+        if wanted and self._process is None and key != self._failed and _free_memory() >= ENOUGH_BYTES:
+            self._process = _Process(key, self._children)
 
-    def _wanted(self) -> str:
-        """Return the flow's file; empty where no process is wanted now."""
+    def _wanted(self) -> bool:
         from flowsession_agent.session.flow_test import find_flow
 
         state, activity = self._state, self._activity.members()
         if state.retired or state.install.state in ("None", "Running") or state.check.state != "Done":
-            return ""
+            return False
         if not activity["busy"] and activity["idleSeconds"] >= IDLE_SECONDS:
-            return ""
+            return False
         try:
-            return find_flow(self._flow)
+            find_flow(self._flow)
         except ApiError:
-            return ""
+            return False
+        return True
 
     def _end(self) -> None:
         if self._process is not None:
@@ -106,7 +106,7 @@ class Runner:
 class _Process:
     """The process `warm` and the agent's end of its socket."""
 
-    def __init__(self, key: Key, flow: str, children: Children) -> None:
+    def __init__(self, key: Key, children: Children) -> None:
         from flowsession_agent.scripts import WARM
 
         self.key = key
@@ -120,7 +120,7 @@ class _Process:
         with other:
             self._process = children.start(
                 lambda: subprocess.Popen(
-                    [str(python), "-c", WARM, str(other.fileno()), flow],
+                    [str(python), "-c", WARM, str(other.fileno())],
                     env=environ,
                     cwd=str(cwd),
                     stdin=subprocess.DEVNULL,
