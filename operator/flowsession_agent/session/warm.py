@@ -57,12 +57,9 @@ def _adopt_orphans() -> None:
 
 
 def _load() -> None:
-    """Import prompt flow, without the daemon threads that it starts for its telemetry, which is off in a session.
-
-    Other threads, those of pools for instance, end with the import.
-    """
+    """Import prompt flow, without the threads that it starts for its telemetry, which is off in a session."""
     start = threading.Thread.start
-    setattr(threading.Thread, "start", lambda thread: None if thread.daemon else start(thread))  # noqa: B010
+    setattr(threading.Thread, "start", lambda _: None)  # noqa: B010
     gc.disable()
     try:
         import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
