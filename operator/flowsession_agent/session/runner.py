@@ -17,7 +17,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
-from flowsession_agent.session.job import MARK, Outcome, Tail, kill_marked
+from flowsession_agent.session.job import MARK, TERMINATE_SECONDS, Outcome, Tail, kill_marked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     Key = tuple[object, ...]
 
 IDLE_SECONDS = 600
-TERMINATE_SECONDS = 5
 ENOUGH_BYTES = 512 * 1024 * 1024
 """Free memory without which no runner is started: it takes 150 MiB, and the tests should have some left."""
 RESERVE_BYTES = 192 * 1024 * 1024
