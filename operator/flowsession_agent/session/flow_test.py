@@ -66,25 +66,19 @@ class Tests:
         self._runner.keep()
 
     def _key(self) -> Key:
+        from flowsession_agent.session import flow_env
         from flowsession_agent.session.runner import key_of
 
         python = self._packages.python
-        return key_of(python=python, flow=self._home.flow, environ=self._environ(python), connections=self._connections.filled_from)
-
-    def _environ(self, python: str) -> dict[str, str]:
-        """Return the environment variables of a test now."""
-        from flowsession_agent.session import flow_env
-
         environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-        environ.update(self._connections.environ())
-        return environ
+        return key_of(python=python, flow=self._home.flow, environ=environ, connections=self._connections.filled_from)
 
     def _run(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
         import shutil
         import tempfile
 
         from flowsession_agent.scripts import RUN_FLOW
-        from flowsession_agent.session import cgroup
+        from flowsession_agent.session import cgroup, flow_env
         from flowsession_agent.session.job import Job
         from flowsession_agent.session.run_flow import UNKNOWN_INPUT
 
@@ -96,7 +90,9 @@ class Tests:
             given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
             with open(given, "w", encoding="utf-8") as file:
                 json.dump(inputs, file)
-            job = Job(self._children, environ=self._environ(python), cwd=self._home.flow, seconds=SECONDS)
+            environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+            environ.update(self._connections.environ())
+            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()
             outcome = self._runner.run([flow, given, taken], cwd=self._home.flow, seconds=SECONDS) if self._runner else None
