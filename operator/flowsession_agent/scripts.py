@@ -18,7 +18,6 @@ def program(module: str, *, package: str = "flowsession_agent") -> str:
 REPORT = program("report", package="flowsession_agent.install")
 SMOKE = program("smoke", package="flowsession_agent.install")
 RUN_FLOW = program("run_flow", package="flowsession_agent.session")
-WARM = program("warm", package="flowsession_agent.session")
 RUN_BATCH = program("run_batch", package="flowsession_agent.session")
 FILL = program("fill", package="flowsession_agent.connections")
 STATIC = program("static", package="flowsession_agent.check")

@@ -47,11 +47,6 @@ class Connections:
         self._provider: Provider | None = None
         self._file = 0  # the store's inode then: what edits bring back, and what people delete, is filled again
 
-    @property
-    def filled_from(self) -> object:
-        """What tells one content of the store from another."""
-        return self._known
-
     def watch(self) -> None:
         """Fill the store if it isn't as the Secrets are; called every second."""
         if self._listed and (self._state.packages_revision or self._state.install.state in ("Failed", "TimedOut")):

@@ -66,13 +66,8 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
-        self.tests = Tests(
-            home=self.home,
-            state=self.state,
-            activity=self.activity,
-            children=self.children,
-            packages=self.packages,
-            connections=self.connections,
+        self._tests = Tests(
+            home=self.home, activity=self.activity, children=self.children, packages=self.packages, connections=self.connections
         )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
@@ -214,7 +209,7 @@ class Agent:
         inputs = members.get("inputs", {}) if isinstance(members, dict) else None
         if not isinstance(inputs, dict):
             raise bad_request("inputs must be an object: the flow's inputs by name.")
-        return {"podUID": self.pod_uid, **self.tests.run(inputs)}
+        return {"podUID": self.pod_uid, **self._tests.run(inputs)}
 
     def _begin_run(self, _: str, body: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self._runs.begin(_parse(body))}

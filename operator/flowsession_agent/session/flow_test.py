@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.install.packages import Packages
-    from flowsession_agent.server.state import State
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
-    from flowsession_agent.session.runner import Key, Runner
     from flowsession_agent.settings import Home
 
 AT_ONCE = 4
@@ -30,17 +28,13 @@ OUTPUT_LIMIT = 1024 * 1024
 class Tests:
     """At most four runs at a time; each in a process of its own."""
 
-    def __init__(
-        self, *, home: Home, state: State, activity: Activity, children: Children, packages: Packages, connections: Connections
-    ) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
         self._home = home
-        self._state = state
         self._connections = connections
         self._activity = activity
         self._children = children
         self._packages = packages
         self._slots = threading.Semaphore(AT_ONCE)
-        self._runner: Runner | None = None
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, UnknownInput, FlowFailed, or TooManyTests."""
@@ -54,24 +48,6 @@ class Tests:
                 raise _failed(_not_started(error), "") from error
             finally:
                 self._slots.release()
-
-    def keep_warm(self) -> None:
-        """See to the runner; called every second. Raises OSError when it can't be started."""
-        if self._runner is None:
-            if self._state.install.state == "None":
-                return  # so that nothing competes with the start
-            from flowsession_agent.session.runner import Runner
-
-            self._runner = Runner(state=self._state, activity=self._activity, children=self._children, flow=self._home.flow, key=self._key)
-        self._runner.keep()
-
-    def _key(self) -> Key:
-        from flowsession_agent.session import flow_env
-        from flowsession_agent.session.runner import key_of
-
-        python = self._packages.python
-        environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-        return key_of(python=python, flow=self._home.flow, environ=environ, connections=self._connections.filled_from)
 
     def _run(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
         import shutil
@@ -95,9 +71,7 @@ class Tests:
             job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()
-            outcome = self._runner.run([flow, given, taken], cwd=self._home.flow, seconds=SECONDS) if self._runner else None
-            if outcome is None:
-                outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
+            outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
             seconds = round(time.monotonic() - started, 2)
             if outcome.timed_out:
                 raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)

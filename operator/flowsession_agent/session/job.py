@@ -76,7 +76,7 @@ class Job:
                 start_new_session=True,
             )
         )
-        tails = [Tail(self._children, process.stdout), Tail(self._children, process.stderr)]
+        tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
             timed_out = time.monotonic() >= self._deadline
@@ -104,7 +104,7 @@ class Job:
                 continue
 
 
-class Tail:
+class _Tail:
     """The end of a stream, read by a thread of its own so that the writer never waits."""
 
     def __init__(self, children: Children, stream: IO[bytes] | None) -> None:

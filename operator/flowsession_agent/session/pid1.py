@@ -64,7 +64,7 @@ def _now_and_then(agent: Agent) -> None:
     """Send datagrams, bring connections up to date, count the packages after an install: apart from the looks, as each may take seconds."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
-        for duty in (agent.tell_of_kills, agent.connections.watch, agent.tests.keep_warm, agent.packages.count):
+        for duty in (agent.tell_of_kills, agent.connections.watch, agent.packages.count):
             try:
                 duty()
             except Exception as error:
