@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SECONDS = 300
+SECONDS = 60
+TRIES = 4
+"""Prompt flow reads the entry of a flex flow by way of multiprocessing's Manager. In a process that was forked itself, on a busy machine,
+the Manager hangs now and then in OpenSSL's HMAC, before it has looked at the flow: then another process is asked."""
 
 
 def check(order: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +116,15 @@ def load(order: dict[str, Any]) -> None:
 
 def fork(order: dict[str, Any]) -> dict[str, Any]:
     """The answer of a process of its own."""
+    for _ in range(TRIES):
+        answered = once(order)
+        if answered is not None:
+            return answered
+    return {"failed": "no process ended with an answer"}
+
+
+def once(order: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer; None where the process hung or was killed."""
     answer = f"{order['scratch']}/answer.json"
     Path(answer).unlink(missing_ok=True)
     child = os.fork()
@@ -135,25 +145,13 @@ def fork(order: dict[str, Any]) -> dict[str, Any]:
     try:
         answered: dict[str, Any] = json.loads(Path(answer).read_text())
     except OSError:
-        return {"failed": "the process ended without an answer"}
+        return None
     return answered
 
 
-@contextlib.contextmanager
-def no_background() -> Iterator[None]:
-    """No daemon thread starts: prompt flow's telemetry has four, and a lock that one holds at a fork is never freed in the child."""
-    start = threading.Thread.start
-    threading.Thread.start = lambda thread: None if thread.daemon else start(thread)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        threading.Thread.start = start  # type: ignore[method-assign]
-
-
 def main() -> None:
-    with no_background(), contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError):
         from promptflow.tools import aoai, openai, template_rendering  # noqa: F401
-    assert threading.active_count() == 1, threading.enumerate()
     for line in sys.stdin:
         print(json.dumps(fork(json.loads(line))), flush=True)
 
