@@ -224,6 +224,16 @@ def test_docs_sizes(shell: Shell) -> None:
     assert "azureName" in "\n".join(type_all(shell, "docs/sizes.md", Page()))
 
 
+def test_docs_connections(shell: Shell, flows: Path) -> None:
+    apply(shell, flows, _chat())
+    archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
+    shell(f"{archive}; kubectl label configmap my-flows flowsession.dev/source=true", flows)
+    apply(shell, flows, json.dumps(session("triage", of="chat")))
+    shell("kubectl wait --for=condition=Ready csess/triage --timeout=5m", flows)
+    pod = "$(kubectl get csess triage -o jsonpath='{.status.podName}')"
+    type_all(shell, "docs/connections.md", Page(names={"POD": pod}))
+
+
 def test_docs_tool_check(shell: Shell, flows: Path) -> None:
     apply(shell, flows, _chat())
     archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
