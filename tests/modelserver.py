@@ -12,6 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+DAG = """
+inputs: {question: {type: string}}
+outputs: {answer: {type: string, reference: "${ask.output}"}}
+nodes:
+- name: ask
+  type: llm
+  source: {type: code, path: ask.jinja2}
+  inputs: {question: "${inputs.question}", model: small, temperature: 0}
+  connection: open_ai_connection
+  api: chat
+"""
+FLOW = {"flow.dag.yaml": DAG, "ask.jinja2": "user:\n{{question}}\n"}
+"""A flow that asks the server by a connection."""
+
 
 @dataclass
 class Call:

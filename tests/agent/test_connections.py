@@ -27,18 +27,8 @@ from .support import Agent, eventually
 from .test_saved_edits import saved_of
 
 KEY = "sk-5f1d7c0e9b8a"
-DAG = b"""
-inputs: {question: {type: string}}
-outputs: {answer: {type: string, reference: "${ask.output}"}}
-nodes:
-- name: ask
-  type: llm
-  source: {type: code, path: ask.jinja2}
-  inputs: {question: "${inputs.question}", model: small, temperature: 0}
-  connection: open_ai_connection
-  api: chat
-"""
-CHAT = {"flow.dag.yaml": DAG, "ask.jinja2": b"user:\n{{question}}\n"}
+DAG = modelserver.DAG.encode()
+CHAT = {name: text.encode() for name, text in modelserver.FLOW.items()}
 
 
 @pytest.fixture(scope="module")

@@ -8,22 +8,11 @@ from conftest import Cluster, environment, session
 import modelserver
 from localcluster import layout
 
-DAG = """
-inputs: {question: {type: string}}
-outputs: {answer: {type: string, reference: "${ask.output}"}}
-nodes:
-- name: ask
-  type: llm
-  source: {type: code, path: ask.jinja2}
-  inputs: {question: "${inputs.question}", model: small}
-  connection: open_ai_connection
-  api: chat
-"""
 FLOW = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": "flow", "labels": {"flowsession.dev/source": "true"}},
-    "data": {"flow.dag.yaml": DAG, "ask.jinja2": "user:\n{{question}}\n"},
+    "data": modelserver.FLOW,
 }
 
 

@@ -225,23 +225,21 @@ def test_docs_sizes(shell: Shell) -> None:
 
 
 def test_docs_connections(shell: Shell, flows: Path) -> None:
-    apply(shell, flows, _chat())
-    archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
-    shell(f"{archive}; kubectl label configmap my-flows flowsession.dev/source=true", flows)
-    apply(shell, flows, json.dumps(session("triage", of="chat")))
-    shell("kubectl wait --for=condition=Ready csess/triage --timeout=5m", flows)
-    pod = "$(kubectl get csess triage -o jsonpath='{.status.podName}')"
-    type_all(shell, "docs/connections.md", Page(names={"POD": pod}))
+    type_all(shell, "docs/connections.md", Page(names={"POD": _pod_of_chat(shell, flows)}))
 
 
 def test_docs_tool_check(shell: Shell, flows: Path) -> None:
+    type_all(shell, "docs/tool-check.md", Page(names={"POD": _pod_of_chat(shell, flows)}))
+
+
+def _pod_of_chat(shell: Shell, flows: Path) -> str:
+    """The shell's words for the pod of a session that is Ready, with the flow `chat`."""
     apply(shell, flows, _chat())
     archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
     shell(f"{archive}; kubectl label configmap my-flows flowsession.dev/source=true", flows)
     apply(shell, flows, json.dumps(session("triage", of="chat")))
     shell("kubectl wait --for=condition=Ready csess/triage --timeout=5m", flows)
-    pod = "$(kubectl get csess triage -o jsonpath='{.status.podName}')"
-    type_all(shell, "docs/tool-check.md", Page(names={"POD": pod}))
+    return "$(kubectl get csess triage -o jsonpath='{.status.podName}')"
 
 
 def _chat() -> str:

@@ -48,11 +48,11 @@ def server() -> Server:
     return Server()
 
 
-@pytest.fixture
-async def engine(server) -> Engine:
+def made_engine(server: object, agent_client: object = None) -> Engine:
+    """An engine over what plays an API server and a client of agents."""
     return Engine(
         cluster=cast(KubernetesCluster, server),
-        agent_client=cast(AgentClient, SimpleNamespace(forget=lambda uid: None)),
+        agent_client=cast(AgentClient, agent_client),
         settings=Settings(),
         public_keys="{}",
         archive=AgentArchive("", ""),
@@ -60,3 +60,8 @@ async def engine(server) -> Engine:
         vault=Vault(bytes(32)),
         resolutions=Resolutions(Settings()),
     )
+
+
+@pytest.fixture
+async def engine(server) -> Engine:
+    return made_engine(server, SimpleNamespace(forget=lambda uid: None))

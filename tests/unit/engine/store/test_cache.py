@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.cluster.vault import Vault
 from flowsession.engine.accounts import Accounts
 from flowsession.engine.loop import SELECTORS, Engine
 from flowsession.engine.resolutions import Resolutions
@@ -22,6 +20,7 @@ from flowsession.model.views import REFUSED_SECONDS, Refusal
 from flowsession.reconcile.environment import chain as environments
 from flowsession.settings import Settings
 from unit.builders import NAMESPACE, NOW, stamp
+from unit.engine.conftest import made_engine
 
 SESSION = Key("ComputeSession", NAMESPACE, "alice")
 ENVIRONMENT = Key("FlowEnvironment", NAMESPACE, "flow-env")
@@ -412,16 +411,7 @@ class Lists:
 
 
 async def relisted(engine_cache: list[dict[str, Any]], lists: Lists) -> Engine:
-    engine = Engine(
-        cluster=cast(KubernetesCluster, lists),
-        agent_client=cast(AgentClient, None),
-        settings=Settings(),
-        public_keys="{}",
-        archive=AgentArchive("", ""),
-        instance="test",
-        vault=Vault(bytes(32)),
-        resolutions=Resolutions(Settings()),
-    )
+    engine = made_engine(lists)
     for one in engine_cache:
         engine.observe(one["kind"], one)
     await engine.resync()
