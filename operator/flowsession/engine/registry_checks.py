@@ -7,6 +7,7 @@ from flowsession.cluster.registry.client import RegistryClient
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
+from flowsession.engine.tasks import OneEach
 from flowsession.images.check import ImageCheck, Question
 
 AT_ONCE = 4
@@ -23,30 +24,18 @@ class ImageChecks:
         self._cache = cache
         self._queue = queue
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._tasks: OneEach[str] = OneEach()
+        """By the environment's uid, with the question's token."""
 
     def start(self, key: Key, uid: str, question: Question) -> None:
         """Ask the registry unless this very question is under way; another question replaces it."""
-        asked, task = self._tasks.get(uid, ("", None))
-        if task is not None:
-            if asked == question.token:
-                return
-            task.cancel()
-        task = asyncio.get_running_loop().create_task(self._ask(key, uid, question))
-        self._tasks[uid] = (question.token, task)
-        task.add_done_callback(lambda ended: self._ended(uid, ended))
+        if self._tasks.about(uid) != question.token:
+            self._tasks.start(uid, question.token, self._ask(key, uid, question))
 
     async def close(self) -> None:
         """End every question."""
-        tasks = [task for _, task in self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._client.close()
-
-    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
-        if uid in self._tasks and self._tasks[uid][1] is task:
-            del self._tasks[uid]
 
     async def _ask(self, key: Key, uid: str, question: Question) -> None:
         try:

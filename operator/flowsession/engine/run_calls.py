@@ -1,6 +1,5 @@
 """Carries out calls about runs, beside those about their sessions: a run is followed without holding up what else its agent is asked."""
 
-import asyncio
 import logging
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from flowsession.cluster.agent.transport import AgentError
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
+from flowsession.engine.tasks import OneEach
 from flowsession.model.plan import CancelRun, FetchOutputs, FollowRun, RunCall
 from flowsession.model.run_views import RunAnswer, RunReply, RunView
 from flowsession.model.views import PodView
@@ -26,31 +26,21 @@ class RunCalls:
         self._client = client
         self._cache = cache
         self._queue = queue
-        self._tasks: dict[str, tuple[RunCall, asyncio.Task[None]]] = {}
+        self._tasks: OneEach[RunCall] = OneEach()
+        """By the run's uid."""
 
     def start(self, key: Key, uid: str, pod: PodView, call: RunCall) -> None:
         """Begin a call, unless one is under way that is no poll."""
-        if uid in self._tasks:
-            known, task = self._tasks[uid]
-            if not isinstance(known, FollowRun) or isinstance(call, FollowRun):
-                return
-            task.cancel()
+        known = self._tasks.about(uid)
+        if known is not None and (not isinstance(known, FollowRun) or isinstance(call, FollowRun)):
+            return
         views = self._cache.runs.views
         views[uid] = replace(views.get(uid, RunView()), calling=True)
-        task = asyncio.get_running_loop().create_task(self._call(key, uid, pod, call))
-        self._tasks[uid] = (call, task)
-        task.add_done_callback(lambda ended: self._ended(uid, ended))
+        self._tasks.start(uid, call, self._call(key, uid, pod, call))
 
     async def close(self) -> None:
         """End every call."""
-        tasks = [task for _, task in self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
-        if uid in self._tasks and self._tasks[uid][1] is task:
-            del self._tasks[uid]
+        await self._tasks.close()
 
     async def _call(self, key: Key, uid: str, pod: PodView, call: RunCall) -> None:
         reply, error = RunReply(), ""
@@ -63,7 +53,7 @@ class RunCalls:
             log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
         if self._cache.uid(key) == uid:
             self._cache.runs.views[uid] = observed(self._cache.runs.views.get(uid, RunView()), call, reply, error, self._cache.clock())
-        self._tasks.pop(uid, None)  # before the next decision, which may call again at once
+        self._tasks.drop(uid)  # before the next decision, which may call again at once
         self._queue.add(key)
 
 

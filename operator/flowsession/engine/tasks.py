@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from flowsession import metrics
 
@@ -13,6 +14,7 @@ STEADY_SECONDS = 600.0
 """A task that has run for so long begins with the first pause again."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Tasks:
@@ -51,3 +53,38 @@ class Tasks:
             pause = FIRST_PAUSE if clock() - started >= STEADY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
+
+
+class OneEach(Generic[T]):
+    """At most one task for each name, with what it is about; a new one takes the place of the one before."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, tuple[T, asyncio.Task[None]]] = {}
+
+    def about(self, name: str) -> T | None:
+        """Return what the task under way is about; None without one."""
+        known = self._tasks.get(name)
+        return known[0] if known else None
+
+    def start(self, name: str, about: T, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`; a task of that name that is under way is cancelled."""
+        if name in self._tasks:
+            self._tasks[name][1].cancel()
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[name] = (about, task)
+        task.add_done_callback(lambda ended: self._ended(name, ended))
+
+    def drop(self, name: str) -> None:
+        """Forget a task that has nothing left to do, before it ends: another one may start at once."""
+        self._tasks.pop(name, None)
+
+    async def close(self) -> None:
+        """Cancel every task, and wait for their ends."""
+        tasks = [task for _, task in self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        if name in self._tasks and self._tasks[name][1] is task:
+            del self._tasks[name]

@@ -14,9 +14,8 @@ import sys
 import threading
 
 from flowsession_agent.connections import mounted
-from flowsession_agent.connections.keyring import FOLDER
 
-PATH = os.path.join(".promptflow", "pf.sqlite")
+STORE = os.path.join(".promptflow", "pf.sqlite")
 """The store, below the session's home."""
 
 TYPE_CHECKING = False
@@ -69,13 +68,11 @@ class Connections:
     def _fill(self) -> None:
         from flowsession_agent.connections import keyring
         from flowsession_agent.scripts import FILL
-        from flowsession_agent.session import flow_env
         from flowsession_agent.session.job import Job
 
         self._home.make()
         keyring.provide(self._home.home)
-        python = self._packages.python
-        environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+        python, environ = self._python()
         environ.pop(VARIABLE, None)
         job = Job(self._children, environ=environ, cwd=self._home.tmp, seconds=SECONDS)
         outcome = job.run([python, "-c", FILL, json.dumps(self._recorded())])
@@ -91,9 +88,19 @@ class Connections:
         for name, problem in problems.items():
             print(f"flowsession agent: connection {name!r}: {problem['message']}", file=sys.stderr, flush=True)
 
-    def environ(self) -> dict[str, str]:
-        """Variables by which prompt flow's core finds the connections; none where it has the store."""
-        return {VARIABLE: self._provider.endpoint} if self._provider is not None and self._provider.connections else {}
+    def ready(self) -> tuple[str, dict[str, str]]:
+        """The session's Python, and the environment in which it runs the flow; the connections are brought up to date. Raises OSError."""
+        self.ensure()
+        python, environ = self._python()
+        if self._provider is not None and self._provider.connections:
+            environ[VARIABLE] = self._provider.endpoint
+        return python, environ
+
+    def _python(self) -> tuple[str, dict[str, str]]:
+        from flowsession_agent.session import flow_env
+
+        python = self._packages.python
+        return python, flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
 
     def _serve(self, core: dict[str, Any] | None, site: str) -> None:
         """Have prompt flow's core find the connections: the tests that the agent starts, and every Python that a terminal starts."""
@@ -117,7 +124,7 @@ class Connections:
 
     def _inode(self) -> int:
         try:
-            return os.stat(os.path.join(self._home.home, PATH)).st_ino
+            return os.stat(os.path.join(self._home.home, STORE)).st_ino
         except OSError:
             return 0
 
@@ -135,4 +142,6 @@ class Connections:
 
     @property
     def _record_path(self) -> str:
-        return os.path.join(self._home.home, FOLDER, "filled.json")
+        from flowsession_agent.connections import keyring
+
+        return os.path.join(self._home.home, keyring.FOLDER, "filled.json")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from flowsession_agent.connections.store import STORE
 from flowsession_agent.digests import of_content
-from flowsession_agent.edits import archive, promptflow_store
+from flowsession_agent.edits import archive
 from flowsession_agent.edits.scan import DELETED, FILE, HOME_PREFIX, LINK, Edit, Scanner, Snapshot
 from flowsession_agent.session import flow_folder
 from flowsession_agent.session.baseline import Baseline
@@ -54,8 +55,8 @@ class HomeScanner:
         if not self._store.needed:
             return found
         edit, why_not = self._store.look()
-        edits = [other for other in found.edits if other.path != promptflow_store.PATH]
-        left_out = [*found.left_out, *([f"{promptflow_store.PATH} ({why_not})"] if why_not else [])]
+        edits = [other for other in found.edits if other.path != STORE]
+        left_out = [*found.left_out, *([f"{STORE} ({why_not})"] if why_not else [])]
         return Snapshot([*edits, *([edit] if edit else [])], more=found.more, problem=found.problem, left_out=left_out)
 
 
@@ -73,7 +74,7 @@ def write(root: str, content: bytes, edits: Sequence[Edit], store: StoreCopy) ->
     """Put back what is not there yet; returns the names of what was written. Raises OSError when there is no room."""
     todo = {edit.path: edit for edit in edits if not os.path.lexists(os.path.join(root, edit.path[len(HOME_PREFIX) :]))}
     if store.needed and store.look() == (None, ""):  # nobody's but the agent's, which fills it again
-        todo.update({edit.path: edit for edit in edits if edit.path == HOME_PREFIX + promptflow_store.PATH})
+        todo.update({edit.path: edit for edit in edits if edit.path == HOME_PREFIX + STORE})
     written = []
 
     def put(path: str, source: IO[bytes]) -> None:

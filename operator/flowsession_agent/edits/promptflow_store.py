@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from flowsession_agent.connections.store import STORE
 from flowsession_agent.digests import of_content
 from flowsession_agent.edits.scan import FILE, Edit
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Collection
 
-PATH = ".promptflow/pf.sqlite"
-"""Below the session's home."""
 MOST_BYTES = 64 * 1024 * 1024
 NOT_PEOPLES = ("schema_info",)
 """Tables that prompt flow writes by itself."""
@@ -26,7 +25,7 @@ class StoreCopy:
 
     def __init__(self, home: str, *, copy: str, connections: Collection[str]) -> None:
         """`connections`: names that come from Secrets; without any, the store itself is saved."""
-        self._store = os.path.join(home, PATH)
+        self._store = os.path.join(home, STORE)
         self._names = tuple(connections)
         self.path = copy
         self._seen: tuple[int, ...] = ()
@@ -89,7 +88,7 @@ class StoreCopy:
             file.seek(0)
             content = file.read()
         os.replace(new, self.path)
-        return Edit(PATH, FILE, content=of_content(content), size=len(content))
+        return Edit(STORE, FILE, content=of_content(content), size=len(content))
 
 
 def _has_rows(database: sqlite3.Connection, table: str) -> bool:

@@ -8,7 +8,8 @@ import threading
 import time
 
 from flowsession_agent.connections import mounted
-from flowsession_agent.edits import archive, home_files, promptflow_store, saved
+from flowsession_agent.connections.store import STORE
+from flowsession_agent.edits import archive, home_files, saved
 from flowsession_agent.edits.promptflow_store import StoreCopy
 from flowsession_agent.edits.scan import CONTENT_LIMIT, DELETED, ENTRIES_LIMIT, FILE, HOME_PREFIX, Scanner, Snapshot, printable
 from flowsession_agent.errors import ApiError
@@ -205,7 +206,7 @@ class Edits:
         return Snapshot([*found.edits, *edits], more=found.more, problem=found.problem, left_out=[*found.left_out, *left_out])
 
     def _locate(self, path: str) -> str:
-        if self._store.needed and path == HOME_PREFIX + promptflow_store.PATH:
+        if self._store.needed and path == HOME_PREFIX + STORE:
             return self._store.path
         if path.startswith(HOME_PREFIX):
             return os.path.join(self._home.home, path[len(HOME_PREFIX) :])

@@ -66,9 +66,7 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
-        self._tests = Tests(
-            home=self.home, activity=self.activity, children=self.children, packages=self.packages, connections=self.connections
-        )
+        self._tests = Tests(home=self.home, activity=self.activity, children=self.children, connections=self.connections)
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
         self._kills = datagrams.News(lambda: self._send(KILLED))
@@ -133,13 +131,7 @@ class Agent:
             if self._made_runs is None:
                 from flowsession_agent.session.runs import Runs
 
-                self._made_runs = Runs(
-                    home=self.home,
-                    activity=self.activity,
-                    children=self.children,
-                    packages=self.packages,
-                    connections=self.connections,
-                )
+                self._made_runs = Runs(home=self.home, activity=self.activity, children=self.children, connections=self.connections)
             return self._made_runs
 
     def _look(self) -> Look:

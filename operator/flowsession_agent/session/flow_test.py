@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowsession_agent.connections.store import Connections
-    from flowsession_agent.install.packages import Packages
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
@@ -28,12 +27,11 @@ OUTPUT_LIMIT = 1024 * 1024
 class Tests:
     """At most four runs at a time; each in a process of its own."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections) -> None:
         self._home = home
         self._connections = connections
         self._activity = activity
         self._children = children
-        self._packages = packages
         self._slots = threading.Semaphore(AT_ONCE)
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -54,20 +52,17 @@ class Tests:
         import tempfile
 
         from flowsession_agent.scripts import RUN_FLOW
-        from flowsession_agent.session import cgroup, flow_env
+        from flowsession_agent.session import cgroup
         from flowsession_agent.session.job import Job
         from flowsession_agent.session.run_flow import UNKNOWN_INPUT
 
-        self._connections.ensure()
-        python = self._packages.python
         self._home.make()
+        python, environ = self._connections.ready()
         folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
         try:
             given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
             with open(given, "w", encoding="utf-8") as file:
                 json.dump(inputs, file)
-            environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-            environ.update(self._connections.environ())
             job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()

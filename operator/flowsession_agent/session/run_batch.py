@@ -64,7 +64,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
     finally:
         progress.stop()
-    known = _read(os.path.join(kept, "error.json"))
+    known = read(os.path.join(kept, "error.json"))
     if not problem and not progress.seen and known:
         said = _words(known).replace(FIRST_ERROR, "", 1)
         problem = {"code": "DataInvalid" if said.startswith(NO_LINES) else "FlowInvalid", "message": said}
@@ -72,7 +72,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     failed_nodes = _failed_aggregations(known)
     if not problem and progress.seen:
         problem = _verdict(progress, failed_nodes)
-    metrics = _read(os.path.join(kept, "metrics.json"))
+    metrics = read(os.path.join(kept, "metrics.json"))
     return {
         **problem,
         "lines": progress.lines(),
@@ -107,6 +107,16 @@ def write(path: str, members: dict[str, Any]) -> None:
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(members, file)
     os.replace(f"{path}.new", path)
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return the members of a file with a JSON object; empty where it can't be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Progress:
@@ -154,7 +164,7 @@ class Progress:
         for name in os.listdir(self._records) if os.path.isdir(self._records) else ():
             if name in self.seen or not name.endswith(".jsonl"):
                 continue
-            info = _read(os.path.join(self._records, name)).get("run_info")  # one that is being written is read at the next look
+            info = read(os.path.join(self._records, name)).get("run_info")  # one that is being written is read at the next look
             if isinstance(info, dict) and info.get("status") in ("Completed", "Failed", "Canceled"):
                 self.seen[name] = info["status"]
                 if info["status"] == "Failed":
@@ -196,12 +206,3 @@ def _error(error: object) -> dict[str, Any]:
 
 def _words(error: dict[str, Any]) -> str:
     return " ".join(str(error.get("message") or "no reason was given").split())[:LONGEST]
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError, bad_request
+from flowsession_agent.session import run_batch
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowsession_agent.connections.store import Connections
-    from flowsession_agent.install.packages import Packages
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
@@ -68,11 +67,10 @@ class Run:
 class Runs:
     """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, packages: Packages, connections: Connections) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections) -> None:
         self._home = home
         self._activity = activity
         self._children = children
-        self._packages = packages
         self._connections = connections
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
@@ -160,7 +158,7 @@ class Runs:
 
     def _result(self, run: Run) -> dict[str, Any]:
         from flowsession_agent.scripts import RUN_BATCH
-        from flowsession_agent.session import cgroup, flow_env
+        from flowsession_agent.session import cgroup
 
         flow = find_flow(self._home.flow)
         data = os.path.join(self._home.flow, run.order["data"])
@@ -174,11 +172,8 @@ class Runs:
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
         }
         given = os.path.join(run.folder, "order.json")
-        with open(given, "w", encoding="utf-8") as file:
-            json.dump(order, file)
-        self._connections.ensure()
-        python = self._packages.python
-        environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
+        run_batch.write(given, order)
+        python, environ = self._connections.ready()
         job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
         with self._changed:
             run.job = job
@@ -186,7 +181,7 @@ class Runs:
                 job.stop()
         killed_before = cgroup.killed_for_memory()
         outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
-        result = _read(os.path.join(run.folder, "result.json"))
+        result = run_batch.read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
             return {**result, "canceled": True, "code": "", "message": "canceled"}
         if result and outcome.exit_code == 0:
@@ -201,7 +196,7 @@ class Runs:
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since."""
         if run.state == "Running":
-            lines = _grown(run.lines, _read(os.path.join(run.folder, "progress.json")))
+            lines = _grown(run.lines, run_batch.read(os.path.join(run.folder, "progress.json")))
             if lines != run.lines:
                 run.lines = lines
                 run.version += 1
@@ -255,12 +250,3 @@ def _errors(found: Any) -> list[messages.RunError]:
 def _metrics(found: Any) -> dict[str, str]:
     items = list(found.items())[: limits.RUN_METRICS] if isinstance(found, dict) else []
     return {str(name)[:100]: str(value)[:100] for name, value in items}
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

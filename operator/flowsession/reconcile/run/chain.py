@@ -117,15 +117,14 @@ def _follow(draft: RunDraft) -> None:
         _refused(draft)
     elif answer is not None and view.refused == "NoRun":
         _lost(draft, _restarted(draft))
+    elif answer is not None and kept:
+        _finish(draft, answer)
     else:
         _go_on(draft, answer, name)
 
 
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     snapshot, view = draft.snapshot, draft.snapshot.view
-    if answer is not None and answer.over and (view.archive or view.lost_outputs):
-        _finish(draft, answer)
-        return
     _tell(draft, answer)
     cancels = snapshot.spec.cancel and not view.cancel_asked and answer is not None and not answer.over
     due = draft.now if cancels and not view.failures else _next_call(draft, answer)
@@ -176,11 +175,10 @@ def _refused(draft: RunDraft) -> None:
     """The agent won't begin the run."""
     view = draft.snapshot.view
     if view.refused in NOT_YET:
+        draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
         if draft.now < view.asked_at + AGAIN_SECONDS:
-            draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
             draft.look_again(view.asked_at + AGAIN_SECONDS)
         elif draft.snapshot.pod is not None and not view.calling:
-            draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
             draft.run_call = BeginRun(draft.snapshot.pod.name, _order(draft.snapshot))
         return
     said = view.message if view.refused == "BadRequest" else "its agent knows no runs: reset the session, so that it gets the present one"
