@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,14 @@ def pod(tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterato
     agent = support.start_as_pid1(tmp_path_factory.mktemp("pod"), operator=operator)
     yield agent
     agent.close()
+
+
+def kill(agent: Agent, pids: Iterable[int]) -> None:
+    """Kill what a test left behind, and wait until it is gone: what a process does at its end is its last work."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    eventually("reaped", lambda: not set(pids) & set(support.descendants(agent.pid)))
 
 
 def activity(agent: Agent) -> dict[str, Any]:
@@ -70,8 +78,7 @@ def test_a_process_left_behind_that_computes_is_work_and_one_that_sleeps_is_not(
             else:
                 eventually("idle for 2 s", lambda: activity(pod)["idleSeconds"] > 2)
         finally:
-            subprocess.run(["kill", "-9", *map(str, process)], check=True)
-        eventually("reaped", lambda process=process: not set(process) & set(support.descendants(pod.pid)))
+            kill(pod, process)
 
 
 def test_a_listening_server_alone_is_no_work(pod: Agent) -> None:
@@ -80,7 +87,7 @@ def test_a_listening_server_alone_is_no_work(pod: Agent) -> None:
     assert pod.execute("sh", "-c", f'setsid /proc/1/exe -IS -c "{server}" >/dev/null 2>&1 & exit 0').wait() == 0
     process = eventually("server", lambda: [pid for pid, line in support.descendants(pod.pid).items() if "create_server" in line])
     eventually("idle for 7 s", lambda: activity(pod)["idleSeconds"] > 7)
-    subprocess.run(["kill", "-9", *map(str, process)], check=True)
+    kill(pod, process)
 
 
 def test_a_connection_to_a_server_of_the_session_is_work(pod: Agent) -> None:
@@ -143,8 +150,7 @@ def test_sleep_left_behind_by_a_terminal_that_was_closed_is_no_work(pod: Agent) 
     try:
         eventually("idle for 4 s", lambda: activity(pod)["idleSeconds"] > 4)
     finally:
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
+        kill(pod, left)
 
 
 def test_a_process_that_falls_asleep_was_idle_since_then(pod: Agent) -> None:
@@ -157,8 +163,7 @@ def test_a_process_that_falls_asleep_was_idle_since_then(pod: Agent) -> None:
         becomes_idle(pod)
         assert 1.5 < activity(pod)["idleSeconds"] < 4, "the two seconds of doubt are idle ones"
     finally:
-        for pid in process:
-            os.kill(pid, signal.SIGKILL)
+        kill(pod, process)
 
 
 def unused(agent: Agent, seconds: float = 1.2) -> None:
@@ -188,9 +193,7 @@ def test_a_loop_left_behind_is_no_work(pod: Agent) -> None:
     try:
         unused(pod, 6)
     finally:
-        for pid in {*loop, *support.descendants(pod.pid)}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(pod, {*loop, *support.descendants(pod.pid)})
 
 
 @pytest.mark.parametrize("path", ["notes.txt", "lib/b.py"])

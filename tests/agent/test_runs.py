@@ -1,13 +1,16 @@
 """Runs over data in the session, by prompt flow itself, which is the oracle too: counts, outputs, metrics, failures, order, cancel."""
 
 import base64
+import http.client
 import io
 import json
 import os
+import signal
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,22 @@ def test_an_agent_that_starts_anew_knows_that_a_run_was_lost(
     again = start(python=flow_base, FLOWSESSION_HOME=str(agent.home))
     assert order(again)[1]["state"] == told(again)["state"] == "Lost"
     assert again.call("GET", "/v1/runs?id=r-9")[1]["code"] == "NoRun"
+
+
+def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Agent], tmp_path: Path) -> None:
+    """Prompt flow takes SIGINT for a wish, and calls a flow that it interrupted completed, without outputs."""
+    begun = SHOUT.replace(b"        while", f"        open(f'{tmp_path}/{{os.getpid()}}', 'w')\n        while".encode())
+    agent = session(data("wait"), {**FLOW, "shout.py": begun})
+    order(agent)
+    with ThreadPoolExecutor(2) as pool:
+        tested = pool.submit(agent.flow, "test", "--inputs", "text=wait")
+        eventually("both are under way", lambda: len(list(tmp_path.glob("[0-9]*"))) == 2)
+        heard = pool.submit(over, agent)
+        os.kill(agent.pid, signal.SIGTERM)
+        assert (tested.result().returncode, tested.result().stdout) == (1, "")
+        assert "The session's pod ends" in tested.result().stderr
+        with pytest.raises((http.client.HTTPException, OSError)):
+            assert heard.result() == "the run is over"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_a_flow_that_kills_its_parent_hard_kills_nobody(cluster: Cluster) -> Non
 
 def test_a_flow_that_asks_its_parent_to_end_gets_its_session_back(cluster: Cluster) -> None:
     pod = start(cluster)
-    assert run_flow(cluster, pod, "SIGTERM").returncode != 0
+    ended = run_flow(cluster, pod, "SIGTERM")
+    assert ended.returncode != 0, ended.stdout
     cluster.until("the container was started again", lambda: restarts(cluster, pod) == 1)
     cluster.until("the session serves again", lambda: cluster.status("s").get("containerRestarts") == 1)
     cluster.until_ready("s")

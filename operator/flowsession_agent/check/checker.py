@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 SECONDS = 60
-"""A tool whose import takes longer is left alone."""
+"""A tool whose import takes longer is left alone; what niced work waits for a processor on a busy node is not counted."""
 
 DELAY_SECONDS = 0.1
 """So that the answer to whoever changed the flow comes first, and changes that follow at once are one."""
@@ -135,7 +135,7 @@ class Checker:
             # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
             environ[BESIDE] = _text_of(self._home.beside)
-            job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS)
+            job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS, patient=True)
             with _Watch(job, stale, children=self._children):
                 outcome = job.run([python, "-c", STATIC, copy, file, read])
                 found = _result(read, outcome, "reading the flow")

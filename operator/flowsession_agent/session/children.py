@@ -25,6 +25,8 @@ class Children:
         self._numbers: set[int] = set()
         self.changes = 0
         """Grows with each start and each end of a process."""
+        self.ending = False
+        """Whether the agent ends, and has asked them all to end: how they ended then is not their own doing."""
 
     def start(self, launch: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
         """Run `launch` and remember its process."""

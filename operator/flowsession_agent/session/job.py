@@ -43,13 +43,18 @@ class Job:
         seconds: float,
         end_by: int = signal.SIGTERM,
         end_within: float = 5,
+        patient: bool = False,
     ) -> None:
-        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; `end_within` seconds later it is killed."""
+        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; `end_within` seconds later it is killed.
+
+        `patient`: time in which a command could have run and others had the processor is not of its `seconds`.
+        """
         self._children = children
         self._mark = os.urandom(8).hex()
         self._environ = {**environ, MARK: self._mark}
         self._cwd = cwd
         self._deadline = time.monotonic() + seconds
+        self._patient = patient
         self._stopped = threading.Event()
         self._end_by = end_by
         self._end_within = end_within
@@ -79,7 +84,7 @@ class Job:
         tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
-            timed_out = time.monotonic() >= self._deadline
+            timed_out = time.monotonic() >= self._deadline + (_waited(process.pid) if self._patient else 0)
             if timed_out or self.stopped:
                 self._terminate(process)
                 break
@@ -128,6 +133,15 @@ class _Tail:
                 self._bytes += data
                 if len(self._bytes) > 2 * OUTPUT_LIMIT:
                     del self._bytes[:-OUTPUT_LIMIT]
+
+
+def _waited(pid: int) -> float:
+    """Seconds for which a process was ready to run and others ran (proc(5), schedstat); 0 where the kernel doesn't say."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def kill_marked(mark: str) -> None:

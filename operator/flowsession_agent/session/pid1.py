@@ -74,6 +74,7 @@ def _now_and_then(agent: Agent) -> None:
 def _end(agent: Agent) -> None:
     """Ask everything that the agent started to stop, SIGINT first (prompt flow loses its run's status on SIGTERM), and wait."""
     deadline = time.monotonic() + GRACE_SECONDS
+    agent.children.ending = True
     for pid in agent.children.running():
         _signal(-pid, signal.SIGINT)
     for pid in _adopted(agent):

@@ -145,6 +145,8 @@ class Runs:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
         except Exception as error:  # nothing may leave the run going on for ever
             result = {"code": "RunFailed", "message": f"the agent failed: {type(error).__name__}: {error}"}
+        if self._children.ending:
+            return  # not its own end: it is lost with the pod, as one whose node dies
         with self._changed:
             self._look(run)
             run.lines = _grown(run.lines, result.get("lines"))
