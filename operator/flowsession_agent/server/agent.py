@@ -20,6 +20,7 @@ from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
+from flowsession_agent.session.trace_log import TraceLog
 from flowsession_protocol import PROTOCOL
 from flowsession_protocol.datagrams import ENDING, KILLED, WAITING
 
@@ -66,7 +67,10 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
-        self._tests = Tests(home=self.home, activity=self.activity, children=self.children, connections=self.connections)
+        self._traces = TraceLog()
+        self._tests = Tests(
+            home=self.home, activity=self.activity, children=self.children, connections=self.connections, traces=self._traces
+        )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
         self._kills = datagrams.News(lambda: self._send(KILLED))
@@ -131,7 +135,9 @@ class Agent:
             if self._made_runs is None:
                 from flowsession_agent.session.runs import Runs
 
-                self._made_runs = Runs(home=self.home, activity=self.activity, children=self.children, connections=self.connections)
+                self._made_runs = Runs(
+                    home=self.home, activity=self.activity, children=self.children, connections=self.connections, traces=self._traces
+                )
             return self._made_runs
 
     def _look(self) -> Look:

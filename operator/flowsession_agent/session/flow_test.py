@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
+    from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
 
 AT_ONCE = 4
@@ -27,9 +28,10 @@ OUTPUT_LIMIT = 1024 * 1024
 class Tests:
     """At most four runs at a time; each in a process of its own."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
         self._home = home
         self._connections = connections
+        self._traces = traces
         self._activity = activity
         self._children = children
         self._slots = threading.Semaphore(AT_ONCE)
@@ -82,6 +84,7 @@ class Tests:
                 raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
             return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
         finally:
+            self._traces.look(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 

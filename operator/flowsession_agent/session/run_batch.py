@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 
+from flowsession_agent.session import traces
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -40,7 +42,8 @@ def main() -> None:
         return
     gc.freeze()
     gc.enable()
-    write(os.path.join(folder, "result.json"), run(order, folder))
+    with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
+        write(os.path.join(folder, "result.json"), run(order, folder))
 
 
 def run(order: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
+    from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
     from flowsession_protocol import messages
 
@@ -67,11 +68,12 @@ class Run:
 class Runs:
     """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
         self._home = home
         self._activity = activity
         self._children = children
         self._connections = connections
+        self._traces = traces
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
 
@@ -183,6 +185,7 @@ class Runs:
                 job.stop()
         killed_before = cgroup.killed_for_memory()
         outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
+        self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
             return {**result, "canceled": True, "code": "", "message": "canceled"}
