@@ -131,8 +131,6 @@ def serving(host: str = "127.0.0.1") -> Iterator[OtlpServer]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_POST
-
         def log_message(self, *_: Any) -> None:
             pass
 

@@ -9,13 +9,11 @@ import pytest
 
 import modelserver
 import otlpserver
-from localcluster.ports import free_port
-from modelserver import ModelServer
 from otlpserver import OtlpServer
 
 from . import support
 from .conftest import StartAgent
-from .support import Agent, eventually
+from .support import Agent
 from .test_connections import CHAT, KEY, Secrets, open_ai
 from .test_runs import FLOW, data, order, outputs, over
 
@@ -70,3 +68,80 @@ def test_the_spans_of_a_test_come_with_the_sessions_names_and_the_secrets_header
     assert {(request.path, request.headers["authorization"], request.headers["x-tenant"]) for request in otlp.requests} == {
         ("/v1/traces", HEADER, "team-a")
     }
+
+
+def test_the_spans_of_all_lines_of_a_run_come_with_its_name(
+    start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    words = [f"word{number}" for number in range(12)]
+    agent = begun(start, flow_base, tmp_path, data(*words, "bad"), variable(tmp_path, otlp.url))
+    found = over_with(agent)
+    assert found["lines"] == {"total": 13, "completed": 12, "failed": 1}
+    assert b"WORD3" in outputs(agent)["flow_outputs/output.jsonl"]
+    lines = otlp.named("shout")
+    assert sorted(json.loads(span.attributes["inputs"])["text"] for span in lines) == sorted([*words, "bad"])
+    assert {span.resource["flowsession.run"] for span in otlp.spans} == {"answers"}
+    assert all(whose(span.resource) == RESOURCE and span.resource["service.name"] == "flowsession" for span in otlp.spans)
+    assert sorted(span.attributes["line_number"] for span in lines) == list(range(13))
+    assert len(otlp.named("count")) == 1  # the aggregation, which runs in another process than the lines
+    assert {request.headers["authorization"] for request in otlp.requests} == {HEADER}
+    assert "traces" not in agent.log.read_text()
+
+
+def begun(start: StartAgent, python: str, folder: Path, content: bytes, traces: str, **environment: str) -> Agent:
+    """A session in a short path, as in a pod: Unix sockets of a run lie below it."""
+    agent = start(python=python, FLOWSESSION_TRACING=traces, **environment)
+    assert agent.put("p1", "f1", files={**FLOW, "data.jsonl": content})[0] == 200
+    return agent
+
+
+def over_with(agent: Agent) -> dict[str, Any]:
+    status, said = order(agent, "r-1", name="answers-r-1")
+    assert status == 200, said
+    return over(agent)
+
+
+def test_without_content_nothing_of_inputs_outputs_or_failures_is_sent(
+    start: StartAgent, runtime_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    with modelserver.serving(KEY) as model:
+        secrets.write("open-ai", open_ai(model.url))
+        agent = begun(
+            start,
+            runtime_base,
+            tmp_path,
+            data("secret-word", "bad"),
+            variable(tmp_path, otlp.url, content=False),
+            FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"),
+        )
+        assert over_with(agent)["lines"]["failed"] == 1
+        (failed,) = [span for span in otlp.named("shout") if span.events]
+        assert (failed.status, failed.events) == ("ValueError", {"exception": {"exception.type": "ValueError"}})
+        assert agent.put("p1", "f2", files=CHAT)[0] == 200
+        ran = agent.flow("test", "--inputs", f"question={QUESTION}")
+        assert ran.returncode == 0, ran.stderr
+        sent = b"".join(request.body for request in otlp.requests).lower()
+        for word in ("secret-word", "a bad word", QUESTION, "you said", KEY, "user:"):
+            assert word.encode() not in sent, word
+        (asked,) = [
+            span for span in otlp.spans if span.attributes.get("span_type") == "LLM" and "llm.usage.total_tokens" in span.attributes
+        ]
+        assert (asked.attributes["llm.usage.total_tokens"], asked.attributes["llm.response.model"]) == (12, "small")
+
+
+@pytest.fixture(scope="module")
+def runtime_base() -> str:
+    return support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1")
+
+
+def test_with_content_a_connections_key_is_not_in_it(
+    start: StartAgent, runtime_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    with modelserver.serving(KEY) as model:
+        secrets.write("open-ai", open_ai(model.url))
+        connections = secrets.variable(open_ai_connection="open-ai")
+        agent = begun(start, runtime_base, tmp_path, b"", variable(tmp_path, otlp.url), FLOWSESSION_CONNECTIONS=connections)
+        assert agent.put("p1", "f2", files=CHAT)[0] == 200
+        assert agent.flow("test", "--inputs", f"question={QUESTION}").returncode == 0
+    sent = b"".join(request.body for request in otlp.requests)
+    assert (QUESTION.encode() in sent, b"you said" in sent, KEY.encode() in sent) == (True, True, False)

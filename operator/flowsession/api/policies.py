@@ -17,7 +17,7 @@ from flowsession.api.schema import Schema
 MOST = 8
 """Different objects of one resource that a list may name, for users who may not read all of the namespace."""
 
-MOST_CHECKS = 26
+MOST_CHECKS = 27
 """Maximum number of authorization checks in a policy, a little less than the API server allows."""
 
 ADMINISTER = "administer"

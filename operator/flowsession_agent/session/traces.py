@@ -154,7 +154,7 @@ class Exporter:
     def shutdown(self) -> None:
         """Nothing is kept open that the end of the process does not close."""
 
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
+    def force_flush(self, *_: object) -> bool:
         """Nothing is buffered here."""
         return True
 
@@ -216,13 +216,15 @@ class RefusedError(Exception):
 
 
 def _otlp_exporter(url: str) -> Any:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
     from requests import Session
 
     class Posts(Session):  # type: ignore[misc,unused-ignore]
         """Follows no redirects: the headers are for the endpoint alone."""
 
-        given: dict[str, str] = {}
+        def __init__(self) -> None:
+            super().__init__()
+            self.given: dict[str, str] = {}
 
         def post(self, *arguments: Any, **more: Any) -> Any:
             answer = super().post(*arguments, **more, headers=self.given, allow_redirects=False)
@@ -230,7 +232,7 @@ def _otlp_exporter(url: str) -> Any:
                 raise RefusedError(f"it answers with status {answer.status_code}")
             return answer
 
-    class Sender(OTLPSpanExporter):  # type: ignore[misc,unused-ignore]
+    class Sender(trace_exporter.OTLPSpanExporter):  # type: ignore[misc,unused-ignore]
         def export_with(self, headers: dict[str, str], spans: list[Any]) -> None:
             posts.given = headers
             self.export(spans)

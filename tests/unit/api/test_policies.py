@@ -39,6 +39,7 @@ def test_what_is_referred_to():
             "source.persistentVolumeClaim.claimName": "persistentvolumeclaims",
             "connections.[].secretName": "secrets",
             "installer.credentialsSecretName": "secrets",
+            "tracing.headersSecretName": "secrets",
             "installer.caBundleConfigMapName": "configmaps",
         },
         "ComputeSession": {
