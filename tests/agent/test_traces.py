@@ -9,10 +9,12 @@ import pytest
 
 import modelserver
 import otlpserver
+from localcluster.ports import free_port
 from otlpserver import OtlpServer
 
 from . import support
 from .conftest import StartAgent
+from .feeds import where_is
 from .support import Agent
 from .test_connections import CHAT, KEY, Secrets, open_ai
 from .test_runs import FLOW, data, order, outputs, over
@@ -145,3 +147,88 @@ def test_with_content_a_connections_key_is_not_in_it(
         assert agent.flow("test", "--inputs", f"question={QUESTION}").returncode == 0
     sent = b"".join(request.body for request in otlp.requests)
     assert (QUESTION.encode() in sent, b"you said" in sent, KEY.encode() in sent) == (True, True, False)
+
+
+def test_an_endpoint_that_does_not_take_them_fails_no_test_and_the_log_says_why_once(
+    start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    agent = begun(start, flow_base, tmp_path, b"", variable(tmp_path, otlp.url))
+
+    def tested(said: str) -> None:
+        for _ in range(2):
+            ran = agent.flow("test", "--inputs", "text=hello")
+            assert (ran.returncode, json.loads(ran.stdout)) == (0, {"answer": "HELLO"}), ran.stderr
+        sentence = f"traces could not be sent to {otlp.url}: {said}\n"
+        assert agent.log.read_text().count(sentence) == 1, agent.log.read_text()
+
+    otlp.status = 401
+    tested("it answers with status 401")
+    secrets.write("otlp", {})
+    tested("it answers with status 401; Secret 'otlp' does not exist or has no keys")
+    otlp.status = 307
+    tested("it answers with status 307; Secret 'otlp' does not exist or has no keys")
+    assert {request.path for request in otlp.requests} == {"/v1/traces"}  # the headers are for this endpoint alone
+    otlp.held.clear()
+    tested("no answer within 1 s")  # the endpoint still waits
+    otlp.held.set()
+    secrets.write("otlp", {"authorization": "Bearer \u2603 otlp-7c1e"})
+    tested("a key or value of Secret 'otlp' is no HTTP header")
+    secrets.write("otlp", {"authorization": "Bearer another"})
+    otlp.status = 200
+    assert agent.flow("test", "--inputs", "text=hello").returncode == 0
+    assert otlp.requests[-1].headers["authorization"] == "Bearer another"
+    assert where_is("otlp-7c1e", agent) == []
+
+
+def test_an_endpoint_that_is_not_there_fails_no_run_and_a_failing_flow_says_what_it_said_before(
+    start: StartAgent, flow_base: str, secrets: Secrets, tmp_path: Path
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    agent = begun(start, flow_base, tmp_path, data("a", "b", "bad"), variable(tmp_path, nowhere))
+    found = over_with(agent)
+    assert (found["lines"], found["code"]) == ({"total": 3, "completed": 2, "failed": 1}, "LinesFailed")
+    failed = agent.flow("test", "--inputs", "text=bad")
+    assert (failed.returncode, "a bad word" in failed.stderr, "traces" in failed.stderr) == (1, True, False), failed.stderr
+    assert agent.log.read_text().count(f"traces could not be sent to {nowhere}: connection refused\n") == 1
+
+
+FLEX = {
+    "flow.flex.yaml": b"entry: flex:Shouts\n",
+    "flex.py": b"""
+from promptflow.tracing import trace
+
+
+class Shouts:
+    def __init__(self) -> None:
+        self.said = []
+
+    @trace
+    def louder(self, text: str) -> str:
+        return text.upper()
+
+    def __call__(self, text: str) -> str:
+        return self.louder(text)
+""",
+}
+
+
+def test_spans_of_a_flex_flow(start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path) -> None:
+    agent = start(python=flow_base, FLOWSESSION_TRACING=variable(tmp_path, otlp.url))
+    assert agent.put("p1", "f1", files={**FLEX, "data.jsonl": data("one", "two")})[0] == 200
+    assert agent.flow("test", "--inputs", "text=three").returncode == 0
+    assert over_with(agent)["lines"] == {"total": 2, "completed": 2, "failed": 0}
+    assert sorted((span.attributes["output"], span.resource.get("flowsession.run")) for span in otlp.named("Shouts.louder")) == [
+        ('"ONE"', "answers"),
+        ('"THREE"', None),
+        ('"TWO"', "answers"),
+    ]
+
+
+def test_prompt_flows_core_alone_needs_a_package_and_says_so(start: StartAgent, secrets: Secrets, tmp_path: Path) -> None:
+    core = support.base("core", "promptflow-core==1.18.5", "httpx")
+    secrets.write("own", {"type": "custom", "secrets.k": KEY})  # core alone tests nothing without any connection
+    traces = variable(tmp_path, "http://127.0.0.1:9")
+    agent = begun(start, core, tmp_path, b"", traces, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
+    ran = agent.flow("test", "--inputs", "text=hello")
+    assert (ran.returncode, json.loads(ran.stdout)) == (0, {"answer": "HELLO"}), ran.stderr
+    assert "put opentelemetry-exporter-otlp-proto-http into the requirements\n" in agent.log.read_text()

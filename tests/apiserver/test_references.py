@@ -116,6 +116,7 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     },
     ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
+    ("FlowRun", "data.configMap.name"): lambda name: {"data": {"configMap": {"name": name, "key": "data.jsonl"}}},
 }
 """A spec for each field that refers to something: by kind and path."""
 
@@ -128,6 +129,7 @@ def test_who_may_not_read_it_may_not_refer_to_it(team: Team, kind: str, referenc
         "ComputeSession": {"environmentRef": {"name": "env"}, "user": ALICE},
         "ComputeInstance": {"vmSize": "Standard_D2s_v5", "user": ALICE},
         "FlowEnvironment": {},
+        "FlowRun": {"environmentRef": {"name": "env"}, "user": ALICE},
     }[kind]
     spec = required | NAMED[kind, ".".join(reference.path)]("theirs")
     verb = "impersonate" if reference.resource == "serviceaccounts" else "get"

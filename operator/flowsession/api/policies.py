@@ -26,7 +26,7 @@ ADMINISTER = "administer"
 UNGUARDED = {
     "ComputeSession": ("compute", "idle", "maxLifetimeSeconds", "onChange", "startTimeoutSeconds", "suspend"),
     "ComputeInstance": ("idle", "running"),
-    "FlowRun": ("cancel",),
+    "FlowRun": ("cancel", "description", "displayName", "tags", "timeoutSeconds", "ttlSecondsAfterFinished"),
 }
 """Fields that can't disclose anything of a session, so everybody who may write the object may change them. All others decide what runs
 together with the Secrets and under which identity: changing them needs the rights to all that the object refers to."""
