@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from flowsession.api.environment import InstallerTool
+from flowsession.api.environment import OTLP_ENDPOINT, InstallerTool
 
 
 class _Settings(BaseModel):
@@ -43,6 +43,15 @@ class PackageCache(_Settings):
     """http://HOST:PORT, reached from the sessions' pods."""
     indexes: tuple[str, ...] = ()
     """URLs of the package indexes that it has."""
+
+
+class TracingDefaults(_Settings):
+    """Where spans of tests and runs go where an environment names no endpoint of its own."""
+
+    otlp_endpoint: str = Field(default="", pattern=OTLP_ENDPOINT)
+    headers_secret_name: str = ""
+    """A Secret of this name in each session's namespace."""
+    capture_message_content: bool = True
 
 
 class PodMetadataRules(_Settings):
@@ -128,6 +137,7 @@ class Settings(_Settings):
     """HOST:PORT (UDP) where agents say that edits wait; empty: they can't."""
     installer: InstallerDefaults = InstallerDefaults()
     package_cache: PackageCache = PackageCache()
+    tracing: TracingDefaults = TracingDefaults()
     session: SessionDefaults = SessionDefaults()
     sizes: SizeSettings = SizeSettings()
     images: ImageSettings = ImageSettings()

@@ -69,6 +69,9 @@ RUN_METRICS = 100
 RUN_OUTPUT_BYTES = 64 * 1024 * 1024
 """Bytes of a run's outputs before they are packed."""
 
+RUN_LOG_TAIL = 2_000
+"""Bytes of the end of a failed run's log in its state."""
+
 RUN_MAPPING = 100
 """Inputs that a run's column mapping names."""
 

@@ -6,7 +6,7 @@ answer as hostile input (`cluster/agent/answers.py`). Members that may be absent
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence, TypedDict
+from typing import Any, Literal, Mapping, Sequence, TypedDict
 
 INSTALL_STATES = ("None", "Running", "Succeeded", "Failed", "TimedOut")
 CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
@@ -274,13 +274,43 @@ class SourceOrder(TypedDict, total=False):
     environment: Mapping[str, str]
 
 
-class RunOrder(TypedDict):
-    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder."""
+class RunFile(TypedDict):
+    """A file that comes with an order; `content` in base64."""
 
+    name: str
+    content: str
+
+
+class EarlierRun(TypedDict):
+    """An earlier run whose outputs are data now: its name for prompt flow, and what was kept of it, a .tar.gz in base64."""
+
+    name: str
+    archive: str
+
+
+RunInclosure = Literal["dataFile", "earlier"]
+
+
+class _RunOrder(TypedDict):
     id: str
     name: str
-    data: str
     columnMapping: Mapping[str, str]
+
+
+class RunOrder(_RunOrder, total=False):
+    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder, one that comes along, or an earlier run's outputs."""
+
+    data: str
+    dataFile: RunFile
+    earlier: EarlierRun
+    variant: str
+    environmentVariables: Mapping[str, str]
+    connections: Mapping[str, Mapping[str, str]]
+    init: Mapping[str, Any]
+    displayName: str
+    tags: Mapping[str, str]
+    concurrency: int
+    lineSeconds: int
 
 
 class RunError(TypedDict, total=False):
@@ -289,6 +319,14 @@ class RunError(TypedDict, total=False):
     line: int
     node: str
     message: str
+
+
+class Tokens(TypedDict, total=False):
+    """What language models counted in all lines."""
+
+    prompt: int
+    completion: int
+    total: int
 
 
 class Lines(TypedDict):
@@ -313,6 +351,8 @@ class Run(_Run, total=False):
     message: str
     errors: list[RunError]
     metrics: dict[str, str]
+    tokens: Tokens
+    logTail: str
 
 
 class RunOutputs(TypedDict):

@@ -25,3 +25,7 @@ CREDENTIALS = "FLOWSESSION_CREDENTIALS"
 
 CONNECTIONS = "FLOWSESSION_CONNECTIONS"
 """Prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, where its keys are mounted."""
+
+TRACING = "FLOWSESSION_TRACING"
+"""Where spans of tests and runs go: a JSON object with `endpoint`, `content` (whether inputs and outputs are in them), `resource` (the
+attributes of the session), and where the endpoint needs headers `headers`, the folder where a Secret is mounted, and `secret`, its name."""

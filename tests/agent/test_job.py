@@ -29,7 +29,7 @@ try:
 finally:
     for other in others:
         other.kill()
-print(json.dumps([outcome.timed_out, outcome.exit_code]))
+print(json.dumps([outcome.timed_out, outcome.exit_code]), flush=True)
 os._exit(0)
 """
 COMPUTE = "import time\nwhile time.process_time() < 1.5: pass"

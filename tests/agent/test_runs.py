@@ -135,6 +135,7 @@ def test_a_run_gives_what_prompt_flow_gives(session: Callable[..., Agent], tmp_p
     assert "2 of 5 lines failed; the first is line 2" in end["message"]
     assert [(error["line"], error["node"]) for error in end["errors"]] == [(2, "shout"), (4, "shout")]
     assert "a bad word" in end["errors"][0]["message"]
+    assert "a bad word" in end["logTail"]
     kept = outputs(agent)
     (tmp_path / "oracle").mkdir()
     wanted, metrics = by_prompt_flow(tmp_path / "oracle", flow_base, content)
@@ -209,6 +210,107 @@ def test_an_agent_that_starts_anew_knows_that_a_run_was_lost(
     assert again.call("GET", "/v1/runs?id=r-9")[1]["code"] == "NoRun"
 
 
+EVAL = b"""\
+inputs:
+  answer: {type: string}
+  truth: {type: string}
+  asked: {type: string}
+outputs:
+  grade: {type: string, reference: "${grade.output}"}
+nodes:
+- name: grade
+  type: python
+  source: {type: code, path: grade.py}
+  inputs: {answer: "${inputs.answer}", truth: "${inputs.truth}", asked: "${inputs.asked}"}
+- name: accuracy
+  type: python
+  aggregation: true
+  source: {type: code, path: accuracy.py}
+  inputs: {grades: "${grade.output}"}
+"""
+EVALUATION = {
+    "flow.dag.yaml": EVAL,
+    "grade.py": b"from promptflow.core import tool\n@tool\ndef run(answer: str, truth: str, asked: str) -> str:\n"
+    b"    return f'{asked} ' + ('right' if answer == truth else 'wrong')\n",
+    "accuracy.py": b"from promptflow.core import log_metric, tool\n@tool\ndef run(grades: list):\n"
+    b"    log_metric('accuracy', sum(g.endswith('right') for g in grades) / len(grades))\n",
+}
+
+
+def test_an_earlier_run_is_evaluated_in_another_session(session: Callable[..., Agent]) -> None:
+    first = session(data("a", "bad", "c"))
+    order(first, displayName="three words", tags={"kind": "test"}, concurrency=2)
+    assert over(first)["lines"] == {"total": 3, "completed": 2, "failed": 1}
+    kept = first.call("GET", "/v1/runs/outputs?id=r-1")[1]["archive"]
+    first.close()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        second = session(b"", EVALUATION, FLOWSESSION_HOME=f"{folder}/session")
+        truth = b"".join(json.dumps({"truth": word}).encode() + b"\n" for word in ("A", "B", "X"))
+        mapping = {"answer": "${run.outputs.answer}", "asked": "${run.inputs.word}", "truth": "${data.truth}"}
+        sent = {"earlier": {"name": "answers-0", "archive": kept}, "columnMapping": mapping}
+        status, refused = order(second, data=None, dataFile={"name": "truth.jsonl", "content": base64.b64encode(truth).decode()}, **sent)
+        assert status == 200, refused
+        end = over(second)
+        assert (end["state"], end["metrics"]) == ("Completed", {"accuracy": "0.5"}), end
+        assert [line["grade"] for line in lines(outputs(second)["flow_outputs/output.jsonl"])] == ["a right", "c wrong"]
+        order(second, "r-2", data=None, **{**sent, "columnMapping": {**mapping, "truth": "A"}})
+        assert over(second, "r-2")["metrics"] == {"accuracy": "0.5"}
+        order(second, "r-3", data=None, **{**sent, "columnMapping": {**mapping, "answer": "${run.outputs.anwser}"}})
+        wrong = over(second, "r-3")
+        assert (wrong["code"], "anwser" in wrong["message"]) == ("DataInvalid", True), wrong
+        order(second, "r-4", data=None, earlier={"name": "x", "archive": base64.b64encode(b"junk").decode()})
+        assert (found := over(second, "r-4"))["code"] == "DataInvalid", found
+        assert "create that run again" in found["message"]
+
+
+VARIANTS = b"""\
+environment_variables: {GREETING: hello, OTHER: kept}
+inputs:
+  text: {type: string}
+outputs:
+  answer: {type: string, reference: "${greet.output}"}
+nodes:
+- name: greet
+  use_variants: true
+node_variants:
+  greet:
+    default_variant_id: quiet
+    variants:
+      quiet: {node: {type: python, source: {type: code, path: greet.py}, inputs: {text: "${inputs.text}", mark: "."}}}
+      loud: {node: {type: python, source: {type: code, path: greet.py}, inputs: {text: "${inputs.text}", mark: "!"}}}
+"""
+GREET = b"""\
+import os
+from promptflow.core import tool
+
+@tool
+def run(text: str, mark: str) -> str:
+    return f"{os.environ['GREETING']} {os.environ['OTHER']} {text}{mark} {os.environ['PF_WORKER_COUNT']}"
+"""
+
+
+def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..., Agent]) -> None:
+    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET})
+    wanted = {"variant": "${greet.loud}", "environmentVariables": {"GREETING": "bye"}, "concurrency": 3}
+    order(agent, **wanted)
+    assert over(agent)["state"] == "Completed"
+    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"] == "bye kept a! 3"
+    order(agent, "r-2", variant="${greet.shrill}")
+    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    assert "shrill" in found["message"]
+
+
+def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callable[..., Agent]) -> None:
+    agent = session(data("a", "wait", "b"))
+    order(agent, concurrency=3)
+    eventually("two lines are done", lambda: told(agent)["lines"]["completed"] == 2)
+    agent.call("DELETE", "/v1/runs?id=r-1")
+    assert over(agent)["state"] == "Canceled"
+    kept = outputs(agent)
+    assert lines(kept["flow_outputs/output.jsonl"]) == [{"line_number": 0, "answer": "A"}, {"line_number": 2, "answer": "B"}]
+    assert kept["data.jsonl"] == data("a", "wait", "b")
+
+
 def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Agent], tmp_path: Path) -> None:
     """Prompt flow takes SIGINT for a wish, and calls a flow that it interrupted completed, without outputs."""
     begun = SHOUT.replace(b"        while", f"        open(f'{tmp_path}/{{os.getpid()}}', 'w')\n        while".encode())
@@ -227,7 +329,22 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
 
 @pytest.mark.parametrize(
     "members",
-    [{"id": "../x"}, {"name": ""}, {"data": "../d.jsonl"}, {"data": "/etc/passwd"}, {"columnMapping": {"a": 1}}, {"columnMapping": None}],
+    [
+        {"id": "../x"},
+        {"name": ""},
+        {"data": "../d.jsonl"},
+        {"data": "/etc/passwd"},
+        {"data": None},
+        {"columnMapping": {"a": 1}},
+        {"columnMapping": None},
+        {"dataFile": {"name": "d.jsonl", "content": ""}},
+        {"data": None, "dataFile": {"name": "../d.jsonl", "content": ""}},
+        {"data": None, "dataFile": {"name": "d.jsonl", "content": "?"}},
+        {"earlier": {"name": "x"}},
+        {"earlier": {"name": "../x", "archive": ""}},
+        {"concurrency": 0},
+        {"connections": {"node": "text"}},
+    ],
 )
 def test_orders_that_make_no_sense_are_refused(agent: Agent, members: dict[str, Any]) -> None:
     status, refused = order(agent, **members)

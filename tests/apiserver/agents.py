@@ -235,8 +235,8 @@ class FakeAgent:
         return 200, self.state()
 
     def tell_of_run(self, **members: Any) -> None:
-        """What it tells of its one run from now on."""
-        (run,) = self.runs.values()
+        """What it tells from now on of the one run that goes on."""
+        (run,) = [run for run in self.runs.values() if run["state"] == "Running"]
         run.update(members, version=run["version"] + 1)
 
     def _about_run(self, call: Call) -> tuple[int, dict[str, Any]]:
@@ -252,7 +252,7 @@ class FakeAgent:
                 return 413, {"code": "TooLarge", "message": "its outputs have 50,000,000 bytes"}
             return 200, {"id": name, "archive": base64.b64encode(self.outputs).decode()}
         if call.method == "DELETE":
-            self.tell_of_run(state="Canceled")
+            run.update(state="Canceled", version=run["version"] + 1)
         return 200, run
 
     def _problem(self, token: str) -> str:

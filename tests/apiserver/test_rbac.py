@@ -105,6 +105,10 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab.until_condition("ComputeAllocated", "Unschedulable")
     lab.kubelet.release()
     lab.until_ready()
+    lab.agent().outputs = b"packed"
+    lab.until_run("Running")
+    lab.api.patch(lab.path("flowruns", "answers"), {"spec": {"cancel": True, "ttlSecondsAfterFinished": 0}})
+    eventually(lambda: not lab.api.get(lab.path("flowruns"))["items"], what="the run is over, and deleted")
     for edited in ("one", "two"):  # the second time the same Events are counted up, and what was saved first goes
         lab.agent().edits = edited
         lab.change_session(suspend=True)

@@ -111,8 +111,12 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     },
     ("FlowEnvironment", "source.persistentVolumeClaim.claimName"): lambda name: {"source": {"persistentVolumeClaim": {"claimName": name}}},
     ("FlowEnvironment", "connections.[].secretName"): lambda name: {"connections": [{"name": "open_ai", "secretName": name}]},
+    ("FlowEnvironment", "tracing.headersSecretName"): lambda name: {
+        "tracing": {"otlpEndpoint": "https://otlp.example.com", "headersSecretName": name}
+    },
     ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
+    ("FlowRun", "data.configMap.name"): lambda name: {"data": {"configMap": {"name": name, "key": "data.jsonl"}}},
 }
 """A spec for each field that refers to something: by kind and path."""
 
@@ -125,6 +129,7 @@ def test_who_may_not_read_it_may_not_refer_to_it(team: Team, kind: str, referenc
         "ComputeSession": {"environmentRef": {"name": "env"}, "user": ALICE},
         "ComputeInstance": {"vmSize": "Standard_D2s_v5", "user": ALICE},
         "FlowEnvironment": {},
+        "FlowRun": {"environmentRef": {"name": "env"}, "user": ALICE},
     }[kind]
     spec = required | NAMED[kind, ".".join(reference.path)]("theirs")
     verb = "impersonate" if reference.resource == "serviceaccounts" else "get"
@@ -150,6 +155,22 @@ def test_more_secrets_than_can_be_checked_need_the_right_to_all(team: Team) -> N
     assert "more than 8 different Secrets" in refusal(team.session, ALICE, env=secret(*many))
     team.grant(BOB, "secrets", "get")
     team.session(BOB, env=secret(*many))
+
+
+def test_a_change_of_all_that_an_environment_refers_to_is_not_too_much_to_check(team: Team) -> None:
+    def named(n: int, source: Object) -> Object:
+        connections = [{"name": f"c{n}", "secretName": f"c{n}"} for n in range(5 * n, 5 * n + 5)]
+        installer = {"credentialsSecretName": f"feed{n}", "caBundleConfigMapName": f"ca{n}"}
+        tracing = {"otlpEndpoint": "https://otlp.example.com", "headersSecretName": f"otlp{n}"}
+        return {"source": source, "connections": connections, "installer": installer, "tracing": tracing}
+
+    names = [f"{name}{n}" for n in range(2) for name in ("feed", "otlp")] + [f"c{n}" for n in range(10)]
+    assert len(names) == 14  # as many as the policy checks one by one
+    team.grant(ALICE, "secrets", "get", *names)
+    team.grant(ALICE, "configmaps", "get", "ca0", "ca1", "flow", "packed")
+    team.create(ALICE, "FlowEnvironment", named(0, {"configMap": {"name": "flow"}}), "all")
+    team.replace(ALICE, "FlowEnvironment", "all", named(1, {"archive": {"configMap": {"name": "packed", "key": "flow.zip"}}}))
+    assert "feed1, and bob" in refusal(team.change, BOB, "FlowEnvironment", "all", {"spec": {"connections": None}})
 
 
 def test_a_secret_of_another_namespace_is_no_help(team: Team, cluster: Cluster) -> None:

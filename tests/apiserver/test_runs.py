@@ -191,8 +191,11 @@ def test_a_session_that_is_not_the_runs_own_is_refused(started: Lab, session: di
         ({"data": {"path": "../x.jsonl"}}, "spec.data.path"),
         ({"data": {"path": "/etc/passwd"}}, "spec.data.path"),
         ({"data": {"path": "a//b"}}, "spec.data.path"),
-        ({"data": None}, "spec.data"),
-        ({"variant": "${a.b}"}, "unknown field"),
+        ({"data": None}, "a run needs data, or an earlier run"),
+        ({"data": {}}, "either a path or a key"),
+        ({"data": {"path": "a.jsonl", "configMap": {"name": "a", "key": "b"}}}, "either a path or a key"),
+        ({"variant": "loud"}, "spec.variant"),
+        ({"varient": "${a.b}"}, "unknown field"),
     ],
 )
 def test_mistakes_are_refused(lab: Lab, spec: Object, says: str) -> None:
@@ -206,9 +209,72 @@ def test_mistakes_are_refused(lab: Lab, spec: Object, says: str) -> None:
         ({"data": {"path": "other.jsonl"}}, "data is immutable"),
         ({"columnMapping": {"a": "b"}}, "columnMapping is immutable"),
         ({"sessionRef": {"name": "x"}}, "sessionRef is immutable"),
+        ({"environmentVariables": {"A": "b"}}, "environmentVariables is immutable"),
+        ({"connections": {"node": {"connection": "other"}}}, "connections is immutable"),
+        ({"init": {"model": 1}}, "init is immutable"),
+        ({"run": "first"}, "run is immutable"),
         ({"cancel": False}, "cancel can't be taken back"),
     ],
 )
 def test_a_run_stays_what_it_is(lab: Lab, change: Object, says: str) -> None:
     lab.create_run(cancel=True)
     assert says in refusal(lab.api.patch, lab.path("flowruns", "answers"), {"spec": change})
+
+
+def test_what_people_and_clocks_may_change_is_no_part_of_it(lab: Lab) -> None:
+    lab.create_run()
+    lab.api.patch(
+        lab.path("flowruns", "answers"),
+        {"spec": {"timeoutSeconds": 60, "ttlSecondsAfterFinished": 60, "displayName": "a", "description": "b", "tags": {"c": "d"}}},
+    )
+
+
+def ordered(lab: Lab, run: Object) -> Object:
+    """What the agent was told of the run."""
+    puts = [call.body for call in lab.agent().calls if (call.method, call.path) == ("PUT", "/v1/runs")]
+    (found,) = [body for body in puts if body["id"] == run["metadata"]["uid"]]
+    return dict(found)
+
+
+def test_an_evaluation_takes_data_of_a_config_map_and_the_outputs_of_an_earlier_run(ready: Lab) -> None:
+    lab = ready
+    second = lab.create_run("second", data={"configMap": {"name": "truth", "key": "truth.jsonl"}}, run="first")
+    lab.until_run("RunNotFound", "second", says="correct the name, or create it first")
+    first = lab.create_run("first", environmentVariables={"A": "b"}, init={"deep": {"er": [1, None]}})
+    lab.until_run("RunUnfinished", "second", says="is not over yet")
+    lab.until_run("Running", "first")
+    assert ordered(lab, first)["init"] == {"deep": {"er": [1, None]}}
+    lab.agent().outputs = b"packed"
+    lab.agent().tell_of_run(**DONE, tokens={"prompt": 1, "completion": 2, "total": 3})
+    end = lab.until_run("Completed", "first")
+    assert end["tokens"] == {"prompt": 1, "completion": 2, "total": 3}
+    lab.until_run("DataNotFound", "second", says="there is no ConfigMap 'truth'")
+    lab.create_config_map("truth", labelled=False, truth__jsonl="{}")
+    third = lab.create_run("third", data={"configMap": {"name": "truth", "key": "truth.jsonl"}}, run="first")
+    lab.until_run("Running", "third")
+    body = ordered(lab, third)
+    assert body["dataFile"] == {"name": "truth.jsonl", "content": base64.b64encode(b"{}").decode()}
+    name = f"first-{first['metadata']['uid'][:8]}"
+    assert body["earlier"] == {"name": name, "archive": base64.b64encode(b"packed").decode()}
+    lab.create_run("fourth", data={"configMap": {"name": "truth", "key": "truht.jsonl"}})
+    lab.api.patch(lab.path("flowruns", "third"), {"spec": {"cancel": True}})
+    lab.until_run("DataNotFound", "fourth", says="has no key 'truht.jsonl', but truth.jsonl")
+    assert second["metadata"]["uid"] not in lab.agent().runs
+
+
+def test_runs_that_wait_for_one_another_say_so(ready: Lab) -> None:
+    lab = ready
+    lab.create_run("a", run="b")
+    lab.create_run("b", run="a")
+    lab.until_run("RunUnfinished", "b", says="b -> a -> b")
+    assert lab.until_run("RunUnfinished", "a")["phase"] == "Failed"
+
+
+def test_time_ends_a_run_and_then_deletes_it(ready: Lab) -> None:
+    lab = ready
+    lab.agent().outputs = b"packed"
+    lab.create_run(timeoutSeconds=1)
+    end = lab.until_run("TimedOut", says="raise spec.timeoutSeconds")
+    assert end["phase"] == "Failed"
+    lab.api.patch(lab.path("flowruns", "answers"), {"spec": {"ttlSecondsAfterFinished": 1}})
+    eventually(lambda: not lab.api.get(lab.path("flowruns"))["items"], what="it is deleted")

@@ -203,6 +203,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             },
             "sizes": {"autoscaler": True, "daemonsetRequests": {"cpu": 1, "memory": "1Gi"}, "maxPodsPerNode": 30},
             "packageCache": {"enabled": True, "indexURLs": ["https://pypi.example.com/simple"]},
+            "tracing": {"otlpEndpoint": "http://otel:4318", "headersSecretName": "otlp", "captureMessageContent": False},
             "images": {
                 "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
                 "checkEverySeconds": 3600,
@@ -251,6 +252,7 @@ def test_every_setting_reaches_the_operator(render: Callable[..., list[Manifest]
             "url": "http://flowsession-packages.flowsession-system.svc:8080",
             "indexes": ["https://pypi.example.com/simple"],
         },
+        "tracing": {"otlpEndpoint": "http://otel:4318", "headersSecretName": "otlp", "captureMessageContent": False},
         "images": {
             "allowedRegistries": ["reg.example.com", "docker.io/library/*"],
             "checkEverySeconds": 3600,

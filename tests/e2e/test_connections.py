@@ -1,4 +1,7 @@
-"""Connections on a real node: a Secret that comes late, one that changes, and another list; the kubelet brings each, nothing restarts."""
+"""Connections on a real node: a Secret that comes late, one that changes, and another list; the kubelet brings each, nothing restarts.
+
+The headers for traces come by the kubelet too, so the same session sends some.
+"""
 
 import json
 import subprocess
@@ -6,6 +9,7 @@ import subprocess
 from conftest import Cluster, environment, session
 
 import modelserver
+import otlpserver
 from localcluster import layout
 
 FLOW = {
@@ -27,14 +31,18 @@ def secret(url: str, key: str) -> dict[str, object]:
     }
 
 
-def chat(*names: str) -> dict[str, object]:
+HEADERS = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "otlp"}, "stringData": {"authorization": "Bearer otlp-first"}}
+
+
+def chat(*names: str, otlp: str) -> dict[str, object]:
     given = [{"name": name, "secretName": "open-ai"} for name in names]
-    return environment("flow", source={"configMap": {"name": "flow"}}, connections=given)
+    tracing = {"otlpEndpoint": otlp, "headersSecretName": "otlp"}
+    return environment("flow", source={"configMap": {"name": "flow"}}, connections=given, tracing=tracing)
 
 
 def test_the_kubelet_brings_connections_late_ones_and_changed_ones_too(cluster: Cluster) -> None:
-    with modelserver.serving("sk-first", host=layout.API_ADDRESS) as model:
-        cluster.apply(FLOW, chat("open_ai_connection"), session(of="flow"))
+    with modelserver.serving("sk-first", host=layout.API_ADDRESS) as model, otlpserver.serving(layout.API_ADDRESS) as otlp:
+        cluster.apply(FLOW, chat("open_ai_connection", otlp=otlp.url), session(of="flow"))
         pod = cluster.until_ready("s")["podName"]
         wrong = cluster.until("FlowValid is False", lambda: cluster.condition("s", "FlowValid").get("status") == "False", 60)
         assert wrong and "Secret 'open-ai' does not exist" in cluster.condition("s", "FlowValid")["message"]
@@ -43,15 +51,19 @@ def test_the_kubelet_brings_connections_late_ones_and_changed_ones_too(cluster: 
             ran = subprocess.run(cluster.command("exec", pod, "--", *command), capture_output=True, text=True, check=False)
             return ran.returncode == 0 and "you said: hello" in ran.stdout
 
-        cluster.apply(secret(model.url, "sk-first"))
+        cluster.apply(secret(model.url, "sk-first"), HEADERS)
         cluster.until("flow test calls the model", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
         assert answers("pf", "flow", "test", "--flow", ".", "--inputs", "question=hello")
         model.keys = {"sk-second"}
         cluster.apply(secret(model.url, "sk-second"))
         cluster.until("the changed key is in use", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
-        cluster.apply(chat("open_ai_connection", "another"))
+        assert otlp.requests[-1].headers["authorization"] == "Bearer otlp-first"
+        assert (pod, "you said: hello") in {
+            (span.resource["k8s.pod.name"], json.loads(span.attributes["output"])) for span in otlp.named("ask")
+        }
+        cluster.apply(chat("open_ai_connection", "another", otlp=otlp.url))
         cluster.until("InSync says so", lambda: cluster.condition("s", "InSync").get("reason") == "ConnectionsChanged", 30)
         assert cluster.status("s")["podName"] == pod
         seen = cluster.kubectl("get", "computesessions,flowenvironments,events,configmaps,pods", "-o", "json")
-        assert not any(key in seen + cluster.kubectl("logs", pod) for key in ("sk-first", "sk-second"))
+        assert not any(key in seen + cluster.kubectl("logs", pod) for key in ("sk-first", "sk-second", "otlp-first"))
         assert json.loads(cluster.kubectl("get", "pod", pod, "-o", "json"))["status"]["containerStatuses"][0]["restartCount"] == 0

@@ -113,7 +113,7 @@ def test_readme(shell: Shell) -> None:
         "README.md",
         Page(names={"...": "x", "helm install": "helm install --dry-run=client"}, last=("kubectl delete csess ticket-triage",)),
     )
-    for words in ("deleted 2", '"category"', "scikit-learn", "ticket-triage created", "Seconds without work"):
+    for words in ("s after the flow had run", '"category"', "scikit-learn", "ticket-triage created", "Seconds without work"):
         assert words in "\n".join(printed), words
 
 

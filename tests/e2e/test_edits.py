@@ -207,7 +207,12 @@ def operators_node(cluster: Cluster) -> Iterator[str]:
     """The node with the operator, on which no further pod is started while the test has it cordoned."""
     if not isinstance(cluster.target, Local):
         pytest.skip("only the local cluster's kubelets are this machine's to stop")
-    (operator,) = cluster.within("flowsession-system").kubectl.list("pods", "-l", "app.kubernetes.io/name=flowsession")
+
+    def only_one() -> Object | None:
+        pods = cluster.within("flowsession-system").kubectl.list("pods", "-l", "app.kubernetes.io/name=flowsession")
+        return pods[0] if len(pods) == 1 else None
+
+    operator = cluster.until("one operator, the one before it gone", only_one)
     yield operator["spec"]["nodeName"]
     cluster.kubectl("uncordon", operator["spec"]["nodeName"])
 

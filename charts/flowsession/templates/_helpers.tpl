@@ -83,6 +83,10 @@ packageCache:
   indexes:
     {{- toYaml .Values.packageCache.indexURLs | nindent 4 }}
 {{- end }}
+{{- if .Values.tracing.otlpEndpoint }}
+tracing:
+  {{- toYaml .Values.tracing | nindent 2 }}
+{{- end }}
 session:
   {{- toYaml $session | nindent 2 }}
 sizes:

@@ -9,6 +9,9 @@ from flowsession.api.base import IMAGE_RULE, Conditions, Model, ObjectName, Time
 from flowsession.api.size import Quantity
 from flowsession.api.source import Source, SourceStatus, SourceWarning
 
+OTLP_ENDPOINT = r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$"
+"""A base URL without credentials, query and fragment; empty: none."""
+
 
 class InstallerTool(StrEnum):
     """Which program installs the requirements."""
@@ -77,6 +80,37 @@ class Connection(Model):
     )
 
 
+class Tracing(Model):
+    """Where prompt flow's OpenTelemetry spans of tests and runs go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!has(self.headersSecretName) || (has(self.otlpEndpoint) && self.otlpEndpoint != '')",
+                "headersSecretName is for the endpoint of otlpEndpoint: name that too",
+            )
+        )
+    )
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        max_length=2048,
+        pattern=OTLP_ENDPOINT,
+        description="Base URL of an OTLP/HTTP endpoint, such as http://otel-collector.observability:4318; spans go to /v1/traces below it,"
+        ' as protobuf. Without user and password. Absent: the chart\'s, with its Secret. "": none, even if the chart has one.',
+    )
+    headers_secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret in this namespace whose keys are HTTP headers for that endpoint, such as authorization. The kubelet brings it"
+        " to the sessions; the operator never reads it. A changed one is in use at the next request.",
+    )
+    capture_message_content: bool | None = Field(
+        default=None,
+        description="Whether spans have what the flow and its nodes were given and what they answered: inputs, outputs, prompts, messages"
+        " of exceptions. Default: true. The chart's false holds for the chart's endpoint, whatever is here.",
+    )
+
+
 class MinimumCompute(Model):
     """The least that a session of the environment is guaranteed."""
 
@@ -138,6 +172,10 @@ class FlowEnvironmentSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     installer: Installer = Field(default_factory=Installer, description="How requirements are installed.")
+    tracing: Tracing | None = Field(
+        default=None,
+        description="Where spans of tests and runs go; absent: to the chart's endpoint, if any. A change is taken up by a reset.",
+    )
 
 
 class FlowSummary(Model):

@@ -17,7 +17,7 @@ from flowsession.api.schema import Schema
 MOST = 8
 """Different objects of one resource that a list may name, for users who may not read all of the namespace."""
 
-MOST_CHECKS = 26
+MOST_CHECKS = 27
 """Maximum number of authorization checks in a policy, a little less than the API server allows."""
 
 ADMINISTER = "administer"
@@ -26,7 +26,7 @@ ADMINISTER = "administer"
 UNGUARDED = {
     "ComputeSession": ("compute", "idle", "maxLifetimeSeconds", "onChange", "startTimeoutSeconds", "suspend"),
     "ComputeInstance": ("idle", "running"),
-    "FlowRun": ("cancel",),
+    "FlowRun": ("cancel", "description", "displayName", "tags", "timeoutSeconds", "ttlSecondsAfterFinished"),
 }
 """Fields that can't disclose anything of a session, so everybody who may write the object may change them. All others decide what runs
 together with the Secrets and under which identity: changing them needs the rights to all that the object refers to."""

@@ -1,7 +1,8 @@
 """FlowRun: an environment's flow over a file of data, once, in a session of its user."""
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -26,15 +27,33 @@ FINAL = frozenset({RunPhase.COMPLETED.value, RunPhase.FAILED.value, RunPhase.CAN
 """Phases of a run in which nothing changes any more."""
 
 
+class ConfigMapData(Model):
+    """A key of a ConfigMap of the same namespace."""
+
+    name: ObjectName = Field(description="Name of the ConfigMap; whoever creates the run must be allowed to get it.")
+    key: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        description="Key with the data; it ends with .jsonl, .csv or .tsv, as prompt flow tells formats apart.",
+    )
+
+
 class RunData(Model):
     """Where the data lies."""
 
-    path: str = Field(
+    model_config = ConfigDict(
+        json_schema_extra=validations(rule("has(self.path) != has(self.configMap)", "data is either a path or a key of a ConfigMap"))
+    )
+
+    path: str | None = Field(
+        default=None,
         min_length=1,
         max_length=1024,
         pattern=rf"^{_PART}(/{_PART})*$",
         description="A file of the flow folder, relative to it: .jsonl, .csv or .tsv, as prompt flow reads them.",
     )
+    config_map: ConfigMapData | None = Field(default=None, description="A file that a ConfigMap holds.")
 
 
 class SessionRef(Model):
@@ -43,13 +62,36 @@ class SessionRef(Model):
     name: ObjectName = Field(description="Name of the ComputeSession.")
 
 
+class LineSettings(Model):
+    """How the lines are run."""
+
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1000, description="How many lines are run at a time. Absent: as many as the session has processors."
+    )
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, le=86400, description="Seconds after which a line fails. Absent: prompt flow's own 600."
+    )
+
+
+def _fixed(*fields: str) -> Iterator[dict[str, str]]:
+    """A rule for each optional field that no update may set, change or remove."""
+    for name in fields:
+        yield rule(
+            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            f"{name} is immutable: create another run",
+        )
+
+
+_Text = Annotated[str, Field(max_length=4096)]
+
+
 class FlowRunSpec(Model):
     """Whose run it is, and what is run over which data."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            rule("has(self.sessionRef) == has(oldSelf.sessionRef)", "sessionRef is immutable: create another run for another session"),
-            rule("has(self.columnMapping) == has(oldSelf.columnMapping)", "columnMapping is immutable: create another run for another one"),
+            *_fixed("sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables", "connections", "init", "lines"),
+            rule("has(self.data) || has(self.run)", "a run needs data, or an earlier run for its outputs: set data, run, or both"),
         )
     )
 
@@ -67,21 +109,59 @@ class FlowRunSpec(Model):
         default=None,
         description="The session to run in, one of the same user and environment. Absent: the user's Ready session of the environment."
         " Immutable.",
-        json_schema_extra=validations(rule(IMMUTABLE, "sessionRef is immutable: create another run for another session")),
     )
-    data: RunData = Field(
-        description="The data, one line for each run of the flow. Immutable.",
-        json_schema_extra=validations(rule(IMMUTABLE, "data is immutable: create another run for other data")),
+    data: RunData | None = Field(
+        default=None, description="The data, one line for each run of the flow. Absent: the outputs of the earlier run alone. Immutable."
     )
-    column_mapping: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+    run: ObjectName | None = Field(
+        default=None,
+        description='An earlier FlowRun of the same user. columnMapping names its outputs and data as "${run.outputs.answer}" and'
+        ' "${run.inputs.question}"; lines that failed there are left out. Its session may be gone. Immutable.',
+    )
+    column_mapping: dict[str, _Text] = Field(
         default_factory=dict,
         max_length=100,
         description='By input of the flow: where it comes from, such as "${data.question}", or a constant. Immutable.',
-        json_schema_extra=validations(rule(IMMUTABLE, "columnMapping is immutable: create another run for another mapping")),
+    )
+    variant: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=r"^\$\{[^.{}]+\.[^.{}]+\}$",
+        description='A node\'s variant to run, such as "${answer.variant_1}". Absent: the default ones. Immutable.',
+    )
+    environment_variables: dict[str, _Text] = Field(
+        default_factory=dict,
+        max_length=100,
+        description='Environment variables for the flow, over its own; "${my_connection.api_key}" is a connection\'s field. Immutable.',
+    )
+    connections: dict[str, Annotated[dict[str, _Text], Field(max_length=20)]] = Field(
+        default_factory=dict,
+        max_length=100,
+        description='By node: what is put in place of its connection and inputs of the connection, such as {"connection": "other",'
+        ' "deployment_name": "gpt-4o"}. Immutable.',
+    )
+    init: dict[str, Any] = Field(default_factory=dict, max_length=100, description="Arguments for the class of a flex flow. Immutable.")
+    lines: LineSettings | None = Field(default=None, description="How the lines are run. Immutable.")
+    timeout_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=2592000,
+        description="Seconds after its begin at which the run is ended as TimedOut; lines that are done keep their outputs. Absent: never.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=31536000,
+        description="Seconds after its end at which the run is deleted, its outputs included. Absent: never.",
+    )
+    display_name: str | None = Field(default=None, max_length=200, description="The run's name for people.")
+    description: str | None = Field(default=None, max_length=4096, description="What the run is for.")
+    tags: dict[str, Annotated[str, Field(max_length=1024)]] = Field(
+        default_factory=dict, max_length=50, description="Words about the run, by name."
     )
     cancel: bool = Field(
         default=False,
-        description="True: the run ends as Canceled. Lines that are done stay counted.",
+        description="True: the run ends as Canceled. Lines that are done stay counted, and their outputs are kept.",
         json_schema_extra=validations(rule("self || !oldSelf", "cancel can't be taken back: create another run")),
     )
 
@@ -94,13 +174,21 @@ class RunLines(Model):
     failed: int = Field(description="How many failed.")
 
 
+class RunTokens(Model):
+    """What language models counted."""
+
+    prompt: int | None = Field(default=None, description="Tokens of prompts.")
+    completion: int | None = Field(default=None, description="Tokens of answers.")
+    total: int | None = Field(default=None, description="All tokens.")
+
+
 class RunOutputs(Model):
     """Where the outputs are kept."""
 
     config_map_names: list[str] | None = Field(
         default=None,
         description="ConfigMaps with key outputs.tar.gz, which holds prompt flow's own files: flow_outputs/output.jsonl, inputs.jsonl,"
-        " metrics.json, error.json, logs.txt.",
+        " metrics.json, error.json, logs.txt, and data.* where it fits in.",
     )
 
 
@@ -122,8 +210,10 @@ class FlowRunStatus(Model):
     lines: RunLines | None = Field(default=None, description="Counts, written at most once in 10 seconds, and at the end.")
     progress: str | None = Field(default=None, description="The counts for people, such as 37/40, 2 failed.")
     metrics: dict[str, str] | None = Field(default=None, description="What aggregation nodes logged as metrics.")
+    tokens: RunTokens | None = Field(default=None, description="Tokens that language models counted, of all lines together.")
     outputs: RunOutputs | None = Field(default=None, description="Where the outputs are kept.")
     errors: list[RunProblem] | None = Field(default=None, description="The first ten failures.")
+    log_tail: str | None = Field(default=None, description="The end of prompt flow's log of the run, where it failed.")
     started_at: Timestamp | None = Field(default=None, description="When the session began with it.")
     completed_at: Timestamp | None = Field(default=None, description="When it was over.")
     duration: str | None = Field(default=None, description="From startedAt to completedAt, such as 12s.")

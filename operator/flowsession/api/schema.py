@@ -47,8 +47,17 @@ def _limits(node: Schema) -> str:
         default = str(default).lower()
     sentences = [] if default is None or isinstance(default, dict | list) else [f"Default: {'empty' if default == '' else default}."]
     sentences += [f"{span[:1].upper()}{span[1:]}." for span in _spans(node)]
-    each = node.get("items") or node.get("additionalProperties")
-    return " ".join([*sentences, *(f"Each: {span}." for span in _spans(each or {}))])
+    each, who = _each(node), "Each"
+    while each:
+        sentences += [f"{who}: {span}." for span in _spans(each)]
+        each, who = _each(each), "Each of these"
+    return " ".join(sentences)
+
+
+def _each(node: Schema) -> Schema | None:
+    """The schema of what a list or map without fixed members holds."""
+    found = node.get("items") or node.get("additionalProperties")
+    return found if isinstance(found, dict) and "properties" not in found else None
 
 
 def _spans(node: Schema) -> list[str]:

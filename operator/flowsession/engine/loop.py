@@ -90,7 +90,7 @@ class Engine:
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes, clock=time.time))
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
-        self._run_calls = RunCalls(agent_client, self.cache, self.queue)
+        self._run_calls = RunCalls(cluster, agent_client, self.cache, self.queue)
         self._accounts = Accounts(cluster)
         self._resolutions = resolutions
         resolutions.changed = self._resolved

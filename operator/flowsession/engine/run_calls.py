@@ -1,15 +1,18 @@
 """Carries out calls about runs, beside those about their sessions: a run is followed without holding up what else its agent is asked."""
 
+import base64
 import logging
 from dataclasses import replace
 
+from flowsession.cluster import errors
 from flowsession.cluster.agent.client import AgentClient
 from flowsession.cluster.agent.transport import AgentError
+from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.engine.tasks import OneEach
-from flowsession.model.plan import CancelRun, FetchOutputs, FollowRun, RunCall
+from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, RunCall
 from flowsession.model.run_views import RunAnswer, RunReply, RunView
 from flowsession.model.views import PodView
 
@@ -22,7 +25,8 @@ class RunCalls:
     A long poll gives way to a call that has something to say.
     """
 
-    def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
+    def __init__(self, cluster: KubernetesCluster, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
+        self._cluster = cluster
         self._client = client
         self._cache = cache
         self._queue = queue
@@ -42,11 +46,30 @@ class RunCalls:
         """End every call."""
         await self._tasks.close()
 
+    async def _inclosed(self, key: Key, call: BeginRun) -> dict[str, dict[str, str]]:
+        """The members that come along with an order. Raises Missing, ClusterError."""
+        found: dict[str, dict[str, str]] = {}
+        for one in call.inclosed:
+            try:
+                body = await self._cluster.get("ConfigMap", key.namespace, one.config_map)
+            except errors.NotFound:
+                raise Missing(one.missing, f"there is no ConfigMap {one.config_map!r}: {_way_out(one)}") from None
+            text, binary = (body.get("data") or {}).get(one.key), (body.get("binaryData") or {}).get(one.key)
+            if text is None and binary is None:
+                keys = ", ".join(sorted({**(body.get("data") or {}), **(body.get("binaryData") or {})})) or "none"
+                raise Missing(one.missing, f"ConfigMap {one.config_map!r} has no key {one.key!r}, but {keys}: {_way_out(one)}")
+            content = binary if text is None else base64.b64encode(text.encode()).decode()
+            found[one.member] = {"name": one.name, "content" if one.member == "dataFile" else "archive": str(content)}
+        return found
+
     async def _call(self, key: Key, uid: str, pod: PodView, call: RunCall) -> None:
         reply, error = RunReply(), ""
         try:
-            reply = await self._client.call_about_run(pod, call)
-        except AgentError as failure:
+            inclosed = await self._inclosed(key, call) if isinstance(call, BeginRun) else {}
+            reply = await self._client.call_about_run(pod, call, inclosed)
+        except Missing as missing:
+            reply = RunReply(refused=missing.reason, message=str(missing))
+        except (AgentError, errors.ClusterError) as failure:
             error = str(failure)
         except Exception as failure:  # what nobody thought of must not leave the run waiting for an answer for ever
             error = f"{type(failure).__name__}: {failure}"
@@ -55,6 +78,14 @@ class RunCalls:
             self._cache.runs.views[uid] = observed(self._cache.runs.views.get(uid, RunView()), call, reply, error, self._cache.clock())
         self._tasks.drop(uid)  # before the next decision, which may call again at once
         self._queue.add(key)
+
+
+class Missing(Exception):
+    """What was to come along with an order is not there: the sentence, and the reason of the run's failure."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def observed(view: RunView, call: RunCall, reply: RunReply, error: str, now: float) -> RunView:
@@ -73,3 +104,9 @@ def _grown(known: RunAnswer | None, news: RunAnswer | None) -> RunAnswer | None:
         return news or known
     counts = {name: max(getattr(known, name), getattr(news, name)) for name in ("total", "completed", "failed")}
     return replace(news, **counts)
+
+
+def _way_out(inclosed: Inclosed) -> str:
+    if inclosed.member == "dataFile":
+        return "create it, and the run again"
+    return "it held the outputs of the earlier run; create that run again, and then this one"

@@ -214,6 +214,7 @@ class Snapshots:
             sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
             pod=pod.view if pod else None,
             rivals=cache.runs.rivals(entry),
+            earlier=cache.runs.earlier(entry),
             view=cache.runs.views.get(entry.meta.uid, RunView()),
             refused_config_maps=self._refused(key[0]),
             namespace_ending=self._ending(key[0], now),

@@ -11,7 +11,7 @@ from flowsession.api import GROUP
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.manifests.common import controller, restricted, restricted_container
 from flowsession.model.agent_views import AgentArchive
-from flowsession.model.resolved import Claim, Connection, Resolved
+from flowsession.model.resolved import Claim, Connection, Resolved, Tracing
 from flowsession.settings import Settings
 from flowsession_protocol import PORT
 from flowsession_protocol import variables as known
@@ -29,6 +29,8 @@ SOURCE_MOUNT = "/source"
 
 CONNECTIONS_MOUNT = "/opt/flowsession-connections"
 """The folder with one folder for each connection, named by its place in the list."""
+TRACING_MOUNT = "/opt/flowsession-tracing"
+"""The folder with the headers for the endpoint that spans go to."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "flowsession"
@@ -42,6 +44,8 @@ CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
 CONNECTIONS_ANNOTATION = f"{GROUP}/connections"
 """The connections that the pod has, each with its Secret's name."""
+TRACING_ANNOTATION = f"{GROUP}/tracing"
+"""Where the pod's spans go, by which Secret's headers, and whether with content."""
 ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
 """The environment that the pod was created for; another one may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
@@ -153,6 +157,9 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
         # Optional: a missing Secret must not keep the pod from starting; the kubelet brings it once it exists.
         volumes.append({"name": f"connection-{number}", "secret": {"secretName": connection.secret, "optional": True}})
         mounts.append({"name": f"connection-{number}", "mountPath": f"{CONNECTIONS_MOUNT}/{number}", "readOnly": True})
+    if environment.tracing and environment.tracing.headers_secret:
+        volumes.append({"name": "tracing", "secret": {"secretName": environment.tracing.headers_secret, "optional": True}})
+        mounts.append({"name": "tracing", "mountPath": TRACING_MOUNT, "readOnly": True})
     spec: dict[str, Any] = {
         **restricted(settings.run_as_user, mounts=True),
         "restartPolicy": "Always",
@@ -202,6 +209,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
                 SETTINGS_ANNOTATION: settings_of(wanted.spec),
                 **({CLAIM_ANNOTATION: claim_of(claim)} if claim else {}),
                 **({CONNECTIONS_ANNOTATION: connections_of(environment.connections)} if environment.connections else {}),
+                **({TRACING_ANNOTATION: tracing_of(environment.tracing)} if environment.tracing else {}),
             },
             "ownerReferences": [controller("ComputeSession", wanted.session, wanted.uid)],
         },
@@ -244,6 +252,24 @@ def connections_of(connections: Iterable[Connection]) -> str:
     return json.dumps(found) if found else ""
 
 
+def tracing_of(tracing: Tracing | None) -> str:
+    """Return the value of the annotation for where a pod's spans go; empty: nowhere."""
+    return json.dumps([tracing.endpoint, tracing.headers_secret, tracing.content]) if tracing else ""
+
+
+def _tracing(wanted: SessionPod, tracing: Tracing) -> str:
+    """Return what the agent is told of tracing. The attributes have the names of OpenTelemetry's semantic conventions, if it has any."""
+    headers = {"headers": TRACING_MOUNT, "secret": tracing.headers_secret} if tracing.headers_secret else {}
+    resource = {
+        f"{MANAGER}.session": wanted.session,
+        f"{MANAGER}.environment": wanted.spec.environment_ref.name,
+        "enduser.id": wanted.spec.user,
+        "k8s.namespace.name": wanted.namespace,
+        "k8s.pod.name": name_of(wanted.session, wanted.uid, wanted.incarnation),
+    }
+    return json.dumps({"endpoint": tracing.endpoint, "content": tracing.content, **headers, "resource": resource})
+
+
 def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     claim = wanted.environment.claim
     own: list[dict[str, Any]] = [
@@ -263,6 +289,8 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
             for number, connection in enumerate(wanted.environment.connections)
         ]
         own.append({"name": known.CONNECTIONS, "value": json.dumps(mounted)})
+    if wanted.environment.tracing:
+        own.append({"name": known.TRACING, "value": _tracing(wanted, wanted.environment.tracing)})
     variables = wanted.spec.env or ()
     given = [variable.to_wire() for variable in variables]
     names = {variable["name"] for variable in given}

@@ -162,11 +162,26 @@ class ReadSource:
 
 
 @dataclass(frozen=True)
+class Inclosed:
+    """A key of a ConfigMap that goes along with an order; only the call reads it."""
+
+    config_map: str
+    key: str
+    member: messages.RunInclosure
+    """The member of the order that it becomes."""
+    name: str
+    """What that member calls it."""
+    missing: str
+    """Reason of a run that fails for want of it."""
+
+
+@dataclass(frozen=True)
 class BeginRun:
     """PUT /v1/runs: begin the run, unless this agent knows it."""
 
     pod: str
     body: messages.RunOrder
+    inclosed: tuple[Inclosed, ...] = ()
 
 
 @dataclass(frozen=True)

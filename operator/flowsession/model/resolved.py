@@ -31,6 +31,17 @@ class Connection:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    """Where spans of tests and runs go."""
+
+    endpoint: str
+    headers_secret: str
+    """Name of the Secret with HTTP headers for the endpoint; empty: none."""
+    content: bool
+    """Whether spans have inputs and outputs."""
+
+
+@dataclass(frozen=True)
 class Requirements:
     """What is to be installed, with its review."""
 
@@ -88,6 +99,8 @@ class Resolved:
     """The claim whose folder sessions use in place; `files` is None then."""
     connections: tuple[Connection, ...] = ()
     """What the pod mounts of Secrets for prompt flow."""
+    tracing: Tracing | None = None
+    """None: spans go nowhere."""
 
     @property
     def base_image(self) -> str:

@@ -28,6 +28,8 @@ class RunAnswer:
     message: str = ""
     errors: tuple[RunFailure, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    log_tail: str = ""
 
     @property
     def over(self) -> bool:
@@ -65,3 +67,18 @@ class RunView:
     """The words of the refusal, or why there was no answer."""
     failures: int = 0
     """Calls in a row without an answer."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The run whose outputs are to be data of another one."""
+
+    name: str
+    uid: str
+    user: str
+    phase: str
+    """Empty: nothing is said of it yet."""
+    config_maps: tuple[str, ...]
+    """Where its outputs are kept."""
+    waits_for: tuple[str, ...] = ()
+    """The runs whose outputs are its data, and their data in turn; they end with the first name that comes twice."""

@@ -118,6 +118,8 @@ class PodView:
     """The claim's folder that it uses in place; see session_pod.claim_of."""
     connections: str = ""
     """The connections that it has; see session_pod.connections_of."""
+    tracing: str = ""
+    """Where its spans go; see session_pod.tracing_of."""
     environment_uid: str = ""
     """Of the environment that it was created for."""
     protected: bool | None = None

@@ -22,6 +22,7 @@ from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
 from flowsession_agent.session.spare import Spare, Spares, free_memory
+from flowsession_agent.session.trace_log import TraceLog
 from flowsession_protocol import PROTOCOL
 from flowsession_protocol.datagrams import ENDING, KILLED, WAITING
 
@@ -76,8 +77,14 @@ class Agent:
             free_memory=free_memory,
             roomy=lambda: space.roomy(self.home.tmp, self.home.home),
         )
+        self._traces = TraceLog()
         self._tests = Tests(
-            home=self.home, activity=self.activity, children=self.children, connections=self.connections, spares=self.spares
+            home=self.home,
+            activity=self.activity,
+            children=self.children,
+            connections=self.connections,
+            traces=self._traces,
+            spares=self.spares,
         )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
@@ -143,7 +150,9 @@ class Agent:
             if self._made_runs is None:
                 from flowsession_agent.session.runs import Runs
 
-                self._made_runs = Runs(home=self.home, activity=self.activity, children=self.children, connections=self.connections)
+                self._made_runs = Runs(
+                    home=self.home, activity=self.activity, children=self.children, connections=self.connections, traces=self._traces
+                )
             return self._made_runs
 
     def _look(self) -> Look:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 """cgroup v2 and v1; both have a line `oom_kill N`."""
 
@@ -38,6 +40,21 @@ def free_memory() -> int | None:
         return bytes_limit - int(_first(f"{folder}/memory.usage_in_bytes")) + _statistic(f"{folder}/memory.stat", "total_inactive_file")
     except (OSError, ValueError):
         return None
+
+
+def processors() -> int:
+    """How many processors this container may keep busy, at least one."""
+    try:
+        quota, period = _first("/sys/fs/cgroup/cpu.max").split()
+    except (OSError, ValueError):
+        try:  # cgroup v1
+            quota, period = (_first(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
+        except OSError:
+            quota, period = "max", "1"
+    there = len(os.sched_getaffinity(0))
+    if not quota.isdigit() or not period.isdigit():  # "max", or -1 in v1
+        return there
+    return max(1, min(there, -(-int(quota) // int(period))))
 
 
 def _first(path: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
     from flowsession_agent.session.spare import Spares
+    from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
 
 AT_ONCE = 4
@@ -28,9 +29,12 @@ OUTPUT_LIMIT = 1024 * 1024
 class Tests:
     """At most four runs at a time; each in a process of its own, which may have been started before."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, spares: Spares) -> None:
+    def __init__(
+        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
+    ) -> None:
         self._home = home
         self._connections = connections
+        self._traces = traces
         self._spares = spares
         self._activity = activity
         self._children = children
@@ -87,6 +91,7 @@ class Tests:
                 raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
             return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
         finally:
+            self._traces.look(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _give_up_with_the_pod(self) -> None:

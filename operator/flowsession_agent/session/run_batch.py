@@ -12,6 +12,9 @@ import os
 import sys
 import threading
 
+from flowsession_agent.session import traces
+from flowsession_agent.session.run_outputs import DATA, OUTPUTS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -29,6 +32,12 @@ def main() -> None:
     order_file, folder = sys.argv[1:]
     with open(order_file, encoding="utf-8") as file:
         order = json.load(file)
+    if "concurrency" in order:
+        os.environ["PF_WORKER_COUNT"] = str(order["concurrency"])
+    else:
+        os.environ.setdefault("PF_WORKER_COUNT", str(order["processors"]))
+    if "lineSeconds" in order:
+        os.environ["PF_LINE_TIMEOUT_SEC"] = str(order["lineSeconds"])
     gc.disable()  # as in run_flow: the import is faster by a fifth
     try:
         import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
@@ -40,30 +49,50 @@ def main() -> None:
         return
     gc.freeze()
     gc.enable()
-    write(os.path.join(folder, "result.json"), run(order, folder))
+    with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
+        write(os.path.join(folder, "result.json"), run(order, folder))
 
 
 def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     """What came of the run: `lines`, `errors`, `metrics`, and `code` and `message` where it failed."""
     from promptflow.client import PFClient
 
+    data, earlier = order.get("data"), order.get("earlier")
+    outputs = os.path.join(earlier["folder"], OUTPUTS) if earlier else ""
     try:
-        total = count_lines(order["data"])
+        total = min(count_lines(file) for file in (data, outputs) if file)
     except Exception as error:
-        return {"code": "DataInvalid", "message": unreadable(order["data"], order["shown"], error)}
+        if not data and earlier:
+            return {"code": "DataInvalid", "message": f"run {earlier['name']} has no outputs that can be read: {error}"[:LONGEST]}
+        return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
     kept = os.path.join(folder, "out", order["name"])
     progress = Progress(os.path.join(kept, "flow_artifacts"), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
+    tokens: dict[str, int] = {}
     progress.start()
     try:
         client = PFClient(config={"run.output_path": os.path.join(folder, "out")})
-        client.run(flow=order["flow"], data=order["data"], column_mapping=order["columnMapping"] or None, name=order["name"])
+        done = client.run(
+            flow=order["flow"],
+            data=data,
+            run=known_run(client, earlier, order["flow"]) if earlier else None,
+            column_mapping=order["columnMapping"] or None,
+            variant=order.get("variant"),
+            environment_variables=order.get("environmentVariables"),
+            connections=order.get("connections"),
+            init=order.get("init"),
+            display_name=order.get("displayName"),
+            tags=order.get("tags"),
+            name=order["name"],
+        )
+        tokens = tokens_of(done)
     except KeyboardInterrupt:
         problem = {"canceled": True}
     except Exception as error:  # whatever prompt flow, or the flow's own code, raises before lines are run
         problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
     finally:
         progress.stop()
+    keep_data(data, kept)
     known = read(os.path.join(kept, "error.json"))
     if not problem and not progress.seen and known:
         said = _words(known).replace(FIRST_ERROR, "", 1)
@@ -77,8 +106,51 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         **problem,
         "lines": progress.lines(),
         "errors": [*errors, *failed_nodes][:MOST_ERRORS],
+        "tokens": tokens,
         "metrics": {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metrics.items()},
     }
+
+
+def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
+    """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
+    import shutil
+
+    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
+    from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
+
+    name, folder = earlier["name"], earlier["folder"]
+    data = next((path for path in (os.path.join(folder, known) for known in DATA) if os.path.exists(path)), None)
+    try:
+        there = client.runs.get(name)
+        if there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
+            return name
+        RunInfo.delete(name)
+    except Exception as error:  # the store knows no such run
+        if type(error).__name__ != "RunNotFoundError":
+            raise
+    for unwanted in ("snapshot", "meta.json"):
+        shutil.rmtree(os.path.join(folder, unwanted), ignore_errors=True)
+    Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
+    return name
+
+
+def tokens_of(run: Any) -> dict[str, int]:
+    """What language models counted in all lines of a run; empty where none did."""
+    found = run.properties.get("system_metrics") or {}
+    counts = {name: found.get(f"{name}_tokens") for name in ("prompt", "completion", "total")}
+    return {name: count for name, count in counts.items() if isinstance(count, int) and counts["total"]}
+
+
+def keep_data(data: str | None, kept: str) -> None:
+    """Lay a copy of the data beside the outputs, for a later run over them."""
+    import shutil
+
+    name = f"data{os.path.splitext(data)[1]}" if data else ""
+    if data and name in DATA and os.path.isdir(kept):
+        try:
+            shutil.copyfile(data, os.path.join(kept, name))
+        except OSError:  # no room, or gone meanwhile
+            return
 
 
 def count_lines(data: str) -> int:

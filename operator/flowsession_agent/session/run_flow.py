@@ -9,7 +9,10 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import os
 import sys
+
+from flowsession_agent.session import traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ def main() -> None:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
         if importlib.util.find_spec("promptflow") and importlib.util.find_spec("promptflow.core"):
-            _write(output_file, run_by_core(flow, inputs))
+            with traces.sent(os.path.dirname(output_file)):
+                _write(output_file, run_by_core(flow, inputs))
             return
         sys.exit("prompt flow is not installed here: use the default image, or put `promptflow` into the requirements.")
     except OSError as error:
@@ -47,7 +51,8 @@ def main() -> None:
         sys.exit(f"No space is left in {where}, so prompt flow can't start: delete what isn't needed there ({error}).")
     gc.freeze()
     gc.enable()
-    _write(output_file, run(flow, inputs))
+    with traces.sent(os.path.dirname(output_file)):
+        _write(output_file, run(flow, inputs))
 
 
 def run(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -63,8 +68,6 @@ def run(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def run_by_core(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """The outputs by promptflow-core alone, which has no `pf flow test`; raises what the flow raises."""
-    import os
-
     from promptflow.core import Flow  # type: ignore[import-not-found,unused-ignore]
 
     os.environ.setdefault("PF_DISABLE_TRACING", "true")

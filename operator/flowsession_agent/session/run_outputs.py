@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import json
 import os
 import tarfile
 
@@ -13,15 +14,69 @@ from flowsession_protocol.limits import ARCHIVE_BYTES, RUN_OUTPUT_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator
+    from typing import IO, Any, Iterator
 
 KEPT = ("flow_outputs", "inputs.jsonl", "metrics.json", "error.json", "logs.txt")
 """Names as in prompt flow's own folder of a run; `flow_outputs/output.jsonl` has the outputs."""
+DATA = ("data.jsonl", "data.csv", "data.tsv")
+"""Copies of the data, for runs over this one's outputs; left out where there is no room for them."""
+OUTPUTS = os.path.join("flow_outputs", "output.jsonl")
+RECORDS = "flow_artifacts"
 
 
 def packed(folder: str) -> str:
     """A .tar.gz in base64; the same files give the same bytes. Raises ApiError: TooLarge."""
-    files = sorted(_files(folder))
+    complete(folder)
+    try:
+        return _packed(folder, (*KEPT, *DATA))
+    except ApiError:
+        return _packed(folder, KEPT)
+
+
+def complete(folder: str) -> None:
+    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before."""
+    outputs = os.path.join(folder, OUTPUTS)
+    records = os.path.join(folder, RECORDS)
+    if os.path.exists(outputs) or not os.path.isdir(records):
+        return
+    os.makedirs(os.path.dirname(outputs), exist_ok=True)
+    with open(outputs, "w", encoding="utf-8") as file:
+        for name in sorted(os.listdir(records)):
+            info = _record(os.path.join(records, name))
+            if info.get("status") == "Completed" and isinstance(info.get("output"), dict):
+                line = {"line_number": info.get("index", int(name.partition("_")[0])), **info["output"]}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def unpack(archive: bytes, folder: str) -> None:
+    """Write the files of what `packed` made, or something that claims to be. Raises ApiError: DataInvalid, OSError."""
+    from flowsession_agent.edits import archive as archives
+    from flowsession_agent.edits.scan import FILE
+
+    def write(name: str, content: IO[bytes]) -> None:
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            archives.copier(content)(file)
+
+    try:
+        files = {edit.path for edit in archives.read(archive) if edit.kind == FILE}
+        archives.unpack(archive, files, write)
+    except archives.BadArchiveError as error:
+        raise ApiError(422, "DataInvalid", f"what was kept of the earlier run {error}: create that run again") from None
+
+
+def _record(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)["run_info"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _packed(folder: str, kept: tuple[str, ...]) -> str:
+    files = sorted(_files(folder, kept))
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in files)
     if size > RUN_OUTPUT_BYTES:
         raise _too_large(f"{size:,} bytes; at most {RUN_OUTPUT_BYTES:,} are packed", folder)
@@ -38,9 +93,9 @@ def packed(folder: str) -> str:
     return base64.b64encode(found).decode()
 
 
-def _files(folder: str) -> Iterator[str]:
+def _files(folder: str, wanted: tuple[str, ...]) -> Iterator[str]:
     """The files to keep, links left out."""
-    for kept in KEPT:
+    for kept in wanted:
         top = os.path.join(folder, kept)
         if os.path.isfile(top) and not os.path.islink(top):
             yield kept

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
-import re
 import shutil
 import signal
 import threading
 import time
 
-from flowsession_agent.errors import ApiError, bad_request
-from flowsession_agent.session import run_batch
+from flowsession_agent.errors import ApiError
+from flowsession_agent.session import run_batch, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
+from flowsession_protocol.messages import RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import IO, Any
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
+    from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
     from flowsession_protocol import messages
 
-ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 INTERRUPT_SECONDS = 20.0
 """How long prompt flow gets after SIGINT to end the lines under way; then all of it is killed."""
 LOOK_SECONDS = 0.25
@@ -48,6 +48,8 @@ class Run:
         self.lines: messages.Lines = {"total": 0, "completed": 0, "failed": 0}
         self.errors: list[messages.RunError] = []
         self.metrics: dict[str, str] = {}
+        self.tokens: messages.Tokens = {}
+        self.log_tail = ""
         self.job: Job | None = None
         self.canceled = False
 
@@ -61,23 +63,25 @@ class Run:
         told: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
         if self.state != "Running":
             told.update({"code": self.code, "message": self.message, "errors": self.errors, "metrics": self.metrics})
+            told.update({"tokens": self.tokens, "logTail": self.log_tail})
         return told
 
 
 class Runs:
     """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections) -> None:
+    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
         self._home = home
         self._activity = activity
         self._children = children
         self._connections = connections
+        self._traces = traces
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
 
     def begin(self, body: Any) -> messages.Run:
         """Begin the run, or tell of it where it is known. Raises ApiError: Retired, RunInProgress."""
-        order = _order(body)
+        order = run_order.read(body)
         with self._changed:
             if order["id"] in self._runs or os.path.isdir(self._folder(order["id"])):
                 return self.told(order["id"])
@@ -102,7 +106,7 @@ class Runs:
         """What is known of a run, at once or when that is newer than `since`. Raises ApiError: NoRun."""
         run = self._runs.get(run_id)
         if run is None:
-            if not ID.match(run_id) or not os.path.isdir(self._folder(run_id)):
+            if not run_order.ID.match(run_id) or not os.path.isdir(self._folder(run_id)):
                 raise ApiError(404, "NoRun", "No such run was ordered here.")
             return {"id": run_id, "state": "Lost", "version": 0, "lines": {"total": 0, "completed": 0, "failed": 0}}
         deadline = time.monotonic() + seconds
@@ -132,15 +136,13 @@ class Runs:
         run = self._runs.get(run_id)
         if run is None:
             raise ApiError(404, "NoRun", "No such run was ordered of this agent.")
-        from flowsession_agent.session import run_outputs
-
         return {"id": run_id, "archive": run_outputs.packed(run.output)}
 
     def _work(self, run: Run, what: str) -> None:
         try:
             result = self._result(run)
         except ApiError as error:
-            result = {"code": "FlowInvalid", "message": error.message}
+            result = {"code": error.code if error.code in RUN_FAILURES else "FlowInvalid", "message": error.message}
         except OSError as error:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
         except Exception as error:  # nothing may leave the run going on for ever
@@ -153,6 +155,8 @@ class Runs:
             run.code, run.message = str(result.get("code", "")), str(result.get("message", ""))
             run.errors = _errors(result.get("errors"))
             run.metrics = _metrics(result.get("metrics"))
+            run.tokens = _tokens(result.get("tokens"))
+            run.log_tail = _log_tail(run.output) if run.code else ""
             run.state = "Canceled" if result.get("canceled") else "Failed" if run.code else "Completed"
             run.version += 1
             self._changed.notify_all()
@@ -163,16 +167,15 @@ class Runs:
         from flowsession_agent.session import cgroup
 
         flow = find_flow(self._home.flow)
-        data = os.path.join(self._home.flow, run.order["data"])
-        if not os.path.exists(data):
-            said = f"there is no {run.order['data']} in the flow folder: correct spec.data.path, or put the file there"
-            return {"code": "DataNotFound", "message": said}
         order = {
-            **run.order,
-            "shown": run.order["data"],
-            "data": data,
+            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier")},
+            **self._data(run),
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
+            "processors": cgroup.processors(),
         }
+        if order.get("data") and not os.path.exists(order["data"]):
+            said = f"there is no {order['shown']} in the flow folder: correct spec.data.path, or put the file there"
+            return {"code": "DataNotFound", "message": said}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
         python, environ = self._connections.ready()
@@ -183,6 +186,7 @@ class Runs:
                 job.stop()
         killed_before = cgroup.killed_for_memory()
         outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
+        self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
             return {**result, "canceled": True, "code": "", "message": "canceled"}
@@ -194,6 +198,24 @@ class Runs:
                 "message": "the session ran out of memory: choose a larger size, or let the flow hold less at once",
             }
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
+
+    def _data(self, run: Run) -> dict[str, Any]:
+        """Where the data and the outputs of the earlier run lie, after what came along was written there. Raises ApiError, OSError."""
+        found: dict[str, Any] = {}
+        if "data" in run.order:
+            found = {"data": os.path.join(self._home.flow, run.order["data"]), "shown": run.order["data"]}
+        if "dataFile" in run.order:
+            file = run.order["dataFile"]
+            found = {"data": os.path.join(run.folder, "data", file["name"]), "shown": file["name"]}
+            _write(found["data"], io.BytesIO(run_order.content_of(file["content"])))
+        if "earlier" in run.order:
+            earlier = run.order["earlier"]
+            folder = os.path.join(run.folder, "earlier", earlier["name"])
+            run_outputs.unpack(run_order.content_of(earlier["archive"]), folder)
+            found["earlier"] = {"name": earlier["name"], "folder": folder}
+        for member in ("dataFile", "earlier"):
+            run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
+        return found
 
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since."""
@@ -212,19 +234,6 @@ class Runs:
         for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
             shutil.rmtree(run.folder, ignore_errors=True)
             os.makedirs(run.folder, exist_ok=True)
-
-
-def _order(body: Any) -> messages.RunOrder:
-    """Raises ApiError."""
-    found = body if isinstance(body, dict) else {}
-    run_id, name, data, mapping = (found.get(member) for member in ("id", "name", "data", "columnMapping"))
-    if not isinstance(run_id, str) or not ID.match(run_id) or not isinstance(name, str) or not NAME.match(name):
-        raise bad_request("id and name of a run must be short words.")
-    if not isinstance(data, str) or limits.too_long(data.encode()) or limits.leads_elsewhere(data.encode()):
-        raise bad_request("data must be the path of a file in the flow folder.")
-    if not isinstance(mapping, dict) or not all(isinstance(value, str) for value in mapping.values()) or len(mapping) > limits.RUN_MAPPING:
-        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with a text.")
-    return {"id": run_id, "name": name, "data": data, "columnMapping": mapping}
 
 
 def _grown(lines: messages.Lines, found: Any) -> messages.Lines:
@@ -252,3 +261,30 @@ def _errors(found: Any) -> list[messages.RunError]:
 def _metrics(found: Any) -> dict[str, str]:
     items = list(found.items())[: limits.RUN_METRICS] if isinstance(found, dict) else []
     return {str(name)[:100]: str(value)[:100] for name, value in items}
+
+
+def _tokens(found: Any) -> messages.Tokens:
+    items = found if isinstance(found, dict) else {}
+    tokens: messages.Tokens = {}
+    for name in ("prompt", "completion", "total"):
+        if isinstance(items.get(name), int):
+            tokens[name] = items[name]
+    return tokens
+
+
+def _log_tail(folder: str) -> str:
+    """The end of prompt flow's log of the run, from the beginning of a line."""
+    try:
+        with open(os.path.join(folder, "logs.txt"), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limits.RUN_LOG_TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return text if size <= limits.RUN_LOG_TAIL else text.partition("\n")[2]
+
+
+def _write(path: str, content: IO[bytes]) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        shutil.copyfileobj(content, file)

@@ -81,7 +81,7 @@ def test_every_default_and_limit_stands_in_the_description(kind):
     described = {path: node.get("description", "") for path, node in nodes(root(kind))}
     seen = 0
     for path, node in nodes(root(kind)):
-        words = described[path.removesuffix("[]").removesuffix(".*")]
+        words = described[re.sub(r"(\[\]|\.\*)+$", "", path)]
         numbers = re.findall(r"\d+", words)
         for limit in LIMITS:
             if limit in node:

@@ -12,7 +12,7 @@ from flowsession.api.schema import structural
 
 CHECKOUT = Path(__file__).parents[3]
 KINDS = pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
-OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name"}
+OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run"}
 """Names of our own kinds, which the operator itself looks at."""
 
 
@@ -39,6 +39,7 @@ def test_what_is_referred_to():
             "source.persistentVolumeClaim.claimName": "persistentvolumeclaims",
             "connections.[].secretName": "secrets",
             "installer.credentialsSecretName": "secrets",
+            "tracing.headersSecretName": "secrets",
             "installer.caBundleConfigMapName": "configmaps",
         },
         "ComputeSession": {
@@ -47,6 +48,7 @@ def test_what_is_referred_to():
             "env.[].valueFrom.configMapKeyRef.name": "configmaps",
         },
         "ComputeInstance": {"identity.serviceAccountName": "serviceaccounts"},
+        "FlowRun": {"data.configMap.name": "configmaps"},
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,9 +120,9 @@ class AgentClient:
                 raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")
             return status, document
 
-    async def call_about_run(self, pod: PodView, call: RunCall) -> RunReply:
-        """One call about a run. Raises AgentError."""
-        status, document = await self._send(pod, run_answers.request_of(call))
+    async def call_about_run(self, pod: PodView, call: RunCall, inclosed: Mapping[str, Any]) -> RunReply:
+        """One call about a run; `inclosed` are members that come along with an order. Raises AgentError."""
+        status, document = await self._send(pod, run_answers.request_of(call, inclosed))
         return run_answers.reply(call, status, document)
 
     def forget(self, pod_uid: str) -> None:

@@ -1,5 +1,6 @@
 """Requests about runs, and what an agent says of them read into views, with every text, number and list cut to a size that does no harm."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowsession.cluster.agent.answers import number, size_of, text, word
@@ -10,16 +11,19 @@ from flowsession_protocol import limits
 from flowsession_protocol.messages import RUN_FAILURES, RUN_STATES
 
 POLL_SECONDS = 30.0
+BEGIN_SECONDS = 20.0
+"""Data and the outputs of an earlier run may come along, a megabyte each."""
 LARGEST_OUTPUTS = 2 * 1024 * 1024
 """Bytes of an answer with outputs."""
 MOST_LINES = 1e9
+MOST_TOKENS = 1e15
 
 
-def request_of(call: RunCall) -> Request:
-    """The HTTP request of a call."""
+def request_of(call: RunCall, inclosed: Mapping[str, Any]) -> Request:
+    """The HTTP request of a call; `inclosed` are members that come along with an order."""
     match call:
         case BeginRun(body=body):
-            return Request("PUT", "/v1/runs", body)
+            return Request("PUT", "/v1/runs", {**body, **inclosed}, timeout_seconds=BEGIN_SECONDS)
         case FollowRun(run=run, since=since):
             path = f"/v1/runs?id={run}&since={since}&wait={POLL_SECONDS:.0f}"
             return Request("GET", path, timeout_seconds=POLL_SECONDS + CALL_SECONDS)
@@ -61,6 +65,8 @@ def _answer(document: dict[str, Any]) -> RunAnswer:
         message=word(document.get("message"), limits.PROBLEM),
         errors=_errors(document.get("errors")),
         metrics=_metrics(document.get("metrics")),
+        tokens=_tokens(document.get("tokens")),
+        log_tail=text(document.get("logTail"), limits.RUN_LOG_TAIL),
     )
 
 
@@ -79,3 +85,8 @@ def _errors(value: object) -> tuple[RunFailure, ...]:
 def _metrics(value: object) -> dict[str, str]:
     items = list(value.items())[: limits.RUN_METRICS] if isinstance(value, dict) else []
     return {word(name, 100): word(found, 100) for name, found in items if word(name, 100)}
+
+
+def _tokens(value: object) -> dict[str, int]:
+    members = value if isinstance(value, dict) else {}
+    return {name: int(number(members[name], limit=MOST_TOKENS)) for name in ("prompt", "completion", "total") if name in members}

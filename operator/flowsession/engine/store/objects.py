@@ -32,6 +32,7 @@ from flowsession.manifests.session_pod import (
     PROVENANCE_ANNOTATION,
     SESSION_LABEL,
     SETTINGS_ANNOTATION,
+    TRACING_ANNOTATION,
 )
 from flowsession.model import times
 from flowsession.model.sizes import QuotaView
@@ -283,6 +284,7 @@ def pod(body: Object) -> PodEntry:
         instance=labels.get(INSTANCE_LABEL, ""),
         claim=annotations.get(CLAIM_ANNOTATION, ""),
         connections=annotations.get(CONNECTIONS_ANNOTATION, ""),
+        tracing=annotations.get(TRACING_ANNOTATION, ""),
         environment_uid=annotations.get(ENVIRONMENT_UID_ANNOTATION, ""),
         protected=autoscaler.is_protected(annotations),
         identity=identity.of_pod(annotations),

@@ -6,7 +6,7 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import PodEntry, RunEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
-from flowsession.model.run_views import RunView
+from flowsession.model.run_views import Earlier, RunView
 from flowsession.reconcile.run.snapshot import Rival
 
 KIND = "FlowRun"
@@ -19,7 +19,9 @@ class Runs:
         self._by_group: Index[RunEntry] = Index(lambda run: [] if run.over else [run.group])
         self._by_session: Index[RunEntry] = Index(_named)
         self._by_pod: Index[RunEntry] = Index(_pod)
-        self.entries: Store[RunEntry] = Store(objects.run, self._changed, self._by_group, self._by_session, self._by_pod)
+        self._by_earlier: Index[RunEntry] = Index(_earlier)
+        indexes = self._by_group, self._by_session, self._by_pod, self._by_earlier
+        self.entries: Store[RunEntry] = Store(objects.run, self._changed, *indexes)
         self.views: dict[str, RunView] = {}
         """By the run's uid: what its agent says."""
         self.written_at: dict[Name, float] = {}
@@ -39,6 +41,26 @@ class Runs:
             if not other.meta.deleting
         ]
         return tuple(sorted(found, key=lambda rival: rival.order))
+
+    def earlier(self, run: RunEntry) -> Earlier | None:
+        """The run whose outputs are its data."""
+        names = [name for name in self._chain(run) if name]
+        found = self.entries.get((run.meta.namespace, names[0])) if names else None
+        if found is None:
+            return None
+        kept = (found.status.get("outputs") or {}).get("configMapNames") or ()
+        return Earlier(found.meta.name, found.meta.uid, found.spec.user, found.status.get("phase") or "", tuple(kept), tuple(names[1:]))
+
+    def _chain(self, run: RunEntry) -> list[str]:
+        """The names of the runs on which it builds, up to the first that comes twice."""
+        names: list[str] = []
+        entry: RunEntry | None = run
+        while entry is not None and entry.spec.run is not None:
+            names.append(entry.spec.run)
+            if entry.spec.run in (run.meta.name, *names[:-1]):
+                break
+            entry = self.entries.get((run.meta.namespace, entry.spec.run))
+        return names
 
     def concerned_by_session(self, session: SessionEntry | None) -> set[Key]:
         """The runs that may be in a session."""
@@ -61,7 +83,7 @@ class Runs:
         either = entry or known
         if either is None:
             return set()
-        concerned = _keys([either.meta.key])
+        concerned = _keys([either.meta.key]) | _keys(self._by_earlier.of(either.meta.key))
         if entry is None or entry.over:
             self.views.pop(either.meta.uid, None)
             if known is not None and not known.over:
@@ -80,3 +102,7 @@ def _named(run: RunEntry) -> list[Name]:
 def _pod(run: RunEntry) -> list[Name]:
     name = run.status.get("podName")
     return [(run.meta.namespace, name)] if name and not run.over else []
+
+
+def _earlier(run: RunEntry) -> list[Name]:
+    return [(run.meta.namespace, run.spec.run)] if run.spec.run and not run.over else []

@@ -5,18 +5,19 @@ import json
 from collections.abc import Mapping
 
 from flowsession.api.environment import FlowEnvironmentSpec, FlowSummary, ImageOrigin
+from flowsession.api.environment import Tracing as TracingSpec
 from flowsession.api.source import SourceWarning
 from flowsession.flow import folder as flowfolder
 from flowsession.flow import includes, outside, yaml
 from flowsession.images import reference
 from flowsession.images.image import Image, ImageInUse
-from flowsession.model.resolved import Connection, Resolved, Unresolved
+from flowsession.model.resolved import Connection, Resolved, Tracing, Unresolved
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import requirements_source, sources
 from flowsession.reconcile.environment.last_reading import LastReading, in_place
 from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.requirements import private_feeds
-from flowsession.settings import PackageCache, Settings
+from flowsession.settings import PackageCache, Settings, TracingDefaults
 from flowsession_cache import addresses
 from flowsession_protocol.messages import Installer
 
@@ -104,12 +105,14 @@ def _resolve(
             [
                 *(_chosen(image), asked.text, path, inner, own, installer["caBundle"], digests, str(claim)),
                 *([sorted((connection.name, connection.secret) for connection in connections)] if connections else []),
+                *([{"tracing": spec.tracing.model_dump(mode="json")}] if spec.tracing else []),
             ]
         ),
         beside=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
         feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
         connections=connections,
+        tracing=_tracing(spec.tracing, settings.tracing),
     )
 
 
@@ -178,6 +181,16 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
         "cache": _cached(settings.package_cache),
         "identityFeedHosts": list(default.identity_feed_hosts),
     }
+
+
+def _tracing(own: TracingSpec | None, default: TracingDefaults) -> Tracing | None:
+    """Return where spans go. The chart's Secret is for the chart's endpoint alone, and so is its word on content."""
+    wanted = own is None or own.capture_message_content is not False
+    if own is not None and own.otlp_endpoint is not None:
+        return Tracing(own.otlp_endpoint, own.headers_secret_name or "", wanted) if own.otlp_endpoint else None
+    if not default.otlp_endpoint:
+        return None
+    return Tracing(default.otlp_endpoint, default.headers_secret_name, wanted and default.capture_message_content)
 
 
 def _cached(cache: PackageCache) -> dict[str, str]:

@@ -7,13 +7,12 @@ begins each run once.
 from flowsession.api.run import FINAL, RunPhase
 from flowsession.manifests import run_outputs
 from flowsession.model import times
-from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, FetchOutputs, FollowRun, Plan
+from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, FetchOutputs, FollowRun, Plan
 from flowsession.model.run_views import RunAnswer, RunFailure
 from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
 from flowsession.reconcile.run.draft import RunDraft
 from flowsession.reconcile.run.snapshot import Place, RunSnapshot
-from flowsession_protocol.messages import RunOrder
 
 COUNT_SECONDS = 10.0
 """Minimum seconds between two writes of the counts alone."""
@@ -25,14 +24,20 @@ SILENT_FAILURES = 3
 POLL_SHARE, LONGEST_POLL_PAUSE = 0.05, 2.0
 """Pause between two polls, as a share of the run's time so far: a short run is followed closely, a long one costs little."""
 AHEAD_SHOWN = 3
+PATIENCE_SECONDS = 60.0
+"""For so long a run waits for the one whose outputs are its data to be created: manifests of one folder come in any order."""
+MISSING = ("DataNotFound", "RunNotFound")
+"""Why an order could not be sent: what was to come along is not there."""
 NOT_YET = ("Retired", "RunInProgress")
 """Refusals by which an agent did not begin the run, and may later."""
 
 
 def decide(snapshot: RunSnapshot, now: float) -> Plan:
     """Return the run's plan. It depends on snapshot and time alone."""
-    if snapshot.deleting or snapshot.status.get("phase") in FINAL:
+    if snapshot.deleting:
         return Plan()
+    if snapshot.status.get("phase") in FINAL:
+        return _leave(snapshot, now)
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = RunDraft(snapshot, now)
@@ -44,11 +49,25 @@ def decide(snapshot: RunSnapshot, now: float) -> Plan:
     return draft.plan()
 
 
+def _leave(snapshot: RunSnapshot, now: float) -> Plan:
+    """Delete a run that is over when its time has come."""
+    seconds = snapshot.spec.ttl_seconds_after_finished
+    ended = times.parse(snapshot.status.get("completedAt"))
+    if seconds is None or ended is None:
+        return Plan()
+    if now < ended + seconds:
+        return Plan(look_again_at=ended + seconds)
+    why = "Finished", f"it was over {seconds} s ago (spec.ttlSecondsAfterFinished)"
+    return Plan(deletes=(Delete("FlowRun", snapshot.namespace, snapshot.name, snapshot.uid, why=why),))
+
+
 def _queue(draft: RunDraft) -> None:
     """Find the session in which it is to run, and take its turn there."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     if spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+        return
+    if not draft.status.get("podName") and spec.run is not None and not _earlier_is_over(draft, spec.run):
         return
     place = next((place for place in snapshot.sessions if place.pod), snapshot.sessions[0] if snapshot.sessions else None)
     if place is None:
@@ -75,6 +94,32 @@ def _queue(draft: RunDraft) -> None:
     draft.put("podName", place.pod)
     draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {place.session!r} is told to begin")
     draft.look_again(draft.now)
+
+
+def _earlier_is_over(draft: RunDraft, name: str) -> bool:
+    """Whether the outputs of the run on which this one builds are kept; else the draft says what is the matter."""
+    snapshot, earlier = draft.snapshot, draft.snapshot.earlier
+    if earlier is not None and snapshot.name in (name, *earlier.waits_for):
+        circle = " -> ".join((snapshot.name, name, *earlier.waits_for))
+        draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; spec.run names a run that is over")
+    elif earlier is None:
+        said = f"spec.run names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
+        if draft.now < snapshot.created_at + PATIENCE_SECONDS:
+            draft.goes_on(RunPhase.QUEUED, "RunNotFound", said)
+            draft.look_again(snapshot.created_at + PATIENCE_SECONDS)
+        else:
+            draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif earlier.user != snapshot.spec.user:
+        said = f"run {name!r} is one of {earlier.user}, and only their own runs may build on it: name one of {snapshot.spec.user}"
+        draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif earlier.phase not in FINAL:
+        draft.goes_on(RunPhase.QUEUED, "RunUnfinished", f"waits for run {name!r}, whose outputs are its data, and which is not over yet")
+    elif not earlier.config_maps:
+        said = f"run {name!r} is {earlier.phase} and has kept no outputs, which are the data of this one: name a run that has"
+        draft.end(RunPhase.FAILED, "RunUnfinished", said)
+    else:
+        return True
+    return False
 
 
 def _no_session(snapshot: RunSnapshot) -> str:
@@ -126,14 +171,17 @@ def _follow(draft: RunDraft) -> None:
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     snapshot, view = draft.snapshot, draft.snapshot.view
     _tell(draft, answer)
-    cancels = snapshot.spec.cancel and not view.cancel_asked and answer is not None and not answer.over
+    over_at = _times_out_at(draft)
+    cancels = (snapshot.spec.cancel or draft.now >= over_at) and not view.cancel_asked and answer is not None and not answer.over
+    if answer is not None and not answer.over and draft.now < over_at < float("inf"):
+        draft.look_again(over_at)
     due = draft.now if cancels and not view.failures else _next_call(draft, answer)
     if view.calling and not cancels:
         return
     if draft.now < due:
         draft.look_again(due)
     elif answer is None:
-        draft.run_call = BeginRun(pod, _order(snapshot))
+        draft.run_call = _begin(snapshot, pod)
     elif answer.over:
         draft.run_call = FetchOutputs(pod, snapshot.uid)
     else:
@@ -156,8 +204,15 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
-def _order(snapshot: RunSnapshot) -> RunOrder:
-    return run_outputs.order(snapshot.name, snapshot.uid, snapshot.spec)
+def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
+    order = run_outputs.order(snapshot.name, snapshot.uid, snapshot.spec)
+    return BeginRun(pod, order, run_outputs.inclosed(snapshot.spec, snapshot.earlier))
+
+
+def _times_out_at(draft: RunDraft) -> float:
+    """Return when the run is to be ended for the time that it takes."""
+    started, seconds = times.parse(draft.status.get("startedAt")), draft.snapshot.spec.timeout_seconds
+    return float("inf") if started is None or seconds is None else started + seconds
 
 
 def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
@@ -179,7 +234,10 @@ def _refused(draft: RunDraft) -> None:
         if draft.now < view.asked_at + AGAIN_SECONDS:
             draft.look_again(view.asked_at + AGAIN_SECONDS)
         elif draft.snapshot.pod is not None and not view.calling:
-            draft.run_call = BeginRun(draft.snapshot.pod.name, _order(draft.snapshot))
+            draft.run_call = _begin(draft.snapshot, draft.snapshot.pod.name)
+        return
+    if view.refused in MISSING:
+        draft.end(RunPhase.FAILED, view.refused, view.message)
         return
     said = view.message if view.refused == "BadRequest" else "its agent knows no runs: reset the session, so that it gets the present one"
     draft.end(RunPhase.FAILED, "SessionFailed", f"session {draft.status.get('sessionName')!r} can't run it: {said}")
@@ -200,9 +258,14 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.create(run_outputs.manifest(snapshot.namespace, snapshot.name, snapshot.uid, view.archive))
         draft.put("outputs", {"configMapNames": [name]})
     draft.put("metrics", dict(answer.metrics) or None)
+    draft.put("tokens", dict(answer.tokens) or None)
+    draft.put("logTail", answer.log_tail or None)
     draft.put("errors", [_problem(error) for error in answer.errors] or None)
     lines = draft.status["lines"]
-    if answer.state == "Canceled":
+    if answer.state == "Canceled" and not snapshot.spec.cancel:
+        done = f"after {snapshot.spec.timeout_seconds} s {lines['completed'] + lines['failed']} of {lines['total']} lines were done"
+        draft.end(RunPhase.FAILED, "TimedOut", f"{done}, whose outputs are kept: raise spec.timeoutSeconds in a new run")
+    elif answer.state == "Canceled":
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:
         lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""

@@ -12,7 +12,7 @@ class RunDraft(Draft):
 
     KIND = "FlowRun"
     PROBLEMS = ("Complete",)
-    NO_PROBLEM = frozenset({"Preparing", "Running", "RunsAhead", "SessionNotReady", "KeepingOutputs", "Canceled"})
+    NO_PROBLEM = frozenset({"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Canceled"})
 
     def __init__(self, snapshot: RunSnapshot, now: float) -> None:
         super().__init__(snapshot, now, {})

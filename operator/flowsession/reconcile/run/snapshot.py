@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowsession.api.run import FlowRunSpec
-from flowsession.model.run_views import RunView
+from flowsession.model.run_views import Earlier, RunView
 from flowsession.model.views import PodView
 
 
@@ -52,6 +52,8 @@ class RunSnapshot:
     pod: PodView | None = None
     """The pod of status.podName."""
     rivals: tuple[Rival, ...] = ()
+    earlier: Earlier | None = None
+    """The run of spec.run; None: there is none of that name."""
     view: RunView = field(default_factory=RunView)
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
     """ConfigMaps that the API server refused recently, with its messages."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flowsession.api.session import OnChange
-from flowsession.manifests.session_pod import claim_of, connections_of
+from flowsession.manifests.session_pod import claim_of, connections_of, tracing_of
 from flowsession.model import pod_images
 from flowsession.model.conditions import Verdict
 from flowsession.model.resolved import Resolved
@@ -79,4 +79,7 @@ def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
     if pod.connections != connections_of(environment.connections):
         now = ", ".join(sorted(connection.name for connection in environment.connections)) or "none"
         return Verdict(False, "ConnectionsChanged", f"the environment's connections, or their Secrets, have changed; they are now {now}")
+    if pod.tracing != tracing_of(environment.tracing):
+        now = f"spans of tests and runs now go to {environment.tracing.endpoint}" if environment.tracing else "spans now go nowhere"
+        return Verdict(False, "TracingChanged", f"the tracing of the environment, or of the chart, has changed: {now}")
     return None

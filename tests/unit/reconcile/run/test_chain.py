@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from flowsession.api.run import FINAL, FlowRunSpec
 from flowsession.engine.run_calls import observed
 from flowsession.manifests import run_outputs
-from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Plan
-from flowsession.model.run_views import RunAnswer, RunFailure, RunReply, RunView
+from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
+from flowsession.model.run_views import Earlier, RunAnswer, RunFailure, RunReply, RunView
 from flowsession.reconcile.run import chain
 from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from unit.builders import NAMESPACE, NOW, POD, applied, condition, container, pod, stamp, verdict
@@ -141,7 +141,7 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
     [
         (RunView(answer=DONE, archive="eA=="), "Completed", "Completed", "all 40 lines"),
         (RunView(answer=DONE, lost_outputs="its outputs have 50 MB"), "Failed", "OutputsTooLarge", "but its outputs have 50 MB"),
-        (RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), "Canceled", "Canceled", "after 3 of 40 lines"),
+        (RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), "Failed", "TimedOut", "after 60 s 3 of 40 lines"),
         (
             RunView(answer=replace(DONE, state="Failed", code="LinesFailed", message="2 of 40"), lost_outputs="too large"),
             "Failed",
@@ -151,10 +151,12 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
         (RunView(answer=RunAnswer("Lost")), "Failed", "SessionLost", "was restarted in the middle"),
         (RunView(answer=RUNNING, refused="NoRun"), "Failed", "SessionLost", "was restarted in the middle"),
         (RunView(refused="NotFound"), "Failed", "SessionFailed", "reset the session"),
+        (RunView(refused="DataNotFound", message="there is no ConfigMap 'x'"), "Failed", "DataNotFound", "no ConfigMap 'x'"),
+        (RunView(refused="RunNotFound", message="create that run again"), "Failed", "RunNotFound", "create that run again"),
     ],
 )
 def test_how_it_ends(view: RunView, phase: str, reason: str, says: str) -> None:
-    _, status = after(placed(view))
+    _, status = after(placed(view, spec=spec(timeoutSeconds=60)))
     assert status["phase"] == phase
     assert verdict(status, "Complete") == ("True" if phase == "Completed" else "False", reason)
     assert says in condition(status, "Complete")["message"]
@@ -217,6 +219,94 @@ def test_failures_and_metrics_are_told() -> None:
     _, status = after(placed(RunView(answer=found, archive="eA==")))
     assert status["errors"] == [{"line": 0, "node": "shout", "message": "bad"}, {"message": "sum"}]
     assert status["metrics"] == {"a": "1"}
+
+
+def test_a_run_that_is_canceled_says_how_far_it_came() -> None:
+    _, status = after(placed(RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), spec=spec(cancel=True)))
+    assert (status["phase"], verdict(status, "Complete")) == ("Canceled", ("False", "Canceled"))
+    assert "canceled after 3 of 40 lines" in condition(status, "Complete")["message"]
+
+
+def test_tokens_and_the_end_of_the_log_are_told() -> None:
+    found = replace(DONE, tokens={"prompt": 3, "total": 5}, log_tail="the end\n")
+    _, status = after(placed(RunView(answer=found, archive="eA==")))
+    assert (status["tokens"], status["logTail"]) == ({"prompt": 3, "total": 5}, "the end\n")
+
+
+# -- its time
+
+
+def test_a_run_is_ended_when_its_time_is_over() -> None:
+    status = {**PLACED, "startedAt": stamp(NOW - 59.0)}
+    view = RunView(answer=RUNNING, calling=True)
+    plan, _ = after(placed(view, status=status, spec=spec(timeoutSeconds=60)))
+    assert (plan.run_call, plan.look_again_at) == (None, NOW + 1.0)
+    plan, _ = after(placed(view, status=status, spec=spec(timeoutSeconds=60)), NOW + 1.0)
+    assert isinstance(plan.run_call, CancelRun)
+    plan, _ = after(placed(replace(view, cancel_asked=True), status=status, spec=spec(timeoutSeconds=60)), NOW + 2.0)
+    assert plan.run_call is None, "it is told once"
+
+
+def test_a_run_that_is_over_is_deleted_when_its_time_has_come() -> None:
+    status = {"phase": "Completed", "completedAt": stamp(NOW - 59.0)}
+    assert chain.decide(snapshot(status=status), NOW) == Plan()
+    found = snapshot(status=status, spec=spec(ttlSecondsAfterFinished=60))
+    assert chain.decide(found, NOW) == Plan(look_again_at=NOW + 1.0)
+    (deletion,) = chain.decide(found, NOW + 1.0).deletes
+    assert (deletion.kind, deletion.name, deletion.uid) == ("FlowRun", "answers", UID)
+
+
+# -- what it builds on
+
+EARLIER = Earlier("first", "abcdefghij", USER, "Completed", ("first-outputs-abcde",))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "age", "phase", "reason", "says"),
+    [
+        (None, 10, "Queued", "RunNotFound", "no such run"),
+        (None, 60, "Failed", "RunNotFound", "correct the name, or create it first"),
+        (replace(EARLIER, user="bob"), 10, "Failed", "RunNotFound", "is one of bob"),
+        (replace(EARLIER, phase="Running", config_maps=()), 9999, "Queued", "RunUnfinished", "is not over yet"),
+        (replace(EARLIER, phase="Failed", config_maps=()), 10, "Failed", "RunUnfinished", "has kept no outputs"),
+        (replace(EARLIER, phase="Queued", waits_for=("answers",)), 10, "Failed", "RunUnfinished", "answers -> first -> answers"),
+        (replace(EARLIER, phase="Failed"), 10, "Preparing", "Preparing", ""),
+        (EARLIER, 10, "Preparing", "Preparing", ""),
+    ],
+)
+def test_the_run_that_it_builds_on(earlier: Earlier | None, age: int, phase: str, reason: str, says: str) -> None:
+    found = snapshot(spec=spec(run="first"), earlier=earlier, created_at=NOW - age)
+    _, status = after(found)
+    assert (status["phase"], verdict(status, "Complete")) == (phase, ("False", reason))
+    assert says in condition(status, "Complete")["message"]
+
+
+def test_what_comes_along_with_the_order() -> None:
+    wanted = {
+        "data": {"configMap": {"name": "truth", "key": "truth.jsonl"}},
+        "run": "first",
+        "variant": "${a.b}",
+        "environmentVariables": {"A": "b"},
+        "lines": {"concurrency": 4},
+        "init": {"model": {"temperature": 0}},
+    }
+    plan, _ = after(
+        placed(spec=FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, **wanted}), earlier=EARLIER)
+    )
+    assert isinstance(plan.run_call, BeginRun)
+    assert plan.run_call.inclosed == (
+        Inclosed("truth", "truth.jsonl", "dataFile", "truth.jsonl", missing="DataNotFound"),
+        Inclosed("first-outputs-abcde", "outputs.tar.gz", "earlier", "first-abcdefgh", missing="RunNotFound"),
+    )
+    assert plan.run_call.body == {
+        "id": UID,
+        "name": f"answers-{UID[:8]}",
+        "columnMapping": {},
+        "variant": "${a.b}",
+        "environmentVariables": {"A": "b"},
+        "init": {"model": {"temperature": 0}},
+        "concurrency": 4,
+    }
 
 
 ANSWERS = st.builds(

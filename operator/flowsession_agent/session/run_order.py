@@ -1,0 +1,97 @@
+"""The order of a run, read: whatever comes in is refused or as `messages.RunOrder` says."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from flowsession_agent.errors import bad_request
+from flowsession_protocol import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_protocol import messages
+
+ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+FILE = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
+LARGEST_NUMBER = 10**6
+
+
+def read(body: Any) -> messages.RunOrder:
+    """Raises ApiError with 400 that names the member."""
+    found = body if isinstance(body, dict) else {}
+    run_id, name = found.get("id"), found.get("name")
+    mapping: Any = found.get("columnMapping")
+    if not isinstance(run_id, str) or not ID.match(run_id) or not isinstance(name, str) or not NAME.match(name):
+        raise bad_request("id and name of a run must be short words.")
+    if not _texts(mapping) or len(mapping) > limits.RUN_MAPPING:
+        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with a text.")
+    order: messages.RunOrder = {"id": run_id, "name": name, "columnMapping": mapping}
+    for member, (right, words) in _MEMBERS.items():
+        if (value := found.get(member)) is not None:
+            if not right(value):
+                raise bad_request(f"{member} must be {words}.")
+            order[member] = value  # type: ignore[literal-required]
+    if "data" in order and "dataFile" in order:
+        raise bad_request("data and dataFile exclude each other.")
+    if not {"data", "dataFile", "earlier"} & order.keys():
+        raise bad_request("data must be the path of a file in the flow folder, where neither dataFile nor earlier comes along.")
+    return order
+
+
+def content_of(text: str) -> bytes:
+    """The bytes of what came in base64."""
+    return base64.b64decode(text, validate=True)
+
+
+def _path(value: object) -> bool:
+    return isinstance(value, str) and not limits.too_long(value.encode()) and not limits.leads_elsewhere(value.encode())
+
+
+def _named_content(value: object, name: str, content: str, pattern: re.Pattern[str]) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get(name), str) or not pattern.match(value[name]) or value[name] in (".", ".."):
+        return False
+    try:
+        content_of(value.get(content, 0))
+    except (binascii.Error, ValueError, TypeError):
+        return False
+    return True
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def _texts_of_nodes(value: object) -> bool:
+    return isinstance(value, dict) and all(_texts(one) for one in value.values())
+
+
+def _members(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_NUMBER
+
+
+_MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "data": (_path, "the path of a file in the flow folder"),
+    "dataFile": (lambda value: _named_content(value, "name", "content", FILE), "a file's name and content, in base64"),
+    "earlier": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "variant": (_text, "a text"),
+    "environmentVariables": (_texts, "texts by name"),
+    "connections": (_texts_of_nodes, "texts by node and name"),
+    "init": (_members, "an object"),
+    "displayName": (_text, "a text"),
+    "tags": (_texts, "texts by name"),
+    "concurrency": (_count, "a number of lines"),
+    "lineSeconds": (_count, "a number of seconds"),
+}
