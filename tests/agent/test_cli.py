@@ -129,10 +129,10 @@ def test_five_tests_at_once_are_one_too_many(start: StartAgent, tmp_path: Path) 
         status, answer = agent.call("POST", "/v1/test", {})
         assert (status, answer["code"]) == (429, "TooManyTests")
         assert agent.call("POST", "/v1/retire", {"idleAtLeast": 0})[1]["activity"]["what"] == "api test"
+        left = support.descendants(agent.pid)
         agent.close()
-        for pid in support.descendants(1):
-            if "run_flow" in (Path(f"/proc/{pid}/cmdline").read_text() if Path(f"/proc/{pid}").exists() else ""):
-                subprocess.run(["kill", "-9", str(pid)], check=False)
+        for pid in left:
+            subprocess.run(["kill", "-9", str(pid)], check=False)
 
 
 def test_without_an_agent_the_command_says_so(tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ class Connections:
     def ready(self) -> tuple[str, dict[str, str]]:
         """The session's Python, and the environment in which it runs the flow; the connections are brought up to date. Raises OSError."""
         self.ensure()
+        return self.environment()
+
+    def environment(self) -> tuple[str, dict[str, str]]:
+        """The same as they are known, without bringing anything up to date."""
         python, environ = self._python()
         if self._provider is not None and self._provider.connections:
             environ[VARIABLE] = self._provider.endpoint

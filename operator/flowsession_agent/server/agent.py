@@ -15,11 +15,13 @@ from flowsession_agent.install.packages import Packages
 from flowsession_agent.server import datagrams
 from flowsession_agent.server.state import State
 from flowsession_agent.server.unanswered import Unanswered
+from flowsession_agent.session import space
 from flowsession_agent.session.activity import Activity
 from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests
 from flowsession_agent.session.inotify import Inotify
+from flowsession_agent.session.spare import Spare, Spares, free_memory
 from flowsession_agent.session.trace_log import TraceLog
 from flowsession_protocol import PROTOCOL
 from flowsession_protocol.datagrams import ENDING, KILLED, WAITING
@@ -67,9 +69,22 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
+        self.spares = Spares(
+            state=self.state,
+            children=self.children,
+            environment=self.connections.environment,
+            start=lambda key: Spare(key, self.home.flow, self.children),
+            free_memory=free_memory,
+            roomy=lambda: space.roomy(self.home.tmp, self.home.home),
+        )
         self._traces = TraceLog()
         self._tests = Tests(
-            home=self.home, activity=self.activity, children=self.children, connections=self.connections, traces=self._traces
+            home=self.home,
+            activity=self.activity,
+            children=self.children,
+            connections=self.connections,
+            traces=self._traces,
+            spares=self.spares,
         )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None

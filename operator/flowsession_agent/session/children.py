@@ -23,6 +23,7 @@ class Children:
         self._changed = threading.Condition()
         self._statuses: dict[int, int] = {}
         self._numbers: set[int] = set()
+        self._resting: set[int] = set()
         self.changes = 0
         """Grows with each start and each end of a process."""
         self.ending = False
@@ -66,6 +67,24 @@ class Children:
         with self._changed:
             return [pid for pid, status in self._statuses.items() if status == RUNNING]
 
+    def rest(self, pid: int) -> None:
+        """Note that a process waits for the agent and starts nothing until `stir`."""
+        with self._changed:
+            if pid not in self._resting and self._statuses.get(pid) == RUNNING:
+                self.changes += 1
+                self._resting.add(pid)
+
+    def stir(self, pid: int) -> None:
+        """Note that a process works again."""
+        with self._changed:
+            self.changes += 1
+            self._resting.discard(pid)
+
+    def busy(self) -> bool:
+        """Whether a process that was started here may start others now."""
+        with self._changed:
+            return any(status == RUNNING and pid not in self._resting for pid, status in self._statuses.items())
+
     def reap(self) -> None:
         """Take the statuses of all processes that ended, orphans that came to PID 1 included."""
         while True:
@@ -77,6 +96,7 @@ class Children:
                 if pid == 0:
                     return
                 self._numbers.add(pid)
+                self._resting.discard(pid)
                 if pid in self._statuses:
                     self._statuses[pid] = status
                     self.changes += 1

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
+    from flowsession_agent.session.spare import Spares
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
 
@@ -26,12 +27,15 @@ OUTPUT_LIMIT = 1024 * 1024
 
 
 class Tests:
-    """At most four runs at a time; each in a process of its own."""
+    """At most four runs at a time; each in a process of its own, which may have been started before."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
+    def __init__(
+        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
+    ) -> None:
         self._home = home
         self._connections = connections
         self._traces = traces
+        self._spares = spares
         self._activity = activity
         self._children = children
         self._slots = threading.Semaphore(AT_ONCE)
@@ -43,7 +47,8 @@ class Tests:
             if not self._slots.acquire(blocking=False):
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
-                return self._run(flow, inputs)
+                with self._spares.test():
+                    return self._run(flow, inputs)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
             finally:
@@ -65,15 +70,17 @@ class Tests:
             given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
             with open(given, "w", encoding="utf-8") as file:
                 json.dump(inputs, file)
-            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
+            arguments = [flow, given, taken]
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()
-            outcome = job.run([python, "-c", RUN_FLOW, flow, given, taken])
+            job = self._spares.lend((python, environ), arguments, cwd=self._home.flow, seconds=SECONDS)
+            if job is None:
+                self._give_up_with_the_pod()
+                job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
+                job.begin([python, "-c", RUN_FLOW, *arguments])
+            outcome = job.finish()
             seconds = round(time.monotonic() - started, 2)
-            if self._children.ending:  # prompt flow calls what was interrupted a success without outputs
-                raise ApiError(
-                    503, "Ending", "The session's pod ends, and the flow was ended with it: test it again when the session is Ready."
-                )
+            self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
             if outcome.timed_out:
                 raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
             if outcome.signal_number:
@@ -86,6 +93,12 @@ class Tests:
         finally:
             self._traces.look(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _give_up_with_the_pod(self) -> None:
+        if self._children.ending:
+            raise ApiError(
+                503, "Ending", "The session's pod ends, and the flow was ended with it: test it again when the session is Ready."
+            )
 
 
 def find_flow(folder: str) -> str:

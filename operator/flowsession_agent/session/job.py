@@ -58,6 +58,7 @@ class Job:
         self._stopped = threading.Event()
         self._end_by = end_by
         self._end_within = end_within
+        self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
 
     def stop(self) -> None:
         """End the running command soon and let no further one start."""
@@ -68,8 +69,19 @@ class Job:
         """Whether someone asked the job to end."""
         return self._stopped.is_set()
 
+    def allow(self, seconds: float) -> None:
+        """Let the job go on for so long from now."""
+        self._deadline = time.monotonic() + seconds
+
     def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
         """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""
+        self.begin(argv, stdin=stdin, stdout=stdout)
+        return self.finish()
+
+    def begin(
+        self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None, inherited: Sequence[int] = ()
+    ) -> int:
+        """Start one command, with the descriptors `inherited`, and return its PID; raises OSError. `finish` must follow."""
         process = self._children.start(
             lambda: subprocess.Popen(
                 argv,
@@ -79,9 +91,19 @@ class Job:
                 stdout=stdout or subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=inherited,
             )
         )
-        tails = [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
+        self._begun = process, [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
+        return process.pid
+
+    def kill(self) -> None:
+        """End the command that was begun at once, its whole group."""
+        _kill(-self._begun[0].pid, signal.SIGKILL)
+
+    def finish(self) -> Outcome:
+        """Wait for the end of the command that was begun, or bring it about at the job's end."""
+        process, tails = self._begun
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
             timed_out = time.monotonic() >= self._deadline + (_waited(process.pid) if self._patient else 0)

@@ -108,7 +108,7 @@ class Pids:
     def _helped(self) -> bool:
         """Return whether a helper of the agent's may have started something since the last look."""
         before, self._changes = self._changes, self._children.changes
-        return before != self._changes or bool(self._children.running())
+        return before != self._changes or self._children.busy()
 
 
 def _threads(folder: str) -> list[int]:

@@ -13,10 +13,24 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 PLACES = ("/dev/shm", "/tmp")
 """Where programs write without being asked: semaphores of multiprocessing, which prompt flow's import makes too, and temporary files."""
 
+ROOM_BYTES = 1024 * 1024
+
 
 def is_short(error: BaseException) -> bool:
     """Return whether the error says that no space is left."""
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def roomy(*folders: str) -> bool:
+    """Return whether these folders, and those that programs use without being asked, have room for some files more."""
+    for place in [*PLACES, *folders]:
+        try:
+            found = os.statvfs(place)
+        except OSError:
+            continue
+        if found.f_bavail * found.f_frsize < ROOM_BYTES:
+            return False
+    return True
 
 
 def full(error: BaseException, places: Iterable[str] = PLACES) -> str:

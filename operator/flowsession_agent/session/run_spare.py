@@ -1,0 +1,128 @@
+"""Runs in the session's Python before `run_flow` does: has prompt flow imported, and waits until the agent wants a test.
+
+`run_spare SOCKET BEGAN`: the number of an inherited socket, and when the process was started, in nanoseconds. It says `ready` when all is
+imported. The order is one line of JSON: the arguments of `run_flow`, and its working directory. The process answers `fresh` if a process
+that was started now would import the same, waits for the agent's `go`, and becomes what such a process would be. In any other case it
+ends, and the agent starts one for the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import glob
+import importlib
+import json
+import os
+import signal
+import site
+import socket
+import sys
+
+from flowsession_agent.session import space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterable
+
+    Stamps = dict[str, tuple[int, ...]]
+
+LATE = ("_strptime", "openai.resources.chat.completions.completions", "openai.resources.completions", "openai.resources.embeddings")
+"""What a test imports besides `promptflow.client`, whatever the flow, before the flow's own code: of packages that are imported by then."""
+
+READY, FRESH, GO = b"ready\n", b"fresh\n", b"go\n"
+CLOCK_NS = 20_000_000
+"""So much the time of a file may lie behind the clock: the kernel's tick."""
+
+
+def main() -> None:
+    """Return when the agent has ordered a test; ends when it wants none, or another process must run it, and on SIGINT and SIGTERM."""
+    inherited, began = map(int, sys.argv[1:])
+    agent = socket.socket(fileno=inherited)
+    agent.set_inheritable(False)  # importing prompt flow runs `uname`
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    added = _load()
+    sources = _sources()
+    stamps = _stamps(sources)
+    if any(max(stamp[:2], default=0) >= began - CLOCK_NS for stamp in stamps.values()):
+        os._exit(0)  # changed during the import: before it was read, or after?
+    agent.sendall(READY)
+    line = _line(agent)
+    order: dict[str, Any] = json.loads(line or "{}")
+    if not line or _stamps(sources) != stamps or _hidden(added, order["cwd"]) or space.full(OSError()):
+        os._exit(0)
+    agent.sendall(FRESH)
+    if _line(agent) != GO:
+        os._exit(0)
+    agent.close()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(order["cwd"])
+    sys.argv[1:] = order["arguments"]
+
+
+def _load() -> set[str]:
+    """Import prompt flow and what its tests import; returns the names of the modules and packages that only the latter brought.
+
+    Raises whatever prompt flow's import raises: a process that is started for the test will say what it means.
+    """
+    gc.disable()  # run_flow enables it again
+    import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
+
+    before = {name.partition(".")[0] for name in sys.modules}
+    for name in LATE:
+        if name.partition(".")[0] in before | {name}:
+            with contextlib.suppress(Exception):  # another version, without it: then a test doesn't import it either
+                importlib.import_module(name)
+    return {name.partition(".")[0] for name in sys.modules} - before
+
+
+def _hidden(added: set[str], folder: str) -> bool:
+    """Return whether the flow has a module of its own by one of these names, which a new process would import in its place."""
+    return not added.isdisjoint(name.partition(".")[0] for name in os.listdir(folder))
+
+
+def _sources() -> list[str]:
+    """What a process that starts now would read in its import of prompt flow, as far as this user could have changed it since."""
+    folders = [path for path in (*sys.path, site.getusersitepackages()) if path]
+    modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = [path for path in (*folders, *modules) if isinstance(path, str)]
+    paths += [path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), "*.pth"))]
+    return [path for path in dict.fromkeys(paths) if _changeable(path)] + _configurations()
+
+
+def _changeable(path: str) -> bool:
+    return os.access(path, os.W_OK) or os.access(os.path.dirname(path), os.W_OK) or not os.path.exists(path)
+
+
+def _configurations() -> list[str]:
+    """The files in which prompt flow looks for its configuration when it is imported: its own, and those of the working directory up."""
+    folder = os.path.realpath(os.getcwd())
+    folders = [os.environ.get("PF_HOME_DIRECTORY", ""), folder]
+    while os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+        folders.append(folder)
+    return [os.path.join(folder, "pf.yaml") for folder in folders]
+
+
+def _stamps(paths: Iterable[str]) -> Stamps:
+    """What changes when these files do: the times of content and inode, which inode, and how long; nothing for what is missing."""
+    found: Stamps = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found[path] = ()
+        else:
+            found[path] = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+    return found
+
+
+def _line(agent: socket.socket) -> bytes:
+    """The next line from the agent; empty when there is none any more."""
+    received = b""
+    while not received.endswith(b"\n"):
+        data = agent.recv(65536)
+        if not data:
+            return b""
+        received += data
+    return received

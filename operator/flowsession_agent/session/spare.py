@@ -1,0 +1,207 @@
+"""Keeps one process ready that has prompt flow imported, so that the next test doesn't wait for the import; each runs one test and ends.
+
+Somebody who tests once tests again: so it is started when a test has ended, and ended after ten minutes without one. It is no work, never
+runs beside a test, and gives way when memory is short. A test for which there is none, or whose packages or environment differ from what
+the process was started with, runs in a process of its own, which takes an import longer and comes to the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Iterator, Mapping, Sequence
+
+    from flowsession_agent.server.state import State
+    from flowsession_agent.session.children import Children
+    from flowsession_agent.session.job import Job
+
+    Key = tuple[str, Mapping[str, str]]
+    """What a process is started with: the session's Python and the environment variables."""
+
+IDLE_SECONDS = 600
+DELAY_SECONDS = 0.1
+"""So that whoever tested has the answer first."""
+ENOUGH_BYTES = 512 * 1024 * 1024
+"""Free memory without which none is started: it takes 150 MiB, and what the session works at should have more left than that."""
+RESERVE_BYTES = 192 * 1024 * 1024
+"""Free memory below which it is ended."""
+IMPORT_SECONDS = 60
+"""An import that a test waits for takes no longer than the one that it would do itself; a process that has stopped is not waited for."""
+ANSWER_SECONDS = 10
+FOREVER = 10.0 * 365 * 24 * 3600
+
+
+class Spare:
+    """One process. `ready`: it waits for an order; `over`: it has ended by itself."""
+
+    def __init__(self, key: Key, cwd: str, children: Children) -> None:
+        """Raises OSError when it can't be started."""
+        from flowsession_agent.scripts import RUN_SPARE
+        from flowsession_agent.session.job import Job
+
+        self.key = key
+        self.ready = self.over = False
+        self._children = children
+        self._received = b""
+        python, environ = key
+        self._job = Job(children, environ=environ, cwd=cwd, seconds=FOREVER)
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            arguments = [str(theirs.fileno()), str(time.time_ns())]
+            self._pid = self._job.begin([python, "-c", RUN_SPARE, *arguments], inherited=[theirs.fileno()])
+
+    def look(self) -> None:
+        """Take in whether it is ready, or over."""
+        from flowsession_agent.session.run_spare import READY
+
+        if self.ready:
+            self._hears(READY, seconds=0)  # only its end
+        elif not self.over and self._hears(READY, seconds=0):
+            self.ready = True
+            self._children.rest(self._pid)
+
+    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float) -> Job | None:
+        """The job that runs the test from now on, for so many seconds; None where a new process must, and this one has ended."""
+        from flowsession_agent.session.run_spare import FRESH, GO, READY
+
+        self._children.stir(self._pid)
+        with contextlib.suppress(OSError):  # it was killed
+            self._socket.sendall(json.dumps({"arguments": list(arguments), "cwd": cwd}).encode() + b"\n")
+            if (self.ready or self._hears(READY, seconds=IMPORT_SECONDS)) and self._hears(FRESH, seconds=ANSWER_SECONDS):
+                self._job.allow(seconds)
+                self._socket.sendall(GO)
+                self._socket.close()
+                return self._job
+        self.end()
+        return None
+
+    def end(self) -> None:
+        """Kill it, with whatever it started."""
+        self._socket.close()
+        self._job.kill()
+        self._job.finish()
+
+    def _hears(self, word: bytes, *, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._received.startswith(word):
+            self._socket.settimeout(max(0.0, deadline - time.monotonic()))
+            try:
+                data = self._socket.recv(64)
+            except (BlockingIOError, socket.timeout):
+                return False
+            except OSError:
+                data = b""
+            if not data:
+                self.over = True
+                return False
+            self._received += data
+        self._received = self._received[len(word) :]
+        self._socket.settimeout(None)
+        return True
+
+
+class Spares:
+    """At most one process at a time, from its start to the test that takes it."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        children: Children,
+        environment: Callable[[], Key],
+        start: Callable[[Key], Spare],
+        free_memory: Callable[[], int],
+        roomy: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`environment` returns what a test would be started with now, `start` starts a process, `free_memory` returns bytes.
+
+        `roomy` returns whether the disks have room for more than the session's work.
+        """
+        self._state, self._children = state, children
+        self._environment, self._start, self._clock = environment, start, clock
+        self._free_memory, self._roomy = free_memory, roomy
+        self._lock = threading.Lock()
+        self._spare: Spare | None = None
+        self._tests = 0
+        self._tested_at: float | None = None
+        self._tried: Key | None = None
+
+    @contextlib.contextmanager
+    def test(self) -> Iterator[None]:
+        """Note that a test runs while the block does, and start a process for the next one when none does any more."""
+        with self._lock:
+            self._tests += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tests -= 1
+                self._tested_at, self._tried = self._clock(), None
+            with contextlib.suppress(RuntimeError):  # no more threads: it is started a little later
+                self._children.thread(self._keep_soon, name="spare")
+
+    def lend(self, key: Key, arguments: Sequence[str], *, cwd: str, seconds: float) -> Job | None:
+        """The job in which the test `arguments` has begun, for so many seconds; None where it must run in a process of its own."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        if spare.key == key:
+            return spare.order(arguments, cwd=cwd, seconds=seconds)
+        spare.end()
+        return None
+
+    def keep_spare(self) -> None:
+        """Start or end the process as things are now; called every second. Raises OSError when it can't be started."""
+        with self._lock:
+            if self._tested_at is None:
+                return
+            idle = self._clock() - self._tested_at >= IDLE_SECONDS
+            if self._spare is None and idle:
+                return
+            key = self._environment()
+            if self._spare is not None:
+                self._look(self._spare, key, idle=idle)
+            if self._spare is None and not idle and self._wanted(key):
+                self._tried = key
+                self._spare = self._start(key)
+
+    def _keep_soon(self) -> None:
+        time.sleep(DELAY_SECONDS)
+        with contextlib.suppress(OSError):  # the next call says so
+            self.keep_spare()
+
+    def _look(self, spare: Spare, key: Key, *, idle: bool) -> None:
+        spare.look()
+        if spare.over or idle or spare.key != key or self._free_memory() < RESERVE_BYTES or not self._roomy():
+            self._spare = None
+            spare.end()
+
+    def _wanted(self, key: Key) -> bool:
+        """Return whether to start one: not beside a test, install or check; once after each test, and again for other packages."""
+        state = self._state
+        return (
+            not self._tests
+            and key != self._tried
+            and not state.retired
+            and state.install.state not in ("None", "Running")
+            and state.check.state == "Done"
+            and self._free_memory() >= ENOUGH_BYTES
+            and self._roomy()
+        )
+
+
+def free_memory() -> int:
+    """Bytes that the session may still take; as many as can be where it has no limit."""
+    from flowsession_agent.session import cgroup
+
+    free = cgroup.free_memory()
+    return sys.maxsize if free is None else free

@@ -1,0 +1,241 @@
+"""Flow tests in a process that has prompt flow imported already, by a real agent and the real prompt flow: as good as in a new one."""
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import support
+from .conftest import StartAgent
+from .support import Agent, Operator, eventually
+from .test_connections import Secrets
+
+FLOW = {
+    "flow.dag.yaml": b"""
+inputs:
+  do: {type: string, default: nothing}
+outputs:
+  found: {type: object, reference: "${act.output}"}
+nodes:
+- name: act
+  type: python
+  source: {type: code, path: act.py}
+  inputs: {do: "${inputs.do}"}
+""",
+    "act.py": b"""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from promptflow.core import tool
+
+import helper
+
+IMPORTED = sorted(name for name in sys.modules if not name.startswith(("helper", "flowsession_agent")))
+
+
+@tool
+def act(do: str) -> dict:
+    if do == "raise":
+        raise ValueError("raised by the tool")
+    if do == "exit":
+        os._exit(3)
+    if do == "kill":
+        os.killpg(0, signal.SIGKILL)
+    if do == "leave":
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        subprocess.Popen(["sleep", "601"], start_new_session=True)
+        for _ in range(10):
+            sys.stdout.write("x" * 1_000_000)
+    return {
+        "pid": os.getpid(),
+        "helper": helper.WORD,
+        "imported": IMPORTED,
+        "argv": sys.argv[0],
+        "cwd": os.getcwd(),
+        "ours": [os.getpid() == os.getpgrp() == os.getsid(0), os.getppid(), os.nice(0), os.umask(0o022)],
+        "signals": [str(signal.getsignal(number)).split(" at ")[0] for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)],
+        "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:6],
+        "standard": [os.readlink("/proc/self/fd/0"), sys.stdin.seekable()],
+        "path": sys.path,
+        "environment": {name: value for name, value in os.environ.items() if name != "FLOWSESSION_JOB"},
+    }
+""",
+    "helper.py": b"WORD = 'first'\n",
+}
+
+
+def ask(agent: Agent, do: str = "nothing") -> dict[str, Any]:
+    status, answer = agent.call("POST", "/v1/test", {"inputs": {"do": do}})
+    assert status == 200, answer
+    found: dict[str, Any] = answer["outputs"]["found"]
+    return found
+
+
+def spares(agent: Agent) -> list[int]:
+    return [pid for pid, command in support.descendants(agent.pid).items() if "run_spare" in command]
+
+
+def spare_of(agent: Agent) -> int:
+    """The PID of the process that waits for the next test, or will."""
+    (pid,) = eventually("a spare process", lambda: spares(agent))
+    return pid
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A session in which somebody has tested once, and what that test found."""
+
+    agent: Agent
+    first: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory, flow_base: str) -> Iterator[Session]:
+    agent = support.start(tmp_path_factory.mktemp("session"), python=flow_base, operator=Operator())
+    assert agent.put("p1", "f1", files=FLOW)[0] == 200
+    assert spares(agent) == [], "before anybody has tested"
+    yield Session(agent, ask(agent))
+    left = spare_of(agent)
+    agent.process.terminate()
+    agent.process.wait(60)
+    assert gone(left)
+
+
+def test_the_second_test_runs_in_a_process_that_was_there_before_and_finds_all_as_a_new_one_would(tested: Session) -> None:
+    session, first = tested.agent, tested.first
+    for _ in range(2):
+        pid = spare_of(session)
+        second = ask(session)
+        assert second["pid"] == pid
+        assert {**second, "pid": 0} == {**first, "pid": 0}
+        assert gone(pid)
+
+
+def test_in_it_a_flow_ends_and_fails_as_in_a_new_process(tested: Session) -> None:
+    session = tested.agent
+    deeds = ("raise", "exit", "kill", "leave")
+    os.kill(spare_of(session), signal.SIGKILL)
+    with ThreadPoolExecutor(len(deeds)) as pool:
+        cold = list(pool.map(lambda deed: answer_of(session, deed), deeds))
+    assert [status for status, *_ in cold] == [422, 422, 422, 200]
+    for deed, expected in zip(deeds, cold, strict=True):
+        pid = spare_of(session)
+        assert answer_of(session, deed) == expected, deed
+        assert gone(pid)
+        assert not [line for line in support.descendants(session.pid).values() if "sleep" in line]
+
+
+def answer_of(agent: Agent, do: str) -> tuple[Any, ...]:
+    """All of an answer but what differs between any two."""
+    status, answer = agent.call("POST", "/v1/test", {"inputs": {"do": do}})
+    found = answer.get("outputs", {}).get("found", {}) | {"pid": 0}
+    said = [line for line in answer.get("stderrTail", "").splitlines() if "execution" not in line]  # a log, with times
+    return status, answer.get("code"), answer.get("message"), found, said
+
+
+def test_what_has_changed_since_it_was_started_is_as_in_a_new_process(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
+    added = tmp_path / "added"
+    added.mkdir()
+    agent = start(python=flow_base, PYTHONPATH=str(added))
+    assert agent.put("p1", "f1", files=FLOW)[0] == 200
+    assert ask(agent)["helper"] == "first"
+    warm = spare_of(agent)
+    (agent.home / "flow" / "helper.py").write_text("WORD = 'second'\n")
+    found = ask(agent)
+    assert (found["helper"], found["pid"]) == ("second", warm), "the flow's own modules are never imported ahead"
+    (agent.home / "flow" / "helper.py").unlink()
+    changes: dict[str, Callable[[], object]] = {
+        "a package": lambda: (added / "helper.py").write_text("WORD = 'third'\n"),
+        "prompt flow's configuration": lambda: (agent.home / "flow" / "pf.yaml").write_text("{}"),
+        "a module of the flow by the name of one that was imported": (agent.home / "flow" / "_strptime.pyi").touch,
+    }
+    for what, change in changes.items():
+        stale = spare_of(agent)
+        imported(stale)
+        change()
+        found = ask(agent)
+        assert (found["helper"], found["pid"] == stale, gone(stale)) == ("third", False, True), what
+
+
+def imported(pid: int) -> None:
+    """Return when a process has begun to import the last of what it imports."""
+    eventually("imported", lambda: "/jiter" in Path(f"/proc/{pid}/maps").read_text())
+
+
+def test_a_changed_connection_is_in_use_in_it_at_once(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path / "mounted")
+    secrets.write("own", {"type": "custom", "configs.where": "Delft", "secrets.k": "unused"})
+    agent = start(python=flow_base, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
+    head = b"environment_variables: {PLACE: '${own.where}'}\n"
+    assert agent.put("p1", "f1", files={**FLOW, "flow.dag.yaml": head + FLOW["flow.dag.yaml"]})[0] == 200
+    assert ask(agent)["environment"]["PLACE"] == "Delft"
+    warm = spare_of(agent)
+    secrets.write("own", {"type": "custom", "configs.where": "Breda", "secrets.k": "unused"})
+    found = ask(agent)
+    assert (found["environment"]["PLACE"], found["pid"]) == ("Breda", warm)
+
+
+def test_another_install_is_not_missed(start: StartAgent, flow_base: str) -> None:
+    agent = start(python=flow_base)
+    assert agent.put("p1", "f1", files=FLOW)[0] == 200
+    ask(agent)
+    before = spare_of(agent)
+    assert agent.install("p2", "iniconfig==2.1.0\n", files=FLOW, flow="f1")["state"] == "Succeeded"
+    found = ask(agent)
+    assert found["pid"] != before
+    assert any(path.startswith(str(agent.home / "venvs")) for path in found["path"])
+    warm = spare_of(agent)
+    assert warm != before
+    assert {**ask(agent), "pid": 0} == {**found, "pid": 0}
+
+
+def test_one_that_is_killed_and_five_at_once(tested: Session) -> None:
+    session, first = tested.agent, tested.first
+    killed = spare_of(session)
+    os.kill(killed, signal.SIGKILL)
+    assert {**ask(session), "pid": 0} == {**first, "pid": 0}
+    warm = spare_of(session)
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: session.call("POST", "/v1/test", {"inputs": {}}), range(5)))
+    found = [answer["outputs"]["found"] for status, answer in answers if status == 200]
+    assert [answer["code"] for status, answer in answers if status != 200] in ([], ["TooManyTests"])
+    assert len({one["pid"] for one in found}) == len(found) >= 4
+    assert warm in [one["pid"] for one in found]
+    assert all({**one, "pid": 0} == {**first, "pid": 0} for one in found)
+
+
+def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None:
+    agent = start(python=flow_base, pid1=True)
+    assert agent.put("p1", "f1", files=FLOW)[0] == 200
+    ask(agent)
+    pid = spare_of(agent)
+
+    def idle() -> bool:
+        activity: dict[str, Any] = agent.state()["activity"]
+        return not activity["busy"] and activity["idleSeconds"] > 5
+
+    eventually("idle", idle)
+    assert spares(agent) == [pid]
+
+    def seen() -> bool:
+        """Whether a command is known for one: not while the process imports: then it might be a child of it."""
+        assert agent.execute("true").wait() == 0
+        return bool(agent.state()["activity"]["what"] == "exec (a short command)")
+
+    eventually("a command is seen", seen)
+    eventually("idle again", idle)
+    assert spares(agent) == [pid]
