@@ -15,9 +15,9 @@ from otlpserver import OtlpServer
 from . import support
 from .conftest import StartAgent
 from .feeds import where_is
-from .support import Agent
+from .support import Agent, eventually
 from .test_connections import CHAT, KEY, Secrets, open_ai
-from .test_runs import FLOW, data, order, outputs, over
+from .test_runs import FLOW, data, order, outputs, over, told
 
 HEADER = "Bearer otlp-7c1e"
 RESOURCE = {
@@ -56,7 +56,7 @@ def whose(resource: dict[str, Any]) -> dict[str, Any]:
 def test_the_spans_of_a_test_come_with_the_sessions_names_and_the_secrets_headers(
     start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
 ) -> None:
-    agent = start(python=flow_base, FLOWSESSION_TRACING=variable(tmp_path, otlp.url))
+    agent = start(python=flow_base, FLOWSESSION_TRACING=variable(tmp_path, otlp.url), PF_DISABLE_TRACING="true")  # as in the runtime image
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     ran = agent.flow("test", "--inputs", f"text={QUESTION}")
     assert (ran.returncode, ran.stdout) == (0, f'{{\n  "answer": "{QUESTION.upper()}"\n}}\n'), ran.stderr
@@ -92,7 +92,7 @@ def test_the_spans_of_all_lines_of_a_run_come_with_its_name(
 
 def begun(start: StartAgent, python: str, folder: Path, content: bytes, traces: str, **environment: str) -> Agent:
     """A session in a short path, as in a pod: Unix sockets of a run lie below it."""
-    agent = start(python=python, FLOWSESSION_TRACING=traces, **environment)
+    agent = start(python=python, FLOWSESSION_TRACING=traces, PF_DISABLE_TRACING="true", **environment)
     assert agent.put("p1", "f1", files={**FLOW, "data.jsonl": content})[0] == 200
     return agent
 
@@ -232,3 +232,23 @@ def test_prompt_flows_core_alone_needs_a_package_and_says_so(start: StartAgent, 
     ran = agent.flow("test", "--inputs", "text=hello")
     assert (ran.returncode, json.loads(ran.stdout)) == (0, {"answer": "HELLO"}), ran.stderr
     assert "put opentelemetry-exporter-otlp-proto-http into the requirements\n" in agent.log.read_text()
+
+
+def test_an_endpoint_that_never_answers_does_not_hold_up_a_cancel(
+    start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    otlp.held.clear()
+    agent = begun(start, flow_base, tmp_path, data("one", "wait"), variable(tmp_path, otlp.url))
+    assert order(agent, "r-1", name="answers-r-1")[0] == 200
+    eventually("the first line is done", lambda: told(agent)["lines"]["completed"] == 1)
+    assert agent.call("DELETE", "/v1/runs?id=r-1")[0] == 200
+    found = over(agent)
+    assert (found["state"], found["lines"]["completed"], otlp.requests) == ("Canceled", 1, [])  # the endpoint still waits
+
+
+def test_opentelemetrys_own_switch_records_nothing(
+    start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
+) -> None:
+    agent = begun(start, flow_base, tmp_path, b"", variable(tmp_path, otlp.url), OTEL_SDK_DISABLED="true")
+    assert agent.flow("test", "--inputs", "text=hello").returncode == 0
+    assert otlp.requests == []

@@ -57,6 +57,7 @@ def test_the_kubelet_brings_connections_late_ones_and_changed_ones_too(cluster: 
         model.keys = {"sk-second"}
         cluster.apply(secret(model.url, "sk-second"))
         cluster.until("the changed key is in use", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
+        assert otlp.requests, cluster.kubectl("logs", pod)
         assert otlp.requests[-1].headers["authorization"] == "Bearer otlp-first"
         assert (pod, "you said: hello") in {
             (span.resource["k8s.pod.name"], json.loads(span.attributes["output"])) for span in otlp.named("ask")

@@ -68,7 +68,7 @@ def begin(folder: str, *, run: str = "") -> bool:
     wanted = json.loads(os.environ.get(TRACING) or "{}")
     if not wanted:
         return False
-    os.environ.setdefault("PF_DISABLE_TRACING", "false")  # without it prompt flow makes no spans
+    os.environ["PF_DISABLE_TRACING"] = "false"  # prompt flow makes no spans by default, and the runtime image says so too
     if not wanted["content"]:
         os.environ[CAPTURE] = "false"
     try:
