@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     test = commands.add_parser("test", help="run the flow once and print its outputs as JSON")
     test.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's inputs")
+    test.add_argument("--node", default="", metavar="NAME", help="run this node alone; the inputs are the node's, by its names for them")
+    test.add_argument("--variant", default="", metavar="NODE.VARIANT", help="run with this variant of a node, also written ${NODE.VARIANT}")
     test.add_argument("--traceback", action="store_true", help="after a failure, print the traceback and the rest of what the flow wrote")
     test.set_defaults(run=_test)
     check = commands.add_parser("check", help="tell what is wrong with the flow as it is now, without running it")
@@ -83,7 +85,7 @@ def _test(arguments: argparse.Namespace) -> None:
             raise CommandError(f"{given!r} is no input: write NAME=VALUE, e.g. --inputs name=Ada.")
         inputs[name] = value
     try:
-        answer = call("POST", "/v1/test", {"inputs": inputs})
+        answer = call("POST", "/v1/test", {"inputs": inputs, "node": arguments.node, "variant": _variant(arguments.variant)})
     except CommandError as error:
         if error.code != "FlowFailed":
             raise
@@ -92,6 +94,11 @@ def _test(arguments: argparse.Namespace) -> None:
         ways = ways if more or not error.tail else f"`flow test --traceback` shows all that it wrote, {ways}"
         raise CommandError(f"{error}\n{ways}.{more}") from None
     print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
+
+
+def _variant(word: str) -> str:
+    """The variant as prompt flow writes it."""
+    return word if not word or word.startswith("${") else f"${{{word}}}"
 
 
 def _check(arguments: argparse.Namespace) -> None:

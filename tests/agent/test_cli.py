@@ -87,6 +87,50 @@ def test_an_input_that_the_flow_has_not_is_refused_with_the_nearest_name(session
     assert answer["message"] == "The flow has no input 'zzz': its inputs are name, times."
 
 
+VARIANTS = b"""
+inputs:
+  name: {type: string, default: world}
+outputs:
+  greeting: {type: string, reference: "${hello.output}"}
+nodes:
+- name: length
+  type: python
+  source: {type: code, path: length.py}
+  inputs: {name: "${inputs.name}"}
+- name: hello
+  use_variants: true
+node_variants:
+  hello:
+    default_variant_id: calm
+    variants:
+      calm: {node: {type: python, source: {type: code, path: hello.py}, inputs: {name: "${inputs.name}", mark: "."}}}
+      loud: {node: {type: python, source: {type: code, path: hello.py}, inputs: {name: "${inputs.name}", mark: "!"}}}
+"""
+
+
+def test_one_node_and_a_variant(start: StartAgent, flow_base: str) -> None:
+    head = b"from promptflow.core import tool\n\n@tool\n"
+    hello = b"def hello(name: str, mark: str) -> str:\n    return name + mark\n"
+    length = b"def length(name: str) -> int:\n    return len(name)\n"
+    agent = start(python=flow_base)
+    files = {"flow.dag.yaml": VARIANTS, "hello.py": head + hello, "length.py": head + length}
+    assert agent.put("p1", "f1", files=files)[0] == 200
+    for arguments, outputs in (
+        (["--variant", "hello.loud"], {"greeting": "world!"}),
+        (["--variant", "${hello.loud}", "--inputs", "name=Ada"], {"greeting": "Ada!"}),
+        (["--node", "length", "--inputs", "name=Ada"], {"output": 3}),
+        ([], {"greeting": "world."}),
+    ):
+        ran = agent.flow("test", *arguments)
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads(ran.stdout) == outputs
+    assert agent.flow("test", "--node", "lenght").stderr == (
+        "flow: The flow has no node 'lenght': is 'length' meant? Its nodes are length, hello.\n"
+    )
+    assert agent.call("POST", "/v1/test", {"variant": "${hello.lout}"})[1]["code"] == "UnknownVariant"
+    assert agent.call("POST", "/v1/test", {"node": 5})[0] == 400
+
+
 def test_status_packages_and_keep_alive(session: Agent) -> None:
     assert "packages  installed" in session.flow("status").stdout
     assert json.loads(session.flow("status", "--json").stdout)["environment"]["packagesRevision"] == "p1"

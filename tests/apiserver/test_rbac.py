@@ -70,6 +70,14 @@ def used(request: Request) -> Right:
     return verbs[request.method], f"{group}/{request.kind}"
 
 
+def run_in_a_session_of_its_own(lab: Lab) -> None:
+    lab.create_run("alone", user="eve@example.com")
+    made = lab.until_run("Running", "alone")["sessionName"]
+    lab.api.delete(lab.path("flowruns", "alone"))
+    lab.api.delete(lab.path("computesessions", made))
+    eventually(lambda: not lab.pods(), what="its pod is gone")
+
+
 def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_other(
     confined: Lab, manifests: list[dict[str, Any]]
 ) -> None:
@@ -95,7 +103,8 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     instances.until("Running")
     instances.change(running=False)
     instances.until("Stopped")
-    lab.create_run()
+    run_in_a_session_of_its_own(lab)
+    lab.create_run(sessionRef={"name": "ada"})
     lab.until_run("SessionMissing")
     lab.kubelet.hold = True
     lab.create_session(idle={"timeoutSeconds": 3600})

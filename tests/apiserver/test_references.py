@@ -116,6 +116,10 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     },
     ("FlowEnvironment", "installer.credentialsSecretName"): lambda name: {"installer": {"credentialsSecretName": name}},
     ("FlowEnvironment", "installer.caBundleConfigMapName"): lambda name: {"installer": {"caBundleConfigMapName": name}},
+    ("FlowRun", "identity.serviceAccountName"): lambda name: {
+        "identity": {"type": "Managed", "serviceAccountName": name},
+        "data": {"path": "data.jsonl"},
+    },
     ("FlowRun", "data.configMap.name"): lambda name: {"data": {"configMap": {"name": name, "key": "data.jsonl"}}},
 }
 """A spec for each field that refers to something: by kind and path."""
@@ -129,7 +133,7 @@ def test_who_may_not_read_it_may_not_refer_to_it(team: Team, kind: str, referenc
         "ComputeSession": {"environmentRef": {"name": "env"}, "user": ALICE},
         "ComputeInstance": {"vmSize": "Standard_D2s_v5", "user": ALICE},
         "FlowEnvironment": {},
-        "FlowRun": {"environmentRef": {"name": "env"}, "user": ALICE},
+        "FlowRun": {"environmentRef": {"name": "env"}, "user": ALICE, "sessionRef": {"name": "none"}},
     }[kind]
     spec = required | NAMED[kind, ".".join(reference.path)]("theirs")
     verb = "impersonate" if reference.resource == "serviceaccounts" else "get"

@@ -1,11 +1,12 @@
 """FlowRuns against a real API server: the session that is found, counts, outputs, the queue, kills, and what is said of failures."""
 
 import base64
+import time
 from typing import Any
 
 import pytest
 
-from apiserver.api import Object, eventually, stays
+from apiserver.api import Object, Refused, eventually, stays
 from apiserver.lab import Lab, refusal
 
 DONE = {"state": "Completed", "lines": {"total": 3, "completed": 3, "failed": 0}, "metrics": {"accuracy": "0.93"}}
@@ -70,17 +71,42 @@ def test_counts_are_written_now_and_then_and_never_go_back(ready: Lab) -> None:
     assert writes(lab, since=before).count("PATCH flowruns/status") < 10
 
 
-def test_a_run_waits_for_a_session_and_says_what_to_do(started: Lab) -> None:
+def test_a_session_is_made_for_a_run_whose_user_has_none_that_fits(started: Lab) -> None:
     lab = started
     lab.environment_of_flow()
-    lab.create_run()
-    lab.until_run("SessionMissing", says="create a ComputeSession with this user and environmentRef")
-    assert status(lab)["phase"] == "Queued"
     lab.create_session("bob")
     lab.until_ready("bob")
-    assert status(lab)["phase"] == "Queued", "another person's session is none for this run"
-    lab.create_session()
-    lab.until_run("Running")
+    lab.create_run(sessionRef={"name": "box"})
+    lab.until_run("SessionMissing", says="there is no session 'box': create it, or leave sessionRef out in a new run")
+    first = lab.create_run("first")
+    made = f"first-{first['metadata']['uid'][:5]}"
+    assert lab.until_run("Running", "first")["sessionName"] == made
+    assert lab.session(made)["spec"]["idle"]["timeoutSeconds"] == 3600
+    lab.create_run("second")
+    lab.until_run("RunsAhead", "second", says=f"place 1 in the queue of session {made!r}, after first")
+    lab.create_session("ada")
+    lab.until_ready("ada")  # beside the one for the run
+    assert lab.until_run("Running", "second")["sessionName"] == "ada"
+
+
+def test_a_session_that_the_api_server_refuses_is_told_of(started: Lab) -> None:
+    lab = started
+    lab.environment_of_flow()
+    quota = {"hard": {"count/computesessions.flowsession.dev": "0"}}
+    lab.api.post(lab.path("resourcequotas"), {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": quota})
+    body: Object = {"apiVersion": "flowsession.dev/v1alpha1", "kind": "ComputeSession", "metadata": {"name": "probe"}}
+    body["spec"] = {"environmentRef": {"name": "env"}, "user": "ada@example.com"}
+
+    def in_force() -> bool:
+        try:
+            lab.api.post(lab.path("computesessions") + "?dryRun=All", body)
+        except Refused:
+            return True
+        return False
+
+    eventually(in_force, what="the quota is in force")
+    lab.create_run()
+    lab.until_run("SessionRefused", says="quota: none")
 
 
 def test_runs_go_one_after_the_other(ready: Lab) -> None:
@@ -240,6 +266,7 @@ def test_an_evaluation_takes_data_of_a_config_map_and_the_outputs_of_an_earlier_
     lab = ready
     second = lab.create_run("second", data={"configMap": {"name": "truth", "key": "truth.jsonl"}}, run="first")
     lab.until_run("RunNotFound", "second", says="correct the name, or create it first")
+    time.sleep(1.1)  # the earlier run is the younger one, by the clock of whole seconds in metadata
     first = lab.create_run("first", environmentVariables={"A": "b"}, init={"deep": {"er": [1, None]}})
     lab.until_run("RunUnfinished", "second", says="is not over yet")
     lab.until_run("Running", "first")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.identity import Identity
 from flowsession.api.session import EnvironmentRef
 
 _PART = r"([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"
@@ -73,6 +74,18 @@ class LineSettings(Model):
     )
 
 
+class RunResources(Model):
+    """What the run's session runs on, in the terms of prompt flow's run.yml."""
+
+    instance_type: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?)?$",
+        description="Azure's name of a VM size, such as Standard_D4s_v5; kubectl get vmsize lists them. Empty or automatic: any.",
+    )
+    compute: ObjectName | None = Field(default=None, description="A ComputeInstance of the same user. Absent: none.")
+
+
 def _fixed(*fields: str) -> Iterator[dict[str, str]]:
     """A rule for each optional field that no update may set, change or remove."""
     for name in fields:
@@ -91,6 +104,12 @@ class FlowRunSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=validations(
             *_fixed("sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables", "connections", "init", "lines"),
+            *_fixed("resources", "identity"),
+            rule(
+                "!has(self.resources) || !has(self.resources.compute) || !has(self.resources.instanceType)"
+                " || self.resources.instanceType == ''",
+                "resources.compute is an instance with a size of its own: leave instanceType out",
+            ),
             rule("has(self.data) || has(self.run)", "a run needs data, or an earlier run for its outputs: set data, run, or both"),
         )
     )
@@ -107,9 +126,11 @@ class FlowRunSpec(Model):
     )
     session_ref: SessionRef | None = Field(
         default=None,
-        description="The session to run in, one of the same user and environment. Absent: the user's Ready session of the environment."
-        " Immutable.",
+        description="The session to run in, one of the same user and environment; resources and identity are ignored then. Absent: the"
+        " user's session of the environment that is as resources and identity say, else one that is made for the run. Immutable.",
     )
+    resources: RunResources | None = Field(default=None, description="What the run's session shall run on. Absent: anything. Immutable.")
+    identity: Identity | None = Field(default=None, description="As whom the run's session shall act. Absent: as anybody. Immutable.")
     data: RunData | None = Field(
         default=None, description="The data, one line for each run of the flow. Absent: the outputs of the earlier run alone. Immutable."
     )

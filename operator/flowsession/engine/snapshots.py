@@ -24,6 +24,7 @@ from flowsession.reconcile.instance.snapshot import HostedSession, InstanceSnaps
 from flowsession.reconcile.run.snapshot import Place, RunSnapshot
 from flowsession.reconcile.session import authorship
 from flowsession.reconcile.session.snapshot import SessionSnapshot
+from flowsession.reconcile.size.choice import canonical
 from flowsession.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ class Snapshots:
             sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
             pod=pod.view if pod else None,
             rivals=cache.runs.rivals(entry),
+            refusal=refusal.message if (refusal := cache.refusals.get(entry.meta.uid)) and now < refusal.at + REFUSED_SECONDS else "",
             earlier=cache.runs.earlier(entry),
             view=cache.runs.views.get(entry.meta.uid, RunView()),
             refused_config_maps=self._refused(key[0]),
@@ -231,6 +233,9 @@ class Snapshots:
             environment=entry.spec.environment_ref.name,
             pod=pod.name if pod and ready else "",
             phase=str(entry.status.get("phase") or "Pending"),
+            size=canonical(entry.status.get("vmSize") or entry.spec.compute.vm_size),
+            instance=entry.spec.compute.instance_ref.name if entry.spec.compute.instance_ref else "",
+            identity=entry.spec.identity,
         )
 
     def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:
@@ -269,7 +274,10 @@ class Snapshots:
 
     def _older_session(self, entry: SessionEntry) -> str:
         mine = (entry.meta.created_at, entry.meta.uid)
-        rivals = ((other.meta.created_at, other.meta.uid, other) for other in self.cache.rivals(entry) if not other.meta.deleting)
+        if entry.for_run:
+            return ""
+        others = (other for other in self.cache.rivals(entry) if not other.meta.deleting and not other.for_run)
+        rivals = ((other.meta.created_at, other.meta.uid, other) for other in others)
         elders = [other for other in rivals if other[:2] < mine]
         return min(elders, key=lambda other: other[:2])[2].meta.name if elders else ""
 

@@ -19,7 +19,7 @@ from flowsession_agent.session import space
 from flowsession_agent.session.activity import Activity
 from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
-from flowsession_agent.session.flow_test import Tests
+from flowsession_agent.session.flow_test import Tests, read_order
 from flowsession_agent.session.inotify import Inotify
 from flowsession_agent.session.spare import Spare, Spares, free_memory
 from flowsession_agent.session.trace_log import TraceLog
@@ -219,10 +219,7 @@ class Agent:
 
     def _test(self, _: str, body: bytes) -> Answer:
         members = _parse(body) if body else {}
-        inputs = members.get("inputs", {}) if isinstance(members, dict) else None
-        if not isinstance(inputs, dict):
-            raise bad_request("inputs must be an object: the flow's inputs by name.")
-        return {"podUID": self.pod_uid, **self._tests.run(inputs)}
+        return {"podUID": self.pod_uid, **self._tests.run(read_order(members))}
 
     def _begin_run(self, _: str, body: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self._runs.begin(_parse(body))}

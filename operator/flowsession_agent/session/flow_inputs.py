@@ -1,48 +1,95 @@
-"""Which inputs a flow has, told without running any of it. Prompt flow takes no notice of inputs that a flow hasn't got."""
+"""Which inputs, nodes and variants a flow has, told without running any of it. Prompt flow ignores inputs that a flow hasn't got."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import os
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 SHOWN = 10
+REFERENCE = re.compile(r"\s*\$\{(.+)\}\s*$")
 
 
-def unknown(flow: str, given: list[str]) -> str:
-    """The sentence about the first of the `given` names that the flow in this file hasn't got; empty where it has all, or can't be told."""
+def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -> dict[str, str] | None:
+    """Return `code` and `message` about the first name that the flow in this file hasn't got; None where it has all, or can't be told."""
     try:
-        known = _known(flow)
+        if node and (said := _unknown_node(flow, node)):
+            return {"code": "UnknownNode", "message": said}
+        if variant and (said := _unknown_variant(flow, variant)):
+            return {"code": "UnknownVariant", "message": said}
+        known = _of_node(flow, node) if node else _known(flow)
     except Exception:  # whatever is wrong with the flow: prompt flow says it when it runs
-        return ""
+        return None
     name = next((name for name in given if name not in known), None) if known is not None else None
     if name is None or known is None:
-        return ""
-    said = f"The flow has no input {name!r}"
+        return None
+    whose = f"The node {node!r}" if node else "The flow"
+    return {"code": "UnknownInput", "message": _unknown(f"{whose} has no input {name!r}", name, known, "inputs")}
+
+
+def _unknown(said: str, name: str, known: list[str], what: str) -> str:
     if not known:
-        return f"{said}: it has no inputs."
+        return f"{said}: it has no {what}."
     near = difflib.get_close_matches(name, known, 1)
     names = f"{', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"
-    return f"{said}: {f'is {near[0]!r} meant? Its' if near else 'its'} inputs are {names}."
+    return f"{said}: {f'is {near[0]!r} meant? Its' if near else 'its'} {what} are {names}."
+
+
+def _unknown_node(flow: str, node: str) -> str:
+    known = [str(found.get("name")) for found in _declared(flow).get("nodes") or ()]
+    return "" if node in known else _unknown(f"The flow has no node {node!r}", node, known, "nodes")
+
+
+def _unknown_variant(flow: str, variant: str) -> str:
+    variants = _declared(flow).get("node_variants") or {}
+    known = [f"${{{node}.{name}}}" for node, found in variants.items() for name in found.get("variants") or ()]
+    return "" if variant in known else _unknown(f"The flow has no variant {variant!r}", variant, known, "variants")
+
+
+def _of_node(flow: str, node: str) -> list[str]:
+    """Return the names by which prompt flow takes a node's inputs: their own, and the references that they are bound to."""
+    data = _declared(flow)
+    found = next(found for found in data["nodes"] if found.get("name") == node)
+    if found.get("use_variants"):
+        chosen = data["node_variants"][node]
+        found = chosen["variants"][chosen["default_variant_id"]]["node"]
+    inputs = found.get("inputs") or {}
+    bound = [match.group(1) for value in inputs.values() if isinstance(value, str) and (match := REFERENCE.match(value))]
+    return [*map(str, inputs), *bound]
 
 
 def _known(flow: str) -> list[str] | None:
-    with open(flow, encoding="utf-8") as file:
-        text = file.read()
     if flow.endswith(".prompty"):
-        from flowsession_agent.check.prompty import PARTS
-
-        match = PARTS.search(text)
-        return _of_prompty(_parsed(match.group(1))) if match else None
-    data = _parsed(text)
+        head = _head(_text(flow))
+        return _of_prompty(_parsed(head)) if head else None
+    data = _parsed(_text(flow))
     if data.get("language", "python") != "python":
         return None
     own = list(data.get("inputs") or {})
     return own if "entry" not in data else _of_entry(os.path.dirname(flow), str(data["entry"]), own)
+
+
+def _declared(flow: str) -> dict[str, Any]:
+    """Return what a DAG says; that of any other flow has neither nodes nor variants."""
+    data = {} if flow.endswith(".prompty") else _parsed(_text(flow))
+    return data if isinstance(data, dict) else {}
+
+
+def _text(flow: str) -> str:
+    with open(flow, encoding="utf-8") as file:
+        return file.read()
+
+
+def _head(text: str) -> str:
+    from flowsession_agent.check.prompty import PARTS
+
+    match = PARTS.search(text)
+    return match.group(1) if match else ""
 
 
 def _parsed(text: str) -> Any:

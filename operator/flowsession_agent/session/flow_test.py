@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from flowsession_agent.errors import ApiError
+from flowsession_agent.errors import ApiError, bad_request
 from flowsession_protocol import flow_files, limits
 
 TYPE_CHECKING = False
@@ -40,36 +40,39 @@ class Tests:
         self._children = children
         self._slots = threading.Semaphore(AT_ONCE)
 
-    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """`outputs` and `seconds` of one run. Raises ApiError: Retired, NoFlow, UnknownInput, FlowFailed, Ending, or TooManyTests."""
+    def run(self, order: dict[str, Any]) -> dict[str, Any]:
+        """`outputs` and `seconds` of one run of what `read_order` returned.
+
+        Raises ApiError: Retired, NoFlow, UnknownInput, UnknownNode, UnknownVariant, FlowFailed, Ending, or TooManyTests.
+        """
         with self._activity.work("api test"):
             flow = find_flow(self._home.flow)
             if not self._slots.acquire(blocking=False):
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
                 with self._spares.test():
-                    return self._run(flow, inputs)
+                    return self._run(flow, order)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
             finally:
                 self._slots.release()
 
-    def _run(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, flow: str, order: dict[str, Any]) -> dict[str, Any]:
         import shutil
         import tempfile
 
         from flowsession_agent.scripts import RUN_FLOW
         from flowsession_agent.session import cgroup
         from flowsession_agent.session.job import Job
-        from flowsession_agent.session.run_flow import UNKNOWN_INPUT
+        from flowsession_agent.session.run_flow import REFUSED
 
         self._home.make()
         python, environ = self._connections.ready()
         folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
         try:
-            given, taken = os.path.join(folder, "inputs.json"), os.path.join(folder, "outputs.json")
+            given, taken = os.path.join(folder, "order.json"), os.path.join(folder, "outputs.json")
             with open(given, "w", encoding="utf-8") as file:
-                json.dump(inputs, file)
+                json.dump(order, file)
             arguments = [flow, given, taken]
             started = time.monotonic()
             killed_before = cgroup.killed_for_memory()
@@ -85,8 +88,8 @@ class Tests:
                 raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
             if outcome.signal_number:
                 raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
-            if outcome.exit_code == UNKNOWN_INPUT and (said := _unknown_input(taken)):
-                raise ApiError(422, "UnknownInput", said)
+            if outcome.exit_code == REFUSED and (refused := _refused(taken)):
+                raise refused
             if outcome.exit_code != 0:
                 raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
             return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
@@ -99,6 +102,17 @@ class Tests:
             raise ApiError(
                 503, "Ending", "The session's pod ends, and the flow was ended with it: test it again when the session is Ready."
             )
+
+
+def read_order(members: Any) -> dict[str, Any]:
+    """What to test of the body of a call: `inputs` by name, and perhaps a `node` or `variant`. Raises ApiError with 400."""
+    found = members if isinstance(members, dict) else {"inputs": None}
+    inputs, node, variant = found.get("inputs", {}), found.get("node", ""), found.get("variant", "")
+    if not isinstance(inputs, dict):
+        raise bad_request("inputs must be an object: the flow's inputs by name.")
+    if not isinstance(node, str) or not isinstance(variant, str):
+        raise bad_request("node and variant must be strings.")
+    return {"inputs": inputs, "node": node, "variant": variant}
 
 
 def find_flow(folder: str) -> str:
@@ -136,13 +150,14 @@ def _outputs(path: str, stderr: str) -> Any:
         raise _failed("The flow ended without outputs.", stderr) from None
 
 
-def _unknown_input(path: str) -> str:
-    """What a run wrote that did not begin; empty where it was the flow's own code that ended so."""
+def _refused(path: str) -> ApiError | None:
+    """Return the refusal that a run wrote that did not begin; None where it was the flow's own code that ended so."""
     try:
         with open(path, encoding="utf-8") as file:
-            return str(json.load(file)["unknownInput"])
-    except (OSError, ValueError, KeyError):
-        return ""
+            refused = json.load(file)["refused"]
+        return ApiError(422, str(refused["code"]), str(refused["message"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _killed(number: int, *, for_memory: bool) -> str:

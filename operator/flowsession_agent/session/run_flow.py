@@ -1,7 +1,7 @@
 """Runs in the session's Python, not in the agent's: one flow, once, by prompt flow's own SDK.
 
-`run_flow FLOW INPUTS OUTPUT`: a flow's file or folder, and the files with the inputs and for the outputs as JSON; flows print what they
-like on the standard streams.
+`run_flow FLOW ORDER OUTPUT`: a flow's file, and the files with what to run and for the outputs, as JSON; flows print what they like on the
+standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-UNKNOWN_INPUT = 3
-"""Exit code for an input that the flow hasn't got; the output file then says which."""
+REFUSED = 3
+"""Exit code for an input, node or variant that the flow hasn't got; the output file then says which."""
 
 
 def main() -> None:
     """Run the flow; exits with 1 and prompt flow's own words when it fails."""
-    flow, inputs_file, output_file = sys.argv[1:]
-    with open(inputs_file, encoding="utf-8") as file:
-        inputs = json.load(file)
-    if inputs and (problem := unknown_input(flow, inputs)):
-        _write(output_file, {"unknownInput": problem})
-        sys.exit(UNKNOWN_INPUT)
+    flow, order_file, output_file = sys.argv[1:]
+    with open(order_file, encoding="utf-8") as file:
+        order = json.load(file)
+    inputs, chosen = order["inputs"], {name: order[name] for name in ("node", "variant") if order.get(name)}
+    if (inputs or chosen) and (refused := refusal(flow, inputs, **chosen)):
+        _write(output_file, {"refused": refused})
+        sys.exit(REFUSED)
     # Prompt flow imports 2,200 modules, 1.5 s of processor, and a fifth of it goes into looking for garbage that isn't there.
     gc.disable()
     try:
@@ -38,6 +39,8 @@ def main() -> None:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
         if importlib.util.find_spec("promptflow") and importlib.util.find_spec("promptflow.core"):
+            if chosen:
+                sys.exit("promptflow-core alone runs whole flows only: for nodes and variants put `promptflow` into the requirements.")
             with traces.sent(os.path.dirname(output_file)):
                 _write(output_file, run_by_core(flow, inputs))
             return
@@ -52,14 +55,14 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     with traces.sent(os.path.dirname(output_file)):
-        _write(output_file, run(flow, inputs))
+        _write(output_file, run(flow, inputs, **chosen))
 
 
-def run(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+def run(flow: str, inputs: dict[str, Any], **chosen: str) -> dict[str, Any]:
     """The outputs as `pf flow test` has them, by name; raises what the flow raises. Generators are run to their end."""
     from promptflow.client import PFClient
 
-    outputs = PFClient().flows.test(flow=flow, inputs=inputs, allow_generator_output=False, stream_output=False)
+    outputs = PFClient().flows.test(flow=flow, inputs=inputs, allow_generator_output=False, stream_output=False, **chosen)
     fields = _fields(outputs)
     if fields is not None:
         return fields
@@ -75,11 +78,11 @@ def run_by_core(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
     return dict(outputs) if isinstance(outputs, dict) else {"output": outputs}
 
 
-def unknown_input(flow: str, inputs: dict[str, Any]) -> str:
-    """The sentence about an input that the flow hasn't got; empty where there is none, or where it can't be told."""
+def refusal(flow: str, inputs: dict[str, Any], **chosen: str) -> dict[str, str] | None:
+    """Return `code` and `message` about what the flow hasn't got; None where it has all, or where that can't be told."""
     from flowsession_agent.session import flow_inputs
 
-    return flow_inputs.unknown(flow, list(inputs))
+    return flow_inputs.refusal(flow, list(inputs), **chosen)
 
 
 def _write(path: str, members: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which inputs a flow has, told from its files."""
+"""Which inputs, nodes and variants a flow has, told from its files."""
 
 import pytest
 
@@ -12,7 +12,8 @@ def sentence(tmp_path, files, given, flow):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    return flow_inputs.unknown(str(tmp_path / flow), given)
+    refused = flow_inputs.refusal(str(tmp_path / flow), given)
+    return refused["message"] if refused else ""
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,54 @@ def test_the_first_input_that_there_is_not_is_named(files, given, words, tmp_pat
 )
 def test_what_can_not_be_told_is_left_to_prompt_flow(files, given, tmp_path):
     assert sentence(tmp_path, files, given, next(iter(files))) == ""
+
+
+NODES = """
+inputs: {text: {type: string}}
+outputs: {}
+nodes:
+- name: first
+  type: python
+  source: {type: code, path: first.py}
+  inputs: {text: "${inputs.text}", times: 2}
+- name: second
+  use_variants: true
+node_variants:
+  second:
+    default_variant_id: calm
+    variants:
+      calm: {node: {type: python, source: {type: code, path: s.py}, inputs: {said: "${first.output}"}}}
+      loud: {node: {type: python, source: {type: code, path: l.py}, inputs: {said: "${first.output}"}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "node", "variant", "code", "words"),
+    [
+        ([], "frist", "", "UnknownNode", "The flow has no node 'frist': is 'first' meant? Its nodes are first, second."),
+        (
+            ["txt"],
+            "first",
+            "",
+            "UnknownInput",
+            "The node 'first' has no input 'txt': is 'text' meant? Its inputs are text, times, inputs.text.",
+        ),
+        ([], "", "${second.lout}", "UnknownVariant", "is '${second.loud}' meant? Its variants are ${second.calm}, ${second.loud}."),
+        ([], "", "second.loud", "UnknownVariant", "'second.loud'"),
+    ],
+)
+def test_a_node_or_variant_that_there_is_not_is_named(given, node, variant, code, words, tmp_path):
+    (tmp_path / "flow.dag.yaml").write_text(NODES)
+    refused = flow_inputs.refusal(str(tmp_path / "flow.dag.yaml"), given, node=node, variant=variant)
+    assert refused is not None
+    assert refused["code"] == code
+    assert words in refused["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "node", "variant"),
+    [(["text", "times"], "first", ""), (["inputs.text"], "first", ""), (["first.output"], "second", ""), ([], "", "${second.loud}")],
+)
+def test_the_names_by_which_prompt_flow_takes_a_nodes_inputs(given, node, variant, tmp_path):
+    (tmp_path / "flow.dag.yaml").write_text(NODES)
+    assert flow_inputs.refusal(str(tmp_path / "flow.dag.yaml"), given, node=node, variant=variant) is None

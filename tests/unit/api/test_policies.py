@@ -12,7 +12,7 @@ from flowsession.api.schema import structural
 
 CHECKOUT = Path(__file__).parents[3]
 KINDS = pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
-OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run"}
+OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run", "resources.compute"}
 """Names of our own kinds, which the operator itself looks at."""
 
 
@@ -48,7 +48,7 @@ def test_what_is_referred_to():
             "env.[].valueFrom.configMapKeyRef.name": "configmaps",
         },
         "ComputeInstance": {"identity.serviceAccountName": "serviceaccounts"},
-        "FlowRun": {"data.configMap.name": "configmaps"},
+        "FlowRun": {"identity.serviceAccountName": "serviceaccounts", "data.configMap.name": "configmaps"},
     }
 
 

@@ -147,7 +147,7 @@ class Cache:
     def prune(self) -> None:
         """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
         pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
-        owners = sessions | environments | self.sizing.instances.entries.uids()
+        owners = sessions | environments | self.sizing.instances.entries.uids() | self.runs.entries.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
         self.pod_timestamps = {uid: pod_timestamps for uid, pod_timestamps in self.pod_timestamps.items() if uid in pods}
         self.hints = {uid: hint for uid, hint in self.hints.items() if uid in pods}

@@ -21,6 +21,7 @@ from flowsession.images.image import ImageInUse
 from flowsession.manifests import source_pod
 from flowsession.manifests.anchor_pod import ANCHOR
 from flowsession.manifests.placement import SIZE_LABEL, TERMS
+from flowsession.manifests.run_session import FOR_RUN_LABEL
 from flowsession.manifests.session_pod import (
     CLAIM_ANNOTATION,
     CONNECTIONS_ANNOTATION,
@@ -80,6 +81,8 @@ class SessionEntry:
     spec: ComputeSessionSpec
     status: Object
     requests: Mapping[str, str]
+    for_run: bool = False
+    """Whether it was made for a run: then it may stand beside another one of its user."""
 
     @property
     def environment(self) -> Name:
@@ -208,7 +211,8 @@ def meta(body: Object) -> Meta:
 
 def session(body: Object) -> SessionEntry:
     """Raises Unreadable."""
-    return SessionEntry(meta(body), _spec(ComputeSessionSpec, body), body.get("status") or {}, _requests(body))
+    for_run = FOR_RUN_LABEL in (body["metadata"].get("labels") or {})
+    return SessionEntry(meta(body), _spec(ComputeSessionSpec, body), body.get("status") or {}, _requests(body), for_run)
 
 
 def environment(body: Object) -> EnvironmentEntry:

@@ -28,7 +28,8 @@ class Runs:
         """When a run's status was last written."""
 
     def rivals(self, run: RunEntry) -> tuple[Rival, ...]:
-        """The other runs of the same user and environment that are not over, the oldest first."""
+        """The other runs of the same user and environment that are not over, the oldest first; a run that waits for an earlier one's end is
+        in nobody's way."""
         others = [other for other in self.entries.all(self._by_group.of(run.group)) if other.meta.uid != run.meta.uid]
         found = [
             Rival(
@@ -38,7 +39,7 @@ class Runs:
                 placed=bool(other.status.get("podName")),
             )
             for other in others
-            if not other.meta.deleting
+            if not other.meta.deleting and (other.status.get("podName") or not self._waits(other))
         ]
         return tuple(sorted(found, key=lambda rival: rival.order))
 
@@ -50,6 +51,13 @@ class Runs:
             return None
         kept = (found.status.get("outputs") or {}).get("configMapNames") or ()
         return Earlier(found.meta.name, found.meta.uid, found.spec.user, found.status.get("phase") or "", tuple(kept), tuple(names[1:]))
+
+    def _waits(self, run: RunEntry) -> bool:
+        """Whether the run whose outputs are its data is still to come to its end."""
+        if run.spec.run is None:
+            return False
+        earlier = self.entries.get((run.meta.namespace, run.spec.run))
+        return earlier is None or not earlier.over
 
     def _chain(self, run: RunEntry) -> list[str]:
         """The names of the runs on which it builds, up to the first that comes twice."""

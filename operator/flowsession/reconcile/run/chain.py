@@ -4,8 +4,9 @@ The status names the pod before its agent is told: whatever is killed then, the 
 begins each run once.
 """
 
-from flowsession.api.run import FINAL, RunPhase
-from flowsession.manifests import run_outputs
+from flowsession.api.run import FINAL, FlowRunSpec, RunPhase
+from flowsession.api.session import Phase
+from flowsession.manifests import run_outputs, run_session
 from flowsession.model import times
 from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, FetchOutputs, FollowRun, Plan
 from flowsession.model.run_views import RunAnswer, RunFailure
@@ -13,6 +14,7 @@ from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
 from flowsession.reconcile.run.draft import RunDraft
 from flowsession.reconcile.run.snapshot import Place, RunSnapshot
+from flowsession.reconcile.size.choice import canonical
 
 COUNT_SECONDS = 10.0
 """Minimum seconds between two writes of the counts alone."""
@@ -28,6 +30,7 @@ PATIENCE_SECONDS = 60.0
 """For so long a run waits for the one whose outputs are its data to be created: manifests of one folder come in any order."""
 MISSING = ("DataNotFound", "RunNotFound")
 """Why an order could not be sent: what was to come along is not there."""
+WITHOUT_COMPUTE = (Phase.SUSPENDED.value, Phase.SUSPENDING.value)
 NOT_YET = ("Retired", "RunInProgress")
 """Refusals by which an agent did not begin the run, and may later."""
 
@@ -69,9 +72,14 @@ def _queue(draft: RunDraft) -> None:
         return
     if not draft.status.get("podName") and spec.run is not None and not _earlier_is_over(draft, spec.run):
         return
-    place = next((place for place in snapshot.sessions if place.pod), snapshot.sessions[0] if snapshot.sessions else None)
+    if spec.session_ref is None:
+        fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
+    else:
+        fit = list(snapshot.sessions)
+    ready = [place for place in fit if place.pod]
+    place = min(ready, key=lambda place: len(_ahead(snapshot, place))) if ready else next(iter(fit), None)
     if place is None:
-        draft.goes_on(RunPhase.QUEUED, "SessionMissing", _no_session(snapshot))
+        _without_session(draft)
         return
     if (place.user, place.environment) != (spec.user, spec.environment_ref.name):
         draft.end(RunPhase.FAILED, "SessionFailed", _another(place, snapshot))
@@ -80,13 +88,7 @@ def _queue(draft: RunDraft) -> None:
         said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
         return
-    mine = (snapshot.created_at, snapshot.uid)
-    ahead = [
-        rival.name
-        for rival in snapshot.rivals
-        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
-    ]
-    if ahead:
+    if ahead := _ahead(snapshot, place):
         names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
         draft.goes_on(RunPhase.QUEUED, "RunsAhead", f"place {len(ahead)} in the queue of session {place.session!r}, after {names}")
         return
@@ -122,14 +124,41 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
     return False
 
 
-def _no_session(snapshot: RunSnapshot) -> str:
-    spec = snapshot.spec
-    if spec.session_ref is not None:
-        return f"there is no session {spec.session_ref.name!r}: create it, and the run begins when it is Ready"
+def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
+    """The runs whose turn in a session comes before this one's."""
+    mine = (snapshot.created_at, snapshot.uid)
+    return [
+        rival.name
+        for rival in snapshot.rivals
+        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
+    ]
+
+
+def _fits(place: Place, spec: FlowRunSpec) -> bool:
+    """Whether a session is as the run's resources and identity say."""
+    instance = spec.resources.compute if spec.resources else None
+    size = run_session.size_of(spec)
     return (
-        f"{spec.user} has no session of environment {spec.environment_ref.name!r}: create a ComputeSession with this user and"
-        " environmentRef, and the run begins when it is Ready"
+        (instance is None or place.instance == instance)
+        and (not size or (not place.instance and canonical(size) == place.size))
+        and (spec.identity is None or place.identity == spec.identity)
     )
+
+
+def _without_session(draft: RunDraft) -> None:
+    """No session fits: one is made for the run, unless it names another one."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    name = run_session.name_of(snapshot.name, snapshot.uid)
+    if spec.session_ref is not None:
+        said = f"there is no session {spec.session_ref.name!r}: create it, or leave sessionRef out in a new run, which makes one"
+        draft.goes_on(RunPhase.QUEUED, "SessionMissing", said)
+    elif snapshot.refusal:
+        said = f"session {name!r} can't be made for the run: {snapshot.refusal}; tried again every minute, or create a session yourself"
+        draft.goes_on(RunPhase.QUEUED, "SessionRefused", said)
+        draft.look_again(draft.now + REFUSED_SECONDS)
+    else:
+        draft.create(run_session.manifest(snapshot.namespace, snapshot.name, snapshot.uid, spec))
+        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {name!r} is made for the run, which begins when it is Ready")
 
 
 def _another(place: Place, snapshot: RunSnapshot) -> str:

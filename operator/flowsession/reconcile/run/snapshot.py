@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowsession.api.identity import Identity
 from flowsession.api.run import FlowRunSpec
 from flowsession.model.run_views import Earlier, RunView
 from flowsession.model.views import PodView
@@ -19,6 +20,11 @@ class Place:
     pod: str
     """Name of its pod; empty: the session is not Ready."""
     phase: str
+    size: str = ""
+    """Its VM size; empty: not chosen yet."""
+    instance: str = ""
+    """Its ComputeInstance."""
+    identity: Identity = field(default_factory=Identity)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class RunSnapshot:
     pod: PodView | None = None
     """The pod of status.podName."""
     rivals: tuple[Rival, ...] = ()
+    refusal: str = ""
+    """Why the API server refused the session that was to be made for it."""
     earlier: Earlier | None = None
     """The run of spec.run; None: there is none of that name."""
     view: RunView = field(default_factory=RunView)

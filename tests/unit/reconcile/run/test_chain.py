@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowsession.api.identity import Identity, IdentityType
 from flowsession.api.run import FINAL, FlowRunSpec
+from flowsession.api.session import ComputeSessionSpec
 from flowsession.engine.run_calls import observed
 from flowsession.manifests import run_outputs
 from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
@@ -58,15 +60,20 @@ def rival(name: str, at: float, *, session: str = "", placed: bool = False) -> R
 
 # -- its turn
 
+NAMED = {"spec": spec(sessionRef={"name": "alice-flow"}, resources={"instanceType": "Standard_D4s_v5"})}
+
 
 @pytest.mark.parametrize(
     ("fields", "phase", "reason", "says"),
     [
-        ({"sessions": ()}, "Queued", "SessionMissing", "create a ComputeSession"),
+        ({"sessions": ()}, "Queued", "SessionNotReady", "session 'answers-01234' is made for the run"),
+        ({"sessions": (), "refusal": "exceeded quota"}, "Queued", "SessionRefused", "can't be made for the run: exceeded quota"),
         ({"sessions": (), "spec": spec(sessionRef={"name": "box"})}, "Queued", "SessionMissing", "there is no session 'box'"),
-        ({"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "is Suspended"),
-        ({"sessions": (replace(HOME, user="bob"),)}, "Failed", "SessionFailed", "belongs to bob"),
-        ({"sessions": (replace(HOME, environment="other"),)}, "Failed", "SessionFailed", "is one of environment 'other'"),
+        ({"sessions": (replace(HOME, pod="", phase="Installing"),)}, "Queued", "SessionNotReady", "'alice-flow' is Installing"),
+        ({"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "'answers-01234' is made"),
+        (NAMED | {"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "is Suspended"),
+        (NAMED | {"sessions": (replace(HOME, user="bob"),)}, "Failed", "SessionFailed", "belongs to bob"),
+        (NAMED | {"sessions": (replace(HOME, environment="other"),)}, "Failed", "SessionFailed", "is one of environment 'other'"),
         ({"rivals": (rival("old", -20),)}, "Queued", "RunsAhead", "place 1 in the queue of session 'alice-flow', after old"),
         ({"rivals": (rival("young", -1),)}, "Preparing", "Preparing", "'alice-flow'"),
         ({"rivals": (rival("young", -1, session="alice-flow", placed=True),)}, "Queued", "RunsAhead", "after young"),
@@ -81,6 +88,35 @@ def test_where_it_runs_and_when(fields: dict[str, Any], phase: str, reason: str,
     assert says in condition(status, "Complete")["message"]
     assert plan.run_call is None, "the status names the pod before its agent is told"
     assert ("podName" in status) == (phase == "Preparing")
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "fits"),
+    [
+        ({}, {"size": "standard-d2s-v5", "identity": Identity(type=IdentityType.MANAGED)}, True),
+        ({"resources": {"instanceType": "automatic"}}, {"size": "standard-d2s-v5"}, True),
+        ({"resources": {"instanceType": "Standard_D4s_v5"}}, {"size": "standard-d4s-v5"}, True),
+        ({"resources": {"instanceType": "Standard_D4s_v5"}}, {"size": "standard-d2s-v5"}, False),
+        ({"resources": {"instanceType": "Standard_D4s_v5"}}, {"size": "standard-d4s-v5", "instance": "box"}, False),
+        ({"resources": {"compute": "box"}}, {"instance": "box"}, True),
+        ({"resources": {"compute": "box"}}, {"size": "standard-d4s-v5"}, False),
+        ({"identity": {"type": "Managed", "clientID": "1"}}, {"identity": Identity(type=IdentityType.MANAGED, client_id="1")}, True),
+        ({"identity": {"type": "Managed", "clientID": "1"}}, {}, False),
+    ],
+)
+def test_a_session_that_is_as_the_run_asks_or_one_that_is_made_so(asked: dict[str, Any], there: dict[str, Any], fits: bool) -> None:
+    plan, status = after(snapshot(spec=spec(**asked), sessions=(replace(HOME, **there),)))
+    assert (status["phase"], len(plan.creates)) == (("Preparing", 0) if fits else ("Queued", 1))
+    if not fits:
+        made = plan.creates[0].manifest
+        ComputeSessionSpec.model_validate(made["spec"])
+        size, instance = asked.get("resources", {}).get("instanceType"), asked.get("resources", {}).get("compute")
+        assert made["spec"].get("compute") == (
+            {"type": "Instance", "instanceRef": {"name": instance}} if instance else {"vmSize": size} if size else None
+        )
+        assert made["spec"].get("identity") == asked.get("identity")
+        assert made["spec"]["idle"] == {"timeoutSeconds": 3600}
+        assert made["metadata"]["labels"]["flowsession.dev/for-run"] == "answers"
 
 
 def test_a_ready_session_comes_before_an_older_one_that_is_not() -> None:
@@ -182,7 +218,7 @@ def test_a_pod_that_is_lost_ends_it(gone: Any, says: str) -> None:
 
 def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
     _, status = after(placed(RunView(refused="Retired"), pod=None, sessions=()))
-    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionMissing")
+    assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionNotReady")
     assert not {"podName", "sessionName"} & status.keys()
 
 

@@ -1,0 +1,44 @@
+"""The session that is made for a run whose user has none that fits."""
+
+from typing import Any
+
+from flowsession.api import API_VERSION, GROUP
+from flowsession.api.run import FlowRunSpec
+from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
+
+FOR_RUN_LABEL = f"{GROUP}/for-run"
+"""On a session that was made for a run, with the run's name: another session of the user may stand beside it."""
+IDLE_SECONDS = 3600
+"""As Azure's sessions for runs."""
+AUTOMATIC = "automatic"
+"""What run.yml calls a size that is to be chosen."""
+_LONGEST_NAME, _LONGEST_LABEL = 200, 63
+
+
+def name_of(run: str, uid: str) -> str:
+    """Return the session's name: the same for the same run, whoever makes it and how often."""
+    return f"{run[:_LONGEST_NAME].rstrip('.-')}-{uid[:5]}"
+
+
+def size_of(spec: FlowRunSpec) -> str:
+    """Return the VM size that the run asks for; empty: any."""
+    asked = spec.resources.instance_type if spec.resources else ""
+    return "" if asked == AUTOMATIC else asked
+
+
+def manifest(namespace: str, run: str, uid: str, spec: FlowRunSpec) -> dict[str, Any]:
+    """Return the session. It outlives the run, for others of its kind, and ends when it is idle."""
+    found: dict[str, Any] = {
+        "user": spec.user,
+        "environmentRef": {"name": spec.environment_ref.name},
+        "idle": {"timeoutSeconds": IDLE_SECONDS},
+    }
+    if spec.resources and spec.resources.compute:
+        found["compute"] = {"type": "Instance", "instanceRef": {"name": spec.resources.compute}}
+    elif size_of(spec):
+        found["compute"] = {"vmSize": size_of(spec)}
+    if spec.identity:
+        found["identity"] = spec.identity.to_wire()
+    labels = {MANAGED_BY: MANAGER, FOR_RUN_LABEL: run[:_LONGEST_LABEL].rstrip(".-")}
+    metadata = {"name": name_of(run, uid), "namespace": namespace, "labels": labels}
+    return {"apiVersion": API_VERSION, "kind": "ComputeSession", "metadata": metadata, "spec": found}
