@@ -135,6 +135,7 @@ def test_docs_runs(shell: Shell) -> None:
     outputs = [json.loads(line) for line in printed[4].strip().splitlines()]
     assert [line["line_number"] for line in outputs] == list(range(lines))
     assert all(line["category"] for line in outputs)
+    assert set(json.loads(printed[7])) == {"accuracy"}
 
 
 def test_docs_figures(shell: Shell) -> None:
