@@ -288,7 +288,7 @@ class EarlierRun(TypedDict):
     archive: str
 
 
-RunInclosure = Literal["dataFile", "earlier"]
+RunInclosure = Literal["dataFile", "earlier", "resume"]
 
 
 class _RunOrder(TypedDict):
@@ -303,6 +303,8 @@ class RunOrder(_RunOrder, total=False):
     data: str
     dataFile: RunFile
     earlier: EarlierRun
+    resume: EarlierRun
+    again: bool
     variant: str
     environmentVariables: Mapping[str, str]
     connections: Mapping[str, Mapping[str, str]]

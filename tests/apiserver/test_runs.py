@@ -177,12 +177,48 @@ def test_a_pod_that_is_lost_ends_the_run_for_good(ready: Lab) -> None:
     stays(lambda: status(lab)["phase"] == "Failed" and not lab.agent().runs, seconds=1)
 
 
-def test_a_container_that_was_restarted_ends_it_too(ready: Lab) -> None:
+def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
+    lab = ready
+    uid = lab.create_run()["metadata"]["uid"]
+    lab.until_run("Running")
+    agent = lab.agent()
+    agent.tell_of_run(state="Lost")
+    eventually(
+        lambda: [call for call in agent.calls if call.method == "PUT" and (call.body or {}).get("again")], what="it is ordered again"
+    )
+    assert status(lab)["resumes"] == 1
+    agent.runs[uid].update(state="Running", version=9)
+    found = lab.until_run("Running")
+    assert [one["status"] for one in found["conditions"] if one["type"] == "Resumed"] == ["True"]
+    lab.until_told("Resumed", "answers")
+    agent.tell_of_run(state="Lost")
+    assert lab.until_run("SessionLost", says="was restarted in the middle of the run")["phase"] == "Failed"
+
+
+def test_an_agent_that_has_forgotten_a_run_ends_it(ready: Lab) -> None:
     lab = ready
     lab.create_run()
     lab.until_run("Running")
     lab.agent().runs.clear()
     lab.until_run("SessionLost", says="was restarted in the middle of the run")
+
+
+def test_a_run_is_resumed_with_the_settings_of_the_first(ready: Lab) -> None:
+    lab = ready
+    lab.agent().outputs = b"packed"
+    first = lab.create_run("first", columnMapping={"text": "${data.word}"})
+    lab.until_run("Running", "first")
+    lines = {"total": 3, "completed": 2, "failed": 1}
+    lab.agent().tell_of_run(state="Failed", code="LinesFailed", message="1 of 3 lines failed", lines=lines)
+    lab.until_run("LinesFailed", "first")
+    said = refusal(lab.create_run, "second", resumeFrom="first")
+    assert "resumeFrom goes on with the settings of that run: leave out data" in said
+    second = lab.create_run("second", data=None, resumeFrom="first")
+    lab.until_run("Running", "second")
+    body = ordered(lab, second)
+    name = f"first-{first['metadata']['uid'][:8]}"
+    assert (body["data"], body["columnMapping"]) == ("data.jsonl", {"text": "${data.word}"})
+    assert body["resume"] == {"name": name, "archive": base64.b64encode(b"packed").decode()}
 
 
 def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:

@@ -104,13 +104,22 @@ class FlowRunSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=validations(
             *_fixed("sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables", "connections", "init", "lines"),
-            *_fixed("resources", "identity"),
+            *_fixed("resources", "identity", "resumeFrom"),
             rule(
                 "!has(self.resources) || !has(self.resources.compute) || !has(self.resources.instanceType)"
                 " || self.resources.instanceType == ''",
                 "resources.compute is an instance with a size of its own: leave instanceType out",
             ),
-            rule("has(self.data) || has(self.run)", "a run needs data, or an earlier run for its outputs: set data, run, or both"),
+            rule(
+                "has(self.data) || has(self.run) || has(self.resumeFrom)",
+                "a run needs data, or an earlier run for its outputs: set data, run, or both",
+            ),
+            rule(
+                "!has(self.resumeFrom) || !(has(self.data) || has(self.run) || has(self.columnMapping) || has(self.variant)"
+                " || has(self.environmentVariables) || has(self.connections) || has(self.init))",
+                "resumeFrom goes on with the settings of that run: leave out data, run, columnMapping, variant, environmentVariables,"
+                " connections and init",
+            ),
         )
     )
 
@@ -138,6 +147,11 @@ class FlowRunSpec(Model):
         default=None,
         description='An earlier FlowRun of the same user. columnMapping names its outputs and data as "${run.outputs.answer}" and'
         ' "${run.inputs.question}"; lines that failed there are left out. Its session may be gone. Immutable.',
+    )
+    resume_from: ObjectName | None = Field(
+        default=None,
+        description="An earlier FlowRun of the same user and environment, with failed lines or ended early: lines with outputs there are"
+        " not run again, all others are, over the same data and with the same settings. Immutable.",
     )
     column_mapping: dict[str, _Text] = Field(
         default_factory=dict,
@@ -186,6 +200,11 @@ class FlowRunSpec(Model):
         json_schema_extra=validations(rule("self || !oldSelf", "cancel can't be taken back: create another run")),
     )
 
+    @property
+    def builds_on(self) -> str | None:
+        """Name of the earlier run that it needs."""
+        return self.run or self.resume_from
+
 
 class RunLines(Model):
     """What became of the lines of the data."""
@@ -232,6 +251,9 @@ class FlowRunStatus(Model):
     progress: str | None = Field(default=None, description="The counts for people, such as 37/40, 2 failed.")
     metrics: dict[str, str] | None = Field(default=None, description="What aggregation nodes logged as metrics.")
     tokens: RunTokens | None = Field(default=None, description="Tokens that language models counted, of all lines together.")
+    resumes: int | None = Field(
+        default=None, description="How many times it went on in another container of its pod, without the lines that were done; 1 at most."
+    )
     outputs: RunOutputs | None = Field(default=None, description="Where the outputs are kept.")
     errors: list[RunProblem] | None = Field(default=None, description="The first ten failures.")
     log_tail: str | None = Field(default=None, description="The end of prompt flow's log of the run, where it failed.")

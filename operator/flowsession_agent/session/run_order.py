@@ -86,6 +86,8 @@ _MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "data": (_path, "the path of a file in the flow folder"),
     "dataFile": (lambda value: _named_content(value, "name", "content", FILE), "a file's name and content, in base64"),
     "earlier": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "resume": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "again": (lambda value: isinstance(value, bool), "true or false"),
     "variant": (_text, "a text"),
     "environmentVariables": (_texts, "texts by name"),
     "connections": (_texts_of_nodes, "texts by node and name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -58,6 +59,11 @@ class Run:
         """The folder in which prompt flow keeps the run."""
         return os.path.join(self.folder, "out", self.order["name"])
 
+    @property
+    def before(self) -> str:
+        """The folder with what prompt flow had of the run when an earlier agent ended; absent where none did."""
+        return os.path.join(self.folder, "before", f"{self.order['name']}-before")
+
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
         told: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
@@ -68,7 +74,7 @@ class Run:
 
 
 class Runs:
-    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
+    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost, unless it is ordered again."""
 
     def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
         self._home = home
@@ -80,10 +86,15 @@ class Runs:
         self._runs: dict[str, Run] = {}
 
     def begin(self, body: Any) -> messages.Run:
-        """Begin the run, or tell of it where it is known. Raises ApiError: Retired, RunInProgress."""
+        """Begin the run, or tell of it where it is known; one that is ordered `again` goes on, once, where an earlier agent ended.
+
+        Raises ApiError: Retired, RunInProgress.
+        """
         order = run_order.read(body)
+        again = order.pop("again", False)
         with self._changed:
-            if order["id"] in self._runs or os.path.isdir(self._folder(order["id"])):
+            lost = order["id"] not in self._runs and os.path.isdir(self._folder(order["id"]))
+            if order["id"] in self._runs or (lost and not (again and self._may_go_on(order))):
                 return self.told(order["id"])
             other = next((run for run in self._runs.values() if run.state == "Running"), None)
             if other is not None:
@@ -94,7 +105,7 @@ class Runs:
             try:
                 self._home.make()
                 self._make_room()
-                os.makedirs(run.folder)
+                self._lay_aside(run) if lost else os.makedirs(run.folder)
                 self._runs[order["id"]] = run
                 self._children.thread(lambda: self._work(run, what), name="run")
             except BaseException:
@@ -213,9 +224,34 @@ class Runs:
             folder = os.path.join(run.folder, "earlier", earlier["name"])
             run_outputs.unpack(run_order.content_of(earlier["archive"]), folder)
             found["earlier"] = {"name": earlier["name"], "folder": folder}
-        for member in ("dataFile", "earlier"):
+        before = run.before if os.path.isdir(run.before) else ""
+        if "resume" in run.order:
+            before = os.path.join(run.folder, "resume", run.order["resume"]["name"])
+            run_outputs.unpack(run_order.content_of(run.order["resume"]["archive"]), before)
+            if not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
+                said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
+                raise ApiError(422, "DataInvalid", said)
+        if before:
+            run_outputs.drop_unreadable(before)
+            found["resume"] = {"name": os.path.basename(before), "folder": before}
+        for member in ("dataFile", "earlier", "resume"):
             run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
         return found
+
+    def _may_go_on(self, order: messages.RunOrder) -> bool:
+        """Whether a run that an earlier agent began was not taken up again before."""
+        return not os.path.isdir(Run(order, self._folder(order["id"])).before)
+
+    def _lay_aside(self, run: Run) -> None:
+        """Move what prompt flow had of the run to where it serves as an earlier one."""
+        os.makedirs(os.path.dirname(run.before), exist_ok=True)
+        if os.path.isdir(run.output):
+            os.rename(run.output, run.before)
+        else:
+            os.makedirs(run.before)
+        for name in ("progress.json", "result.json"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(run.folder, name))
 
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since."""

@@ -44,30 +44,50 @@ class Runs:
         return tuple(sorted(found, key=lambda rival: rival.order))
 
     def earlier(self, run: RunEntry) -> Earlier | None:
-        """The run whose outputs are its data."""
-        names = [name for name in self._chain(run) if name]
+        """The run on whose outputs or lines it builds."""
+        names = self._chain(run)
         found = self.entries.get((run.meta.namespace, names[0])) if names else None
         if found is None:
             return None
+        circle = len(set(names)) < len(names) or run.meta.name in names
         kept = (found.status.get("outputs") or {}).get("configMapNames") or ()
-        return Earlier(found.meta.name, found.meta.uid, found.spec.user, found.status.get("phase") or "", tuple(kept), tuple(names[1:]))
+        origin = None if circle else self._origin(found)
+        return Earlier(
+            name=found.meta.name,
+            uid=found.meta.uid,
+            user=found.spec.user,
+            phase=found.status.get("phase") or "",
+            config_maps=tuple(kept),
+            waits_for=tuple(names[1:]),
+            environment=found.spec.environment_ref.name,
+            spec=origin.spec if origin else None,
+            earlier=self.earlier(origin) if origin else None,
+        )
+
+    def _origin(self, run: RunEntry) -> RunEntry | None:
+        """The run that was first of those that were resumed one from the other."""
+        entry: RunEntry | None = run
+        while entry is not None and entry.spec.resume_from is not None:
+            entry = self.entries.get((run.meta.namespace, entry.spec.resume_from))
+        return entry
 
     def _waits(self, run: RunEntry) -> bool:
         """Whether the run whose outputs are its data is still to come to its end."""
-        if run.spec.run is None:
+        name = run.spec.builds_on
+        if name is None:
             return False
-        earlier = self.entries.get((run.meta.namespace, run.spec.run))
+        earlier = self.entries.get((run.meta.namespace, name))
         return earlier is None or not earlier.over
 
     def _chain(self, run: RunEntry) -> list[str]:
         """The names of the runs on which it builds, up to the first that comes twice."""
         names: list[str] = []
         entry: RunEntry | None = run
-        while entry is not None and entry.spec.run is not None:
-            names.append(entry.spec.run)
-            if entry.spec.run in (run.meta.name, *names[:-1]):
+        while entry is not None and (name := entry.spec.builds_on) is not None:
+            names.append(name)
+            if name in (run.meta.name, *names[:-1]):
                 break
-            entry = self.entries.get((run.meta.namespace, entry.spec.run))
+            entry = self.entries.get((run.meta.namespace, name))
         return names
 
     def concerned_by_session(self, session: SessionEntry | None) -> set[Key]:
@@ -113,4 +133,5 @@ def _pod(run: RunEntry) -> list[Name]:
 
 
 def _earlier(run: RunEntry) -> list[Name]:
-    return [(run.meta.namespace, run.spec.run)] if run.spec.run and not run.over else []
+    name = run.spec.builds_on
+    return [(run.meta.namespace, name)] if name and not run.over else []

@@ -9,7 +9,7 @@ from flowsession.api.session import Phase
 from flowsession.manifests import run_outputs, run_session
 from flowsession.model import times
 from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, FetchOutputs, FollowRun, Plan
-from flowsession.model.run_views import RunAnswer, RunFailure
+from flowsession.model.run_views import RunAnswer, RunFailure, RunView
 from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
 from flowsession.reconcile.run.draft import RunDraft
@@ -70,7 +70,7 @@ def _queue(draft: RunDraft) -> None:
     if spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
         return
-    if not draft.status.get("podName") and spec.run is not None and not _earlier_is_over(draft, spec.run):
+    if not draft.status.get("podName") and spec.builds_on is not None and not _earlier_is_over(draft, spec.builds_on):
         return
     if spec.session_ref is None:
         fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
@@ -103,9 +103,10 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
     snapshot, earlier = draft.snapshot, draft.snapshot.earlier
     if earlier is not None and snapshot.name in (name, *earlier.waits_for):
         circle = " -> ".join((snapshot.name, name, *earlier.waits_for))
-        draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; spec.run names a run that is over")
+        draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; name a run that is over")
     elif earlier is None:
-        said = f"spec.run names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
+        field = "run" if snapshot.spec.run else "resumeFrom"
+        said = f"spec.{field} names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
         if draft.now < snapshot.created_at + PATIENCE_SECONDS:
             draft.goes_on(RunPhase.QUEUED, "RunNotFound", said)
             draft.look_again(snapshot.created_at + PATIENCE_SECONDS)
@@ -114,6 +115,11 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
     elif earlier.user != snapshot.spec.user:
         said = f"run {name!r} is one of {earlier.user}, and only their own runs may build on it: name one of {snapshot.spec.user}"
         draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif snapshot.spec.resume_from and earlier.environment != snapshot.spec.environment_ref.name:
+        said = f"run {name!r} is of environment {earlier.environment!r}, and only another run of that one can go on where it ended"
+        draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif snapshot.spec.resume_from and earlier.spec is None:
+        draft.end(RunPhase.FAILED, "RunNotFound", f"the run from which {name!r} was resumed is gone, and its settings with it")
     elif earlier.phase not in FINAL:
         draft.goes_on(RunPhase.QUEUED, "RunUnfinished", f"waits for run {name!r}, whose outputs are its data, and which is not over yet")
     elif not earlier.config_maps:
@@ -185,6 +191,8 @@ def _follow(draft: RunDraft) -> None:
         _lost(draft, cause_of_absence(name, ())[1])
     elif pod is not None and pod.phase in ENDED and not kept:
         _lost(draft, cause_of_end(pod)[1])
+    elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
+        _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
         _lost(draft, _restarted(draft))
     elif view.refused and answer is None:
@@ -195,6 +203,21 @@ def _follow(draft: RunDraft) -> None:
         _finish(draft, answer)
     else:
         _go_on(draft, answer, name)
+
+
+def _resume(draft: RunDraft, pod: str) -> None:
+    """Have the next container's agent go on with the lines that were not done: once, and the status says so before it is told."""
+    if draft.snapshot.view.answer is not None:
+        draft.count(draft.snapshot.view.answer)
+    said = f"{_restarted(draft)}; it goes on there with the lines that were not done"
+    draft.goes_on(RunPhase.RUNNING, "Resumed", said)
+    draft.judge("Resumed", True, "ContainerRestarted", said)
+    if draft.status.get("resumes"):
+        draft.run_call = _begin(draft.snapshot, pod)
+    else:
+        draft.put("resumes", 1)
+        draft.event(warning=True, reason="Resumed", message=said)
+        draft.look_again(draft.now)
 
 
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
@@ -234,8 +257,16 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
 
 
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
-    order = run_outputs.order(snapshot.name, snapshot.uid, snapshot.spec)
-    return BeginRun(pod, order, run_outputs.inclosed(snapshot.spec, snapshot.earlier))
+    spec, earlier = snapshot.spec, snapshot.earlier
+    settings = earlier.spec if spec.resume_from and earlier is not None and earlier.spec is not None else spec
+    again = bool(snapshot.status.get("resumes")) and _is_lost(snapshot.view)
+    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, again=again)
+    return BeginRun(pod, order, run_outputs.inclosed(spec, settings, earlier))
+
+
+def _is_lost(view: RunView) -> bool:
+    """Whether the pod's agent says that an earlier one began the run."""
+    return view.answer is not None and view.answer.state == "Lost"
 
 
 def _times_out_at(draft: RunDraft) -> float:
