@@ -69,6 +69,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress = Progress(os.path.join(kept, "flow_artifacts"), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
+    keep_data(data, kept)
     progress.start()
     try:
         client = PFClient(config={"run.output_path": os.path.join(folder, "out")})
@@ -92,7 +93,6 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
     finally:
         progress.stop()
-    keep_data(data, kept)
     known = read(os.path.join(kept, "error.json"))
     if not problem and not progress.seen and known:
         said = _words(known).replace(FIRST_ERROR, "", 1)
@@ -142,12 +142,13 @@ def tokens_of(run: Any) -> dict[str, int]:
 
 
 def keep_data(data: str | None, kept: str) -> None:
-    """Lay a copy of the data beside the outputs, for a later run over them."""
+    """Lay a copy of the data where the outputs will be, for a later run over them."""
     import shutil
 
     name = f"data{os.path.splitext(data)[1]}" if data else ""
-    if data and name in DATA and os.path.isdir(kept):
+    if data and name in DATA:
         try:
+            os.makedirs(kept, exist_ok=True)
             shutil.copyfile(data, os.path.join(kept, name))
         except OSError:  # no room, or gone meanwhile
             return
