@@ -13,7 +13,7 @@ import sys
 import threading
 
 from flowsession_agent.session import traces
-from flowsession_agent.session.run_outputs import DATA, OUTPUTS
+from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
             return {"code": "DataInvalid", "message": f"run {earlier['name']} has no outputs that can be read: {error}"[:LONGEST]}
         return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
     kept = os.path.join(folder, "out", order["name"])
-    progress = Progress(os.path.join(kept, "flow_artifacts"), os.path.join(folder, "progress.json"), total)
+    progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
     keep_data(data, kept)
@@ -113,8 +113,6 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
 
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
     """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
-    import shutil
-
     from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
@@ -128,8 +126,6 @@ def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
     except Exception as error:  # the store knows no such run
         if type(error).__name__ != "RunNotFoundError":
             raise
-    for unwanted in ("snapshot", "meta.json"):
-        shutil.rmtree(os.path.join(folder, unwanted), ignore_errors=True)
     Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
     return name
 
@@ -237,8 +233,8 @@ class Progress:
         for name in os.listdir(self._records) if os.path.isdir(self._records) else ():
             if name in self.seen or not name.endswith(".jsonl"):
                 continue
-            info = read(os.path.join(self._records, name)).get("run_info")  # one that is being written is read at the next look
-            if isinstance(info, dict) and info.get("status") in ("Completed", "Failed", "Canceled"):
+            info = record(os.path.join(self._records, name))
+            if info.get("status") in ("Completed", "Failed", "Canceled"):
                 self.seen[name] = info["status"]
                 if info["status"] == "Failed":
                     line = int(name.partition("_")[0])

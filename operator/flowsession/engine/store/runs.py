@@ -45,7 +45,7 @@ class Runs:
 
     def earlier(self, run: RunEntry) -> Earlier | None:
         """The run whose outputs are its data."""
-        names = [name for name in self._chain(run) if name]
+        names = self._chain(run)
         found = self.entries.get((run.meta.namespace, names[0])) if names else None
         if found is None:
             return None

@@ -70,7 +70,7 @@ def _queue(draft: RunDraft) -> None:
     if spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
         return
-    if not draft.status.get("podName") and spec.run is not None and not _earlier_is_over(draft, spec.run):
+    if spec.run is not None and not _earlier_is_over(draft, spec.run):
         return
     if spec.session_ref is None:
         fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
