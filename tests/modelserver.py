@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import background_server
+
 DAG = """
 inputs: {question: {type: string}}
 outputs: {answer: {type: string, reference: "${ask.output}"}}
@@ -120,12 +122,8 @@ def serving(*keys: str, host: str = "127.0.0.1") -> Iterator[ModelServer]:
     server = http.server.ThreadingHTTPServer((host, 0), Handler)
     server.daemon_threads = True
     model.url = f"http://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield model
-    finally:
-        model.slow.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with background_server.serving(server):
+        try:
+            yield model
+        finally:
+            model.slow.set()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import background_server
+
 
 @dataclass
 class Span:
@@ -137,12 +139,8 @@ def serving(host: str = "127.0.0.1") -> Iterator[OtlpServer]:
     server = http.server.ThreadingHTTPServer((host, 0), Handler)
     server.daemon_threads = True
     otlp.url = f"http://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield otlp
-    finally:
-        otlp.held.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with background_server.serving(server):
+        try:
+            yield otlp
+        finally:
+            otlp.held.set()

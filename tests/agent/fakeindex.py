@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import background_server
 from flowsession_cache.addresses import cached
 from localcluster.ports import free_port
 
@@ -148,14 +149,11 @@ def fake_index() -> Iterator[FakeIndex]:
     index.held.set()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"index": index}))
     index.url = f"http://127.0.0.1:{server.server_address[1]}/simple"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield index
-    finally:
-        index.held.set()
-        server.shutdown()
-        server.server_close()
+    with background_server.serving(server):
+        try:
+            yield index
+        finally:
+            index.held.set()
 
 
 class RunningCache:

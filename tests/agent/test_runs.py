@@ -278,8 +278,7 @@ def test_a_run_goes_on_in_the_next_container_without_the_lines_that_were_done(
     agent = session(data("a", "wait", "b"), once(tmp_path))
     order(agent, concurrency=3)
     eventually("two lines are done", lambda: told(agent)["lines"]["completed"] == 2)
-    agent.close()
-    subprocess.run(["pkill", "-KILL", "-f", str(agent.home)], check=False)
+    agent.crash()
     (tmp_path / "go").touch()
     next_one = start(python=flow_base, FLOWSESSION_HOME=str(agent.home))
     assert order(next_one)[1]["state"] == "Lost"

@@ -1,6 +1,7 @@
 """Spans of tests and runs at a recording OTLP server: whose they are, by which headers they come, and what is not in them."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def secrets(tmp_path: Path) -> Secrets:
     return made
 
 
+@pytest.fixture
+def start(start: StartAgent) -> Iterator[StartAgent]:
+    """Agents whose home's path is as short as in a pod: Unix sockets of a run lie below it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield lambda **arguments: start(**{"FLOWSESSION_HOME": f"{folder}/session", **arguments})
+
+
 def variable(tmp_path: Path, endpoint: str, *, content: bool = True, secret: str = "otlp") -> str:
     """What the operator gives the pod."""
     headers = {"headers": str(tmp_path / "mounted" / secret), "secret": secret}
@@ -76,7 +84,7 @@ def test_the_spans_of_all_lines_of_a_run_come_with_its_name(
     start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
 ) -> None:
     words = [f"word{number}" for number in range(12)]
-    agent = begun(start, flow_base, tmp_path, data(*words, "bad"), variable(tmp_path, otlp.url))
+    agent = begun(start, flow_base, data(*words, "bad"), variable(tmp_path, otlp.url))
     found = over_with(agent)
     assert found["lines"] == {"total": 13, "completed": 12, "failed": 1}
     assert b"WORD3" in outputs(agent)["flow_outputs/output.jsonl"]
@@ -90,8 +98,8 @@ def test_the_spans_of_all_lines_of_a_run_come_with_its_name(
     assert "traces" not in agent.log.read_text()
 
 
-def begun(start: StartAgent, python: str, folder: Path, content: bytes, traces: str, **environment: str) -> Agent:
-    """A session in a short path, as in a pod: Unix sockets of a run lie below it."""
+def begun(start: StartAgent, python: str, content: bytes, traces: str, **environment: str) -> Agent:
+    """A session with the flow and data."""
     agent = start(python=python, FLOWSESSION_TRACING=traces, PF_DISABLE_TRACING="true", **environment)
     assert agent.put("p1", "f1", files={**FLOW, "data.jsonl": content})[0] == 200
     return agent
@@ -111,7 +119,6 @@ def test_without_content_nothing_of_inputs_outputs_or_failures_is_sent(
         agent = begun(
             start,
             runtime_base,
-            tmp_path,
             data("secret-word", "bad"),
             variable(tmp_path, otlp.url, content=False),
             FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"),
@@ -142,7 +149,7 @@ def test_with_content_a_connections_key_is_not_in_it(
     with modelserver.serving(KEY) as model:
         secrets.write("open-ai", open_ai(model.url))
         connections = secrets.variable(open_ai_connection="open-ai")
-        agent = begun(start, runtime_base, tmp_path, b"", variable(tmp_path, otlp.url), FLOWSESSION_CONNECTIONS=connections)
+        agent = begun(start, runtime_base, b"", variable(tmp_path, otlp.url), FLOWSESSION_CONNECTIONS=connections)
         assert agent.put("p1", "f2", files=CHAT)[0] == 200
         assert agent.flow("test", "--inputs", f"question={QUESTION}").returncode == 0
     sent = b"".join(request.body for request in otlp.requests)
@@ -152,7 +159,7 @@ def test_with_content_a_connections_key_is_not_in_it(
 def test_an_endpoint_that_does_not_take_them_fails_no_test_and_the_log_says_why_once(
     start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
 ) -> None:
-    agent = begun(start, flow_base, tmp_path, b"", variable(tmp_path, otlp.url))
+    agent = begun(start, flow_base, b"", variable(tmp_path, otlp.url))
 
     def tested(said: str) -> None:
         for _ in range(2):
@@ -184,7 +191,7 @@ def test_an_endpoint_that_is_not_there_fails_no_run_and_a_failing_flow_says_what
     start: StartAgent, flow_base: str, secrets: Secrets, tmp_path: Path
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    agent = begun(start, flow_base, tmp_path, data("a", "b", "bad"), variable(tmp_path, nowhere))
+    agent = begun(start, flow_base, data("a", "b", "bad"), variable(tmp_path, nowhere))
     found = over_with(agent)
     assert (found["lines"], found["code"]) == ({"total": 3, "completed": 2, "failed": 1}, "LinesFailed")
     failed = agent.flow("test", "--inputs", "text=bad")
@@ -228,7 +235,7 @@ def test_prompt_flows_core_alone_needs_a_package_and_says_so(start: StartAgent, 
     core = support.base("core", "promptflow-core==1.18.5", "httpx")
     secrets.write("own", {"type": "custom", "secrets.k": KEY})  # core alone tests nothing without any connection
     traces = variable(tmp_path, "http://127.0.0.1:9")
-    agent = begun(start, core, tmp_path, b"", traces, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
+    agent = begun(start, core, b"", traces, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
     ran = agent.flow("test", "--inputs", "text=hello")
     assert (ran.returncode, json.loads(ran.stdout)) == (0, {"answer": "HELLO"}), ran.stderr
     assert "put opentelemetry-exporter-otlp-proto-http into the requirements\n" in agent.log.read_text()
@@ -238,7 +245,7 @@ def test_an_endpoint_that_never_answers_does_not_hold_up_a_cancel(
     start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
 ) -> None:
     otlp.held.clear()
-    agent = begun(start, flow_base, tmp_path, data("one", "wait"), variable(tmp_path, otlp.url))
+    agent = begun(start, flow_base, data("one", "wait"), variable(tmp_path, otlp.url))
     assert order(agent, "r-1", name="answers-r-1")[0] == 200
     eventually("the first line is done", lambda: told(agent)["lines"]["completed"] == 1)
     assert agent.call("DELETE", "/v1/runs?id=r-1")[0] == 200
@@ -249,6 +256,6 @@ def test_an_endpoint_that_never_answers_does_not_hold_up_a_cancel(
 def test_opentelemetrys_own_switch_records_nothing(
     start: StartAgent, flow_base: str, otlp: OtlpServer, secrets: Secrets, tmp_path: Path
 ) -> None:
-    agent = begun(start, flow_base, tmp_path, b"", variable(tmp_path, otlp.url), OTEL_SDK_DISABLED="true")
+    agent = begun(start, flow_base, b"", variable(tmp_path, otlp.url), OTEL_SDK_DISABLED="true")
     assert agent.flow("test", "--inputs", "text=hello").returncode == 0
     assert otlp.requests == []

@@ -51,9 +51,9 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
         "flowsession.dev/computeinstances": {"get", "list", "watch"},
-        "flowsession.dev/flowruns": {"get", "list", "watch"},
+        "flowsession.dev/flowruns": {"get", "list", "watch", "delete"},
         "flowsession.dev/vmsizes": {"get", "list", "watch"},
-        "flowsession.dev/computesessions": {"get", "list", "watch", "delete"},
+        "flowsession.dev/computesessions": {"get", "list", "watch", "create", "delete"},
         "flowsession.dev/flowenvironments/status": {"patch"},
         "flowsession.dev/computesessions/status": {"patch"},
         "flowsession.dev/computeinstances/status": {"patch"},

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from flowsession.api.base import IMAGE_RULE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.base import IMAGE_RULE, Conditions, Model, ObjectName, Timestamp, immutable, rule, validations
 from flowsession.api.size import Quantity
 from flowsession.api.source import Source, SourceStatus, SourceWarning
 
@@ -123,10 +123,7 @@ class FlowEnvironmentSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            rule(
-                "has(self.owner) == has(oldSelf.owner) && (!has(self.owner) || self.owner == oldSelf.owner)",
-                "owner is immutable: create another environment for another owner",
-            )
+            immutable("owner", "owner is immutable: create another environment for another owner"),
         )
     )
 

@@ -1,12 +1,11 @@
 """FlowRun: an environment's flow over a file of data, once, in a session of its user."""
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, rule, validations
+from flowsession.api.base import IMMUTABLE, Conditions, Model, ObjectName, Timestamp, immutable, rule, validations
 from flowsession.api.identity import Identity
 from flowsession.api.session import EnvironmentRef
 
@@ -86,15 +85,10 @@ class RunResources(Model):
     compute: ObjectName | None = Field(default=None, description="A ComputeInstance of the same user. Absent: none.")
 
 
-def _fixed(*fields: str) -> Iterator[dict[str, str]]:
-    """A rule for each optional field that no update may set, change or remove."""
-    for name in fields:
-        yield rule(
-            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-            f"{name} is immutable: create another run",
-        )
-
-
+_FIXED = (
+    "sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables",
+    "connections", "init", "lines", "resources", "identity", "resumeFrom",
+)  # fmt: skip
 _Text = Annotated[str, Field(max_length=4096)]
 
 
@@ -103,8 +97,7 @@ class FlowRunSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            *_fixed("sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables", "connections", "init", "lines"),
-            *_fixed("resources", "identity", "resumeFrom"),
+            *(immutable(name, f"{name} is immutable: create another run") for name in _FIXED),
             rule(
                 "!has(self.resources) || !has(self.resources.compute) || !has(self.resources.instanceType)"
                 " || self.resources.instanceType == ''",

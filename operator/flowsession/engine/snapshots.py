@@ -273,9 +273,9 @@ class Snapshots:
         return authorship.of(entry.meta.uid, entry.spec, entry.changed_by, self._views(entry))
 
     def _older_session(self, entry: SessionEntry) -> str:
-        mine = (entry.meta.created_at, entry.meta.uid)
         if entry.for_run:
             return ""
+        mine = (entry.meta.created_at, entry.meta.uid)
         others = (other for other in self.cache.rivals(entry) if not other.meta.deleting and not other.for_run)
         rivals = ((other.meta.created_at, other.meta.uid, other) for other in others)
         elders = [other for other in rivals if other[:2] < mine]

@@ -13,7 +13,7 @@ import sys
 import threading
 
 from flowsession_agent.session import traces
-from flowsession_agent.session.run_outputs import DATA, OUTPUTS
+from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
             return {"code": "DataInvalid", "message": f"run {earlier['name']} has no outputs that can be read: {error}"[:LONGEST]}
         return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
     kept = os.path.join(folder, "out", order["name"])
-    progress = Progress(os.path.join(kept, "flow_artifacts"), os.path.join(folder, "progress.json"), total)
+    progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
+    keep_data(data, kept)
     progress.start()
     try:
         client = PFClient(config={"run.output_path": os.path.join(folder, "out")})
@@ -80,7 +81,6 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
     finally:
         progress.stop()
-    keep_data(data, kept)
     known = read(os.path.join(kept, "error.json"))
     if not problem and not progress.seen and known:
         said = _words(known).replace(FIRST_ERROR, "", 1)
@@ -151,12 +151,13 @@ def tokens_of(run: Any) -> dict[str, int]:
 
 
 def keep_data(data: str | None, kept: str) -> None:
-    """Lay a copy of the data beside the outputs, for a later run over them."""
+    """Lay a copy of the data where the outputs will be, for a later run over them."""
     import shutil
 
     name = f"data{os.path.splitext(data)[1]}" if data else ""
-    if data and name in DATA and os.path.isdir(kept):
+    if data and name in DATA:
         try:
+            os.makedirs(kept, exist_ok=True)
             shutil.copyfile(data, os.path.join(kept, name))
         except OSError:  # no room, or gone meanwhile
             return
@@ -245,8 +246,8 @@ class Progress:
         for name in os.listdir(self._records) if os.path.isdir(self._records) else ():
             if name in self.seen or not name.endswith(".jsonl"):
                 continue
-            info = read(os.path.join(self._records, name)).get("run_info")  # one that is being written is read at the next look
-            if isinstance(info, dict) and info.get("status") in ("Completed", "Failed", "Canceled"):
+            info = record(os.path.join(self._records, name))
+            if info.get("status") in ("Completed", "Failed", "Canceled"):
                 self.seen[name] = info["status"]
                 if info["status"] == "Failed":
                     line = int(name.partition("_")[0])

@@ -45,7 +45,7 @@ def complete(folder: str) -> None:
     os.makedirs(os.path.dirname(outputs), exist_ok=True)
     with open(outputs, "w", encoding="utf-8") as file:
         for name in sorted(os.listdir(records)):
-            info = _record(os.path.join(records, name))
+            info = record(os.path.join(records, name))
             if info.get("status") == "Completed" and isinstance(info.get("output"), dict):
                 line = {"line_number": info.get("index", int(name.partition("_")[0])), **info["output"]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -68,13 +68,12 @@ def unpack(archive: bytes, folder: str) -> None:
     """Write the files of what `packed` made, or something that claims to be. Raises ApiError: DataInvalid, OSError."""
     from flowsession_agent.edits import archive as archives
     from flowsession_agent.edits.scan import FILE
+    from flowsession_agent.session import flow_folder
 
     def write(name: str, content: IO[bytes]) -> None:
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            archives.copier(content)(file)
+        flow_folder.put(folder, name, archives.copier(content))
 
+    os.makedirs(folder, exist_ok=True)
     try:
         files = {edit.path for edit in archives.read(archive) if edit.kind == FILE}
         archives.unpack(archive, files, write)
@@ -82,7 +81,8 @@ def unpack(archive: bytes, folder: str) -> None:
         raise ApiError(422, "DataInvalid", f"what was kept of the earlier run {error}: create that run again") from None
 
 
-def _record(path: str) -> dict[str, Any]:
+def record(path: str) -> dict[str, Any]:
+    """Return what prompt flow says of a line, in the line's file; empty where it can't be read, as while it is being written."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)["run_info"]

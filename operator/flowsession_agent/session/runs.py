@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
-from flowsession_agent.session import run_batch, run_order, run_outputs
+from flowsession_agent.session import flow_folder, run_batch, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
@@ -19,7 +18,7 @@ from flowsession_protocol.messages import RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import Any
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
@@ -218,7 +217,8 @@ class Runs:
         if "dataFile" in run.order:
             file = run.order["dataFile"]
             found = {"data": os.path.join(run.folder, "data", file["name"]), "shown": file["name"]}
-            _write(found["data"], io.BytesIO(run_order.content_of(file["content"])))
+            content = run_order.content_of(file["content"])
+            flow_folder.put(run.folder, os.path.join("data", file["name"]), lambda target: target.write(content))
         if "earlier" in run.order:
             earlier = run.order["earlier"]
             folder = os.path.join(run.folder, "earlier", earlier["name"])
@@ -318,9 +318,3 @@ def _log_tail(folder: str) -> str:
     except OSError:
         return ""
     return text if size <= limits.RUN_LOG_TAIL else text.partition("\n")[2]
-
-
-def _write(path: str, content: IO[bytes]) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        shutil.copyfileobj(content, file)
