@@ -348,6 +348,17 @@ def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..
     assert "shrill" in found["message"]
 
 
+def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
+    """What run.yml may say in its mapping, and in place of a mapping of variables."""
+    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
+    order(agent, columnMapping={"text": 3}, environmentFile="vars.env")
+    assert over(agent)["state"] == "Completed"
+    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"].startswith("good day too 3.")
+    order(agent, "r-2", environmentFile="none.env")
+    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    assert "environment_variables names none.env, and there is no such file in the flow folder" in found["message"]
+
+
 def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callable[..., Agent]) -> None:
     agent = session(data("a", "wait", "b"))
     order(agent, concurrency=3)
@@ -383,7 +394,8 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
         {"data": "../d.jsonl"},
         {"data": "/etc/passwd"},
         {"data": None},
-        {"columnMapping": {"a": 1}},
+        {"columnMapping": ["a"]},
+        {"initFile": "../x.json"},
         {"columnMapping": None},
         {"dataFile": {"name": "d.jsonl", "content": ""}},
         {"data": None, "dataFile": {"name": "../d.jsonl", "content": ""}},

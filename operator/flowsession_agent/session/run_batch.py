@@ -108,9 +108,9 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
         "run": known_run(client, earlier, order["flow"]) if earlier else None,
         "column_mapping": order["columnMapping"] or None,
         "variant": order.get("variant"),
-        "environment_variables": order.get("environmentVariables"),
+        "environment_variables": order.get("environmentVariables") or environment_of(order.get("environmentFile")),
         "connections": order.get("connections"),
-        "init": order.get("init"),
+        "init": order.get("init") or arguments_of(order.get("initFile")),
         "display_name": order.get("displayName"),
         "tags": order.get("tags"),
         "name": order["name"],
@@ -122,6 +122,26 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
 
     resumed = known_run(client, before, order["flow"])
     return client.runs.create_or_update(Run(**settings, resume_from=resumed, config=client._config))
+
+
+def environment_of(file: str | None) -> dict[str, str] | None:
+    """The variables of a file as run.yml may name one; values may say `${connection.key}`, as where they stand in run.yml itself."""
+    if file is None:
+        return None
+    from dotenv import dotenv_values  # type: ignore[import-not-found,unused-ignore]
+
+    if not os.path.isfile(file):  # dotenv takes a missing file for an empty one
+        raise FileNotFoundError(f"environment_variables names {file}, and there is no such file in the flow folder")
+    return {name: value or "" for name, value in dotenv_values(file).items()}
+
+
+def arguments_of(file: str | None) -> Any:
+    """The arguments for a flex flow's class in a file as run.yml may name one."""
+    if file is None:
+        return None
+    from promptflow._sdk._utilities.general_utils import load_input_data  # type: ignore[import-not-found,unused-ignore]
+
+    return load_input_data(file)
 
 
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
