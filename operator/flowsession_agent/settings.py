@@ -17,9 +17,10 @@ DEFAULT_GRACE = 30.0
 class Home:
     """The paths below `$FLOWSESSION_HOME`, as docs/agent-protocol.md lists them."""
 
-    def __init__(self, root: str, *, in_place: str = "") -> None:
-        """`in_place`: the flow folder where it is a mounted claim's, which `flow` then leads to."""
+    def __init__(self, root: str, *, in_place: str = "", claims: str = "") -> None:
+        """`in_place`: the flow folder where it is a mounted claim's, which `flow` then leads to. `claims`: where other claims are."""
         self.root = root
+        self.claims = claims
         self._in_place = in_place
         self.flow = os.path.join(root, "flow")
         self.venv = os.path.join(root, "venv")
@@ -99,7 +100,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
     grace = environ.get(variables.GRACE_SECONDS, "")
     return Settings(
-        home=Home(os.path.abspath(environ[variables.HOME]), in_place=environ.get(variables.FLOW, "")),
+        home=Home(os.path.abspath(environ[variables.HOME]), in_place=environ.get(variables.FLOW, ""), claims=environ.get(variables.CLAIMS, "")),
         pod_uid=environ[variables.POD_UID],
         public_keys=environ[variables.PUBLIC_KEYS],
         port=int(port),

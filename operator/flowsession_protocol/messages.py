@@ -291,6 +291,13 @@ class EarlierRun(TypedDict):
 RunInclosure = Literal["dataFile", "earlier", "resume"]
 
 
+class ClaimPath(TypedDict):
+    """A file or folder on a claim that the session mounts; an empty path is the claim's root."""
+
+    claim: str
+    path: str
+
+
 class _RunOrder(TypedDict):
     id: str
     name: str
@@ -304,6 +311,10 @@ class RunOrder(_RunOrder, total=False):
     dataFile: RunFile
     earlier: EarlierRun
     resume: EarlierRun
+    dataClaim: ClaimPath
+    earlierClaim: ClaimPath
+    resumeClaim: ClaimPath
+    outputsClaim: ClaimPath
     again: bool
     variant: str
     environmentVariables: Mapping[str, str]

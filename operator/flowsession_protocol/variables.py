@@ -17,6 +17,9 @@ GRACE_SECONDS = "FLOWSESSION_GRACE_SECONDS"
 FLOW = "FLOWSESSION_FLOW"
 """The flow folder on a claim that is used in place."""
 
+CLAIMS = "FLOWSESSION_CLAIMS"
+"""The folder with one folder for each claim that the session mounts, by its name."""
+
 RESOLVER = "FLOWSESSION_RESOLVER"
 """`1` in a pod that only reads a source."""
 

@@ -56,6 +56,8 @@ class Reference:
 
     path: Path
     resource: str
+    most: int = MOST
+    """Different objects that are checked one by one, of a list."""
 
     @property
     def listed(self) -> bool:
@@ -63,14 +65,14 @@ class Reference:
         return "[]" in self.path
 
 
-def references(spec: Schema, path: Path = (), resource: str = "") -> Iterator[Reference]:
+def references(spec: Schema, path: Path = (), resource: str = "", most: int = MOST) -> Iterator[Reference]:
     """Yield each field of a spec's structural schema that names a Secret, ConfigMap, claim or ServiceAccount."""
     if spec["type"] == "string" and resource:
-        yield Reference(path, resource)
+        yield Reference(path, resource, most)
     if "items" in spec:
-        yield from references(spec["items"], (*path, "[]"), resource)
+        yield from references(spec["items"], (*path, "[]"), resource, min(MOST, spec.get("maxItems", MOST) + 1))
     for name, member in spec.get("properties", {}).items():
-        yield from references(member, (*path, name), _resource(path, name))
+        yield from references(member, (*path, name), _resource(path, name), most)
 
 
 def identities(spec: Schema, path: Path = ()) -> Iterator[Path]:
@@ -101,7 +103,7 @@ def policy(kind: str, plural: str, spec: Schema) -> dict[str, Any] | None:
     for resource in _KINDS:
         of_this = [reference for reference in found if reference.resource == resource]
         if of_this:
-            most = sum(MOST if reference.listed else 2 for reference in of_this)  # before and after a change
+            most = sum(reference.most if reference.listed else 2 for reference in of_this)  # before and after a change
             variables += _names(resource, of_this, most)
             validations += _allowed(resource, most, bounded=any(reference.listed for reference in of_this))
             checks += most + 1

@@ -39,11 +39,49 @@ class ConfigMapData(Model):
     )
 
 
+class ClaimFile(Model):
+    """A file of a PersistentVolumeClaim."""
+
+    claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim; the run's session mounts it.")
+    path: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=rf"^{_PART}(/{_PART})*$",
+        description="The file, relative to the claim's root: .jsonl, .csv or .tsv, as prompt flow reads them.",
+    )
+
+
+class ClaimFolder(Model):
+    """A folder of a PersistentVolumeClaim."""
+
+    claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim; the run's session mounts it.")
+    path: str = Field(
+        default="",
+        max_length=1024,
+        pattern=rf"^({_PART}(/{_PART})*)?$",
+        description="The folder, relative to the claim's root, in which the run gets one of its own. Empty: the root.",
+    )
+
+
+class RunOutputsTarget(Model):
+    """Where outputs shall be kept."""
+
+    persistent_volume_claim: ClaimFolder | None = Field(
+        default=None,
+        description="Prompt flow's folder of the run is written there, line by line, of any size; a run whose pod is lost goes on from it.",
+    )
+
+
 class RunData(Model):
     """Where the data lies."""
 
     model_config = ConfigDict(
-        json_schema_extra=validations(rule("has(self.path) != has(self.configMap)", "data is either a path or a key of a ConfigMap"))
+        json_schema_extra=validations(
+            rule(
+                "[has(self.path), has(self.configMap), has(self.persistentVolumeClaim)].filter(one, one).size() == 1",
+                "data is one of path, configMap and persistentVolumeClaim",
+            )
+        )
     )
 
     path: str | None = Field(
@@ -54,6 +92,7 @@ class RunData(Model):
         description="A file of the flow folder, relative to it: .jsonl, .csv or .tsv, as prompt flow reads them.",
     )
     config_map: ConfigMapData | None = Field(default=None, description="A file that a ConfigMap holds.")
+    persistent_volume_claim: ClaimFile | None = Field(default=None, description="A file of a PersistentVolumeClaim.")
 
 
 class SessionRef(Model):
@@ -87,7 +126,7 @@ class RunResources(Model):
 
 _FIXED = (
     "sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables",
-    "connections", "init", "lines", "resources", "identity", "resumeFrom", "runYaml", "path",
+    "connections", "init", "lines", "resources", "identity", "resumeFrom", "runYaml", "path", "outputs",
 )  # fmt: skip
 _Text = Annotated[str, Field(max_length=4096)]
 
@@ -185,6 +224,9 @@ class FlowRunSpec(Model):
     )
     init: dict[str, Any] = Field(default_factory=dict, max_length=100, description="Arguments for the class of a flex flow. Immutable.")
     lines: LineSettings | None = Field(default=None, description="How the lines are run. Immutable.")
+    outputs: RunOutputsTarget | None = Field(
+        default=None, description="Where outputs are kept. Absent: in a ConfigMap, up to 1,000,000 bytes packed. Immutable."
+    )
     timeout_seconds: int | None = Field(
         default=None,
         ge=1,
@@ -213,6 +255,11 @@ class FlowRunSpec(Model):
         """Name of the earlier run that it needs."""
         return self.run or self.resume_from
 
+    @property
+    def outputs_claim(self) -> ClaimFolder | None:
+        """Where on a claim its outputs go."""
+        return self.outputs.persistent_volume_claim if self.outputs else None
+
 
 class RunLines(Model):
     """What became of the lines of the data."""
@@ -233,6 +280,9 @@ class RunTokens(Model):
 class RunOutputs(Model):
     """Where the outputs are kept."""
 
+    persistent_volume_claim: ClaimFolder | None = Field(
+        default=None, description="The folder with prompt flow's own files, with its records of each line."
+    )
     config_map_names: list[str] | None = Field(
         default=None,
         description="ConfigMaps with key outputs.tar.gz, which holds prompt flow's own files: flow_outputs/output.jsonl, inputs.jsonl,"

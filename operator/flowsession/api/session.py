@@ -68,6 +68,13 @@ class Idle(Model):
     )
 
 
+class SessionClaim(Model):
+    """A PersistentVolumeClaim of the namespace."""
+
+    claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim; it is mounted at /claims/NAME.")
+    read_only: bool = Field(default=False, description="True: the session can't write there.")
+
+
 class ComputeSessionSpec(Model):
     """Who runs which environment, on what, and until when."""
 
@@ -126,6 +133,12 @@ class ComputeSessionSpec(Model):
         max_length=200,
         description="Environment variables of the session; a change takes effect at the next start.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    claims: list[SessionClaim] | None = Field(
+        default=None,
+        max_length=3,
+        description="PersistentVolumeClaims with data or for outputs of runs, at /claims/NAME in the session; a change needs a reset.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["claimName"]},
     )
     pod_metadata: PodMetadata | None = Field(default=None, description="Labels and annotations for the session's pod.")
 

@@ -39,7 +39,8 @@ class RunCalls:
         if known is not None and (not isinstance(known, FollowRun) or isinstance(call, FollowRun)):
             return
         views = self._cache.runs.views
-        views[uid] = replace(views.get(uid, RunView()), calling=True)
+        known_view = views.get(uid)
+        views[uid] = replace(known_view if known_view and known_view.pod == pod.name else RunView(pod=pod.name), calling=True)
         self._tasks.start(uid, call, self._call(key, uid, pod, call))
 
     async def close(self) -> None:

@@ -219,7 +219,7 @@ class Snapshots:
             rivals=cache.runs.rivals(entry),
             refusal=refusal.message if (refusal := cache.refusals.get(entry.meta.uid)) and now < refusal.at + REFUSED_SECONDS else "",
             earlier=cache.runs.earlier(entry),
-            view=cache.runs.views.get(entry.meta.uid, RunView()),
+            view=cache.runs.view(entry),
             refused_config_maps=self._refused(key[0]),
             namespace_ending=self._ending(key[0], now),
             written_at=cache.runs.written_at.get(key, 0.0),
@@ -238,6 +238,7 @@ class Snapshots:
             size=canonical(entry.status.get("vmSize") or entry.spec.compute.vm_size),
             instance=entry.spec.compute.instance_ref.name if entry.spec.compute.instance_ref else "",
             identity=entry.spec.identity,
+            claims={claim.claim_name: not claim.read_only for claim in entry.spec.claims or ()},
         )
 
     def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:

@@ -1,16 +1,17 @@
 """What a run's agent is told, and the ConfigMap that keeps the run's outputs, which goes with the run."""
 
+import posixpath
 from typing import Any
 
 from flowsession.api import GROUP
-from flowsession.api.run import FlowRunSpec, LineSettings
+from flowsession.api.run import ClaimFile, ClaimFolder, FlowRunSpec, LineSettings
 from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests.common import controller
 from flowsession.manifests.config_maps import CONTENT_LABEL
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
 from flowsession.model.plan import Inclosed
 from flowsession.model.run_views import Earlier
-from flowsession_protocol.messages import RunInclosure, RunOrder
+from flowsession_protocol.messages import ClaimPath, RunInclosure, RunOrder
 
 OUTPUTS = "outputs"
 KEY = "outputs.tar.gz"
@@ -22,7 +23,9 @@ def name_for_promptflow(name: str, uid: str) -> str:
     return f"{name}-{uid[:8]}"
 
 
-def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: RunYaml, *, again: bool) -> RunOrder:
+def order(
+    name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: RunYaml, earlier: Earlier | None = None, *, again: bool = False
+) -> RunOrder:
     """Return what the agent is told, but for what comes along with it.
 
     `settings` and `yaml` are the run's own, or those of the run that is resumed.
@@ -43,10 +46,28 @@ def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: R
         "concurrency": lines.concurrency,
         "lineSeconds": lines.timeout_seconds,
     }
+    data = settings.data.persistent_volume_claim if settings.data else None
+    optional |= {"dataClaim": _on(data), "outputsClaim": _on(spec.outputs_claim)}
+    resumed, built_on = (earlier, earlier.earlier if earlier else None) if spec.resume_from else (None, earlier)
+    optional |= {"resumeClaim": _on(resumed.claim if resumed else None), "earlierClaim": _on(built_on.claim if built_on else None)}
     for member, value in optional.items():
         if value is not None:
             found[member] = value  # type: ignore[literal-required]
     return found
+
+
+def claims(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> dict[str, bool]:
+    """Return the claims that a run's session must mount, and whether the run writes there."""
+    target = spec.outputs_claim
+    data = settings.data.persistent_volume_claim if settings.data else None
+    kept = [one.claim for one in (earlier, earlier.earlier if earlier else None) if one is not None and one.claim is not None]
+    names = {claim.claim_name for claim in (data, *kept) if claim is not None}
+    return {**dict.fromkeys(names, False), **({target.claim_name: True} if target else {})}
+
+
+def folder_of(name: str, uid: str, target: ClaimFolder) -> str:
+    """Return the run's own folder on the claim that keeps its outputs."""
+    return posixpath.join(target.path, name_for_promptflow(name, uid))
 
 
 def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> tuple[Inclosed, ...]:
@@ -59,6 +80,10 @@ def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) 
         found += _kept(earlier, "resume")
         earlier = earlier.earlier
     return (*found, *_kept(earlier, "earlier"))
+
+
+def _on(claim: ClaimFile | ClaimFolder | None) -> ClaimPath | None:
+    return {"claim": claim.claim_name, "path": claim.path} if claim else None
 
 
 def _kept(earlier: Earlier | None, member: RunInclosure) -> list[Inclosed]:

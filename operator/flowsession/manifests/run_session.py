@@ -1,5 +1,6 @@
 """The session that is made for a run whose user has none that fits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowsession.api import API_VERSION, GROUP
@@ -26,8 +27,11 @@ def size_of(spec: FlowRunSpec) -> str:
     return "" if asked == AUTOMATIC else asked
 
 
-def manifest(namespace: str, run: str, uid: str, spec: FlowRunSpec) -> dict[str, Any]:
-    """Return the session. It outlives the run, for others of its kind, and ends when it is idle."""
+def manifest(namespace: str, run: str, uid: str, spec: FlowRunSpec, claims: Mapping[str, bool]) -> dict[str, Any]:
+    """Return the session. It outlives the run, for others of its kind, and ends when it is idle.
+
+    `claims`: those that the run needs, and whether it writes there.
+    """
     found: dict[str, Any] = {
         "user": spec.user,
         "environmentRef": {"name": spec.environment_ref.name},
@@ -37,6 +41,8 @@ def manifest(namespace: str, run: str, uid: str, spec: FlowRunSpec) -> dict[str,
         found["compute"] = {"type": "Instance", "instanceRef": {"name": spec.resources.compute}}
     elif size_of(spec):
         found["compute"] = {"vmSize": size_of(spec)}
+    if claims:
+        found["claims"] = [{"claimName": name, **({} if writes else {"readOnly": True})} for name, writes in sorted(claims.items())]
     if spec.identity:
         found["identity"] = spec.identity.to_wire()
     labels = {MANAGED_BY: MANAGER, FOR_RUN_LABEL: run[:_LONGEST_LABEL].rstrip(".-")}

@@ -24,6 +24,8 @@ SESSION_HOME = "/session"
 FLOW_FOLDER = f"{SESSION_HOME}/flow"
 """Working directory of commands and terminals; on a claim it is a symbolic link."""
 STORAGE = "ephemeral-storage"
+CLAIMS_MOUNT = "/claims"
+"""The folder with one folder for each claim of the session, by its name."""
 SOURCE_MOUNT = "/source"
 """Mount path of a claim that sessions use in place."""
 
@@ -153,6 +155,11 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
     if claim:
         volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.name}})
         mounts.append({"name": "source", "mountPath": SOURCE_MOUNT, **({} if claim.path == "." else {"subPath": claim.path})})
+    for number, one in enumerate(wanted.spec.claims or ()):
+        volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": one.claim_name}})
+        mounts.append(
+            {"name": f"claim-{number}", "mountPath": f"{CLAIMS_MOUNT}/{one.claim_name}", **({"readOnly": True} if one.read_only else {})}
+        )
     for number, connection in enumerate(environment.connections):
         # Optional: a missing Secret must not keep the pod from starting; the kubelet brings it once it exists.
         volumes.append({"name": f"connection-{number}", "secret": {"secretName": connection.secret, "optional": True}})
@@ -181,7 +188,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
         ],
         "volumes": volumes,
     }
-    if claim:
+    if claim or wanted.spec.claims:
         spec["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"  # a claim may hold very many files
     if settings.node_selector:
         spec["nodeSelector"] = dict(settings.node_selector)
@@ -236,8 +243,8 @@ def with_limited_storage(manifest: dict[str, Any], limit: str) -> dict[str, Any]
 
 
 def settings_of(spec: ComputeSessionSpec) -> str:
-    """Return the hash of the session's own environment variables, labels and annotations."""
-    given = spec.model_dump(mode="json", include={"env", "pod_metadata"}, exclude_none=True)
+    """Return the hash of the session's own environment variables, claims, labels and annotations."""
+    given = spec.model_dump(mode="json", include={"env", "pod_metadata", "claims"}, exclude_none=True)
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -283,6 +290,8 @@ def _environment(wanted: SessionPod) -> list[dict[str, Any]]:
     ]
     if claim:
         own.append({"name": known.FLOW, "value": posixpath.normpath(f"{SOURCE_MOUNT}/{claim.flow_path}")})
+    if wanted.spec.claims:
+        own.append({"name": known.CLAIMS, "value": CLAIMS_MOUNT})
     if wanted.environment.connections:
         mounted = [
             {"name": connection.name, "secret": connection.secret, "path": f"{CONNECTIONS_MOUNT}/{number}"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowsession.api.run import FlowRunSpec
+from flowsession.api.run import ClaimFolder, FlowRunSpec
 from flowsession.flow.run_yaml import RunYaml
 
 
@@ -54,8 +54,10 @@ class RunReply:
 
 @dataclass(frozen=True)
 class RunView:
-    """What this operator's calls found out about a run."""
+    """What this operator's calls found out about a run, in one pod."""
 
+    pod: str = ""
+    """The pod that was called."""
     calling: bool = False
     asked_at: float = 0.0
     """When the last call ended."""
@@ -85,6 +87,8 @@ class Earlier:
     """Empty: nothing is said of it yet."""
     config_maps: tuple[str, ...]
     """Where its outputs are kept."""
+    claim: ClaimFolder | None = None
+    """Or where on a claim."""
     waits_for: tuple[str, ...] = ()
     """The runs on which it builds in turn; they end with the first name that comes twice."""
     environment: str = ""

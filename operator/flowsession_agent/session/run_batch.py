@@ -65,14 +65,14 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         if not data and earlier:
             return {"code": "DataInvalid", "message": f"run {earlier['name']} has no outputs that can be read: {error}"[:LONGEST]}
         return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
-    kept = os.path.join(folder, "out", order["name"])
+    kept = os.path.join(order["outputs"], order["name"])
     progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
     keep_data(data, kept)
     progress.start()
     try:
-        client = PFClient(config={"run.output_path": os.path.join(folder, "out")})
+        client = PFClient(config={"run.output_path": order["outputs"]})
         done = submit(client, order)
         tokens = tokens_of(done)
     except KeyboardInterrupt:

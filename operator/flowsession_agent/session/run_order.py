@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 FILE = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
+CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 LARGEST_NUMBER = 10**6
 
 
@@ -38,8 +39,8 @@ def read(body: Any) -> messages.RunOrder:
             order[member] = value  # type: ignore[literal-required]
     if "data" in order and "dataFile" in order:
         raise bad_request("data and dataFile exclude each other.")
-    if not {"data", "dataFile", "earlier"} & order.keys():
-        raise bad_request("data must be the path of a file in the flow folder, where neither dataFile nor earlier comes along.")
+    if not {"data", "dataFile", "dataClaim", "earlier", "earlierClaim"} & order.keys():
+        raise bad_request("data must be the path of a file in the flow folder, where no other data and no earlier run comes along.")
     return order
 
 
@@ -60,6 +61,12 @@ def _named_content(value: object, name: str, content: str, pattern: re.Pattern[s
     except (binascii.Error, ValueError, TypeError):
         return False
     return True
+
+
+def _on_claim(value: object) -> bool:
+    found = value if isinstance(value, dict) else {}
+    claim, path = found.get("claim"), found.get("path")
+    return isinstance(claim, str) and CLAIM.match(claim) is not None and (path == "" or _path(path))
 
 
 def _text(value: object) -> bool:
@@ -87,6 +94,10 @@ _MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "dataFile": (lambda value: _named_content(value, "name", "content", FILE), "a file's name and content, in base64"),
     "earlier": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
     "resume": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "dataClaim": (_on_claim, "a claim's name and the path of a file there"),
+    "earlierClaim": (_on_claim, "a claim's name and the folder of an earlier run there"),
+    "resumeClaim": (_on_claim, "a claim's name and the folder of an earlier run there"),
+    "outputsClaim": (_on_claim, "a claim's name and a folder there"),
     "again": (lambda value: isinstance(value, bool), "true or false"),
     "variant": (_text, "a text"),
     "environmentVariables": (_texts, "texts by name"),

@@ -38,9 +38,12 @@ FOREVER = 10.0 * 365 * 24 * 3600
 class Run:
     """One run; `state` is one of the protocol's."""
 
-    def __init__(self, order: messages.RunOrder, folder: str) -> None:
+    def __init__(self, order: messages.RunOrder, folder: str, claims: str) -> None:
         self.order = order
         self.folder = folder
+        target = order.get("outputsClaim")
+        self.outputs = os.path.join(claims, target["claim"], target["path"]) if target else os.path.join(folder, "out")
+        """The folder in which prompt flow makes the run's own."""
         self.version = 1
         self.state = "Running"
         self.code = ""
@@ -56,12 +59,12 @@ class Run:
     @property
     def output(self) -> str:
         """The folder in which prompt flow keeps the run."""
-        return os.path.join(self.folder, "out", self.order["name"])
+        return os.path.join(self.outputs, self.order["name"])
 
     @property
     def before(self) -> str:
         """The folder with what prompt flow had of the run when an earlier agent ended; absent where none did."""
-        return os.path.join(self.folder, "before", f"{self.order['name']}-before")
+        return f"{self.output}-before"
 
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
@@ -92,19 +95,23 @@ class Runs:
         order = run_order.read(body)
         again = order.pop("again", False)
         with self._changed:
-            lost = order["id"] not in self._runs and os.path.isdir(self._folder(order["id"]))
-            if order["id"] in self._runs or (lost and not (again and self._may_go_on(order))):
+            run = Run(order, self._folder(order["id"]), self._home.claims)
+            lost = order["id"] not in self._runs and (os.path.isdir(run.folder) or os.path.isdir(run.output))
+            if order["id"] in self._runs:
                 return self.told(order["id"])
+            if lost and (not again or os.path.isdir(run.before)):
+                return _lost(order["id"])
             other = next((run for run in self._runs.values() if run.state == "Running"), None)
             if other is not None:
                 raise ApiError(409, "RunInProgress", f"Run {other.order['name']} is going on in this session: one at a time.")
             what = f"run {order['name']}"
             self._activity.begin(what)
-            run = Run(order, self._folder(order["id"]))
             try:
                 self._home.make()
                 self._make_room()
-                self._lay_aside(run) if lost else os.makedirs(run.folder)
+                os.makedirs(run.folder, exist_ok=lost)
+                if lost:
+                    self._lay_aside(run)
                 self._runs[order["id"]] = run
                 self._children.thread(lambda: self._work(run, what), name="run")
             except BaseException:
@@ -118,7 +125,7 @@ class Runs:
         if run is None:
             if not run_order.ID.match(run_id) or not os.path.isdir(self._folder(run_id)):
                 raise ApiError(404, "NoRun", "No such run was ordered here.")
-            return {"id": run_id, "state": "Lost", "version": 0, "lines": {"total": 0, "completed": 0, "failed": 0}}
+            return _lost(run_id)
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
@@ -157,6 +164,9 @@ class Runs:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
         except Exception as error:  # nothing may leave the run going on for ever
             result = {"code": "RunFailed", "message": f"the agent failed: {type(error).__name__}: {error}"}
+        if run.order.get("outputsClaim"):
+            with contextlib.suppress(OSError):
+                run_outputs.complete(run.output)
         if self._children.ending:
             return  # not its own end: it is lost with the pod, as one whose node dies
         with self._changed:
@@ -178,13 +188,15 @@ class Runs:
 
         flow = find_flow(self._home.flow)
         order = {
-            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier")},
+            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "resume")},
             **self._data(run),
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
+            "outputs": run.outputs,
         }
         if order.get("data") and not os.path.exists(order["data"]):
-            said = f"there is no {order['shown']} in the flow folder: correct spec.data.path, or put the file there"
+            where = "" if run.order.get("dataClaim") else " in the flow folder"
+            said = f"there is no {order['shown']}{where}: correct the path in spec.data, or put the file there"
             return {"code": "DataNotFound", "message": said}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
@@ -212,6 +224,12 @@ class Runs:
     def _data(self, run: Run) -> dict[str, Any]:
         """Where the data and the outputs of the earlier run lie, after what came along was written there. Raises ApiError, OSError."""
         found: dict[str, Any] = {}
+        if "outputsClaim" in run.order:
+            self._on_claim(run.order["outputsClaim"])
+            os.makedirs(run.outputs, exist_ok=True)
+        if "dataClaim" in run.order:
+            where = run.order["dataClaim"]
+            found = {"data": self._on_claim(where), "shown": f"{where['path']} on claim {where['claim']}"}
         if "data" in run.order:
             found = {"data": os.path.join(self._home.flow, run.order["data"]), "shown": run.order["data"]}
         if "dataFile" in run.order:
@@ -224,13 +242,18 @@ class Runs:
             folder = os.path.join(run.folder, "earlier", earlier["name"])
             run_outputs.unpack(run_order.content_of(earlier["archive"]), folder)
             found["earlier"] = {"name": earlier["name"], "folder": folder}
+        if "earlierClaim" in run.order:
+            found["earlier"] = self._kept_on_claim(run.order["earlierClaim"])
         before = run.before if os.path.isdir(run.before) else ""
         if "resume" in run.order:
             before = os.path.join(run.folder, "resume", run.order["resume"]["name"])
             run_outputs.unpack(run_order.content_of(run.order["resume"]["archive"]), before)
-            if not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
-                said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
-                raise ApiError(422, "DataInvalid", said)
+        if "resumeClaim" in run.order:
+            before = os.path.join(run.folder, "resume", os.path.basename(run.order["resumeClaim"]["path"]))
+            shutil.copytree(self._kept_on_claim(run.order["resumeClaim"])["folder"], before)
+        if before and before != run.before and not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
+            said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
+            raise ApiError(422, "DataInvalid", said)
         if before:
             run_outputs.drop_unreadable(before)
             found["resume"] = {"name": os.path.basename(before), "folder": before}
@@ -238,13 +261,24 @@ class Runs:
             run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
         return found
 
-    def _may_go_on(self, order: messages.RunOrder) -> bool:
-        """Whether a run that an earlier agent began was not taken up again before."""
-        return not os.path.isdir(Run(order, self._folder(order["id"])).before)
+    def _on_claim(self, where: messages.ClaimPath) -> str:
+        """The path of a file or folder on a claim. Raises ApiError where the session has no such claim."""
+        claim = os.path.join(self._home.claims, where["claim"])
+        if not self._home.claims or not os.path.isdir(claim):
+            said = f"the session does not mount the claim {where['claim']!r}: add it to spec.claims of the session, and reset it"
+            raise ApiError(422, "DataNotFound", said)
+        return os.path.join(claim, where["path"])
+
+    def _kept_on_claim(self, where: messages.ClaimPath) -> dict[str, str]:
+        """Name and folder of an earlier run whose outputs are on a claim. Raises ApiError."""
+        folder = self._on_claim(where)
+        if not os.path.isdir(folder):
+            said = f"there is no {where['path']} on claim {where['claim']}, which had the outputs of the earlier run: create that run again"
+            raise ApiError(422, "DataInvalid", said)
+        return {"name": os.path.basename(folder), "folder": folder}
 
     def _lay_aside(self, run: Run) -> None:
         """Move what prompt flow had of the run to where it serves as an earlier one."""
-        os.makedirs(os.path.dirname(run.before), exist_ok=True)
         if os.path.isdir(run.output):
             os.rename(run.output, run.before)
         else:
@@ -270,6 +304,10 @@ class Runs:
         for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
             shutil.rmtree(run.folder, ignore_errors=True)
             os.makedirs(run.folder, exist_ok=True)
+
+
+def _lost(run_id: str) -> messages.Run:
+    return {"id": run_id, "state": "Lost", "version": 0, "lines": {"total": 0, "completed": 0, "failed": 0}}
 
 
 def _grown(lines: messages.Lines, found: Any) -> messages.Lines:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from flowsession.api.run import ClaimFolder
 from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import PodEntry, RunEntry, SessionEntry
@@ -51,14 +52,16 @@ class Runs:
         if found is None:
             return None
         circle = len(set(names)) < len(names) or run.meta.name in names
-        kept = (found.status.get("outputs") or {}).get("configMapNames") or ()
+        outputs = found.status.get("outputs") or {}
+        claim = outputs.get("persistentVolumeClaim")
         origin = None if circle else self._origin(found)
         return Earlier(
             name=found.meta.name,
             uid=found.meta.uid,
             user=found.spec.user,
             phase=found.status.get("phase") or "",
-            config_maps=tuple(kept),
+            config_maps=tuple(outputs.get("configMapNames") or ()),
+            claim=ClaimFolder.model_validate(claim) if claim else None,
             waits_for=tuple(names[1:]),
             environment=found.spec.environment_ref.name,
             spec=origin.spec if origin else None,
@@ -102,6 +105,11 @@ class Runs:
     def concerned_by_pod(self, pod: PodEntry | None) -> set[Key]:
         """The runs that are in a pod."""
         return _keys(self._by_pod.of(pod.meta.key)) if pod is not None and len(self._by_pod) else set()
+
+    def view(self, run: RunEntry) -> RunView:
+        """What is known of the run in its pod of now."""
+        found = self.views.get(run.meta.uid)
+        return found if found is not None and found.pod == (run.status.get("podName") or "") else RunView()
 
     def prune(self) -> None:
         """Drop what outlives its run."""

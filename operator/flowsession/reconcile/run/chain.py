@@ -4,8 +4,11 @@ The status names the pod before its agent is told: whatever is killed then, the 
 begins each run once.
 """
 
+from collections.abc import Mapping
+
 from flowsession.api.run import FINAL, FlowRunSpec, RunPhase
 from flowsession.api.session import Phase
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests import run_outputs, run_session
 from flowsession.model import times
 from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, FetchOutputs, FollowRun, Plan
@@ -69,17 +72,18 @@ def _queue(draft: RunDraft) -> None:
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     if not _may_run(draft):
         return
+    claims = run_outputs.claims(spec, _settings(snapshot)[0], snapshot.earlier)
     if spec.session_ref is None:
-        fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
+        fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec, claims)]
     else:
         fit = list(snapshot.sessions)
     ready = [place for place in fit if place.pod]
     place = min(ready, key=lambda place: len(_ahead(snapshot, place))) if ready else next(iter(fit), None)
     if place is None:
-        _without_session(draft)
+        _without_session(draft, claims)
         return
-    if (place.user, place.environment) != (spec.user, spec.environment_ref.name):
-        draft.end(RunPhase.FAILED, "SessionFailed", _another(place, snapshot))
+    if said := _unfit(place, snapshot, claims):
+        draft.end(RunPhase.FAILED, "SessionFailed", said)
         return
     if not place.pod:
         said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
@@ -144,7 +148,7 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
         draft.end(RunPhase.FAILED, "RunNotFound", f"the run from which {name!r} was resumed is gone, and its settings with it")
     elif earlier.phase not in FINAL:
         draft.goes_on(RunPhase.QUEUED, "RunUnfinished", f"waits for run {name!r}, whose outputs are its data, and which is not over yet")
-    elif not earlier.config_maps:
+    elif not earlier.config_maps and earlier.claim is None:
         said = f"run {name!r} is {earlier.phase} and has kept no outputs, which are the data of this one: name a run that has"
         draft.end(RunPhase.FAILED, "RunUnfinished", said)
     else:
@@ -162,18 +166,32 @@ def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
     ]
 
 
-def _fits(place: Place, spec: FlowRunSpec) -> bool:
-    """Whether a session is as the run's resources and identity say."""
+def _settings(snapshot: RunSnapshot) -> tuple[FlowRunSpec, RunYaml]:
+    """The run's own settings, or those of the run that it resumes."""
+    earlier = snapshot.earlier
+    if snapshot.spec.resume_from and earlier is not None and earlier.spec is not None:
+        return earlier.spec, earlier.yaml
+    return snapshot.spec, snapshot.yaml
+
+
+def _mounts(place: Place, claims: Mapping[str, bool]) -> bool:
+    """Whether a session has the claims that the run needs."""
+    return all(name in place.claims and (place.claims[name] or not writes) for name, writes in claims.items())
+
+
+def _fits(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> bool:
+    """Whether a session is as the run's resources, identity and claims say."""
     instance = spec.resources.compute if spec.resources else None
     size = run_session.size_of(spec)
     return (
         (instance is None or place.instance == instance)
         and (not size or (not place.instance and canonical(size) == place.size))
         and (spec.identity is None or place.identity == spec.identity)
+        and _mounts(place, claims)
     )
 
 
-def _without_session(draft: RunDraft) -> None:
+def _without_session(draft: RunDraft, claims: Mapping[str, bool]) -> None:
     """No session fits: one is made for the run, unless it names another one."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     name = run_session.name_of(snapshot.name, snapshot.uid)
@@ -185,18 +203,27 @@ def _without_session(draft: RunDraft) -> None:
         draft.goes_on(RunPhase.QUEUED, "SessionRefused", said)
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
-        draft.create(run_session.manifest(snapshot.namespace, snapshot.name, snapshot.uid, spec))
+        draft.create(run_session.manifest(snapshot.namespace, snapshot.name, snapshot.uid, spec, claims))
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {name!r} is made for the run, which begins when it is Ready")
 
 
-def _another(place: Place, snapshot: RunSnapshot) -> str:
+def _unfit(place: Place, snapshot: RunSnapshot, claims: Mapping[str, bool]) -> str:
+    """Why the session that the run names can't run it; empty if it can."""
     spec = snapshot.spec
     if place.user != spec.user:
         return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
-    return (
-        f"session {place.session!r} is one of environment {place.environment!r}:"
-        f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
-    )
+    if place.environment != spec.environment_ref.name:
+        return (
+            f"session {place.session!r} is one of environment {place.environment!r}:"
+            f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
+        )
+    if not _mounts(place, claims):
+        names = ", ".join(sorted(claims))
+        return (
+            f"session {place.session!r} does not mount all that the run needs ({names}), or can't write there: add it to spec.claims of"
+            " the session and reset it, or leave sessionRef out"
+        )
+    return ""
 
 
 def _follow(draft: RunDraft) -> None:
@@ -204,15 +231,13 @@ def _follow(draft: RunDraft) -> None:
     snapshot, view = draft.snapshot, draft.snapshot.view
     pod, answer = snapshot.pod, view.answer
     name = str(draft.status["podName"])
-    kept = answer is not None and answer.over and (view.archive or view.lost_outputs)
+    kept = answer is not None and answer.over and (view.archive or view.lost_outputs or snapshot.spec.outputs_claim)
     if pod is None and answer is None and view.refused in NOT_YET:
         for field in ("sessionName", "podName"):
             draft.put(field, None)
         _queue(draft)
-    elif pod is None and not kept:
-        _lost(draft, cause_of_absence(name, ())[1])
-    elif pod is not None and pod.phase in ENDED and not kept:
-        _lost(draft, cause_of_end(pod)[1])
+    elif (pod is None or pod.phase in ENDED) and not kept:
+        _without_pod(draft, cause_of_end(pod)[1] if pod else cause_of_absence(name, ())[1])
     elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
         _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
@@ -225,6 +250,22 @@ def _follow(draft: RunDraft) -> None:
         _finish(draft, answer)
     else:
         _go_on(draft, answer, name)
+
+
+def _without_pod(draft: RunDraft, cause: str) -> None:
+    """The pod is gone: outputs on a claim are there still, and the run goes on from them in the next pod, once."""
+    if draft.snapshot.spec.outputs_claim is None or draft.status.get("resumes"):
+        _lost(draft, cause)
+        return
+    if draft.snapshot.view.answer is not None:
+        draft.count(draft.snapshot.view.answer)
+    said = f"{cause}; it goes on in the next pod with the lines that were not done"
+    draft.judge("Resumed", True, "PodLost", said)
+    draft.event(warning=True, reason="Resumed", message=said)
+    draft.put("resumes", 1)
+    for field in ("sessionName", "podName"):
+        draft.put(field, None)
+    _queue(draft)
 
 
 def _resume(draft: RunDraft, pod: str) -> None:
@@ -280,11 +321,9 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
 
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
     spec, earlier = snapshot.spec, snapshot.earlier
-    settings, yaml = spec, snapshot.yaml
-    if spec.resume_from and earlier is not None and earlier.spec is not None:
-        settings, yaml = earlier.spec, earlier.yaml
-    again = bool(snapshot.status.get("resumes")) and _is_lost(snapshot.view)
-    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, again=again)
+    settings, yaml = _settings(snapshot)
+    again = bool(snapshot.status.get("resumes")) and (spec.outputs_claim is not None or _is_lost(snapshot.view))
+    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, earlier, again=again)
     return BeginRun(pod, order, run_outputs.inclosed(spec, settings, earlier))
 
 
@@ -338,6 +377,7 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.goes_on(RunPhase.RUNNING, "OutputsRefused", said)
         draft.look_again(draft.now + REFUSED_SECONDS)
         return
+    _keep_on_claim(draft)
     if view.archive:
         draft.create(run_outputs.manifest(snapshot.namespace, snapshot.name, snapshot.uid, view.archive))
         draft.put("outputs", {"configMapNames": [name]})
@@ -360,12 +400,24 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.end(RunPhase.COMPLETED, "Completed", f"all {lines['total']} lines were run")
 
 
+def _keep_on_claim(draft: RunDraft) -> None:
+    """Say where the outputs are that went to a claim."""
+    snapshot, target = draft.snapshot, draft.snapshot.spec.outputs_claim
+    if target is not None:
+        folder = run_outputs.folder_of(snapshot.name, snapshot.uid, target)
+        draft.put("outputs", {"persistentVolumeClaim": {"claimName": target.claim_name, "path": folder}})
+
+
 def _lost(draft: RunDraft, cause: str) -> None:
     if draft.snapshot.view.answer is not None:
         draft.count(draft.snapshot.view.answer)
     lines = draft.status.get("lines") or {"total": 0, "completed": 0, "failed": 0}
-    said = f"{cause}; {lines['completed'] + lines['failed']} of {lines['total']} lines were run, and their outputs went with the pod:"
-    draft.end(RunPhase.FAILED, "SessionLost", f"{said} create the run again")
+    done = f"{cause}; {lines['completed'] + lines['failed']} of {lines['total']} lines were run"
+    _keep_on_claim(draft)
+    if draft.status.get("outputs"):
+        draft.end(RunPhase.FAILED, "SessionLost", f"{done}, whose outputs are kept: create a run with resumeFrom {draft.snapshot.name!r}")
+    else:
+        draft.end(RunPhase.FAILED, "SessionLost", f"{done}, and their outputs went with the pod: create the run again")
 
 
 def _restarted(draft: RunDraft) -> str:

@@ -26,6 +26,8 @@ class Place:
     instance: str = ""
     """Its ComputeInstance."""
     identity: Identity = field(default_factory=Identity)
+    claims: Mapping[str, bool] = field(default_factory=dict)
+    """The claims that it mounts, and whether it may write there."""
 
 
 @dataclass(frozen=True)
