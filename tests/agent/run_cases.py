@@ -119,32 +119,43 @@ ACTIVATE = 'activate: {when: "${inputs.text}", is: b}'
 
 CASES: dict[str, Case] = {
     "plain": Case(PLAIN, MAPPED),
-    "csv": Case({**PLAIN, "d.csv": "word,n\na,1\n\"b,c\",2\n"}, MAPPED.replace("data.jsonl", "d.csv")),
+    "csv": Case({**PLAIN, "d.csv": 'word,n\na,1\n"b,c",2\n'}, MAPPED.replace("data.jsonl", "d.csv")),
     "tsv": Case({**PLAIN, "d.tsv": "word\tn\na\t1\nb c\t2\n"}, MAPPED.replace("data.jsonl", "d.tsv")),
     "metrics": Case(COUNTED, MAPPED),
-    "metric that is no number": Case({**COUNTED, "count.py": tool("answers: list", 'log_metric("m", float("nan")); log_metric("w", float("inf"))')}, MAPPED),
+    "metric that is no number": Case(
+        {**COUNTED, "count.py": tool("answers: list", 'log_metric("m", float("nan")); log_metric("w", float("inf"))')}, MAPPED
+    ),
     "failed lines": Case({**COUNTED, "shout.py": tool("text: str", "return {'a': 'x', 'c': 'y'}[text]")}, MAPPED, failed=(1,)),
     "default variant": Case(VARIANTS, MAPPED),
     "variant": Case(VARIANTS, MAPPED + "variant: ${shout.loud}\n"),
     "environment variables": Case(ENVIRONMENT, MAPPED + "environment_variables: {CASE_TONE: shrill}\n"),
-    "file of environment variables": Case({**ENVIRONMENT, "e.env": "# x\nCASE_TONE='good day'\nexport CASE_KEPT=now\n"}, MAPPED + "environment_variables: e.env\n"),
+    "file of environment variables": Case(
+        {**ENVIRONMENT, "e.env": "# x\nCASE_TONE='good day'\nexport CASE_KEPT=now\n"}, MAPPED + "environment_variables: e.env\n"
+    ),
     "flow's own environment variables": Case(ENVIRONMENT, MAPPED),
     "activate": Case({**PLAIN, "flow.dag.yaml": dag(python("shout", more=ACTIVATE))}, MAPPED),
     "one of two nodes": Case(
         {
             **PLAIN,
             "flow.dag.yaml": dag(
-                python("b", more=ACTIVATE) + python("other", more='activate: {when: "${inputs.text}", is: a}')
+                python("b", more=ACTIVATE)
+                + python("other", more='activate: {when: "${inputs.text}", is: a}')
                 + python("shout", 'x: "${b.output}", y: "${other.output}"')
             ),
-            "b.py": SHOUT, "other.py": SHOUT, "shout.py": tool("x=None, y=None", "return f'{x}/{y}'"),
+            "b.py": SHOUT,
+            "other.py": SHOUT,
+            "shout.py": tool("x=None, y=None", "return f'{x}/{y}'"),
         },
         MAPPED,
     ),
-    "constants": Case(TYPES, 'flow: .\ndata: data.jsonl\ncolumn_mapping: {n: 7, items: [1, 2], thing: {k: v}, yes: "${data.yes}", f: 0.5}\n'),
+    "constants": Case(
+        TYPES, 'flow: .\ndata: data.jsonl\ncolumn_mapping: {n: 7, items: [1, 2], thing: {k: v}, yes: "${data.yes}", f: 0.5}\n'
+    ),
     "types": Case(TYPES, "flow: .\ndata: data.jsonl\n"),
     "no mapping": Case({**PLAIN, "data.jsonl": rows({"text": "a"}, {"text": "b", "more": 1})}, "flow: .\ndata: data.jsonl\n"),
-    "a default for what is not there": Case({**PLAIN, "flow.dag.yaml": dag(python("shout"), inputs="text: {type: string, default: none}")}, "flow: .\ndata: data.jsonl\n"),
+    "a default for what is not there": Case(
+        {**PLAIN, "flow.dag.yaml": dag(python("shout"), inputs="text: {type: string, default: none}")}, "flow: .\ndata: data.jsonl\n"
+    ),
     "a column that is not there": Case(PLAIN, 'flow: .\ndata: data.jsonl\ncolumn_mapping: {text: "${data.wrd}"}\n'),
     "chain and two outputs": Case(
         {
@@ -157,17 +168,29 @@ CASES: dict[str, Case] = {
         },
         MAPPED,
     ),
-    "async tool": Case({**PLAIN, "shout.py": "import asyncio\nfrom promptflow.core import tool\n\n@tool\nasync def run(text: str):\n    await asyncio.sleep(0)\n    return text\n"}, MAPPED),
+    "async tool": Case(
+        {
+            **PLAIN,
+            "shout.py": SHOUT.replace("def run", "async def run")
+            .replace("return", "await asyncio.sleep(0)\n    return")
+            .replace("json", "asyncio"),
+        },
+        MAPPED,
+    ),
     "generator": Case({**PLAIN, "shout.py": tool("text: str", "yield from (text, '-', text)")}, MAPPED),
     "prompt node": Case(
         {
             **PLAIN,
-            "flow.dag.yaml": dag('- name: shout\n  type: prompt\n  source: {type: code, path: p.jinja2}\n  inputs: {text: "${inputs.text}"}\n'),
+            "flow.dag.yaml": dag(
+                '- name: shout\n  type: prompt\n  source: {type: code, path: p.jinja2}\n  inputs: {text: "${inputs.text}"}\n'
+            ),
             "p.jinja2": "{% for x in text %}<{{x}}>{% endfor %}\n",
         },
         MAPPED,
     ),
-    "unicode and blank lines": Case({**PLAIN, "data.jsonl": "\n" + rows({"word": "Grüße 日本"}) + "\n\n" + rows({"word": "\u2028x"})}, MAPPED),
+    "unicode and blank lines": Case(
+        {**PLAIN, "data.jsonl": "\n" + rows({"word": "Grüße 日本"}) + "\n\n" + rows({"word": "\u2028x"})}, MAPPED
+    ),
     "lines without a word": Case({**PLAIN, "data.jsonl": rows({"word": "a"}, {"word": ""}, {"word": None})}, MAPPED),
     "flex flow": Case(FLEX, MAPPED),
     "class": Case(CLASS, MAPPED),
@@ -186,13 +209,20 @@ CASES: dict[str, Case] = {
             "shout.py": tool("answer: str, word: str", "return 'good' if answer == word.upper() else 'bad'"),
             "count.py": tool("grades: list", 'log_metric("accuracy", grades.count("good") / len(grades))'),
         },
-        'flow: .\nrun: EARLIER\ncolumn_mapping: {answer: "${run.outputs.answer}", word: "${run.inputs.text}"}\n',
+        'flow: .\nrun: EARLIER\ncolumn_mapping: {answer: "${run.outputs.answer}", word: "${run.inputs.word}"}\n',
         earlier="plain",
     ),
     "evaluation with data of its own": Case(
-        {**PLAIN, "flow.dag.yaml": dag(python("shout", 'answer: "${inputs.answer}", truth: "${inputs.truth}"'), inputs="answer: {type: string}\n  truth: {type: string}"),
-         "shout.py": tool("answer: str, truth: str", "return answer + truth"), "truth.jsonl": rows({"t": "1"}, {"t": "2"}, {"t": "3"})},
+        {
+            **PLAIN,
+            "flow.dag.yaml": dag(
+                python("shout", 'answer: "${inputs.answer}", truth: "${inputs.truth}"'),
+                inputs="answer: {type: string}\n  truth: {type: string}",
+            ),
+            "shout.py": tool("answer: str, truth: str", "return answer + truth"),
+            "truth.jsonl": rows({"t": "1"}, {"t": "2"}, {"t": "3"}),
+        },
         'flow: .\nrun: EARLIER\ndata: truth.jsonl\ncolumn_mapping: {answer: "${run.outputs.answer}", truth: "${data.t}"}\n',
         earlier="failed lines",
     ),
-}  # fmt: skip
+}

@@ -115,6 +115,7 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
         "tags": order.get("tags"),
         "name": order["name"],
     }
+    forget(client, order["name"])  # an earlier container may have begun it
     if before is None:
         return client.run(**settings)
     # `pf run create --resume-from` takes all settings from the store's entry of the earlier run; these are the same, said once more.
@@ -146,21 +147,34 @@ def arguments_of(file: str | None) -> Any:
 
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
     """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
-    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     name, folder = earlier["name"], earlier["folder"]
     data = next((path for path in (os.path.join(folder, known) for known in DATA) if os.path.exists(path)), None)
-    try:
-        there = client.runs.get(name)
-        if there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
-            return name
-        RunInfo.delete(name)
-    except Exception as error:  # the store knows no such run
-        if type(error).__name__ != "RunNotFoundError":
-            raise
+    there = in_store(client, name)
+    if there is not None and there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
+        return name
+    forget(client, name)
     Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
     return name
+
+
+def in_store(client: Any, name: str) -> Any:
+    """Prompt flow's entry of a run; None if its store knows none of that name."""
+    try:
+        return client.runs.get(name)
+    except Exception as error:
+        if type(error).__name__ != "RunNotFoundError":
+            raise
+        return None
+
+
+def forget(client: Any, name: str) -> None:
+    """Remove a run from prompt flow's store, not its files."""
+    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
+
+    if in_store(client, name) is not None:
+        RunInfo.delete(name)
 
 
 def tokens_of(run: Any) -> dict[str, int]:

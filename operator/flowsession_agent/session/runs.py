@@ -256,6 +256,7 @@ class Runs:
             raise ApiError(422, "DataInvalid", said)
         if before:
             run_outputs.drop_unreadable(before)
+        if before and run_outputs.complete(before):
             found["resume"] = {"name": os.path.basename(before), "folder": before}
         for member in ("dataFile", "earlier", "resume"):
             run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
