@@ -100,7 +100,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise StartError(f"FLOWSESSION_PORT is {port!r}, not a port number.")
     grace = environ.get(variables.GRACE_SECONDS, "")
     return Settings(
-        home=Home(os.path.abspath(environ[variables.HOME]), in_place=environ.get(variables.FLOW, ""), claims=environ.get(variables.CLAIMS, "")),
+        home=Home(
+            os.path.abspath(environ[variables.HOME]),
+            in_place=environ.get(variables.FLOW, ""),
+            claims=environ.get(variables.CLAIMS, ""),
+        ),
         pod_uid=environ[variables.POD_UID],
         public_keys=environ[variables.PUBLIC_KEYS],
         port=int(port),

@@ -292,6 +292,36 @@ def test_a_run_goes_on_in_the_next_container_without_the_lines_that_were_done(
     assert order(third, again=True)[1]["state"] == "Lost", "it goes on once"
 
 
+def test_outputs_on_a_claim_outlive_the_pod_and_the_run_goes_on_from_them(
+    session: Callable[..., Agent], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    claims = tmp_path_factory.mktemp("claims")
+    (claims / "questions").mkdir()
+    (claims / "results").mkdir()
+    (claims / "questions" / "q.jsonl").write_bytes(data("a", "wait", "b"))
+    wanted = {"data": None, "dataClaim": {"claim": "questions", "path": "q.jsonl"}, "outputsClaim": {"claim": "results", "path": "runs"}}
+    agent = session(files=once(tmp_path), FLOWSESSION_CLAIMS=str(claims))
+    order(agent, "r-2", **{**wanted, "dataClaim": {"claim": "questions", "path": "none.jsonl"}})
+    assert (found := over(agent, "r-2"))["message"].startswith("there is no none.jsonl on claim questions: correct"), found
+    order(agent, "r-3", **{**wanted, "outputsClaim": {"claim": "reslts", "path": ""}})
+    assert "does not mount the claim 'reslts': add it to spec.claims" in over(agent, "r-3")["message"]
+    order(agent, concurrency=3, **wanted)
+    eventually("two lines are done", lambda: told(agent)["lines"]["completed"] == 2)
+    agent.crash()
+    (tmp_path / "go").touch()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        next_pod = session(files=once(tmp_path), FLOWSESSION_CLAIMS=str(claims), FLOWSESSION_HOME=f"{folder}/session")
+        assert order(next_pod, again=True, **wanted)[1]["state"] == "Running"
+        end = over(next_pod)
+        assert (end["state"], end["lines"], end["metrics"]) == ("Completed", ALL_THREE, {"answers": "3"}), end["message"] + end["logTail"]
+        kept = claims / "results" / "runs" / "answers-r-1"
+        assert [line["answer"] for line in lines((kept / "flow_outputs/output.jsonl").read_bytes())] == ["A", "WAIT", "B"]
+        assert sorted((tmp_path / "seen").read_text().split()) == ["a", "b", "wait", "wait"]
+        earlier = {"earlierClaim": {"claim": "results", "path": "runs/answers-r-1"}, "columnMapping": {"text": "${run.outputs.answer}"}}
+        order(next_pod, "r-4", data=None, **earlier)
+        assert over(next_pod, "r-4")["lines"] == ALL_THREE
+
+
 def test_a_run_resumes_from_what_was_kept_of_another_one(session: Callable[..., Agent], tmp_path: Path) -> None:
     first = session(data("a", "wait", "b"), once(tmp_path))
     order(first, concurrency=3)
@@ -403,6 +433,8 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
         {"earlier": {"name": "x"}},
         {"earlier": {"name": "../x", "archive": ""}},
         {"concurrency": 0},
+        {"outputsClaim": {"claim": "..", "path": ""}},
+        {"outputsClaim": {"claim": "c", "path": "../x"}},
         {"connections": {"node": "text"}},
     ],
 )

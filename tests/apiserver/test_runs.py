@@ -220,6 +220,32 @@ def test_a_run_is_resumed_with_the_settings_of_the_first(ready: Lab) -> None:
     assert body["resume"] == {"name": name, "archive": base64.b64encode(b"packed").decode()}
 
 
+CLAIMS = {
+    "data": {"persistentVolumeClaim": {"claimName": "questions", "path": "q.jsonl"}},
+    "outputs": {"persistentVolumeClaim": {"claimName": "results"}},
+}
+
+
+def test_a_run_with_claims_gets_a_session_that_mounts_them_and_goes_on_in_its_next_pod(ready: Lab) -> None:
+    lab = ready
+    uid = lab.create_run(**CLAIMS)["metadata"]["uid"]
+    found = lab.until_run("Running")
+    session = lab.api.get(lab.path("computesessions", found["sessionName"]))
+    assert session["spec"]["claims"] == [{"claimName": "questions", "readOnly": True}, {"claimName": "results"}]
+    pod = lab.api.get(lab.path("pods", found["podName"]))
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert (mounts["/claims/questions"], mounts["/claims/results"]) == (True, False)
+    lab.agent(found["sessionName"]).tell_of_run(lines={"total": 3, "completed": 2, "failed": 0})
+    lab.api.delete(lab.path("pods", found["podName"]), {"gracePeriodSeconds": 0})
+    lab.until_told("Resumed", "answers")
+    eventually(lambda: status(lab).get("podName") not in (None, found["podName"]) and status(lab)["phase"] == "Running", what="it goes on")
+    agent = lab.agent(found["sessionName"])
+    assert [call.body["again"] for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")] == [True]
+    agent.tell_of_run(**DONE)
+    end = lab.until_run("Completed")
+    assert end["outputs"] == {"persistentVolumeClaim": {"claimName": "results", "path": f"answers-{uid[:8]}"}}
+
+
 NIGHTLY = """\
 $schema: https://azuremlschemas.azureedge.net/promptflow/latest/Run.schema.json
 flow: ..

@@ -15,7 +15,6 @@ from flowsession.model import times, words
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import ENDING_SECONDS
 from flowsession.model.resolved import Resolved, Unresolved
-from flowsession.model.run_views import RunView
 from flowsession.model.views import REFUSED_SECONDS, Authorship, InstanceView, PodView
 from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot, ImageFacts

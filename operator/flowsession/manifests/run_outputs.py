@@ -32,7 +32,7 @@ def order(
     """
     found: RunOrder = {"id": uid, "name": name_for_promptflow(name, uid), "columnMapping": settings.column_mapping}
     lines = spec.lines or settings.lines or LineSettings()
-    optional = {
+    optional: dict[str, object] = {
         "again": again or None,
         "data": settings.data.path if settings.data else None,
         "variant": settings.variant,

@@ -10,7 +10,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
-from flowsession_agent.session import flow_folder, run_batch, run_order, run_outputs
+from flowsession_agent.session import run_batch, run_inputs, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
@@ -189,7 +189,7 @@ class Runs:
         flow = find_flow(self._home.flow)
         order = {
             **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "resume")},
-            **self._data(run),
+            **run_inputs.prepared(run.order, run.folder, self._home, outputs=run.outputs, before=run.before),
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
             "outputs": run.outputs,
@@ -220,63 +220,6 @@ class Runs:
                 "message": "the session ran out of memory: choose a larger size, or let the flow hold less at once",
             }
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
-
-    def _data(self, run: Run) -> dict[str, Any]:
-        """Where the data and the outputs of the earlier run lie, after what came along was written there. Raises ApiError, OSError."""
-        found: dict[str, Any] = {}
-        if "outputsClaim" in run.order:
-            self._on_claim(run.order["outputsClaim"])
-            os.makedirs(run.outputs, exist_ok=True)
-        if "dataClaim" in run.order:
-            where = run.order["dataClaim"]
-            found = {"data": self._on_claim(where), "shown": f"{where['path']} on claim {where['claim']}"}
-        if "data" in run.order:
-            found = {"data": os.path.join(self._home.flow, run.order["data"]), "shown": run.order["data"]}
-        if "dataFile" in run.order:
-            file = run.order["dataFile"]
-            found = {"data": os.path.join(run.folder, "data", file["name"]), "shown": file["name"]}
-            content = run_order.content_of(file["content"])
-            flow_folder.put(run.folder, os.path.join("data", file["name"]), lambda target: target.write(content))
-        if "earlier" in run.order:
-            earlier = run.order["earlier"]
-            folder = os.path.join(run.folder, "earlier", earlier["name"])
-            run_outputs.unpack(run_order.content_of(earlier["archive"]), folder)
-            found["earlier"] = {"name": earlier["name"], "folder": folder}
-        if "earlierClaim" in run.order:
-            found["earlier"] = self._kept_on_claim(run.order["earlierClaim"])
-        before = run.before if os.path.isdir(run.before) else ""
-        if "resume" in run.order:
-            before = os.path.join(run.folder, "resume", run.order["resume"]["name"])
-            run_outputs.unpack(run_order.content_of(run.order["resume"]["archive"]), before)
-        if "resumeClaim" in run.order:
-            before = os.path.join(run.folder, "resume", os.path.basename(run.order["resumeClaim"]["path"]))
-            shutil.copytree(self._kept_on_claim(run.order["resumeClaim"])["folder"], before)
-        if before and before != run.before and not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
-            said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
-            raise ApiError(422, "DataInvalid", said)
-        if before:
-            run_outputs.drop_unreadable(before)
-        if before and run_outputs.complete(before):
-            found["resume"] = {"name": os.path.basename(before), "folder": before}
-        for member in ("dataFile", "earlier", "resume"):
-            run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
-        return found
-
-    def _on_claim(self, where: messages.ClaimPath) -> str:
-        """The path of a file or folder on a claim. Raises ApiError where the session has no such claim."""
-        claim = os.path.join(self._home.claims, where["claim"])
-        if not self._home.claims or not os.path.isdir(claim):
-            said = f"the session does not mount the claim {where['claim']!r}: add it to spec.claims of the session, and reset it"
-            raise ApiError(422, "DataNotFound", said)
-        return os.path.join(claim, where["path"])
-
-    def _kept_on_claim(self, where: messages.ClaimPath) -> dict[str, str]:
-        """Name and folder of an earlier run whose outputs are on a claim. Raises ApiError."""
-        folder = self._on_claim(where)
-        if not os.path.isdir(folder):
-            said = f"there is no {where['path']} on claim {where['claim']}, which had the outputs of the earlier run: create that run again"
-            raise ApiError(422, "DataInvalid", said)
-        return {"name": os.path.basename(folder), "folder": folder}
 
     def _lay_aside(self, run: Run) -> None:
         """Move what prompt flow had of the run to where it serves as an earlier one."""

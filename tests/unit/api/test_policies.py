@@ -46,9 +46,15 @@ def test_what_is_referred_to():
             "identity.serviceAccountName": "serviceaccounts",
             "env.[].valueFrom.secretKeyRef.name": "secrets",
             "env.[].valueFrom.configMapKeyRef.name": "configmaps",
+            "claims.[].claimName": "persistentvolumeclaims",
         },
         "ComputeInstance": {"identity.serviceAccountName": "serviceaccounts"},
-        "FlowRun": {"identity.serviceAccountName": "serviceaccounts", "data.configMap.name": "configmaps"},
+        "FlowRun": {
+            "identity.serviceAccountName": "serviceaccounts",
+            "data.configMap.name": "configmaps",
+            "data.persistentVolumeClaim.claimName": "persistentvolumeclaims",
+            "outputs.persistentVolumeClaim.claimName": "persistentvolumeclaims",
+        },
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.api.identity import Identity, IdentityType
-from flowsession.api.run import FINAL, FlowRunSpec
+from flowsession.api.run import FINAL, ClaimFolder, FlowRunSpec, SessionRef
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.engine.run_calls import observed
 from flowsession.flow.run_yaml import RunYaml
@@ -303,6 +303,69 @@ def test_what_has_no_effect_is_told() -> None:
     assert isinstance(plan.run_call, BeginRun)
     assert (plan.run_call.body["environmentFile"], plan.run_call.body["initFile"]) == ("e.env", "i.json")
     assert "warnings" not in after(snapshot())[1]
+
+
+# -- claims
+
+ON_CLAIM = {"outputs": {"persistentVolumeClaim": {"claimName": "results", "path": "runs"}}}
+BOTH = spec(data={"persistentVolumeClaim": {"claimName": "questions", "path": "d/q.jsonl"}}, **ON_CLAIM)
+KEPT_THERE = {"persistentVolumeClaim": {"claimName": "results", "path": f"runs/answers-{UID[:8]}"}}
+
+
+@pytest.mark.parametrize(
+    ("mounted", "named", "phase", "says"),
+    [
+        ({"questions": False, "results": True}, True, "Preparing", ""),
+        ({"questions": True, "results": True, "more": False}, False, "Preparing", ""),
+        ({"questions": False, "results": False}, True, "Failed", "does not mount all that the run needs (questions, results)"),
+        ({"results": True}, True, "Failed", "add it to spec.claims of the session and reset it"),
+        ({}, False, "Queued", "session 'answers-01234' is made for the run"),
+    ],
+)
+def test_a_session_that_mounts_what_the_run_needs(mounted: dict[str, bool], named: bool, phase: str, says: str) -> None:
+    asked = BOTH.model_copy(update={"session_ref": SessionRef(name="alice-flow")}) if named else BOTH
+    plan, status = after(snapshot(spec=asked, sessions=(replace(HOME, claims=mounted),)))
+    assert status["phase"] == phase
+    assert says in condition(status, "Complete")["message"]
+    if phase == "Queued":
+        (made,) = plan.creates
+        assert made.manifest["spec"]["claims"] == [{"claimName": "questions", "readOnly": True}, {"claimName": "results"}]
+
+
+def test_outputs_on_a_claim_are_not_fetched() -> None:
+    plan, status = after(placed(spec=BOTH))
+    assert isinstance(plan.run_call, BeginRun)
+    assert plan.run_call.body["dataClaim"] == {"claim": "questions", "path": "d/q.jsonl"}
+    assert plan.run_call.body["outputsClaim"] == {"claim": "results", "path": "runs"}
+    plan, status = after(placed(RunView(answer=DONE), spec=BOTH))
+    assert (status["phase"], status["outputs"], plan.run_call, plan.creates) == ("Completed", KEPT_THERE, None, ())
+
+
+def test_a_run_with_outputs_on_a_claim_goes_on_in_the_next_pod_once() -> None:
+    gone = placed(RunView(answer=RUNNING), spec=BOTH, pod=None, sessions=(replace(HOME, pod=""),))
+    plan, status = after(gone)
+    assert (status["phase"], status["resumes"], status["lines"]["completed"], status.get("podName")) == ("Queued", 1, 30, None)
+    assert verdict(status, "Resumed") == ("True", "PodLost")
+    assert [event.reason for event in plan.events] == ["Resumed"]
+    home = replace(HOME, pod="next", claims={"questions": False, "results": True})
+    _, status = after(snapshot(spec=BOTH, status=status, sessions=(home,)))
+    assert (status["phase"], status["podName"]) == ("Preparing", "next")
+    plan, status = after(snapshot(spec=BOTH, status=status, pod=pod(name="next")))
+    assert isinstance(plan.run_call, BeginRun)
+    assert plan.run_call.body["again"]
+    _, ended = after(replace(gone, status={**gone.status, "resumes": 1}))
+    assert (ended["phase"], verdict(ended, "Complete"), ended["outputs"]) == ("Failed", ("False", "SessionLost"), KEPT_THERE)
+    assert "create a run with resumeFrom 'answers'" in condition(ended, "Complete")["message"]
+
+
+def test_an_evaluation_of_outputs_on_a_claim() -> None:
+    kept = replace(EARLIER, config_maps=(), claim=ClaimFolder(claim_name="results", path="runs/first-abcdefgh"))
+    built = FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, "run": "first"})
+    _, status = after(snapshot(spec=built, earlier=kept))
+    assert status["phase"] == "Queued", "its session does not mount the claim"
+    plan, _ = after(placed(spec=built, earlier=kept))
+    assert isinstance(plan.run_call, BeginRun)
+    assert (plan.run_call.body["earlierClaim"], plan.run_call.inclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
 
 
 # -- its time
