@@ -123,7 +123,10 @@ def test_contributing(shell: Shell) -> None:
 
 def test_examples_readme(shell: Shell, python_image: str) -> None:
     served = f"kubectl kustomize examples/model-server | sed 's|image: .*|image: {python_image}|' | kubectl apply -f -"
-    printed = type_all(shell, "examples/README.md", Page(names={"kubectl apply -k examples/model-server": served}))
+    address = "$(kubectl get service model-server -o jsonpath='{.spec.clusterIP}')"  # not every cluster has DNS
+    chat = f'kubectl kustomize examples/help-chat | sed "s|//model-server:|//{address}:|" | kubectl apply -f -'
+    names = {"kubectl apply -k examples/model-server": served, "kubectl apply -k examples/help-chat": chat}
+    printed = type_all(shell, "examples/README.md", Page(names=names))
     assert any('"category": "access"' in text for text in printed)
     assert any("warranty of 24 months" in text for text in printed)
     assert json.loads(printed[-1])["accuracy"] == "0.92"

@@ -65,7 +65,7 @@ def _use(stages: Stages, kubectl: Kubectl, session: Session, runtime: images.Ima
         kubectl.show("get", "computesessions")
     with stages.stage("Another flow, and a model server that it calls"):
         _apply_model_server(kubectl, runtime)
-        _apply_folder(kubectl, CHAT)
+        _apply_chat(kubectl)
     with stages.stage("The packages of the first one"):
         _show_packages(kubectl, session)
     with stages.stage("The flow runs in it"):
@@ -89,9 +89,21 @@ def _apply_folder(kubectl: Kubectl, folder: str) -> None:
 
 def _apply_model_server(kubectl: Kubectl, runtime: images.ImageRef) -> None:
     """With the runtime image, which the nodes have."""
-    print(f"    $ kubectl kustomize {MODEL_SERVER} | sed 's|image: .*|image: {runtime.name}|' | kubectl apply -f -", flush=True)
-    manifests = re.sub("image: .*", f"image: {runtime.name}", kubectl("kustomize", str(paths.CHECKOUT / MODEL_SERVER)))
-    print_indented(kubectl("apply", "-f", "-", stdin=manifests))
+    _apply_changed(kubectl, MODEL_SERVER, "image: .*", f"image: {runtime.name}")
+
+
+def _apply_chat(kubectl: Kubectl) -> None:
+    """With the server's address in place of its name where there is no DNS, as in a cluster of tools/localcluster."""
+    if kubectl.attempt("get", "service", "kube-dns", "-n", "kube-system").returncode == 0:
+        _apply_folder(kubectl, CHAT)
+        return
+    address = kubectl("get", "service", "model-server", "-o", "jsonpath={.spec.clusterIP}")
+    _apply_changed(kubectl, CHAT, "//model-server:", f"//{address}:")
+
+
+def _apply_changed(kubectl: Kubectl, folder: str, old: str, new: str) -> None:
+    print(f"    $ kubectl kustomize {folder} | sed 's|{old}|{new}|' | kubectl apply -f -", flush=True)
+    print_indented(kubectl("apply", "-f", "-", stdin=re.sub(old, new, kubectl("kustomize", str(paths.CHECKOUT / folder)))))
 
 
 def _fresh_namespace(kubectl: Kubectl) -> None:
