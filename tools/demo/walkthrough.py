@@ -79,7 +79,7 @@ def _use(stages: Stages, kubectl: Kubectl, session: Session, runtime: images.Ima
         with stages.stage(f"Nobody uses the first session: after {IDLE_SECONDS} s it is deleted"):
             _tell_idle_end(kubectl, gone_at, used_at, ready["status"]["podName"])
     with stages.stage("Clean up"):
-        kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
+        kubectl.show("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def _apply_folder(kubectl: Kubectl, folder: str) -> None:
