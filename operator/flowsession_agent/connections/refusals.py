@@ -23,7 +23,7 @@ _UNREACHABLE = re.compile(r"\b(APIConnectionError|ConnectError|NewConnectionErro
 _SILENT = re.compile(r"\b(APITimeoutError|ReadTimeout|ConnectTimeout)\b")
 _RETRY_AFTER = re.compile(r"Retry-After=([0-9.]+)")
 _NO_TOKEN = re.compile(r"\b(ClientAuthenticationError|CredentialUnavailableError|DefaultAzureCredential failed)\b")
-_NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[(\S+) in line \d+ ")
+_NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[([^\s\[]{1,200}) in line \d+ ")
 _IN_USE = "which is in use within two minutes, without a restart"
 _STATUSES = {401: "it does not take the key", 403: "the key may not do this", 404: "it knows no such address, model or deployment"}
 LARGEST = 256 * 1024
