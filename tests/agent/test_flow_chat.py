@@ -237,12 +237,19 @@ outputs:
   answer: {type: string, is_chat_output: true}
 """,
     "flex.py": b"""
+from typing import TypedDict
+
+
+class Said(TypedDict):
+    answer: str
+
+
 class Answer:
     def __init__(self, mark: str = "."):
         self.mark = mark
 
-    def __call__(self, question: str, chat_history: list) -> dict:
-        return {"answer": f"{[said['role'] for said in chat_history]} {question}{self.mark}", "length": len(question)}
+    def __call__(self, question: str, chat_history: list) -> Said:
+        return {"answer": f"{[said['role'] for said in chat_history]} {question}{self.mark}"}
 """,
 }
 FUNCTION = {
