@@ -231,7 +231,7 @@ def test_a_run_with_claims_gets_a_session_that_mounts_them_and_goes_on_in_its_ne
     uid = lab.create_run(**CLAIMS)["metadata"]["uid"]
     found = lab.until_run("Running")
     session = lab.api.get(lab.path("computesessions", found["sessionName"]))
-    assert session["spec"]["claims"] == [{"claimName": "questions", "readOnly": True}, {"claimName": "results"}]
+    assert session["spec"]["claims"] == [{"claimName": "questions", "readOnly": True}, {"claimName": "results", "readOnly": False}]
     pod = lab.api.get(lab.path("pods", found["podName"]))
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert (mounts["/claims/questions"], mounts["/claims/results"]) == (True, False)
