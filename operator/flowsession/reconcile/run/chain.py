@@ -12,8 +12,9 @@ from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, 
 from flowsession.model.run_views import RunAnswer, RunFailure, RunView
 from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
+from flowsession.reconcile.run import guest
 from flowsession.reconcile.run.draft import RunDraft
-from flowsession.reconcile.run.snapshot import Place, RunSnapshot
+from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from flowsession.reconcile.size.choice import canonical
 
 COUNT_SECONDS = 10.0
@@ -80,13 +81,22 @@ def _queue(draft: RunDraft) -> None:
     place = min(ready, key=lambda place: len(_ahead(snapshot, place))) if ready else next(iter(fit), None)
     if place is None:
         _without_session(draft)
-        return
-    if (place.user, place.environment) != (spec.user, spec.environment_ref.name):
-        draft.end(RunPhase.FAILED, "SessionFailed", _another(place, snapshot))
+    else:
+        _take_turn(draft, place)
+
+
+def _take_turn(draft: RunDraft, place: Place) -> None:
+    """Place the run in a session, unless something is in its way."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if place.user != spec.user:
+        said = f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
+        draft.end(RunPhase.FAILED, "SessionFailed", said)
         return
     if not place.pod:
         said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
+        return
+    if guest.is_one(snapshot, place) and not _may_be_there(draft, place):
         return
     if ahead := _ahead(snapshot, place):
         names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
@@ -136,8 +146,12 @@ def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
     return [
         rival.name
         for rival in snapshot.rivals
-        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
+        if (rival.session == place.session if rival.placed else rival.order < mine and _may_take(rival, place))
     ]
+
+
+def _may_take(rival: Rival, place: Place) -> bool:
+    return rival.session == place.session or (not rival.session and rival.environment == place.environment)
 
 
 def _fits(place: Place, spec: FlowRunSpec) -> bool:
@@ -167,14 +181,15 @@ def _without_session(draft: RunDraft) -> None:
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {name!r} is made for the run, which begins when it is Ready")
 
 
-def _another(place: Place, snapshot: RunSnapshot) -> str:
-    spec = snapshot.spec
-    if place.user != spec.user:
-        return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
-    return (
-        f"session {place.session!r} is one of environment {place.environment!r}:"
-        f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
-    )
+def _may_be_there(draft: RunDraft, place: Place) -> bool:
+    """Whether a session of another environment can take the run; else the draft says why not, or what it waits for."""
+    if waits := guest.waits(draft.snapshot):
+        draft.goes_on(RunPhase.QUEUED, *waits)
+    elif refused := guest.refusal(draft.snapshot, place):
+        draft.end(RunPhase.FAILED, *refused)
+    else:
+        return True
+    return False
 
 
 def _follow(draft: RunDraft) -> None:
@@ -213,7 +228,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
     draft.goes_on(RunPhase.RUNNING, "Resumed", said)
     draft.judge("Resumed", True, "ContainerRestarted", said)
     if draft.status.get("resumes"):
-        draft.run_call = _begin(draft.snapshot, pod)
+        _start(draft, pod)
     else:
         draft.put("resumes", 1)
         draft.event(warning=True, reason="Resumed", message=said)
@@ -233,7 +248,7 @@ def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     if draft.now < due:
         draft.look_again(due)
     elif answer is None:
-        draft.run_call = _begin(snapshot, pod)
+        _start(draft, pod)
     elif answer.over:
         draft.run_call = FetchOutputs(pod, snapshot.uid)
     else:
@@ -256,12 +271,23 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
+def _start(draft: RunDraft, pod: str) -> None:
+    """Have the agent of the pod begin the run, once all that goes with the order is known."""
+    waits = guest.waits(draft.snapshot)
+    if waits and draft.snapshot.spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+    elif waits:
+        draft.goes_on(RunPhase.PREPARING, *waits)
+    else:
+        draft.run_call = _begin(draft.snapshot, pod)
+
+
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
     spec, earlier = snapshot.spec, snapshot.earlier
     settings = earlier.spec if spec.resume_from and earlier is not None and earlier.spec is not None else spec
     again = bool(snapshot.status.get("resumes")) and _is_lost(snapshot.view)
     order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, again=again)
-    return BeginRun(pod, order, run_outputs.inclosed(spec, settings, earlier))
+    return BeginRun(pod, {**order, **guest.comes_along(snapshot)}, run_outputs.inclosed(spec, settings, earlier))
 
 
 def _is_lost(view: RunView) -> bool:
@@ -294,7 +320,7 @@ def _refused(draft: RunDraft) -> None:
         if draft.now < view.asked_at + AGAIN_SECONDS:
             draft.look_again(view.asked_at + AGAIN_SECONDS)
         elif draft.snapshot.pod is not None and not view.calling:
-            draft.run_call = _begin(draft.snapshot, draft.snapshot.pod.name)
+            _start(draft, draft.snapshot.pod.name)
         return
     if view.refused in MISSING:
         draft.end(RunPhase.FAILED, view.refused, view.message)
@@ -329,7 +355,8 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:
         lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""
-        draft.end(RunPhase.FAILED, answer.code, answer.message + lost)
+        said = guest.words(snapshot, answer) if answer.code == guest.INCOMPATIBLE else answer.message
+        draft.end(RunPhase.FAILED, answer.code, said + lost)
     elif view.lost_outputs:
         draft.end(RunPhase.FAILED, "OutputsTooLarge", f"all {lines['total']} lines were run, but {view.lost_outputs}")
     else:
