@@ -129,8 +129,8 @@ class FlowRunSpec(Model):
     session_ref: SessionRef | None = Field(
         default=None,
         description="The session to run in, one of the same user; resources and identity are ignored then. It may be one of another"
-        " environment, if it has the image, the packages and the connections that environmentRef asks for: nothing is installed there."
-        " Absent: the user's session of the environment that is as resources and identity say, else one that is made for the run. Immutable.",
+        " environment, if it has the image, packages and connections that environmentRef asks for: nothing is installed there. Absent: the"
+        " user's session of the environment that is as resources and identity say, else one that is made for the run. Immutable.",
     )
     resources: RunResources | None = Field(default=None, description="What the run's session shall run on. Absent: anything. Immutable.")
     identity: Identity | None = Field(default=None, description="As whom the run's session shall act. Absent: as anybody. Immutable.")
