@@ -199,9 +199,7 @@ def _follow(draft: RunDraft) -> None:
     name = str(draft.status["podName"])
     kept = answer is not None and answer.over and (view.archive or view.lost_outputs)
     if pod is None and answer is None and view.refused in NOT_YET:
-        for field in ("sessionName", "podName"):
-            draft.put(field, None)
-        _queue(draft)
+        _return(draft)
     elif pod is None and not kept:
         _lost(draft, cause_of_absence(name, ())[1])
     elif pod is not None and pod.phase in ENDED and not kept:
@@ -271,15 +269,24 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
+def _return(draft: RunDraft) -> None:
+    """Give up its place in a session that ends before the run began."""
+    for field in ("sessionName", "podName"):
+        draft.put(field, None)
+    _queue(draft)
+
+
 def _start(draft: RunDraft, pod: str) -> None:
     """Have the agent of the pod begin the run, once all that goes with the order is known."""
-    waits = guest.waits(draft.snapshot)
-    if waits and draft.snapshot.spec.cancel:
+    snapshot, waits = draft.snapshot, guest.waits(draft.snapshot)
+    if snapshot.spec.session_ref is not None and not snapshot.sessions:
+        _return(draft)  # whose flow it would run there is not known any more
+    elif waits and snapshot.spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
     elif waits:
         draft.goes_on(RunPhase.PREPARING, *waits)
     else:
-        draft.run_call = _begin(draft.snapshot, pod)
+        draft.run_call = _begin(snapshot, pod)
 
 
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:

@@ -28,13 +28,9 @@ def is_one(snapshot: RunSnapshot, place: Place) -> bool:
 
 
 def waits(snapshot: RunSnapshot) -> tuple[str, str] | None:
-    """Return what has to be known before the run can be given to the session that it names, as reason and message; None: nothing."""
-    ref, name = snapshot.spec.session_ref, snapshot.spec.environment_ref.name
-    if ref is None:
-        return None
-    if not snapshot.sessions:
-        return "SessionMissing", f"session {ref.name!r} is gone, and its pod is about to be"
-    if not is_one(snapshot, snapshot.sessions[0]) or isinstance(snapshot.environment, Resolved):
+    """Return what has to be known before the run can be given to a session of another environment, as reason and message; None: nothing."""
+    name = snapshot.spec.environment_ref.name
+    if not any(is_one(snapshot, place) for place in snapshot.sessions) or isinstance(snapshot.environment, Resolved):
         return None
     if isinstance(snapshot.environment, Unresolved) and snapshot.environment.reason != "Resolving":
         return "EnvironmentNotReady", f"environment {name!r}: {snapshot.environment.message}"

@@ -117,20 +117,19 @@ def test_a_run_in_a_session_of_its_own_environment_brings_nothing() -> None:
     assert not {"guest", "files"} & plan.run_call.body.keys()
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"environment": None}, "Resolving"),
-        ({"environment": Unresolved("X", "y")}, "EnvironmentNotReady"),
-        ({"sessions": ()}, "SessionMissing"),
-    ],
-)
-def test_it_never_begins_without_its_flow(fields: dict[str, Any], reason: str) -> None:
-    plan, status = after(a_guest(status=PLACED, pod=pod(), **fields))
+@pytest.mark.parametrize(("environment", "reason"), [(None, "Resolving"), (Unresolved("InvalidFlow", "no nodes"), "EnvironmentNotReady")])
+def test_it_never_begins_without_its_flow(environment: Unresolved | None, reason: str) -> None:
+    plan, status = after(a_guest(status=PLACED, pod=pod(), environment=environment))
     assert (plan.run_call, status["phase"], verdict(status, "Complete")[1]) == (None, "Preparing", reason)
     canceled = spec(sessionRef={"name": "alice-flow"}, cancel=True)
-    _, status = after(a_guest(status=PLACED, pod=pod(), **{**fields, "spec": canceled}))
+    _, status = after(a_guest(status=PLACED, pod=pod(), environment=environment, spec=canceled))
     assert (status["phase"], verdict(status, "Complete")[1]) == ("Canceled", "Canceled")
+
+
+def test_it_waits_for_another_session_when_the_named_one_is_deleted_before_it_began() -> None:
+    plan, status = after(a_guest(status=PLACED, pod=pod(), environment=None, sessions=()))
+    assert (plan.run_call, status["phase"], verdict(status, "Complete")[1]) == (None, "Queued", "SessionMissing")
+    assert not {"podName", "sessionName"} & status.keys()
 
 
 def test_packages_that_are_missing_are_told_with_both_ways_out() -> None:
