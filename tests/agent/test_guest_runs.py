@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from .fakeindex import fake_index
-from .support import Agent
-from .test_runs import COUNT, EVALUATION, FLOW, SHOUT, data, lines, order, outputs, over
+from .support import Agent, eventually
+from .test_runs import COUNT, EVALUATION, FLOW, SHOUT, data, lines, once, order, outputs, over, told
 
 QUIET = {**FLOW, "shout.py": SHOUT.replace(b"text.upper()", b"text.lower() + open('end.txt').read()"), "count.py": COUNT, "end.txt": b"!"}
 """The same names of files as FLOW's, with other content."""
@@ -72,6 +72,20 @@ def test_its_files_are_its_own_whatever_they_are_called(start: Callable[..., Age
     assert (end["code"], "no data.jsonl in the flow folder" in end["message"]) == ("DataNotFound", True), end
 
 
+def test_it_goes_on_in_the_next_container_with_its_own_flow(start: Callable[..., Agent], home: str, flow_base: str, tmp_path: Path) -> None:
+    agent = start(python=flow_base, FLOWSESSION_HOME=home)
+    agent.put("p1", "f1", files=FLOW)
+    members = guest({**once(tmp_path), "data.jsonl": data("a", "wait")})
+    order(agent, concurrency=2, **members)
+    eventually("a line is done", lambda: told(agent)["lines"]["completed"] == 1)
+    agent.crash()
+    (tmp_path / "go").touch()
+    next_one = start(python=flow_base, FLOWSESSION_HOME=home)
+    assert order(next_one, again=True, **members)[1]["state"] == "Running"
+    assert (end := over(next_one))["state"] == "Completed", end
+    assert sorted((tmp_path / "seen").read_text().split()) == ["a", "wait", "wait"]
+
+
 def test_packages_of_the_sessions_layer_are_compared_and_nothing_is_installed(
     start: Callable[..., Agent], plain_base: str, tmp_path: Path
 ) -> None:
@@ -106,10 +120,10 @@ def test_packages_of_the_sessions_layer_are_compared_and_nothing_is_installed(
 def test_files_that_only_an_installer_reads_are_said_not_to_be_known(start: Callable[..., Agent], plain_base: str) -> None:
     agent = start(python=plain_base)
     agent.put("p1", "f1", files=FLOW)
-    order(agent, **guest(QUIET, "-r https://files.example/r.txt\npip\n"))
+    order(agent, **guest(QUIET, "-r https://me:secret@files.example/r.txt\npip\n"))
     end = over(agent)
     assert [error["message"] for error in end["errors"]] == [
-        "'--requirement https://files.example/r.txt' (line 1 of spec.requirementsText): only an installer reads it"
+        "'--requirement https://****@files.example/r.txt' (line 1 of spec.requirementsText): only an installer reads it"
     ]
     assert end["message"].startswith("1 of 2 requirements is not satisfied")
 

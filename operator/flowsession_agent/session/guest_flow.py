@@ -11,6 +11,7 @@ import os
 from flowsession_agent.errors import ApiError
 from flowsession_agent.session import flow_folder, run_order
 from flowsession_protocol import limits
+from flowsession_protocol.masking import masked
 from flowsession_protocol.variables import TRACING
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ def _lines(asked: messages.Requirements, root: str, folder: str) -> tuple[list[d
             found += [(one, True) for one in requirement_lines.read(constraints, root=root, shown=os.path.relpath(constraints, root))]
     told = [{"text": line.text, "place": line.place, "constraint": constraint} for line, constraint in found if line.body]
     unseen = [
-        f"'{option} {target}' ({line.place}): only an installer reads it"
+        f"'{option} {masked(target)}' ({line.place}): only an installer reads it"
         for line, _ in found
         for option in ("--requirement", "--constraint")
         for target in line.values(option)
