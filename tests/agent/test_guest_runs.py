@@ -82,7 +82,7 @@ def test_it_goes_on_in_the_next_container_with_its_own_flow(start: Callable[...,
     (tmp_path / "go").touch()
     next_one = start(python=flow_base, FLOWSESSION_HOME=home)
     assert order(next_one, again=True, **members)[1]["state"] == "Running"
-    assert (end := over(next_one))["state"] == "Completed", end
+    assert (end := over(next_one))["state"] == "Completed", json.dumps(end)
     assert sorted((tmp_path / "seen").read_text().split()) == ["a", "wait", "wait"]
 
 

@@ -121,26 +121,35 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     resumed = known_run(client, before, order["flow"])
+    forget(client, order["name"])  # of a container that was killed in the middle
     return client.runs.create_or_update(Run(**settings, resume_from=resumed, config=client._config))
 
 
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
     """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
-    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     name, folder = earlier["name"], earlier["folder"]
     data = next((path for path in (os.path.join(folder, known) for known in DATA) if os.path.exists(path)), None)
+    if not forget(client, name, unless_complete=True):
+        Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
+    return name
+
+
+def forget(client: Any, name: str, *, unless_complete: bool = False) -> bool:
+    """Drop a run from prompt flow's store; whether it is still there, since it has come to its end and its outputs are there."""
+    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
+
     try:
         there = client.runs.get(name)
-        if there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
-            return name
-        RunInfo.delete(name)
-    except Exception as error:  # the store knows no such run
+    except Exception as error:
         if type(error).__name__ != "RunNotFoundError":
             raise
-    Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
-    return name
+        return False
+    if unless_complete and there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
+        return True
+    RunInfo.delete(name)
+    return False
 
 
 def tokens_of(run: Any) -> dict[str, int]:
