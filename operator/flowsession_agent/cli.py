@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import socket
 import sys
 
 from flowsession_protocol import variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    import argparse
+    import socket
+    from typing import IO, Any, Callable, Sequence
 
 USUAL_HOME = "/session"
 EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
@@ -29,12 +29,15 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return the exit code."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.run is None:
-        parser.print_help()
-        return 2
     try:
+        if (inputs := _only_inputs(argv)) is not None:
+            _print_outputs({"inputs": inputs}, traceback=False)
+            return 0
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if arguments.run is None:
+            parser.print_help()
+            return 2
         arguments.run(arguments)
     except CommandError as error:
         print(f"flow: {error}", file=sys.stderr)
@@ -46,7 +49,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _only_inputs(argv: Sequence[str]) -> dict[str, str] | None:
+    """Return the inputs of `test [--inputs NAME=VALUE ...]`; None for anything else. `argparse` takes a tenth of a warm test's time."""
+    words = list(argv[1:])
+    if list(argv[:1]) != ["test"] or (words and words.pop(0) != "--inputs") or any(word.startswith("-") for word in words):
+        return None
+    return _inputs(words) if words or len(argv) == 1 else None
+
+
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="flow", description="Use this session's flow and packages.", epilog=EPILOG)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     parser.set_defaults(run=None)
@@ -54,8 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's inputs")
     test.add_argument("--node", default="", metavar="NAME", help="run this node alone; the inputs are the node's, by its names for them")
     test.add_argument("--variant", default="", metavar="NODE.VARIANT", help="run with this variant of a node, also written ${NODE.VARIANT}")
+    test.add_argument("--stream", action="store_true", help="print what the flow streams as it comes, as is done in a terminal anyway")
     test.add_argument("--traceback", action="store_true", help="after a failure, print the traceback and the rest of what the flow wrote")
     test.set_defaults(run=_test)
+    chat = commands.add_parser("chat", help="talk to a chat flow, which is given the history; end with ^D")
+    chat.add_argument("--inputs", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="the flow's other inputs")
+    chat.add_argument("--variant", default="", metavar="NODE.VARIANT", help="chat with this variant of a node")
+    chat.set_defaults(run=_chat)
     check = commands.add_parser("check", help="tell what is wrong with the flow as it is now, without running it")
     check.add_argument("--json", action="store_true", help="print what was found as JSON")
     check.set_defaults(run=_check)
@@ -78,27 +96,98 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _test(arguments: argparse.Namespace) -> None:
+    order = {"inputs": _inputs(arguments.inputs), "node": arguments.node, "variant": _variant(arguments.variant)}
+    _print_outputs(order, traceback=arguments.traceback, stream=arguments.stream)
+
+
+def _inputs(words: Sequence[str]) -> dict[str, str]:
     inputs = {}
-    for given in arguments.inputs:
+    for given in words:
         name, equals, value = given.partition("=")
         if not equals or not name:
             raise CommandError(f"{given!r} is no input: write NAME=VALUE, e.g. --inputs name=Ada.")
         inputs[name] = value
-    try:
-        answer = call("POST", "/v1/test", {"inputs": inputs, "node": arguments.node, "variant": _variant(arguments.variant)})
-    except CommandError as error:
-        if error.code != "FlowFailed":
-            raise
-        more = f"\n\n{error.tail}" if arguments.traceback and error.tail else ""
-        ways = "`flow check` looks for what is wrong with the flow"
-        ways = ways if more or not error.tail else f"`flow test --traceback` shows all that it wrote, {ways}"
-        raise CommandError(f"{error}\n{ways}.{more}") from None
-    print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
+    return inputs
 
 
 def _variant(word: str) -> str:
     """The variant as prompt flow writes it."""
     return word if not word or word.startswith("${") else f"${{{word}}}"
+
+
+def _print_outputs(order: dict[str, Any], *, traceback: bool, stream: bool = False) -> None:
+    """Run a test and print its outputs; what is streamed goes to standard error, where it doesn't mix with them."""
+    streamed = False
+
+    def show(members: dict[str, Any]) -> None:
+        nonlocal streamed
+        streamed = True
+        print(members.get("text", ""), end="", file=sys.stderr, flush=True)
+
+    try:
+        answer = call("POST", "/v1/test", {**order, "stream": stream or sys.stderr.isatty()}, show)
+    except CommandError as error:
+        if error.code != "FlowFailed":
+            raise
+        more = f"\n\n{error.tail}" if traceback and error.tail else ""
+        ways = "`flow check` looks for what is wrong with the flow"
+        ways = ways if more or not error.tail else f"`flow test --traceback` shows all that it wrote, {ways}"
+        raise CommandError(f"{error}\n{ways}.{more}") from None
+    finally:
+        if streamed:
+            print(file=sys.stderr)
+    print(json.dumps(answer["outputs"], indent=2, ensure_ascii=False))
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    """Ask and answer until the input ends. What fails in a terminal is printed, and the chat goes on with the history from before."""
+    import contextlib
+
+    at_terminal = sys.stdin.isatty()
+    if at_terminal:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - so that lines can be edited
+    order: dict[str, Any] = {"inputs": _inputs(arguments.inputs), "variant": _variant(arguments.variant), "stream": True}
+    history = None
+    while True:
+        try:
+            message = input("User: " if at_terminal else "")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if not message.strip():
+            continue
+        try:
+            history = _round({**order, "chat": {"message": message, "history": history}})
+        except KeyboardInterrupt:
+            if not at_terminal:
+                raise
+            print("\nflow: this answer was canceled; ^D ends the chat.", file=sys.stderr)
+        except CommandError as error:
+            if not at_terminal or error.code == "NoChatFlow":
+                raise
+            print(f"flow: {error}", file=sys.stderr)
+
+
+def _round(order: dict[str, Any]) -> list[Any]:
+    """Print the answer as it comes; returns the history with it."""
+    streamed = False
+
+    def show(members: dict[str, Any]) -> None:
+        nonlocal streamed
+        print("" if streamed else "Bot: ", members.get("text", ""), sep="", end="", flush=True)
+        streamed = True
+
+    try:
+        chat = call("POST", "/v1/test", order, show)["chat"]
+    finally:
+        if streamed:
+            print(flush=True)
+    if not streamed:
+        output = chat["output"]
+        print(f"Bot: {output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)}", flush=True)
+    history: list[Any] = chat["history"]
+    return history
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -215,28 +304,63 @@ def _keep_alive(_: argparse.Namespace) -> None:
     print("The session counts as used now.")
 
 
-def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The agent's answer; raises CommandError with its reason, or when no agent answers."""
+def call(
+    method: str, path: str, body: dict[str, Any] | None = None, show: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    """The agent's answer; raises CommandError with its reason, or when no agent answers. `show` is given what comes before it."""
+    import socket
+
     content = json.dumps(body).encode() if body is not None else b""
     request = f"{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
-    where = _socket_path()
+    where, sent = _socket_path(), False
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as answer:
             connection.connect(where)
             connection.sendall(request)
-            received = b"".join(iter(lambda: connection.recv(65536), b""))
+            sent = True
+            _wait(connection)
+            status, members = _read(answer, show)
     except OSError as error:
+        if sent and isinstance(error, BrokenPipeError):  # not the agent's: who reads what this command prints has gone
+            raise
         raise CommandError(f"this pod has no running flowsession agent at {where} ({error.strerror or error}).") from None
-    head, _, answer = received.partition(b"\r\n\r\n")
-    try:
-        status, members = int(head.split(b" ", 2)[1]), json.loads(answer)
     except (ValueError, IndexError):
         raise CommandError(f"the agent at {where} ended before it answered.") from None
     if status != 200:
         message, code, tail = (str(members.get(name) or "") for name in ("message", "code", "stderrTail"))
         raise CommandError(message or f"the agent answered {status}.", code=code, tail=tail.strip())
-    found: dict[str, Any] = members
-    return found
+    return members
+
+
+def _wait(connection: socket.socket) -> None:
+    """Return when the agent begins to answer; raises BrokenPipeError when nobody reads what this command would print."""
+    import select
+
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.register(1, 0)
+    while True:
+        for descriptor, event in poll.poll():
+            if descriptor != 1:
+                return
+            if event & (select.POLLERR | select.POLLHUP):
+                raise BrokenPipeError
+            poll.unregister(1)  # standard output is closed
+
+
+def _read(answer: IO[bytes], show: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
+    """Return status and members of an answer, whole or in lines of which the last has the status. Raises ValueError, IndexError."""
+    status, in_lines = int(answer.readline().split(b" ", 2)[1]), False
+    for line in iter(answer.readline, b"\r\n"):
+        if not line:
+            raise ValueError("no answer")
+        in_lines = in_lines or b"application/x-ndjson" in line
+    while in_lines:
+        members: dict[str, Any] = json.loads(answer.readline())
+        if "status" in members:
+            return int(members["status"]), members
+        show(members)
+    return status, json.loads(answer.read())
 
 
 def _socket_path() -> str:

@@ -130,12 +130,25 @@ class Agent:
         install: dict[str, Any] = state["install"]
         return install
 
-    def flow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def flow(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """The command `flow`, as a person in the pod runs it."""
-        environment = {"PATH": os.environ["PATH"], "FLOWSESSION_HOME": str(self.home)}
-        return subprocess.run(
-            [sys.executable, "-IS", "-c", FLOW, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        command, environment = self.command(*arguments)
+        return subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+
+    @contextlib.contextmanager
+    def flowing(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """The command `flow` while it runs, with pipes for its streams; killed when the block ends."""
+        command, environment = self.command(*arguments)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """The command `flow` as it is started, and its environment."""
+        return [sys.executable, "-IS", "-c", FLOW, *arguments], {"PATH": os.environ["PATH"], "FLOWSESSION_HOME": str(self.home)}
 
     def execute(self, *command: str) -> subprocess.Popen[bytes]:
         """Run a command as `kubectl exec` does: in the agent's namespaces, without a parent there."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flowsession_protocol.messages import State as Whole
 
     Answer = Mapping[str, Any]
-    Call = Callable[[str, bytes], Answer]
+    Call = Callable[[Request, bytes], Answer]
 
 WAIT_LIMIT = 60
 
@@ -122,7 +122,7 @@ class Agent:
         method = methods.get(request.method)
         if method is None:
             raise ApiError(405, "MethodNotAllowed", f"{request.path} takes {' and '.join(methods)}, not {request.method}.")
-        return method(request.query, body)
+        return method(request, body)
 
     def answered(self, members: Answer) -> None:
         """Take in what the operator has been answered: the news in there needs no datagram any more."""
@@ -181,13 +181,13 @@ class Agent:
             answer["edits"]["unheard"] = True
         return answer
 
-    def _state(self, query: str, _: bytes) -> Answer:
-        since, wait = _wait_for(query)
+    def _state(self, request: Request, _: bytes) -> Answer:
+        since, wait = _wait_for(request.query)
         if wait:
             self.state.wait_for_newer(since, seconds=wait)
         return self._whole_state()
 
-    def _environment(self, _: str, body: bytes) -> Answer:
+    def _environment(self, _: Request, body: bytes) -> Answer:
         from flowsession_agent.server import order
 
         wanted = order.read(_parse(body))
@@ -197,7 +197,7 @@ class Agent:
             raise ApiError(500, "InternalError", f"The flow folder can't be written: {error.strerror} ({error.filename}).") from error
         return self._whole_state()
 
-    def _retire(self, _: str, body: bytes) -> Answer:
+    def _retire(self, _: Request, body: bytes) -> Answer:
         members = _parse(body) if body else {}
         seconds = members.get("idleAtLeast", 0) if isinstance(members, dict) else None
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
@@ -205,55 +205,55 @@ class Agent:
         self.activity.retire(idle_at_least=seconds)
         return self._whole_state()
 
-    def _reopen(self, _: str, __: bytes) -> Answer:
+    def _reopen(self, _: Request, __: bytes) -> Answer:
         self.activity.reopen()
         return self._whole_state()
 
-    def _keep_alive(self, _: str, __: bytes) -> Answer:
+    def _keep_alive(self, _: Request, __: bytes) -> Answer:
         with self.activity.work("keep-alive"):
             pass
         return self._whole_state()
 
-    def _packages(self, _: str, __: bytes) -> Answer:
+    def _packages(self, _: Request, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, "packages": self.packages.read()}
 
-    def _test(self, _: str, body: bytes) -> Answer:
-        members = _parse(body) if body else {}
-        return {"podUID": self.pod_uid, **self._tests.run(read_order(members))}
+    def _test(self, request: Request, body: bytes) -> Answer:
+        order = read_order(_parse(body) if body else {})
+        return {"podUID": self.pod_uid, **self._tests.run(order, gone=request.gone, tell=request.tell)}
 
-    def _begin_run(self, _: str, body: bytes) -> Answer:
+    def _begin_run(self, _: Request, body: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self._runs.begin(_parse(body))}
 
-    def _run(self, query: str, _: bytes) -> Answer:
-        since, wait = _wait_for(query)
-        return {"podUID": self.pod_uid, **self._runs.told(_run_id(query), since=since, seconds=wait)}
+    def _run(self, request: Request, _: bytes) -> Answer:
+        since, wait = _wait_for(request.query)
+        return {"podUID": self.pod_uid, **self._runs.told(_run_id(request.query), since=since, seconds=wait)}
 
-    def _cancel_run(self, query: str, _: bytes) -> Answer:
-        return {"podUID": self.pod_uid, **self._runs.cancel(_run_id(query))}
+    def _cancel_run(self, request: Request, _: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self._runs.cancel(_run_id(request.query))}
 
-    def _run_outputs(self, query: str, _: bytes) -> Answer:
-        return {"podUID": self.pod_uid, **self._runs.outputs(_run_id(query))}
+    def _run_outputs(self, request: Request, _: bytes) -> Answer:
+        return {"podUID": self.pod_uid, **self._runs.outputs(_run_id(request.query))}
 
-    def _validate(self, _: str, __: bytes) -> Answer:
+    def _validate(self, _: Request, __: bytes) -> Answer:
         from flowsession_agent.check.findings import MOST
 
         return {"podUID": self.pod_uid, "check": self._checker.validate(seconds=WAIT_LIMIT).members(most=MOST)}
 
-    def _edits(self, _: str, __: bytes) -> Answer:
+    def _edits(self, _: Request, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self.environment.edits_archive()}
 
-    def _restore(self, _: str, body: bytes) -> Answer:
+    def _restore(self, _: Request, body: bytes) -> Answer:
         members = _parse(body) if body else {}
         force = members.get("force", False) if isinstance(members, dict) else None
         if not isinstance(force, bool):
             raise bad_request("force must be true or false.")
         return {"podUID": self.pod_uid, **self.environment.restore_edits(force=force)}
 
-    def _source(self, query: str, body: bytes) -> Answer:
-        _, wait = _wait_for(f"since=0&{query}" if query else "")
+    def _source(self, request: Request, body: bytes) -> Answer:
+        _, wait = _wait_for(f"since=0&{request.query}" if request.query else "")
         return {"podUID": self.pod_uid, **self._resolver.answer(_parse(body), wait=wait)}
 
-    def _settle(self, _: str, body: bytes) -> Answer:
+    def _settle(self, _: Request, body: bytes) -> Answer:
         members = _parse(body)
         revision, saved = (members.get("revision"), members.get("saved")) if isinstance(members, dict) else (None, None)
         if not isinstance(revision, str) or not isinstance(saved, bool):
@@ -268,7 +268,7 @@ class Agent:
         if self.environment.edits_address:
             datagrams.send(self.environment.edits_address, self.pod_uid, word)
 
-    def _discard(self, _: str, __: bytes) -> Answer:
+    def _discard(self, _: Request, __: bytes) -> Answer:
         self.environment.discard_edits()
         return self._whole_state()
 

@@ -119,7 +119,7 @@ class Door:
             self._log_failure(error)
             status, keep_alive = 500, False
             members = {"podUID": self._agent.pod_uid, "code": "InternalError", "message": f"The agent failed: {type(error).__name__}."}
-        wire.answer(status, members, keep_alive=keep_alive)
+        keep_alive = wire.answer(status, members, keep_alive=keep_alive)
         if status == 200 and self._keys is not None:
             self._agent.answered(members)
         if refused_early:

@@ -1,4 +1,4 @@
-"""The part of HTTP/1.1 that the agent speaks: requests with a Content-Length, answers in JSON, nothing else.
+"""The part of HTTP/1.1 that the agent speaks: requests with a Content-Length, answers in JSON, whole or line by line, nothing else.
 
 Written by hand because `http.server` costs 30 ms of every session's start, and because anything in the cluster can reach the port:
 what a caller may send before it has shown a token is 16 KiB in 5 seconds.
@@ -14,7 +14,7 @@ from flowsession_agent.errors import ApiError, bad_request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any, Mapping
+    from typing import Any, Callable, Mapping
 
 HEAD_LIMIT = 16 * 1024
 BODY_LIMIT = 16 * 1024 * 1024
@@ -46,6 +46,10 @@ class Request:
         self.headers = headers
         self.keep_alive = keep_alive
         self.length = length
+        self.gone: Callable[[], bool] = lambda: False
+        """Whether the caller has closed the connection."""
+        self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
+        """Sends a part of the answer at once, as a line; the whole answer is then the last line. Raises GoneError."""
 
 
 class Wire:
@@ -54,6 +58,7 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._buffer = bytearray()
+        self._in_lines = self._stuck = False
 
     def read_head(self, *, within: float) -> Request:
         """Return the next request's head. Raises GoneError after `within` seconds, ApiError when it isn't HTTP or over 16 KiB."""
@@ -67,7 +72,9 @@ class Wire:
             raise bad_request("The request's headers are longer than 16 KiB.")
         head = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
-        return parse_head(head)
+        request = parse_head(head)
+        request.gone, request.tell = self.gone, self.tell
+        return request
 
     def read_body(self, request: Request, *, within: float) -> bytes:
         """Return the request's body. Raises GoneError after `within` seconds."""
@@ -80,14 +87,40 @@ class Wire:
         del self._buffer[: request.length]
         return body
 
-    def answer(self, status: int, members: Mapping[str, Any], *, keep_alive: bool) -> None:
-        """Send one JSON object. Raises GoneError when the caller doesn't take it."""
+    def answer(self, status: int, members: Mapping[str, Any], *, keep_alive: bool) -> bool:
+        """Send one JSON object; after `tell`, with its status as the last line. Returns whether the connection goes on.
+
+        Raises GoneError when the caller doesn't take it.
+        """
+        if self._in_lines:
+            self._send_line({"status": status, **members})
+            return False
         body = json.dumps(members, separators=(",", ":")).encode()
         head = (
             f"HTTP/1.1 {status} {REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"X-Content-Type-Options: nosniff\r\nConnection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n"
         )
         self._send(head.encode("ascii") + body)
+        return keep_alive
+
+    def tell(self, members: Mapping[str, Any]) -> None:
+        """Send one JSON object as a line, and have the connection end after the answer. Raises GoneError as `answer` does."""
+        if not self._in_lines:
+            self._in_lines = True
+            self._send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+            )
+        self._send_line(members)
+
+    def gone(self) -> bool:
+        """Whether the caller has closed the connection, or takes nothing any more."""
+        import select
+
+        if self._stuck:
+            return True
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def drain(self, *, within: float) -> None:
         """Take what the caller is still sending, so that closing doesn't reset the connection before it has read the answer."""
@@ -115,11 +148,15 @@ class Wire:
             raise GoneError
         self._buffer += data
 
+    def _send_line(self, members: Mapping[str, Any]) -> None:
+        self._send(json.dumps(members, separators=(",", ":")).encode() + b"\n")
+
     def _send(self, data: bytes) -> None:
         try:
             self._connection.settimeout(30)
             self._connection.sendall(data)
         except OSError as error:
+            self._stuck = True
             raise GoneError from error
 
 

@@ -41,19 +41,19 @@ def _unknown(said: str, name: str, known: list[str], what: str) -> str:
 
 
 def _unknown_node(flow: str, node: str) -> str:
-    known = [str(found.get("name")) for found in _declared(flow).get("nodes") or ()]
+    known = [str(found.get("name")) for found in declared(flow).get("nodes") or ()]
     return "" if node in known else _unknown(f"The flow has no node {node!r}", node, known, "nodes")
 
 
 def _unknown_variant(flow: str, variant: str) -> str:
-    variants = _declared(flow).get("node_variants") or {}
+    variants = declared(flow).get("node_variants") or {}
     known = [f"${{{node}.{name}}}" for node, found in variants.items() for name in found.get("variants") or ()]
     return "" if variant in known else _unknown(f"The flow has no variant {variant!r}", variant, known, "variants")
 
 
 def _of_node(flow: str, node: str) -> list[str]:
     """Return the names by which prompt flow takes a node's inputs: their own, and the references that they are bound to."""
-    data = _declared(flow)
+    data = declared(flow)
     found = next(found for found in data["nodes"] if found.get("name") == node)
     if found.get("use_variants"):
         chosen = data["node_variants"][node]
@@ -67,16 +67,17 @@ def _known(flow: str) -> list[str] | None:
     if flow.endswith(".prompty"):
         head = _head(_text(flow))
         return _of_prompty(_parsed(head)) if head else None
-    data = _parsed(_text(flow))
+    data = declared(flow)
     if data.get("language", "python") != "python":
         return None
     own = list(data.get("inputs") or {})
     return own if "entry" not in data else _of_entry(os.path.dirname(flow), str(data["entry"]), own)
 
 
-def _declared(flow: str) -> dict[str, Any]:
-    """Return what a DAG says; that of any other flow has neither nodes nor variants."""
-    data = {} if flow.endswith(".prompty") else _parsed(_text(flow))
+def declared(flow: str) -> dict[str, Any]:
+    """Return what the flow's file says, of a prompty its front matter. Raises whatever is wrong with it."""
+    text = _text(flow)
+    data = _parsed(_head(text) if flow.endswith(".prompty") else text)
     return data if isinstance(data, dict) else {}
 
 

@@ -1,7 +1,8 @@
-"""Run the session's flow once, as `pf flow test` would, with the session's packages."""
+"""Run the session's flow once, or one node or one round of a chat, as `pf flow test` would, with the session's packages."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -12,12 +13,13 @@ from flowsession_protocol import flow_files, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
-    from flowsession_agent.session.spare import Spares
+    from flowsession_agent.session.job import Job
+    from flowsession_agent.session.spare import Key, Spares
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
 
@@ -40,10 +42,13 @@ class Tests:
         self._children = children
         self._slots = threading.Semaphore(AT_ONCE)
 
-    def run(self, order: dict[str, Any]) -> dict[str, Any]:
-        """`outputs` and `seconds` of one run of what `read_order` returned.
+    def run(
+        self, order: dict[str, Any], *, gone: Callable[[], bool] = lambda: False, tell: Callable[[dict[str, Any]], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """`outputs` and `seconds` of one run of what `read_order` returned, and of a round of a chat its `chat`.
 
-        Raises ApiError: Retired, NoFlow, UnknownInput, UnknownNode, UnknownVariant, FlowFailed, Ending, or TooManyTests.
+        The test ends once its caller is `gone`. `tell` is given what the flow streams, where the order asks for that.
+        Raises ApiError: Retired, NoFlow, UnknownInput, UnknownNode, UnknownVariant, NoChatFlow, FlowFailed, Canceled, Ending, TooManyTests.
         """
         with self._activity.work("api test"):
             flow = find_flow(self._home.flow)
@@ -51,51 +56,69 @@ class Tests:
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
                 with self._spares.test():
-                    return self._run(flow, order)
+                    return self._run(flow, order, gone, tell)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
             finally:
                 self._slots.release()
 
-    def _run(self, flow: str, order: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, flow: str, order: dict[str, Any], gone: Callable[[], bool], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         import shutil
         import tempfile
 
-        from flowsession_agent.scripts import RUN_FLOW
-        from flowsession_agent.session import cgroup
-        from flowsession_agent.session.job import Job
-        from flowsession_agent.session.run_flow import REFUSED
+        from flowsession_agent.session.streamed import Streamed
 
         self._home.make()
-        python, environ = self._connections.ready()
+        key = self._connections.ready()
         folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
+        fifo = os.path.join(folder, "stream")
         try:
-            given, taken = os.path.join(folder, "order.json"), os.path.join(folder, "outputs.json")
-            with open(given, "w", encoding="utf-8") as file:
-                json.dump(order, file)
-            arguments = [flow, given, taken]
-            started = time.monotonic()
-            killed_before = cgroup.killed_for_memory()
-            job = self._spares.lend((python, environ), arguments, cwd=self._home.flow, seconds=SECONDS)
-            if job is None:
-                self._give_up_with_the_pod()
-                job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS)
-                job.begin([python, "-c", RUN_FLOW, *arguments])
-            outcome = job.finish()
-            seconds = round(time.monotonic() - started, 2)
-            self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
-            if outcome.timed_out:
-                raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
-            if outcome.signal_number:
-                raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
-            if outcome.exit_code == REFUSED and (refused := _refused(taken)):
-                raise refused
-            if outcome.exit_code != 0:
-                raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
-            return {"outputs": _outputs(taken, outcome.stderr), "seconds": seconds}
+            with Streamed(fifo, self._children, tell) if order.get("stream") else contextlib.nullcontext():
+                return self._outcome(flow, folder, {**order, "stream": fifo if order.get("stream") else ""}, key, gone)
         finally:
             self._traces.look(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _outcome(self, flow: str, folder: str, order: dict[str, Any], key: Key, gone: Callable[[], bool]) -> dict[str, Any]:
+        from flowsession_agent.session import cgroup
+        from flowsession_agent.session.run_flow import REFUSED
+
+        given, taken = os.path.join(folder, "order.json"), os.path.join(folder, "outputs.json")
+        with open(given, "w", encoding="utf-8") as file:
+            json.dump(order, file)
+        started = time.monotonic()
+        killed_before = cgroup.killed_for_memory()
+        outcome = self._begin([flow, given, taken], key, gone).finish()
+        seconds = round(time.monotonic() - started, 2)
+        self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
+        if outcome.stopped:
+            raise ApiError(409, "Canceled", "The test was canceled: its caller has closed the connection.")
+        if outcome.timed_out:
+            raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
+        if outcome.signal_number:
+            raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
+        if outcome.exit_code == REFUSED and (refused := _refused(taken)):
+            raise refused
+        if outcome.exit_code != 0:
+            raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
+        # The history that a chat gives comes back with the answer: it doesn't count.
+        return {**_answer(taken, outcome.stderr, most=OUTPUT_LIMIT + os.path.getsize(given)), "seconds": seconds}
+
+    def _begin(self, arguments: list[str], key: Key, gone: Callable[[], bool]) -> Job:
+        """The job in which a test has begun."""
+        import signal
+
+        from flowsession_agent.scripts import RUN_FLOW
+        from flowsession_agent.session.job import Job
+
+        job = self._spares.lend(key, arguments, cwd=self._home.flow, seconds=SECONDS, canceled=gone)
+        if job is None:
+            self._give_up_with_the_pod()
+            python, environ = key
+            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS, end_by=signal.SIGINT)
+            job.allow(SECONDS, canceled=gone)
+            job.begin([python, "-c", RUN_FLOW, *arguments])
+        return job
 
     def _give_up_with_the_pod(self) -> None:
         if self._children.ending:
@@ -105,14 +128,24 @@ class Tests:
 
 
 def read_order(members: Any) -> dict[str, Any]:
-    """What to test of the body of a call: `inputs` by name, and perhaps a `node` or `variant`. Raises ApiError with 400."""
+    """What to test of the body of a call. Raises ApiError with 400.
+
+    `inputs` by name, and perhaps a `node` or `variant`, `chat` with the `message` and `history` of one round, and whether to `stream`.
+    """
     found = members if isinstance(members, dict) else {"inputs": None}
-    inputs, node, variant = found.get("inputs", {}), found.get("node", ""), found.get("variant", "")
+    inputs, node, variant, stream = found.get("inputs", {}), found.get("node", ""), found.get("variant", ""), found.get("stream", False)
     if not isinstance(inputs, dict):
         raise bad_request("inputs must be an object: the flow's inputs by name.")
-    if not isinstance(node, str) or not isinstance(variant, str):
-        raise bad_request("node and variant must be strings.")
-    return {"inputs": inputs, "node": node, "variant": variant}
+    if not (isinstance(node, str) and isinstance(variant, str) and isinstance(stream, bool)):
+        raise bad_request("node and variant must be strings, stream true or false.")
+    order = {"inputs": inputs, "node": node, "variant": variant, "stream": stream}
+    if found.get("chat") is None:
+        return order
+    chat = found["chat"]
+    message, history = (chat.get("message"), chat.get("history")) if isinstance(chat, dict) else (None, None)
+    if not isinstance(message, str) or not isinstance(history, (list, type(None))) or node:
+        raise bad_request("chat must be an object with message, a string, and history, a list or null; and goes without node.")
+    return {**order, "chat": {"message": message, "history": history}}
 
 
 def find_flow(folder: str) -> str:
@@ -140,13 +173,15 @@ def last_words(stderr: str) -> str:
     return " ".join([lines[errors[-1]], *cause])[:1000]
 
 
-def _outputs(path: str, stderr: str) -> Any:
+def _answer(path: str, stderr: str, *, most: int) -> dict[str, Any]:
+    """Return the `outputs` that a run wrote, and of a round of a chat its `chat`."""
     try:
-        if os.path.getsize(path) > OUTPUT_LIMIT:
+        if os.path.getsize(path) > most:
             raise _failed("The flow's outputs are larger than 1 MiB: write large results to a file instead.", stderr)
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+            found = json.load(file)
+        return {name: found[name] for name in ("outputs", "chat") if name in found or name == "outputs"}
+    except (OSError, ValueError, KeyError, TypeError):
         raise _failed("The flow ended without outputs.", stderr) from None
 
 

@@ -10,7 +10,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Mapping, Sequence
+    from typing import IO, Callable, Mapping, Sequence
 
     from flowsession_agent.session.children import Children
 
@@ -58,6 +58,7 @@ class Job:
         self._stopped = threading.Event()
         self._end_by = end_by
         self._end_within = end_within
+        self._canceled: Callable[[], bool] = lambda: False
         self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
 
     def stop(self) -> None:
@@ -67,11 +68,14 @@ class Job:
     @property
     def stopped(self) -> bool:
         """Whether someone asked the job to end."""
+        if self._canceled():
+            self._stopped.set()
         return self._stopped.is_set()
 
-    def allow(self, seconds: float) -> None:
-        """Let the job go on for so long from now."""
+    def allow(self, seconds: float, *, canceled: Callable[[], bool]) -> None:
+        """Let the job go on for so long from now; while a command runs `canceled` is asked, and True is as good as `stop`."""
         self._deadline = time.monotonic() + seconds
+        self._canceled = canceled
 
     def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
         """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""

@@ -1,25 +1,30 @@
 """Runs in the session's Python, not in the agent's: one flow, once, by prompt flow's own SDK.
 
 `run_flow FLOW ORDER OUTPUT`: a flow's file, and the files with what to run and for the outputs, as JSON; flows print what they like on the
-standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with.
+standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with, `chat` for one round of a chat,
+and `stream`, a FIFO for what is streamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import json
 import os
 import sys
 
+from flowsession_agent.errors import ApiError
 from flowsession_agent.session import traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterator
+
+    from flowsession_agent.session.chat import Chat
 
 REFUSED = 3
-"""Exit code for an input, node or variant that the flow hasn't got; the output file then says which."""
+"""Exit code for an input, node or variant that the flow hasn't got, or a chat with what is no chat flow; the output file then says so."""
 
 
 def main() -> None:
@@ -27,9 +32,11 @@ def main() -> None:
     flow, order_file, output_file = sys.argv[1:]
     with open(order_file, encoding="utf-8") as file:
         order = json.load(file)
-    inputs, chosen = order["inputs"], {name: order[name] for name in ("node", "variant") if order.get(name)}
-    if (inputs or chosen) and (refused := refusal(flow, inputs, **chosen)):
-        _write(output_file, {"refused": refused})
+    try:
+        chat = _chat(flow, order)
+        _refuse(flow, order)
+    except ApiError as error:
+        _write(output_file, {"refused": {"code": error.code, "message": error.message}})
         sys.exit(REFUSED)
     # Prompt flow imports 2,200 modules, 1.5 s of processor, and a fifth of it goes into looking for garbage that isn't there.
     gc.disable()
@@ -39,10 +46,10 @@ def main() -> None:
         if (error.name or "").partition(".")[0] != "promptflow":
             raise
         if importlib.util.find_spec("promptflow") and importlib.util.find_spec("promptflow.core"):
-            if chosen:
+            if order.get("node") or order.get("variant"):
                 sys.exit("promptflow-core alone runs whole flows only: for nodes and variants put `promptflow` into the requirements.")
             with traces.sent(os.path.dirname(output_file)):
-                _write(output_file, run_by_core(flow, inputs))
+                _write_outputs(output_file, run_by_core(flow, order["inputs"], stream=order.get("stream", "")), chat)
             return
         sys.exit("prompt flow is not installed here: use the default image, or put `promptflow` into the requirements.")
     except OSError as error:
@@ -54,35 +61,146 @@ def main() -> None:
         sys.exit(f"No space is left in {where}, so prompt flow can't start: delete what isn't needed there ({error}).")
     gc.freeze()
     gc.enable()
+    chosen = {name: order[name] for name in ("node", "variant", "init", "stream") if order.get(name)}
     with traces.sent(os.path.dirname(output_file)):
-        _write(output_file, run(flow, inputs, **chosen))
+        _write_outputs(output_file, run(flow, order["inputs"], **chosen), chat)
 
 
-def run(flow: str, inputs: dict[str, Any], **chosen: str) -> dict[str, Any]:
+def _chat(flow: str, order: dict[str, Any]) -> Chat | None:
+    """Complete the order of a chat's round; raises ApiError with 422 NoChatFlow."""
+    if "chat" not in order:
+        return None
+    from flowsession_agent.session.chat import Chat
+
+    chat = Chat(flow, order["chat"]["message"], order["chat"]["history"], given=order["inputs"])
+    order["inputs"].update(chat.inputs)
+    order["init"] = chat.init
+    return chat
+
+
+def _refuse(flow: str, order: dict[str, Any]) -> None:
+    """Raise ApiError with 422 for an input, node or variant that the flow hasn't got, where that can be told."""
+    chosen = {name: order[name] for name in ("node", "variant") if order.get(name)}
+    if order["inputs"] or chosen:
+        from flowsession_agent.session import flow_inputs
+
+        refused = flow_inputs.refusal(flow, list(order["inputs"]), **chosen)
+        if refused:
+            raise ApiError(422, refused["code"], refused["message"])
+
+
+def run(flow: str, inputs: dict[str, Any], *, stream: str = "", **chosen: Any) -> dict[str, Any]:
     """The outputs as `pf flow test` has them, by name; raises what the flow raises. Generators are run to their end."""
     from promptflow.client import PFClient
 
-    outputs = PFClient().flows.test(flow=flow, inputs=inputs, allow_generator_output=False, stream_output=False, **chosen)
+    with streaming(stream) if stream else contextlib.nullcontext():
+        outputs = PFClient().flows.test(flow=flow, inputs=inputs, allow_generator_output=False, stream_output=bool(stream), **chosen)
     fields = _fields(outputs)
     if fields is not None:
         return fields
     return outputs if isinstance(outputs, dict) else {"output": outputs}
 
 
-def run_by_core(flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The outputs by promptflow-core alone, which has no `pf flow test`; raises what the flow raises."""
+def run_by_core(flow: str, inputs: dict[str, Any], *, stream: str = "") -> dict[str, Any]:
+    """The outputs by promptflow-core alone, which has no `pf flow test`; raises what the flow raises.
+
+    It streams whatever can be streamed, asked or not.
+    """
+    os.environ.setdefault("PF_DISABLE_TRACING", "true")
+    _expect_no_store()
+    with _pieces(stream) if stream else contextlib.nullcontext(_joined) as whole:
+        outputs = _called(flow, inputs)
+        return _wholes(outputs if isinstance(outputs, dict) else {"output": outputs}, whole)
+
+
+def _called(flow: str, inputs: dict[str, Any]) -> Any:
     from promptflow.core import Flow  # type: ignore[import-not-found,unused-ignore]
 
-    os.environ.setdefault("PF_DISABLE_TRACING", "true")
-    outputs = Flow.load(flow)(**inputs)
-    return dict(outputs) if isinstance(outputs, dict) else {"output": outputs}
-
-
-def refusal(flow: str, inputs: dict[str, Any], **chosen: str) -> dict[str, str] | None:
-    """Return `code` and `message` about what the flow hasn't got; None where it has all, or where that can't be told."""
     from flowsession_agent.session import flow_inputs
 
-    return flow_inputs.refusal(flow, list(inputs), **chosen)
+    if flow.endswith(".prompty") or "entry" not in flow_inputs.declared(flow):
+        outputs = Flow.load(flow)(**inputs)
+        return dict(outputs) if isinstance(outputs, dict) else outputs
+    # "Please call entry directly for flex flow", it says of these. Its executor calls them with the inputs' types and defaults.
+    from pathlib import Path
+
+    from promptflow.connections import ConnectionProvider  # type: ignore[import-not-found,unused-ignore]
+    from promptflow.executor.flow_executor import FlowExecutor  # type: ignore[import-not-found,unused-ignore]
+
+    executor = FlowExecutor.create(Path(flow), ConnectionProvider.get_instance(), Path(flow).parent)
+    outputs = executor.exec_line(inputs, allow_generator_output=True).output
+    fields = _fields(outputs)
+    return outputs if fields is None else fields
+
+
+def _expect_no_store() -> None:
+    """Where the session has no connections, have core know of none: it would want the store that comes with `promptflow`."""
+    from flowsession_agent.connections.store import VARIABLE
+
+    if not os.environ.get(VARIABLE) and not os.environ.get("PF_CONNECTION_PROVIDER"):
+        from promptflow.connections import ConnectionProvider
+        from promptflow.core._connection_provider._dict_connection_provider import (  # type: ignore[import-not-found,unused-ignore]
+            DictConnectionProvider,
+        )
+
+        ConnectionProvider._instance = DictConnectionProvider({})
+
+
+@contextlib.contextmanager
+def streaming(path: str) -> Iterator[None]:
+    """Have what flows stream written to the FIFO at `path` piece by piece, and taken as a whole as their output.
+
+    It happens where `pf flow test --interactive` does so: within the test, whose folders and connections are still there.
+    """
+    from promptflow._sdk._orchestrator import TestSubmitter  # type: ignore[import-not-found,unused-ignore]
+
+    run_flow = TestSubmitter.flow_test
+    with _pieces(path) as told:
+
+        def flow_test(self: Any, **arguments: Any) -> Any:
+            result = run_flow(self, **{**arguments, "allow_generator_output": True})
+            if isinstance(result.output, dict):
+                result.output = _wholes(result.output, told)
+            elif hasattr(result.output, "__next__"):
+                result.output = told(result.output)
+            return result
+
+        TestSubmitter.flow_test = flow_test
+        try:
+            yield
+        finally:
+            TestSubmitter.flow_test = run_flow
+
+
+@contextlib.contextmanager
+def _pieces(path: str) -> Iterator[Callable[[Iterator[Any]], str]]:
+    """Give what runs a generator to its end, returns the whole, and writes each piece to the FIFO at `path` as a line `{"text"}`."""
+    with open(path, "w", encoding="utf-8") as fifo:
+
+        def whole(output: Iterator[Any]) -> str:
+            pieces = []
+            for piece in output:
+                pieces.append(str(piece))
+                print(json.dumps({"text": pieces[-1]}), file=fifo, flush=True)
+            return "".join(pieces)
+
+        yield whole
+
+
+def _joined(output: Iterator[Any]) -> str:
+    return "".join(map(str, output))
+
+
+def _wholes(outputs: dict[str, Any], whole: Callable[[Iterator[Any]], str]) -> dict[str, Any]:
+    return {name: whole(value) if hasattr(value, "__next__") else value for name, value in outputs.items()}
+
+
+def _write_outputs(path: str, outputs: dict[str, Any], chat: Chat | None) -> None:
+    if chat is None:
+        _write(path, {"outputs": outputs})
+        return
+    whole = json.loads(json.dumps(outputs, default=_plain))
+    _write(path, {"outputs": whole, "chat": chat.answer(whole)})
 
 
 def _write(path: str, members: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import sys
 import threading
@@ -51,7 +52,7 @@ class Spare:
         self._children = children
         self._received = b""
         python, environ = key
-        self._job = Job(children, environ=environ, cwd=cwd, seconds=FOREVER)
+        self._job = Job(children, environ=environ, cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
         self._socket, theirs = socket.socketpair()
         with theirs:
             arguments = [str(theirs.fileno()), str(time.time_ns())]
@@ -67,15 +68,15 @@ class Spare:
             self.ready = True
             self._children.rest(self._pid)
 
-    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float) -> Job | None:
-        """The job that runs the test from now on, for so many seconds; None where a new process must, and this one has ended."""
+    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> Job | None:
+        """The job that runs the test from now on, as `Job.allow` lets it; None where a new process must, and this one has ended."""
         from flowsession_agent.session.run_spare import FRESH, GO, READY
 
         self._children.stir(self._pid)
         with contextlib.suppress(OSError):  # it was killed
             self._socket.sendall(json.dumps({"arguments": list(arguments), "cwd": cwd}).encode() + b"\n")
             if (self.ready or self._hears(READY, seconds=IMPORT_SECONDS)) and self._hears(FRESH, seconds=ANSWER_SECONDS):
-                self._job.allow(seconds)
+                self._job.allow(seconds, canceled=canceled)
                 self._socket.sendall(GO)
                 self._socket.close()
                 return self._job
@@ -148,14 +149,14 @@ class Spares:
             with contextlib.suppress(RuntimeError):  # no more threads: it is started a little later
                 self._children.thread(self._keep_soon, name="spare")
 
-    def lend(self, key: Key, arguments: Sequence[str], *, cwd: str, seconds: float) -> Job | None:
-        """The job in which the test `arguments` has begun, for so many seconds; None where it must run in a process of its own."""
+    def lend(self, key: Key, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> Job | None:
+        """The job in which the test `arguments` has begun, as `Job.allow` lets it; None where it must run in a process of its own."""
         with self._lock:
             spare, self._spare = self._spare, None
         if spare is None:
             return None
         if spare.key == key:
-            return spare.order(arguments, cwd=cwd, seconds=seconds)
+            return spare.order(arguments, cwd=cwd, seconds=seconds, canceled=canceled)
         spare.end()
         return None
 

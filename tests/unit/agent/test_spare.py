@@ -29,7 +29,7 @@ class Process:
     def look(self) -> None:
         """The test has set what there is to see."""
 
-    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float) -> str | None:
+    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> str | None:
         self.ended = self.stale
         return None if self.stale else f"{' '.join(arguments)} in {cwd} for {seconds}"
 
@@ -65,7 +65,7 @@ class World:
             assert self.lend() is None or self.started
 
     def lend(self) -> Any:
-        return self.spares.lend(self.key, ["flow", "in", "out"], cwd="/flow", seconds=5)
+        return self.spares.lend(self.key, ["flow", "in", "out"], cwd="/flow", seconds=5, canceled=lambda: False)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -1,0 +1,56 @@
+"""Hands on what a running test streams, line by line through a FIFO, while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from flowsession_agent.session.children import Children
+
+
+class Streamed:
+    """Tells the objects that are written to the FIFO at `path`, each a line of JSON, in a thread of its own until the block ends.
+
+    When nobody takes them any more, they are read all the same, so that the test doesn't wait.
+    """
+
+    def __init__(self, path: str, children: Children, tell: Callable[[dict[str, Any]], None]) -> None:
+        os.mkfifo(path, 0o600)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR)  # opened for both, it neither waits for a writer nor ends with one
+        self._tell: Callable[[dict[str, Any]], None] | None = tell
+        self._thread = children.thread(self._read, name="stream")
+
+    def __enter__(self) -> Streamed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, b"\n\n")  # an empty line, after a line that was cut off too
+        self._thread.join()
+        os.close(self._descriptor)
+
+    def _read(self) -> None:
+        received = b""
+        while True:
+            *lines, received = (received + os.read(self._descriptor, 65536)).split(b"\n")
+            for line in lines:
+                if not line:
+                    return
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        from flowsession_agent.server.wire import GoneError
+
+        with contextlib.suppress(ValueError):
+            members = json.loads(line)
+            if self._tell is not None and isinstance(members, dict):
+                try:
+                    self._tell(members)
+                except GoneError:
+                    self._tell = None
