@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-WAITING, ENDING, KILLED = "waiting", "ending", "killed"
-"""Edits wait to be saved; so they do, and the container is being stopped; a process was killed for memory."""
+WAITING, ENDING, KILLED, CHECKED = "waiting", "ending", "killed", "checked"
+"""Edits wait to be saved; so they do, and the container is being stopped; a process was killed for memory; the flow was checked again."""
 
 LARGEST = 128
 """Bytes."""
 
-FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending|killed)\n")
+FORM = re.compile(rb"flowsession-edits 1 ([A-Za-z0-9-]{1,64}) (waiting|ending|killed|checked)\n")
 
 
 def message(pod_uid: str, word: str) -> bytes:

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import gzip
 import json
+import socket
 import sqlite3
 import subprocess
 import urllib.error
@@ -16,7 +17,7 @@ import pytest
 
 import modelserver
 from flowsession_agent.check import connections
-from flowsession_agent.connections import kinds
+from flowsession_agent.connections import kinds, mounted
 from modelserver import ModelServer
 
 from . import support
@@ -75,6 +76,13 @@ class Secrets:
 @pytest.fixture
 def secrets(tmp_path: Path) -> Secrets:
     return Secrets(tmp_path / "mounted")
+
+
+@pytest.fixture
+def operators_port() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
 
 
 def open_ai(url: str, key: str = KEY) -> dict[str, str]:
@@ -191,17 +199,26 @@ def test_what_is_wrong_with_a_secret_is_named_without_its_values(keys: dict[str,
 
 
 def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
-    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets
+    start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets, operators_port: socket.socket
 ) -> None:
+    """And the operator, which doesn't read the Secret, is told by a datagram that the flow was checked with another result."""
     agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
-    agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")})
+    to = f"127.0.0.1:{operators_port.getsockname()[1]}"
+    agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")}, editsAddress=to)
     ((code, said),) = problems(agent)
     assert (code, "is 'open_ai_connection' meant?" in said) == ("ConnectionMissing", True), said
-    agent.put("p1", "f2", files=CHAT)
+    agent.put("p1", "f2", files=CHAT, editsAddress=to)
     ((code, said),) = problems(agent)
     assert (code, "Secret 'open-ai' does not exist" in said) == ("ConnectionSecretMissing", True), said
+    operators_port.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while operators_port.recv(1000):
+            pass
+    operators_port.settimeout(60)
     secrets.write("open-ai", open_ai(model.url))
-    eventually("the check is of the new Secret", lambda: agent.settled()["check"]["verdict"] == "Valid")
+    while b" checked\n" not in operators_port.recv(1000):
+        pass
+    assert agent.state()["check"]["verdict"] == "Valid"
     assert agent.flow("test", "--inputs", "question=hello").returncode == 0
 
 
@@ -300,3 +317,33 @@ def test_all_of_prompt_flows_types_are_judged_and_read_as_prompt_flow_does(runti
     answer = json.loads(ran.stdout.splitlines()[-1])
     assert answer["differ"] == []
     assert set(answer["kinds"]) - {"NotSet"} == set(kinds.TYPES.values())  # "NotSet" is the base of classes of one's own
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, "which has no identity in Azure: name a ServiceAccount with a workload identity"),
+        ({"AZURE_CLIENT_ID": "client", "AZURE_TENANT_ID": "t", "AZURE_FEDERATED_TOKEN_FILE": "/nowhere"}, "identity client gets no token"),
+        ({"AZURE_CLIENT_SECRET": "of somebody"}, ""),
+    ],
+)
+def test_a_connection_without_key_needs_an_identity(environ: dict[str, str], words: str, tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path)
+    secrets.write("aoai", {"type": "azure_open_ai", "api_base": "https://x", "auth_mode": "meid_token"})
+    given = {"FLOWSESSION_CONNECTIONS": secrets.variable(mine="aoai"), "PF_HOME_DIRECTORY": str(tmp_path), "HOME": str(tmp_path)}
+    found = connections.known({**given, "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:9", **environ}).trouble("mine")
+    assert (found or ("", ""))[0] == ("ConnectionIdentity" if words else "")
+    assert words in (found or ("", ""))[1]
+
+
+def test_what_prompt_flow_refuses_is_in_the_check(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path)
+    secrets.write("open-ai", open_ai("http://x"))
+    mounted.note_refused(str(tmp_path), {"mine": "prompt flow refuses it (ValidationException)"})
+    given = {"FLOWSESSION_CONNECTIONS": secrets.variable(mine="open-ai"), "PF_HOME_DIRECTORY": str(tmp_path), "HOME": str(tmp_path)}
+    assert connections.known(given).trouble("mine") == (
+        "ConnectionRefused",
+        "connection 'mine': Secret 'open-ai': prompt flow refuses it (ValidationException)",
+    )
+    mounted.note_refused(str(tmp_path), {})
+    assert connections.known(given).trouble("mine") is None

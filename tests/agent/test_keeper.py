@@ -103,7 +103,10 @@ def pushed(agent: Agent, ear: socket.socket) -> Agent:
 
 
 def heard(ear: socket.socket) -> str:
-    return ear.recv(2048).decode()
+    """The next datagram about edits."""
+    while (said := ear.recv(2048).decode()).endswith(" checked\n"):
+        pass
+    return said
 
 
 WAITING, ENDING = f"flowsession-edits 1 {POD_UID} waiting\n", f"flowsession-edits 1 {POD_UID} ending\n"

@@ -95,6 +95,7 @@ class Entra(Server):
 
     def __init__(self, authority: Authority) -> None:
         super().__init__(self._answer)
+        self.refusal = ""
         self._front = Front(int(self.place.rpartition(":")[2]), authority.context, "127.0.0.1")
         self.url = f"https://127.0.0.1:{self._front.port}"
 
@@ -106,6 +107,12 @@ class Entra(Server):
         document: dict[str, Any] = {"token_type": "Bearer", "expires_in": 3599, "access_token": TOKEN}
         if "openid-configuration" in path:
             document = {"token_endpoint": f"{self.url}/adfs/oauth2/token", "authorization_endpoint": f"{self.url}/adfs", "issuer": self.url}
+        elif self.refusal:
+            return (
+                401,
+                {"Content-Type": "application/json"},
+                json.dumps({"error": "invalid_client", "error_description": self.refusal}).encode(),
+            )
         return 200, {"Content-Type": "application/json"}, json.dumps(document).encode()
 
 
@@ -121,6 +128,14 @@ class Bed:
     def push(self, files: dict[str, bytes]) -> None:
         self.revision += 1
         assert self.agent.put("p1", f"f{self.revision}", files=files)[0] == 200
+
+    def refusal(self, files: dict[str, bytes], question: str) -> str:
+        """The words with which a test of the flow fails."""
+        self.push(files)
+        status, answer = self.agent.call("POST", "/v1/test", {"inputs": {"question": question}})
+        assert (status, answer["code"]) == (422, "FlowFailed"), answer
+        assert not any(value in json.dumps(answer) for value in (KEY, OWN, TOKEN))
+        return str(answer["message"])
 
     def ask(self, files: dict[str, bytes], question: str) -> Any:
         self.push(files)
@@ -205,15 +220,42 @@ def test_a_limited_endpoint_is_asked_again_when_it_says_so(bed: Bed) -> None:
     assert len(bed.model.calls) - before == 3
 
 
-def test_a_refused_key_is_told_without_the_key(bed: Bed) -> None:
-    bed.push(CHAT)
+def test_a_refused_key_is_told_with_connection_secret_and_way_out_and_without_the_key(bed: Bed) -> None:
     bed.model.keys.discard(KEY)
     try:
-        status, answer = bed.agent.call("POST", "/v1/test", {"inputs": {"question": "hello"}})
+        for files in (CHAT, python(STREAM, "connection: open_ai_connection", QUESTION)):
+            said = bed.refusal(files, "hello")
+            assert said.startswith("Connection 'open_ai_connection': its endpoint answers 401, it does not take the key"), said
+            assert "Secret 'open-ai'" in said
     finally:
         bed.model.keys.add(KEY)
-    assert (status, answer["code"], "401" in answer["message"]) == (422, "FlowFailed", True), answer
-    assert KEY not in json.dumps(answer)
+
+
+def test_an_identity_without_its_role_is_told_what_to_grant(bed: Bed) -> None:
+    bed.model.keys.discard(TOKEN)
+    try:
+        said = bed.refusal(azure("meid"), "hello")
+    finally:
+        bed.model.keys.add(TOKEN)
+    assert "Connection 'meid': its endpoint answers 401" in said
+    assert "grant that the role Cognitive Services OpenAI User" in said
+
+
+def test_an_identity_that_gets_no_token_makes_the_flow_invalid_and_says_what_to_grant(bed: Bed) -> None:
+    bed.entra.refusal = "AADSTS700213: No matching federated identity record found for presented assertion subject. Trace ID: 1"
+    try:
+        bed.push(azure("meid"))
+        (problem,) = bed.agent.call("POST", "/v1/validate")[1]["check"]["problems"]
+        told = bed.refusal(azure("meid"), "hello")
+    finally:
+        bed.entra.refusal = ""
+    assert problem["code"] == "ConnectionIdentity"
+    assert "identity client gets no token" in problem["message"]
+    assert "AADSTS700213" in problem["message"] and "Trace" not in problem["message"]
+    assert "grant it a federated credential" in problem["message"]
+    assert told.startswith("Connection 'meid' authenticates as the session, whose identity gets no token"), told
+    bed.push(azure("meid"))
+    assert bed.agent.call("POST", "/v1/validate")[1]["check"]["verdict"] == "Valid"
 
 
 def test_a_slow_endpoint_is_work(bed: Bed) -> None:

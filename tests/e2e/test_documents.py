@@ -132,9 +132,15 @@ def test_contributing(shell: Shell) -> None:
     type_all(shell, "CONTRIBUTING.md", Page())
 
 
-def test_examples_readme(shell: Shell) -> None:
-    printed = type_all(shell, "examples/README.md", Page())
+def test_examples_readme(shell: Shell, python_image: str) -> None:
+    served = f"kubectl kustomize examples/model-server | sed 's|image: .*|image: {python_image}|' | kubectl apply -f -"
+    address = "$(kubectl get service model-server -o jsonpath='{.spec.clusterIP}')"  # not every cluster has DNS
+    chat = f'kubectl kustomize examples/help-chat | sed "s|//model-server:|//{address}:|" | kubectl apply -f -'
+    names = {"kubectl apply -k examples/model-server": served, "kubectl apply -k examples/help-chat": chat}
+    printed = type_all(shell, "examples/README.md", Page(names=names))
     assert any('"category": "access"' in text for text in printed)
+    assert any("warranty of 24 months" in text for text in printed)
+    assert json.loads(printed[-1])["accuracy"] == "0.92"
 
 
 def test_docs_runs(shell: Shell) -> None:

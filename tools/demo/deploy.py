@@ -31,8 +31,8 @@ _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 Values = dict[str, Any]
 
 
-def deploy(target: Target, more: Values | None = None) -> None:
-    """Returns when the operator of this very checkout is ready on the target, which must be up; with `more` values of the chart."""
+def deploy(target: Target, more: Values | None = None) -> images.ImageRef:
+    """The runtime image, when this very checkout's operator is ready on the target, which must be up; with `more` values of the chart."""
     operator, runtime = build_images(target)
     for image in (operator, runtime):
         target.load(image)
@@ -40,6 +40,7 @@ def deploy(target: Target, more: Values | None = None) -> None:
         target,
         {"operator": {"image": _image(operator)}, "runtime": {"image": _image(runtime)}, **installer_values(target.index), **(more or {})},
     )
+    return runtime
 
 
 def build_images(target: Target) -> tuple[images.ImageRef, images.ImageRef]:

@@ -1,7 +1,6 @@
 """Watches one ComputeSession from outside, as a person with kubectl would, and tells what happens to it."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from demo.kubectl import Kubectl, Object, print_indented
@@ -67,18 +66,6 @@ class Session:
                 return str(packages["configMapName"])
             time.sleep(_LOOK_EVERY)
         raise SessionFailed(f"the session's packages were not listed within {seconds:.0f} s.")
-
-    def wait_until_deleted(self, *, seconds: float, while_waiting: Callable[[Object], None]) -> float:
-        """When it was first seen to be gone, by the monotonic clock. Raises SessionFailed."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            session = self.get()
-            now = time.monotonic()
-            if session is None or session["metadata"].get("deletionTimestamp"):
-                return now
-            while_waiting(session)
-            time.sleep(_LOOK_EVERY)
-        raise SessionFailed(f"nobody used the session, but it was not deleted within {seconds:.0f} s.")
 
     def tell_conditions(self) -> None:
         """Prints its conditions, for when something went wrong."""

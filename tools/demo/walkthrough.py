@@ -1,25 +1,34 @@
-"""The walk-through: a cluster, the operator, a session that installs its packages, runs its flow, and ends when nobody uses it."""
+"""The walk-through: a session that installs its packages, runs its flow, and ends when nobody uses it; a run of another flow, evaluated."""
 
 import json
+import re
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from demo import deploy, programs
 from demo.kubectl import Kubectl, Object, print_indented
+from demo.run import Run
 from demo.session import Session, SessionFailed
 from demo.stages import Stages
 from demo.targets import Target
-from localcluster import paths
+from localcluster import images, paths
 from localcluster.say import CannotContinue
 
 NAMESPACE = "demo"
 NAME = "ticket-triage"
 EXAMPLE = "examples/ticket-triage"
+MODEL_SERVER, CHAT, EVALUATION = "examples/model-server", "examples/help-chat", "examples/help-evaluation"
+QUESTIONS = 50
 OWN_LABEL = "flowsession.dev/demo"
 IDLE_SECONDS = 20
 INPUTS = {"customer": "Grace", "subject": "Cannot sign in", "body": "My password is refused and the reset link has expired."}
 EXPECTED_CATEGORY = "access"
+EXPECTED_ACCURACY = 0.92
 _READY_SECONDS = 600
+_RUN_SECONDS = 180
 # An idle end may come late by the operator's own check and by the pod's way out; earlier than the limit it must never come.
 _IDLE_GRACE_SECONDS = 30
 # What kubectl needs to end after the command in the pod did.
@@ -28,17 +37,17 @@ _EXEC_SECONDS = 0.5
 
 def run(target: Target) -> int:
     """Exit code: 0 only if every step truly did what it says. A session that failed is left in place to be looked at."""
-    stages = Stages(total=9)
+    stages = Stages(total=12)
     print(f"flowsession demo on: {target.title}", flush=True)
     with stages.stage("Cluster"):
         target.up()
         kubectl = Kubectl(programs.kubectl(), target.kubeconfig, NAMESPACE)
         kubectl.show("get", "nodes", "-L", "node.kubernetes.io/instance-type")
     with stages.stage("Operator: images and chart"):
-        deploy.deploy(target)
+        runtime = deploy.deploy(target)
     session = Session(kubectl, NAME)
     try:
-        _use(stages, kubectl, session)
+        _use(stages, kubectl, session, runtime)
     except CannotContinue as failure:
         _tell_failure(kubectl, session, failure)
         return 1
@@ -46,23 +55,55 @@ def run(target: Target) -> int:
     return 0
 
 
-def _use(stages: Stages, kubectl: Kubectl, session: Session) -> None:
+def _use(stages: Stages, kubectl: Kubectl, session: Session, runtime: images.ImageRef) -> None:
     with stages.stage(f"Namespace {NAMESPACE}"):
         _fresh_namespace(kubectl)
     with stages.stage("Flow folder, environment and session applied"):
-        print(f"    $ kubectl apply -k {EXAMPLE}", flush=True)
-        print_indented(kubectl("apply", "-k", str(paths.CHECKOUT / EXAMPLE)))
+        _apply_folder(kubectl, EXAMPLE)
     with stages.stage("The session starts and installs requirements.txt"):
         ready = session.wait_until_ready(seconds=_READY_SECONDS)
         kubectl.show("get", "computesessions")
-    with stages.stage("Its packages"):
+    with stages.stage("Another flow, and a model server that it calls"):
+        _apply_model_server(kubectl, runtime)
+        _apply_chat(kubectl)
+    with stages.stage("The packages of the first one"):
         _show_packages(kubectl, session)
     with stages.stage("The flow runs in it"):
         used_at = _run_flow(kubectl, ready["status"]["podName"])
-    with stages.stage(f"Nobody uses it: after {IDLE_SECONDS} s it is deleted"):
-        _wait_for_idle_end(kubectl, session, used_at, ready["status"]["podName"])
+        _set_idle_time(kubectl)
+    with _deleted_at(kubectl) as gone_at:
+        with stages.stage(f"The other flow, run over {QUESTIONS} lines"):
+            _run_over_lines(kubectl)
+        with stages.stage("An evaluation of that run"):
+            _evaluate(kubectl)
+        with stages.stage(f"Nobody uses the first session: after {IDLE_SECONDS} s it is deleted"):
+            _tell_idle_end(kubectl, gone_at, used_at, ready["status"]["podName"])
     with stages.stage("Clean up"):
-        kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
+        kubectl.show("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def _apply_folder(kubectl: Kubectl, folder: str) -> None:
+    print(f"    $ kubectl apply -k {folder}", flush=True)
+    print_indented(kubectl("apply", "-k", str(paths.CHECKOUT / folder)))
+
+
+def _apply_model_server(kubectl: Kubectl, runtime: images.ImageRef) -> None:
+    """With the runtime image, which the nodes have."""
+    _apply_changed(kubectl, MODEL_SERVER, "image: .*", f"image: {runtime.name}")
+
+
+def _apply_chat(kubectl: Kubectl) -> None:
+    """With the server's address in place of its name where there is no DNS, as in a cluster of tools/localcluster."""
+    if kubectl.attempt("get", "service", "kube-dns", "-n", "kube-system").returncode == 0:
+        _apply_folder(kubectl, CHAT)
+        return
+    address = kubectl("get", "service", "model-server", "-o", "jsonpath={.spec.clusterIP}")
+    _apply_changed(kubectl, CHAT, "//model-server:", f"//{address}:")
+
+
+def _apply_changed(kubectl: Kubectl, folder: str, old: str, new: str) -> None:
+    print(f"    $ kubectl kustomize {folder} | sed 's|{old}|{new}|' | kubectl apply -f -", flush=True)
+    print_indented(kubectl("apply", "-f", "-", stdin=re.sub(old, new, kubectl("kustomize", str(paths.CHECKOUT / folder)))))
 
 
 def _fresh_namespace(kubectl: Kubectl) -> None:
@@ -111,23 +152,49 @@ def _run_flow(kubectl: Kubectl, pod: str) -> float:
     return time.monotonic()
 
 
-def _wait_for_idle_end(kubectl: Kubectl, session: Session, used_at: float, pod: str) -> None:
+def _set_idle_time(kubectl: Kubectl) -> None:
     patch = json.dumps({"spec": {"idle": {"timeoutSeconds": IDLE_SECONDS}}})
     print(f"    $ kubectl patch computesession {NAME} --type merge -p '{patch}'", flush=True)
     print_indented(kubectl("patch", "computesession", NAME, "--type", "merge", "-p", patch))
-    told: list[str] = []
 
-    def tell(seen: Object) -> None:
-        expires = seen.get("status", {}).get("expiresAt", "")
-        if expires and expires not in told:
-            told.append(expires)
-            print(f"    expires at {expires}", flush=True)
 
-    gone_at = session.wait_until_deleted(seconds=IDLE_SECONDS + _IDLE_GRACE_SECONDS, while_waiting=tell)
-    print(f"    deleted {gone_at - used_at:.1f} s after the flow had run", flush=True)
-    if gone_at - used_at < IDLE_SECONDS - _EXEC_SECONDS:
-        raise SessionFailed(f"the session was deleted {IDLE_SECONDS - (gone_at - used_at):.1f} s too early.")
-    kubectl("wait", "--for=delete", f"pod/{pod}", f"computesession/{NAME}", "--timeout=60s")
+@contextmanager
+def _deleted_at(kubectl: Kubectl) -> Iterator[Future[float]]:
+    """When the session is seen to be gone, by the monotonic clock; watched beside what else is done meanwhile."""
+
+    def watch() -> float:
+        timeout = f"--timeout={IDLE_SECONDS + _IDLE_GRACE_SECONDS}s"
+        if kubectl.attempt("wait", "--for=delete", f"computesession/{NAME}", timeout).returncode != 0:
+            raise SessionFailed(f"nobody used the session {NAME}, but it was not deleted within {IDLE_SECONDS + _IDLE_GRACE_SECONDS} s.")
+        return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(watch)
+
+
+def _run_over_lines(kubectl: Kubectl) -> None:
+    print(f"    $ kubectl apply -f {CHAT}/run.yaml", flush=True)
+    print_indented(kubectl("apply", "-f", str(paths.CHECKOUT / CHAT / "run.yaml")))
+    lines = Run(kubectl, "help-questions").wait_until_complete(seconds=_RUN_SECONDS)["lines"]
+    if lines != {"total": QUESTIONS, "completed": QUESTIONS, "failed": 0}:
+        raise SessionFailed(f"the run should have completed {QUESTIONS} lines, not {lines}.")
+
+
+def _evaluate(kubectl: Kubectl) -> None:
+    _apply_folder(kubectl, EVALUATION)
+    status = Run(kubectl, "help-evaluation").wait_until_complete(seconds=_RUN_SECONDS)
+    kubectl.show("get", "flowruns")
+    kubectl.show("get", "flowrun", "help-evaluation", "-o", "jsonpath={.status.metrics}")
+    if float(status.get("metrics", {}).get("accuracy", "nan")) != EXPECTED_ACCURACY:
+        raise SessionFailed(f"the evaluation should have found an accuracy of {EXPECTED_ACCURACY}: {status.get('metrics')}.")
+
+
+def _tell_idle_end(kubectl: Kubectl, deleted_at: Future[float], used_at: float, pod: str) -> None:
+    after = deleted_at.result() - used_at
+    print(f"    deleted {after:.1f} s after the flow had run", flush=True)
+    if after < IDLE_SECONDS - _EXEC_SECONDS:
+        raise SessionFailed(f"the session was deleted {IDLE_SECONDS - after:.1f} s too early.")
+    kubectl("wait", "--for=delete", f"pod/{pod}", "--timeout=60s")
     _show_events(kubectl)
 
 

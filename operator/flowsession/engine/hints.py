@@ -67,6 +67,8 @@ class Hints(asyncio.DatagramProtocol):
         before = self._cache.hints.get(uid, Hint())
         if word == datagrams.KILLED:
             return None if 0 <= now - before.killed_at < LEAST_BETWEEN else replace(before, killed_at=now)
+        if word == datagrams.CHECKED:
+            return None if 0 <= now - before.checked_at < LEAST_BETWEEN else replace(before, checked_at=now)
         ending = word == datagrams.ENDING
         if 0 <= now - before.at < LEAST_BETWEEN and (before.ending or not ending):
             return None

@@ -95,6 +95,8 @@ class Hint:
     """Whether it also announced that its container is being stopped."""
     killed_at: float = 0.0
     """When it last announced that a process was killed for memory; 0: never."""
+    checked_at: float = 0.0
+    """When it last announced another verdict on its flow; 0: never."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 
-from flowsession_agent.connections import mounted
+from flowsession_agent.connections import identity, mounted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +54,14 @@ def known(environ: Mapping[str, str]) -> Connections:
 
     brought: dict[str, str] = {}
     broken: dict[str, Trouble] = {}
+    refused = mounted.refused(environ.get("HOME") or os.path.expanduser("~"))
     for connection in mounted.listed(environ):
         try:
             data = connection.read()
             _check_module(data)
+            if connection.name in refused:
+                raise BadConnectionError(mounted.REFUSED, f"Secret {connection.secret!r}: {refused[connection.name]}")
+            identity.check(data, environ)
             brought[connection.name] = TYPES[data["type"]]
         except BadConnectionError as error:
             broken[connection.name] = error.code, str(error)

@@ -15,7 +15,7 @@ import site
 import sys
 
 from flowsession_agent.connections.kinds import CUSTOM, KINDS, BadConnectionError
-from flowsession_agent.connections.mounted import listed
+from flowsession_agent.connections.mounted import REFUSED, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _store(found: dict[str, dict[str, Any]], gone: list[str], filled: list[str],
             connections.create_or_update(_Connection._load(data=data))
             filled.append(name)
         except Exception as error:  # its text may hold values
-            problems[name] = {"code": "ConnectionRefused", "message": f"prompt flow refuses it ({_named(error)})"}
+            problems[name] = {"code": REFUSED, "message": f"prompt flow refuses it ({_named(error)}): correct its fields in the Secret"}
 
 
 def _named(error: BaseException) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FILES = ("connection.yaml", "connection.yml")
 MOST_BYTES = 1024 * 1024
+REFUSED = "ConnectionRefused"
+"""Code of a connection whose fields are complete, and which prompt flow refuses all the same."""
 _GROUPS = ("configs", "secrets")
 
 
@@ -62,6 +64,30 @@ def listed(environ: Mapping[str, str]) -> list[Mounted]:
         return [Mounted(entry["name"], entry["secret"], entry["path"]) for entry in found]
     except (ValueError, KeyError, TypeError):
         return []
+
+
+def note_refused(home: str, refused: dict[str, str]) -> None:
+    """Keep why prompt flow refuses connections, by name, for the check of the flow. Raises OSError."""
+    path = _refused_path(home)
+    if refused or os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(refused, file)
+
+
+def refused(home: str) -> dict[str, str]:
+    """What `note_refused` has kept in that home."""
+    try:
+        with open(_refused_path(home), encoding="utf-8") as file:
+            return {str(name): str(said) for name, said in json.load(file).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _refused_path(home: str) -> str:
+    from flowsession_agent.connections import keyring
+
+    return os.path.join(home, keyring.FOLDER, "refused.json")
 
 
 def stamp(connections: list[Mounted]) -> str:

@@ -14,6 +14,7 @@ import sys
 import threading
 
 from flowsession_agent.connections import mounted
+from flowsession_agent.connections.mounted import REFUSED
 
 STORE = os.path.join(".promptflow", "pf.sqlite")
 """The store, below the session's home."""
@@ -37,7 +38,7 @@ class Connections:
     """The session's connections. Without any, nothing here costs anything."""
 
     def __init__(self, *, home: Home, state: State, children: Children, packages: Packages, changed: Callable[[], None]) -> None:
-        """`changed` is called after the store was filled anew because a Secret has changed."""
+        """`changed` is called after the store was filled anew because a Secret has changed, and when prompt flow refuses another one."""
         self._home, self._state, self._children, self._packages = home, state, children, packages
         self._changed = changed
         self._listed = mounted.listed(os.environ)
@@ -45,12 +46,13 @@ class Connections:
         self._known: tuple[str, str] | None = None  # what the store was filled from, and by which Python
         self._provider: Provider | None = None
         self._file = 0  # the store's inode then: what edits bring back, and what people delete, is filled again
+        self._refused: dict[str, str] = {}
 
     def watch(self) -> None:
         """Fill the store if it isn't as the Secrets are; called every second."""
         if self._listed and (self._state.packages_revision or self._state.install.state in ("Failed", "TimedOut")):
-            before = self._known
-            if self.ensure() and before is not None:
+            before, refused = self._known, self._refused
+            if self.ensure() and (before is not None or refused != self._refused):
                 self._changed()
 
     def ensure(self) -> bool:
@@ -84,6 +86,8 @@ class Connections:
             print(f"flowsession agent: filling prompt flow's store of connections {why}", file=sys.stderr, flush=True)
             return
         self._record(filled)
+        self._refused = {name: str(problem["message"]) for name, problem in problems.items() if problem["code"] == REFUSED}
+        mounted.note_refused(self._home.home, self._refused)
         self._serve(core, str(answer["site"]))
         for name, problem in problems.items():
             print(f"flowsession agent: connection {name!r}: {problem['message']}", file=sys.stderr, flush=True)

@@ -30,13 +30,18 @@ SAID_LENGTH = 400
 
 
 class IdentityError(Exception):
-    """The identity gives no token; the text says why."""
+    """The identity gives no token; the text says why. `refused`: asking again won't help."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class Identity:
     """The pod's workload identity."""
 
-    def __init__(self, environ: Mapping[str, str], network: Network) -> None:
+    def __init__(self, environ: Mapping[str, str], network: Network, scope: str) -> None:
+        self._scope = scope
         self.client = environ["AZURE_CLIENT_ID"]
         self._tenant = environ["AZURE_TENANT_ID"]
         self._file = environ["AZURE_FEDERATED_TOKEN_FILE"]
@@ -46,9 +51,9 @@ class Identity:
         self._until = 0.0
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], network: Network) -> Identity | None:
+    def of(cls, environ: Mapping[str, str], network: Network, *, scope: str = SCOPE) -> Identity | None:
         """Return the identity that the pod's environment tells of, if there is one."""
-        return cls(environ, network) if all(environ.get(name) for name in VARIABLES) else None
+        return cls(environ, network, scope) if all(environ.get(name) for name in VARIABLES) else None
 
     def token(self) -> str:
         """Return a token that is good for two minutes at least. Raises IdentityError."""
@@ -63,7 +68,7 @@ class Identity:
         form = {
             "grant_type": "client_credentials",
             "client_id": self.client,
-            "scope": SCOPE,
+            "scope": self._scope,
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             "client_assertion": assertion,
         }
@@ -89,7 +94,7 @@ class Identity:
         if answer.status == 200 and isinstance(token, str) and token and token.isascii() and token.isprintable():
             return token, float(seconds) if isinstance(seconds, (int, float)) else EARLY_SECONDS
         said = str(document.get("error_description") or document.get("error") or "no reason given").replace(assertion, "****")
-        raise IdentityError(f"{where} answered {answer.status}: {_first_sentences(said)}")
+        raise IdentityError(f"{where} answered {answer.status}: {_first_sentences(said)}", refused=answer.status in (400, 401, 403))
 
     def _assertion(self) -> str:
         try:
@@ -97,7 +102,8 @@ class Identity:
                 return file.read().strip()
         except (OSError, UnicodeDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else "not text"
-            raise IdentityError(f"{self._file} can't be read ({said}): the pod lacks the token of its ServiceAccount") from None
+            why = f"{self._file} can't be read ({said}): the pod lacks the token of its ServiceAccount"
+            raise IdentityError(why, refused=True) from None
 
 
 def _first_sentences(said: str) -> str:

@@ -18,9 +18,10 @@ TIMEOUT_SECONDS = 30.0
 class Network:
     """How to get out of the pod."""
 
-    def __init__(self, *, environ: Mapping[str, str], ca_bundle: str) -> None:
-        """Raises ssl.SSLError where `ca_bundle` holds no certificate."""
+    def __init__(self, *, environ: Mapping[str, str], ca_bundle: str, seconds: float = TIMEOUT_SECONDS) -> None:
+        """`seconds`: how long a server may say nothing. Raises ssl.SSLError where `ca_bundle` holds no certificate."""
         self._environ = environ
+        self._seconds = seconds
         self._context = ssl.create_default_context()
         # As pip and uv, not as Python 3.13: companies' own certificates often lack what the strict reading of RFC 5280 asks for.
         self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
@@ -44,8 +45,8 @@ class Network:
 
     def _connection(self, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         if scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=self._context)
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+            return http.client.HTTPSConnection(host, port, timeout=self._seconds, context=self._context)
+        return http.client.HTTPConnection(host, port, timeout=self._seconds)
 
     def _proxy(self, scheme: str, host: str, port: int) -> str | None:
         without = self._setting("no_proxy")

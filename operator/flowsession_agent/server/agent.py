@@ -24,7 +24,7 @@ from flowsession_agent.session.inotify import Inotify
 from flowsession_agent.session.spare import Spare, Spares, free_memory
 from flowsession_agent.session.trace_log import TraceLog
 from flowsession_protocol import PROTOCOL
-from flowsession_protocol.datagrams import ENDING, KILLED, WAITING
+from flowsession_protocol.datagrams import CHECKED, ENDING, KILLED, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flowsession_agent.session.processes import Look, Processes
     from flowsession_agent.session.runs import Runs
     from flowsession_agent.settings import Settings
-    from flowsession_protocol.messages import About
+    from flowsession_protocol.messages import About, Check
     from flowsession_protocol.messages import State as Whole
 
     Answer = Mapping[str, Any]
@@ -89,6 +89,7 @@ class Agent:
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
         self._kills = datagrams.News(lambda: self._send(KILLED))
+        self._verdicts = datagrams.News(lambda: self._send(CHECKED))
         self._notices = Inotify()
         self._folder: FolderWatch | None = None
         self._made_runs: Runs | None = None
@@ -128,10 +129,17 @@ class Agent:
         """Take in what the operator has been answered: the news in there needs no datagram any more."""
         if "memoryKill" in members:
             self._kills.answered(members["memoryKill"]["id"])
+        if members.get("check", {}).get("state") == "Done":
+            self._verdicts.answered(_id_of(members["check"]))
 
     def tell_of_kills(self) -> None:
         """Send a datagram where a process was killed for memory and the operator has not asked since."""
         self._kills.look(self._processes.kills.id if self._processes else "")
+
+    def tell_of_verdicts(self) -> None:
+        """Send a datagram where the flow was checked with another result than the operator has been answered."""
+        if self.state.check.state == "Done":
+            self._verdicts.look(_id_of(self.state.check.members()))
 
     @property
     def folder(self) -> FolderWatch:
@@ -271,6 +279,11 @@ class Agent:
     def _discard(self, _: Request, __: bytes) -> Answer:
         self.environment.discard_edits()
         return self._whole_state()
+
+
+def _id_of(check: Check) -> str:
+    """Stands for what a check has found."""
+    return json.dumps({**check, "seconds": 0}, sort_keys=True)
 
 
 def about() -> About:

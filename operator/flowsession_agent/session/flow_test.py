@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 AT_ONCE = 4
 SECONDS = 600
 OUTPUT_LIMIT = 1024 * 1024
+TOO_LONG = "The flow ran longer than"
 
 
 class Tests:
@@ -59,6 +60,8 @@ class Tests:
                     return self._run(flow, order, gone, tell)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
+            except ApiError as error:
+                raise _advised(error, flow) from None
             finally:
                 self._slots.release()
 
@@ -94,7 +97,7 @@ class Tests:
         if outcome.stopped:
             raise ApiError(409, "Canceled", "The test was canceled: its caller has closed the connection.")
         if outcome.timed_out:
-            raise _failed(f"The flow ran longer than {SECONDS} s.", outcome.stderr)
+            raise _failed(f"{TOO_LONG} {SECONDS} s.", outcome.stderr)
         if outcome.signal_number:
             raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
         if outcome.exit_code == REFUSED and (refused := _refused(taken)):
@@ -211,6 +214,17 @@ def _not_started(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space is left in the session{where}, so the flow can't run: delete what isn't needed, or ask for more storage."
     return f"The flow can't be run: {error.strerror}{where}."
+
+
+def _advised(error: ApiError, flow: str) -> ApiError:
+    """The same error, of a flow that failed for a connection's endpoint with what to do about that."""
+    from flowsession_agent.connections import refusals
+
+    log = str(error.members.get("stderrTail", ""))
+    late = error.message.startswith(TOO_LONG)
+    if error.code == "FlowFailed" and (said := refusals.advice(log if late else error.message, flow, os.environ, log=log)):
+        error.message = f"{said[0].upper()}{said[1:]}. {error.message}"
+    return error
 
 
 def _failed(message: str, stderr: str) -> ApiError:

@@ -64,7 +64,7 @@ def _now_and_then(agent: Agent) -> None:
     """Send datagrams, see to connections and the spare process, count packages: apart from the looks, as each may take seconds."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
-        for duty in (agent.tell_of_kills, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
+        for duty in (agent.tell_of_kills, agent.tell_of_verdicts, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
             try:
                 duty()
             except Exception as error:

@@ -75,6 +75,12 @@ def test_a_kill_is_taken_beside_edits_that_wait():
     assert bed.cache.hints[UID] == Hint(at=bed.now, ending=True, killed_at=bed.now)
 
 
+def test_another_verdict_is_taken_beside_edits_that_wait():
+    bed, checked = Bed(), f"flowsession-edits 1 {UID} checked\n".encode()
+    assert [bed.say(), bed.say(checked), bed.say(checked)] == [1, 1, 0]
+    assert bed.cache.hints[UID] == Hint(at=bed.now, checked_at=bed.now)
+
+
 @pytest.mark.parametrize("data", JUNK, ids=range(len(JUNK)))
 def test_what_is_not_a_hint_of_a_known_pod_does_nothing(data):
     bed = Bed()

@@ -7,7 +7,7 @@ from flowsession_protocol import datagrams
 UID = "0b4e0a52-1c3f-4a53-9d9b-2f6f5b0d1c11"
 
 
-@pytest.mark.parametrize("word", [datagrams.WAITING, datagrams.ENDING, datagrams.KILLED])
+@pytest.mark.parametrize("word", [datagrams.WAITING, datagrams.ENDING, datagrams.KILLED, datagrams.CHECKED])
 def test_what_an_agent_sends_the_operator_reads(word):
     assert datagrams.read(datagrams.message(UID, word)) == (UID, word)
 

@@ -1,7 +1,7 @@
 """The check of the flow inside a session, and its result: the condition FlowValid."""
 
 from flowsession.api.session import Phase
-from flowsession.model.plan import Follow
+from flowsession.model.plan import Follow, Probe
 from flowsession.model.times import moment
 from flowsession.reconcile.flow_valid import CONDITION, NO_FLOW, verdict_of
 from flowsession.reconcile.session.draft import Draft, Live
@@ -12,6 +12,9 @@ POLL_SECONDS = 3.0
 
 MOST_POLLS = 40
 """Long polls for one check, which takes 70 s at most."""
+
+LEAST_BETWEEN_CALLS = 5.0
+"""Minimum seconds between a call of an agent and one because it announced another verdict: tools may be edited all the time."""
 
 WRITE_SECONDS = 3.0
 """How long after Ready the list of packages waits to be written together with the verdict."""
@@ -44,13 +47,19 @@ def judge(draft: Draft, live: Live) -> bool:
 
 
 def follow_the_check(draft: Draft, live: Live) -> bool:
-    """Follow a check that is under way, unless another call is planned."""
+    """Follow a check that is under way, and ask an agent that announced another verdict, unless another call is planned.
+
+    An agent checks by itself when something changes that its operator does not see, such as a connection's Secret.
+    """
     agent = live.agent
     if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
     state = agent.state
     if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:
         follow(draft, agent, Follow(since=state.version, seconds=POLL_SECONDS))
+    hint = draft.snapshot.hint
+    if hint is not None and hint.checked_at > agent.state_at:
+        draft.ask(agent, Probe(), not_before=agent.asked_at + LEAST_BETWEEN_CALLS)
     return True
 
 

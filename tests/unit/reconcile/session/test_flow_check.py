@@ -9,13 +9,13 @@ from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.flow_check_index import Checks
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.objects import session as session_entry
-from flowsession.model.agent_views import CheckView, FlowProblem, PackageList
+from flowsession.model.agent_views import CheckView, FlowProblem, Hint, PackageList
 from flowsession.model.conditions import Verdict
-from flowsession.model.plan import Follow, KeepAlive, ListPackages, Retire
+from flowsession.model.plan import Follow, KeepAlive, ListPackages, Probe, Retire
 from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.flow_valid import SHOWN, SessionCheck
-from flowsession.reconcile.session.flow_check import MOST_POLLS, POLL_SECONDS, WRITE_SECONDS
+from flowsession.reconcile.session.flow_check import LEAST_BETWEEN_CALLS, MOST_POLLS, POLL_SECONDS, WRITE_SECONDS
 from flowsession.reconcile.session.ready import LIST_SECONDS
 from unit.builders import (
     DAG,
@@ -327,3 +327,23 @@ def test_what_sessions_said_of_an_environment_goes_with_the_last_of_them():
     assert cache.checks.of(("team", "env")) is not None, "another session still says so"
     cache.forget("ComputeSession", "team", "bob")
     assert cache.checks.of(("team", "env")) is None
+
+
+def announced(checked_at, *, asked_at=NOW - 60):
+    """The plan for a settled session whose agent has announced another verdict."""
+    environment = resolved(files={"flow.dag.yaml": DAG})
+    view = agent(state(environment), environment, asked_at=asked_at, state_at=asked_at, edits_at=NOW)
+    return decide(
+        session_snapshot(pod(), agent=view, hint=Hint(checked_at=checked_at), environment=environment, status=ready_status(environment))
+    )
+
+
+def test_a_settled_session_is_asked_when_its_agent_announces_another_verdict_and_never_else():
+    assert announced(NOW - 1).call == Probe()
+    assert announced(0.0).call is None
+    assert announced(NOW - 61).call is None
+
+
+def test_an_agent_that_announces_verdicts_all_the_time_is_asked_now_and_then():
+    plan = announced(NOW - 0.5, asked_at=NOW - 1)
+    assert (plan.call, plan.look_again_at) == (None, NOW - 1 + LEAST_BETWEEN_CALLS)

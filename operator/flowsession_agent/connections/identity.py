@@ -1,0 +1,79 @@
+"""Whether the session's identity can authenticate a connection with `auth_mode: meid_token`: asked as azure-identity asks for it.
+
+A token says nothing of roles: which one is missing, only the endpoint of the connection tells.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+from urllib.parse import urlsplit
+
+from flowsession_agent.connections.kinds import MEID, BadConnectionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Mapping
+
+CODE = "ConnectionIdentity"
+RESOURCE = "https://cognitiveservices.azure.com"
+"""For which prompt flow asks, whatever the type of the connection (1.18.5)."""
+OTHER_WAYS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_USERNAME", "IDENTITY_ENDPOINT", "MSI_ENDPOINT")
+"""Variables by which azure-identity finds another identity than the pod's: these are not asked here."""
+NODE = "http://169.254.169.254"
+"""Where a virtual machine of Azure gives tokens of its own identity."""
+NODE_SECONDS = 1
+ASK_SECONDS = 10
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Where azure-identity's client looks for certificates."""
+ROLE = "the role Cognitive Services OpenAI User on the endpoint's resource"
+
+
+def check(data: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Raise BadConnectionError where the connection needs an identity that the session has not, or that gets no token.
+
+    Nothing is said of a token endpoint that can't be reached: that passes.
+    """
+    if data.get("auth_mode") != MEID or any(environ.get(name) for name in OTHER_WAYS):
+        return
+    from flowsession_agent.feeds.entra import Identity, IdentityError
+    from flowsession_agent.feeds.upstream import Network
+
+    network = Network(environ=environ, ca_bundle=_certificates(environ), seconds=ASK_SECONDS)
+    identity = Identity.of(environ, network, scope=f"{RESOURCE}/.default")
+    if identity is None:
+        if _node_gives_token(environ):
+            return
+        said = f"it authenticates as the session (auth_mode: {MEID}), which has no identity in Azure"
+        way = f"name a ServiceAccount with a workload identity in the session's spec.identity, and grant that {ROLE}"
+        raise BadConnectionError(CODE, f"{said}: {way}; or give the Secret an api_key")
+    try:
+        identity.token()
+    except IdentityError as error:
+        if error.refused:
+            said = f"the session's identity {identity.client} gets no token to authenticate by (auth_mode: {MEID}): {error}"
+            raise BadConnectionError(CODE, f"{said}: grant it a federated credential for the session's ServiceAccount") from None
+
+
+def _node_gives_token(environ: Mapping[str, str]) -> bool:
+    parts = urlsplit(environ.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or NODE)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=NODE_SECONDS)
+    target = f"/metadata/identity/oauth2/token?api-version=2018-02-01&resource={RESOURCE}"
+    try:
+        connection.request("GET", target, headers={"Metadata": "true"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _certificates(environ: Mapping[str, str]) -> str:
+    for name in CA_VARIABLES:
+        try:
+            with open(environ.get(name, os.devnull), encoding="utf-8") as file:
+                if found := file.read():
+                    return found
+        except (OSError, UnicodeDecodeError):
+            continue
+    return ""

@@ -1,0 +1,90 @@
+"""What to do when the endpoint of a connection refuses a flow's call, or doesn't answer: the connection, the status, the way out.
+
+Prompt flow hands on the words of a failed call and not the call itself, so they are read here: those of OpenAI's client, which prompt
+flow's llm nodes, prompty and most tools use, and of requests and httpx.
+"""
+
+from __future__ import annotations
+
+import re
+
+from flowsession_agent.connections import mounted
+from flowsession_agent.connections.identity import ROLE
+from flowsession_agent.connections.kinds import MEID
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping
+
+    from flowsession_agent.connections.mounted import Mounted
+
+_STATUS = re.compile(r"Error code: (\d{3})\b|\b(\d{3}) (?:Client|Server) Error: |(?:Client|Server) error '(\d{3}) ")
+_UNREACHABLE = re.compile(r"\b(APIConnectionError|ConnectError|NewConnectionError)\b")
+_SILENT = re.compile(r"\b(APITimeoutError|ReadTimeout|ConnectTimeout)\b")
+_RETRY_AFTER = re.compile(r"Retry-After=([0-9.]+)")
+_NO_TOKEN = re.compile(r"\b(ClientAuthenticationError|CredentialUnavailableError|DefaultAzureCredential failed)\b")
+_NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[([^\s\[]{1,200}) in line \d+ ")
+_IN_USE = "which is in use within two minutes, without a restart"
+_STATUSES = {401: "it does not take the key", 403: "the key may not do this", 404: "it knows no such address, model or deployment"}
+LARGEST = 256 * 1024
+"""Bytes of a flow's file that are read."""
+
+
+def advice(words: str, flow: str, environ: Mapping[str, str], *, log: str = "", node: str = "") -> str:
+    """Return the sentence on a failed call of a model in these words; empty where they tell of none.
+
+    `flow`: the flow's file; `node`: the one that failed, if that is known; `log`: what was logged until then. It holds no values.
+    """
+    statuses = [int(next(filter(None, found))) for found in _STATUS.findall(words)]
+    found = statuses[-1] if statuses else 0
+    if found < 400 and not any(kind.search(words) for kind in (_UNREACHABLE, _SILENT, _NO_TOKEN)):
+        return ""
+    nodes = [next(filter(None, match)) for match in _NODE.findall(f"{log}\n{words}")]
+    connection = _connection(flow, node or (nodes[-1] if nodes else ""), mounted.listed(environ))
+    name = f"connection {connection.name!r}" if connection else "a connection"
+    secret = f"Secret {connection.secret!r}" if connection else "its Secret"
+    keyless = connection is not None and any(MEID.encode() in content for content in connection.keys().values())
+    if found < 400 and _NO_TOKEN.search(words):
+        return f"{name} authenticates as the session, whose identity gets no token: `flow check` says why"
+    if found >= 400:
+        return f"{name}: its endpoint answers {found}{_why(found, log or words, secret, keyless=keyless)}"
+    if _SILENT.search(words):
+        return f"{name}: its endpoint does not answer: test again later, or correct the address in {secret}, {_IN_USE}"
+    return f"{name}: its endpoint can't be reached: correct the address in {secret}, {_IN_USE}, or let sessions reach it"
+
+
+def _why(status: int, words: str, secret: str, *, keyless: bool) -> str:
+    if status in (401, 403) and keyless:
+        return f", it does not let the session's identity in: grant that {ROLE}"
+    if status in (401, 403):
+        return f", {_STATUSES[status]}: correct that in {secret}, {_IN_USE}"
+    if status == 404:
+        return f", {_STATUSES[status]}: correct the model or deployment in the flow, or the address in {secret}"
+    if status == 429:
+        times = _RETRY_AFTER.findall(words)
+        when = f"in {float(times[-1]):.0f} s (Retry-After)" if times else "later"
+        return f", it takes no more calls for now: test again {when}, or raise its quota"
+    if status >= 500:
+        return ", a fault of its own: test again later"
+    return ": correct what the flow asks of it"
+
+
+def _connection(flow: str, node: str, listed: list[Mounted]) -> Mounted | None:
+    """The connection that the node names, or else the flow; None where that can't be told."""
+    try:
+        with open(flow, encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(LARGEST)
+    except OSError:
+        text = ""
+    for part in (_of_node(text, node), text):
+        named = [one for one in listed if part and re.search(rf":\s*['\"]?{re.escape(one.name)}['\"]?\s*(?:[,}}#]|$)", part, re.MULTILINE)]
+        if len(named) == 1:
+            return named[0]
+    return listed[0] if len(listed) == 1 and not named else None
+
+
+def _of_node(text: str, node: str) -> str:
+    """The part of a flow.dag.yaml with the node; by its lines, as the agent has no YAML."""
+    first = re.search(r"^nodes:[^\n]*\n([ ]*)- ", text, re.MULTILINE)
+    parts = re.split(rf"^(?={first[1] if first else ''}- )", text, flags=re.MULTILINE)
+    return next((part for part in parts if node and re.search(rf"\bname:\s*['\"]?{re.escape(node)}\b", part)), "")

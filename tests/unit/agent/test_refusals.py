@@ -1,0 +1,84 @@
+"""What is told of an endpoint that refuses a flow's call."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowsession_agent.connections.refusals import advice
+
+DAG = """
+inputs: {question: {type: string}}
+nodes:
+- name: find
+  type: python
+  inputs:
+    words:
+    - one
+    store: search-it
+- name: ask
+  type: llm
+  connection: "open_ai_connection"  # ours
+"""
+OPENAI = "OpenAI API hits {}: Error code: {} - {{'error': {{'message': 'no'}}}} [Error reference: x]"
+LIMITED = "Exception occurs: RateLimitError: Error code: 429 - x\nRateLimitError #0, Retry-After=7, Back off 7.0 seconds for retry.\n"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The session's variables with two connections, of which the second one has no key."""
+    for name, content in (("open-ai", "api_key: sk-secret"), ("search", "auth_mode: meid_token")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "connection.yaml").write_text(content)
+    (tmp_path / "flow.dag.yaml").write_text(DAG)
+    listed = [("open_ai_connection", "open-ai"), ("search-it", "search")]
+    given = [{"name": name, "secret": secret, "path": str(tmp_path / secret)} for name, secret in listed]
+    return {"FLOWSESSION_CONNECTIONS": json.dumps(given), "FLOW": str(tmp_path / "flow.dag.yaml")}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (OPENAI.format("AuthenticationError", 401), "answers 401, it does not take the key: correct that in Secret 'open-ai'"),
+        (OPENAI.format("PermissionDeniedError", 403), "answers 403, the key may not do this: correct that in Secret 'open-ai'"),
+        (OPENAI.format("NotFoundError", 404), "answers 404, it knows no such address, model or deployment"),
+        (
+            f"Exceed max retry times. {OPENAI.format('RateLimitError', 429)}",
+            "answers 429, it takes no more calls for now: test again later",
+        ),
+        (OPENAI.format("InternalServerError", 503), "answers 503, a fault of its own"),
+        (OPENAI.format("BadRequestError", 400), "answers 400: correct what the flow asks of it"),
+        ("requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: http://x", "answers 401, it does not take the key"),
+        ("httpx.HTTPStatusError: Server error '502 Bad Gateway' for url 'http://x'", "answers 502"),
+        (
+            "OpenAI API hits APIConnectionError: Connection error. [Error reference: x]",
+            "can't be reached: correct the address in Secret 'open-ai'",
+        ),
+        ("OpenAI API hits APITimeoutError: Request timed out. [Error reference: x]", "does not answer: test again later"),
+    ],
+)
+def test_it_names_the_connection_the_status_and_the_way_out(words: str, told: str, environ: dict[str, str]) -> None:
+    said = advice(words, environ["FLOW"], environ, node="ask")
+    assert said.startswith("connection 'open_ai_connection': its endpoint ")
+    assert told in said
+    assert "sk-secret" not in said
+
+
+def test_the_time_of_retry_after_is_told(environ: dict[str, str]) -> None:
+    assert "test again in 7 s (Retry-After)" in advice(LIMITED, environ["FLOW"], environ, log=LIMITED, node="ask")
+
+
+def test_the_node_is_found_in_the_log(environ: dict[str, str]) -> None:
+    words = OPENAI.format("AuthenticationError", 401)
+    log = f"2026 execution ERROR Node find in line 0 failed. Exception: {words}"
+    assert "connection 'search-it'" in advice(words, environ["FLOW"], environ, log=log)
+    assert "grant that the role Cognitive Services OpenAI User" in advice(words, environ["FLOW"], environ, log=log)
+
+
+def test_what_is_no_call_of_an_endpoint_needs_no_advice(environ: dict[str, str]) -> None:
+    assert advice("KeyError: 'answer'", environ["FLOW"], environ, log=LIMITED) == ""
+    assert advice("ValueError: 401 of 500 lines", environ["FLOW"], environ) == ""
+
+
+def test_a_connection_that_cannot_be_told_is_not_guessed(environ: dict[str, str]) -> None:
+    assert advice(OPENAI.format("AuthenticationError", 401), environ["FLOW"], environ).startswith("a connection: its endpoint answers 401")
