@@ -301,7 +301,7 @@ RunInclosure = Literal["dataFile", "earlier", "resume"]
 class _RunOrder(TypedDict):
     id: str
     name: str
-    columnMapping: Mapping[str, str]
+    columnMapping: Mapping[str, Any]
 
 
 class RunOrder(_RunOrder, total=False):
@@ -319,6 +319,8 @@ class RunOrder(_RunOrder, total=False):
     environmentVariables: Mapping[str, str]
     connections: Mapping[str, Mapping[str, str]]
     init: Mapping[str, Any]
+    environmentFile: str
+    initFile: str
     displayName: str
     tags: Mapping[str, str]
     concurrency: int

@@ -284,7 +284,7 @@ def test_a_run_goes_on_in_the_next_container_without_the_lines_that_were_done(
     assert order(next_one)[1]["state"] == "Lost"
     assert order(next_one, again=True)[1]["state"] == "Running"
     end = over(next_one)
-    assert (end["state"], end["lines"], end["metrics"]) == ("Completed", ALL_THREE, {"answers": "3"}), end
+    assert (end["state"], end["lines"], end["metrics"]) == ("Completed", ALL_THREE, {"answers": "3"}), end["message"] + end["logTail"]
     assert [line["answer"] for line in lines(outputs(next_one)["flow_outputs/output.jsonl"])] == ["A", "WAIT", "B"]
     assert sorted((tmp_path / "seen").read_text().split()) == ["a", "b", "wait", "wait"]
     next_one.close()
@@ -348,6 +348,17 @@ def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..
     assert "shrill" in found["message"]
 
 
+def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
+    """What run.yml may say in its mapping, and in place of a mapping of variables."""
+    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
+    order(agent, columnMapping={"text": 3, "more": "${data.word}"}, environmentFile="vars.env")
+    assert (end := over(agent))["state"] == "Completed", end["message"]
+    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"].startswith("good day too 3.")
+    order(agent, "r-2", environmentFile="none.env")
+    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    assert "environment_variables names none.env, and there is no such file in the flow folder" in found["message"]
+
+
 def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callable[..., Agent]) -> None:
     agent = session(data("a", "wait", "b"))
     order(agent, concurrency=3)
@@ -383,7 +394,8 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
         {"data": "../d.jsonl"},
         {"data": "/etc/passwd"},
         {"data": None},
-        {"columnMapping": {"a": 1}},
+        {"columnMapping": ["a"]},
+        {"initFile": "../x.json"},
         {"columnMapping": None},
         {"dataFile": {"name": "d.jsonl", "content": ""}},
         {"data": None, "dataFile": {"name": "../d.jsonl", "content": ""}},

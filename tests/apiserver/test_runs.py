@@ -219,6 +219,30 @@ def test_a_run_is_resumed_with_the_settings_of_the_first(ready: Lab) -> None:
     assert body["resume"] == {"name": name, "archive": base64.b64encode(b"packed").decode()}
 
 
+NIGHTLY = """\
+$schema: https://azuremlschemas.azureedge.net/promptflow/latest/Run.schema.json
+flow: ..
+data: ../data.jsonl
+column_mapping: {text: "${data.word}", top: 3}
+display_name: Nightly
+colour: blue
+"""
+
+
+def test_a_run_yaml_is_taken_as_it_is(ready: Lab) -> None:
+    lab = ready
+    run = lab.create_run(data=None, runYaml=NIGHTLY, path="runs/nightly.yml", tags={"team": "support"})
+    found = lab.until_run("Running")
+    assert found["warnings"] == ["runs/nightly.yml: 'colour' is no field of a run"]
+    body = ordered(lab, run)
+    assert (body["data"], body["columnMapping"]) == ("data.jsonl", {"text": "${data.word}", "top": 3})
+    assert (body["displayName"], body["tags"]) == ("Nightly", {"team": "support"})
+    lab.create_run("typo", data=None, runYaml="data: data.jsonl\nresources: {instance_typo: x}")
+    end = lab.until_run("RunYamlInvalid", "typo", says="unknown key 'instance_typo': did you mean 'instance_type'?")
+    assert end["phase"] == "Failed"
+    assert "path says where runYaml lies in the source" in refusal(lab.create_run, "alone", path="run.yml")
+
+
 def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
     lab = ready
     lab.create_run()

@@ -212,6 +212,8 @@ class Snapshots:
             deleting=entry.meta.deleting,
             spec=entry.spec,
             status=entry.status,
+            yaml=entry.yaml,
+            problem=entry.problem,
             sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
             environment=self._of_guest(entry),
             pod=pod.view if pod else None,

@@ -4,6 +4,7 @@ from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.run import FlowRunSpec, LineSettings
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests.common import controller
 from flowsession.manifests.config_maps import CONTENT_LABEL
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
@@ -21,8 +22,11 @@ def name_for_promptflow(name: str, uid: str) -> str:
     return f"{name}-{uid[:8]}"
 
 
-def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, *, again: bool) -> RunOrder:
-    """Return what the agent is told, but for what comes along with it. `settings`: the spec, or that of the run that is resumed."""
+def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: RunYaml, *, again: bool) -> RunOrder:
+    """Return what the agent is told, but for what comes along with it.
+
+    `settings` and `yaml` are the run's own, or those of the run that is resumed.
+    """
     found: RunOrder = {"id": uid, "name": name_for_promptflow(name, uid), "columnMapping": settings.column_mapping}
     lines = spec.lines or settings.lines or LineSettings()
     optional = {
@@ -32,6 +36,8 @@ def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, *, agai
         "environmentVariables": settings.environment_variables or None,
         "connections": settings.connections or None,
         "init": settings.init or None,
+        "environmentFile": yaml.environment_file or None,
+        "initFile": yaml.init_file or None,
         "displayName": spec.display_name,
         "tags": spec.tags or None,
         "concurrency": lines.concurrency,

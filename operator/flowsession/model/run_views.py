@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowsession.api.run import FlowRunSpec
+from flowsession.flow.run_yaml import RunYaml
 
 
 @dataclass(frozen=True)
@@ -89,5 +90,7 @@ class Earlier:
     environment: str = ""
     spec: FlowRunSpec | None = None
     """Its settings: for one that was resumed those of the first of them; None: that one is gone."""
+    yaml: RunYaml = field(default_factory=RunYaml)
+    """What else the run.yml of that one says."""
     earlier: "Earlier | None" = None
     """The run whose outputs are its data."""

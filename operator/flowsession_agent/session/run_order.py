@@ -29,8 +29,8 @@ def read(body: Any) -> messages.RunOrder:
     mapping: Any = found.get("columnMapping")
     if not isinstance(run_id, str) or not ID.match(run_id) or not isinstance(name, str) or not NAME.match(name):
         raise bad_request("id and name of a run must be short words.")
-    if not _texts(mapping) or len(mapping) > limits.RUN_MAPPING:
-        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with a text.")
+    if not _members(mapping) or len(mapping) > limits.RUN_MAPPING:
+        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with its value.")
     order: messages.RunOrder = {"id": run_id, "name": name, "columnMapping": mapping}
     for member, (right, words) in _MEMBERS.items():
         if (value := found.get(member)) is not None:
@@ -114,6 +114,8 @@ _MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "environmentVariables": (_texts, "texts by name"),
     "connections": (_texts_of_nodes, "texts by node and name"),
     "init": (_members, "an object"),
+    "environmentFile": (_path, "the path of a file in the flow folder"),
+    "initFile": (_path, "the path of a file in the flow folder"),
     "displayName": (_text, "a text"),
     "tags": (_texts, "texts by name"),
     "guest": (_guest, "an environment's name and its requirements"),

@@ -36,12 +36,15 @@ def packed(folder: str) -> str:
     return _packed(folder, KEPT)
 
 
-def complete(folder: str) -> None:
-    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before."""
+def complete(folder: str) -> bool:
+    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before.
+
+    Returns whether there are outputs of any line.
+    """
     outputs = os.path.join(folder, OUTPUTS)
     records = os.path.join(folder, RECORDS)
     if os.path.exists(outputs) or not os.path.isdir(records):
-        return
+        return os.path.exists(outputs) and os.path.getsize(outputs) > 0
     os.makedirs(os.path.dirname(outputs), exist_ok=True)
     with open(outputs, "w", encoding="utf-8") as file:
         for name in sorted(os.listdir(records)):
@@ -49,6 +52,7 @@ def complete(folder: str) -> None:
             if info.get("status") == "Completed" and isinstance(info.get("output"), dict):
                 line = {"line_number": info.get("index", int(name.partition("_")[0])), **info["output"]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return file.tell() > 0
 
 
 def drop_unreadable(folder: str) -> None:

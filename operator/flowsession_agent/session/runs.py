@@ -241,9 +241,9 @@ class Runs:
             if not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
                 said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
                 raise ApiError(422, "DataInvalid", said)
-        if before and os.path.isdir(os.path.join(before, run_outputs.RECORDS)):  # else it came to no line
+        if before:
             run_outputs.drop_unreadable(before)
-            run_outputs.complete(before)  # prompt flow goes on from no run without outputs
+        if before and run_outputs.complete(before):
             found["resume"] = {"name": os.path.basename(before), "folder": before}
         for member in ("dataFile", "earlier", "resume"):
             run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now

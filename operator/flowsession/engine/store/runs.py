@@ -6,6 +6,7 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import PodEntry, RunEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.model.run_views import Earlier, RunView
 from flowsession.reconcile.run.snapshot import Rival
 
@@ -64,6 +65,7 @@ class Runs:
             waits_for=tuple(names[1:]),
             environment=found.spec.environment_ref.name,
             spec=origin.spec if origin else None,
+            yaml=origin.yaml if origin else RunYaml(),
             earlier=self.earlier(origin) if origin else None,
         )
 

@@ -68,10 +68,7 @@ def _leave(snapshot: RunSnapshot, now: float) -> Plan:
 def _queue(draft: RunDraft) -> None:
     """Find the session in which it is to run, and take its turn there."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
-    if spec.cancel:
-        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
-        return
-    if not draft.status.get("podName") and spec.builds_on is not None and not _earlier_is_over(draft, spec.builds_on):
+    if not _may_run(draft):
         return
     if spec.session_ref is None:
         fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
@@ -106,6 +103,31 @@ def _take_turn(draft: RunDraft, place: Place) -> None:
     draft.put("podName", place.pod)
     draft.goes_on(RunPhase.PREPARING, "Preparing", f"session {place.session!r} is told to begin")
     draft.look_again(draft.now)
+
+
+def _may_run(draft: RunDraft) -> bool:
+    """Whether nothing but its turn is in its way; else the draft says what is."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+        return False
+    if snapshot.problem:
+        draft.end(RunPhase.FAILED, "RunYamlInvalid", snapshot.problem)
+        return False
+    draft.put("warnings", _warnings(snapshot) or None)
+    return bool(draft.status.get("podName")) or spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
+
+
+def _warnings(snapshot: RunSnapshot) -> list[str]:
+    """What has no effect."""
+    spec = snapshot.spec
+    void = [name for name, value in (("resources", spec.resources), ("identity", spec.identity)) if value is not None]
+    if spec.session_ref is None or not void:
+        return list(snapshot.yaml.warnings)
+    said = (
+        f"{' and '.join(void)} {'have' if len(void) > 1 else 'has'} no effect: the run goes to session {spec.session_ref.name!r} as it is"
+    )
+    return [*snapshot.yaml.warnings, f"{said}; leave out sessionRef, or runtime in run.yml, for a session that is as the run asks"]
 
 
 def _earlier_is_over(draft: RunDraft, name: str) -> bool:
@@ -291,9 +313,11 @@ def _start(draft: RunDraft, pod: str) -> None:
 
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
     spec, earlier = snapshot.spec, snapshot.earlier
-    settings = earlier.spec if spec.resume_from and earlier is not None and earlier.spec is not None else spec
+    settings, yaml = spec, snapshot.yaml
+    if spec.resume_from and earlier is not None and earlier.spec is not None:
+        settings, yaml = earlier.spec, earlier.yaml
     again = bool(snapshot.status.get("resumes")) and _is_lost(snapshot.view)
-    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, again=again)
+    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, again=again)
     return BeginRun(pod, {**order, **guest.comes_along(snapshot)}, run_outputs.inclosed(spec, settings, earlier))
 
 

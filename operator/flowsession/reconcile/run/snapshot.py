@@ -6,6 +6,7 @@ from typing import Any
 
 from flowsession.api.identity import Identity
 from flowsession.api.run import FlowRunSpec
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.run_views import Earlier, RunView
 from flowsession.model.views import PodView
@@ -56,7 +57,12 @@ class RunSnapshot:
     created_at: float
     deleting: bool
     spec: FlowRunSpec
+    """With what its run.yml says."""
     status: Mapping[str, Any]
+    yaml: RunYaml = field(default_factory=RunYaml)
+    """What else its run.yml says."""
+    problem: str = ""
+    """Why its run.yml can't be used."""
     sessions: tuple[Place, ...] = ()
     """The one that the spec names, else all of the user and environment, the oldest first."""
     environment: Resolved | Unresolved | None = None

@@ -11,6 +11,7 @@ from flowsession.api.identity import Identity, IdentityType
 from flowsession.api.run import FINAL, FlowRunSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.engine.run_calls import observed
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests import run_outputs
 from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
 from flowsession.model.run_views import Earlier, RunAnswer, RunFailure, RunReply, RunView
@@ -282,6 +283,27 @@ def test_a_run_whose_container_was_restarted_goes_on_once() -> None:
     assert verdict(ended, "Complete") == ("False", "SessionLost")
     plan, status = after(placed(RunView(answer=RUNNING, again_asked=True), status=status))
     assert isinstance(plan.run_call, FollowRun)
+
+
+# -- its run.yml
+
+
+def test_a_run_yaml_that_can_not_be_used_ends_the_run() -> None:
+    plan, status = after(snapshot(problem="run.yml: data: no"))
+    assert (status["phase"], verdict(status, "Complete"), plan.run_call) == ("Failed", ("False", "RunYamlInvalid"), None)
+    assert condition(status, "Complete")["message"] == "run.yml: data: no"
+
+
+def test_what_has_no_effect_is_told() -> None:
+    yaml = RunYaml(environment_file="e.env", init_file="i.json", warnings=("run.yml: 'x' is no field of a run",))
+    named = spec(sessionRef={"name": "alice-flow"}, resources={"instanceType": "big"}, identity={})
+    _, status = after(snapshot(spec=named, yaml=yaml))
+    assert status["warnings"][0] == "run.yml: 'x' is no field of a run"
+    assert "resources and identity have no effect: the run goes to session 'alice-flow' as it is" in status["warnings"][1]
+    plan, status = after(placed(yaml=yaml))
+    assert isinstance(plan.run_call, BeginRun)
+    assert (plan.run_call.body["environmentFile"], plan.run_call.body["initFile"]) == ("e.env", "i.json")
+    assert "warnings" not in after(snapshot())[1]
 
 
 # -- its time
