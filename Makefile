@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
-.PHONY: test test-unit coverage test-agent test-corpus test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
+.PHONY: test test-unit coverage test-agent test-corpus test-run-cases test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
 PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
@@ -54,6 +54,9 @@ coverage: $(READY) ## which lines and branches the unit tests don't reach
 
 test-agent: packages $(READY) ## the agent, with real pip and uv
 	@$(PYTEST) -n 2 tests/agent
+
+test-run-cases: $(READY) ## every flow of the comparison of FlowRuns with `pf run create` (a quarter of an hour)
+	@EVERY_RUN_CASE=1 $(PYTEST) -n 2 tests/agent/test_run_oracle.py
 
 test-corpus: $(READY) ## 120 made-up requirements files, installed and imported in the runtime image's layout (an hour)
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python -m agent.corpus

@@ -173,6 +173,15 @@ class Agent:
             self.process.kill()
         self.process.wait()
 
+    def crash(self) -> None:
+        """End at once with all that it started, as a container does that is killed."""
+        family = list(descendants(self.process.pid))
+        self.close()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually("all of it is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+
 
 def start(
     folder: Path,

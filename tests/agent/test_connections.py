@@ -89,12 +89,12 @@ def open_ai(url: str, key: str = KEY) -> dict[str, str]:
     return {"connection.yaml": f"name: what-it-was-called\ntype: open_ai\napi_key: {key}\nbase_url: {url}/v1\n"}
 
 
-def in_terminal(agent: Agent, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def in_terminal(agent: Agent, *command: str, stdin: str = "", seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """As `kubectl exec` starts it: with the environment of the pod."""
     home = agent.home / "home"
     environment = {"HOME": str(home), "PF_HOME_DIRECTORY": str(home / ".promptflow"), "PATH": "/usr/bin:/bin", "PF_DISABLE_TRACING": "true"}
     return subprocess.run(
-        command, env=environment, cwd=agent.home / "flow", input=stdin, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, cwd=agent.home / "flow", input=stdin, capture_output=True, text=True, timeout=seconds, check=False
     )
 
 

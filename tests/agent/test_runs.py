@@ -263,6 +263,54 @@ def test_an_earlier_run_is_evaluated_in_another_session(session: Callable[..., A
         assert "create that run again" in found["message"]
 
 
+ALL_THREE = {"total": 3, "completed": 3, "failed": 0}
+
+
+def once(tmp_path: Path) -> dict[str, bytes]:
+    """A flow that notes each word that it is run over, and waits at `wait` until it may go on."""
+    code = SHOUT.replace(b'    if text == "bad"', f"    open('{tmp_path}/seen', 'a').write(text + ' ')\n    if text == \"bad\"".encode())
+    return {**FLOW, "shout.py": code.replace(b'"/tmp/" + os.environ["FLOWSESSION_POD_UID"] + "-go"', f'"{tmp_path}/go"'.encode())}
+
+
+def test_a_run_goes_on_in_the_next_container_without_the_lines_that_were_done(
+    session: Callable[..., Agent], start: Callable[..., Agent], flow_base: str, tmp_path: Path
+) -> None:
+    agent = session(data("a", "wait", "b"), once(tmp_path))
+    order(agent, concurrency=3)
+    eventually("two lines are done", lambda: told(agent)["lines"]["completed"] == 2)
+    agent.crash()
+    (tmp_path / "go").touch()
+    next_one = start(python=flow_base, FLOWSESSION_HOME=str(agent.home))
+    assert order(next_one)[1]["state"] == "Lost"
+    assert order(next_one, again=True)[1]["state"] == "Running"
+    end = over(next_one)
+    assert (end["state"], end["lines"], end["metrics"]) == ("Completed", ALL_THREE, {"answers": "3"}), end["message"] + end["logTail"]
+    assert [line["answer"] for line in lines(outputs(next_one)["flow_outputs/output.jsonl"])] == ["A", "WAIT", "B"]
+    assert sorted((tmp_path / "seen").read_text().split()) == ["a", "b", "wait", "wait"]
+    next_one.close()
+    third = start(python=flow_base, FLOWSESSION_HOME=str(agent.home))
+    assert order(third, again=True)[1]["state"] == "Lost", "it goes on once"
+
+
+def test_a_run_resumes_from_what_was_kept_of_another_one(session: Callable[..., Agent], tmp_path: Path) -> None:
+    first = session(data("a", "wait", "b"), once(tmp_path))
+    order(first, concurrency=3)
+    eventually("two lines are done", lambda: told(first)["lines"]["completed"] == 2)
+    first.call("DELETE", "/v1/runs?id=r-1")
+    assert over(first)["state"] == "Canceled"
+    kept = first.call("GET", "/v1/runs/outputs?id=r-1")[1]["archive"]
+    first.close()
+    (tmp_path / "go").touch()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        second = session(data("a", "wait", "b"), once(tmp_path), FLOWSESSION_HOME=f"{folder}/session")
+        order(second, resume={"name": "answers-0", "archive": kept})
+        end = over(second)
+        assert (end["state"], end["lines"], end["metrics"]) == ("Completed", {"total": 3, "completed": 3, "failed": 0}, {"answers": "3"}), (
+            end
+        )
+        assert sorted((tmp_path / "seen").read_text().split()) == ["a", "b", "wait", "wait"]
+
+
 VARIANTS = b"""\
 environment_variables: {GREETING: hello, OTHER: kept}
 inputs:
@@ -300,6 +348,17 @@ def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..
     assert "shrill" in found["message"]
 
 
+def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
+    """What run.yml may say in its mapping, and in place of a mapping of variables."""
+    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
+    order(agent, columnMapping={"text": 3, "more": "${data.word}"}, environmentFile="vars.env")
+    assert (end := over(agent))["state"] == "Completed", end["message"]
+    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"].startswith("good day too 3.")
+    order(agent, "r-2", environmentFile="none.env")
+    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    assert "environment_variables names none.env, and there is no such file in the flow folder" in found["message"]
+
+
 def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callable[..., Agent]) -> None:
     agent = session(data("a", "wait", "b"))
     order(agent, concurrency=3)
@@ -335,7 +394,8 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
         {"data": "../d.jsonl"},
         {"data": "/etc/passwd"},
         {"data": None},
-        {"columnMapping": {"a": 1}},
+        {"columnMapping": ["a"]},
+        {"initFile": "../x.json"},
         {"columnMapping": None},
         {"dataFile": {"name": "d.jsonl", "content": ""}},
         {"data": None, "dataFile": {"name": "../d.jsonl", "content": ""}},

@@ -84,6 +84,8 @@ class FakeAgent:
     """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
     runs: dict[str, Any] = field(default_factory=dict)
     """What it tells of each run, by id; one that is ordered begins as Running, and stays so until a test says otherwise."""
+    gone_on: set[str] = field(default_factory=set)
+    """The runs that were lost with an earlier container and went on."""
     outputs: bytes = b""
     """What it keeps of a run that is over; empty: more than can be kept."""
     silent: bool = False
@@ -247,6 +249,9 @@ class FakeAgent:
         run = self.runs.get(name)
         if run is None:
             return 404, {"code": "NoRun", "message": "no such run"}
+        if call.method == "PUT" and call.body.get("again") and run["state"] == "Lost" and name not in self.gone_on:
+            self.gone_on.add(name)
+            run.update(state="Running", version=run["version"] + 1)
         if call.path.endswith("/outputs"):
             if not self.outputs:
                 return 413, {"code": "TooLarge", "message": "its outputs have 50,000,000 bytes"}

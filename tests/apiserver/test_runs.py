@@ -2,7 +2,6 @@
 
 import base64
 import time
-from typing import Any
 
 import pytest
 
@@ -177,12 +176,71 @@ def test_a_pod_that_is_lost_ends_the_run_for_good(ready: Lab) -> None:
     stays(lambda: status(lab)["phase"] == "Failed" and not lab.agent().runs, seconds=1)
 
 
-def test_a_container_that_was_restarted_ends_it_too(ready: Lab) -> None:
+def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
+    lab = ready
+    lab.create_run()
+    lab.until_run("Running")
+    agent = lab.agent()
+    agent.tell_of_run(state="Lost")
+    eventually(
+        lambda: [call for call in agent.calls if call.method == "PUT" and (call.body or {}).get("again")], what="it is ordered again"
+    )
+    found = lab.until_run("Running")
+    assert found["resumes"] == 1
+    assert [one["status"] for one in found["conditions"] if one["type"] == "Resumed"] == ["True"]
+    lab.until_told("Resumed", "answers")
+    agent.tell_of_run(state="Lost")
+    assert lab.until_run("SessionLost", says="was restarted in the middle of the run")["phase"] == "Failed"
+
+
+def test_an_agent_that_has_forgotten_a_run_ends_it(ready: Lab) -> None:
     lab = ready
     lab.create_run()
     lab.until_run("Running")
     lab.agent().runs.clear()
     lab.until_run("SessionLost", says="was restarted in the middle of the run")
+
+
+def test_a_run_is_resumed_with_the_settings_of_the_first(ready: Lab) -> None:
+    lab = ready
+    lab.agent().outputs = b"packed"
+    first = lab.create_run("first", columnMapping={"text": "${data.word}"})
+    lab.until_run("Running", "first")
+    lines = {"total": 3, "completed": 2, "failed": 1}
+    lab.agent().tell_of_run(state="Failed", code="LinesFailed", message="1 of 3 lines failed", lines=lines)
+    lab.until_run("LinesFailed", "first")
+    said = refusal(lab.create_run, "second", resumeFrom="first")
+    assert "resumeFrom goes on with the settings of that run: leave out data" in said
+    second = lab.create_run("second", data=None, resumeFrom="first")
+    lab.until_run("Running", "second")
+    body = ordered(lab, second)
+    name = f"first-{first['metadata']['uid'][:8]}"
+    assert (body["data"], body["columnMapping"]) == ("data.jsonl", {"text": "${data.word}"})
+    assert body["resume"] == {"name": name, "archive": base64.b64encode(b"packed").decode()}
+
+
+NIGHTLY = """\
+$schema: https://azuremlschemas.azureedge.net/promptflow/latest/Run.schema.json
+flow: ..
+data: ../data.jsonl
+column_mapping: {text: "${data.word}", top: 3}
+display_name: Nightly
+colour: blue
+"""
+
+
+def test_a_run_yaml_is_taken_as_it_is(ready: Lab) -> None:
+    lab = ready
+    run = lab.create_run(data=None, runYaml=NIGHTLY, path="runs/nightly.yml", tags={"team": "support"})
+    found = lab.until_run("Running")
+    assert found["warnings"] == ["runs/nightly.yml: 'colour' is no field of a run"]
+    body = ordered(lab, run)
+    assert (body["data"], body["columnMapping"]) == ("data.jsonl", {"text": "${data.word}", "top": 3})
+    assert (body["displayName"], body["tags"]) == ("Nightly", {"team": "support"})
+    lab.create_run("typo", data=None, runYaml="data: data.jsonl\nresources: {instance_typo: x}")
+    end = lab.until_run("RunYamlInvalid", "typo", says="unknown key 'instance_typo': did you mean 'instance_type'?")
+    assert end["phase"] == "Failed"
+    assert "path says where runYaml lies in the source" in refusal(lab.create_run, "alone", path="run.yml")
 
 
 def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
@@ -195,20 +253,47 @@ def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
     assert end["metrics"] == {"accuracy": "0.93"}
 
 
-@pytest.mark.parametrize(
-    ("session", "says"),
-    [
-        ({"name": "bob"}, "belongs to bob@example.com"),
-        ({"name": "ada", "environment": "other"}, "is one of environment 'other'"),
-    ],
-)
-def test_a_session_that_is_not_the_runs_own_is_refused(started: Lab, session: dict[str, Any], says: str) -> None:
+def test_a_session_of_another_user_is_refused(started: Lab) -> None:
     lab = started
     lab.environment_of_flow()
-    lab.create_environment("other")
-    lab.create_session(**session)
-    lab.create_run(sessionRef={"name": session["name"]})
-    assert lab.until_run("SessionFailed", says=says)["phase"] == "Failed"
+    lab.create_session("bob")
+    lab.create_run(sessionRef={"name": "bob"})
+    assert lab.until_run("SessionFailed", says="belongs to bob@example.com")["phase"] == "Failed"
+
+
+def test_an_evaluation_goes_to_a_session_of_another_environment_with_its_flow(ready: Lab) -> None:
+    lab = ready
+    lab.create_run("first")
+    lab.until_run("Running", "first")
+    second = lab.create_run("second", environment="judge", sessionRef={"name": "ada"})
+    lab.until_run("EnvironmentNotReady", "second", says="there is no FlowEnvironment 'judge'")
+    lab.create_config_map("judge", flow__dag__yaml="nodes: []\n# another\n", requirements__txt="pandas>=2\n")
+    lab.create_environment("judge", source={"configMap": {"name": "judge"}})
+    lab.until_run("RunsAhead", "second", says="place 1 in the queue of session 'ada', after first")
+    lab.agent().outputs = b"packed"
+    lab.agent().tell_of_run(**DONE)
+    lab.until_run("Running", "second")
+    body = ordered(lab, second)
+    asked = {"text": "pandas>=2\n", "path": "requirements.txt", "shown": "requirements.txt"}
+    assert body["guest"] == {"environment": "judge", "requirements": asked}
+    assert base64.b64decode(body["files"]["flow.dag.yaml"]) == b"nodes: []\n# another\n"
+    said = "1 of 1 requirements is not satisfied by what is installed there: 'pandas>=2' (line 1 of requirements.txt): it is not installed"
+    errors = [{"message": "'pandas>=2' (line 1 of requirements.txt): it is not installed"}]
+    lab.agent().tell_of_run(state="Failed", code="SessionIncompatible", message=said, errors=errors)
+    end = lab.until_run("SessionIncompatible", "second", says=f"session 'ada' can't run the flow of environment 'judge': {said}. Leave")
+    assert (end["phase"], end["errors"]) == ("Failed", errors)
+    assert not [call for call in lab.agent().calls if call.path == "/v1/environment" and "another" in str(call.body)]
+
+
+def test_a_session_with_another_image_or_without_a_connection_is_refused(ready: Lab) -> None:
+    lab = ready
+    lab.create_environment("image", baseImage="registry.example/other:1")
+    lab.create_environment("connected", connections=[{"name": "aoai", "secretName": "open-ai"}])
+    lab.create_run("first", environment="image", sessionRef={"name": "ada"})
+    lab.until_run("SessionIncompatible", "first", says="environment 'image' asks for registry.example/other:1: leave sessionRef out")
+    lab.create_run("second", environment="connected", sessionRef={"name": "ada"})
+    lab.until_run("ConnectionMissing", "second", says="names connections that session 'ada' has not: aoai; add them to environment 'env'")
+    assert not lab.agent().runs
 
 
 @pytest.mark.parametrize(

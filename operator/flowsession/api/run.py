@@ -87,7 +87,7 @@ class RunResources(Model):
 
 _FIXED = (
     "sessionRef", "data", "run", "columnMapping", "variant", "environmentVariables",
-    "connections", "init", "lines", "resources", "identity",
+    "connections", "init", "lines", "resources", "identity", "resumeFrom", "runYaml", "path",
 )  # fmt: skip
 _Text = Annotated[str, Field(max_length=4096)]
 
@@ -103,7 +103,17 @@ class FlowRunSpec(Model):
                 " || self.resources.instanceType == ''",
                 "resources.compute is an instance with a size of its own: leave instanceType out",
             ),
-            rule("has(self.data) || has(self.run)", "a run needs data, or an earlier run for its outputs: set data, run, or both"),
+            rule(
+                "has(self.data) || has(self.run) || has(self.resumeFrom) || has(self.runYaml)",
+                "a run needs data, or an earlier run for its outputs: set data, run, or both",
+            ),
+            rule("!has(self.path) || has(self.runYaml)", "path says where runYaml lies in the source: set runYaml too, or data.path"),
+            rule(
+                "!has(self.resumeFrom) || !(has(self.data) || has(self.run) || has(self.runYaml) || has(self.columnMapping)"
+                " || has(self.variant) || has(self.environmentVariables) || has(self.connections) || has(self.init))",
+                "resumeFrom goes on with the settings of that run: leave out data, run, runYaml, columnMapping, variant,"
+                " environmentVariables, connections and init",
+            ),
         )
     )
 
@@ -117,9 +127,24 @@ class FlowRunSpec(Model):
         description="The environment whose flow is run. Immutable.",
         json_schema_extra=validations(rule(IMMUTABLE, "environmentRef is immutable: create another run for another environment")),
     )
+    run_yaml: str | None = Field(
+        default=None,
+        max_length=16384,
+        description="Prompt flow's run.yml as it is, instead of the fields below; those that are set win over it. Fields that prompt flow"
+        " doesn't know are told in status.warnings. Immutable.",
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        pattern=rf"^{_PART}(/{_PART})*$",
+        description="Where in the source runYaml lies, such as runs/nightly.yml: its relative paths begin there. Absent: they begin where"
+        " its field flow finds the flow folder. Immutable.",
+    )
     session_ref: SessionRef | None = Field(
         default=None,
-        description="The session to run in, one of the same user and environment; resources and identity are ignored then. Absent: the"
+        description="The session to run in, one of the same user; resources and identity are ignored then. It may be one of another"
+        " environment, if it has the image, packages and connections that environmentRef asks for: nothing is installed there. Absent: the"
         " user's session of the environment that is as resources and identity say, else one that is made for the run. Immutable.",
     )
     resources: RunResources | None = Field(default=None, description="What the run's session shall run on. Absent: anything. Immutable.")
@@ -132,10 +157,15 @@ class FlowRunSpec(Model):
         description='An earlier FlowRun of the same user. columnMapping names its outputs and data as "${run.outputs.answer}" and'
         ' "${run.inputs.question}"; lines that failed there are left out. Its session may be gone. Immutable.',
     )
-    column_mapping: dict[str, _Text] = Field(
+    resume_from: ObjectName | None = Field(
+        default=None,
+        description="An earlier FlowRun of the same user and environment, with failed lines or ended early: lines with outputs there are"
+        " not run again, all others are, over the same data and with the same settings. Immutable.",
+    )
+    column_mapping: dict[str, Any] = Field(
         default_factory=dict,
         max_length=100,
-        description='By input of the flow: where it comes from, such as "${data.question}", or a constant. Immutable.',
+        description='By input of the flow: where it comes from, such as "${data.question}", or a constant of any kind. Immutable.',
     )
     variant: str | None = Field(
         default=None,
@@ -178,6 +208,11 @@ class FlowRunSpec(Model):
         description="True: the run ends as Canceled. Lines that are done stay counted, and their outputs are kept.",
         json_schema_extra=validations(rule("self || !oldSelf", "cancel can't be taken back: create another run")),
     )
+
+    @property
+    def builds_on(self) -> str | None:
+        """Name of the earlier run that it needs."""
+        return self.run or self.resume_from
 
 
 class RunLines(Model):
@@ -225,7 +260,11 @@ class FlowRunStatus(Model):
     progress: str | None = Field(default=None, description="The counts for people, such as 37/40, 2 failed.")
     metrics: dict[str, str] | None = Field(default=None, description="What aggregation nodes logged as metrics.")
     tokens: RunTokens | None = Field(default=None, description="Tokens that language models counted, of all lines together.")
+    resumes: int | None = Field(
+        default=None, description="How many times it went on in another container of its pod, without the lines that were done; 1 at most."
+    )
     outputs: RunOutputs | None = Field(default=None, description="Where the outputs are kept.")
+    warnings: list[str] | None = Field(default=None, description="What of the spec or of runYaml has no effect, and why.")
     errors: list[RunProblem] | None = Field(default=None, description="The first ten failures.")
     log_tail: str | None = Field(default=None, description="The end of prompt flow's log of the run, where it failed.")
     started_at: Timestamp | None = Field(default=None, description="When the session began with it.")

@@ -49,11 +49,11 @@ def text_of(name: str, content: bytes) -> str:
         raise FolderError(f"{name} is not text: byte {error.start} is not {encoding}; save it as UTF-8") from None
 
 
-def document(file: str, content: bytes) -> dict[str, Any]:
+def document(file: str, content: bytes, *, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """What the flow file says. Raises FolderError."""
     if len(content) > LARGEST:
         raise FolderError(f"{file} has {len(content):,} bytes; at most {LARGEST:,} are read: keep data in files of its own")
-    found = _load(file, text_of(file, content))
+    found = _load(file, text_of(file, content), most_values)
     if not isinstance(found, dict):
         raise FolderError(f"{file} is {kind_of(found)}, but must be a mapping with keys such as inputs, outputs and nodes")
     return found
@@ -71,9 +71,9 @@ def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> b
     return yaml.dump({**values, key: []}, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode()
 
 
-def _load(file: str, text: str) -> object:
+def _load(file: str, text: str, most_values: int) -> object:
     try:
-        version = _check_size_of_tree(file, text)
+        version = _check_size_of_tree(file, text, most_values)
         return yaml.load(text, Loader=Loader11 if version == (1, 1) else Loader)  # noqa: S506 - a safe loader, the C one where there is one
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
@@ -89,14 +89,14 @@ def _load(file: str, text: str) -> object:
         raise FolderError(f"{file}: not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
-def _check_size_of_tree(file: str, text: str) -> tuple[int, int] | None:
+def _check_size_of_tree(file: str, text: str, most_values: int) -> tuple[int, int] | None:
     """Looks at the parser's events, which come one by one. Composing them is recursive in C, where deep nesting kills the process; and
     merge keys multiply. Returns the version of YAML that the document names."""
     version: tuple[int, int] | None = None
     depth = merges = aliases = 0
     for number, event in enumerate(_events(text)):
-        if number > MOST_VALUES:
-            raise FolderError(f"{file} has more than {MOST_VALUES:,} values; keep data in files of its own")
+        if number > most_values:
+            raise FolderError(f"{file} has more than {most_values:,} values; keep data in files of its own")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_NUMBER and _NUMBER.match(event.value) and event.implicit[0]:
             raise FolderError(
                 f"{file} line {event.start_mark.line + 1 if event.start_mark else 0}: a number of {len(event.value)} characters"

@@ -4,12 +4,13 @@ from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.run import FlowRunSpec, LineSettings
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests.common import controller
 from flowsession.manifests.config_maps import CONTENT_LABEL
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
 from flowsession.model.plan import Inclosed
 from flowsession.model.run_views import Earlier
-from flowsession_protocol.messages import RunOrder
+from flowsession_protocol.messages import RunInclosure, RunOrder
 
 OUTPUTS = "outputs"
 KEY = "outputs.tar.gz"
@@ -21,16 +22,22 @@ def name_for_promptflow(name: str, uid: str) -> str:
     return f"{name}-{uid[:8]}"
 
 
-def order(name: str, uid: str, spec: FlowRunSpec) -> RunOrder:
-    """Return what the agent is told, but for what comes along with it."""
-    found: RunOrder = {"id": uid, "name": name_for_promptflow(name, uid), "columnMapping": spec.column_mapping}
-    lines = spec.lines or LineSettings()
+def order(name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: RunYaml, *, again: bool) -> RunOrder:
+    """Return what the agent is told, but for what comes along with it.
+
+    `settings` and `yaml` are the run's own, or those of the run that is resumed.
+    """
+    found: RunOrder = {"id": uid, "name": name_for_promptflow(name, uid), "columnMapping": settings.column_mapping}
+    lines = spec.lines or settings.lines or LineSettings()
     optional = {
-        "data": spec.data.path if spec.data else None,
-        "variant": spec.variant,
-        "environmentVariables": spec.environment_variables or None,
-        "connections": spec.connections or None,
-        "init": spec.init or None,
+        "again": again or None,
+        "data": settings.data.path if settings.data else None,
+        "variant": settings.variant,
+        "environmentVariables": settings.environment_variables or None,
+        "connections": settings.connections or None,
+        "init": settings.init or None,
+        "environmentFile": yaml.environment_file or None,
+        "initFile": yaml.init_file or None,
         "displayName": spec.display_name,
         "tags": spec.tags or None,
         "concurrency": lines.concurrency,
@@ -42,16 +49,23 @@ def order(name: str, uid: str, spec: FlowRunSpec) -> RunOrder:
     return found
 
 
-def inclosed(spec: FlowRunSpec, earlier: Earlier | None) -> tuple[Inclosed, ...]:
-    """Return what comes along with the order: data that a ConfigMap holds, and the outputs of an earlier run."""
+def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> tuple[Inclosed, ...]:
+    """Return what comes along with the order: data that a ConfigMap holds, and what was kept of the runs on which it builds."""
     found = []
-    if spec.data and spec.data.config_map:
-        source = spec.data.config_map
+    if settings.data and settings.data.config_map:
+        source = settings.data.config_map
         found.append(Inclosed(source.name, source.key, "dataFile", source.key, missing="DataNotFound"))
-    if earlier is not None and earlier.config_maps:
-        name = name_for_promptflow(earlier.name, earlier.uid)
-        found.append(Inclosed(earlier.config_maps[0], KEY, "earlier", name, missing="RunNotFound"))
-    return tuple(found)
+    if spec.resume_from and earlier is not None:
+        found += _kept(earlier, "resume")
+        earlier = earlier.earlier
+    return (*found, *_kept(earlier, "earlier"))
+
+
+def _kept(earlier: Earlier | None, member: RunInclosure) -> list[Inclosed]:
+    if earlier is None or not earlier.config_maps:
+        return []
+    name = name_for_promptflow(earlier.name, earlier.uid)
+    return [Inclosed(earlier.config_maps[0], KEY, member, name, missing="RunNotFound")]
 
 
 def name_of(run: str, uid: str) -> str:

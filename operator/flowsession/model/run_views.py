@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flowsession.api.run import FlowRunSpec
+from flowsession.flow.run_yaml import RunYaml
+
 
 @dataclass(frozen=True)
 class RunFailure:
@@ -61,6 +64,8 @@ class RunView:
     lost_outputs: str = ""
     """Why the outputs can't be kept."""
     cancel_asked: bool = False
+    again_asked: bool = False
+    """Whether the agent was told to go on with a run that an earlier one began."""
     refused: str = ""
     """Code of the last call's refusal; empty: it was none."""
     message: str = ""
@@ -81,4 +86,11 @@ class Earlier:
     config_maps: tuple[str, ...]
     """Where its outputs are kept."""
     waits_for: tuple[str, ...] = ()
-    """The runs whose outputs are its data, and their data in turn; they end with the first name that comes twice."""
+    """The runs on which it builds in turn; they end with the first name that comes twice."""
+    environment: str = ""
+    spec: FlowRunSpec | None = None
+    """Its settings: for one that was resumed those of the first of them; None: that one is gone."""
+    yaml: RunYaml = field(default_factory=RunYaml)
+    """What else the run.yml of that one says."""
+    earlier: "Earlier | None" = None
+    """The run whose outputs are its data."""

@@ -73,19 +73,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress.start()
     try:
         client = PFClient(config={"run.output_path": os.path.join(folder, "out")})
-        done = client.run(
-            flow=order["flow"],
-            data=data,
-            run=known_run(client, earlier, order["flow"]) if earlier else None,
-            column_mapping=order["columnMapping"] or None,
-            variant=order.get("variant"),
-            environment_variables=order.get("environmentVariables"),
-            connections=order.get("connections"),
-            init=order.get("init"),
-            display_name=order.get("displayName"),
-            tags=order.get("tags"),
-            name=order["name"],
-        )
+        done = submit(client, order)
         tokens = tokens_of(done)
     except KeyboardInterrupt:
         problem = {"canceled": True}
@@ -111,23 +99,82 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     }
 
 
+def submit(client: Any, order: dict[str, Any]) -> Any:
+    """Prompt flow's run, done. Raises what it raises."""
+    earlier, before = order.get("earlier"), order.get("resume")
+    settings = {
+        "flow": order["flow"],
+        "data": order.get("data"),
+        "run": known_run(client, earlier, order["flow"]) if earlier else None,
+        "column_mapping": order["columnMapping"] or None,
+        "variant": order.get("variant"),
+        "environment_variables": order.get("environmentVariables") or environment_of(order.get("environmentFile")),
+        "connections": order.get("connections"),
+        "init": order.get("init") or arguments_of(order.get("initFile")),
+        "display_name": order.get("displayName"),
+        "tags": order.get("tags"),
+        "name": order["name"],
+    }
+    forget(client, order["name"])  # an earlier container may have begun it
+    if before is None:
+        return client.run(**settings)
+    # `pf run create --resume-from` takes all settings from the store's entry of the earlier run; these are the same, said once more.
+    from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
+
+    resumed = known_run(client, before, order["flow"])
+    return client.runs.create_or_update(Run(**settings, resume_from=resumed, config=client._config))
+
+
+def environment_of(file: str | None) -> dict[str, str] | None:
+    """The variables of a file as run.yml may name one; values may say `${connection.key}`, as where they stand in run.yml itself."""
+    if file is None:
+        return None
+    from dotenv import dotenv_values  # type: ignore[import-not-found,unused-ignore]
+
+    if not os.path.isfile(file):  # dotenv takes a missing file for an empty one
+        raise FileNotFoundError(f"environment_variables names {file}, and there is no such file in the flow folder")
+    return {name: value or "" for name, value in dotenv_values(file).items()}
+
+
+def arguments_of(file: str | None) -> Any:
+    """The arguments for a flex flow's class in a file as run.yml may name one."""
+    if file is None:
+        return None
+    from promptflow._sdk._utilities.general_utils import load_input_data  # type: ignore[import-not-found,unused-ignore]
+
+    return load_input_data(file)
+
+
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
     """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
-    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     name, folder = earlier["name"], earlier["folder"]
     data = next((path for path in (os.path.join(folder, known) for known in DATA) if os.path.exists(path)), None)
-    try:
-        there = client.runs.get(name)
-        if there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
-            return name
-        RunInfo.delete(name)
-    except Exception as error:  # the store knows no such run
-        if type(error).__name__ != "RunNotFoundError":
-            raise
+    there = in_store(client, name)
+    if there is not None and there.status == "Completed" and os.path.exists(os.path.join(str(there._output_path), OUTPUTS)):
+        return name
+    forget(client, name)
     Run(name=name, flow=flow, data=data, output_path=folder, status="Completed")._dump()
     return name
+
+
+def in_store(client: Any, name: str) -> Any:
+    """Prompt flow's entry of a run; None if its store knows none of that name."""
+    try:
+        return client.runs.get(name)
+    except Exception as error:
+        if type(error).__name__ != "RunNotFoundError":
+            raise
+        return None
+
+
+def forget(client: Any, name: str) -> None:
+    """Remove a run from prompt flow's store, not its files."""
+    from promptflow._sdk._orm import RunInfo  # type: ignore[import-not-found,unused-ignore]
+
+    if in_store(client, name) is not None:
+        RunInfo.delete(name)
 
 
 def tokens_of(run: Any) -> dict[str, int]:

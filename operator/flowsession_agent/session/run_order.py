@@ -7,6 +7,7 @@ import binascii
 import re
 
 from flowsession_agent.errors import bad_request
+from flowsession_agent.session import flow_folder
 from flowsession_protocol import limits
 
 TYPE_CHECKING = False
@@ -28,8 +29,8 @@ def read(body: Any) -> messages.RunOrder:
     mapping: Any = found.get("columnMapping")
     if not isinstance(run_id, str) or not ID.match(run_id) or not isinstance(name, str) or not NAME.match(name):
         raise bad_request("id and name of a run must be short words.")
-    if not _texts(mapping) or len(mapping) > limits.RUN_MAPPING:
-        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with a text.")
+    if not _members(mapping) or len(mapping) > limits.RUN_MAPPING:
+        raise bad_request(f"columnMapping must name up to {limits.RUN_MAPPING} inputs, each with its value.")
     order: messages.RunOrder = {"id": run_id, "name": name, "columnMapping": mapping}
     for member, (right, words) in _MEMBERS.items():
         if (value := found.get(member)) is not None:
@@ -40,6 +41,8 @@ def read(body: Any) -> messages.RunOrder:
         raise bad_request("data and dataFile exclude each other.")
     if not {"data", "dataFile", "earlier"} & order.keys():
         raise bad_request("data must be the path of a file in the flow folder, where neither dataFile nor earlier comes along.")
+    if ("guest" in order) != ("files" in order):
+        raise bad_request("guest and files come together: the flow of another environment, and its folder.")
     return order
 
 
@@ -60,6 +63,25 @@ def _named_content(value: object, name: str, content: str, pattern: re.Pattern[s
     except (binascii.Error, ValueError, TypeError):
         return False
     return True
+
+
+def _flow_files(value: object) -> bool:
+    """Raises ApiError for a name that leads elsewhere."""
+    if not isinstance(value, dict):
+        return False
+    flow_folder.check_names(value)
+    try:
+        return sum(len(content_of(content)) for content in value.values()) <= limits.FLOW_BYTES
+    except (binascii.Error, ValueError, TypeError):
+        return False
+
+
+def _guest(value: object) -> bool:
+    asked = value.get("requirements") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(value.get("environment"), str) or not isinstance(asked, (dict, type(None))):
+        return False
+    text, path, shown = ((asked or {"text": "", "shown": ""}).get(name) for name in ("text", "path", "shown"))
+    return isinstance(text, str) and isinstance(shown, str) and (path is None or _path(path))
 
 
 def _text(value: object) -> bool:
@@ -86,12 +108,18 @@ _MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "data": (_path, "the path of a file in the flow folder"),
     "dataFile": (lambda value: _named_content(value, "name", "content", FILE), "a file's name and content, in base64"),
     "earlier": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "resume": (lambda value: _named_content(value, "name", "archive", NAME), "an earlier run's name and archive, in base64"),
+    "again": (lambda value: isinstance(value, bool), "true or false"),
     "variant": (_text, "a text"),
     "environmentVariables": (_texts, "texts by name"),
     "connections": (_texts_of_nodes, "texts by node and name"),
     "init": (_members, "an object"),
+    "environmentFile": (_path, "the path of a file in the flow folder"),
+    "initFile": (_path, "the path of a file in the flow folder"),
     "displayName": (_text, "a text"),
     "tags": (_texts, "texts by name"),
+    "guest": (_guest, "an environment's name and its requirements"),
+    "files": (_flow_files, f"files by name, in base64, of at most {limits.FLOW_BYTES:,} bytes"),
     "concurrency": (_count, "a number of lines"),
     "lineSeconds": (_count, "a number of seconds"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import json
@@ -20,25 +21,30 @@ KEPT = ("flow_outputs", "inputs.jsonl", "metrics.json", "error.json", "logs.txt"
 """Names as in prompt flow's own folder of a run; `flow_outputs/output.jsonl` has the outputs."""
 DATA = ("data.jsonl", "data.csv", "data.tsv")
 """Copies of the data, for runs over this one's outputs; left out where there is no room for them."""
-OUTPUTS = os.path.join("flow_outputs", "output.jsonl")
 RECORDS = "flow_artifacts"
+ARTIFACTS = (RECORDS, "node_artifacts")
+"""Prompt flow's records of each line and node, for a run that goes on where this one ended; left out first where there is no room."""
+OUTPUTS = os.path.join("flow_outputs", "output.jsonl")
 
 
 def packed(folder: str) -> str:
     """A .tar.gz in base64; the same files give the same bytes. Raises ApiError: TooLarge."""
     complete(folder)
-    try:
-        return _packed(folder, (*KEPT, *DATA))
-    except ApiError:
-        return _packed(folder, KEPT)
+    for wanted in ((*KEPT, *DATA, *ARTIFACTS), (*KEPT, *DATA)):
+        with contextlib.suppress(ApiError):
+            return _packed(folder, wanted)
+    return _packed(folder, KEPT)
 
 
-def complete(folder: str) -> None:
-    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before."""
+def complete(folder: str) -> bool:
+    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before.
+
+    Returns whether there are outputs of any line.
+    """
     outputs = os.path.join(folder, OUTPUTS)
     records = os.path.join(folder, RECORDS)
     if os.path.exists(outputs) or not os.path.isdir(records):
-        return
+        return os.path.exists(outputs) and os.path.getsize(outputs) > 0
     os.makedirs(os.path.dirname(outputs), exist_ok=True)
     with open(outputs, "w", encoding="utf-8") as file:
         for name in sorted(os.listdir(records)):
@@ -46,6 +52,20 @@ def complete(folder: str) -> None:
             if info.get("status") == "Completed" and isinstance(info.get("output"), dict):
                 line = {"line_number": info.get("index", int(name.partition("_")[0])), **info["output"]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return file.tell() > 0
+
+
+def drop_unreadable(folder: str) -> None:
+    """Remove records that were cut off when the run's process was killed: prompt flow refuses to go on from a run that has one."""
+    for top in ARTIFACTS:
+        for place, _, names in os.walk(os.path.join(folder, top)):
+            for path in (os.path.join(place, name) for name in names if name.endswith(".jsonl")):
+                try:
+                    with open(path, encoding="utf-8") as file:
+                        for line in file:
+                            json.loads(line)
+                except ValueError:
+                    os.unlink(path)
 
 
 def unpack(archive: bytes, folder: str) -> None:

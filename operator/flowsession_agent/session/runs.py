@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
-from flowsession_agent.session import flow_folder, run_batch, run_order, run_outputs
+from flowsession_agent.session import flow_folder, guest_flow, run_batch, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
@@ -57,6 +58,11 @@ class Run:
         """The folder in which prompt flow keeps the run."""
         return os.path.join(self.folder, "out", self.order["name"])
 
+    @property
+    def before(self) -> str:
+        """The folder with what prompt flow had of the run when an earlier agent ended; absent where none did."""
+        return os.path.join(self.folder, "before", f"{self.order['name']}-before")
+
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
         told: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
@@ -67,7 +73,7 @@ class Run:
 
 
 class Runs:
-    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost: it is never begun again."""
+    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost, unless it is ordered again."""
 
     def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
         self._home = home
@@ -79,10 +85,15 @@ class Runs:
         self._runs: dict[str, Run] = {}
 
     def begin(self, body: Any) -> messages.Run:
-        """Begin the run, or tell of it where it is known. Raises ApiError: Retired, RunInProgress."""
+        """Begin the run, or tell of it where it is known; one that is ordered `again` goes on, once, where an earlier agent ended.
+
+        Raises ApiError: Retired, RunInProgress.
+        """
         order = run_order.read(body)
+        again = order.pop("again", False)
         with self._changed:
-            if order["id"] in self._runs or os.path.isdir(self._folder(order["id"])):
+            lost = order["id"] not in self._runs and os.path.isdir(self._folder(order["id"]))
+            if order["id"] in self._runs or (lost and not (again and self._may_go_on(order))):
                 return self.told(order["id"])
             other = next((run for run in self._runs.values() if run.state == "Running"), None)
             if other is not None:
@@ -93,7 +104,7 @@ class Runs:
             try:
                 self._home.make()
                 self._make_room()
-                os.makedirs(run.folder)
+                self._lay_aside(run) if lost else os.makedirs(run.folder)
                 self._runs[order["id"]] = run
                 self._children.thread(lambda: self._work(run, what), name="run")
             except BaseException:
@@ -141,7 +152,8 @@ class Runs:
         try:
             result = self._result(run)
         except ApiError as error:
-            result = {"code": error.code if error.code in RUN_FAILURES else "FlowInvalid", "message": error.message}
+            code = error.code if error.code in RUN_FAILURES else "FlowInvalid"
+            result = {"code": code, "message": error.message, "errors": error.members.get("errors")}
         except OSError as error:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
         except Exception as error:  # nothing may leave the run going on for ever
@@ -165,10 +177,17 @@ class Runs:
         from flowsession_agent.scripts import RUN_BATCH
         from flowsession_agent.session import cgroup
 
-        flow = find_flow(self._home.flow)
+        python, environ = self._connections.ready()
+        root = self._home.flow
+        if "guest" in run.order:
+            root = guest_flow.unpack(run.order.pop("files"), run.folder)
+            environ = guest_flow.traced(environ, run.order["guest"]["environment"])
+            job = Job(self._children, environ=environ, cwd=root, seconds=guest_flow.SECONDS)
+            guest_flow.check(run.order["guest"]["requirements"], root, run.folder, job=job, python=python, venvs=self._home.venvs)
+        flow = find_flow(root)
         order = {
-            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier")},
-            **self._data(run),
+            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "guest")},
+            **self._data(run, root),
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
         }
@@ -177,8 +196,7 @@ class Runs:
             return {"code": "DataNotFound", "message": said}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
-        python, environ = self._connections.ready()
-        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
+        job = Job(self._children, environ=environ, cwd=root, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
         with self._changed:
             run.job = job
             if run.canceled:  # before there was a job to stop
@@ -198,11 +216,14 @@ class Runs:
             }
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
 
-    def _data(self, run: Run) -> dict[str, Any]:
-        """Where the data and the outputs of the earlier run lie, after what came along was written there. Raises ApiError, OSError."""
+    def _data(self, run: Run, root: str) -> dict[str, Any]:
+        """Where the data and the outputs of the earlier run lie, after what came along was written there; `root` is the flow folder.
+
+        Raises ApiError, OSError.
+        """
         found: dict[str, Any] = {}
         if "data" in run.order:
-            found = {"data": os.path.join(self._home.flow, run.order["data"]), "shown": run.order["data"]}
+            found = {"data": os.path.join(root, run.order["data"]), "shown": run.order["data"]}
         if "dataFile" in run.order:
             file = run.order["dataFile"]
             found = {"data": os.path.join(run.folder, "data", file["name"]), "shown": file["name"]}
@@ -213,9 +234,35 @@ class Runs:
             folder = os.path.join(run.folder, "earlier", earlier["name"])
             run_outputs.unpack(run_order.content_of(earlier["archive"]), folder)
             found["earlier"] = {"name": earlier["name"], "folder": folder}
-        for member in ("dataFile", "earlier"):
+        before = run.before if os.path.isdir(run.before) else ""
+        if "resume" in run.order:
+            before = os.path.join(run.folder, "resume", run.order["resume"]["name"])
+            run_outputs.unpack(run_order.content_of(run.order["resume"]["archive"]), before)
+            if not os.path.isdir(os.path.join(before, run_outputs.RECORDS)):
+                said = f"of run {os.path.basename(before)} no records of its lines were kept, they were too large: run it whole"
+                raise ApiError(422, "DataInvalid", said)
+        if before:
+            run_outputs.drop_unreadable(before)
+        if before and run_outputs.complete(before):
+            found["resume"] = {"name": os.path.basename(before), "folder": before}
+        for member in ("dataFile", "earlier", "resume"):
             run.order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
         return found
+
+    def _may_go_on(self, order: messages.RunOrder) -> bool:
+        """Whether a run that an earlier agent began was not taken up again before."""
+        return not os.path.isdir(Run(order, self._folder(order["id"])).before)
+
+    def _lay_aside(self, run: Run) -> None:
+        """Move what prompt flow had of the run to where it serves as an earlier one."""
+        os.makedirs(os.path.dirname(run.before), exist_ok=True)
+        if os.path.isdir(run.output):
+            os.rename(run.output, run.before)
+        else:
+            os.makedirs(run.before)
+        for name in ("progress.json", "result.json"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(run.folder, name))
 
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since."""

@@ -12,7 +12,7 @@ from flowsession.api.schema import structural
 
 CHECKOUT = Path(__file__).parents[3]
 KINDS = pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
-OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run", "resources.compute"}
+OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run", "resumeFrom", "resources.compute"}
 """Names of our own kinds, which the operator itself looks at."""
 
 

@@ -6,6 +6,7 @@ from flowsession.engine.store import objects
 from flowsession.engine.store.keys import Key, Name
 from flowsession.engine.store.objects import PodEntry, RunEntry, SessionEntry
 from flowsession.engine.store.store import Index, Store
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.model.run_views import Earlier, RunView
 from flowsession.reconcile.run.snapshot import Rival
 
@@ -17,10 +18,12 @@ class Runs:
 
     def __init__(self) -> None:
         self._by_group: Index[RunEntry] = Index(lambda run: [] if run.over else [run.group])
+        self._by_user: Index[RunEntry] = Index(lambda run: [] if run.over else [_user(run)])
+        self._by_guest: Index[RunEntry] = Index(_guest)
         self._by_session: Index[RunEntry] = Index(_named)
         self._by_pod: Index[RunEntry] = Index(_pod)
         self._by_earlier: Index[RunEntry] = Index(_earlier)
-        indexes = self._by_group, self._by_session, self._by_pod, self._by_earlier
+        indexes = self._by_group, self._by_user, self._by_guest, self._by_session, self._by_pod, self._by_earlier
         self.entries: Store[RunEntry] = Store(objects.run, self._changed, *indexes)
         self.views: dict[str, RunView] = {}
         """By the run's uid: what its agent says."""
@@ -28,15 +31,16 @@ class Runs:
         """When a run's status was last written."""
 
     def rivals(self, run: RunEntry) -> tuple[Rival, ...]:
-        """The other runs of the same user and environment that are not over, the oldest first; a run that waits for an earlier one's end is
-        in nobody's way."""
-        others = [other for other in self.entries.all(self._by_group.of(run.group)) if other.meta.uid != run.meta.uid]
+        """The other runs of the same user that are not over, the oldest first; a run that waits for an earlier one's end is in nobody's
+        way."""
+        others = [other for other in self.entries.all(self._by_user.of(_user(run))) if other.meta.uid != run.meta.uid]
         found = [
             Rival(
                 other.meta.name,
                 (other.meta.created_at, other.meta.uid),
                 session=other.status.get("sessionName") or (other.spec.session_ref.name if other.spec.session_ref else ""),
                 placed=bool(other.status.get("podName")),
+                environment=other.spec.environment_ref.name,
             )
             for other in others
             if not other.meta.deleting and (other.status.get("podName") or not self._waits(other))
@@ -44,30 +48,51 @@ class Runs:
         return tuple(sorted(found, key=lambda rival: rival.order))
 
     def earlier(self, run: RunEntry) -> Earlier | None:
-        """The run whose outputs are its data."""
+        """The run on whose outputs or lines it builds."""
         names = self._chain(run)
         found = self.entries.get((run.meta.namespace, names[0])) if names else None
         if found is None:
             return None
+        circle = len(set(names)) < len(names) or run.meta.name in names
         kept = (found.status.get("outputs") or {}).get("configMapNames") or ()
-        return Earlier(found.meta.name, found.meta.uid, found.spec.user, found.status.get("phase") or "", tuple(kept), tuple(names[1:]))
+        origin = None if circle else self._origin(found)
+        return Earlier(
+            name=found.meta.name,
+            uid=found.meta.uid,
+            user=found.spec.user,
+            phase=found.status.get("phase") or "",
+            config_maps=tuple(kept),
+            waits_for=tuple(names[1:]),
+            environment=found.spec.environment_ref.name,
+            spec=origin.spec if origin else None,
+            yaml=origin.yaml if origin else RunYaml(),
+            earlier=self.earlier(origin) if origin else None,
+        )
+
+    def _origin(self, run: RunEntry) -> RunEntry | None:
+        """The run that was first of those that were resumed one from the other."""
+        entry: RunEntry | None = run
+        while entry is not None and entry.spec.resume_from is not None:
+            entry = self.entries.get((run.meta.namespace, entry.spec.resume_from))
+        return entry
 
     def _waits(self, run: RunEntry) -> bool:
         """Whether the run whose outputs are its data is still to come to its end."""
-        if run.spec.run is None:
+        name = run.spec.builds_on
+        if name is None:
             return False
-        earlier = self.entries.get((run.meta.namespace, run.spec.run))
+        earlier = self.entries.get((run.meta.namespace, name))
         return earlier is None or not earlier.over
 
     def _chain(self, run: RunEntry) -> list[str]:
         """The names of the runs on which it builds, up to the first that comes twice."""
         names: list[str] = []
         entry: RunEntry | None = run
-        while entry is not None and entry.spec.run is not None:
-            names.append(entry.spec.run)
-            if entry.spec.run in (run.meta.name, *names[:-1]):
+        while entry is not None and (name := entry.spec.builds_on) is not None:
+            names.append(name)
+            if name in (run.meta.name, *names[:-1]):
                 break
-            entry = self.entries.get((run.meta.namespace, entry.spec.run))
+            entry = self.entries.get((run.meta.namespace, name))
         return names
 
     def concerned_by_session(self, session: SessionEntry | None) -> set[Key]:
@@ -76,6 +101,10 @@ class Runs:
             return set()
         names = {*self._by_group.of((*session.environment, session.spec.user)), *self._by_session.of(session.meta.key)}
         return _keys(names)
+
+    def concerned_by_environment(self, environment: Name) -> set[Key]:
+        """The runs of its flow that are to begin in a session that they name, which may be one of another environment."""
+        return _keys(self._by_guest.of(environment)) if len(self._by_guest) else set()
 
     def concerned_by_pod(self, pod: PodEntry | None) -> set[Key]:
         """The runs that are in a pod."""
@@ -95,7 +124,7 @@ class Runs:
         if entry is None or entry.over:
             self.views.pop(either.meta.uid, None)
             if known is not None and not known.over:
-                concerned |= _keys(self._by_group.of(known.group))  # the next one's turn
+                concerned |= _keys(self._by_user.of(_user(known)))  # the next one's turn
         return concerned
 
 
@@ -107,10 +136,19 @@ def _named(run: RunEntry) -> list[Name]:
     return [(run.meta.namespace, run.spec.session_ref.name)] if run.spec.session_ref and not run.over else []
 
 
+def _user(run: RunEntry) -> tuple[str, str]:
+    return run.meta.namespace, run.spec.user
+
+
+def _guest(run: RunEntry) -> list[Name]:
+    return [run.group[:2]] if run.spec.session_ref and not run.over else []
+
+
 def _pod(run: RunEntry) -> list[Name]:
     name = run.status.get("podName")
     return [(run.meta.namespace, name)] if name and not run.over else []
 
 
 def _earlier(run: RunEntry) -> list[Name]:
-    return [(run.meta.namespace, run.spec.run)] if run.spec.run and not run.over else []
+    name = run.spec.builds_on
+    return [(run.meta.namespace, name)] if name and not run.over else []

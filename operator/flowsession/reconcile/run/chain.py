@@ -9,11 +9,12 @@ from flowsession.api.session import Phase
 from flowsession.manifests import run_outputs, run_session
 from flowsession.model import times
 from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, FetchOutputs, FollowRun, Plan
-from flowsession.model.run_views import RunAnswer, RunFailure
+from flowsession.model.run_views import RunAnswer, RunFailure, RunView
 from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
+from flowsession.reconcile.run import guest
 from flowsession.reconcile.run.draft import RunDraft
-from flowsession.reconcile.run.snapshot import Place, RunSnapshot
+from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from flowsession.reconcile.size.choice import canonical
 
 COUNT_SECONDS = 10.0
@@ -67,10 +68,7 @@ def _leave(snapshot: RunSnapshot, now: float) -> Plan:
 def _queue(draft: RunDraft) -> None:
     """Find the session in which it is to run, and take its turn there."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
-    if spec.cancel:
-        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
-        return
-    if spec.run is not None and not _earlier_is_over(draft, spec.run):
+    if not _may_run(draft):
         return
     if spec.session_ref is None:
         fit = [place for place in snapshot.sessions if place.phase not in WITHOUT_COMPUTE and _fits(place, spec)]
@@ -80,13 +78,22 @@ def _queue(draft: RunDraft) -> None:
     place = min(ready, key=lambda place: len(_ahead(snapshot, place))) if ready else next(iter(fit), None)
     if place is None:
         _without_session(draft)
-        return
-    if (place.user, place.environment) != (spec.user, spec.environment_ref.name):
-        draft.end(RunPhase.FAILED, "SessionFailed", _another(place, snapshot))
+    else:
+        _take_turn(draft, place)
+
+
+def _take_turn(draft: RunDraft, place: Place) -> None:
+    """Place the run in a session, unless something is in its way."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if place.user != spec.user:
+        said = f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
+        draft.end(RunPhase.FAILED, "SessionFailed", said)
         return
     if not place.pod:
         said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
+        return
+    if guest.is_one(snapshot, place) and not _may_be_there(draft, place):
         return
     if ahead := _ahead(snapshot, place):
         names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
@@ -98,14 +105,40 @@ def _queue(draft: RunDraft) -> None:
     draft.look_again(draft.now)
 
 
+def _may_run(draft: RunDraft) -> bool:
+    """Whether nothing but its turn is in its way; else the draft says what is."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+        return False
+    if snapshot.problem:
+        draft.end(RunPhase.FAILED, "RunYamlInvalid", snapshot.problem)
+        return False
+    draft.put("warnings", _warnings(snapshot) or None)
+    return bool(draft.status.get("podName")) or spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
+
+
+def _warnings(snapshot: RunSnapshot) -> list[str]:
+    """What has no effect."""
+    spec = snapshot.spec
+    void = [name for name, value in (("resources", spec.resources), ("identity", spec.identity)) if value is not None]
+    if spec.session_ref is None or not void:
+        return list(snapshot.yaml.warnings)
+    said = (
+        f"{' and '.join(void)} {'have' if len(void) > 1 else 'has'} no effect: the run goes to session {spec.session_ref.name!r} as it is"
+    )
+    return [*snapshot.yaml.warnings, f"{said}; leave out sessionRef, or runtime in run.yml, for a session that is as the run asks"]
+
+
 def _earlier_is_over(draft: RunDraft, name: str) -> bool:
     """Whether the outputs of the run on which this one builds are kept; else the draft says what is the matter."""
     snapshot, earlier = draft.snapshot, draft.snapshot.earlier
     if earlier is not None and snapshot.name in (name, *earlier.waits_for):
         circle = " -> ".join((snapshot.name, name, *earlier.waits_for))
-        draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; spec.run names a run that is over")
+        draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; name a run that is over")
     elif earlier is None:
-        said = f"spec.run names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
+        field = "run" if snapshot.spec.run else "resumeFrom"
+        said = f"spec.{field} names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
         if draft.now < snapshot.created_at + PATIENCE_SECONDS:
             draft.goes_on(RunPhase.QUEUED, "RunNotFound", said)
             draft.look_again(snapshot.created_at + PATIENCE_SECONDS)
@@ -114,6 +147,11 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
     elif earlier.user != snapshot.spec.user:
         said = f"run {name!r} is one of {earlier.user}, and only their own runs may build on it: name one of {snapshot.spec.user}"
         draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif snapshot.spec.resume_from and earlier.environment != snapshot.spec.environment_ref.name:
+        said = f"run {name!r} is of environment {earlier.environment!r}, and only another run of that one can go on where it ended"
+        draft.end(RunPhase.FAILED, "RunNotFound", said)
+    elif snapshot.spec.resume_from and earlier.spec is None:
+        draft.end(RunPhase.FAILED, "RunNotFound", f"the run from which {name!r} was resumed is gone, and its settings with it")
     elif earlier.phase not in FINAL:
         draft.goes_on(RunPhase.QUEUED, "RunUnfinished", f"waits for run {name!r}, whose outputs are its data, and which is not over yet")
     elif not earlier.config_maps:
@@ -130,8 +168,12 @@ def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
     return [
         rival.name
         for rival in snapshot.rivals
-        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
+        if (rival.session == place.session if rival.placed else rival.order < mine and _may_take(rival, place))
     ]
+
+
+def _may_take(rival: Rival, place: Place) -> bool:
+    return rival.session == place.session or (not rival.session and rival.environment == place.environment)
 
 
 def _fits(place: Place, spec: FlowRunSpec) -> bool:
@@ -161,14 +203,15 @@ def _without_session(draft: RunDraft) -> None:
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {name!r} is made for the run, which begins when it is Ready")
 
 
-def _another(place: Place, snapshot: RunSnapshot) -> str:
-    spec = snapshot.spec
-    if place.user != spec.user:
-        return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
-    return (
-        f"session {place.session!r} is one of environment {place.environment!r}:"
-        f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
-    )
+def _may_be_there(draft: RunDraft, place: Place) -> bool:
+    """Whether a session of another environment can take the run; else the draft says why not, or what it waits for."""
+    if waits := guest.waits(draft.snapshot):
+        draft.goes_on(RunPhase.QUEUED, *waits)
+    elif refused := guest.refusal(draft.snapshot, place):
+        draft.end(RunPhase.FAILED, *refused)
+    else:
+        return True
+    return False
 
 
 def _follow(draft: RunDraft) -> None:
@@ -178,13 +221,13 @@ def _follow(draft: RunDraft) -> None:
     name = str(draft.status["podName"])
     kept = answer is not None and answer.over and (view.archive or view.lost_outputs)
     if pod is None and answer is None and view.refused in NOT_YET:
-        for field in ("sessionName", "podName"):
-            draft.put(field, None)
-        _queue(draft)
+        _return(draft)
     elif pod is None and not kept:
         _lost(draft, cause_of_absence(name, ())[1])
     elif pod is not None and pod.phase in ENDED and not kept:
         _lost(draft, cause_of_end(pod)[1])
+    elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
+        _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
         _lost(draft, _restarted(draft))
     elif view.refused and answer is None:
@@ -195,6 +238,21 @@ def _follow(draft: RunDraft) -> None:
         _finish(draft, answer)
     else:
         _go_on(draft, answer, name)
+
+
+def _resume(draft: RunDraft, pod: str) -> None:
+    """Have the next container's agent go on with the lines that were not done: once, and the status says so before it is told."""
+    if draft.snapshot.view.answer is not None:
+        draft.count(draft.snapshot.view.answer)
+    said = f"{_restarted(draft)}; it goes on there with the lines that were not done"
+    draft.goes_on(RunPhase.RUNNING, "Resumed", said)
+    draft.judge("Resumed", True, "ContainerRestarted", said)
+    if draft.status.get("resumes"):
+        _start(draft, pod)
+    else:
+        draft.put("resumes", 1)
+        draft.event(warning=True, reason="Resumed", message=said)
+        draft.look_again(draft.now)
 
 
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
@@ -210,7 +268,7 @@ def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     if draft.now < due:
         draft.look_again(due)
     elif answer is None:
-        draft.run_call = _begin(snapshot, pod)
+        _start(draft, pod)
     elif answer.over:
         draft.run_call = FetchOutputs(pod, snapshot.uid)
     else:
@@ -233,9 +291,39 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
+def _return(draft: RunDraft) -> None:
+    """Give up its place in a session that ends before the run began."""
+    for field in ("sessionName", "podName"):
+        draft.put(field, None)
+    _queue(draft)
+
+
+def _start(draft: RunDraft, pod: str) -> None:
+    """Have the agent of the pod begin the run, once all that goes with the order is known."""
+    snapshot, waits = draft.snapshot, guest.waits(draft.snapshot)
+    if snapshot.spec.session_ref is not None and not snapshot.sessions:
+        _return(draft)  # whose flow it would run there is not known any more
+    elif waits and snapshot.spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+    elif waits:
+        draft.goes_on(RunPhase.PREPARING, *waits)
+    else:
+        draft.run_call = _begin(snapshot, pod)
+
+
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
-    order = run_outputs.order(snapshot.name, snapshot.uid, snapshot.spec)
-    return BeginRun(pod, order, run_outputs.inclosed(snapshot.spec, snapshot.earlier))
+    spec, earlier = snapshot.spec, snapshot.earlier
+    settings, yaml = spec, snapshot.yaml
+    if spec.resume_from and earlier is not None and earlier.spec is not None:
+        settings, yaml = earlier.spec, earlier.yaml
+    again = bool(snapshot.status.get("resumes")) and _is_lost(snapshot.view)
+    order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, again=again)
+    return BeginRun(pod, {**order, **guest.comes_along(snapshot)}, run_outputs.inclosed(spec, settings, earlier))
+
+
+def _is_lost(view: RunView) -> bool:
+    """Whether the pod's agent says that an earlier one began the run."""
+    return view.answer is not None and view.answer.state == "Lost"
 
 
 def _times_out_at(draft: RunDraft) -> float:
@@ -263,7 +351,7 @@ def _refused(draft: RunDraft) -> None:
         if draft.now < view.asked_at + AGAIN_SECONDS:
             draft.look_again(view.asked_at + AGAIN_SECONDS)
         elif draft.snapshot.pod is not None and not view.calling:
-            draft.run_call = _begin(draft.snapshot, draft.snapshot.pod.name)
+            _start(draft, draft.snapshot.pod.name)
         return
     if view.refused in MISSING:
         draft.end(RunPhase.FAILED, view.refused, view.message)
@@ -298,7 +386,8 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:
         lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""
-        draft.end(RunPhase.FAILED, answer.code, answer.message + lost)
+        said = guest.words(snapshot, answer) if answer.code == guest.INCOMPATIBLE else answer.message
+        draft.end(RunPhase.FAILED, answer.code, said + lost)
     elif view.lost_outputs:
         draft.end(RunPhase.FAILED, "OutputsTooLarge", f"all {lines['total']} lines were run, but {view.lost_outputs}")
     else:

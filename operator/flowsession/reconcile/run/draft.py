@@ -12,7 +12,9 @@ class RunDraft(Draft):
 
     KIND = "FlowRun"
     PROBLEMS = ("Complete",)
-    NO_PROBLEM = frozenset({"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Canceled"})
+    NO_PROBLEM = frozenset(
+        {"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Resumed", "Resolving", "Canceled"}
+    )
 
     def __init__(self, snapshot: RunSnapshot, now: float) -> None:
         super().__init__(snapshot, now, {})

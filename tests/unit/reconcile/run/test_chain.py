@@ -11,6 +11,7 @@ from flowsession.api.identity import Identity, IdentityType
 from flowsession.api.run import FINAL, FlowRunSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.engine.run_calls import observed
+from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests import run_outputs
 from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
 from flowsession.model.run_views import Earlier, RunAnswer, RunFailure, RunReply, RunView
@@ -54,8 +55,8 @@ def after(found: RunSnapshot, now: float = NOW) -> tuple[Plan, dict[str, Any]]:
     return plan, applied(found.status, plan.status.status if plan.status else {})
 
 
-def rival(name: str, at: float, *, session: str = "", placed: bool = False) -> Rival:
-    return Rival(name, (NOW + at, name), session, placed)
+def rival(name: str, at: float, *, session: str = "", placed: bool = False, environment: str = ENVIRONMENT) -> Rival:
+    return Rival(name, (NOW + at, name), session, placed, environment)
 
 
 # -- its turn
@@ -73,12 +74,13 @@ NAMED = {"spec": spec(sessionRef={"name": "alice-flow"}, resources={"instanceTyp
         ({"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "'answers-01234' is made"),
         (NAMED | {"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "is Suspended"),
         (NAMED | {"sessions": (replace(HOME, user="bob"),)}, "Failed", "SessionFailed", "belongs to bob"),
-        (NAMED | {"sessions": (replace(HOME, environment="other"),)}, "Failed", "SessionFailed", "is one of environment 'other'"),
         ({"rivals": (rival("old", -20),)}, "Queued", "RunsAhead", "place 1 in the queue of session 'alice-flow', after old"),
         ({"rivals": (rival("young", -1),)}, "Preparing", "Preparing", "'alice-flow'"),
         ({"rivals": (rival("young", -1, session="alice-flow", placed=True),)}, "Queued", "RunsAhead", "after young"),
         ({"rivals": (rival("old", -20, session="elsewhere", placed=True),)}, "Preparing", "Preparing", ""),
         ({"rivals": (rival("old", -20, session="elsewhere"),)}, "Preparing", "Preparing", ""),
+        ({"rivals": (rival("old", -20, environment="other"),)}, "Preparing", "Preparing", ""),
+        ({"rivals": (rival("guest", -20, session="alice-flow", environment="other"),)}, "Queued", "RunsAhead", "after guest"),
         ({"spec": spec(cancel=True)}, "Canceled", "Canceled", "before it began"),
     ],
 )
@@ -184,7 +186,7 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
             "LinesFailed",
             "2 of 40; too large",
         ),
-        (RunView(answer=RunAnswer("Lost")), "Failed", "SessionLost", "was restarted in the middle"),
+        (RunView(answer=RunAnswer("Lost"), again_asked=True), "Failed", "SessionLost", "was restarted in the middle"),
         (RunView(answer=RUNNING, refused="NoRun"), "Failed", "SessionLost", "was restarted in the middle"),
         (RunView(refused="NotFound"), "Failed", "SessionFailed", "reset the session"),
         (RunView(refused="DataNotFound", message="there is no ConfigMap 'x'"), "Failed", "DataNotFound", "no ConfigMap 'x'"),
@@ -237,7 +239,7 @@ def test_what_was_fetched_before_the_pod_went_is_kept() -> None:
 
 def test_a_restarts_cause_is_told() -> None:
     killed = pod(container=container(restarts=1, ended_reason="OOMKilled", ended_code=137))
-    _, status = after(placed(RunView(answer=RunAnswer("Lost")), pod=killed))
+    _, status = after(placed(RunView(answer=RunAnswer("Lost"), again_asked=True), pod=killed))
     assert "(OOMKilled, exit code 137)" in condition(status, "Complete")["message"]
 
 
@@ -267,6 +269,41 @@ def test_tokens_and_the_end_of_the_log_are_told() -> None:
     found = replace(DONE, tokens={"prompt": 3, "total": 5}, log_tail="the end\n")
     _, status = after(placed(RunView(answer=found, archive="eA==")))
     assert (status["tokens"], status["logTail"]) == ({"prompt": 3, "total": 5}, "the end\n")
+
+
+def test_a_run_whose_container_was_restarted_goes_on_once() -> None:
+    lost = RunView(answer=RunAnswer("Lost", completed=7))
+    plan, status = after(placed(lost))
+    assert (status["phase"], status["resumes"], plan.run_call) == ("Running", 1, None), "the status says so before the agent is told"
+    assert verdict(status, "Resumed") == ("True", "ContainerRestarted")
+    plan, status = after(placed(lost, status=status))
+    assert isinstance(plan.run_call, BeginRun)
+    assert plan.run_call.body["again"]
+    _, ended = after(placed(replace(lost, again_asked=True), status=status))
+    assert verdict(ended, "Complete") == ("False", "SessionLost")
+    plan, status = after(placed(RunView(answer=RUNNING, again_asked=True), status=status))
+    assert isinstance(plan.run_call, FollowRun)
+
+
+# -- its run.yml
+
+
+def test_a_run_yaml_that_can_not_be_used_ends_the_run() -> None:
+    plan, status = after(snapshot(problem="run.yml: data: no"))
+    assert (status["phase"], verdict(status, "Complete"), plan.run_call) == ("Failed", ("False", "RunYamlInvalid"), None)
+    assert condition(status, "Complete")["message"] == "run.yml: data: no"
+
+
+def test_what_has_no_effect_is_told() -> None:
+    yaml = RunYaml(environment_file="e.env", init_file="i.json", warnings=("run.yml: 'x' is no field of a run",))
+    named = spec(sessionRef={"name": "alice-flow"}, resources={"instanceType": "big"}, identity={})
+    _, status = after(snapshot(spec=named, yaml=yaml))
+    assert status["warnings"][0] == "run.yml: 'x' is no field of a run"
+    assert "resources and identity have no effect: the run goes to session 'alice-flow' as it is" in status["warnings"][1]
+    plan, status = after(placed(yaml=yaml))
+    assert isinstance(plan.run_call, BeginRun)
+    assert (plan.run_call.body["environmentFile"], plan.run_call.body["initFile"]) == ("e.env", "i.json")
+    assert "warnings" not in after(snapshot())[1]
 
 
 # -- its time
@@ -343,6 +380,45 @@ def test_what_comes_along_with_the_order() -> None:
         "init": {"model": {"temperature": 0}},
         "concurrency": 4,
     }
+
+
+ORIGIN = FlowRunSpec.model_validate(
+    {
+        "user": USER,
+        "environmentRef": {"name": ENVIRONMENT},
+        "data": {"configMap": {"name": "asked", "key": "q.jsonl"}},
+        "variant": "${a.b}",
+        "run": "zeroth",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "reason", "says"),
+    [
+        (replace(EARLIER, environment="other", spec=ORIGIN), "RunNotFound", "is of environment 'other'"),
+        (replace(EARLIER, environment=ENVIRONMENT, spec=None), "RunNotFound", "is gone, and its settings with it"),
+    ],
+)
+def test_a_run_that_can_not_be_resumed(earlier: Earlier, reason: str, says: str) -> None:
+    resumed = FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, "resumeFrom": "first"})
+    _, status = after(snapshot(spec=resumed, earlier=earlier))
+    assert verdict(status, "Complete") == ("False", reason)
+    assert says in condition(status, "Complete")["message"]
+
+
+def test_a_resumed_run_has_the_settings_of_the_first() -> None:
+    resumed = FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, "resumeFrom": "first"})
+    zeroth = Earlier("zeroth", "zzzzzzzzzz", USER, "Completed", ("zeroth-outputs-zzzzz",))
+    first = replace(EARLIER, environment=ENVIRONMENT, spec=ORIGIN, earlier=zeroth)
+    plan, _ = after(placed(spec=resumed, earlier=first))
+    assert isinstance(plan.run_call, BeginRun)
+    assert plan.run_call.body == {"id": UID, "name": f"answers-{UID[:8]}", "columnMapping": {}, "variant": "${a.b}"}
+    assert [(one.config_map, one.member) for one in plan.run_call.inclosed] == [
+        ("asked", "dataFile"),
+        ("first-outputs-abcde", "resume"),
+        ("zeroth-outputs-zzzzz", "earlier"),
+    ]
 
 
 ANSWERS = st.builds(
