@@ -1,6 +1,6 @@
 """The examples' model server for tests: it keeps the calls, calls tools, and fails on demand.
 
-The last message's words decide: `busy` 429 with Retry-After at first, `limited` 429 for ever, `broken` 500, `slow` an answer only when
+The last message's words decide: `busy` 429 with Retry-After at first, `exhausted` 429 for an hour, `broken` 500, `slow` an answer only when
 `slow` is set, `tool` a tool call.
 """
 
@@ -42,8 +42,9 @@ class ModelServer(model_server.ModelServer):
             return super().answer(call)
         asked = model_server.asked(call)
         same = sum(other.body == call.body for other in self.calls)  # with this one
-        if "limited" in asked or ("busy" in asked and same < 3):
-            return 429, model_server.error("Rate limit reached", "rate_limit_exceeded"), {"Retry-After": "1"}
+        if "exhausted" in asked or ("busy" in asked and same < 3):
+            seconds = "3600" if "exhausted" in asked else "1"
+            return 429, model_server.error("Rate limit reached", "rate_limit_exceeded"), {"Retry-After": seconds}
         if "broken" in asked:
             return 500, model_server.error("The server had an error", "server_error"), {}
         if "slow" in asked:

@@ -18,6 +18,7 @@ def program(*modules: str, package: str = "flowsession_agent") -> str:
 
 REPORT = program("report", package="flowsession_agent.install")
 SMOKE = program("smoke", package="flowsession_agent.install")
+SATISFIED = program("satisfied", package="flowsession_agent.install")
 RUN_FLOW = program("run_flow", package="flowsession_agent.session")
 RUN_SPARE = program("run_spare", "run_flow", package="flowsession_agent.session")
 RUN_BATCH = program("run_batch", package="flowsession_agent.session")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Mapping, Sequence, TypedDict
 INSTALL_STATES = ("None", "Running", "Succeeded", "Failed", "TimedOut")
 CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
 RUN_STATES = ("Running", "Completed", "Failed", "Canceled", "Lost")
-RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid", "LinesFailed", "RunFailed")
+RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid", "LinesFailed", "RunFailed", "SessionIncompatible")
 """Why a run failed, as conditions have it."""
 LAYERS = ("image", "requirements", "dependency")
 """Where a package comes from."""
@@ -288,6 +288,13 @@ class EarlierRun(TypedDict):
     archive: str
 
 
+class GuestFlow(TypedDict):
+    """Of which other environment the flow in `files` is, and what it asks for."""
+
+    environment: str
+    requirements: Requirements | None
+
+
 RunInclosure = Literal["dataFile", "earlier", "resume"]
 
 
@@ -305,7 +312,10 @@ class _RunOrder(TypedDict):
 
 
 class RunOrder(_RunOrder, total=False):
-    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder, one that comes along, or an earlier run's outputs."""
+    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder, one that comes along, or an earlier run's outputs.
+
+    With `guest`, it is the flow in `files` that is run.
+    """
 
     data: str
     dataFile: RunFile
@@ -326,6 +336,8 @@ class RunOrder(_RunOrder, total=False):
     tags: Mapping[str, str]
     concurrency: int
     lineSeconds: int
+    guest: GuestFlow
+    files: Mapping[str, str]
 
 
 class RunError(TypedDict, total=False):

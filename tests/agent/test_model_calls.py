@@ -258,6 +258,12 @@ def test_an_identity_that_gets_no_token_makes_the_flow_invalid_and_says_what_to_
     assert bed.agent.call("POST", "/v1/validate")[1]["check"]["verdict"] == "Valid"
 
 
+def test_an_endpoint_that_says_later_than_a_test_may_take_ends_it_with_the_time(bed: Bed) -> None:
+    said = bed.refusal(CHAT, "exhausted")
+    assert said.startswith("Connection 'open_ai_connection': its endpoint answers 429"), said
+    assert "test again in 3600 s (Retry-After)" in said
+
+
 def test_a_slow_endpoint_is_work(bed: Bed) -> None:
     bed.push(CHAT)
     before = len(bed.model.calls)

@@ -85,3 +85,20 @@ def test_nothing_that_an_agent_says_of_the_flow_breaks_a_status(started: Lab) ->
     until_valid(started, "Invalid")
     assert len(json.dumps(started.condition("FlowValid"))) < 4000
     eventually(lambda: started.session()["status"].get("packages"), what="all else goes on")
+
+
+def test_another_verdict_that_an_agent_announces_costs_one_call_and_one_write(started: Lab) -> None:
+    checking(started, verdict="Invalid", problems=[MISSING])
+    started.environment_of_flow()
+    started.create_session()
+    started.until_ready()
+    until_valid(started, "Invalid")
+    started.settle()
+    before, agent = started.recorder.mark(), started.agent()
+    calls = len(agent.calls)
+    agent.verdict, agent.problems = "Valid", []
+    agent.say("checked")
+    until_valid(started, "Valid")
+    started.settle()
+    assert agent.lines()[calls:] == ["GET /v1/state"]
+    assert started.lines(since=before).count("PATCH computesessions/status") == 1

@@ -2,7 +2,6 @@
 
 import base64
 import time
-from typing import Any
 
 import pytest
 
@@ -280,20 +279,47 @@ def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
     assert end["metrics"] == {"accuracy": "0.93"}
 
 
-@pytest.mark.parametrize(
-    ("session", "says"),
-    [
-        ({"name": "bob"}, "belongs to bob@example.com"),
-        ({"name": "ada", "environment": "other"}, "is one of environment 'other'"),
-    ],
-)
-def test_a_session_that_is_not_the_runs_own_is_refused(started: Lab, session: dict[str, Any], says: str) -> None:
+def test_a_session_of_another_user_is_refused(started: Lab) -> None:
     lab = started
     lab.environment_of_flow()
-    lab.create_environment("other")
-    lab.create_session(**session)
-    lab.create_run(sessionRef={"name": session["name"]})
-    assert lab.until_run("SessionFailed", says=says)["phase"] == "Failed"
+    lab.create_session("bob")
+    lab.create_run(sessionRef={"name": "bob"})
+    assert lab.until_run("SessionFailed", says="belongs to bob@example.com")["phase"] == "Failed"
+
+
+def test_an_evaluation_goes_to_a_session_of_another_environment_with_its_flow(ready: Lab) -> None:
+    lab = ready
+    lab.create_run("first")
+    lab.until_run("Running", "first")
+    second = lab.create_run("second", environment="judge", sessionRef={"name": "ada"})
+    lab.until_run("EnvironmentNotReady", "second", says="there is no FlowEnvironment 'judge'")
+    lab.create_config_map("judge", flow__dag__yaml="nodes: []\n# another\n", requirements__txt="pandas>=2\n")
+    lab.create_environment("judge", source={"configMap": {"name": "judge"}})
+    lab.until_run("RunsAhead", "second", says="place 1 in the queue of session 'ada', after first")
+    lab.agent().outputs = b"packed"
+    lab.agent().tell_of_run(**DONE)
+    lab.until_run("Running", "second")
+    body = ordered(lab, second)
+    asked = {"text": "pandas>=2\n", "path": "requirements.txt", "shown": "requirements.txt"}
+    assert body["guest"] == {"environment": "judge", "requirements": asked}
+    assert base64.b64decode(body["files"]["flow.dag.yaml"]) == b"nodes: []\n# another\n"
+    said = "1 of 1 requirements is not satisfied by what is installed there: 'pandas>=2' (line 1 of requirements.txt): it is not installed"
+    errors = [{"message": "'pandas>=2' (line 1 of requirements.txt): it is not installed"}]
+    lab.agent().tell_of_run(state="Failed", code="SessionIncompatible", message=said, errors=errors)
+    end = lab.until_run("SessionIncompatible", "second", says=f"session 'ada' can't run the flow of environment 'judge': {said}. Leave")
+    assert (end["phase"], end["errors"]) == ("Failed", errors)
+    assert not [call for call in lab.agent().calls if call.path == "/v1/environment" and "another" in str(call.body)]
+
+
+def test_a_session_with_another_image_or_without_a_connection_is_refused(ready: Lab) -> None:
+    lab = ready
+    lab.create_environment("image", baseImage="registry.example/other:1")
+    lab.create_environment("connected", connections=[{"name": "aoai", "secretName": "open-ai"}])
+    lab.create_run("first", environment="image", sessionRef={"name": "ada"})
+    lab.until_run("SessionIncompatible", "first", says="environment 'image' asks for registry.example/other:1: leave sessionRef out")
+    lab.create_run("second", environment="connected", sessionRef={"name": "ada"})
+    lab.until_run("ConnectionMissing", "second", says="names connections that session 'ada' has not: aoai; add them to environment 'env'")
+    assert not lab.agent().runs
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def test_the_kubelet_brings_connections_late_ones_and_changed_ones_too(cluster: 
             return ran.returncode == 0 and "you said: hello" in ran.stdout
 
         cluster.apply(secret(model.url, "sk-first"), HEADERS)
-        cluster.until("flow test calls the model", lambda: answers("flow", "test", "--inputs", "question=hello"), 240)
+        cluster.until("FlowValid follows the Secret", lambda: cluster.condition("s", "FlowValid").get("status") == "True", 240)
+        cluster.until("flow test calls the model", lambda: answers("flow", "test", "--inputs", "question=hello"), 60)
         assert answers("pf", "flow", "test", "--flow", ".", "--inputs", "question=hello")
         model.keys = {"sk-second"}
         cluster.apply(secret(model.url, "sk-second"))

@@ -6,8 +6,10 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from conftest import CHECKOUT, Cluster, environment, session
 
 import documents
@@ -37,6 +39,7 @@ class Shell:
     """A person's shell: variables stay, the first failure ends the test with what was printed."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.folder = folder
         config = folder / "kubeconfig"
         config.write_bytes(cluster.kubectl.kubeconfig.read_bytes())
         self._cluster = cluster
@@ -91,6 +94,14 @@ def type_all(shell: Shell, document: str, page: Page) -> list[str]:
     return printed
 
 
+def in_session(shell: Shell, run: dict[str, Any], session: str, *, wait: str, show: str) -> str:
+    """What `show` says of the same run in a session that it names, at its end."""
+    body = {**run, "metadata": {"name": f"in-{session}"}, "spec": {**run["spec"], "sessionRef": {"name": session}}}
+    apply(shell, shell.folder, json.dumps(body))
+    shell(f"kubectl wait --for=condition={wait} frun/in-{session} --timeout=3m", CHECKOUT)
+    return shell(f"kubectl get frun in-{session} -o '{show}'", CHECKOUT)
+
+
 def _typed(text: str, names: dict[str, str]) -> str:
     if any(pattern.fullmatch(text) for pattern, _ in NOT_RUN):
         return re.sub(r"\bmake\b", "make -n", text)
@@ -142,6 +153,14 @@ def test_docs_runs(shell: Shell) -> None:
     assert [line["line_number"] for line in outputs] == list(range(lines))
     assert all(line["category"] for line in outputs)
     assert set(json.loads(printed[7])) == {"accuracy"}
+    metrics = "jsonpath={.status.metrics}"
+    examples = ("ticket-evaluation", "ticket-triage")
+    evaluation, samples = (yaml.safe_load((CHECKOUT / "examples" / name / "run.yaml").read_text()) for name in examples)
+    assert in_session(shell, evaluation, "ticket-triage", wait="Complete", show=metrics) == printed[7], "one session, two flows"
+    made = shell("kubectl get frun triage-evaluation -o jsonpath='{.status.sessionName}'", CHECKOUT).strip()
+    said = in_session(shell, samples, made, wait="Failed", show='jsonpath={.status.conditions[?(@.type=="Failed")]}')
+    assert json.loads(said)["reason"] == "SessionIncompatible"
+    assert "'rapidfuzz>=3.9,<4' (line 4 of requirements.txt): it is not installed" in json.loads(said)["message"]
 
 
 def test_docs_figures(shell: Shell) -> None:

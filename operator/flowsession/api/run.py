@@ -182,7 +182,8 @@ class FlowRunSpec(Model):
     )
     session_ref: SessionRef | None = Field(
         default=None,
-        description="The session to run in, one of the same user and environment; resources and identity are ignored then. Absent: the"
+        description="The session to run in, one of the same user; resources and identity are ignored then. It may be one of another"
+        " environment, if it has the image, packages and connections that environmentRef asks for: nothing is installed there. Absent: the"
         " user's session of the environment that is as resources and identity say, else one that is made for the run. Immutable.",
     )
     resources: RunResources | None = Field(default=None, description="What the run's session shall run on. Absent: anything. Immutable.")

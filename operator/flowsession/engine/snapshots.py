@@ -8,7 +8,7 @@ from flowsession.engine.accounts import Accounts
 from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Name
-from flowsession.engine.store.objects import EnvironmentEntry, SessionEntry
+from flowsession.engine.store.objects import EnvironmentEntry, RunEntry, SessionEntry
 from flowsession.images import reference
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
@@ -214,6 +214,7 @@ class Snapshots:
             yaml=entry.yaml,
             problem=entry.problem,
             sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
+            environment=self._of_guest(entry),
             pod=pod.view if pod else None,
             rivals=cache.runs.rivals(entry),
             refusal=refusal.message if (refusal := cache.refusals.get(entry.meta.uid)) and now < refusal.at + REFUSED_SECONDS else "",
@@ -238,7 +239,15 @@ class Snapshots:
             instance=entry.spec.compute.instance_ref.name if entry.spec.compute.instance_ref else "",
             identity=entry.spec.identity,
             claims={claim.claim_name: not claim.read_only for claim in entry.spec.claims or ()},
+            running=pod,
         )
+
+    def _of_guest(self, run: RunEntry) -> Resolved | Unresolved | None:
+        """What a run's environment resolves to, if the session that it names is one of another environment."""
+        key = run.group[:2]
+        if all(session.environment == key for session in self.cache.sessions_for(run)):
+            return None
+        return self._wanted(key, self.cache.environments.get(key), "")
 
     def _instances(self, entry: SessionEntry, pod: PodView | None, now: float) -> dict[str, InstanceView]:
         ref = entry.spec.compute.instance_ref

@@ -110,6 +110,9 @@ def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
         except UnicodeDecodeError:
             raise BadConnectionError("ConnectionField", f"its key {name!r} is not text") from None
         group, dot, inner = name.partition(".")
+        if dot and group in _GROUPS and isinstance(data.get(group), str):
+            said = f"it has a key {group!r} beside {name!r}: give each of them a key of its own, as {group}.NAME"
+            raise BadConnectionError("ConnectionField", said)
         if dot and group in _GROUPS:
             data.setdefault(group, {})[inner] = text
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
-    from flowsession_agent.session.job import Job
+    from flowsession_agent.session.job import Job, Outcome
     from flowsession_agent.session.spare import Key, Spares
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 AT_ONCE = 4
 SECONDS = 600
 OUTPUT_LIMIT = 1024 * 1024
-TOO_LONG = "The flow ran longer than"
 
 
 class Tests:
@@ -60,8 +59,6 @@ class Tests:
                     return self._run(flow, order, gone, tell)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
-            except ApiError as error:
-                raise _advised(error, flow) from None
             finally:
                 self._slots.release()
 
@@ -84,6 +81,7 @@ class Tests:
 
     def _outcome(self, flow: str, folder: str, order: dict[str, Any], key: Key, gone: Callable[[], bool]) -> dict[str, Any]:
         from flowsession_agent.session import cgroup
+        from flowsession_agent.session.patience import Patience
         from flowsession_agent.session.run_flow import REFUSED
 
         given, taken = os.path.join(folder, "order.json"), os.path.join(folder, "outputs.json")
@@ -91,19 +89,26 @@ class Tests:
             json.dump(order, file)
         started = time.monotonic()
         killed_before = cgroup.killed_for_memory()
-        outcome = self._begin([flow, given, taken], key, gone).finish()
+        patience = Patience(gone, seconds=SECONDS)
+        patience.job = self._begin([flow, given, taken], key, patience)
+        outcome = patience.job.finish()
         seconds = round(time.monotonic() - started, 2)
         self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
+        if patience.vain:
+            raise _failed(
+                _advised(f"The flow would have waited longer than a test may take, which is {SECONDS} s.", outcome, flow), outcome.stderr
+            )
         if outcome.stopped:
             raise ApiError(409, "Canceled", "The test was canceled: its caller has closed the connection.")
         if outcome.timed_out:
-            raise _failed(f"{TOO_LONG} {SECONDS} s.", outcome.stderr)
+            raise _failed(_advised(f"The flow ran longer than {SECONDS} s.", outcome, flow), outcome.stderr)
         if outcome.signal_number:
             raise _failed(_killed(outcome.signal_number, for_memory=cgroup.killed_for_memory() > killed_before), outcome.stderr)
         if outcome.exit_code == REFUSED and (refused := _refused(taken)):
             raise refused
         if outcome.exit_code != 0:
-            raise _failed(last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}.", outcome.stderr)
+            words = last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}."
+            raise _failed(_advised(words, outcome, flow), outcome.stderr)
         # The history that a chat gives comes back with the answer: it doesn't count.
         return {**_answer(taken, outcome.stderr, most=OUTPUT_LIMIT + os.path.getsize(given)), "seconds": seconds}
 
@@ -216,15 +221,13 @@ def _not_started(error: OSError) -> str:
     return f"The flow can't be run: {error.strerror}{where}."
 
 
-def _advised(error: ApiError, flow: str) -> ApiError:
-    """The same error, of a flow that failed for a connection's endpoint with what to do about that."""
+def _advised(words: str, outcome: Outcome, flow: str) -> str:
+    """The words of a failure, after what to do where the endpoint of a connection was its cause."""
     from flowsession_agent.connections import refusals
 
-    log = str(error.members.get("stderrTail", ""))
-    late = error.message.startswith(TOO_LONG)
-    if error.code == "FlowFailed" and (said := refusals.advice(log if late else error.message, flow, os.environ, log=log)):
-        error.message = f"{said[0].upper()}{said[1:]}. {error.message}"
-    return error
+    waited = outcome.timed_out or outcome.stopped  # for what its log says last, if that is a call of a model
+    said = refusals.advice(outcome.stdout[-limits.TAIL :] if waited else words, flow, os.environ, log=outcome.stdout)
+    return f"{said[0].upper()}{said[1:]}. {words}" if said else words
 
 
 def _failed(message: str, stderr: str) -> ApiError:

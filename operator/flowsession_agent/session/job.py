@@ -105,6 +105,10 @@ class Job:
         """End the command that was begun at once, its whole group."""
         _kill(-self._begun[0].pid, signal.SIGKILL)
 
+    def printed(self, most: int) -> str:
+        """The end of what the command that was begun has printed on its standard output so far, `most` bytes of it."""
+        return self._begun[1][0].so_far(most)
+
     def finish(self) -> Outcome:
         """Wait for the end of the command that was begun, or bring it about at the job's end."""
         process, tails = self._begun
@@ -147,6 +151,10 @@ class _Tail:
         """What was read by the stream's end. A writer that escaped its job is not waited for longer than some seconds."""
         self._thread.join(READ_ON_SECONDS)
         return bytes(self._bytes[-OUTPUT_LIMIT:]).decode(errors="replace")
+
+    def so_far(self, most: int) -> str:
+        """The end of what was read until now."""
+        return bytes(self._bytes[-most:]).decode(errors="replace")
 
     def _read(self) -> None:
         if self._stream is None:

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from flowsession_protocol import messages
 
 
-def prepared(order: messages.RunOrder, folder: str, home: Home, *, outputs: str, before: str) -> dict[str, Any]:
+def prepared(order: messages.RunOrder, folder: str, home: Home, *, root: str, outputs: str, before: str) -> dict[str, Any]:
     """Return members of the order for the run's process: `data`, `shown`, `earlier` and `resume`, as far as there are any.
 
-    What came along is written below `folder` and leaves the order. `before`: what an earlier agent left of this run, if it is there.
-    Raises ApiError, OSError.
+    What came along is written below `folder` and leaves the order. `root`: the flow folder. `before`: what an earlier agent left of this
+    run, if it is there. Raises ApiError, OSError.
     """
     if "outputsClaim" in order:
         on_claim(home, order["outputsClaim"])
         os.makedirs(outputs, exist_ok=True)
-    found = _data(order, folder, home)
+    found = _data(order, folder, home, root)
     earlier = _earlier(order, folder, home)
     if earlier:
         found["earlier"] = _named(earlier)
@@ -48,7 +48,7 @@ def on_claim(home: Home, where: messages.ClaimPath) -> str:
     return os.path.join(claim, where["path"])
 
 
-def _data(order: messages.RunOrder, folder: str, home: Home) -> dict[str, Any]:
+def _data(order: messages.RunOrder, folder: str, home: Home, root: str) -> dict[str, Any]:
     if "dataClaim" in order:
         where = order["dataClaim"]
         return {"data": on_claim(home, where), "shown": f"{where['path']} on claim {where['claim']}"}
@@ -58,7 +58,7 @@ def _data(order: messages.RunOrder, folder: str, home: Home) -> dict[str, Any]:
         flow_folder.put(folder, os.path.join("data", file["name"]), lambda target: target.write(content))
         return {"data": os.path.join(folder, "data", file["name"]), "shown": file["name"]}
     if "data" in order:
-        return {"data": os.path.join(home.flow, order["data"]), "shown": order["data"]}
+        return {"data": os.path.join(root, order["data"]), "shown": order["data"]}
     return {}
 
 

@@ -7,6 +7,7 @@ import binascii
 import re
 
 from flowsession_agent.errors import bad_request
+from flowsession_agent.session import flow_folder
 from flowsession_protocol import limits
 
 TYPE_CHECKING = False
@@ -41,6 +42,8 @@ def read(body: Any) -> messages.RunOrder:
         raise bad_request("data and dataFile exclude each other.")
     if not {"data", "dataFile", "dataClaim", "earlier", "earlierClaim"} & order.keys():
         raise bad_request("data must be the path of a file in the flow folder, where no other data and no earlier run comes along.")
+    if ("guest" in order) != ("files" in order):
+        raise bad_request("guest and files come together: the flow of another environment, and its folder.")
     return order
 
 
@@ -67,6 +70,25 @@ def _on_claim(value: object) -> bool:
     found = value if isinstance(value, dict) else {}
     claim, path = found.get("claim"), found.get("path")
     return isinstance(claim, str) and CLAIM.match(claim) is not None and (path == "" or _path(path))
+
+
+def _flow_files(value: object) -> bool:
+    """Raises ApiError for a name that leads elsewhere."""
+    if not isinstance(value, dict):
+        return False
+    flow_folder.check_names(value)
+    try:
+        return sum(len(content_of(content)) for content in value.values()) <= limits.FLOW_BYTES
+    except (binascii.Error, ValueError, TypeError):
+        return False
+
+
+def _guest(value: object) -> bool:
+    asked = value.get("requirements") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(value.get("environment"), str) or not isinstance(asked, (dict, type(None))):
+        return False
+    text, path, shown = ((asked or {"text": "", "shown": ""}).get(name) for name in ("text", "path", "shown"))
+    return isinstance(text, str) and isinstance(shown, str) and (path is None or _path(path))
 
 
 def _text(value: object) -> bool:
@@ -107,6 +129,8 @@ _MEMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "initFile": (_path, "the path of a file in the flow folder"),
     "displayName": (_text, "a text"),
     "tags": (_texts, "texts by name"),
+    "guest": (_guest, "an environment's name and its requirements"),
+    "files": (_flow_files, f"files by name, in base64, of at most {limits.FLOW_BYTES:,} bytes"),
     "concurrency": (_count, "a number of lines"),
     "lineSeconds": (_count, "a number of seconds"),
 }

@@ -10,7 +10,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError
-from flowsession_agent.session import run_batch, run_inputs, run_order, run_outputs
+from flowsession_agent.session import guest_flow, run_batch, run_inputs, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_protocol import flow_files, limits
@@ -159,7 +159,8 @@ class Runs:
         try:
             result = self._result(run)
         except ApiError as error:
-            result = {"code": error.code if error.code in RUN_FAILURES else "FlowInvalid", "message": error.message}
+            code = error.code if error.code in RUN_FAILURES else "FlowInvalid"
+            result = {"code": code, "message": error.message, "errors": error.members.get("errors")}
         except OSError as error:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
         except Exception as error:  # nothing may leave the run going on for ever
@@ -186,10 +187,17 @@ class Runs:
         from flowsession_agent.scripts import RUN_BATCH
         from flowsession_agent.session import cgroup
 
-        flow = find_flow(self._home.flow)
+        python, environ = self._connections.ready()
+        root = self._home.flow
+        if "guest" in run.order:
+            root = guest_flow.unpack(run.order.pop("files"), run.folder)
+            environ = guest_flow.traced(environ, run.order["guest"]["environment"])
+            job = Job(self._children, environ=environ, cwd=root, seconds=guest_flow.SECONDS)
+            guest_flow.check(run.order["guest"]["requirements"], root, run.folder, job=job, python=python, venvs=self._home.venvs)
+        flow = find_flow(root)
         order = {
-            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "resume")},
-            **run_inputs.prepared(run.order, run.folder, self._home, outputs=run.outputs, before=run.before),
+            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "resume", "guest")},
+            **run_inputs.prepared(run.order, run.folder, self._home, root=root, outputs=run.outputs, before=run.before),
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
             "outputs": run.outputs,
@@ -200,8 +208,7 @@ class Runs:
             return {"code": "DataNotFound", "message": said}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
-        python, environ = self._connections.ready()
-        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
+        job = Job(self._children, environ=environ, cwd=root, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
         with self._changed:
             run.job = job
             if run.canceled:  # before there was a job to stop

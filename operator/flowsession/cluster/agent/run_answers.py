@@ -12,7 +12,7 @@ from flowsession_protocol.messages import RUN_FAILURES, RUN_STATES
 
 POLL_SECONDS = 30.0
 BEGIN_SECONDS = 20.0
-"""Data and the outputs of an earlier run may come along, a megabyte each."""
+"""Data and the outputs of earlier runs may come along, a megabyte each, and a flow folder."""
 LARGEST_OUTPUTS = 2 * 1024 * 1024
 """Bytes of an answer with outputs."""
 MOST_LINES = 1e9

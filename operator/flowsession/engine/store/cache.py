@@ -228,5 +228,6 @@ class Cache:
         return {key for user in self._by_config_map.of(config_map) for key in self.concerned_by_environment(user)}
 
     def concerned_by_environment(self, key: Name) -> set[Key]:
-        """An environment, and its sessions."""
-        return {Key("FlowEnvironment", *key)} | {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
+        """An environment, its sessions, and the runs that wait for it."""
+        sessions = {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
+        return {Key("FlowEnvironment", *key)} | sessions | self.runs.concerned_by_environment(key)

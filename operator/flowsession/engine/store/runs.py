@@ -19,10 +19,12 @@ class Runs:
 
     def __init__(self) -> None:
         self._by_group: Index[RunEntry] = Index(lambda run: [] if run.over else [run.group])
+        self._by_user: Index[RunEntry] = Index(lambda run: [] if run.over else [_user(run)])
+        self._by_guest: Index[RunEntry] = Index(_guest)
         self._by_session: Index[RunEntry] = Index(_named)
         self._by_pod: Index[RunEntry] = Index(_pod)
         self._by_earlier: Index[RunEntry] = Index(_earlier)
-        indexes = self._by_group, self._by_session, self._by_pod, self._by_earlier
+        indexes = self._by_group, self._by_user, self._by_guest, self._by_session, self._by_pod, self._by_earlier
         self.entries: Store[RunEntry] = Store(objects.run, self._changed, *indexes)
         self.views: dict[str, RunView] = {}
         """By the run's uid: what its agent says."""
@@ -30,15 +32,16 @@ class Runs:
         """When a run's status was last written."""
 
     def rivals(self, run: RunEntry) -> tuple[Rival, ...]:
-        """The other runs of the same user and environment that are not over, the oldest first; a run that waits for an earlier one's end is
-        in nobody's way."""
-        others = [other for other in self.entries.all(self._by_group.of(run.group)) if other.meta.uid != run.meta.uid]
+        """The other runs of the same user that are not over, the oldest first; a run that waits for an earlier one's end is in nobody's
+        way."""
+        others = [other for other in self.entries.all(self._by_user.of(_user(run))) if other.meta.uid != run.meta.uid]
         found = [
             Rival(
                 other.meta.name,
                 (other.meta.created_at, other.meta.uid),
                 session=other.status.get("sessionName") or (other.spec.session_ref.name if other.spec.session_ref else ""),
                 placed=bool(other.status.get("podName")),
+                environment=other.spec.environment_ref.name,
             )
             for other in others
             if not other.meta.deleting and (other.status.get("podName") or not self._waits(other))
@@ -102,6 +105,10 @@ class Runs:
         names = {*self._by_group.of((*session.environment, session.spec.user)), *self._by_session.of(session.meta.key)}
         return _keys(names)
 
+    def concerned_by_environment(self, environment: Name) -> set[Key]:
+        """The runs of its flow that are to begin in a session that they name, which may be one of another environment."""
+        return _keys(self._by_guest.of(environment)) if len(self._by_guest) else set()
+
     def concerned_by_pod(self, pod: PodEntry | None) -> set[Key]:
         """The runs that are in a pod."""
         return _keys(self._by_pod.of(pod.meta.key)) if pod is not None and len(self._by_pod) else set()
@@ -125,7 +132,7 @@ class Runs:
         if entry is None or entry.over:
             self.views.pop(either.meta.uid, None)
             if known is not None and not known.over:
-                concerned |= _keys(self._by_group.of(known.group))  # the next one's turn
+                concerned |= _keys(self._by_user.of(_user(known)))  # the next one's turn
         return concerned
 
 
@@ -135,6 +142,14 @@ def _keys(names: Iterable[Name]) -> set[Key]:
 
 def _named(run: RunEntry) -> list[Name]:
     return [(run.meta.namespace, run.spec.session_ref.name)] if run.spec.session_ref and not run.over else []
+
+
+def _user(run: RunEntry) -> tuple[str, str]:
+    return run.meta.namespace, run.spec.user
+
+
+def _guest(run: RunEntry) -> list[Name]:
+    return [run.group[:2]] if run.spec.session_ref and not run.over else []
 
 
 def _pod(run: RunEntry) -> list[Name]:

@@ -15,8 +15,9 @@ from flowsession.model.plan import ENDING_SECONDS, BeginRun, CancelRun, Delete, 
 from flowsession.model.run_views import RunAnswer, RunFailure, RunView
 from flowsession.model.views import REFUSED_SECONDS
 from flowsession.reconcile.restarts import ENDED, cause_of_absence, cause_of_end
+from flowsession.reconcile.run import guest
 from flowsession.reconcile.run.draft import RunDraft
-from flowsession.reconcile.run.snapshot import Place, RunSnapshot
+from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from flowsession.reconcile.size.choice import canonical
 
 COUNT_SECONDS = 10.0
@@ -81,13 +82,21 @@ def _queue(draft: RunDraft) -> None:
     place = min(ready, key=lambda place: len(_ahead(snapshot, place))) if ready else next(iter(fit), None)
     if place is None:
         _without_session(draft, claims)
-        return
-    if said := _unfit(place, snapshot, claims):
+    else:
+        _take_turn(draft, place, claims)
+
+
+def _take_turn(draft: RunDraft, place: Place, claims: Mapping[str, bool]) -> None:
+    """Place the run in a session, unless something is in its way."""
+    snapshot, spec = draft.snapshot, draft.snapshot.spec
+    if said := _unfit(place, spec, claims):
         draft.end(RunPhase.FAILED, "SessionFailed", said)
         return
     if not place.pod:
         said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
+        return
+    if guest.is_one(snapshot, place) and not _may_be_there(draft, place):
         return
     if ahead := _ahead(snapshot, place):
         names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
@@ -162,8 +171,12 @@ def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
     return [
         rival.name
         for rival in snapshot.rivals
-        if (rival.session == place.session if rival.placed else rival.order < mine and rival.session in ("", place.session))
+        if (rival.session == place.session if rival.placed else rival.order < mine and _may_take(rival, place))
     ]
+
+
+def _may_take(rival: Rival, place: Place) -> bool:
+    return rival.session == place.session or (not rival.session and rival.environment == place.environment)
 
 
 def _settings(snapshot: RunSnapshot) -> tuple[FlowRunSpec, RunYaml]:
@@ -207,16 +220,10 @@ def _without_session(draft: RunDraft, claims: Mapping[str, bool]) -> None:
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", f"session {name!r} is made for the run, which begins when it is Ready")
 
 
-def _unfit(place: Place, snapshot: RunSnapshot, claims: Mapping[str, bool]) -> str:
+def _unfit(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> str:
     """Why the session that the run names can't run it; empty if it can."""
-    spec = snapshot.spec
     if place.user != spec.user:
         return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
-    if place.environment != spec.environment_ref.name:
-        return (
-            f"session {place.session!r} is one of environment {place.environment!r}:"
-            f" name one of {spec.environment_ref.name!r}, or leave sessionRef out"
-        )
     if not _mounts(place, claims):
         names = ", ".join(sorted(claims))
         return (
@@ -226,6 +233,17 @@ def _unfit(place: Place, snapshot: RunSnapshot, claims: Mapping[str, bool]) -> s
     return ""
 
 
+def _may_be_there(draft: RunDraft, place: Place) -> bool:
+    """Whether a session of another environment can take the run; else the draft says why not, or what it waits for."""
+    if waits := guest.waits(draft.snapshot):
+        draft.goes_on(RunPhase.QUEUED, *waits)
+    elif refused := guest.refusal(draft.snapshot, place):
+        draft.end(RunPhase.FAILED, *refused)
+    else:
+        return True
+    return False
+
+
 def _follow(draft: RunDraft) -> None:
     """Have the agent of the pod begin, follow the run there, and bring it to its end."""
     snapshot, view = draft.snapshot, draft.snapshot.view
@@ -233,9 +251,7 @@ def _follow(draft: RunDraft) -> None:
     name = str(draft.status["podName"])
     kept = answer is not None and answer.over and (view.archive or view.lost_outputs or snapshot.spec.outputs_claim)
     if pod is None and answer is None and view.refused in NOT_YET:
-        for field in ("sessionName", "podName"):
-            draft.put(field, None)
-        _queue(draft)
+        _return(draft)
     elif (pod is None or pod.phase in ENDED) and not kept:
         _without_pod(draft, cause_of_end(pod)[1] if pod else cause_of_absence(name, ())[1])
     elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
@@ -263,9 +279,7 @@ def _without_pod(draft: RunDraft, cause: str) -> None:
     draft.judge("Resumed", True, "PodLost", said)
     draft.event(warning=True, reason="Resumed", message=said)
     draft.put("resumes", 1)
-    for field in ("sessionName", "podName"):
-        draft.put(field, None)
-    _queue(draft)
+    _return(draft)
 
 
 def _resume(draft: RunDraft, pod: str) -> None:
@@ -276,7 +290,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
     draft.goes_on(RunPhase.RUNNING, "Resumed", said)
     draft.judge("Resumed", True, "ContainerRestarted", said)
     if draft.status.get("resumes"):
-        draft.run_call = _begin(draft.snapshot, pod)
+        _start(draft, pod)
     else:
         draft.put("resumes", 1)
         draft.event(warning=True, reason="Resumed", message=said)
@@ -296,7 +310,7 @@ def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     if draft.now < due:
         draft.look_again(due)
     elif answer is None:
-        draft.run_call = _begin(snapshot, pod)
+        _start(draft, pod)
     elif answer.over:
         draft.run_call = FetchOutputs(pod, snapshot.uid)
     else:
@@ -319,12 +333,32 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
 
+def _return(draft: RunDraft) -> None:
+    """Give up its place in a session."""
+    for field in ("sessionName", "podName"):
+        draft.put(field, None)
+    _queue(draft)
+
+
+def _start(draft: RunDraft, pod: str) -> None:
+    """Have the agent of the pod begin the run, once all that goes with the order is known."""
+    snapshot, waits = draft.snapshot, guest.waits(draft.snapshot)
+    if snapshot.spec.session_ref is not None and not snapshot.sessions:
+        _return(draft)  # whose flow it would run there is not known any more
+    elif waits and snapshot.spec.cancel:
+        draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
+    elif waits:
+        draft.goes_on(RunPhase.PREPARING, *waits)
+    else:
+        draft.run_call = _begin(snapshot, pod)
+
+
 def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
     spec, earlier = snapshot.spec, snapshot.earlier
     settings, yaml = _settings(snapshot)
     again = bool(snapshot.status.get("resumes")) and (spec.outputs_claim is not None or _is_lost(snapshot.view))
     order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, earlier, again=again)
-    return BeginRun(pod, order, run_outputs.inclosed(spec, settings, earlier))
+    return BeginRun(pod, {**order, **guest.comes_along(snapshot)}, run_outputs.inclosed(spec, settings, earlier))
 
 
 def _is_lost(view: RunView) -> bool:
@@ -357,7 +391,7 @@ def _refused(draft: RunDraft) -> None:
         if draft.now < view.asked_at + AGAIN_SECONDS:
             draft.look_again(view.asked_at + AGAIN_SECONDS)
         elif draft.snapshot.pod is not None and not view.calling:
-            draft.run_call = _begin(draft.snapshot, draft.snapshot.pod.name)
+            _start(draft, draft.snapshot.pod.name)
         return
     if view.refused in MISSING:
         draft.end(RunPhase.FAILED, view.refused, view.message)
@@ -393,7 +427,8 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:
         lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""
-        draft.end(RunPhase.FAILED, answer.code, answer.message + lost)
+        said = guest.words(snapshot, answer) if answer.code == guest.INCOMPATIBLE else answer.message
+        draft.end(RunPhase.FAILED, answer.code, said + lost)
     elif view.lost_outputs:
         draft.end(RunPhase.FAILED, "OutputsTooLarge", f"all {lines['total']} lines were run, but {view.lost_outputs}")
     else:

@@ -13,7 +13,7 @@ class RunDraft(Draft):
     KIND = "FlowRun"
     PROBLEMS = ("Complete",)
     NO_PROBLEM = frozenset(
-        {"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Resumed", "Canceled"}
+        {"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Resumed", "Resolving", "Canceled"}
     )
 
     def __init__(self, snapshot: RunSnapshot, now: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from flowsession.api.identity import Identity
 from flowsession.api.run import FlowRunSpec
 from flowsession.flow.run_yaml import RunYaml
+from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.model.run_views import Earlier, RunView
 from flowsession.model.views import PodView
 
@@ -28,11 +29,13 @@ class Place:
     identity: Identity = field(default_factory=Identity)
     claims: Mapping[str, bool] = field(default_factory=dict)
     """The claims that it mounts, and whether it may write there."""
+    running: PodView | None = None
+    """Its pod; None: no pod of it runs."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Another run of the same user and environment that is not over."""
+    """Another run of the same user that is not over."""
 
     name: str
     order: tuple[float, str]
@@ -41,6 +44,7 @@ class Rival:
     """The session that it is in, or that it names; empty: any."""
     placed: bool
     """Whether it has its turn."""
+    environment: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class RunSnapshot:
     """Why its run.yml can't be used."""
     sessions: tuple[Place, ...] = ()
     """The one that the spec names, else all of the user and environment, the oldest first."""
+    environment: Resolved | Unresolved | None = None
+    """What the run's environment resolves to, if the session that the spec names is one of another environment; None: not known yet."""
     pod: PodView | None = None
     """The pod of status.podName."""
     rivals: tuple[Rival, ...] = ()

@@ -55,8 +55,8 @@ def after(found: RunSnapshot, now: float = NOW) -> tuple[Plan, dict[str, Any]]:
     return plan, applied(found.status, plan.status.status if plan.status else {})
 
 
-def rival(name: str, at: float, *, session: str = "", placed: bool = False) -> Rival:
-    return Rival(name, (NOW + at, name), session, placed)
+def rival(name: str, at: float, *, session: str = "", placed: bool = False, environment: str = ENVIRONMENT) -> Rival:
+    return Rival(name, (NOW + at, name), session, placed, environment)
 
 
 # -- its turn
@@ -74,12 +74,13 @@ NAMED = {"spec": spec(sessionRef={"name": "alice-flow"}, resources={"instanceTyp
         ({"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "'answers-01234' is made"),
         (NAMED | {"sessions": (replace(HOME, pod="", phase="Suspended"),)}, "Queued", "SessionNotReady", "is Suspended"),
         (NAMED | {"sessions": (replace(HOME, user="bob"),)}, "Failed", "SessionFailed", "belongs to bob"),
-        (NAMED | {"sessions": (replace(HOME, environment="other"),)}, "Failed", "SessionFailed", "is one of environment 'other'"),
         ({"rivals": (rival("old", -20),)}, "Queued", "RunsAhead", "place 1 in the queue of session 'alice-flow', after old"),
         ({"rivals": (rival("young", -1),)}, "Preparing", "Preparing", "'alice-flow'"),
         ({"rivals": (rival("young", -1, session="alice-flow", placed=True),)}, "Queued", "RunsAhead", "after young"),
         ({"rivals": (rival("old", -20, session="elsewhere", placed=True),)}, "Preparing", "Preparing", ""),
         ({"rivals": (rival("old", -20, session="elsewhere"),)}, "Preparing", "Preparing", ""),
+        ({"rivals": (rival("old", -20, environment="other"),)}, "Preparing", "Preparing", ""),
+        ({"rivals": (rival("guest", -20, session="alice-flow", environment="other"),)}, "Queued", "RunsAhead", "after guest"),
         ({"spec": spec(cancel=True)}, "Canceled", "Canceled", "before it began"),
     ],
 )

@@ -1,0 +1,105 @@
+"""A flow of another environment, whose run goes on in this session: its folder, and whether its requirements are satisfied here.
+
+Nothing is installed for it: what it asks for and the session has not is told, and the run does not begin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from flowsession_agent.errors import ApiError
+from flowsession_agent.session import flow_folder, run_order
+from flowsession_protocol import limits
+from flowsession_protocol.masking import masked
+from flowsession_protocol.variables import TRACING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Mapping
+
+    from flowsession_agent.install.requirement_lines import Line
+    from flowsession_agent.session.job import Job
+    from flowsession_protocol import messages
+
+SECONDS = 120
+MOST_NAMED = 5
+REMOTE = ("http://", "https://")
+
+
+def unpack(files: Mapping[str, str], folder: str) -> str:
+    """Write the flow folder below the run's own; returns its path. Raises OSError."""
+    root = os.path.join(folder, "guest-flow")
+    os.makedirs(root, exist_ok=True)
+    for name, content in files.items():
+        data = run_order.content_of(content)
+        flow_folder.put(root, name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+    return root
+
+
+def check(asked: messages.Requirements | None, root: str, folder: str, *, job: Job, python: str, venvs: str) -> None:
+    """Raise ApiError SessionIncompatible unless what is installed satisfies the requirements; its `errors` say which are not.
+
+    `venvs` is the folder of the session's layers. Raises OSError.
+    """
+    from flowsession_agent.scripts import SATISFIED
+    from flowsession_agent.session.flow_test import last_words
+
+    if asked is None:
+        return
+    lines, unseen = _lines(asked, root, folder)
+    given = os.path.join(folder, "requirements.json")
+    with open(given, "w", encoding="utf-8") as file:
+        json.dump(lines, file)
+    layer = os.path.dirname(os.path.dirname(python)) + "/" if python.startswith(venvs + "/") else ""
+    outcome = job.run([python, "-I", "-c", SATISFIED, layer, given])
+    try:
+        answer = json.loads(outcome.stdout)
+        found = [*unseen, *map(str, answer["unsatisfied"])]
+        count, asked_for = int(answer["count"]) + len(unseen), int(answer["asked"]) + len(unseen)
+    except (ValueError, KeyError, TypeError):
+        why = last_words(outcome.stderr) or f"exit code {outcome.exit_code}"
+        raise ApiError(422, "SessionIncompatible", f"its packages can't be compared with the requirements: {why}") from None
+    if found:
+        few = "; ".join(found[:MOST_NAMED]) + ("; ..." if count > MOST_NAMED else "")
+        said = f"{count} of {asked_for} requirements {'is' if count == 1 else 'are'} not satisfied by what is installed there: {few}"
+        raise ApiError(422, "SessionIncompatible", said[: limits.PROBLEM], errors=[{"message": each} for each in found])
+
+
+def traced(environ: Mapping[str, str], environment: str) -> dict[str, str]:
+    """The environment variables, with spans of the run told as those of its own environment."""
+    wanted = json.loads(environ.get(TRACING) or "{}")
+    if not wanted:
+        return dict(environ)
+    resource = {**wanted["resource"], "flowsession.environment": environment}
+    return {**environ, TRACING: json.dumps({**wanted, "resource": resource})}
+
+
+def _lines(asked: messages.Requirements, root: str, folder: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every line that names a distribution, constraints too; and sentences about files that only an installer reads."""
+    from flowsession_agent.install import requirement_lines
+
+    place, name = (root, asked["path"]) if asked["path"] else (folder, "requirements.txt")
+    path = os.path.join(place, name)
+    if not asked["path"] or not os.path.isfile(path):
+        flow_folder.put(place, name, lambda file: file.write(asked["text"].encode()))
+    lines = requirement_lines.read(path, root=root, shown=asked["shown"])
+    found = [(line, False) for line in lines]
+    for line in lines:
+        beside = os.path.dirname(path if line.file == asked["shown"] else os.path.join(root, line.file))
+        for target in _targets(line, "--constraint"):
+            constraints = os.path.join(beside, target)
+            found += [(one, True) for one in requirement_lines.read(constraints, root=root, shown=os.path.relpath(constraints, root))]
+    told = [{"text": line.text, "place": line.place, "constraint": constraint} for line, constraint in found if line.body]
+    unseen = [
+        f"'{option} {masked(target)}' ({line.place}): only an installer reads it"
+        for line, _ in found
+        for option in ("--requirement", "--constraint")
+        for target in line.values(option)
+        if target.startswith(REMOTE)
+    ]
+    return told, unseen
+
+
+def _targets(line: Line, option: str) -> Iterator[str]:
+    return (target for target in line.values(option) if not target.startswith(REMOTE))

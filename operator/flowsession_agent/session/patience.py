@@ -1,0 +1,41 @@
+"""When a test ends before its time: its caller is gone, or its flow waits for an endpoint for longer than the test may take."""
+
+from __future__ import annotations
+
+import re
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from flowsession_agent.session.job import Job
+
+_PAUSE = re.compile(r"^.*\bBack off ([0-9.]{1,20}) seconds for retry", re.MULTILINE)
+"""How prompt flow's tools say that they wait, with a time of its own in each line (promptflow.tools.common.handle_openai_error, 1.6.1)."""
+READ_BYTES = 4096
+
+
+class Patience:
+    """Asked while a test runs whether to end it; `vain` once the next try of its flow would come after its end."""
+
+    def __init__(self, gone: Callable[[], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gone = gone
+        self._clock = clock
+        self._until = clock() + seconds
+        self._said = ""
+        self.job: Job | None = None
+        self.vain = False
+
+    def __call__(self) -> bool:
+        """Whether to end the test."""
+        if self.job is not None and not self.vain:
+            self.look(self.job.printed(READ_BYTES))
+        return self.vain or self._gone()
+
+    def look(self, printed: str) -> None:
+        """Take in the end of what the flow has printed so far."""
+        pauses = list(_PAUSE.finditer(printed))
+        if pauses and pauses[-1][0] != self._said:
+            self._said = pauses[-1][0]
+            self.vain = self._clock() + float(pauses[-1][1]) > self._until
