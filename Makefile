@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
-.PHONY: test test-unit coverage test-agent test-corpus test-run-cases test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement
+.PHONY: test test-unit coverage test-agent test-corpus test-run-cases test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement bench-runs
 PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then side by side agent and chart, API server, end to end
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-agent-and-chart test-apiserver test-e2e
@@ -98,6 +98,9 @@ bench-idle: $(READY) ## measure how exact the idle end is: 200 sessions with mix
 
 bench-install: $(READY) ## measure how long 70 packages take, by pip, in a session, and through the package cache
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/install.py
+
+bench-runs: $(READY) ## measure runs of 3 and of 1,000 lines beside prompt flow's own command
+	@PYTHONPATH=tools $(VENV)/bin/python bench/runs.py
 
 bench-placement: $(READY) ## measure what keeping users apart costs the scheduler
 	@PYTHONPATH=operator:tools:tests $(VENV)/bin/python bench/placement.py
