@@ -4,7 +4,7 @@ import pytest
 
 from flowsession_agent.server.datagrams import FIRST_PAUSE, News
 from flowsession_agent.session.cputime import Process, parse_stat
-from flowsession_agent.session.memory_kills import EVERY, LARGE_PAGES, PATIENCE, UNKNOWN, MemoryKills
+from flowsession_agent.session.memory_kills import EVERY, HELPER, LARGE_PAGES, PATIENCE, SPARE, UNKNOWN, MemoryKills
 
 
 class Container:
@@ -32,6 +32,25 @@ def test_the_largest_that_is_gone_is_named_by_its_command(container: Container) 
     container.count += 1
     assert container.kills.look([process(4)])
     assert named(container) == "python p6.py"
+
+
+def test_the_process_kept_ready_for_the_next_test_is_named_so_until_it_runs_one(container: Container) -> None:
+    names = {5: HELPER, 6: SPARE}
+    container.kills = MemoryKills(command=lambda process: names[process.pid], count=lambda: container.count)
+    spare = process(5, pages=2 * LARGE_PAGES)
+    container.kills.look([spare])
+    names[5] = SPARE
+    container.kills.look([spare])
+    container.count += 1
+    assert container.kills.look([])
+    assert named(container) == "the process kept ready for the next flow test"
+    test = process(6, pages=2 * LARGE_PAGES)
+    container.kills.look([test])
+    names[6] = HELPER
+    container.kills.look([test])
+    container.count += 1
+    assert container.kills.look([])
+    assert named(container) == "a test, check or install of the flow"
 
 
 def named(container: Container) -> str:

@@ -176,6 +176,82 @@ def imported(pid: int) -> None:
     eventually("imported", lambda: "/jiter" in Path(f"/proc/{pid}/maps").read_text())
 
 
+ENDS = {
+    "flow.dag.yaml": b"""
+inputs: {text: {type: string}}
+outputs: {text: {type: string, reference: "${ends.output}"}}
+nodes:
+- name: ends
+  type: python
+  source: {type: code, path: ends.py}
+  inputs: {text: "${inputs.text}"}
+""",
+    "ends.py": b"""
+import atexit
+import threading
+import time
+
+from promptflow.core import tool
+
+import leaves
+
+
+@tool
+def ends(text: str) -> str:
+    def later() -> None:
+        time.sleep(0.3)
+        leaves.write("thread " + text)
+
+    threading.Thread(target=later).start()
+    atexit.register(lambda: leaves.write("atexit " + text))
+    leaves.leave(text)
+    return text
+""",
+    "leaves.py": b"""
+import builtins
+
+def write(line, open=open):
+    with open("left.txt", "a") as file:
+        print(line, file=file)
+
+
+class Left:
+    def __init__(self, text, write=write):
+        self.text, self.write, self.itself = text, write, self
+
+    def __del__(self):
+        self.write("del " + self.text)
+
+
+def leave(text):
+    global OPEN, LEFT
+    Left("cycle " + text)
+    LEFT = Left("global")
+    OPEN = open("open.txt", "w")
+    OPEN.write("unflushed " + text)
+    builtins.kept = open("kept.txt", "w")
+    builtins.kept.write("kept " + text)
+""",
+}
+
+
+def test_it_ends_as_python_does(start: StartAgent, flow_base: str) -> None:
+    agent = start(python=flow_base)
+    assert agent.put("p1", "f1", files=ENDS)[0] == 200
+    folder = agent.home / "flow"
+    for text in ("cold", "warm"):
+        warm = spares(agent)
+        assert agent.call("POST", "/v1/test", {"inputs": {"text": text}})[0] == 200
+        assert (folder / "open.txt").read_text() == f"unflushed {text}"
+        assert (folder / "kept.txt").read_text() == f"kept {text}"
+        lines = (folder / "left.txt").read_text().splitlines()
+        assert lines[:2] == [f"thread {text}", f"atexit {text}"]
+        assert sorted(lines[2:]) == [f"del cycle {text}", "del global"]
+        (folder / "left.txt").unlink()
+        assert all(map(gone, warm))
+        spare_of(agent)
+
+
 def test_a_changed_connection_is_in_use_in_it_at_once(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
     secrets = Secrets(tmp_path / "mounted")
     secrets.write("own", {"type": "custom", "configs.where": "Delft", "secrets.k": "unused"})

@@ -80,6 +80,11 @@ class Children:
             self.changes += 1
             self._resting.discard(pid)
 
+    def resting(self, pid: int) -> bool:
+        """Whether a process waits for the agent."""
+        with self._changed:
+            return pid in self._resting
+
     def busy(self) -> bool:
         """Whether a process that was started here may start others now."""
         with self._changed:

@@ -9,7 +9,7 @@ import time
 from flowsession_agent.session import connections
 from flowsession_agent.session.cputime import Trace, parse_stat, read_threads
 from flowsession_agent.session.exec_trace import ExecTrace
-from flowsession_agent.session.memory_kills import MemoryKills
+from flowsession_agent.session.memory_kills import HELPER, SPARE, MemoryKills
 from flowsession_agent.session.pids import COMMAND, NONE, Pids
 from flowsession_agent.session.terminals import Terminal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     """One thing that works: an executed command, a computing process, a server."""
 
 COMMAND_LENGTH = 100
-HELPER = "a test, check or install of the flow"
 SHORT_COMMAND = "exec (a short command)"
 RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
 """What the runtime's own process is called until it becomes the command that somebody executes."""
@@ -187,7 +186,9 @@ class Processes:
                     continue
 
     def _name(self, process: Process) -> str:
-        return HELPER if process.pid in self._helpers else self._command(process)
+        if process.pid in self._helpers:
+            return SPARE if self._children.resting(process.pid) else HELPER
+        return self._command(process)
 
     def _command(self, process: Process) -> str:
         try:

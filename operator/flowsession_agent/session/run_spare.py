@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     Stamps = dict[str, tuple[int, ...]]
 
-LATE = ("_strptime", "openai.resources.chat.completions.completions", "openai.resources.completions", "openai.resources.embeddings")
+LATE = (
+    "_strptime",
+    "flowsession_agent.check.yaml_file",
+    "flowsession_agent.session.flow_inputs",
+    "openai.resources.chat.completions.completions",
+    "openai.resources.completions",
+    "openai.resources.embeddings",
+    "promptflow._sdk._version_hint_utils",
+)
 """What a test imports besides `promptflow.client`, whatever the flow, before the flow's own code: of packages that are imported by then."""
 
 READY, FRESH, GO = b"ready\n", b"fresh\n", b"go\n"

@@ -156,6 +156,8 @@ class Spares:
         if spare is None:
             return None
         if spare.key == key:
+            spare.look()
+            _tell_of_a_kill(spare)
             return spare.order(arguments, cwd=cwd, seconds=seconds, canceled=canceled)
         spare.end()
         return None
@@ -182,6 +184,7 @@ class Spares:
 
     def _look(self, spare: Spare, key: Key, *, idle: bool) -> None:
         spare.look()
+        _tell_of_a_kill(spare)
         if spare.over or idle or spare.key != key or self._free_memory() < RESERVE_BYTES or not self._roomy():
             self._spare = None
             spare.end()
@@ -198,6 +201,13 @@ class Spares:
             and self._free_memory() >= ENOUGH_BYTES
             and self._roomy()
         )
+
+
+def _tell_of_a_kill(spare: Spare) -> None:
+    """Say in the container's log that one was killed while it waited. Where that was for memory, the session has an Event too."""
+    if spare.ready and spare.over:
+        said = "the process kept ready for the next flow test was killed: that test imports prompt flow itself, and takes longer"
+        print(f"flowsession agent: {said}", file=sys.stderr, flush=True)
 
 
 def free_memory() -> int:

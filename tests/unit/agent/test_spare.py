@@ -146,14 +146,25 @@ def test_it_follows_the_packages(tested: World) -> None:
     assert [process.key for process in tested.living] == [tested.key]
 
 
-def test_one_that_was_killed_is_not_started_again_before_the_next_test(tested: World) -> None:
-    tested.living[0].over = True
+def test_one_that_was_killed_is_told_of_and_not_started_again_before_the_next_test(
+    tested: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested.living[0].ready = tested.living[0].over = True
     tested.pass_time(1)
+    assert "the process kept ready for the next flow test was killed" in capsys.readouterr().err
     tested.pass_time(1)
     assert (tested.living, len(tested.started)) == ([], 1)
     tested.test()
     tested.pass_time(1)
     assert len(tested.living) == 1
+
+
+def test_one_that_ends_by_itself_since_files_changed_during_its_import_is_not_told_of(
+    tested: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested.living[0].over = True
+    tested.pass_time(1)
+    assert (tested.living, capsys.readouterr().err) == ([], "")
 
 
 def short(world: World) -> None:
