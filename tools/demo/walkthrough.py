@@ -173,6 +173,7 @@ def _deleted_at(kubectl: Kubectl) -> Iterator[Future[float]]:
 
 
 def _run_over_lines(kubectl: Kubectl) -> None:
+    kubectl("wait", "--for=condition=Available", "deployment/model-server", "--timeout=60s")
     print(f"    $ kubectl apply -f {CHAT}/run.yaml", flush=True)
     print_indented(kubectl("apply", "-f", str(paths.CHECKOUT / CHAT / "run.yaml")))
     lines = Run(kubectl, "help-questions").wait_until_complete(seconds=_RUN_SECONDS)["lines"]
