@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,17 @@ def test_docs_sessions(shell: Shell, flows: Path) -> None:
         shell, "docs/sessions.md", Page(names={"NAME": "mine", "BROKEN": "stuck"}, last=("kubectl delete csess NAME",), beside=flows)
     )
     assert any("condition met" in text for text in printed)
+
+
+def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
+    (flows / "questions.jsonl").write_text('{"question": "one"}\n{"question": "two"}\n')
+    shell(f"export PATH={Path(sys.executable).parent}:$PATH", flows)
+    printed = type_all(shell, "docs/kubectl-flow.md", Page(beside=flows))
+    assert "chat runs on " in printed[0]
+    assert json.loads(printed[1].partition("}")[0] + "}") == {"output": "What is a session?"}
+    assert "chat is Running: nothing is wrong" in printed[2]
+    assert any("Completed 2/2" in text for text in printed)
+    assert any("chat is suspended: it is resumed" in text and "Still there?" in text for text in printed)
 
 
 def test_docs_migration(shell: Shell, flows: Path) -> None:

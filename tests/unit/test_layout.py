@@ -16,7 +16,7 @@ from flowsession_protocol import variables
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted(
     path
-    for package in ("flowsession", "flowsession_agent", "flowsession_cache", "flowsession_protocol")
+    for package in ("flowsession", "flowsession_agent", "flowsession_cache", "flowsession_cli", "flowsession_protocol")
     for path in (CHECKOUT / "operator" / package).rglob("*.py")
 )
 PURE = {"api", "flow", "images", "manifests", "model", "reconcile", "requirements"}

@@ -1,0 +1,106 @@
+"""The command line: which commands there are, and the options that all have. A command's module is imported when it runs."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_ABOUT = {
+    "start": ("start", "Start a flow folder, or an environment, in the cluster."),
+    "ls": ("sessions", "List sessions."),
+    "status": ("sessions", "Show one session on one screen."),
+    "why": ("why", "Say why it isn't running, or was ended, and what to do."),
+    "test": ("inside", "Run the flow once and print its outputs."),
+    "sh": ("inside", "Open a terminal in a session."),
+    "exec": ("inside", "Run a command in a session."),
+    "run": ("runs", "Run a flow over data: create, ls, show, cancel."),
+    "suspend": ("sessions", "Release a session's compute; the object and its settings stay."),
+    "resume": ("sessions", "Start a suspended session."),
+    "reset": ("sessions", "Restart a session with its environment's present image and packages."),
+    "keep-alive": ("sessions", "Put the idle end off by one full timeout."),
+    "stop": ("sessions", "Delete a session."),
+    "version": ("about", "Print the versions of program and API."),
+    "completion": ("about", "Print what makes a shell complete commands and names."),
+}
+"""By command: its module in `commands`, and what the list of commands says."""
+
+
+class LazyGroup(click.Group):
+    """Imports the module of the one command that runs: `--help` and completion stay fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """In the order of use."""
+        return list(_ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """The command; None if there is none of that name."""
+        if cmd_name not in _ABOUT:
+            return None
+        module = importlib.import_module(f"flowsession_cli.commands.{_ABOUT[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Without an import of each command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _ABOUT.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A mistyped command gets the nearest name."""
+        import difflib  # noqa: PLC0415
+
+        if args and args[0] not in _ABOUT and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _ABOUT, n=1)
+            ctx.fail(f"there is no command {args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Run prompt flow's folders in a Kubernetes cluster.
+
+    \b
+    kubectl flow start        starts the flow in this folder
+    kubectl flow test         runs it once
+    kubectl flow why NAME     says what is wrong, where, and what to do
+
+    It uses your kubeconfig and your rights. `--debug` with any command shows where an error came from.
+    """
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-n`, `--context` and `--kubeconfig`; the command gets them as its argument `cluster`."""
+
+    @click.option("-n", "--namespace", default="", metavar="NAMESPACE", help="The namespace, instead of the kubeconfig's.")
+    @click.option("--context", default="", metavar="CONTEXT", help="The kubeconfig's context to use.")
+    @click.option("--kubeconfig", default="", metavar="FILE", help="The kubeconfig, instead of KUBECONFIG or ~/.kube/config.")
+    def with_cluster(namespace: str, context: str, kubeconfig: str, **arguments: Any) -> Any:
+        from flowsession_cli.cluster import Cluster  # noqa: PLC0415 - not for --help
+
+        return command(cluster=Cluster(namespace=namespace, context=context, kubeconfig=kubeconfig), **arguments)
+
+    with_cluster.__doc__ = command.__doc__
+    with_cluster.__name__ = command.__name__
+    with_cluster.__click_params__ = [  # type: ignore[attr-defined] # where click keeps them
+        *with_cluster.__click_params__,  # type: ignore[attr-defined]
+        *getattr(command, "__click_params__", []),
+    ]
+    return with_cluster
+
+
+def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes names of that kind, live from the cluster; none where it doesn't answer."""
+
+    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+        from flowsession_cli.cluster import Cluster  # noqa: PLC0415
+
+        given = {name: ctx.params.get(name) or "" for name in ("namespace", "context", "kubeconfig")}
+        return [name for name in Cluster(**given).names(kind) if name.startswith(incomplete)]
+
+    return names
+
+
+def yes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--yes`."""
+    return click.option("-y", "--yes", is_flag=True, help="Don't ask.")(command)

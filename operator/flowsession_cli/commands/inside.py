@@ -1,0 +1,81 @@
+"""Commands in a session, by kubectl exec: `test`, `sh` and `exec`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from flowsession_cli import app, naming
+from flowsession_cli.cluster import SESSION, Cluster
+from flowsession_cli.errors import CliError
+
+_TARGET = click.argument("target", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
+
+
+@click.command("test")
+@_TARGET
+@click.option(
+    "--inputs", multiple=True, metavar="NAME=VALUE", help="An input of the flow; may be repeated. Others have the flow's defaults."
+)
+@click.option("--inputs-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JSON file with inputs, by name.")
+@click.option("--node", default="", help="Run this node alone; the inputs are the node's.")
+@click.option("--variant", default="", metavar="NODE.VARIANT", help="Run with this variant of a node.")
+@app.common
+def test_command(cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_file: Path | None, node: str, variant: str) -> None:
+    """Run the flow once and print its outputs as JSON.
+
+    In the session of that name, or of that flow folder; without an argument of the folder that you are in. A suspended session is resumed.
+
+    \b
+    kubectl flow test --inputs question="What is a session?"
+    """
+    values = [*_of_file(inputs_file), *inputs]
+    if bad := next((value for value in values if "=" not in value), ""):
+        raise CliError(f"--inputs {bad} has no value: write NAME=VALUE", code=2)
+    options = [*(["--node", node] if node else []), *(["--variant", variant] if variant else [])]
+    words = ["flow", "test", *(["--inputs", *values] if values else []), *options]
+    _execute(cluster, target, words, interactive=False)
+
+
+def _of_file(path: Path | None) -> list[str]:
+    """The inputs of a JSON file as NAME=VALUE; what is no text, as JSON."""
+    if path is None:
+        return []
+    import json  # noqa: PLC0415
+
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise CliError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise CliError(f"{path} holds no mapping: write {{'NAME': VALUE}}, as prompt flow has it")
+    return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in found.items()]
+
+
+@click.command("sh")
+@_TARGET
+@app.common
+def sh_command(cluster: Cluster, target: str) -> None:
+    """Open a terminal in a session, in its flow folder. While it lives, the session does."""
+    _execute(cluster, target, ["sh", "-c", "exec $(command -v bash || command -v sh)"], interactive=True)
+
+
+@click.command("exec")
+@click.argument("target", metavar="NAME", shell_complete=app.complete(SESSION))
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@app.common
+def exec_command(cluster: Cluster, target: str, command: tuple[str, ...]) -> None:
+    """Run a command in a session; its exit status is this one's.
+
+    \b
+    kubectl flow exec NAME -- python train.py
+    """
+    _execute(cluster, target, list(command), interactive=True)
+
+
+def _execute(cluster: Cluster, target: str, command: list[str], *, interactive: bool) -> None:
+    session = naming.usable(cluster, target)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    # With a terminal of its own the command gets ^C; without one its output stays as it is, for pipes.
+    sys.stdout.flush()
+    cluster.execute(session["status"]["podName"], command, stdin=interactive or terminal, tty=terminal)

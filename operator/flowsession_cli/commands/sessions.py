@@ -1,0 +1,210 @@
+"""Sessions: listing them, showing one, and what the studio's menu has."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from flowsession_cli import app, follow, naming, render
+from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
+from flowsession_cli.errors import CliError
+
+_EVENTS = 6
+_HEADS = ("NAME", "STATUS", "USER", "ENVIRONMENT", "SIZE", "AGE", "IDLE END")
+_NAME = click.argument("name", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
+
+
+@click.command("ls")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
+@click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
+@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
+@click.option("-w", "--watch", is_flag=True, help="Go on with each change, as kubectl get -w does.")
+@app.common
+def ls_command(cluster: Cluster, all_namespaces: bool, selector: str, output: str, watch: bool) -> None:
+    """List sessions, one line each."""
+    options = [*(["-A"] if all_namespaces else []), *([f"-l={selector}"] if selector else [])]
+    if output or watch:
+        cluster.become("get", SESSION, *options, *([f"-o={output}"] if output else []), *(["-w"] if watch else []))
+    sessions = cluster.objects(SESSION, *options)
+    if not sessions:
+        click.echo("no sessions here: kubectl flow start makes one of a flow folder", err=True)
+        return
+    heads = (*(("NAMESPACE",) if all_namespaces else ()), *_HEADS)
+    rows = [((thing["metadata"]["namespace"],) if all_namespaces else ()) + row(thing, time.time()) for thing in sessions]
+    render.table(render.console(), heads, rows)
+
+
+def row(session: Object, now: float) -> tuple[str, ...]:
+    """A session's line."""
+    status, spec = session.get("status", {}), session["spec"]
+    return (
+        session["metadata"]["name"],
+        status.get("phase") or "New",
+        spec.get("user", ""),
+        spec["environmentRef"]["name"],
+        status.get("vmSize") or spec.get("compute", {}).get("vmSize") or "-",
+        render.age(session["metadata"]["creationTimestamp"], now),
+        idle_end(session, now) or "-",
+    )
+
+
+def idle_end(session: Object, now: float) -> str:
+    """When idleness would end it, as a countdown."""
+    expires = session.get("status", {}).get("expiresAt")
+    if session["spec"].get("idle", {}).get("action") == "None":
+        return "never"
+    return f"in {render.span(render.seconds_of(expires) - now)}" if expires else ""
+
+
+@click.command("status")
+@_NAME
+@app.common
+def status_command(cluster: Cluster, name: str) -> None:
+    """Show one session on one screen: state, place, cost, packages, edits, runs and its last Events."""
+    session = naming.session(cluster, name)
+    name = session["metadata"]["name"]
+    runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
+    out = render.console()
+    render.fields(out, screen(session, runs, time.time()))
+    events = render.folded(cluster.events(name, "ComputeSession"), _EVENTS)
+    if events:
+        out.print()
+        for stamp, reason, message in events:
+            out.print(f"{render.clock(stamp)}  {reason}: {message}")
+
+
+def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, str]]:
+    """What `status` shows, by name; empty values aren't shown."""
+    status, spec, meta = session.get("status", {}), session["spec"], session["metadata"]
+    phase, ready = status.get("phase") or "New", render.condition(session, "Ready")
+    since = f" for {render.age(ready['lastTransitionTime'], now)}" if ready else ""
+    activity = status.get("lastActivity") or {}
+    packages, install = status.get("packages") or {}, status.get("install") or {}
+    return [
+        ("session", f"{meta['name']} of {spec.get('user', '')}"),
+        ("state", f"{phase}{since}{f' ({reason})' if (reason := status.get('reason')) else ''}"),
+        ("", "" if ready.get("status") == "True" else ready.get("message", "")),
+        ("environment", spec["environmentRef"]["name"]),
+        ("image", status.get("baseImage", "")),
+        ("runs on", ", ".join(part for part in (status.get("nodeName"), status.get("vmSize")) if part)),
+        ("pod", status.get("podName", "")),
+        ("acts as", (status.get("identity") or {}).get("serviceAccountName", "")),
+        ("cost so far", _cost(status.get("cost"), now)),
+        ("last work", f"{activity['what']}, {render.age(activity['at'], now)} ago" if activity.get("at") else ""),
+        ("idle end", idle_end(session, now)),
+        ("packages", f"{packages['count']}, by {install.get('tool') or 'the image'}" if packages else ""),
+        ("edits", _edits(status.get("edits"), now)),
+        *(("run", run_line(run)) for run in runs),
+        *((kind, f"{found['message']} ({found['reason']})") for kind in ("InSync", "FlowValid") if (found := _bad(session, kind))),
+    ]
+
+
+def run_line(run: Object) -> str:
+    """A run in one line."""
+    status = run.get("status", {})
+    return " ".join(part for part in (run["metadata"]["name"], status.get("phase"), status.get("progress")) if part)
+
+
+def _bad(session: Object, kind: str) -> Object:
+    found = render.condition(session, kind)
+    return found if found.get("status") == "False" else {}
+
+
+def _cost(cost: Mapping[str, Any] | None, now: float) -> str:
+    if not cost:
+        return ""
+    hours = max(0.0, now - render.seconds_of(cost["since"])) / 3600
+    return f"{float(cost['accrued']) + float(cost['perHour']) * hours:.2f}, {cost['perHour']} an hour"
+
+
+def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
+    if not edits or not edits.get("count"):
+        return ""
+    files = ", ".join((edits.get("files") or ())[:5])
+    saved = f", saved {render.age(edits['savedAt'], now)} ago" if edits.get("savedAt") else ", not saved yet"
+    return f"{edits['count']} files ({files}){edits.get('notSaved') or saved}"
+
+
+@click.command("stop")
+@_NAME
+@app.yes
+@app.common
+def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
+    """Delete a session. Its edits are saved for the next one of the same user and environment."""
+    name = naming.session(cluster, name)["metadata"]["name"]
+    _ask(yes, f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.")
+    cluster.delete(SESSION, name)
+    click.echo(f"{name} is being deleted; kubectl flow start starts it again")
+
+
+@click.command("suspend")
+@_NAME
+@app.yes
+@app.common
+def suspend_command(cluster: Cluster, name: str, yes: bool) -> None:
+    """Release a session's compute. The object and its settings stay, and resume starts it again."""
+    name = naming.session(cluster, name)["metadata"]["name"]
+    _ask(yes, f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    cluster.patch(SESSION, name, {"spec": {"suspend": True}})
+    click.echo(f"{name} is being suspended; kubectl flow resume {name} starts it again")
+
+
+@click.command("resume")
+@_NAME
+@click.option("--wait/--no-wait", default=True, help="Wait until it can be used (the default).")
+@app.common
+def resume_command(cluster: Cluster, name: str, wait: bool) -> None:
+    """Start a suspended session."""
+    session = naming.session(cluster, name)
+    name = session["metadata"]["name"]
+    if not naming.is_suspended(session):
+        click.echo(f"{name} is not suspended: it is {session.get('status', {}).get('phase') or 'new'}")
+        return
+    if wait:
+        naming.usable(cluster, name)
+    else:
+        naming.resume(cluster, session)
+    click.echo(f"{name} {'runs' if wait else 'is being resumed'}")
+
+
+@click.command("reset")
+@_NAME
+@click.option("--wait/--no-wait", default=True, help="Wait until it can be used again (the default).")
+@app.yes
+@app.common
+def reset_command(cluster: Cluster, name: str, wait: bool, yes: bool) -> None:
+    """Restart a session in a new pod, with its environment's present image and packages."""
+    session = naming.session(cluster, name)
+    name = session["metadata"]["name"]
+    _ask(yes, f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    asked = naming.request(cluster, name, "reset")["metadata"]["annotations"]
+    if not wait:
+        click.echo(f"{name} is being reset")
+        return
+
+    def done(thing: Object) -> bool:
+        handled = thing.get("status", {}).get("handledRequests", {}).get("reset")
+        return handled in asked.values() and follow.is_ready(thing)
+
+    follow.until(cluster, name, done)
+    click.echo(f"{name} runs anew")
+
+
+@click.command("keep-alive")
+@_NAME
+@app.common
+def keep_alive_command(cluster: Cluster, name: str) -> None:
+    """Put the idle end off by one full timeout."""
+    name = naming.session(cluster, name)["metadata"]["name"]
+    naming.request(cluster, name, "keep-alive")
+    click.echo(f"the idle end of {name} is put off; kubectl flow status {name} has its time")
+
+
+def _ask(yes: bool, question: str) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} Nobody is here to ask: give --yes", code=2)
+    click.confirm(question, abort=True)

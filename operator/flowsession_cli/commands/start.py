@@ -1,0 +1,266 @@
+"""`kubectl flow start`: a flow folder, or an environment that is there, becomes a session."""
+
+import base64
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowsession.api import GROUP
+from flowsession_cli import app, follow, naming, pack, render
+from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
+from flowsession_cli.errors import CliError
+
+KEY = "flow.tar.gz"
+_LABELS = {"app.kubernetes.io/managed-by": "kubectl-flow"}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TAKEN_UP_SECONDS = 60.0
+
+
+@click.command("start")
+@click.argument("target", default="", metavar="[DIR or ENVIRONMENT]", shell_complete=app.complete(ENVIRONMENT))
+@click.option("--name", default="", help="Name of session and environment, instead of the folder's.")
+@click.option("--size", default="", metavar="VMSIZE", help="VM size, such as Standard_D2s_v5; kubectl get vmsize lists them.")
+@click.option("--idle", default="", metavar="1h|never", help="Time without work after which it ends: 30m, 1h, never.")
+@click.option("--instance", default="", metavar="NAME", help="The compute instance to run on.")
+@click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount to act as.")
+@click.option("--image", default="", metavar="IMAGE", help="The session's own image.")
+@click.option("--env", "variables", multiple=True, metavar="K=V", help="An environment variable of the session; may be repeated.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it can be used (the default).")
+@app.yes
+@app.common
+def start_command(cluster: Cluster, target: str, name: str, wait: bool, yes: bool, **options: Any) -> None:
+    """Start a flow folder, or an environment, in the cluster.
+
+    Without arguments the flow folder that you are in. What .gitignore and .amlignore leave out stays here. A second start pushes what
+    changed in the folder into the running session. Each stage is shown with its seconds; ^C detaches, and the start goes on.
+
+    \b
+    kubectl flow start
+    kubectl flow start flows/chat --size Standard_D4s_v5 --idle 2h
+    kubectl flow start team-environment --name mine
+    """
+    Start(cluster, wanted=_spec(**options), yes=yes).run(target, name, wait=wait)
+
+
+class Start:
+    """One start: what is found, what is written, and what is shown of it."""
+
+    def __init__(self, cluster: Cluster, *, wanted: Object, yes: bool) -> None:
+        self._cluster = cluster
+        self._wanted = wanted
+        self._yes = yes
+        self._user = ""
+
+    def run(self, target: str, name: str, *, wait: bool) -> None:
+        """Do it all. Raises CliError."""
+        folder = Path(target or ".")
+        packed: pack.Packed | None = None
+        if naming.is_folder(target):
+            folder = pack.flow_folder(folder)
+            packed = pack.pack(folder)
+            name = naming.checked(name) if name else naming.of_folder(folder)
+            environment = name
+        else:
+            environment = target
+            name = naming.checked(name or target)
+        self._user = self._cluster.user()
+        session = self._own_session(name, environment)
+        objects, revision = self._objects_of_folder(name, packed, folder) if packed else ([], "")
+        if packed is None:
+            self._cluster.get(ENVIRONMENT, environment)
+        if (wanted := self._session(name, environment, session)) is not None:
+            objects.append(wanted)
+        applied = self._cluster.apply(*objects) if objects else []
+        generation = self._wake(session, applied)
+        if not wait:
+            click.echo(f"{name} starts; kubectl flow status {name} shows it")
+            return
+        if revision:
+            self._taken_up(name, revision)
+        ready = follow.until_ready(self._cluster, name, generation=generation)
+        _tell_use(ready, flow=packed is not None)
+
+    def _own_session(self, name: str, environment: str) -> Object | None:
+        """The session of that name, if it is the caller's and of that environment. Raises CliError if it is neither."""
+        session = self._cluster.find(SESSION, name)
+        if session is None:
+            return None
+        user, other = session["spec"].get("user", ""), session["spec"]["environmentRef"]["name"]
+        if other != environment:
+            raise CliError(f"there is a session {name} already, of environment {other}: give this one another --name")
+        if user != self._user and not self._agreed(f"{name} is the session of {user}, and you are {self._user}. Start theirs?"):
+            raise CliError(f"{name} is the session of {user}: give yours another --name, or take theirs by --yes")
+        return session
+
+    def _agreed(self, question: str) -> bool:
+        return self._yes or (sys.stdin.isatty() and click.confirm(question))
+
+    def _objects_of_folder(self, name: str, packed: pack.Packed, folder: Path) -> tuple[list[Object], str]:
+        """ConfigMap and environment to apply, those that are new or changed, and the flow revision that they replace, if they do."""
+        config_map = f"{name}-folder"
+        source = {"archive": {"configMap": {"name": config_map, "key": KEY}}}
+        environment = self._cluster.find(ENVIRONMENT, name)
+        if environment is not None:
+            self._refuse_other_source(name, environment, source)
+        kept = self._cluster.find("configmap", config_map)
+        old = base64.b64decode((kept or {}).get("binaryData", {}).get(KEY, ""))
+        for link in packed.left_out:
+            click.echo(f"left out: {link}, a link that leads out of the folder or to a folder", err=True)
+        objects: list[Object] = []
+        if old != packed.archive:
+            objects.append(_config_map(config_map, packed.archive))
+        spec = {"source": source, "flowPath": packed.flow_path}
+        if environment is None or {key: environment["spec"].get(key) for key in spec} != spec:
+            objects.append(manifest("FlowEnvironment", name, spec, labels=_LABELS))
+        _tell_folder(folder, packed, pack.unpacked(old) if old else None)
+        revision = (environment or {}).get("status", {}).get("flowRevision", "")
+        return objects, revision if old and pack.difference(pack.unpacked(old), packed.files) else ""
+
+    def _refuse_other_source(self, name: str, environment: Object, source: Object) -> None:
+        owner = environment["spec"].get("owner")
+        if environment["spec"].get("source") != source:
+            kind = ", ".join(environment["spec"].get("source") or ("no folder",))
+            raise CliError(f"there is an environment {name} already, with another source ({kind}): give this one another --name")
+        if owner is not None and owner != self._user:
+            question = f"The environment {name} belongs to {owner or 'the platform'}, whose sessions use it too. Change it?"
+            if not self._agreed(question):
+                raise CliError(
+                    f"the environment {name} belongs to {owner or 'the platform'}: give yours another --name, or change theirs by --yes"
+                )
+
+    def _session(self, name: str, environment: str, session: Object | None) -> Object | None:
+        """The session to apply; None if it is as wanted. What was set before and isn't asked for now stays."""
+        if session is None:
+            return manifest(
+                "ComputeSession", name, {"environmentRef": {"name": environment}, "user": self._user, **self._wanted}, labels=_LABELS
+            )
+        spec = _merged(session["spec"], self._wanted)
+        if spec == session["spec"]:
+            return None
+        if _restarts(session["spec"], spec):
+            click.echo(f"{name} restarts on its new compute, image or identity; edits are saved", err=True)
+        return manifest("ComputeSession", name, spec)
+
+    def _wake(self, session: Object | None, applied: list[Object]) -> int:
+        """Start it again if it is suspended; return the generation of its spec that counts."""
+        made = next((thing for thing in applied if thing["kind"] == "ComputeSession"), session)
+        if session is not None and naming.is_suspended(session):
+            made = naming.resume(self._cluster, session)
+        return int((made or {}).get("metadata", {}).get("generation", 0))
+
+    def _taken_up(self, name: str, revision: str) -> None:
+        """Return when the running session has the pushed folder. Raises CliError with the environment's words if it can't have it."""
+        began = time.monotonic()
+        while time.monotonic() < began + _TAKEN_UP_SECONDS:
+            environment = self._cluster.get(ENVIRONMENT, name)
+            resolved = render.condition(environment, "Ready")
+            if resolved.get("status") == "False":
+                raise CliError(
+                    f"the pushed folder can't be used, the session keeps the one before: {resolved['message']} ({resolved['reason']})"
+                )
+            new = environment.get("status", {}).get("flowRevision", "")
+            if new != revision:
+                break
+            time.sleep(0.3)
+        else:
+            raise CliError(f"the operator has not looked at the pushed folder for {_TAKEN_UP_SECONDS:.0f} s: kubectl flow why {name}")
+        session = follow.until(self._cluster, name, lambda thing: _has_flow(thing, new))
+        in_sync = render.condition(session, "InSync")
+        if in_sync.get("status") == "False":
+            raise CliError(f"the session keeps what it has: {in_sync['message']} ({in_sync['reason']})")
+        click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
+
+
+def _has_flow(session: Object, revision: str) -> bool:
+    """Whether the session has that flow folder, or says why it doesn't take it, or will get it with its start."""
+    status = session.get("status", {})
+    in_sync, ready = render.condition(session, "InSync"), render.condition(session, "Ready")
+    waits = in_sync.get("status") == "False" and in_sync.get("reason") not in ("FlowChanged", "RequirementsChanged")
+    return status.get("flowRevision") == revision or ready.get("status") != "True" or waits
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    merged = dict(old)
+    for key, value in new.items():
+        merged[key] = _merged(old.get(key) or {}, value) if isinstance(value, dict) and key == "idle" else value
+    if new.get("env"):
+        given = {entry["name"] for entry in new["env"]}
+        merged["env"] = [entry for entry in old.get("env") or () if entry["name"] not in given] + new["env"]
+    return merged
+
+
+def _restarts(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return any(old.get(key) != new.get(key) for key in ("compute", "identity"))
+
+
+def _config_map(name: str, archive: bytes) -> Object:
+    labels = {**_LABELS, f"{GROUP}/source": "true"}
+    binary = {KEY: base64.b64encode(archive).decode()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "binaryData": binary}
+
+
+def _tell_folder(folder: Path, packed: pack.Packed, before: Mapping[str, str] | None) -> None:
+    if before is None:
+        beside = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
+        click.echo(f"{folder.name}: {len(packed.files)} files, {packed.size / 1000:.1f} kB packed{beside}")
+        return
+    change = pack.difference(before, packed.files)
+    if not change:
+        click.echo(f"{folder.name}: nothing changed in its {len(packed.files)} files")
+    for word, names in (("added", change.added), ("changed", change.changed), ("removed", change.removed)):
+        for name in names:
+            click.echo(f"{word}: {name}")
+
+
+def _tell_use(session: Object, *, flow: bool) -> None:
+    name, status = session["metadata"]["name"], session.get("status", {})
+    out = render.console()
+    whole: Object = next((stage for stage in status.get("stages") or () if stage["name"] == render.WHOLE), {})
+    took = f", {whole['seconds']:.1f} s from its start" if whole.get("seconds") is not None else ""
+    out.print(f"{name} runs on {status.get('nodeName', 'its node')}{took}")
+    rows = [("kubectl flow test " + name, "run the flow once")] if flow else []
+    rows += [(f"kubectl flow sh {name}", "a terminal in it"), (f"kubectl flow stop {name}", "end it")]
+    for command, text in rows:
+        out.print(f"  {command:<38}{text}")
+
+
+def _spec(*, size: str, idle: str, instance: str, identity: str, image: str, variables: tuple[str, ...]) -> Object:
+    """What the options ask for, as fields of a ComputeSession's spec."""
+    if size and instance:
+        raise CliError("an instance has a size of its own: give --size or --instance", code=2)
+    spec: Object = {}
+    if size:
+        spec["compute"] = {"type": "Serverless", "vmSize": size}
+    if instance:
+        spec["compute"] = {"type": "Instance", "instanceRef": {"name": instance}}
+    if identity:
+        spec["identity"] = {"type": "Managed", "serviceAccountName": identity}
+    if image:
+        spec["baseImage"] = image
+    if idle:
+        spec["idle"] = idle_of(idle)
+    if variables:
+        spec["env"] = [_variable(text) for text in variables]
+    return spec
+
+
+def idle_of(text: str) -> Object:
+    """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
+    if text == "never":
+        return {"action": "None"}
+    parts = re.findall(r"(\d+)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise CliError(f"--idle {text} is no time: write 30m, 1h, 1h30m or never", code=2)
+    return {"action": "Delete", "timeoutSeconds": sum(int(number) * _UNITS[unit] for number, unit in parts)}
+
+
+def _variable(text: str) -> Object:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise CliError(f"--env {text} has no value: write NAME=VALUE", code=2)
+    return {"name": name, "value": value}

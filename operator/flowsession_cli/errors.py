@@ -1,0 +1,13 @@
+"""What goes wrong, in one sentence each with the way out."""
+
+
+class CliError(Exception):
+    """A sentence for the user: thing, place, way out. The program exits with `code`."""
+
+    def __init__(self, message: str, *, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotFound(CliError):
+    """The object does not exist."""

@@ -1,0 +1,104 @@
+"""Following a session until it can be used: live in a terminal, a line for each event in a pipe."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flowsession_cli import render
+from flowsession_cli.cluster import SESSION, Cluster, Object
+from flowsession_cli.errors import CliError
+
+INTERRUPTED = 130
+REACTION_SECONDS = 5.0
+"""Within which the operator has looked at what was changed."""
+
+
+def until_ready(cluster: Cluster, name: str, *, generation: int = 0) -> Object:
+    """The session, Ready. Shows how it comes to that; ^C leaves it to itself. Raises CliError with the operator's words."""
+    return until(cluster, name, lambda session: is_ready(session, generation))
+
+
+def is_ready(session: Object, generation: int = 0) -> bool:
+    """Whether it is Ready, and was looked at in this generation of its spec."""
+    ready = render.condition(session, "Ready")
+    return ready.get("status") == "True" and ready.get("observedGeneration", 0) >= generation
+
+
+def until(cluster: Cluster, name: str, done: Callable[[Object], bool]) -> Object:
+    """The session when it is as wanted. Raises CliError if it is gone, or can't go on by itself."""
+    try:
+        with _shown(name) as show:
+            _let_it_react(cluster, name)
+            while True:
+                with cluster.watch(SESSION, name) as changes:
+                    for change in changes:
+                        if change["type"] == "DELETED":
+                            raise CliError(f"session {name} was deleted; kubectl flow why {name} says by whom or what")
+                        show(change["object"])
+                        if done(change["object"]):
+                            return dict(change["object"])
+                        _refuse_stuck(name, change["object"])
+                time.sleep(0.5)  # the API server ends watches now and then
+    except KeyboardInterrupt:
+        message = f"detached: {name} goes on without you; kubectl flow status {name} shows it, kubectl flow stop {name} ends it"
+        raise CliError(message, code=INTERRUPTED) from None
+
+
+def _let_it_react(cluster: Cluster, name: str) -> None:
+    """Return when the session isn't stalled, or still is some seconds after whatever was changed for it."""
+    deadline = time.monotonic() + REACTION_SECONDS
+    while time.monotonic() < deadline:
+        session = cluster.find(SESSION, name)
+        if session is None or render.condition(session, "Stalled").get("status") != "True":
+            return
+        time.sleep(0.3)
+
+
+def _refuse_stuck(name: str, session: Object) -> None:
+    status = session.get("status", {})
+    if status.get("observedGeneration", 0) < session["metadata"].get("generation", 0):
+        return
+    ready, stalled = render.condition(session, "Ready"), render.condition(session, "Stalled")
+    if stalled.get("status") == "True":
+        raise CliError(f"{name} can't start: {ready.get('message') or stalled.get('message')} ({ready.get('reason')})")
+
+
+@contextmanager
+def _shown(name: str) -> Iterator[Callable[[Object], None]]:
+    if not render.is_terminal(sys.stdout):
+        yield Lines(name).show
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    picture = render.StartPicture(name)
+
+    def show(session: Object) -> None:
+        picture.session = session
+
+    with Live(picture, console=render.console(), refresh_per_second=10):
+        yield show
+
+
+class Lines:
+    """A start as lines with seconds: each stage and each change of what the operator says, once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._began = time.time()
+        self._told: set[str] = set()
+
+    def show(self, session: Object) -> None:
+        """Print what is new."""
+        status = session.get("status", {})
+        for stage in render.own_stages(status, self._began):
+            if stage.get("seconds") is not None and stage["name"] != render.WHOLE:
+                self._tell(f"{stage['name']} {stage['startedAt']}", f"{render.came_to(stage)}, {stage['seconds']:.1f} s")
+        ready = render.condition(session, "Ready")
+        if phase := status.get("phase"):
+            self._tell(f"{phase} {ready.get('message')}", f"{phase}: {ready.get('message', '')}")
+
+    def _tell(self, key: str, text: str) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            print(f"{time.time() - self._began:6.1f} s  {text}", flush=True)

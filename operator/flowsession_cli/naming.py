@@ -1,0 +1,90 @@
+"""Which session a command is about, and what it is called; a suspended one is resumed by what needs it."""
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flowsession.api import GROUP
+from flowsession_cli import follow, pack, render
+from flowsession_cli.cluster import SESSION, Cluster, Object
+from flowsession_cli.errors import CliError, NotFound
+
+LONGEST = 50
+"""Characters of an object's name: names of pods and labels are made of it."""
+
+
+def is_folder(target: str) -> bool:
+    """Whether a target on the command line is a folder rather than a name in the cluster; none is the present folder."""
+    return not target or target in (".", "..") or os.sep in target or Path(target).is_dir()
+
+
+def of_folder(folder: Path) -> str:
+    """The name that a folder gives to its environment and session; one that is just called flow has that of the folder around it."""
+    if folder.name == "flow":
+        folder = folder.parent
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:LONGEST].strip("-")
+    if not name:
+        raise CliError(f"the folder's name {folder.name} makes no name for a session: give one by --name")
+    return name
+
+
+def checked(name: str) -> str:
+    """The name, if objects can be called so."""
+    if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
+        raise CliError(f"{name} is no name for a session: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
+    return name
+
+
+def session(cluster: Cluster, target: str) -> Object:
+    """The session that is named, or that of a flow folder. Raises CliError with those that there are."""
+    name = target
+    if is_folder(target):
+        name = of_folder(pack.flow_folder(Path(target or ".")))
+    found = cluster.find(SESSION, name)
+    if found is None:
+        others = cluster.names(SESSION)
+        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
+        raise NotFound(f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there")
+    return found
+
+
+def usable(cluster: Cluster, target: str) -> Object:
+    """The session, Ready: one that is suspended is resumed, which is said, and one that starts is waited for."""
+    found = session(cluster, target)
+    if follow.is_ready(found):
+        return found
+    name = found["metadata"]["name"]
+    if is_suspended(found):
+        print(f"{name} is suspended: it is resumed", file=sys.stderr, flush=True)
+        found = resume(cluster, found)
+        return follow.until(
+            cluster, name, lambda thing: follow.is_ready(thing, found["metadata"]["generation"]) and not is_suspended(thing)
+        )
+    ready = render.condition(found, "Ready")
+    print(f"{name} is not ready yet: {ready.get('message') or 'the operator has not looked at it'}", file=sys.stderr, flush=True)
+    return follow.until_ready(cluster, name)
+
+
+def is_suspended(found: Object) -> bool:
+    """Whether it has no compute, or is about to lose it."""
+    return bool(found["spec"].get("suspend")) or found.get("status", {}).get("phase") in ("Suspended", "Suspending")
+
+
+def resume(cluster: Cluster, found: Object) -> Object:
+    """Ask for a suspended session's compute, and return the session as it is then."""
+    change: Object = {"metadata": {"annotations": {f"{GROUP}/resume-requested-at": stamp()}}}
+    if found["spec"].get("suspend"):
+        change["spec"] = {"suspend": False}
+    return cluster.patch(SESSION, found["metadata"]["name"], change)
+
+
+def request(cluster: Cluster, name: str, what: str) -> Object:
+    """Ask the operator by an annotation: reset, keep-alive."""
+    return cluster.patch(SESSION, name, {"metadata": {"annotations": {f"{GROUP}/{what}-requested-at": stamp()}}})
+
+
+def stamp() -> str:
+    """The present time, as requests have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

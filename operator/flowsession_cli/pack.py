@@ -1,0 +1,251 @@
+"""Packing a flow folder, with what it includes: the same folder gives the same bytes, so that only changes are changes."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowsession_cli.errors import CliError
+from flowsession_protocol import flow_files, limits
+
+IGNORE_FILES = (".gitignore", ".amlignore")
+"""Read in this order in each folder: what .amlignore says wins."""
+
+NEVER = frozenset({".git", ".runs", ".promptflow", "__pycache__", ".venv", "node_modules"})
+"""Folders that no session needs, whatever the ignore files say."""
+
+_NAMED = 3
+"""Files and folders that a refusal for size names."""
+
+_DEPTH = 3
+"""How many folders deep the nearest flow is looked for."""
+
+WAYS_OUT = (
+    "name what the flow doesn't need in .amlignore, or keep the folder on a PersistentVolumeClaim or in git, which have no such limit on"
+    " data beside the flow (docs/flow-folders.md, Sources)"
+)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed source."""
+
+    archive: bytes
+    files: Mapping[str, str]
+    """The SHA-256 of each file, by its path in the source."""
+    flow_path: str
+    """The flow folder's place in the source."""
+    root: Path
+    """The folder that is the source."""
+    left_out: Sequence[str]
+    """Links that lead out of the source, and to folders."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return len(self.archive)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs between two packed sources."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+def is_flow(folder: Path) -> bool:
+    """Whether prompt flow would find a flow there."""
+    return folder.is_dir() and bool(flow_files.candidates(entry.name for entry in folder.iterdir()))
+
+
+def flow_folder(folder: Path) -> Path:
+    """The folder itself, absolute. Raises CliError with the nearest flow folder if it is none."""
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept as they are named
+    if not folder.is_dir():
+        raise CliError(f"{folder} is no folder: name the folder with flow.dag.yaml, flow.flex.yaml or a .prompty in it")
+    if is_flow(folder):
+        return folder
+    near = _nearest(folder)
+    advice = f"the nearest flow is in {_shown(near)}: kubectl flow start {_shown(near)}" if near else "name the folder that holds one"
+    raise CliError(f"{folder} is no flow folder, it has no flow.dag.yaml, flow.flex.yaml or single .prompty; {advice}")
+
+
+def pack(folder: Path) -> Packed:
+    """The folder and what it includes. Raises CliError if that is more than a ConfigMap holds, with what is large."""
+    root, wanted = _source(folder)
+    left_out: list[str] = []
+    paths = sorted({path for place in wanted for path in _files(place, root, left_out)})
+    _refuse_large(root, paths)
+    contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    archive = _archive(contents)
+    if len(archive) > limits.ARCHIVE_BYTES:
+        size, limit = _mb(len(archive)), _mb(limits.ARCHIVE_BYTES)
+        raise CliError(f"{folder.name} has {size} when packed, and a ConfigMap holds {limit};{_large(root, paths)} {WAYS_OUT}")
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return Packed(archive, digests, folder.relative_to(root).as_posix(), root, sorted(left_out))
+
+
+def unpacked(archive: bytes) -> dict[str, str]:
+    """The SHA-256 of each file of an archive that `pack` made; {} for any other."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+            read = ((member.name, source.extractfile(member)) for member in source if member.isfile())
+            return {name: hashlib.sha256(file.read()).hexdigest() for name, file in read if file}
+    except (tarfile.TarError, OSError, EOFError):
+        return {}
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
+    """What was added, changed and removed."""
+    return Change(
+        added=sorted(after.keys() - before.keys()),
+        changed=sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        removed=sorted(before.keys() - after.keys()),
+    )
+
+
+def _source(folder: Path) -> tuple[Path, list[Path]]:
+    """The folder that holds the flow and all that it includes, and these."""
+    wanted = [folder, *_includes(folder)]
+    folders = [place if place.is_dir() else place.parent for place in wanted]
+    return Path(os.path.commonpath(folders)), wanted
+
+
+def _includes(folder: Path) -> list[Path]:
+    """What `additional_includes` names outside of the folder and is there. What is wrong with an entry, the operator says."""
+    (name, *_) = flow_files.candidates(entry.name for entry in folder.iterdir())
+    if name.endswith(flow_files.PROMPTY):
+        return []
+    import yaml  # noqa: PLC0415 - not for --help
+
+    try:
+        flow: Any = yaml.safe_load((folder / name).read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []
+    entries = flow.get("additional_includes") if isinstance(flow, dict) else None
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, str) or not entry or os.path.isabs(entry):  # noqa: PTH117
+            continue
+        path = Path(os.path.normpath(folder / entry))
+        if not path.exists() and path.suffix == ".zip":
+            path = path.with_suffix("")
+        if path.exists() and not folder.is_relative_to(path) and not path.is_relative_to(folder):
+            found.append(path)
+    return found
+
+
+def _files(place: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
+    if not place.is_dir():
+        yield place
+        return
+    rules = [rule for folder in (*reversed(_parents(place)),) for rule in _rules(folder)]
+    yield from _walk(place, root, rules, left_out)
+
+
+def _parents(place: Path) -> list[Path]:
+    """The folders above, up to that of the git repository; none where there is no repository."""
+    above: list[Path] = []
+    if (place / ".git").exists():
+        return above
+    for folder in place.parents:
+        above.append(folder)
+        if (folder / ".git").exists():
+            return above
+    return []
+
+
+def _walk(folder: Path, root: Path, rules: Sequence[tuple[Path, Any]], left_out: list[str]) -> Iterator[Path]:
+    rules = [*rules, *_rules(folder)]
+    for path in sorted(folder.iterdir()):
+        if path.name in NEVER or _ignored(path, rules):
+            continue
+        if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root.resolve())):
+            left_out.append(path.relative_to(root).as_posix())
+        elif path.is_dir():
+            yield from _walk(path, root, rules, left_out)
+        elif path.is_file():
+            yield path
+
+
+def _rules(folder: Path) -> list[tuple[Path, Any]]:
+    """The ignore files of one folder."""
+    files = [folder / name for name in IGNORE_FILES if (folder / name).is_file()]
+    if not files:
+        return []
+    import pathspec  # noqa: PLC0415 - not for --help
+
+    return [(folder, pathspec.GitIgnoreSpec.from_lines(file.read_text(errors="replace").splitlines())) for file in files]
+
+
+def _ignored(path: Path, rules: Sequence[tuple[Path, Any]]) -> bool:
+    """Whether the last rule that speaks of the path leaves it out."""
+    verdict = False
+    for folder, spec in rules:
+        name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
+        said = spec.check_file(name).include
+        verdict = verdict if said is None else bool(said)
+    return verdict
+
+
+def _archive(contents: Mapping[str, bytes]) -> bytes:
+    """Without times and owners, which are no change of a flow."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in sorted(contents.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _refuse_large(root: Path, paths: Sequence[Path]) -> None:
+    """Before anything is read: a folder of 300 MB costs no more than its names."""
+    total = sum(path.stat().st_size for path in paths)
+    if total > limits.FLOW_BYTES:
+        raise CliError(f"the folder has {_mb(total)}, and a flow at most {_mb(limits.FLOW_BYTES)};{_large(root, paths)} {WAYS_OUT}")
+    if len(paths) > limits.ARCHIVE_FILES:
+        raise CliError(f"the folder has {len(paths)} files, and a flow at most {limits.ARCHIVE_FILES}; {WAYS_OUT}")
+
+
+def _large(root: Path, paths: Sequence[Path]) -> str:
+    largest = sorted(paths, key=lambda path: -path.stat().st_size)[:_NAMED]
+    return f" the largest are {', '.join(f'{path.relative_to(root)} ({_mb(path.stat().st_size)})' for path in largest)}:"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _nearest(folder: Path) -> Path | None:
+    """The nearest flow folder above, or some folders below."""
+    for above in folder.parents:
+        if above != above.parent and is_flow(above):
+            return above
+    level = [folder]
+    for _ in range(_DEPTH):
+        level = [
+            entry
+            for parent in level
+            for entry in sorted(parent.iterdir())
+            if entry.is_dir() and entry.name not in NEVER and os.access(entry, os.R_OK)
+        ]
+        for candidate in level:
+            if is_flow(candidate):
+                return candidate
+    return None
+
+
+def _shown(folder: Path) -> str:
+    """Relative to where the user is, if that is shorter."""
+    return min(str(folder), os.path.relpath(folder), key=len)

@@ -1,0 +1,186 @@
+"""What is printed: in a terminal colour and a live picture, in a pipe plain lines, one for each event."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from flowsession_cli.cluster import Object
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_WIDE = 10_000
+"""Columns of a pipe: whoever reads it cuts lines itself."""
+
+STYLES = {
+    "Running": "green", "Completed": "green", "Failed": "red", "Canceled": "yellow", "Pending": "yellow", "Starting": "cyan",
+    "Installing": "cyan", "Queued": "yellow", "Preparing": "cyan", "Suspended": "dim", "Suspending": "dim",
+}  # fmt: skip
+"""Colours of phases."""
+
+WHOLE = "Ready"
+"""The stage that is the whole start."""
+
+STAGES = {
+    "Scheduled": "a node was found",
+    "ImagePulled": "the image is there",
+    "AgentReady": "the container runs",
+    "FlowDelivered": "the flow folder is there",
+    "PackagesInstalled": "packages are installed",
+    "PackagesListed": "packages are listed",
+    "Ready": "ready",
+}
+"""What each stage of a start came to."""
+
+
+def console(stream: TextIO | None = None) -> "Console":
+    """For a terminal as wide as it is; for a pipe without end and without colour."""
+    from rich.console import Console  # noqa: PLC0415 - not for --help
+
+    stream = stream or sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=False, width=None if is_terminal(stream) else _WIDE, emoji=False, markup=False)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a live picture can be shown there."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def table(out: "Console", heads: Sequence[str], rows: Iterable[Sequence[str]], *, phase: str = "STATUS") -> None:
+    """Print columns under their heads. In a narrow terminal the last columns go first, so that no row breaks."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    rows = list(rows)
+    widths = [max(len(head), *(len(row[i]) for row in rows), 0) if rows else len(head) for i, head in enumerate(heads)]
+    kept = len(heads)
+    while kept > 1 and sum(widths[:kept]) + 3 * (kept - 1) > out.width:
+        kept -= 1
+    picture = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for head in heads[:kept]:
+        picture.add_column(head, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        cells = (Text(cell, STYLES.get(cell, "") if head == phase else "") for head, cell in zip(heads, row, strict=True))
+        picture.add_row(*list(cells)[:kept])
+    with out.capture() as captured:
+        out.print(picture)
+    out.file.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+
+
+def fields(out: "Console", pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, without those that are empty; long values go on below their beginning."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    picture = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    picture.add_column(no_wrap=True, style="dim")
+    picture.add_column(overflow="fold")
+    for name, value in pairs:
+        if value:
+            picture.add_row(Text(name), Text(value, STYLES.get(value.split(" ", 1)[0], "")))
+    with out.capture() as captured:
+        out.print(picture)
+    out.file.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+
+
+def condition(thing: Mapping[str, Any], kind: str) -> Object:
+    """The condition of that type; {} where there is none."""
+    found: Object = next((entry for entry in thing.get("status", {}).get("conditions") or () if entry["type"] == kind), {})
+    return found
+
+
+def seconds_of(stamp: str) -> float:
+    """Seconds since 1970 of a time as the API writes it."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def age(stamp: str, now: float | None = None) -> str:
+    """How long ago that was, as kubectl has it: 5s, 12m, 3h, 2d."""
+    return span((time.time() if now is None else now) - seconds_of(stamp)) if stamp else ""
+
+
+def span(seconds: float) -> str:
+    """A time span in one or two units."""
+    seconds = max(0, round(seconds))
+    if seconds < 120:
+        return f"{seconds}s"
+    if seconds < 7200:
+        return f"{seconds // 60}m" + (f"{seconds % 60}s" if seconds < 600 and seconds % 60 else "")
+    return f"{seconds // 3600}h" if seconds < 48 * 3600 else f"{seconds // 86400}d"
+
+
+def clock(stamp: str) -> str:
+    """The time of day, here."""
+    return datetime.fromtimestamp(seconds_of(stamp), UTC).astimezone().strftime("%H:%M:%S") if stamp else ""
+
+
+class StartPicture:
+    """A start as it goes: done stages with their seconds, the present one with a spinner, and what the operator says of it."""
+
+    def __init__(self, name: str) -> None:
+        from rich.spinner import Spinner  # noqa: PLC0415
+
+        self.name = name
+        self.session: Object = {}
+        self.began = time.time()
+        self._spinner = Spinner("dots")
+
+    def __rich__(self) -> "RenderableType":
+        return self.at(time.time())
+
+    def at(self, now: float) -> "RenderableType":
+        """The picture at that time."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.padding import Padding  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        picture = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+        picture.add_column(width=1, no_wrap=True)
+        picture.add_column(width=24, no_wrap=True)
+        picture.add_column(width=8, justify="right", no_wrap=True)
+        status = self.session.get("status", {})
+        for stage in own_stages(status, self.began):
+            if stage.get("seconds") is not None and stage["name"] != WHOLE:
+                text = came_to(stage)
+                picture.add_row(Text("✓", "green"), Text(text), Text(f"{stage['seconds']:.1f} s", "dim"))
+        ready = condition(self.session, "Ready")
+        if ready.get("status") == "True":
+            return picture
+        phase = status.get("phase") or "Created"
+        elapsed = f"{now - max(self.began, self._since(status)):.1f} s"
+        picture.add_row(self._spinner, Text(phase, STYLES.get(phase, "")), Text(elapsed, "dim"))
+        return Group(picture, Padding(Text(ready.get("message", "")), (0, 0, 0, 2)))
+
+    def _since(self, status: Mapping[str, Any]) -> float:
+        open_ones = [stage["startedAt"] for stage in status.get("stages") or () if stage.get("seconds") is None and stage["name"] != WHOLE]
+        return max(map(seconds_of, open_ones), default=0.0)
+
+
+def came_to(stage: Mapping[str, Any]) -> str:
+    """What a stage that is done came to; one that this version doesn't know has its name."""
+    name = str(stage["name"])
+    return STAGES.get(name, name)
+
+
+def own_stages(status: Mapping[str, Any], began: float) -> list[Object]:
+    """The stages of this start, not those of an earlier one; times of the API have no fractions, and clocks differ a little."""
+    return [stage for stage in status.get("stages") or () if seconds_of(stage["startedAt"]) >= began - 5]
+
+
+def folded(events: Sequence[Object], count: int) -> list[tuple[str, str, str]]:
+    """The last Events as (time, reason, message), the same message once with how often it came."""
+    from flowsession_cli.cluster import event_time  # noqa: PLC0415
+
+    seen: dict[tuple[str, str], tuple[str, int]] = {}
+    for event in events:
+        key = (event.get("reason", ""), event.get("message") or event.get("note") or "")
+        times = (event.get("series") or {}).get("count") or event.get("count") or 1
+        seen[key] = (event_time(event), seen.get(key, ("", 0))[1] + times)
+    rows = sorted(
+        (stamp, reason, message + (f" ({times} times)" if times > 1 else "")) for (reason, message), (stamp, times) in seen.items()
+    )
+    return rows[-count:]

@@ -1,0 +1,240 @@
+"""`kubectl flow` against a real API server: a folder is started, shown, changed, explained and ended, by the program as users call it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apiserver import policies
+from apiserver.api import eventually
+from apiserver.conftest import Cluster
+from apiserver.lab import Lab
+from localcluster import binaries, kubeconfig
+from localcluster.kubeconfig import Api as Access
+
+Flow = Callable[..., subprocess.CompletedProcess[str]]
+PROGRAM = [sys.executable, "-m", "flowsession_cli"]
+
+
+@pytest.fixture
+def environ(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
+    """What the program finds: kubectl, and the administrator's kubeconfig."""
+    folder = binaries.KUBERNETES.binary("kubectl").parent
+    return {
+        **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "operator"),
+        "KUBECONFIG": str(cluster.plane.kubeconfig),
+        "KUBECACHEDIR": str(tmp_path / "kubectl"),
+    }
+
+
+@pytest.fixture
+def flow(started: Lab, environ: dict[str, str]) -> Flow:
+    """Runs `kubectl flow` in the lab's namespace, in a pipe."""
+
+    def run(command: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        call = [*PROGRAM, command, *words]
+        end = call.index("--") if "--" in call else len(call)
+        call[end:end] = ["-n", started.namespace]
+        return subprocess.run(call, capture_output=True, text=True, env=environ | more, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A flow folder."""
+    made = tmp_path / "chat"
+    made.mkdir()
+    (made / "flow.dag.yaml").write_text("inputs: {}\noutputs: {}\nnodes: []\n")
+    (made / "a.py").write_text("A = 1\n")
+    (made / "data.jsonl").write_text('{"word": "a"}\n')
+    return made
+
+
+def test_a_folder_is_started_shown_changed_and_ended(started: Lab, flow: Flow, folder: Path) -> None:
+    lab = started
+    first = flow("start", str(folder), "--idle", "30m")
+    assert first.returncode == 0, first.stderr
+    assert "chat: 3 files" in first.stdout
+    assert "Running: " in first.stdout
+    assert "chat runs on node-1" in first.stdout
+    session = lab.session("chat")
+    assert session["spec"]["idle"]["timeoutSeconds"] == 1800
+    assert session["spec"]["user"], "the caller, as the cluster says"
+
+    listed = flow("ls")
+    assert listed.stdout.splitlines()[0].split() == ["NAME", "STATUS", "USER", "ENVIRONMENT", "SIZE", "AGE", "IDLE", "END"]
+    assert listed.stdout.splitlines()[1].split()[:2] == ["chat", "Running"]
+    assert flow("ls", "-o", "name").stdout == "computesession.flowsession.dev/chat\n"
+    shown = flow("status", "chat").stdout
+    assert f"pod          {session['status']['podName']}" in shown
+    assert "packages     2" in shown
+    assert (why := flow("why", str(folder))).returncode == 0, why.stderr
+    assert "chat is Running: nothing is wrong" in why.stdout
+
+    again = flow("start", str(folder))
+    assert again.returncode == 0, again.stderr
+    assert "nothing changed in its 3 files" in again.stdout
+    (folder / "a.py").write_text("A = 2\n")
+    (folder / "b.py").write_text("B = 1\n")
+    pushed = flow("start", str(folder))
+    assert pushed.returncode == 0, pushed.stderr
+    assert "added: b.py\nchanged: a.py\n" in pushed.stdout
+    assert "the session has it" in pushed.stdout
+    assert lab.session("chat")["status"]["flowRevision"] != session["status"]["flowRevision"]
+    assert lab.session("chat")["status"]["podName"] == session["status"]["podName"], "in place"
+
+    refused = flow("stop", "chat")
+    assert (refused.returncode, "give --yes" in refused.stderr) == (2, True)
+    assert flow("stop", "chat", "--yes").returncode == 0
+    eventually(lambda: lab.api.find(lab.path("computesessions", "chat")) is None, what="it is gone")
+    gone = flow("why", "chat")
+    assert gone.returncode == 1
+    assert gone.stdout.startswith("environment chat: nothing is wrong") or "there is no chat now" in gone.stdout
+
+
+def test_suspend_resume_reset_and_keep_alive(started: Lab, flow: Flow, folder: Path) -> None:
+    lab = started
+    assert flow("start", str(folder)).returncode == 0
+    assert flow("suspend", "chat", "--yes").returncode == 0
+    lab.until_condition("Ready", "Suspended", "chat")
+    why = flow("why", "chat")
+    assert (why.returncode, "kubectl flow resume chat" in why.stdout) == (1, True), why.stdout
+    resumed = flow("resume", "chat")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "chat is suspended: it is resumed" in resumed.stderr
+    assert "chat runs" in resumed.stdout
+    pod = lab.session("chat")["status"]["podName"]
+    reset = flow("reset", "chat", "--yes")
+    assert reset.returncode == 0, reset.stderr
+    assert lab.session("chat")["status"]["podName"] != pod
+    assert flow("keep-alive", "chat").returncode == 0
+    eventually(lambda: lab.session("chat")["status"]["handledRequests"].get("keepAlive"), what="the request is handled")
+    # Nobody plays a kubelet that commands could be run by: the way there is what can be seen.
+    executed = flow("exec", "chat", "--", "true")
+    assert executed.returncode != 0
+    assert "is not ready" not in executed.stderr
+
+
+FAILURES = {
+    "requirements": ("requirements.txt", "./wheel.whl\n", "RequirementsRejected"),
+    "flow": ("flow.flex.yaml", "entry: a:b\n", "FlowInvalid"),
+    "yaml": ("flow.dag.yaml", "nodes: [\n", "FlowInvalid"),
+    "include": ("flow.dag.yaml", "nodes: []\nadditional_includes: [../nothing]\n", "FlowInvalid"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_folder_that_cannot_start_is_told_by_start_and_by_why(started: Lab, flow: Flow, folder: Path, case: str) -> None:
+    name, text, reason = FAILURES[case]
+    (folder / name).write_text(text)
+    first = flow("start", str(folder))
+    assert first.returncode == 1
+    message = started.condition("Ready", "chat", plural="flowenvironments")["message"]
+    assert first.stderr.startswith("kubectl flow: chat can't start: ")
+    assert message in first.stderr
+    why = flow("why", "chat")
+    assert (why.returncode, message in why.stdout, reason in why.stdout) == (1, True, True), why.stdout
+    assert "environment chat" in why.stdout
+    if case == "requirements":
+        (folder / name).unlink()
+        mended = flow("start", str(folder))
+        assert mended.returncode == 0, mended.stderr
+        assert "removed: requirements.txt" in mended.stdout
+
+
+def test_a_size_that_is_not_there_is_explained(started: Lab, flow: Flow, folder: Path) -> None:
+    assert flow("start", str(folder), "--size", "Standard_Nothing").returncode == 1
+    why = flow("why", "chat")
+    assert "Standard_Nothing" in why.stdout
+    assert "compute of the session" in why.stdout
+
+
+def test_interrupted_it_lets_the_start_go_on(started: Lab, environ: dict[str, str], folder: Path) -> None:
+    lab = started
+    lab.kubelet.hold = True
+    call = [*PROGRAM, "start", str(folder), "-n", lab.namespace]
+    process = subprocess.Popen(call, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(lab.pods, what="its pod is there")
+    assert process.stdout
+    seen = ""
+    while "Starting" not in seen and "Pending" not in seen and (line := process.stdout.readline()):
+        seen += line
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, "detached: chat goes on without you" in errors) == (130, True), errors
+    lab.kubelet.release()
+    lab.until_ready("chat")
+
+
+def test_runs(started: Lab, flow: Flow, folder: Path, tmp_path: Path) -> None:
+    lab = started
+    assert flow("start", str(folder)).returncode == 0
+    made = flow("run", "create", str(folder), "--data", str(folder / "data.jsonl"), "--name", "first", "--no-wait")
+    assert made.returncode == 0, made.stderr
+    assert lab.api.get(lab.path("flowruns", "first"))["spec"]["data"] == {"path": "data.jsonl"}
+    lab.until_run("Running", "first")
+    assert flow("run", "ls").stdout.splitlines()[1].split()[:2] == ["first", "Running"]
+    assert flow("run", "cancel", "first").returncode == 0
+    lab.until_run("Canceled", "first")
+    assert "Canceled" in flow("run", "show", "first").stdout
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"word": "b"}\n')
+    assert flow("run", "create", "chat", "--data", str(other), "--name", "second", "--no-wait").returncode == 0
+    run = lab.api.get(lab.path("flowruns", "second"))
+    assert run["spec"]["data"] == {"configMap": {"name": "second-data", "key": "other.jsonl"}}
+    lab.until_run("Running", "second")
+    assert "run          second Running" in flow("status", "chat").stdout
+
+
+@pytest.fixture
+def stranger(cluster: Cluster, environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The program's surroundings, for somebody without a right."""
+    text = kubeconfig.write(
+        tmp_path / "stranger", Access(cluster.plane.server, cluster.plane.ca, cluster.plane.token), user="stranger"
+    ).read_text()
+    path = tmp_path / "stranger"
+    path.write_text(text.replace("user: {token:", f"user: {{as: {policies.STRANGER}, token:"))
+    return environ | {"KUBECONFIG": str(path)}
+
+
+def test_a_missing_right_is_named(started: Lab, flow: Flow, stranger: dict[str, str], folder: Path) -> None:
+    listed = flow("ls", **stranger)
+    assert listed.returncode == 1
+    right = f"{policies.STRANGER} may not list computesessions.flowsession.dev in namespace {started.namespace}"
+    assert listed.stderr.startswith(f"kubectl flow: {right}: the ClusterRole flowsession-edit of the chart has that right")
+
+
+def test_a_cluster_that_is_not_there_expired_credentials_and_no_crds(flow: Flow, environ: dict[str, str], tmp_path: Path) -> None:
+    good = Path(environ["KUBECONFIG"]).read_text()
+    bad = tmp_path / "bad"
+    bad.write_text(good.replace("token: ", "token: x"))
+    assert "the cluster doesn't take your credentials" in flow("ls", KUBECONFIG=str(bad)).stderr
+    assert "the cluster doesn't answer" in flow("ls", KUBECONFIG=str(_elsewhere(tmp_path, good))).stderr
+    assert "there is no such kubeconfig" in flow("ls", "--kubeconfig", "/nowhere").stderr
+    version = flow("version")
+    assert "the cluster serves flowsession.dev/v1alpha1" in version.stdout
+
+
+def _elsewhere(folder: Path, text: str) -> Path:
+    path = folder / "elsewhere"
+    path.write_text("\n".join("    server: https://127.0.0.1:9" if "server:" in line else line for line in text.splitlines()))
+    return path
+
+
+def test_listing_is_quick(flow: Flow, environ: dict[str, str], started: Lab) -> None:
+    """Processor time, kubectl's with it: a wall clock would measure the other tests too. The first call fills kubectl's cache."""
+    flow("ls")
+    took = []
+    for _ in range(5):
+        before = os.times()
+        assert flow("ls").returncode == 0
+        after = os.times()
+        took.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(took) < 0.6, took

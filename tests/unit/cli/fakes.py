@@ -1,0 +1,107 @@
+"""A cluster in memory, with what the commands ask of one."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flowsession_cli import cluster
+from flowsession_cli.cluster import Object
+from flowsession_cli.errors import NotFound
+
+KINDS = {"ConfigMap": "configmap", "FlowEnvironment": cluster.ENVIRONMENT, "ComputeSession": cluster.SESSION, "FlowRun": cluster.RUN}
+
+
+class FakeCluster(cluster.Cluster):
+    """Whatever is applied is there at once, and a session that is watched becomes Ready."""
+
+    def __init__(self, user: str = "ada@example.com") -> None:
+        super().__init__()
+        self.__dict__.update(things={}, me=user, applied=[], deleted=[], told=[])
+
+    def put(self, kind: str, name: str, **parts: Any) -> Object:
+        thing = {
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "default", "generation": 1, "creationTimestamp": "2026-11-29T10:00:00Z"},
+        }
+        self.things[KINDS[kind], name] = thing | parts
+        return self.things[KINDS[kind], name]
+
+    def user(self) -> str:
+        return self.me
+
+    def find(self, kind: str, name: str) -> Object | None:
+        return copy.deepcopy(self.things.get((kind, name)))
+
+    def get(self, kind: str, name: str) -> Object:
+        found = self.find(kind, name)
+        if found is None:
+            raise NotFound(f"no {kind} {name}")
+        return found
+
+    def objects(self, kind: str, *options: str) -> list[Object]:
+        return [thing for (of, _), thing in self.things.items() if of == kind]
+
+    def names(self, kind: str) -> list[str]:
+        return [name for of, name in self.things if of == kind]
+
+    def events(self, name: str, *kinds: str) -> list[Object]:
+        return [event for event in self.told if event["involvedObject"]["name"] == name]
+
+    def apply(self, *manifests: Object) -> list[Object]:
+        for manifest in manifests:
+            self.applied.append(manifest["kind"])
+            thing = self.things.setdefault((KINDS[manifest["kind"]], manifest["metadata"]["name"]), {"status": {}})
+            thing |= {key: value for key, value in manifest.items() if key != "status"}
+            thing["metadata"] = {"generation": 1, **manifest["metadata"]}
+        return list(manifests)
+
+    def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
+        thing = self.things[kind, name]
+        thing["spec"] |= change.get("spec", {})
+        thing["metadata"].setdefault("annotations", {}).update(change.get("metadata", {}).get("annotations", {}))
+        thing["status"] = {}
+        return copy.deepcopy(thing)
+
+    def delete(self, kind: str, name: str) -> None:
+        self.deleted.append((kind, name))
+
+    @contextlib.contextmanager
+    def watch(self, kind: str, name: str) -> Iterator[Iterator[Object]]:
+        thing = self.things[kind, name]
+        thing["status"] = ready_status(thing["metadata"]["generation"])
+        yield iter([{"type": "ADDED", "object": thing}])
+
+
+def ready_status(generation: int = 1) -> Object:
+    """That of a session that runs."""
+    return {
+        "observedGeneration": generation,
+        "phase": "Running",
+        "podName": "chat-1",
+        "nodeName": "node-b",
+        "conditions": [condition("Ready", "True", "Running", "running on node-b", generation)],
+    }
+
+
+def condition(kind: str, status: str, reason: str, message: str, generation: int = 1) -> Object:
+    """A condition, since ten o'clock."""
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+        "lastTransitionTime": "2026-11-29T10:00:00Z",
+    }
+
+
+def event(name: str, reason: str, message: str, *, minute: int = 0, kind: str = "Warning") -> Object:
+    """An Event of a session, some minutes after ten."""
+    return {
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "involvedObject": {"kind": "ComputeSession", "name": name},
+        "lastTimestamp": f"2026-11-29T10:{minute:02}:00Z",
+    }

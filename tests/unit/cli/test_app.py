@@ -1,0 +1,203 @@
+"""The command line: what is listed works, help is fast, and nothing ends in a traceback."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from flowsession_cli import __main__, app, follow, naming
+from flowsession_cli.cluster import SESSION
+from flowsession_cli.commands import inside, runs, sessions
+from flowsession_cli.errors import CliError
+from unit.cli.fakes import FakeCluster, condition, ready_status
+
+OPERATOR = Path(app.__file__).parents[1]
+DOCUMENT = (OPERATOR.parent / "docs" / "kubectl-flow.md").read_text()
+
+
+def program(*words, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "flowsession_cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(OPERATOR)} | environ,
+    )
+
+
+def leaves(group, path=()):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(leaves(app.cli))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_says_what_it_does_and_stands_in_the_document(path):
+    shown = CliRunner().invoke(app.cli, [*path, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert COMMANDS[path].help
+    assert all(option.help for option in COMMANDS[path].params if isinstance(option, click.Option))
+    assert re.search(rf"`{' '.join(path)}\b", DOCUMENT), f"docs/kubectl-flow.md doesn't tell of {' '.join(path)}"
+
+
+def test_the_document_tells_of_no_option_that_is_not_there():
+    there = {name for command in COMMANDS.values() for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    assert set(re.findall(r"(?<![-\w])--?[a-zA-Z][-a-z]*", DOCUMENT.partition("## What runs")[0])) <= there | {"-A"}
+
+
+def test_help_imports_nothing_that_it_does_without():
+    code = (
+        "import sys; from flowsession_cli import app; app.cli.main(['--help'], standalone_mode=False);"
+        " print('imported', *sorted({'rich', 'yaml', 'pathspec', 'pydantic', 'kubernetes', 'subprocess'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(OPERATOR)}
+    )
+    assert done.stdout.splitlines()[-1] == "imported"
+
+
+def test_help_takes_little_processor_time():
+    """Under 150 ms on a machine that does nothing else; beside other work a processor takes about twice the time for the same."""
+    took = []
+    for _ in range(5):
+        before = os.times()
+        program("--help")
+        after = os.times()
+        took.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(took) < 0.3, took
+
+
+def test_nothing_given_is_help_and_a_mistyped_command_gets_the_nearest():
+    assert program().returncode == 0
+    wrong = program("statsu")
+    assert (wrong.returncode, "there is no command 'statsu': did you mean status?" in wrong.stderr) == (2, True)
+
+
+def test_errors_are_one_sentence_and_debug_shows_more():
+    said = program("ls", PATH="/nowhere")
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert "Traceback" in program("ls", "--debug", PATH="/nowhere").stderr
+
+
+def test_an_error_of_ours_is_one_sentence_too(capsys):
+    assert __main__._told(ValueError("odd")) == 1
+    assert capsys.readouterr().err == "kubectl flow: an error of this program, ValueError: odd; --debug shows where, for a report of it\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(shell):
+    done = program("completion", shell)
+    assert "_KUBECTL_FLOW_COMPLETE" in done.stdout
+    assert "kubectl-flow" in done.stdout
+
+
+def test_completion_knows_commands():
+    done = program(_KUBECTL_FLOW_COMPLETE="bash_complete", COMP_WORDS="kubectl-flow st", COMP_CWORD="1")
+    assert done.stdout.split() == ["plain,start", "plain,status", "plain,stop"]
+
+
+def session(cluster, name="chat", **status):
+    return cluster.put("ComputeSession", name, spec={"environmentRef": {"name": name}}, status=status or ready_status())
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster in memory, for every command."""
+    fake = FakeCluster()
+    monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **_: fake)
+    return fake
+
+
+def run(*words):
+    return CliRunner().invoke(app.cli, words)
+
+
+@pytest.mark.parametrize(("command", "words"), [("stop", "deleted"), ("suspend", "suspended"), ("reset", "reset")])
+def test_what_ends_work_asks(cluster, command, words):
+    session(cluster)
+    asked = run(command, "chat")
+    assert isinstance(asked.exception, CliError)
+    assert "give --yes" in str(asked.exception)
+    assert words in run(command, "chat", "--yes", *(["--no-wait"] if command == "reset" else [])).output
+    assert cluster.deleted == ([(SESSION, "chat")] if command == "stop" else [])
+
+
+def test_a_session_that_is_not_there_names_those_that_are(cluster):
+    session(cluster, "other")
+    with pytest.raises(CliError, match="there is no session chat; there are other; kubectl flow why chat"):
+        naming.session(cluster, "chat")
+
+
+def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluster, capsys):
+    session(cluster, phase="Suspended", conditions=[condition("Ready", "False", "Suspended", "suspended by Idle")])
+    assert naming.usable(cluster, "chat")["status"]["podName"] == "chat-1"
+    assert "chat is suspended: it is resumed" in capsys.readouterr().err
+    assert "flowsession.dev/resume-requested-at" in cluster.get(SESSION, "chat")["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("test", "chat"), ["flow", "test"]),
+        (("test", "chat", "--inputs", "a=b c", "--node", "n"), ["flow", "test", "--inputs", "a=b c", "--node", "n"]),
+        (("exec", "chat", "--", "python", "-c", "1", "--debug"), ["python", "-c", "1", "--debug"]),
+        (("exec", "chat", "-n", "x", "--", "ls", "-n"), ["ls", "-n"]),
+    ],
+)
+def test_commands_go_to_the_sessions_pod(cluster, monkeypatch, words, command):
+    session(cluster)
+    called = []
+    monkeypatch.setattr(FakeCluster, "become", lambda self, *given: called.append(given))
+    assert run(*words).exception is None
+    (given,) = called
+    assert given[: given.index("--") + 1] == ("exec", *(["-i"] if words[0] == "exec" else []), "chat-1", "-c", "session", "--")
+    assert list(given[given.index("--") + 1 :]) == command
+
+
+def test_inputs_of_a_file(tmp_path):
+    file = tmp_path / "inputs.json"
+    file.write_text('{"question": "why?", "history": [1]}')
+    assert inside._of_file(file) == ["question=why?", "history=[1]"]
+    file.write_text("[")
+    with pytest.raises(CliError, match="is no JSON"):
+        inside._of_file(file)
+
+
+def test_data_of_a_run_is_that_of_the_folder_or_goes_along(tmp_path):
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    (folder / "flow.dag.yaml").write_text("nodes: []")
+    for place in (folder / "data.jsonl", folder / "left.jsonl", tmp_path / "my data.jsonl"):
+        place.write_text("{}\n")
+    (folder / ".amlignore").write_text("left.jsonl\n")
+    assert runs._data("r", folder, folder / "data.jsonl") == ({"path": "data.jsonl"}, None)
+    reference, config_map = runs._data("r", folder, tmp_path / "my data.jsonl")
+    assert reference == {"configMap": {"name": "r-data", "key": "my-data.jsonl"}}
+    assert config_map["data"] == {"my-data.jsonl": "{}\n"}
+    assert runs._data("r", folder, folder / "left.jsonl")[0]["configMap"]["key"] == "left.jsonl", "it was not pushed"
+    (tmp_path / "big.csv").write_bytes(b"x" * 1_000_001)
+    with pytest.raises(CliError, match=r"big\.csv has 1\.0 MB.*PersistentVolumeClaim"):
+        runs._data("r", None, tmp_path / "big.csv")
+
+
+def test_a_start_in_a_pipe_is_a_line_for_each_event_once(capsys):
+    lines = follow.Lines("chat")
+    for message in ("waits", "waits", "runs"):
+        lines.show({"status": {"phase": "Starting", "conditions": [condition("Ready", "False", "Starting", message)]}})
+    assert [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()] == ["Starting: waits", "Starting: runs"]
+
+
+def test_idle_never_is_shown_as_such():
+    assert sessions.idle_end({"spec": {"idle": {"action": "None"}}, "status": {}}, 0) == "never"

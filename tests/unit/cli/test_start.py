@@ -1,0 +1,183 @@
+"""`start`: what is written, what a second start changes, and whose things are left alone."""
+
+import base64
+
+import pytest
+
+from flowsession_cli import follow
+from flowsession_cli.cluster import ENVIRONMENT, SESSION
+from flowsession_cli.commands import start
+from flowsession_cli.errors import CliError
+from unit.cli.fakes import FakeCluster, condition, ready_status
+
+NO_OPTIONS = {"size": "", "idle": "", "instance": "", "identity": "", "image": "", "variables": ()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    flow = tmp_path / "chat"
+    flow.mkdir()
+    (flow / "flow.dag.yaml").write_text("nodes: []\n")
+    return flow
+
+
+def run(cluster, target, name="", *, wait=True, yes=False, **options):
+    start.Start(cluster, wanted=start._spec(**NO_OPTIONS | options), yes=yes).run(str(target), name, wait=wait)
+
+
+def test_a_folder_becomes_three_objects_and_a_ready_session(folder, capsys):
+    cluster = FakeCluster()
+    run(cluster, folder, idle="1h30m", variables=("A=1",))
+    assert cluster.applied == ["ConfigMap", "FlowEnvironment", "ComputeSession"]
+    config_map = cluster.get("configmap", "chat-folder")
+    assert config_map["metadata"]["labels"]["flowsession.dev/source"] == "true"
+    assert base64.b64decode(config_map["binaryData"]["flow.tar.gz"])[:2] == b"\x1f\x8b"
+    assert cluster.get(ENVIRONMENT, "chat")["spec"] == {
+        "source": {"archive": {"configMap": {"name": "chat-folder", "key": "flow.tar.gz"}}},
+        "flowPath": ".",
+    }
+    assert cluster.get(SESSION, "chat")["spec"] == {
+        "environmentRef": {"name": "chat"},
+        "user": "ada@example.com",
+        "idle": {"action": "Delete", "timeoutSeconds": 5400},
+        "env": [{"name": "A", "value": "1"}],
+    }
+    said = capsys.readouterr().out
+    assert "chat: 1 files" in said
+    assert "chat runs on node-b" in said
+    assert "kubectl flow test chat" in said
+
+
+def test_a_second_start_of_the_same_writes_nothing(folder, capsys):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    cluster.applied.clear()
+    run(cluster, folder)
+    assert cluster.applied == []
+    assert "nothing changed in its 1 files" in capsys.readouterr().out
+
+
+def test_a_second_start_pushes_what_changed_and_says_so(folder, capsys, monkeypatch):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    cluster.things[ENVIRONMENT, "chat"]["status"] = {"flowRevision": "old", "conditions": [condition("Ready", "True", "Resolved", "")]}
+    cluster.applied.clear()
+    (folder / "new.py").write_text("")
+    (folder / "flow.dag.yaml").write_text("nodes: [] # other\n")
+    apply = cluster.apply
+
+    def applied(*manifests):
+        cluster.things[ENVIRONMENT, "chat"]["status"]["flowRevision"] = "new"
+        return apply(*manifests)
+
+    monkeypatch.setitem(cluster.__dict__, "apply", applied)
+    monkeypatch.setattr(start, "_has_flow", lambda session, revision: revision == "new")
+    run(cluster, folder)
+    assert cluster.applied == ["ConfigMap"]
+    said = capsys.readouterr().out
+    assert "added: new.py\nchanged: flow.dag.yaml\n" in said
+    assert "the session has it" in said
+
+
+def test_a_pushed_folder_that_cannot_be_used_is_told_in_the_operators_words(folder):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    bad = condition("Ready", "False", "FlowInvalid", "flow.dag.yaml: line 3 is odd")
+    cluster.things[ENVIRONMENT, "chat"]["status"] = {"flowRevision": "old", "conditions": [bad]}
+    (folder / "flow.dag.yaml").write_text("nodes: {}\n")
+    with pytest.raises(CliError, match=r"the session keeps the one before: flow\.dag\.yaml: line 3 is odd \(FlowInvalid\)"):
+        run(cluster, folder)
+
+
+def test_what_was_asked_for_before_stays(folder, capsys):
+    cluster = FakeCluster()
+    run(cluster, folder, size="Standard_D2s_v5", variables=("A=1", "B=1"))
+    run(cluster, folder, idle="never", variables=("B=2",))
+    spec = cluster.get(SESSION, "chat")["spec"]
+    assert (spec["compute"]["vmSize"], spec["idle"]) == ("Standard_D2s_v5", {"action": "None"})
+    assert spec["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+    run(cluster, folder, size="Standard_D4s_v5")
+    assert "chat restarts on its new compute" in capsys.readouterr().err
+
+
+def test_a_suspended_session_is_resumed(folder):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    cluster.things[SESSION, "chat"]["spec"]["suspend"] = True
+    run(cluster, folder)
+    found = cluster.get(SESSION, "chat")
+    assert found["spec"]["suspend"] is False
+    assert "flowsession.dev/resume-requested-at" in found["metadata"]["annotations"]
+
+
+def test_what_belongs_to_others_is_left_alone(folder):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    cluster.__dict__["me"] = "eve@example.com"
+    with pytest.raises(CliError, match=r"chat is the session of ada@example.com: give yours another --name, or take theirs by --yes"):
+        run(cluster, folder)
+    del cluster.things[SESSION, "chat"]
+    cluster.things[ENVIRONMENT, "chat"]["spec"]["owner"] = "ada@example.com"
+    with pytest.raises(CliError, match=r"the environment chat belongs to ada@example.com"):
+        run(cluster, folder)
+    cluster.things[ENVIRONMENT, "chat"]["spec"]["source"] = {"git": {"url": "https://x/y"}}
+    with pytest.raises(CliError, match=r"there is an environment chat already, with another source \(git\)"):
+        run(cluster, folder)
+    cluster.put("ComputeSession", "chat", spec={"environmentRef": {"name": "other"}}, status={})
+    with pytest.raises(CliError, match="of environment other: give this one another --name"):
+        run(cluster, folder)
+
+
+def test_an_environment_that_is_there_is_started_as_it_is():
+    cluster = FakeCluster()
+    cluster.put("FlowEnvironment", "team", spec={"requirementsText": "pandas"}, status={})
+    run(cluster, "team", "mine")
+    assert cluster.applied == ["ComputeSession"]
+    assert cluster.get(SESSION, "mine")["spec"]["environmentRef"] == {"name": "team"}
+    with pytest.raises(CliError):
+        run(cluster, "nothing")
+
+
+def test_a_start_that_cannot_go_on_says_why(folder):
+    stuck = {"observedGeneration": 1, "phase": "Pending", "conditions": []}
+    stuck["conditions"] = [condition("Ready", "False", "NoSizeFits", "no size fits"), condition("Stalled", "True", "NoSizeFits", "")]
+    with pytest.raises(CliError, match=r"chat can't start: no size fits \(NoSizeFits\)"):
+        follow._refuse_stuck("chat", {"metadata": {"generation": 1}, "status": stuck})
+    follow._refuse_stuck("chat", {"metadata": {"generation": 2}, "status": stuck})  # the operator has not seen this spec yet
+
+
+def test_interrupted_it_says_that_the_start_goes_on(folder, monkeypatch):
+    cluster = FakeCluster()
+
+    def interrupted(kind, name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cluster.__dict__, "watch", interrupted)
+    with pytest.raises(CliError, match="detached: chat goes on without you") as left:
+        run(cluster, folder)
+    assert left.value.code == 130
+    assert (SESSION, "chat") in cluster.things
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2d", 172800)])
+def test_idle_times(text, seconds):
+    assert start.idle_of(text) == {"action": "Delete", "timeoutSeconds": seconds}
+
+
+@pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h 30m", "-1h"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(CliError, match="is no time"):
+        start.idle_of(text)
+
+
+def test_options_that_exclude_each_other_are_refused():
+    with pytest.raises(CliError, match="--size or --instance"):
+        start._spec(**NO_OPTIONS | {"size": "a", "instance": "b"})
+    with pytest.raises(CliError, match="write NAME=VALUE"):
+        start._spec(**NO_OPTIONS | {"variables": ("A",)})
+
+
+def test_ready_is_that_of_the_present_spec():
+    session = {"metadata": {}, "status": ready_status(1)}
+    assert follow.is_ready(session, 1)
+    assert not follow.is_ready(session, 2)
