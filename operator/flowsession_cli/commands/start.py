@@ -173,7 +173,8 @@ class Start:
         in_sync = render.condition(session, "InSync")
         if in_sync.get("status") == "False":
             raise CliError(f"the session keeps what it has: {in_sync['message']} ({in_sync['reason']})")
-        click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
+        if session["status"].get("flowRevision") == new:
+            click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
 
 
 def _has_flow(session: Object, revision: str) -> bool:

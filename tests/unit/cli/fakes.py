@@ -69,7 +69,9 @@ class FakeCluster(cluster.Cluster):
     @contextlib.contextmanager
     def watch(self, kind: str, name: str) -> Iterator[Iterator[Object]]:
         thing = self.things[kind, name]
-        thing["status"] = ready_status(thing["metadata"]["generation"])
+        environment = self.things.get((cluster.ENVIRONMENT, thing["spec"]["environmentRef"]["name"]), {})
+        revision = environment.get("status", {}).get("flowRevision", "")
+        thing["status"] = ready_status(thing["metadata"]["generation"]) | {"flowRevision": revision}
         yield iter([{"type": "ADDED", "object": thing}])
 
 

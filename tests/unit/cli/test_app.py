@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from flowsession_cli import __main__, app, follow, naming
+from flowsession_cli import __main__, app, complete, follow, naming
 from flowsession_cli.cluster import SESSION
 from flowsession_cli.commands import inside, runs, sessions
 from flowsession_cli.errors import CliError
@@ -108,6 +108,15 @@ def test_completion_knows_commands():
     assert done.stdout.split() == ["plain,start", "plain,status", "plain,stop"]
 
 
+def test_kubectl_is_told_what_completes(cluster):
+    session(cluster)
+    session(cluster, "other")
+    assert complete.completions(["st"])[0].startswith("start")
+    assert complete.completions(["st"])[-1] == ":4"
+    assert complete.completions(["status", "c"]) == ["chat", ":4"]
+    assert complete.completions(["start", "nothing"]) == [":0"], "folders"
+
+
 def session(cluster, name="chat", **status):
     return cluster.put("ComputeSession", name, spec={"environmentRef": {"name": name}}, status=status or ready_status())
 
@@ -153,7 +162,7 @@ def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluste
         (("test", "chat"), ["flow", "test"]),
         (("test", "chat", "--inputs", "a=b c", "--node", "n"), ["flow", "test", "--inputs", "a=b c", "--node", "n"]),
         (("exec", "chat", "--", "python", "-c", "1", "--debug"), ["python", "-c", "1", "--debug"]),
-        (("exec", "chat", "-n", "x", "--", "ls", "-n"), ["ls", "-n"]),
+        (("exec", "chat", "-n", "x", "--", "python", "-n"), ["python", "-n"]),
     ],
 )
 def test_commands_go_to_the_sessions_pod(cluster, monkeypatch, words, command):

@@ -71,7 +71,6 @@ def test_a_second_start_pushes_what_changed_and_says_so(folder, capsys, monkeypa
         return apply(*manifests)
 
     monkeypatch.setitem(cluster.__dict__, "apply", applied)
-    monkeypatch.setattr(start, "_has_flow", lambda session, revision: revision == "new")
     run(cluster, folder)
     assert cluster.applied == ["ConfigMap"]
     said = capsys.readouterr().out
