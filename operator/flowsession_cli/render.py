@@ -153,7 +153,7 @@ class StartPicture:
         phase = status.get("phase") or "Created"
         elapsed = f"{now - max(self.began, self._since(status)):.1f} s"
         picture.add_row(self._spinner, Text(phase, STYLES.get(phase, "")), Text(elapsed, "dim"))
-        return Group(picture, Padding(Text(ready.get("message", "")), (0, 0, 0, 2)))
+        return Group(picture, Padding(Text(ready.get("message", "")), (0, 0, 0, 2), expand=False))
 
     def _since(self, status: Mapping[str, Any]) -> float:
         open_ones = [stage["startedAt"] for stage in status.get("stages") or () if stage.get("seconds") is None and stage["name"] != WHOLE]

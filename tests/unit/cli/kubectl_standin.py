@@ -1,0 +1,48 @@
+"""Stands in for kubectl in a terminal: one start, which installs until a file says that it is done."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if words[0] == "create":
+        print(json.dumps({"status": {"userInfo": {"username": "ada"}}}))
+    elif words[0] == "apply":
+        manifests = json.load(sys.stdin)
+        for manifest in manifests["items"]:
+            manifest["metadata"]["generation"] = 1
+        print(json.dumps(manifests))
+    elif "-w" in words:
+        start(Path(sys.argv[0]).with_name("done"))
+
+
+def start(done: Path) -> None:
+    """The changes of a session that starts."""
+    began = now()
+    stages = [{"name": "Scheduled", "startedAt": began, "seconds": 0.2}, {"name": "PackagesInstalled", "startedAt": began}]
+    tell("Installing", "False", "installing 3 requirements", stages)
+    while not done.exists():
+        time.sleep(0.02)
+    stages[1]["seconds"] = 0.5
+    tell("Running", "True", "it runs", [*stages, {"name": "Ready", "startedAt": began, "seconds": 0.7}])
+
+
+def tell(phase: str, status: str, message: str, stages: list[dict[str, object]]) -> None:
+    """As kubectl prints a change."""
+    ready = {"type": "Ready", "status": status, "reason": "Any", "message": message, "observedGeneration": 1, "lastTransitionTime": now()}
+    found = {"observedGeneration": 1, "phase": phase, "nodeName": "node-b", "stages": stages, "conditions": [ready]}
+    thing = {"metadata": {"name": "chat", "generation": 1}, "spec": {}, "status": found}
+    print(json.dumps({"type": "MODIFIED", "object": thing}, indent=2), flush=True)
+
+
+def now() -> str:
+    """The present, as the API writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+if __name__ == "__main__":
+    main()
