@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,15 @@ class Start:
         else:
             environment = target
             name = naming.checked(name or target)
-        self._user = self._cluster.user()
-        session = self._own_session(name, environment)
-        objects, revision = self._objects_of_folder(name, packed, folder) if packed else ([], "")
-        if packed is None:
-            self._cluster.get(ENVIRONMENT, environment)
+        with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
+            user = pool.submit(self._cluster.user)
+            there = pool.submit(self._cluster.find if packed else self._cluster.get, ENVIRONMENT, environment)
+            kept = pool.submit(self._cluster.find, "configmap", _folder_of(name))
+            session = self._cluster.find(SESSION, name)
+        self._user = user.result()
+        self._refuse_other(name, environment, session)
+        found = there.result()
+        objects, revision = self._objects_of_folder(name, folder, packed, found, kept.result()) if packed else ([], "")
         if (wanted := self._session(name, environment, session)) is not None:
             objects.append(wanted)
         applied = self._cluster.apply(*objects) if objects else []
@@ -85,35 +90,32 @@ class Start:
         ready = follow.until_ready(self._cluster, name, generation=generation)
         _tell_use(ready, flow=packed is not None)
 
-    def _own_session(self, name: str, environment: str) -> Object | None:
-        """The session of that name, if it is the caller's and of that environment. Raises CliError if it is neither."""
-        session = self._cluster.find(SESSION, name)
+    def _refuse_other(self, name: str, environment: str, session: Object | None) -> None:
+        """Raises CliError if the session of that name is somebody else's, or of another environment."""
         if session is None:
-            return None
+            return
         user, other = session["spec"].get("user", ""), session["spec"]["environmentRef"]["name"]
         if other != environment:
             raise CliError(f"there is a session {name} already, of environment {other}: give this one another --name")
         if user != self._user and not self._agreed(f"{name} is the session of {user}, and you are {self._user}. Start theirs?"):
             raise CliError(f"{name} is the session of {user}: give yours another --name, or take theirs by --yes")
-        return session
 
     def _agreed(self, question: str) -> bool:
         return self._yes or (sys.stdin.isatty() and click.confirm(question))
 
-    def _objects_of_folder(self, name: str, packed: pack.Packed, folder: Path) -> tuple[list[Object], str]:
+    def _objects_of_folder(
+        self, name: str, folder: Path, packed: pack.Packed, environment: Object | None, kept: Object | None
+    ) -> tuple[list[Object], str]:
         """ConfigMap and environment to apply, those that are new or changed, and the flow revision that they replace, if they do."""
-        config_map = f"{name}-folder"
-        source = {"archive": {"configMap": {"name": config_map, "key": KEY}}}
-        environment = self._cluster.find(ENVIRONMENT, name)
+        source = {"archive": {"configMap": {"name": _folder_of(name), "key": KEY}}}
         if environment is not None:
             self._refuse_other_source(name, environment, source)
-        kept = self._cluster.find("configmap", config_map)
         old = base64.b64decode((kept or {}).get("binaryData", {}).get(KEY, ""))
         for link in packed.left_out:
             click.echo(f"left out: {link}, a link that leads out of the folder or to a folder", err=True)
         objects: list[Object] = []
         if old != packed.archive:
-            objects.append(_config_map(config_map, packed.archive))
+            objects.append(_config_map(_folder_of(name), packed.archive))
         spec = {"source": source, "flowPath": packed.flow_path}
         if environment is None or {key: environment["spec"].get(key) for key in spec} != spec:
             objects.append(manifest("FlowEnvironment", name, spec, labels=_LABELS))
@@ -175,6 +177,11 @@ class Start:
             raise CliError(f"the session keeps what it has: {in_sync['message']} ({in_sync['reason']})")
         if session["status"].get("flowRevision") == new:
             click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
+
+
+def _folder_of(name: str) -> str:
+    """The ConfigMap with a session's packed folder."""
+    return f"{name}-folder"
 
 
 def _has_flow(session: Object, revision: str) -> bool:
