@@ -173,7 +173,7 @@ def failure(words: str) -> CliError:
 
 _SIGNS = (
     ("Unauthorized", "the cluster doesn't take your credentials, they may have expired: log in again, and see kubectl config view"),
-    ("asked for the client to provide credentials", "the cluster wants credentials and has none that it takes: log in again"),
+    ("asked for the client to provide credentials", "the cluster doesn't take your credentials, they may have expired: log in again"),
     ("doesn't have a resource type", "the cluster has no flowsession: {text}; install its chart, or choose another cluster with --context"),
     ("no matches for kind", "the cluster has no flowsession, or an older one: {text}; install or upgrade its chart"),
     ("localhost:8080", "no cluster is configured: set KUBECONFIG, or choose one with --kubeconfig or --context"),

@@ -85,7 +85,7 @@ def run(thing: Object, events: Sequence[Object]) -> Finding:
 def gone(name: str, events: Sequence[Object]) -> Finding:
     """Explain what is not there any more, by its Events, which the cluster keeps for an hour."""
     rows = _events("", events, count=8)
-    return Finding(f"there is no {name} now; what was said of it, the last at the end", rows, well=False)
+    return Finding(f"there is no session or run {name} now; what was said of it, the last at the end", rows, well=False)
 
 
 def _by_condition(thing: Object, kind: str, what: str, events: Sequence[Object], *, missing: str) -> Finding:

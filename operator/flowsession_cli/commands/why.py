@@ -29,7 +29,7 @@ def why_command(cluster: Cluster, name: str) -> None:
 
 
 def _find(cluster: Cluster, name: str) -> explain.Finding:
-    """Sessions first, then runs, then environments, then what is gone."""
+    """Sessions first, then runs, then sessions that are gone, then environments: one of a folder has its session's name."""
     session = cluster.find(SESSION, name)
     if session is not None:
         environment = cluster.find(ENVIRONMENT, session["spec"]["environmentRef"]["name"])
@@ -38,11 +38,12 @@ def _find(cluster: Cluster, name: str) -> explain.Finding:
         return explain.session(session, environment, pod_events, cluster.events(name, "ComputeSession"))
     if (run := cluster.find(RUN, name)) is not None:
         return explain.run(run, cluster.events(name, "FlowRun"))
-    if (environment := cluster.find(ENVIRONMENT, name)) is not None:
+    environment = cluster.find(ENVIRONMENT, name)
+    events = cluster.events(name, "ComputeSession", *(["FlowRun", "FlowEnvironment"] if environment is None else []))
+    if events:
+        return explain.gone(name, events)
+    if environment is not None:
         return explain.environment(environment, cluster.events(name, "FlowEnvironment"))
-    events = cluster.events(name, "ComputeSession", "FlowRun", "FlowEnvironment")
-    if not events:
-        names = cluster.names(SESSION)
-        advice = f"there are {', '.join(names[:10])}" if names else "there is none"
-        raise CliError(f"there is no session {name}, and no Event tells of one, which the cluster keeps for an hour: {advice}")
-    return explain.gone(name, events)
+    names = cluster.names(SESSION)
+    advice = f"there are {', '.join(names[:10])}" if names else "there is none"
+    raise CliError(f"there is no session {name}, and no Event tells of one, which the cluster keeps for an hour: {advice}")
