@@ -31,7 +31,7 @@ _LOGGED = re.compile(r"[EWI]\d{4} |Warning: |\s*>")
 """Lines that kubectl logs beside what it has to say."""
 
 _LOGIN = re.compile(r"getting credentials: (exec: [^\n]+)")
-_CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^:]*:?\s*(?:- )?(?P<field>\.\S+)')
+_CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^":]{0,80}:?\s{0,8}(?:- )?(?P<field>\.\S+)')
 
 
 @dataclass(frozen=True)
