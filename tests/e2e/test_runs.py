@@ -70,7 +70,7 @@ def run(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def status(cluster: Cluster, name: str) -> dict[str, Any]:
-    return (cluster.kubectl.get("flowrun", name) or {}).get("status", {})
+    return (cluster.get("flowrun", name) or {}).get("status", {})
 
 
 def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(cluster: Cluster, volume: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
         ),
     )
     found = cluster.until("two lines are done", lambda: (now := status(cluster, "lost")).get("lines", {}).get("completed") == 2 and now)
-    assert cluster.kubectl.get("csess", found["sessionName"])["spec"]["claims"] == [{"claimName": "results", "readOnly": False}]
+    assert cluster.get("csess", found["sessionName"])["spec"]["claims"] == [{"claimName": "results", "readOnly": False}]
     cluster.kubectl("delete", "pod", found["podName"], "--grace-period=0", "--force", "--wait=false")
     cluster.until("it goes on in the next pod", lambda: status(cluster, "lost").get("podName") not in (None, found["podName"]))
     (volume / "go-wait").touch()
@@ -102,9 +102,17 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     (volume / "go-wait").unlink()
     cluster.apply(run("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "killed").get("lines", {}).get("completed") == 2)
-    kill_pid_1(cluster.kubectl.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
+    kill_pid_1(cluster.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
     cluster.until("it goes on in the next container", lambda: status(cluster, "killed").get("resumes") == 1)
     (volume / "go-wait").touch()
     cluster.kubectl("wait", "--for=condition=Complete", "frun/killed", "--timeout=180s")
     assert status(cluster, "killed")["metrics"] == {"answers": "3"}
     assert sorted((volume / "seen").read_text().split()) == sorted([*WORDS, *WORDS, "wait", "wait"])
+
+    (volume / "go-wait").unlink()
+    cluster.apply(run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.until("two lines are done", lambda: status(cluster, "canceled").get("lines", {}).get("completed") == 2)
+    cluster.patch("flowrun", "canceled", {"spec": {"cancel": True}})
+    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Canceled", "frun/canceled", "--timeout=90s")
+    assert status(cluster, "canceled")["lines"] == {"total": 3, "completed": 2, "failed": 0}
+    assert status(cluster, "canceled")["outputs"]["configMapNames"]
