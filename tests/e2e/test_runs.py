@@ -64,7 +64,7 @@ def volume(cluster: Cluster) -> Iterator[Path]:
         cluster.kubectl("delete", "pv", volume, "--wait=true")
 
 
-def run(name: str, **spec: Any) -> dict[str, Any]:
+def flow_run(name: str, **spec: Any) -> dict[str, Any]:
     given = {"user": "alice@example.com", "environmentRef": {"name": "chat"}, "lines": {"concurrency": 3}, **spec}
     return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     cluster.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": flow},
         environment("chat", source={"configMap": {"name": "flow"}}),
-        run(
+        flow_run(
             "lost",
             data={"persistentVolumeClaim": {"claimName": "results", "path": "data.jsonl"}},
             columnMapping={"text": "${data.word}"},
@@ -100,7 +100,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     assert sorted((volume / "seen").read_text().split()) == ["a", "b", "wait", "wait"], "what was done is not done again"
 
     (volume / "go-wait").unlink()
-    cluster.apply(run("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.apply(flow_run("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "killed").get("lines", {}).get("completed") == 2)
     kill_pid_1(cluster.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
     cluster.until("it goes on in the next container", lambda: status(cluster, "killed").get("resumes") == 1)
@@ -110,7 +110,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     assert sorted((volume / "seen").read_text().split()) == sorted([*WORDS, *WORDS, "wait", "wait"])
 
     (volume / "go-wait").unlink()
-    cluster.apply(run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.apply(flow_run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "canceled").get("lines", {}).get("completed") == 2)
     cluster.patch("flowrun", "canceled", {"spec": {"cancel": True}})
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Canceled", "frun/canceled", "--timeout=90s")

@@ -149,15 +149,15 @@ def test_a_run_and_its_evaluation_on_the_bigger_size(sized: Cluster) -> None:
     labels = {"flowsession.dev/source": "true"}
     folder = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": files}
 
-    def run(name: str, **spec: object) -> Object:
+    def flow_run(name: str, **spec: object) -> Object:
         given = {"user": "alice@example.com", "environmentRef": {"name": "plain"}, **spec}
         return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
 
     sized.apply(
         folder,
         environment(source={"configMap": {"name": "flow"}}),
-        run("answers", data={"path": "data.jsonl"}, resources={"instanceType": SMALL}),
-        run("evaluation", run="answers", columnMapping={"text": "${run.outputs.answer}"}, resources={"instanceType": LARGE}),
+        flow_run("answers", data={"path": "data.jsonl"}, resources={"instanceType": SMALL}),
+        flow_run("evaluation", run="answers", columnMapping={"text": "${run.outputs.answer}"}, resources={"instanceType": LARGE}),
     )
     sized.kubectl("wait", "--for=condition=Complete", "frun/answers", "frun/evaluation", "--timeout=240s")
     found = {name: (sized.get("flowrun", name) or {})["status"] for name in ("answers", "evaluation")}
