@@ -66,10 +66,10 @@ log("ended")
 RUN = """
 import json, os, socket
 body = json.dumps({"inputs": {"seconds": SECONDS}}).encode()
-door = socket.socket(socket.AF_UNIX)
-door.connect(os.environ["FLOWSESSION_HOME"] + "/agent.sock")
-door.sendall(b"POST /v1/test HTTP/1.1\\r\\nHost: agent\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
-answer = door.recv(65536)
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(os.environ["FLOWSESSION_HOME"] + "/agent.sock")
+connection.sendall(b"POST /v1/test HTTP/1.1\\r\\nHost: agent\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+answer = connection.recv(65536)
 log("ended" if answer.startswith(b"HTTP/1.1 200") else "failed")
 """
 """Asks for the run and waits, which by itself is no work: what keeps the session is the run."""

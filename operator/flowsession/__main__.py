@@ -100,12 +100,12 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
 async def _listen(engine: Engine) -> None:
     """Watches until the process is told to stop. Raises what ended a watch for good: then a restart is the cure."""
     stop = asyncio.Event()
-    ears = await kopf.spawn_tasks(registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True)
+    watches = await kopf.spawn_tasks(registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True)
     # After kopf's own: it would give this process's other tasks five seconds to end by themselves, and they never do.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     told = asyncio.get_running_loop().create_task(stop.wait())
-    done, pending = await asyncio.wait({told, *ears}, return_when=asyncio.FIRST_COMPLETED)
+    done, pending = await asyncio.wait({told, *watches}, return_when=asyncio.FIRST_COMPLETED)
     asyncio.get_running_loop().set_exception_handler(_at_the_end)
     for task in pending:
         task.cancel()

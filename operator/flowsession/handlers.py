@@ -1,4 +1,4 @@
-"""The ears: what kopf watches goes straight into the engine's cache. No other kind of kopf handler is used; see docs/design.md."""
+"""The watches: what kopf watches goes straight into the engine's cache. No other kind of kopf handler is used; see docs/design.md."""
 
 import dataclasses
 import logging

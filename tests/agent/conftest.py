@@ -1,5 +1,6 @@
 """Fixtures of the agent's tests."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from needed_programs import pytest_collection_modifyitems  # noqa: F401
 from . import support
 from .editing import PUSHED
 from .support import Agent, Operator
+
+
+def pytest_configure() -> None:
+    """Let ^C reach what the tests start, as in a terminal: what a shell starts in the background ignores it, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 StartAgent = Callable[..., Agent]
 

@@ -99,7 +99,7 @@ def _certificate(
 
 
 class Front:
-    """What stands before a server: TLS where it is asked for, a record of all that came in, and a door that can be held."""
+    """What stands before a server: TLS where it is asked for, a record of all that came in, and a listener that can be held back."""
 
     def __init__(self, backend: int, context: ssl.SSLContext | None, host: str) -> None:
         self._backend = backend

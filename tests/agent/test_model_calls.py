@@ -16,6 +16,7 @@ from . import support
 from .feeds import Authority, Front, Server, closing, where_is
 from .support import Agent, Operator, eventually
 from .test_connections import CHAT, DAG, KEY, Secrets
+from .test_runs import outputs, over
 
 OWN = "own-secret-7d1a"
 TOKEN = "entra-token-91c4"
@@ -229,6 +230,22 @@ def test_a_refused_key_is_told_with_connection_secret_and_way_out_and_without_th
             assert "Secret 'open-ai'" in said
     finally:
         bed.model.keys.add(KEY)
+
+
+def test_a_run_tells_the_same_of_each_line(bed: Bed) -> None:
+    bed.push({**CHAT, "data.jsonl": b'{"q": "hello"}\n'})
+    bed.model.keys.discard(KEY)
+    try:
+        order = {"id": "r-1", "name": "refused", "data": "data.jsonl", "columnMapping": {"question": "${data.q}"}}
+        assert bed.agent.call("PUT", "/v1/runs", order)[0] == 200
+        end = over(bed.agent)
+    finally:
+        bed.model.keys.add(KEY)
+    said = "connection 'open_ai_connection': its endpoint answers 401, it does not take the key: correct that in Secret 'open-ai'"
+    assert end["errors"][0]["message"].startswith(said), end
+    assert f"the first is line 0: {said}" in end["message"]
+    kept = json.dumps(end) + repr(outputs(bed.agent))
+    assert not any(value in kept for value in (KEY, OWN, TOKEN))
 
 
 def test_an_identity_without_its_role_is_told_what_to_grant(bed: Bed) -> None:

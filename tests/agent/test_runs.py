@@ -185,6 +185,9 @@ def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, me
     end = over(agent)
     assert (end["state"], end["code"]) == ("Failed", code), end
     assert says in end["message"], end
+    if code == "DataNotFound":
+        status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
+        assert (status, refused["code"]) == (404, "NoOutputs"), "there is nothing to keep"
 
 
 def test_outputs_that_are_too_large_stay_in_the_session(session: Callable[..., Agent]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowsession_agent.server.doors import Door
+from flowsession_agent.server.listener import Listener
 from flowsession_agent.server.unanswered import Unanswered
 from flowsession_agent.session.children import Children
 
@@ -29,7 +29,7 @@ class OneCall:
 def test_an_end_waits_for_answers_to_calls_that_change_something(method: str, waits: bool) -> None:
     agent: Any = OneCall()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        Door(listener, agent=agent, keys=None).open()
+        Listener(listener, agent=agent, keys=None).open()
         with socket.create_connection(listener.getsockname(), timeout=60) as caller:
             caller.sendall(f"{method} /v1/x HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             answer = caller.makefile("rb").read()

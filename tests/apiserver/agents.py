@@ -95,7 +95,7 @@ class FakeAgent:
 
     @property
     def retired(self) -> bool:
-        """The door opens by itself again after a while."""
+        """New work is accepted again by itself after a while."""
         return time.monotonic() - self.retired_at < self.retirement_seconds
 
     @retired.setter

@@ -162,7 +162,7 @@ def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> Non
     fault = long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     assert fault.done.wait(60)
-    eventually(lambda: REOPEN in agent.lines(), what="the door is opened again")
+    eventually(lambda: REOPEN in agent.lines(), what="new work is accepted again")
     assert not agent.retired
     assert not long_idle.gone()
     assert [w.status for w in long_idle.writes() if w.line == "DELETE computesessions"] == [409]
@@ -188,7 +188,7 @@ def test_action_none_between_retirement_and_end_wins(long_idle: Lab) -> None:
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"action": "None"}))
     long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
-    eventually(lambda: REOPEN in long_idle.agent().lines(), what="the door is opened again")
+    eventually(lambda: REOPEN in long_idle.agent().lines(), what="new work is accepted again")
     assert not long_idle.gone()
 
 

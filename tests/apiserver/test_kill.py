@@ -307,7 +307,7 @@ def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -
 
 
 def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> None:
-    """The agent has closed its door for an operator that is dead now; who serves on needs it open, and in time it opens by itself."""
+    """The agent was retired by an operator that is dead now; who serves on needs it reopened, and in time it reopens by itself."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 60})
     started.until_ready()
@@ -322,7 +322,7 @@ def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> 
     assert started.agent().retired
     started.recorder.peace()
     started.operator.start()
-    eventually(lambda: not started.agent().retired, seconds=25, what="the door of the session that goes on is open again")
+    eventually(lambda: not started.agent().retired, seconds=25, what="the session that goes on accepts work again")
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
     ("ComputeSession", "env.[].valueFrom.configMapKeyRef.name"): lambda name: {
         "env": [{"name": "A", "value": "1"}, {"name": "V", "valueFrom": {"configMapKeyRef": {"name": name, "key": "key"}}}]
     },
+    ("ComputeSession", "claims.[].claimName"): lambda name: {"claims": [{"claimName": name}]},
     ("ComputeSession", "identity.serviceAccountName"): lambda name: {"identity": {"type": "Managed", "serviceAccountName": name}},
     ("ComputeInstance", "identity.serviceAccountName"): lambda name: {"identity": {"type": "Managed", "serviceAccountName": name}},
     ("FlowEnvironment", "source.configMap.name"): lambda name: {"source": {"configMap": {"name": name}}},
@@ -121,6 +122,13 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
         "data": {"path": "data.jsonl"},
     },
     ("FlowRun", "data.configMap.name"): lambda name: {"data": {"configMap": {"name": name, "key": "data.jsonl"}}},
+    ("FlowRun", "data.persistentVolumeClaim.claimName"): lambda name: {
+        "data": {"persistentVolumeClaim": {"claimName": name, "path": "data.jsonl"}}
+    },
+    ("FlowRun", "outputs.persistentVolumeClaim.claimName"): lambda name: {
+        "data": {"path": "data.jsonl"},
+        "outputs": {"persistentVolumeClaim": {"claimName": name}},
+    },
 }
 """A spec for each field that refers to something: by kind and path."""
 

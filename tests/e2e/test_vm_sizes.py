@@ -131,3 +131,35 @@ def test_an_unknown_size_is_told_with_the_nearest(sized: Cluster) -> None:
     assert SMALL in unknown["message"]
     sized.patch("csess", "s", {"spec": {"compute": {"vmSize": SMALL}}})
     sized.until_ready("s")
+
+
+def test_a_run_and_its_evaluation_on_the_bigger_size(sized: Cluster) -> None:
+    nodes = (
+        'nodes:\n- {name: shout, type: python, source: {type: code, path: shout.py}, inputs: {text: "${inputs.text}"}}\n'
+        '- {name: count, type: python, aggregation: true, source: {type: code, path: count.py}, inputs: {all: "${shout.output}"}}\n'
+    )
+    dag = 'inputs: {text: {type: string}}\noutputs: {answer: {type: string, reference: "${shout.output}"}}\n' + nodes
+    tool = "from promptflow.core import log_metric, tool\n\n@tool\n"
+    files = {
+        "flow.dag.yaml": dag,
+        "shout.py": f"{tool}def run(text: str) -> str:\n    return text.upper()\n",
+        "count.py": f"{tool}def run(all: list) -> int:\n    log_metric('upper', sum(one.isupper() for one in all))\n    return len(all)\n",
+        "data.jsonl": '{"text": "a"}\n{"text": "b"}\n',
+    }
+    labels = {"flowsession.dev/source": "true"}
+    folder = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": files}
+
+    def flow_run(name: str, **spec: object) -> Object:
+        given = {"user": "alice@example.com", "environmentRef": {"name": "plain"}, **spec}
+        return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
+
+    sized.apply(
+        folder,
+        environment(source={"configMap": {"name": "flow"}}),
+        flow_run("answers", data={"path": "data.jsonl"}, resources={"instanceType": SMALL}),
+        flow_run("evaluation", run="answers", columnMapping={"text": "${run.outputs.answer}"}, resources={"instanceType": LARGE}),
+    )
+    sized.kubectl("wait", "--for=condition=Complete", "frun/answers", "frun/evaluation", "--timeout=240s")
+    found = {name: (sized.get("flowrun", name) or {})["status"] for name in ("answers", "evaluation")}
+    assert {name: pool_of(sized, one["sessionName"]) for name, one in found.items()} == {"answers": SMALL, "evaluation": LARGE}
+    assert found["evaluation"]["metrics"] == {"upper": "2"}

@@ -210,7 +210,7 @@ def test_a_refused_duplicate_answers_requests():
 
 
 def test_a_keep_alive_after_a_lost_retirement_does_not_wait_for_the_door():
-    """Operator restarted while the agent is retired: KeepAlive answers 409 Retired until the door opens by itself."""
+    """Operator restarted while the agent is retired: KeepAlive answers 409 Retired until new work is accepted again by itself."""
     world = World(environment=NOTHING, idle={"timeoutSeconds": 600})
     world.settle(until_ready=True)
     world.clock.now += 590

@@ -1,1 +1,1 @@
-"""The hands: the gateway to the API server, the client of the agents, and their typed errors. Only here is kubernetes.aio imported."""
+"""All calls to the outside: gateway to the API server, client of the agents, typed errors. kubernetes.aio is imported here alone."""

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 WORKERS = 16
 SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
-"""After so many failures in a row nobody's door is closed for an end that would fail too; for so long, then it is tried again."""
+"""After so many failures in a row no session is retired for an end that would fail too; for so long, then it is tried again."""
 
 BEGINNER_SECONDS = 20.0
 """For so long a session without a pod lets those go first that are nearer to Ready: of a thousand that come at once the first is served

@@ -1,1 +1,1 @@
-"""How callers reach the agent: doors, tokens, calls."""
+"""How callers reach the agent: listeners, tokens, calls."""

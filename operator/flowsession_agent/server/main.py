@@ -1,4 +1,4 @@
-"""Start the agent: listen first, then load what answering needs, then serve both doors, one thread per connection."""
+"""Start the agent: listen first, then load what answering needs, then serve both listeners, one thread per connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def serve() -> int:
         os.chdir(settings.home.root)  # the folder that the container was started in may be gone
         unix = listen_unix(settings.home)
         from flowsession_agent.server.agent import Agent
-        from flowsession_agent.server.doors import Door
+        from flowsession_agent.server.listener import Listener
         from flowsession_agent.server.tokens import Keys
 
         keys = Keys(settings.public_keys)
@@ -31,8 +31,8 @@ def serve() -> int:
         return give_up(str(error))
     agent = Agent(settings)
     agent.environment.resume()
-    Door(tcp, agent=agent, keys=keys).open()
-    Door(unix, agent=agent, keys=None).open()
+    Listener(tcp, agent=agent, keys=keys).open()
+    Listener(unix, agent=agent, keys=None).open()
     from flowsession_agent.session import pid1
 
     return pid1.supervise(agent)

@@ -1,4 +1,4 @@
-"""When the session worked last: the agent's own work, what processes do, and the door that a retiring session closes."""
+"""When the session worked last: the agent's own work, what processes do, and whether new work is refused while the session retires."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 RETIREMENT_SECONDS = 30
-"""The door opens by itself again: an operator that died between asking and ending must not leave it shut for good."""
+"""Seconds after which new work is accepted again: an operator that died between asking and ending must not refuse it for good."""
 
 AWAY_SECONDS = 3
 """Longer than this between two looks, and the agent was stopped, frozen or starved: nobody could be seen at work, and perhaps nobody could
@@ -26,7 +26,7 @@ work. Such time never counts as idleness. Looks come every half second."""
 
 
 class Activity:
-    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the door held shut.
+    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the lock held.
 
     So is `edited`: it returns when a file of the flow folder changed last (0: never) and which, with True after looking at them all now.
     """
@@ -90,19 +90,19 @@ class Activity:
                 self._touch(self._last_what)
 
     def retire(self, *, idle_at_least: float) -> None:
-        """Close the door to new work if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
+        """Refuse new work from now on if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
         with self._lock:
             self.sample(thorough=True)
             activity = self.members()
             if activity["busy"] or self._clock() - self._last_at < idle_at_least:
-                self.reopen()  # a terminal may have been opened since: no door keeps `kubectl exec` out
+                self.reopen()  # a terminal may have been opened since: `kubectl exec` can't be refused
                 raise ApiError(409, "InUse", _in_use(activity), activity=activity)
             self._retired_at = self._clock()
             if not self._state.retired:
                 self._set_retired(True)
 
     def reopen(self) -> None:
-        """Open the door again."""
+        """Accept new work again."""
         with self._lock:
             if self._state.retired:
                 self._set_retired(False)

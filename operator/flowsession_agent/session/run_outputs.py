@@ -28,8 +28,10 @@ OUTPUTS = os.path.join("flow_outputs", "output.jsonl")
 
 
 def packed(folder: str) -> str:
-    """A .tar.gz in base64; the same files give the same bytes. Raises ApiError: TooLarge."""
+    """A .tar.gz in base64; the same files give the same bytes. Raises ApiError: TooLarge, NoOutputs."""
     complete(folder)
+    if not any(_files(folder, KEPT)):
+        raise ApiError(404, "NoOutputs", "The run ended before there was anything to keep.")
     for wanted in ((*KEPT, *DATA, *ARTIFACTS), (*KEPT, *DATA)):
         with contextlib.suppress(ApiError):
             return _packed(folder, wanted)

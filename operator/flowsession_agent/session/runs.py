@@ -220,7 +220,7 @@ class Runs:
         if outcome.stopped:
             return {**result, "canceled": True, "code": "", "message": "canceled"}
         if result and outcome.exit_code == 0:
-            return result
+            return _with_advice(result, flow)
         if cgroup.killed_for_memory() > killed_before:
             return {
                 "code": "RunFailed",
@@ -255,6 +255,19 @@ class Runs:
         for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
             shutil.rmtree(run.folder, ignore_errors=True)
             os.makedirs(run.folder, exist_ok=True)
+
+
+def _with_advice(result: dict[str, Any], flow: str) -> dict[str, Any]:
+    """What came of a run; where an endpoint refused, with the connection and the way out before prompt flow's words."""
+    from flowsession_agent.connections import refusals
+
+    for error in result.get("errors") or ():
+        words = str(error.get("message", ""))
+        said = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")))
+        if said:
+            error["message"] = f"{said} ({words})"
+            result["message"] = str(result.get("message", "")).replace(words, error["message"])
+    return result
 
 
 def _lost(run_id: str) -> messages.Run:

@@ -11,7 +11,7 @@ from unit.apiserver import ApiServer, Object, labelled
 from unit.longrun.clocks import elapsed, true_time
 from unit.longrun.records import Request, Requests, Told
 
-Hearer = Callable[[str, Object, bool], None]
+Watcher = Callable[[str, Object, bool], None]
 
 ANSWER_SECONDS = 0.004
 WATCH_SECONDS = 0.02
@@ -28,7 +28,7 @@ class LateApiServer(ApiServer):
         self.told: list[Told] = []
         self.deleted: dict[tuple[str, str], float] = {}
         """By kind and name: when it was deleted."""
-        self.hearers: list[Hearer] = []
+        self.watchers: list[Watcher] = []
         self.history: list[tuple[float, str, Object]] = []
         """Every status that a session had: when, whose, and what it said."""
         self.away = False
@@ -97,5 +97,5 @@ class LateApiServer(ApiServer):
     def _deliver(self) -> None:
         while self._on_the_way and self._on_the_way[0][0] <= elapsed() + 1e-6:
             _, kind, body, gone = self._on_the_way.popleft()
-            for hear in self.hearers if not self.away else ():
-                hear(kind, body, gone)
+            for watcher in self.watchers if not self.away else ():
+                watcher(kind, body, gone)

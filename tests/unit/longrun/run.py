@@ -65,12 +65,12 @@ class LongRun:
             resolutions=Resolutions(Settings()),
         )
         await self.engine.start()
-        self.api.hearers = [self._hear]
+        self.api.watchers = [self._observe]
         self.api.stream_everything()
 
     async def stop_operator(self) -> None:
         """As a kill: nothing is finished."""
-        self.api.hearers = []
+        self.api.watchers = []
         if self.engine is not None:
             await self.engine.stop()
             self.engine = None
@@ -120,7 +120,7 @@ class LongRun:
         """The calls of agents in that time, long polls of an install aside."""
         return [call for call in self.client.calls if since <= call.at < before and call.what != Follow.__name__]
 
-    def _hear(self, kind: str, body: Object, gone: bool) -> None:
+    def _observe(self, kind: str, body: Object, gone: bool) -> None:
         assert self.engine is not None
         self.engine.observe(kind, body, deleted=gone)
 

@@ -99,7 +99,7 @@ async def test_a_keep_alive_after_the_warning_takes_it_back_and_the_next_end_is_
 async def test_a_keep_alive_that_comes_while_the_door_is_closed_wins(run: LongRun):
     session = await run.session(timeout=3600)
     await at(session.at("expiresAt") - 0.5)
-    while session.agent.retired_at is None:  # noqa: ASYNC110 - an agent tells nobody that its door closes
+    while session.agent.retired_at is None:  # noqa: ASYNC110 - an agent tells nobody that it retires
         await asyncio.sleep(0.001)
     session.ask("keepAlive")
     await asyncio.sleep(2)

@@ -45,7 +45,7 @@ async def test_while_the_api_server_is_away_nobody_storms(run: LongRun, away_at:
         tries = 10 * (12 + minutes * 60 / 24)
         others = 10 * 2 + 2 * minutes
         assert len(requests) <= tries + others, "failing writes back off to half a minute; other Events are tried a minute apart"
-        assert len(run.calls(since=away_at)) <= 2 * tries, "a try of the end closes the door and opens it again"
+        assert len(run.calls(since=away_at)) <= 2 * tries, "a try of the end retires the session and reopens it"
     assert len([request for request in run.api.requests if request.verb == "LIST"]) <= 4 * 15
 
 
@@ -74,7 +74,7 @@ async def test_who_works_when_the_api_server_comes_back_is_kept(run: LongRun):
     await at(300)
     run.api.away = True
     await at(300 + HOUR)
-    session.agent.retired_at = None  # whether the door is open is the matter of another test
+    session.agent.retired_at = None  # whether it is retired is the matter of another test
     session.agent.work()
     await asyncio.sleep(60)
     run.api.come_back()
@@ -105,7 +105,7 @@ async def test_what_was_deleted_during_an_outage_is_noticed_by_the_next_list(run
 
 @AWAY
 async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun, away_at: int):
-    """The door may be closed right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
+    """A session may be retired right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
     session = await run.session(timeout=600)
     await at(away_at)
     run.api.away = True

@@ -90,7 +90,7 @@ class AgentClient:
         if isinstance(call, ReadSource) and status == 200:
             return Answer(source=source_answers.source(document))
         if (status, document.get("code"), type(call)) in _TELLING:
-            # The whole state follows, so that the door's position is known too.
+            # The whole state follows, so that it is known too whether the session is retired.
             status, document = await self._send(pod, Request("GET", "/v1/state"))
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")

@@ -242,7 +242,7 @@ def hosted_session(*, idle: float = 0.0, state_at: float = NOW, **fields: Any) -
         ((hosted_session(idle=4000, pod=pending_pod(), agent=None, starts_until=NOW + 60),), False),
     ],
     ids=[
-        "no session", "door closed", "an old word", "a word from the future", "door open", "one door open", "used lately", "not asked",
+        "no session", "retired", "an old word", "a word from the future", "not retired", "one not retired", "used lately", "not asked",
         "about to start", "suspended", "broken for long", "starting",
     ],
 )  # fmt: skip

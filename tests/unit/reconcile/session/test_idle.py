@@ -550,3 +550,17 @@ def test_the_cap_on_silence_is_a_setting_and_three_timeouts_at_least():
     short = Settings.model_validate({"session": {"unreachableSeconds": 100}})
     for since, ends in ((179, False), (180, True)):
         assert bool(decide(replace(ready(5000.0, silent_agent(failures=20, since=since)), settings=short)).deletes) is ends
+
+
+@pytest.mark.parametrize(("written", "what"), [(None, "start"), (NOW - 10.0, "exec vim")])
+def test_a_session_whose_agent_refused_all_is_idle_since_its_container_runs(written, what):
+    environment = resolved()
+    told = (environment.packages_revision, environment.flow_revision)
+    found = ready(5000.0, silent_agent(failures=0, refused="no room", delivered=told, error=""))
+    status = {"phase": "Starting", "podName": found.status["podName"], "conditions": []}
+    if written is not None:
+        status["lastActivity"] = {"at": stamp(written), "what": what}
+    after, plan = status_after(replace(found, status=status)), decide(replace(found, status=status))
+    assert (after["phase"], verdict(after, "Ready")[1]) == ("Failed", "AgentRefused")
+    assert after["lastActivity"] == {"at": stamp(written or NOW - 5010.0), "what": what}
+    assert (plan.call is None) == (written is not None), "its end is due, or is not"

@@ -1,4 +1,4 @@
-"""The two doors, the pod's port and the Unix socket: accept, check the token, answer; and nobody without a token may hold them shut."""
+"""The two listeners, the pod's port and the Unix socket: accept, check the token, answer; callers without a token can't block them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Caller:
         self.trusted = False
 
 
-class Door:
+class Listener:
     """One listening socket. `keys` None means that whoever can connect may call (the Unix socket, mode 0600)."""
 
     def __init__(self, listener: socket.socket, *, agent: Agent, keys: Keys | None) -> None:
@@ -68,7 +68,7 @@ class Door:
         self._agent.children.thread(lambda: self._serve(caller), name="call")
 
     def _admit(self, caller: Caller) -> None:
-        """Make room when the door is full: the oldest connection of the busiest peer goes, those without a token first."""
+        """Make room when all connections are taken: the oldest connection of the busiest peer goes, those without a token first."""
         with self._lock:
             if len(self._callers) >= CONNECTIONS_LIMIT:
                 candidates = [known for known in self._callers if not known.trusted] or self._callers

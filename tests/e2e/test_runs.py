@@ -1,0 +1,118 @@
+"""Runs on kubelets: a container that is killed and a pod that is lost in the middle, and data and outputs on a claim."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Cluster, environment
+from .test_edits import kill_pid_1
+
+DAG = """\
+inputs: {text: {type: string}}
+outputs: {answer: {type: string, reference: "${shout.output}"}}
+nodes:
+- {name: shout, type: python, source: {type: code, path: shout.py}, inputs: {text: "${inputs.text}"}}
+- {name: count, type: python, aggregation: true, source: {type: code, path: count.py}, inputs: {answers: "${shout.output}"}}
+"""
+SHOUT = """\
+import os, time
+from promptflow.core import tool
+
+@tool
+def run(text: str) -> str:
+    with open("/claims/results/seen", "a") as file:
+        file.write(text + "\\n")
+    while text.startswith("wait") and not os.path.exists(f"/claims/results/go-{text}"):
+        time.sleep(0.1)
+    return text.upper()
+"""
+COUNT = """\
+from promptflow.core import log_metric, tool
+
+@tool
+def run(answers: list) -> int:
+    log_metric("answers", len(answers))
+    return len(answers)
+"""
+WORDS = ["a", "b", "wait"]
+
+
+@pytest.fixture
+def volume(cluster: Cluster) -> Iterator[Path]:
+    """The folder behind the claim `results`, which any node can mount."""
+    with tempfile.TemporaryDirectory(prefix="fs-claim-") as name:
+        root, volume = Path(name), f"{cluster.namespace}-results"
+        (root / "data.jsonl").write_text("".join(json.dumps({"word": word}) + "\n" for word in WORDS))
+        for path in (root, root / "data.jsonl"):
+            os.chown(path, 1000, 1000)
+        size, spec = {"storage": "1Gi"}, {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
+        kept = {"capacity": size, "hostPath": {"path": name}, "persistentVolumeReclaimPolicy": "Retain"}
+        asked = {"resources": {"requests": size}, "volumeName": volume}
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {**spec, **kept}},
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "results"}, "spec": {**spec, **asked}},
+        )
+        yield root
+        cluster.kubectl("delete", "frun,csess,fenv", "--all", "--wait=true")
+        cluster.until("nothing uses the claim", lambda: cluster.kubectl.list("pods") == [])
+        cluster.kubectl("delete", "pvc", "results", "--wait=true")
+        cluster.kubectl("delete", "pv", volume, "--wait=true")
+
+
+def flow_run(name: str, **spec: Any) -> dict[str, Any]:
+    given = {"user": "alice@example.com", "environmentRef": {"name": "chat"}, "lines": {"concurrency": 3}, **spec}
+    return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
+
+
+def status(cluster: Cluster, name: str) -> dict[str, Any]:
+    return (cluster.get("flowrun", name) or {}).get("status", {})
+
+
+def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(cluster: Cluster, volume: Path) -> None:
+    flow = {"flow.dag.yaml": DAG, "shout.py": SHOUT, "count.py": COUNT}
+    labels = {"flowsession.dev/source": "true"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": flow},
+        environment("chat", source={"configMap": {"name": "flow"}}),
+        flow_run(
+            "lost",
+            data={"persistentVolumeClaim": {"claimName": "results", "path": "data.jsonl"}},
+            columnMapping={"text": "${data.word}"},
+            outputs={"persistentVolumeClaim": {"claimName": "results", "path": "runs"}},
+        ),
+    )
+    found = cluster.until("two lines are done", lambda: (now := status(cluster, "lost")).get("lines", {}).get("completed") == 2 and now)
+    assert cluster.get("csess", found["sessionName"])["spec"]["claims"] == [{"claimName": "results", "readOnly": False}]
+    cluster.kubectl("delete", "pod", found["podName"], "--grace-period=0", "--force", "--wait=false")
+    cluster.until("it goes on in the next pod", lambda: status(cluster, "lost").get("podName") not in (None, found["podName"]))
+    (volume / "go-wait").touch()
+    cluster.kubectl("wait", "--for=condition=Complete", "frun/lost", "--timeout=180s")
+    end = status(cluster, "lost")
+    assert (end["lines"], end["metrics"], end["resumes"]) == ({"total": 3, "completed": 3, "failed": 0}, {"answers": "3"}, 1)
+    kept = volume / end["outputs"]["persistentVolumeClaim"]["path"]
+    lines = [json.loads(line)["answer"] for line in (kept / "flow_outputs" / "output.jsonl").read_text().splitlines()]
+    assert lines == ["A", "B", "WAIT"]
+    assert sorted((volume / "seen").read_text().split()) == ["a", "b", "wait", "wait"], "what was done is not done again"
+
+    (volume / "go-wait").unlink()
+    cluster.apply(flow_run("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.until("two lines are done", lambda: status(cluster, "killed").get("lines", {}).get("completed") == 2)
+    kill_pid_1(cluster.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
+    cluster.until("it goes on in the next container", lambda: status(cluster, "killed").get("resumes") == 1)
+    (volume / "go-wait").touch()
+    cluster.kubectl("wait", "--for=condition=Complete", "frun/killed", "--timeout=180s")
+    assert status(cluster, "killed")["metrics"] == {"answers": "3"}
+    assert sorted((volume / "seen").read_text().split()) == sorted([*WORDS, *WORDS, "wait", "wait"])
+
+    (volume / "go-wait").unlink()
+    cluster.apply(flow_run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.until("two lines are done", lambda: status(cluster, "canceled").get("lines", {}).get("completed") == 2)
+    cluster.patch("flowrun", "canceled", {"spec": {"cancel": True}})
+    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Canceled", "frun/canceled", "--timeout=90s")
+    assert status(cluster, "canceled")["lines"] == {"total": 3, "completed": 2, "failed": 0}
+    assert status(cluster, "canceled")["outputs"]["configMapNames"]
