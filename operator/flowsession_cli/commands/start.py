@@ -261,7 +261,7 @@ def idle_of(text: str) -> Object:
     """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
     if text == "never":
         return {"action": "None"}
-    parts = re.findall(r"(\d+)([smhd])", text)
+    parts = re.findall(r"(\d{1,9})([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise CliError(f"--idle {text} is no time: write 30m, 1h, 1h30m or never", code=2)
     return {"action": "Delete", "timeoutSeconds": sum(int(number) * _UNITS[unit] for number, unit in parts)}
