@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import Cluster, environment
-from .test_edits import kill_pid_1
+from conftest import Cluster, environment
+from test_edits import kill_pid_1
 
 DAG = """\
 inputs: {text: {type: string}}
@@ -73,6 +72,13 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
     return (cluster.get("flowrun", name) or {}).get("status", {})
 
 
+def over(cluster: Cluster, name: str, *, phase: str = "Completed") -> dict[str, Any]:
+    """The status at its end, which must have this phase."""
+    found = cluster.until("it is over", lambda: (now := status(cluster, name)).get("completedAt") and now, 180)
+    assert found["phase"] == phase, found
+    return found
+
+
 def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(cluster: Cluster, volume: Path) -> None:
     flow = {"flow.dag.yaml": DAG, "shout.py": SHOUT, "count.py": COUNT}
     labels = {"flowsession.dev/source": "true"}
@@ -91,8 +97,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     cluster.kubectl("delete", "pod", found["podName"], "--grace-period=0", "--force", "--wait=false")
     cluster.until("it goes on in the next pod", lambda: status(cluster, "lost").get("podName") not in (None, found["podName"]))
     (volume / "go-wait").touch()
-    cluster.kubectl("wait", "--for=condition=Complete", "frun/lost", "--timeout=180s")
-    end = status(cluster, "lost")
+    end = over(cluster, "lost")
     assert (end["lines"], end["metrics"], end["resumes"]) == ({"total": 3, "completed": 3, "failed": 0}, {"answers": "3"}, 1)
     kept = volume / end["outputs"]["persistentVolumeClaim"]["path"]
     lines = [json.loads(line)["answer"] for line in (kept / "flow_outputs" / "output.jsonl").read_text().splitlines()]
@@ -105,14 +110,13 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     kill_pid_1(cluster.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
     cluster.until("it goes on in the next container", lambda: status(cluster, "killed").get("resumes") == 1)
     (volume / "go-wait").touch()
-    cluster.kubectl("wait", "--for=condition=Complete", "frun/killed", "--timeout=180s")
-    assert status(cluster, "killed")["metrics"] == {"answers": "3"}
+    assert over(cluster, "killed")["metrics"] == {"answers": "3"}
     assert sorted((volume / "seen").read_text().split()) == sorted([*WORDS, *WORDS, "wait", "wait"])
 
     (volume / "go-wait").unlink()
     cluster.apply(flow_run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "canceled").get("lines", {}).get("completed") == 2)
     cluster.patch("flowrun", "canceled", {"spec": {"cancel": True}})
-    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Canceled", "frun/canceled", "--timeout=90s")
-    assert status(cluster, "canceled")["lines"] == {"total": 3, "completed": 2, "failed": 0}
-    assert status(cluster, "canceled")["outputs"]["configMapNames"]
+    canceled = over(cluster, "canceled", phase="Canceled")
+    assert canceled["lines"] == {"total": 3, "completed": 2, "failed": 0}
+    assert canceled["outputs"]["configMapNames"]

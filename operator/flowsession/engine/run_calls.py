@@ -96,7 +96,7 @@ def observed(view: RunView, call: RunCall, reply: RunReply, error: str, now: flo
     known = replace(view, calling=False, asked_at=now, failures=0, refused=reply.refused, message=reply.message)
     if isinstance(call, FetchOutputs):
         return replace(known, archive=reply.archive, lost_outputs=reply.message if reply.refused else "")
-    again = view.again_asked or (isinstance(call, BeginRun) and call.body.get("again", False))
+    again = view.again_asked or (isinstance(call, BeginRun) and call.body.get("again", False) and not reply.refused)
     return replace(
         known, answer=_grown(view.answer, reply.answer), cancel_asked=view.cancel_asked or isinstance(call, CancelRun), again_asked=again
     )

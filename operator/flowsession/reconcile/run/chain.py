@@ -289,8 +289,15 @@ def _resume(draft: RunDraft, pod: str) -> None:
     said = f"{_restarted(draft)}; it goes on there with the lines that were not done"
     draft.goes_on(RunPhase.RUNNING, "Resumed", said)
     draft.judge("Resumed", True, "ContainerRestarted", said)
-    if draft.status.get("resumes"):
-        _start(draft, pod)
+    view = draft.snapshot.view
+    if view.refused and view.refused not in NOT_YET:
+        _refused(draft)
+    elif draft.status.get("resumes"):
+        due = view.asked_at + AGAIN_SECONDS if view.refused else _next_call(draft, view.answer)
+        if draft.now < due:
+            draft.look_again(due)
+        else:
+            _start(draft, pod)
     else:
         draft.put("resumes", 1)
         draft.event(warning=True, reason="Resumed", message=said)
