@@ -75,7 +75,7 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
 def over(cluster: Cluster, name: str, *, phase: str = "Completed") -> dict[str, Any]:
     """The status at its end, which must have this phase."""
     found = cluster.until("it is over", lambda: (now := status(cluster, name)).get("completedAt") and now, 180)
-    assert found["phase"] == phase, found
+    assert found["phase"] == phase, json.dumps(found)
     return found
 
 

@@ -254,7 +254,7 @@ def _follow(draft: RunDraft) -> None:
         _return(draft)
     elif (pod is None or pod.phase in ENDED) and not kept:
         _without_pod(draft, cause_of_end(pod)[1] if pod else cause_of_absence(name, ())[1])
-    elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
+    elif pod is not None and _is_lost(view) and not view.again_asked:
         _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
         _lost(draft, _restarted(draft))
@@ -296,7 +296,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
         due = view.asked_at + AGAIN_SECONDS if view.refused else _next_call(draft, view.answer)
         if draft.now < due:
             draft.look_again(due)
-        else:
+        elif not view.calling:
             _start(draft, pod)
     else:
         draft.put("resumes", 1)

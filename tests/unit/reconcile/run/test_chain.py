@@ -279,6 +279,8 @@ def test_a_run_whose_container_was_restarted_goes_on_once() -> None:
     plan, status = after(placed(lost, status=status))
     assert isinstance(plan.run_call, BeginRun)
     assert plan.run_call.body["again"]
+    plan, same = after(placed(replace(lost, calling=True), status=status))
+    assert (plan.run_call, same["phase"]) == (None, "Running"), "the call is under way"
     busy = replace(lost, refused="RunInProgress", message="another one", asked_at=NOW - 1.0)
     plan, _ = after(placed(busy, status=status))
     assert (plan.run_call, plan.look_again_at) == (None, NOW + 4.0), "it is asked again, not given up"
