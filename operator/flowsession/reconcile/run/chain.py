@@ -118,7 +118,7 @@ def _may_run(draft: RunDraft) -> bool:
         draft.end(RunPhase.FAILED, "RunYamlInvalid", snapshot.problem)
         return False
     draft.put("warnings", _warnings(snapshot) or None)
-    return bool(draft.status.get("podName")) or spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
+    return spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
 
 
 def _warnings(snapshot: RunSnapshot) -> list[str]:
