@@ -374,6 +374,8 @@ def test_an_evaluation_of_outputs_on_a_claim() -> None:
     assert status["phase"] == "Queued", "its session does not mount the claim"
     plan, _ = after(placed(spec=built, earlier=kept))
     assert isinstance(plan.run_call, BeginRun)
+    of_another = replace(EARLIER, earlier=kept)
+    assert run_outputs.claims(built, built, of_another) == {}, "what the earlier run was built on is not needed any more"
     assert (plan.run_call.body["earlierClaim"], plan.run_call.inclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
 
 
