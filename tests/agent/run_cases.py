@@ -1,7 +1,9 @@
 """Flows, data and run.yml for the comparison of FlowRuns with `pf run create`: one case for each thing that run.yml or a flow may say."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import modelserver
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,6 @@ class Case:
     earlier: str = ""
     failed: tuple[int, ...] = ()
     """The lines that are meant to fail."""
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def python(name: str, inputs: str = 'text: "${inputs.text}"', more: str = "") -> str:
@@ -22,8 +23,8 @@ def python(name: str, inputs: str = 'text: "${inputs.text}"', more: str = "") ->
     )
 
 
-def tool(signature: str, body: str, head: str = "") -> str:
-    return f"import json, os\nfrom promptflow.core import log_metric, tool\n{head}\n@tool\ndef run({signature}):\n    {body}\n"
+def tool(signature: str, body: str) -> str:
+    return f"import json, os\nfrom promptflow.core import log_metric, tool\n\n@tool\ndef run({signature}):\n    {body}\n"
 
 
 def dag(
@@ -100,21 +101,8 @@ class Flow:
     "init.json": '{"times": 4}',
     "data.jsonl": WORDS,
 }
-LLM = {
-    "flow.dag.yaml": """\
-inputs: {text: {type: string}}
-outputs: {answer: {type: string, reference: "${ask.output}"}}
-nodes:
-- name: ask
-  type: llm
-  source: {type: code, path: ask.jinja2}
-  inputs: {text: "${inputs.text}", model: small, temperature: 0}
-  connection: open_ai_connection
-  api: chat
-""",
-    "ask.jinja2": "user:\n{{text}}\n",
-    "data.jsonl": WORDS,
-}
+LLM = {**modelserver.FLOW, "data.jsonl": WORDS}
+ASKED = MAPPED.replace("{text:", "{question:")
 ACTIVATE = 'activate: {when: "${inputs.text}", is: b}'
 
 CASES: dict[str, Case] = {
@@ -196,8 +184,8 @@ CASES: dict[str, Case] = {
     "class": Case(CLASS, MAPPED),
     "class with arguments": Case(CLASS, MAPPED + "init: {times: 3}\n"),
     "class with a file of arguments": Case(CLASS, MAPPED + "init: init.json\n"),
-    "language model": Case(LLM, MAPPED),
-    "another connection": Case(LLM, MAPPED + "connections: {ask: {connection: other_connection, model: large}}\n"),
+    "language model": Case(LLM, ASKED),
+    "another connection": Case(LLM, ASKED + "connections: {ask: {connection: other_connection, model: large}}\n"),
     "a connection's key in a variable": Case(ENVIRONMENT, MAPPED + 'environment_variables: {CASE_TONE: "${other_connection.base_url}"}\n'),
     "evaluation": Case(
         {

@@ -1,5 +1,6 @@
 """The cluster of this machine with the operator of this checkout in it, and a namespace for each test."""
 
+import contextlib
 import json
 import time
 import uuid
@@ -133,6 +134,28 @@ def session(
         "metadata": {"name": name},
         "spec": {"environmentRef": {"name": of}, "user": user, "idle": {"action": action, "timeoutSeconds": idle}, **spec},
     }
+
+
+def flow_run(name: str, *, of: str = "plain", user: str = "alice@example.com", **spec: Any) -> Object:
+    given = {"user": user, "environmentRef": {"name": of}, **spec}
+    return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
+
+
+@contextlib.contextmanager
+def claimed(cluster: Cluster, name: str, folder: Path) -> Iterator[None]:
+    """A claim for a folder of this machine, which any node can mount; what may use it is deleted when the block ends."""
+    size, spec, volume = {"storage": "1Gi"}, {"storageClassName": "", "accessModes": ["ReadWriteMany"]}, f"{cluster.namespace}-{name}"
+    kept = {"capacity": size, "hostPath": {"path": str(folder)}, "persistentVolumeReclaimPolicy": "Retain"}
+    asked = {"resources": {"requests": size}, "volumeName": volume}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {**spec, **kept}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {**spec, **asked}},
+    )
+    yield
+    cluster.kubectl("delete", "frun,csess,fenv", "--all", "--wait=true")
+    cluster.until("nothing uses the claim", lambda: cluster.kubectl.list("pods") == [])
+    cluster.kubectl("delete", "pvc", name, "--wait=true")
+    cluster.kubectl("delete", "pv", volume, "--wait=true")
 
 
 _PROCESSES = pytest.StashKey[Processes]()

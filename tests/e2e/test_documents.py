@@ -209,7 +209,14 @@ def test_docs_edits(shell: Shell, flows: Path) -> None:
 
 
 def test_docs_sessions(shell: Shell, flows: Path) -> None:
-    apply(shell, flows, json.dumps(environment("triage", requirementsText="six\n")))
+    chat = {
+        "flow.flex.yaml": "entry: chat:answer\ninputs:\n  question: {type: string, is_chat_input: true}\n"
+        "  chat_history: {type: list, default: []}\n",
+        "chat.py": "def answer(question: str, chat_history: list) -> str:\n    return question\n",
+    }
+    labels = {"flowsession.dev/source": "true"}
+    apply(shell, flows, json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat", "labels": labels}, "data": chat}))
+    apply(shell, flows, json.dumps(environment("triage", requirementsText="six\n", source={"configMap": {"name": "chat"}})))
     apply(shell, flows, json.dumps(environment("broken", requirementsText="-e .\n")))
     apply(shell, flows, json.dumps(session("mine", of="triage")))
     apply(shell, flows, json.dumps(session("stuck", of="broken")))

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import Cluster, environment
-from .test_edits import kill_pid_1
+from conftest import Cluster, Object, claimed, environment, flow_run
+from test_edits import kill_pid_1
 
 DAG = """\
 inputs: {text: {type: string}}
@@ -46,31 +45,27 @@ WORDS = ["a", "b", "wait"]
 def volume(cluster: Cluster) -> Iterator[Path]:
     """The folder behind the claim `results`, which any node can mount."""
     with tempfile.TemporaryDirectory(prefix="fs-claim-") as name:
-        root, volume = Path(name), f"{cluster.namespace}-results"
+        root = Path(name)
         (root / "data.jsonl").write_text("".join(json.dumps({"word": word}) + "\n" for word in WORDS))
         for path in (root, root / "data.jsonl"):
             os.chown(path, 1000, 1000)
-        size, spec = {"storage": "1Gi"}, {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
-        kept = {"capacity": size, "hostPath": {"path": name}, "persistentVolumeReclaimPolicy": "Retain"}
-        asked = {"resources": {"requests": size}, "volumeName": volume}
-        cluster.apply(
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {**spec, **kept}},
-            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "results"}, "spec": {**spec, **asked}},
-        )
-        yield root
-        cluster.kubectl("delete", "frun,csess,fenv", "--all", "--wait=true")
-        cluster.until("nothing uses the claim", lambda: cluster.kubectl.list("pods") == [])
-        cluster.kubectl("delete", "pvc", "results", "--wait=true")
-        cluster.kubectl("delete", "pv", volume, "--wait=true")
+        with claimed(cluster, "results", root):
+            yield root
 
 
-def flow_run(name: str, **spec: Any) -> dict[str, Any]:
-    given = {"user": "alice@example.com", "environmentRef": {"name": "chat"}, "lines": {"concurrency": 3}, **spec}
-    return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
+def run_of(name: str, **spec: Any) -> Object:
+    return flow_run(name, of="chat", lines={"concurrency": 3}, **spec)
 
 
 def status(cluster: Cluster, name: str) -> dict[str, Any]:
     return (cluster.get("flowrun", name) or {}).get("status", {})
+
+
+def over(cluster: Cluster, name: str, *, phase: str = "Completed") -> dict[str, Any]:
+    """The status at its end, which must have this phase."""
+    found = cluster.until("it is over", lambda: (now := status(cluster, name)).get("completedAt") and now, 180)
+    assert found["phase"] == phase, json.dumps(found)
+    return found
 
 
 def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(cluster: Cluster, volume: Path) -> None:
@@ -79,7 +74,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     cluster.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": flow},
         environment("chat", source={"configMap": {"name": "flow"}}),
-        flow_run(
+        run_of(
             "lost",
             data={"persistentVolumeClaim": {"claimName": "results", "path": "data.jsonl"}},
             columnMapping={"text": "${data.word}"},
@@ -91,8 +86,7 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     cluster.kubectl("delete", "pod", found["podName"], "--grace-period=0", "--force", "--wait=false")
     cluster.until("it goes on in the next pod", lambda: status(cluster, "lost").get("podName") not in (None, found["podName"]))
     (volume / "go-wait").touch()
-    cluster.kubectl("wait", "--for=condition=Complete", "frun/lost", "--timeout=180s")
-    end = status(cluster, "lost")
+    end = over(cluster, "lost")
     assert (end["lines"], end["metrics"], end["resumes"]) == ({"total": 3, "completed": 3, "failed": 0}, {"answers": "3"}, 1)
     kept = volume / end["outputs"]["persistentVolumeClaim"]["path"]
     lines = [json.loads(line)["answer"] for line in (kept / "flow_outputs" / "output.jsonl").read_text().splitlines()]
@@ -100,19 +94,18 @@ def test_a_run_goes_on_when_its_container_is_killed_and_when_its_pod_is_lost(clu
     assert sorted((volume / "seen").read_text().split()) == ["a", "b", "wait", "wait"], "what was done is not done again"
 
     (volume / "go-wait").unlink()
-    cluster.apply(flow_run("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.apply(run_of("killed", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "killed").get("lines", {}).get("completed") == 2)
     kill_pid_1(cluster.get("pod", status(cluster, "killed")["podName"])["metadata"]["uid"])
     cluster.until("it goes on in the next container", lambda: status(cluster, "killed").get("resumes") == 1)
     (volume / "go-wait").touch()
-    cluster.kubectl("wait", "--for=condition=Complete", "frun/killed", "--timeout=180s")
-    assert status(cluster, "killed")["metrics"] == {"answers": "3"}
+    assert over(cluster, "killed")["metrics"] == {"answers": "3"}
     assert sorted((volume / "seen").read_text().split()) == sorted([*WORDS, *WORDS, "wait", "wait"])
 
     (volume / "go-wait").unlink()
-    cluster.apply(flow_run("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
+    cluster.apply(run_of("canceled", run="lost", sessionRef={"name": end["sessionName"]}, columnMapping={"text": "${run.inputs.word}"}))
     cluster.until("two lines are done", lambda: status(cluster, "canceled").get("lines", {}).get("completed") == 2)
     cluster.patch("flowrun", "canceled", {"spec": {"cancel": True}})
-    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Canceled", "frun/canceled", "--timeout=90s")
-    assert status(cluster, "canceled")["lines"] == {"total": 3, "completed": 2, "failed": 0}
-    assert status(cluster, "canceled")["outputs"]["configMapNames"]
+    canceled = over(cluster, "canceled", phase="Canceled")
+    assert canceled["lines"] == {"total": 3, "completed": 2, "failed": 0}
+    assert canceled["outputs"]["configMapNames"]

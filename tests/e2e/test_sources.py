@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, Object, environment, session
+from conftest import Cluster, Object, claimed, environment, session
 
 from localcluster import buildah, images
 from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
@@ -160,27 +160,8 @@ def volume(cluster: Cluster) -> Iterator[Path]:
         (root / "team" / "chat" / "requirements.txt").write_text("iniconfig==2.0.0\n")
         for path in [root / "team", *(root / "team").rglob("*")]:
             os.chown(path, 1000, 1000)
-        size, modes, volume = {"storage": "1Gi"}, ["ReadWriteMany"], f"{cluster.namespace}-flows"
-        spec = {"storageClassName": "", "accessModes": modes}
-        cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": volume},
-                "spec": {**spec, "capacity": size, "hostPath": {"path": name}, "persistentVolumeReclaimPolicy": "Retain"},
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "flows"},
-                "spec": {**spec, "resources": {"requests": size}, "volumeName": volume},
-            },
-        )
-        yield root / "team"
-        cluster.kubectl("delete", "csess,fenv", "--all", "--wait=true")
-        cluster.until("nothing uses the claim", lambda: cluster.kubectl.list("pods") == [])
-        cluster.kubectl("delete", "pvc", "flows", "--wait=true")
-        cluster.kubectl("delete", "pv", volume, "--wait=true")
+        with claimed(cluster, "flows", root):
+            yield root / "team"
 
 
 def test_sessions_work_in_a_claims_folder_itself(cluster: Cluster, volume: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import LABELS, Cluster, Object, environment, session
+from conftest import LABELS, Cluster, Object, environment, flow_run, session
 
 pytestmark = pytest.mark.whole_cluster
 
@@ -148,10 +148,6 @@ def test_a_run_and_its_evaluation_on_the_bigger_size(sized: Cluster) -> None:
     }
     labels = {"flowsession.dev/source": "true"}
     folder = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow", "labels": labels}, "data": files}
-
-    def flow_run(name: str, **spec: object) -> Object:
-        given = {"user": "alice@example.com", "environmentRef": {"name": "plain"}, **spec}
-        return {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": given}
 
     sized.apply(
         folder,

@@ -10,6 +10,8 @@ from flowsession.api.identity import Identity
 from flowsession.api.session import EnvironmentRef
 
 _PART = r"([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"
+_Path = Annotated[str, Field(min_length=1, max_length=1024, pattern=rf"^{_PART}(/{_PART})*$")]
+"""A file's path relative to some folder, which it does not leave."""
 
 
 class RunPhase(StrEnum):
@@ -43,12 +45,7 @@ class ClaimFile(Model):
     """A file of a PersistentVolumeClaim."""
 
     claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim; the run's session mounts it.")
-    path: str = Field(
-        min_length=1,
-        max_length=1024,
-        pattern=rf"^{_PART}(/{_PART})*$",
-        description="The file, relative to the claim's root: .jsonl, .csv or .tsv, as prompt flow reads them.",
-    )
+    path: _Path = Field(description="The file, relative to the claim's root: .jsonl, .csv or .tsv, as prompt flow reads them.")
 
 
 class ClaimFolder(Model):
@@ -84,11 +81,8 @@ class RunData(Model):
         )
     )
 
-    path: str | None = Field(
+    path: _Path | None = Field(
         default=None,
-        min_length=1,
-        max_length=1024,
-        pattern=rf"^{_PART}(/{_PART})*$",
         description="A file of the flow folder, relative to it: .jsonl, .csv or .tsv, as prompt flow reads them.",
     )
     config_map: ConfigMapData | None = Field(default=None, description="A file that a ConfigMap holds.")
@@ -172,11 +166,8 @@ class FlowRunSpec(Model):
         description="Prompt flow's run.yml as it is, instead of the fields below; those that are set win over it. Fields that prompt flow"
         " doesn't know are told in status.warnings. Immutable.",
     )
-    path: str | None = Field(
+    path: _Path | None = Field(
         default=None,
-        min_length=1,
-        max_length=1024,
-        pattern=rf"^{_PART}(/{_PART})*$",
         description="Where in the source runYaml lies, such as runs/nightly.yml: its relative paths begin there. Absent: they begin where"
         " its field flow finds the flow folder. Immutable.",
     )

@@ -38,9 +38,8 @@ class RunCalls:
         known = self._tasks.about(uid)
         if known is not None and (not isinstance(known, FollowRun) or isinstance(call, FollowRun)):
             return
-        views = self._cache.runs.views
-        known_view = views.get(uid)
-        views[uid] = replace(known_view if known_view and known_view.pod == pod.name else RunView(pod=pod.name), calling=True)
+        runs = self._cache.runs
+        runs.views[uid] = replace(runs.view(uid, pod.name), calling=True)
         self._tasks.start(uid, call, self._call(key, uid, pod, call))
 
     async def close(self) -> None:
@@ -76,7 +75,8 @@ class RunCalls:
             error = f"{type(failure).__name__}: {failure}"
             log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
         if self._cache.uid(key) == uid:
-            self._cache.runs.views[uid] = observed(self._cache.runs.views.get(uid, RunView()), call, reply, error, self._cache.clock())
+            runs = self._cache.runs
+            runs.views[uid] = observed(runs.view(uid, pod.name), call, reply, error, self._cache.clock())
         self._tasks.drop(uid)  # before the next decision, which may call again at once
         self._queue.add(key)
 
@@ -96,7 +96,7 @@ def observed(view: RunView, call: RunCall, reply: RunReply, error: str, now: flo
     known = replace(view, calling=False, asked_at=now, failures=0, refused=reply.refused, message=reply.message)
     if isinstance(call, FetchOutputs):
         return replace(known, archive=reply.archive, lost_outputs=reply.message if reply.refused else "")
-    again = view.again_asked or (isinstance(call, BeginRun) and call.body.get("again", False))
+    again = view.again_asked or (isinstance(call, BeginRun) and call.body.get("again", False) and not reply.refused)
     return replace(
         known, answer=_grown(view.answer, reply.answer), cancel_asked=view.cancel_asked or isinstance(call, CancelRun), again_asked=again
     )

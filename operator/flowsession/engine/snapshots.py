@@ -1,7 +1,7 @@
 """Puts together, from the cache, all that a decision about one object depends on."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowsession.engine.accounts import Accounts
@@ -201,6 +201,7 @@ class Snapshots:
         if entry is None:
             return None
         pod = cache.pods.get((key[0], entry.status.get("podName") or ""))
+        sessions = cache.sessions_for(entry)
         return RunSnapshot(
             namespace=key[0],
             name=key[1],
@@ -213,13 +214,13 @@ class Snapshots:
             status=entry.status,
             yaml=entry.yaml,
             problem=entry.problem,
-            sessions=tuple(self._place(session) for session in cache.sessions_for(entry) if not session.meta.deleting),
-            environment=self._of_guest(entry),
+            sessions=tuple(self._place(session) for session in sessions if not session.meta.deleting),
+            environment=self._of_guest(entry, sessions),
             pod=pod.view if pod else None,
             rivals=cache.runs.rivals(entry),
             refusal=refusal.message if (refusal := cache.refusals.get(entry.meta.uid)) and now < refusal.at + REFUSED_SECONDS else "",
             earlier=cache.runs.earlier(entry),
-            view=cache.runs.view(entry),
+            view=cache.runs.view(entry.meta.uid, entry.status.get("podName") or ""),
             refused_config_maps=self._refused(key[0]),
             namespace_ending=self._ending(key[0], now),
             written_at=cache.runs.written_at.get(key, 0.0),
@@ -242,10 +243,10 @@ class Snapshots:
             running=pod,
         )
 
-    def _of_guest(self, run: RunEntry) -> Resolved | Unresolved | None:
-        """What a run's environment resolves to, if the session that it names is one of another environment."""
+    def _of_guest(self, run: RunEntry, sessions: Sequence[SessionEntry]) -> Resolved | Unresolved | None:
+        """What a run's environment resolves to, if one of the sessions that it may be in is of another environment."""
         key = run.group[:2]
-        if all(session.environment == key for session in self.cache.sessions_for(run)):
+        if all(session.environment == key for session in sessions):
             return None
         return self._wanted(key, self.cache.environments.get(key), "")
 

@@ -1,7 +1,7 @@
 """What a run's agent is told, and the ConfigMap that keeps the run's outputs, which goes with the run."""
 
 import posixpath
-from typing import Any
+from typing import Any, Literal
 
 from flowsession.api import GROUP
 from flowsession.api.run import ClaimFile, ClaimFolder, FlowRunSpec, LineSettings
@@ -48,8 +48,7 @@ def order(
     }
     data = settings.data.persistent_volume_claim if settings.data else None
     optional |= {"dataClaim": _on(data), "outputsClaim": _on(spec.outputs_claim)}
-    resumed, built_on = (earlier, earlier.earlier if earlier else None) if spec.resume_from else (None, earlier)
-    optional |= {"resumeClaim": _on(resumed.claim if resumed else None), "earlierClaim": _on(built_on.claim if built_on else None)}
+    optional |= {f"{member}Claim": _on(one.claim) for member, one in _builds_on(spec, earlier).items()}
     for member, value in optional.items():
         if value is not None:
             found[member] = value  # type: ignore[literal-required]
@@ -60,7 +59,7 @@ def claims(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) ->
     """Return the claims that a run's session must mount, and whether the run writes there."""
     target = spec.outputs_claim
     data = settings.data.persistent_volume_claim if settings.data else None
-    kept = [one.claim for one in (earlier, earlier.earlier if earlier else None) if one is not None and one.claim is not None]
+    kept = [one.claim for one in _builds_on(spec, earlier).values()]
     names = {claim.claim_name for claim in (data, *kept) if claim is not None}
     return {**dict.fromkeys(names, False), **({target.claim_name: True} if target else {})}
 
@@ -76,18 +75,23 @@ def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) 
     if settings.data and settings.data.config_map:
         source = settings.data.config_map
         found.append(Inclosed(source.name, source.key, "dataFile", source.key, missing="DataNotFound"))
-    if spec.resume_from and earlier is not None:
-        found += _kept(earlier, "resume")
-        earlier = earlier.earlier
-    return (*found, *_kept(earlier, "earlier"))
+    for member, one in _builds_on(spec, earlier).items():
+        found += _kept(one, member)
+    return tuple(found)
+
+
+def _builds_on(spec: FlowRunSpec, earlier: Earlier | None) -> dict[Literal["resume", "earlier"], Earlier]:
+    """The runs of which something goes with the order: the one that is resumed, and the one whose outputs are data."""
+    resumed, data = (earlier, earlier.earlier) if spec.resume_from and earlier is not None else (None, earlier)
+    return {**({"resume": resumed} if resumed else {}), **({"earlier": data} if data else {})}
 
 
 def _on(claim: ClaimFile | ClaimFolder | None) -> ClaimPath | None:
     return {"claim": claim.claim_name, "path": claim.path} if claim else None
 
 
-def _kept(earlier: Earlier | None, member: RunInclosure) -> list[Inclosed]:
-    if earlier is None or not earlier.config_maps:
+def _kept(earlier: Earlier, member: RunInclosure) -> list[Inclosed]:
+    if not earlier.config_maps:
         return []
     name = name_for_promptflow(earlier.name, earlier.uid)
     return [Inclosed(earlier.config_maps[0], KEY, member, name, missing="RunNotFound")]

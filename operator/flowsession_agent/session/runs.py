@@ -195,9 +195,10 @@ class Runs:
             job = Job(self._children, environ=environ, cwd=root, seconds=guest_flow.SECONDS)
             guest_flow.check(run.order["guest"]["requirements"], root, run.folder, job=job, python=python, venvs=self._home.venvs)
         flow = find_flow(root)
+        inputs = run_inputs.prepared(run.order, run.folder, self._home, root=root, outputs=run.outputs, before=run.before)
         order = {
-            **{name: value for name, value in run.order.items() if name not in ("dataFile", "earlier", "resume", "guest")},
-            **run_inputs.prepared(run.order, run.folder, self._home, root=root, outputs=run.outputs, before=run.before),
+            **{name: value for name, value in run.order.items() if name != "guest"},
+            **inputs,
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
             "outputs": run.outputs,

@@ -113,10 +113,10 @@ class Runs:
         """The runs that are in a pod."""
         return _keys(self._by_pod.of(pod.meta.key)) if pod is not None and len(self._by_pod) else set()
 
-    def view(self, run: RunEntry) -> RunView:
-        """What is known of the run in its pod of now."""
-        found = self.views.get(run.meta.uid)
-        return found if found is not None and found.pod == (run.status.get("podName") or "") else RunView()
+    def view(self, uid: str, pod: str) -> RunView:
+        """What is known of the run in this pod; nothing of what it was in another one."""
+        found = self.views.get(uid)
+        return found if found is not None and found.pod == pod else RunView(pod=pod)
 
     def prune(self) -> None:
         """Drop what outlives its run."""

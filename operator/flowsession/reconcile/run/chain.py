@@ -118,7 +118,7 @@ def _may_run(draft: RunDraft) -> bool:
         draft.end(RunPhase.FAILED, "RunYamlInvalid", snapshot.problem)
         return False
     draft.put("warnings", _warnings(snapshot) or None)
-    return bool(draft.status.get("podName")) or spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
+    return spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
 
 
 def _warnings(snapshot: RunSnapshot) -> list[str]:
@@ -254,7 +254,7 @@ def _follow(draft: RunDraft) -> None:
         _return(draft)
     elif (pod is None or pod.phase in ENDED) and not kept:
         _without_pod(draft, cause_of_end(pod)[1] if pod else cause_of_absence(name, ())[1])
-    elif pod is not None and _is_lost(view) and not view.again_asked and not view.calling:
+    elif pod is not None and _is_lost(view) and not view.again_asked:
         _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
         _lost(draft, _restarted(draft))
@@ -289,8 +289,15 @@ def _resume(draft: RunDraft, pod: str) -> None:
     said = f"{_restarted(draft)}; it goes on there with the lines that were not done"
     draft.goes_on(RunPhase.RUNNING, "Resumed", said)
     draft.judge("Resumed", True, "ContainerRestarted", said)
-    if draft.status.get("resumes"):
-        _start(draft, pod)
+    view = draft.snapshot.view
+    if view.refused and view.refused not in NOT_YET:
+        _refused(draft)
+    elif draft.status.get("resumes"):
+        due = view.asked_at + AGAIN_SECONDS if view.refused else _next_call(draft, view.answer)
+        if draft.now < due:
+            draft.look_again(due)
+        elif not view.calling:
+            _start(draft, pod)
     else:
         draft.put("resumes", 1)
         draft.event(warning=True, reason="Resumed", message=said)

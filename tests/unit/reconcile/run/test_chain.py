@@ -279,6 +279,14 @@ def test_a_run_whose_container_was_restarted_goes_on_once() -> None:
     plan, status = after(placed(lost, status=status))
     assert isinstance(plan.run_call, BeginRun)
     assert plan.run_call.body["again"]
+    plan, same = after(placed(replace(lost, calling=True), status=status))
+    assert (plan.run_call, same["phase"]) == (None, "Running"), "the call is under way"
+    busy = replace(lost, refused="RunInProgress", message="another one", asked_at=NOW - 1.0)
+    plan, _ = after(placed(busy, status=status))
+    assert (plan.run_call, plan.look_again_at) == (None, NOW + 4.0), "it is asked again, not given up"
+    assert isinstance(after(placed(replace(busy, asked_at=NOW - 6.0), status=status))[0].run_call, BeginRun)
+    _, ended = after(placed(replace(busy, refused="DataNotFound"), status=status))
+    assert verdict(ended, "Complete") == ("False", "DataNotFound")
     _, ended = after(placed(replace(lost, again_asked=True), status=status))
     assert verdict(ended, "Complete") == ("False", "SessionLost")
     plan, status = after(placed(RunView(answer=RUNNING, again_asked=True), status=status))
@@ -366,6 +374,8 @@ def test_an_evaluation_of_outputs_on_a_claim() -> None:
     assert status["phase"] == "Queued", "its session does not mount the claim"
     plan, _ = after(placed(spec=built, earlier=kept))
     assert isinstance(plan.run_call, BeginRun)
+    of_another = replace(EARLIER, earlier=kept)
+    assert run_outputs.claims(built, built, of_another) == {}, "what the earlier run was built on is not needed any more"
     assert (plan.run_call.body["earlierClaim"], plan.run_call.inclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
 
 
