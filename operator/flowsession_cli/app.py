@@ -14,7 +14,7 @@ _ABOUT = {
     "test": ("inside", "Run the flow once and print its outputs."),
     "sh": ("inside", "Open a terminal in a session."),
     "exec": ("inside", "Run a command in a session."),
-    "run": ("runs", "Run a flow over data: create, ls, show, cancel."),
+    "run": ("runs", "Run a flow over data: create, stream, ls, show, details, metrics, logs, cancel, download, rm."),
     "suspend": ("sessions", "Release a session's compute; the object and its settings stay."),
     "resume": ("sessions", "Start a suspended session."),
     "reset": ("sessions", "Restart a session with its environment's present image and packages."),

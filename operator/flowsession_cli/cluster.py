@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
-from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.errors import CliError, NotFound, Unreachable
 
 Object = dict[str, Any]
 """An object as the API has it."""
@@ -130,6 +130,27 @@ class Cluster:
                 if stream:
                     stream.close()
 
+    @contextmanager
+    def printed(self, pod: str, *command: str) -> Iterator[IO[bytes]]:
+        """What a command in a session's pod prints, as it comes. Raises CliError at the end if it failed."""
+        call = self.command("exec", pod, "-c", "session", "--", *command)
+        try:
+            process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise _without_kubectl() from None
+        assert process.stdout
+        assert process.stderr
+        with process.stdout, process.stderr:
+            try:
+                yield process.stdout
+                process.stdout.read()
+                told = process.stderr.read().decode(errors="replace")
+                if process.wait():
+                    raise failure(told)
+            finally:
+                process.kill()
+                process.wait()
+
     def become(self, *words: str) -> NoReturn:
         """Becomes that kubectl command: standard streams, signals and the exit status are its own."""
         command = self.command(*words)
@@ -167,10 +188,12 @@ def failure(words: str) -> CliError:
         return CliError(refusal)
     for sign, sentence in _SIGNS:
         if sign in text:
-            return CliError(sentence.format(text=_plain(text)))
+            kind = Unreachable if sentence.startswith(_SILENT) else CliError
+            return kind(sentence.format(text=_plain(text)))
     return CliError(_plain(text))
 
 
+_SILENT = "the cluster doesn't answer"
 _SIGNS = (
     ("Unauthorized", "the cluster doesn't take your credentials, they may have expired: log in again, and see kubectl config view"),
     ("asked for the client to provide credentials", "the cluster doesn't take your credentials, they may have expired: log in again"),
@@ -182,6 +205,11 @@ _SIGNS = (
     ("does not exist for context", "{text}: kubectl config get-contexts lists them"),
     ("context was not found", "{text}: kubectl config get-contexts lists them"),
     ("was refused", "the cluster doesn't answer: {text} kubectl config view shows which one is meant"),
+    ("connection reset by peer", "the cluster doesn't answer: {text}"),
+    ("client connection lost", "the cluster doesn't answer: {text}"),
+    ("unexpected EOF", "the cluster doesn't answer any more: {text}"),
+    ("handshake timeout", "the cluster doesn't answer: {text}"),
+    ("i/o timeout", "the cluster doesn't answer: {text}; does this machine reach it (VPN, proxy)?"),
     ("Unable to connect to the server", "the cluster doesn't answer: {text}; is it up, and does this machine reach it (VPN, proxy)?"),
 )
 """What kubectl's words hold, and the sentence for it."""

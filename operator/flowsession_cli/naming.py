@@ -30,10 +30,10 @@ def of_folder(folder: Path) -> str:
     return name
 
 
-def checked(name: str) -> str:
+def checked(name: str, kind: str = "session") -> str:
     """The name, if objects can be called so."""
     if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
-        raise CliError(f"{name} is no name for a session: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
+        raise CliError(f"{name} is no name for a {kind}: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
     return name
 
 

@@ -1,4 +1,4 @@
-"""A start in a pseudo-terminal: the live picture, ^C, and terminals that can't show one."""
+"""A start and a run in a pseudo-terminal: the live picture, ^C, and terminals that can't show one."""
 
 import fcntl
 import os
@@ -18,9 +18,9 @@ STANDIN = Path(__file__).with_name("kubectl_standin.py")
 
 
 class Terminal:
-    """`kubectl flow start` in a flow folder, in a terminal of its own."""
+    """`kubectl flow` in a flow folder, in a terminal of its own."""
 
-    def __init__(self, folder, **environ):
+    def __init__(self, folder, *words, **environ):
         self.done = folder / "bin" / "done"
         (folder / "bin").mkdir()
         (folder / "chat").mkdir()
@@ -33,7 +33,7 @@ class Terminal:
         self.pid, self._fd = pty.fork()
         if not self.pid:
             os.chdir(folder / "chat")
-            os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", "start"], os.environ | environ)
+            os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", *(words or ["start"])], os.environ | environ)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
         self.seen = ""
 
@@ -95,3 +95,22 @@ def test_without_colour(folder, environ):
     assert terminal.end() == 0
     assert "\x1b[32m" not in terminal.seen
     assert "packages are installed" in terminal.seen
+
+
+def test_a_run_is_a_bar_and_its_failed_lines(folder):
+    terminal = Terminal(folder, "run", "stream", "answers")
+    terminal.until("1/3")
+    assert "Running" in terminal.seen
+    assert "━" in terminal.seen
+    terminal.done.touch()
+    assert terminal.end() == 1
+    assert "1 failed" in terminal.seen
+    assert "line 2: no such word" in terminal.seen
+
+
+def test_an_interrupted_stream_says_that_the_run_goes_on(folder):
+    terminal = Terminal(folder, "run", "stream", "answers")
+    terminal.until("1/3")
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    assert "detached: answers goes on without you" in terminal.seen
