@@ -92,7 +92,7 @@ def _row(run: Object) -> tuple[str, ...]:
 @click.option("-o", "--output", default="", metavar="json|yaml|name", help="The object, as kubectl get prints it.")
 @app.common
 def show_command(cluster: Cluster, name: str, output: str) -> None:
-    """Show one run: state, lines, metrics, errors, where its outputs are."""
+    """Show one run: state, lines, metrics, errors, outputs."""
     if output:
         cluster.become("get", RUN, name, f"-o={output}")
     render.fields(render.console(), screen(_found(cluster, name)))
@@ -135,9 +135,9 @@ def cancel_command(cluster: Cluster, name: str) -> None:
 @_NAME
 @app.common
 def stream_command(cluster: Cluster, name: str) -> None:
-    """Show how a run goes on until it is over, and exit with 1 if it failed.
+    """Show how a run goes on until it is over.
 
-    ^C detaches: the run goes on. A connection that breaks is told, and made again.
+    Exits with 1 if it failed or was canceled. ^C detaches: the run goes on. A connection that breaks is told, and made again.
     """
     _found(cluster, name)
     run = run_follow.until_over(cluster, name)
@@ -149,7 +149,10 @@ def stream_command(cluster: Cluster, name: str) -> None:
 @_NAME
 @app.common
 def metrics_command(cluster: Cluster, name: str) -> None:
-    """Print a run's metrics as JSON: what its aggregation nodes logged."""
+    """Print a run's metrics as JSON.
+
+    They are what its aggregation nodes logged.
+    """
     run = _found(cluster, name)
     run_files.refuse_unfinished(run, "metrics")
     metrics = run["status"].get("metrics") or {}
@@ -172,7 +175,7 @@ def _number(text: str) -> Any:
 @click.option("-o", "--output", type=click.Choice(["json"]), help="As JSON, one object for each line.")
 @app.common
 def details_command(cluster: Cluster, name: str, max_results: int, all_results: bool, output: str | None) -> None:
-    """Show the lines of a run that is over: inputs, outputs, and why lines failed."""
+    """Show the lines of a run: inputs, outputs, failures."""
     run = _found(cluster, name)
     files = run_files.chosen(cluster, run, run_files.INPUTS, run_files.OUTPUTS, run_files.ERROR)
     lines = details(files, run)
@@ -241,7 +244,10 @@ def _cell(line: Object, kind: str, key: str) -> str:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run is over.")
 @app.common
 def logs_command(cluster: Cluster, name: str, follow: bool) -> None:
-    """Print prompt flow's log of a run: from its session while it runs, then as it was kept."""
+    """Print prompt flow's log of a run.
+
+    It comes from its session while it runs, and then from what was kept.
+    """
     printed = 0
     while True:
         try:
@@ -268,9 +274,10 @@ def logs_command(cluster: Cluster, name: str, follow: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Write over what is in the folder.")
 @app.common
 def download_command(cluster: Cluster, name: str, folder: str, overwrite: bool) -> None:
-    """Bring the files that are kept of a run here: into DIR, or a folder that is called as the run is.
+    """Bring the files that are kept of a run here.
 
-    They are prompt flow's own: flow_outputs/output.jsonl, inputs.jsonl, metrics.json, error.json, logs.txt. A folder that isn't empty is
+    They go into DIR, or a folder that is called as the run is, and are prompt flow's own: flow_outputs/output.jsonl, inputs.jsonl,
+    metrics.json, error.json, logs.txt. A folder that isn't empty is
     refused without --overwrite. Outputs on a claim come through a session that mounts it.
     """
     run = _found(cluster, name)
@@ -305,7 +312,10 @@ def _umask() -> int:
 @app.yes
 @app.common
 def rm_command(cluster: Cluster, names: tuple[str, ...], yes: bool) -> None:
-    """Delete runs, and with them the outputs that ConfigMaps keep; those on a claim stay."""
+    """Delete runs, with what ConfigMaps keep of them.
+
+    Outputs on a claim stay.
+    """
     found = [_found(cluster, name) for name in names]
     going = [run["metadata"]["name"] for run in found if not run_files.is_over(run)]
     ends = f" {', '.join(going)} {'is' if len(going) == 1 else 'are'} not over, and would end." if going else ""
