@@ -53,8 +53,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def create_command(cluster: Cluster, target: str, flow: str, name: str, wait: bool, **given: Any) -> None:
     """Run a flow over data.
 
-    The flow is that of a folder that was started, or of an environment. Options are those of pf run create. Data in the flow folder is taken from what was pushed by the last start, any other file goes
-    along, up to 1 MB. With --resume-from only the lines that have no outputs are run, with the settings of that run.
+    The flow is that of a folder that was started, or of an environment. Options are those of pf run create. Data in the flow folder is
+    taken from what was pushed by the last start, any other file goes along, up to 1 MB. With --resume-from only the lines that have no
+    outputs are run, with the settings of that run.
 
     \b
     kubectl flow run create --data questions.jsonl --column-mapping question='${data.question}'

@@ -109,7 +109,7 @@ def archive(files, **more):
 
 
 def kept(fake, files=FILES, **status):
-    fake.put("FlowRun", "answers", **{"spec": run()["spec"], "status": FAILED | status})
+    fake.put("FlowRun", "answers", spec=run()["spec"], status=FAILED | status)
     fake.things["configmap", "answers-outputs"] = {"binaryData": {"outputs.tar.gz": base64.b64encode(archive(files)).decode()}}
 
 
