@@ -20,6 +20,7 @@ Object = dict[str, Any]
 """An object as the API has it."""
 
 SESSION, ENVIRONMENT, RUN = (f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns"))
+SIZE, INSTANCE = (f"{plural}.{GROUP}" for plural in ("vmsizes", "computeinstances"))
 FIELD_MANAGER = "kubectl-flow"
 EDIT_ROLE = "flowsession-edit"
 _PIECE = 65536

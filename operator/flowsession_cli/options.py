@@ -84,5 +84,5 @@ def _dotenv(option: str, path: Path) -> dict[str, str]:
         if match := _LINE.fullmatch(line.strip()):
             value = match["value"].strip()
             quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            found[match["name"]] = value[1:-1] if quoted else re.sub(r"\s+#.*$", "", value)
+            found[match["name"]] = value[1:-1] if quoted else value.partition(" #")[0].rstrip()
     return found

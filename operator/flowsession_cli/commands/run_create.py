@@ -10,7 +10,7 @@ import click
 
 from flowsession_cli import app, naming, options, pack, run_follow
 from flowsession_cli.cluster import ENVIRONMENT, RUN, SESSION, Cluster, Object, manifest
-from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.errors import CliError
 from flowsession_protocol import limits
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -104,16 +104,8 @@ def _environment(cluster: Cluster, target: str, resume_from: str) -> tuple[str, 
     """Name of the environment, and the folder that it was started from if that is here."""
     if resume_from and not target:
         return str(cluster.get(RUN, resume_from)["spec"]["environmentRef"]["name"]), None
-    folder = pack.flow_folder(Path(target or ".")) if naming.is_folder(target) else None
-    environment = naming.of_folder(folder) if folder else target
-    if cluster.find(ENVIRONMENT, environment) is None:
-        others = cluster.names(ENVIRONMENT)
-        advice = f"there are {', '.join(others[:10])}" if others else "there is none here"
-        start = (
-            f"kubectl flow start {target or '.'} makes it of the folder" if folder else "kubectl flow start DIR makes one of a flow folder"
-        )
-        raise NotFound(f"there is no environment {environment}; {advice}; {start}")
-    return environment, folder
+    environment, folder = naming.environment(cluster, target)
+    return str(environment["metadata"]["name"]), folder
 
 
 def _name(given: str, environment: str) -> str:
