@@ -19,10 +19,12 @@ from flowsession_cli.errors import CliError, NotFound, Unreachable
 Object = dict[str, Any]
 """An object as the API has it."""
 
-SESSION, ENVIRONMENT, RUN = (f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns"))
-SIZE, INSTANCE = (f"{plural}.{GROUP}" for plural in ("vmsizes", "computeinstances"))
+SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
+    f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances", "vmsizes")
+)
 FIELD_MANAGER = "kubectl-flow"
 EDIT_ROLE = "flowsession-edit"
+LOG_LINES = 8
 _PIECE = 65536
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?'
@@ -85,6 +87,21 @@ class Cluster:
         found = self.objects("events", f"--field-selector=involvedObject.name={name}")
         mine = [event for event in found if event["involvedObject"].get("kind") in kinds]
         return sorted(mine, key=event_time)
+
+    def events_of_former_pods(self, session: Object) -> list[Object]:
+        """The Events of the pods that a session had, the oldest first."""
+        before = re.compile(re.escape(f"{session['metadata']['name']}-{session['metadata'].get('uid', '')[:5]}-") + r"\d+")
+        found = self.objects("events", "--field-selector=involvedObject.kind=Pod")
+        return sorted((event for event in found if before.fullmatch(event["involvedObject"]["name"])), key=event_time)
+
+    def log(self, pod: str) -> str:
+        """The last lines of a session's container, of the one before the present one if there was one; empty where none can be had."""
+        for options in (("--previous",), ()):
+            try:
+                return self.call("logs", pod, "-c", "session", f"--tail={LOG_LINES}", *options)
+            except CliError:
+                continue
+        return ""
 
     def apply(self, *manifests: Object) -> list[Object]:
         """Server-side applies manifests as this program's fields. Raises CliError with the owner of a field in conflict."""

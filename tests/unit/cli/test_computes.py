@@ -223,7 +223,8 @@ def test_check_version_and_update_tell_what_came_of_it(there):
     moved = condition("NewerImageAvailable", "True", "TagMoved", "the tag has another digest")
     there.__dict__["said"] = {"conditions": [READY, moved]}
     assert "kubectl flow env update chat takes it" in flow("env", "check-version", "chat").output
-    there.told.append(event("chat", "ImageUpdated", "it is on runtime:2 now") | {"lastTimestamp": naming.stamp(), "metadata": {}})
+    about = {"involvedObject": {"kind": "FlowEnvironment", "name": "chat"}, "lastTimestamp": naming.stamp()}
+    there.told.append(event("chat", "ImageUpdated", "it is on runtime:2 now") | about)
     there.__dict__["said"] = {"baseImage": "runtime:2"}
     assert flow("env", "update", "chat").output.splitlines() == [
         "it is on runtime:2 now",
