@@ -34,6 +34,8 @@ class Computes(FakeCluster):
             if isinstance(self.quotas, CliError):
                 raise self.quotas
             return self.quotas
+        if kind == "events":
+            return super().objects(kind, *options)
         return [thing for (of, _), thing in self.things.items() if of in kind.split(",")]
 
     def create(self, manifest):
