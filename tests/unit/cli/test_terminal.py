@@ -3,7 +3,9 @@
 import fcntl
 import os
 import pty
+import select
 import shutil
+import signal
 import struct
 import sys
 import termios
@@ -32,6 +34,7 @@ class Terminal:
         environ["PYTHONPATH"] = str(Path(app.__file__).parents[1])
         self.pid, self._fd = pty.fork()
         if not self.pid:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, ^C is ignored
             os.chdir(folder / "chat")
             os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", *(words or ["start"])], os.environ | environ)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
@@ -40,21 +43,25 @@ class Terminal:
     def until(self, text, *, seconds=60):
         deadline = time.monotonic() + seconds
         while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            self.seen += os.read(self._fd, 65536).decode(errors="replace")
+            piece = self._read(deadline)
+            assert piece, f"it ended: {self.seen}"
+            self.seen += piece.decode(errors="replace")
+
+    def _read(self, deadline):
+        """What comes before the deadline, or fails; empty at the end."""
+        assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.seen
+        try:
+            return os.read(self._fd, 65536)
+        except OSError:  # how Linux ends a terminal
+            return b""
 
     def press(self, key):
         os.write(self._fd, key)
 
-    def end(self):
+    def end(self, *, seconds=60):
         """The exit status."""
-        while True:
-            try:
-                piece = os.read(self._fd, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
+        deadline = time.monotonic() + seconds
+        while piece := self._read(deadline):
             self.seen += piece.decode(errors="replace")
         os.close(self._fd)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
