@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "kubectl-flow-reference.md"
 _COMMON = ("-n", "--context", "--kubeconfig", "-h")
 _HEAD = """\
 # Reference of kubectl flow
-Every command with its options, made from the program by `make docs`; [kubectl flow](kubectl-flow.md) tells what they are for.
+Every command with its options, made from the program; [kubectl flow](kubectl-flow.md) tells what they are for.
 
 All commands take `-n, --namespace NAMESPACE`, `--context CONTEXT` and `--kubeconfig FILE`, as kubectl does, and `-h, --help`.
 `--debug` with any of them shows where an error came from.
