@@ -11,3 +11,7 @@ class CliError(Exception):
 
 class NotFound(CliError):
     """The object does not exist."""
+
+
+class Forbidden(CliError):
+    """The caller lacks a right."""
