@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
 from flowsession_cli.errors import CliError
@@ -24,8 +24,8 @@ from flowsession_cli.failures import failure
 Object = dict[str, Any]
 """An object as the API has it."""
 
-SESSION, ENVIRONMENT, RUN, INSTANCE = (
-    f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances")
+SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
+    f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances", "vmsizes")
 )
 FIELD_MANAGER = "kubectl-flow"
 LOG_LINES = 8
@@ -57,7 +57,9 @@ class Cluster:
         said = StandardError()
         try:
             # A terminal goes on to kubectl: the kubeconfig's login program may ask something there.
-            done = subprocess.run(self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=said.end, text=True, check=False)
+            done = subprocess.run(
+                self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=said.end, text=True, check=False
+            )
         except FileNotFoundError:
             raise _without_kubectl() from None
         finally:
@@ -160,6 +162,27 @@ class Cluster:
             for stream in (process.stdout, process.stderr):
                 if stream:
                     stream.close()
+
+    @contextmanager
+    def printed(self, pod: str, *command: str) -> Iterator[IO[bytes]]:
+        """What a command in a session's pod prints, as it comes. Raises CliError at the end if it failed."""
+        call = self.command("exec", pod, "-c", "session", "--", *command)
+        try:
+            process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise _without_kubectl() from None
+        assert process.stdout
+        assert process.stderr
+        with process.stdout, process.stderr:
+            try:
+                yield process.stdout
+                process.stdout.read()
+                told = process.stderr.read().decode(errors="replace")
+                if process.wait():
+                    raise failure(told)
+            finally:
+                process.kill()
+                process.wait()
 
     def become(self, *words: str) -> NoReturn:
         """Becomes that kubectl command: standard streams, signals and the exit status are its own."""

@@ -15,3 +15,7 @@ class NotFound(CliError):
 
 class Forbidden(CliError):
     """The caller lacks a right."""
+
+
+class Unreachable(CliError):
+    """The cluster doesn't answer now, and may do so again."""

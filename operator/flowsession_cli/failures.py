@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 from flowsession.api import GROUP
-from flowsession_cli.errors import CliError, Forbidden, NotFound
+from flowsession_cli.errors import CliError, Forbidden, NotFound, Unreachable
 
 ROLES = {
     "view": "the ClusterRole flowsession-view of the chart, which the cluster's role view includes,",
@@ -37,6 +37,7 @@ _PROXIES = ("HTTPS_PROXY", "https_proxy")
 _HIDDEN = re.compile(r"//[^/@]*@")
 
 
+_NO_ANSWER = "the cluster doesn't answer"
 _SILENT = "the cluster doesn't answer: {text}; is it up, and does this machine reach it (VPN, proxy)?{proxy}"
 
 
@@ -54,7 +55,8 @@ def failure(words: str, environ: Mapping[str, str] = os.environ) -> CliError:
         return refusal
     for sign, sentence in _SIGNS:
         if sign in text:
-            return CliError(sentence.format(text=_plain(text), proxy=_proxy(environ)))
+            kind = Unreachable if sentence.startswith(_NO_ANSWER) else CliError
+            return kind(sentence.format(text=_plain(text), proxy=_proxy(environ)))
     return CliError(_plain(text))
 
 
@@ -78,6 +80,10 @@ _SIGNS = (
     ("proxyconnect", "the HTTPS proxy doesn't answer: {text}; correct HTTPS_PROXY, or have the cluster in NO_PROXY{proxy}"),
     ("x509:", "the cluster's certificate isn't trusted: {text}; have its CA in the kubeconfig, or, behind a proxy that opens TLS, the"
      " cluster in NO_PROXY{proxy}"),
+    ("connection reset by peer", "the cluster doesn't answer: {text}{proxy}"),
+    ("client connection lost", "the cluster doesn't answer: {text}"),
+    ("unexpected EOF", "the cluster doesn't answer any more: {text}"),
+    ("handshake timeout", "the cluster doesn't answer: {text}{proxy}"),
     ("was refused", "the cluster doesn't answer: {text} kubectl config view shows which one is meant{proxy}"),
     ("rejected our request for an unknown reason", "{text}: is the kubeconfig's server the https:// address of a cluster? kubectl config"
      " view{proxy}"),

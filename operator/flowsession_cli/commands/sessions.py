@@ -1,15 +1,15 @@
 """Sessions: listing them, showing one, and what the studio's menu has."""
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from flowsession_cli import app, follow, naming, render
+from flowsession_cli import app, costs, follow, naming, render
+from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
-from flowsession_cli.errors import CliError, Forbidden
+from flowsession_cli.errors import Forbidden
 
 _EVENTS = 6
 _HEADS = ("NAME", "STATUS", "USER", "ENVIRONMENT", "SIZE", "AGE", "IDLE END")
@@ -95,7 +95,7 @@ def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, s
         ("runs on", ", ".join(part for part in (status.get("nodeName"), status.get("vmSize")) if part)),
         ("pod", status.get("podName", "")),
         ("acts as", (status.get("identity") or {}).get("serviceAccountName", "")),
-        ("cost so far", _cost(status.get("cost"), now)),
+        ("cost so far", f"{costs.so_far(session, now):.2f}, {status['cost']['perHour']} an hour" if status.get("cost") else ""),
         ("last work", f"{activity['what']}, {render.age(activity['at'], now)} ago" if activity.get("at") else ""),
         ("idle end", idle_end(session, now)),
         ("packages", f"{packages['count']}, by {install.get('tool') or 'the image'}" if packages else ""),
@@ -116,13 +116,6 @@ def _bad(session: Object, kind: str) -> Object:
     return found if found.get("status") == "False" else {}
 
 
-def _cost(cost: Mapping[str, Any] | None, now: float) -> str:
-    if not cost:
-        return ""
-    hours = max(0.0, now - render.seconds_of(cost["since"])) / 3600
-    return f"{float(cost['accrued']) + float(cost['perHour']) * hours:.2f}, {cost['perHour']} an hour"
-
-
 def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
     if not edits or not edits.get("count"):
         return ""
@@ -138,7 +131,7 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
 def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Delete a session. Its edits are saved for the next one of the same user and environment."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    _ask(yes, f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.")
+    ask(f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.", yes=yes)
     cluster.delete(SESSION, name)
     click.echo(f"{name} is being deleted; kubectl flow start starts it again")
 
@@ -150,7 +143,7 @@ def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
 def suspend_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Release a session's compute. The object and its settings stay, and resume starts it again."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    _ask(yes, f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    ask(f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
     cluster.patch(SESSION, name, {"spec": {"suspend": True}})
     click.echo(f"{name} is being suspended; kubectl flow resume {name} starts it again")
 
@@ -182,7 +175,7 @@ def reset_command(cluster: Cluster, name: str, wait: bool, yes: bool) -> None:
     """Restart a session in a new pod, with its environment's present image and packages."""
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
-    _ask(yes, f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    ask(f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
     asked = naming.request(cluster, name, "reset")["metadata"]["annotations"]
     if not wait:
         click.echo(f"{name} is being reset")
@@ -204,11 +197,3 @@ def keep_alive_command(cluster: Cluster, name: str) -> None:
     name = naming.session(cluster, name)["metadata"]["name"]
     naming.request(cluster, name, "keep-alive")
     click.echo(f"the idle end of {name} is put off; kubectl flow status {name} has its time")
-
-
-def _ask(yes: bool, question: str) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise CliError(f"{question} Nobody is here to ask: give --yes", code=2)
-    click.confirm(question, abort=True)
