@@ -65,7 +65,8 @@ def _missing(cluster: Cluster, name: str) -> str:
     if name in cluster.names(RUN):
         return f"{name} is a run, and no session: kubectl flow run show {name} shows it"
     if name in cluster.names(ENVIRONMENT):
-        return f"the environment {name} has no session of that name: kubectl flow start {name} starts one; kubectl flow why {name} says what became of it"
+        why = f"kubectl flow why {name} says what became of it"
+        return f"the environment {name} has no session of that name: kubectl flow start {name} starts one, and {why}"
     others = cluster.names(SESSION)
     advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
     return f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there"
