@@ -60,18 +60,17 @@ run_command.add_command(run_create.create_command)
 
 
 @run_command.command("ls")
-@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
 @app.common
-def ls_command(cluster: Cluster, output: str) -> None:
+@options.listing
+def ls_command(cluster: Cluster, listing: options.Listing) -> None:
     """List runs, the newest first."""
-    if output:
-        cluster.become("get", RUN, f"-o={output}")
-    runs = sorted(cluster.objects(RUN), key=lambda run: str(run["metadata"]["creationTimestamp"]), reverse=True)
-    if not runs:
+    found = listing.objects(cluster, RUN)
+    if not found:
         click.echo("no runs here: kubectl flow run create makes one", err=True)
         return
-    heads = ("NAME", "PHASE", "LINES", "ENVIRONMENT", "SESSION", "DURATION", "AGE")
-    render.table(render.console(), heads, [_row(run) for run in runs], phase="PHASE")
+    found.sort(key=lambda run: str(run["metadata"]["creationTimestamp"]), reverse=True)
+    heads = listing.heads("NAME", "PHASE", "LINES", "ENVIRONMENT", "SESSION", "DURATION", "AGE")
+    render.table(render.console(), heads, [listing.row(run, _row(run)) for run in found], phase="PHASE")
 
 
 def _row(run: Object) -> tuple[str, ...]:
@@ -170,9 +169,11 @@ def _number(text: str) -> Any:
 
 @run_command.command("details", cls=options.ByName)
 @_NAME
-@click.option("-r", "--max-results", type=click.IntRange(1), default=_MOST_LINES, help=f"How many lines to show; else {_MOST_LINES}.")
+@click.option(
+    "-r", "--max-results", type=click.IntRange(1), metavar="N", default=_MOST_LINES, help=f"How many lines to show; else {_MOST_LINES}."
+)
 @click.option("--all-results", is_flag=True, help="Show all lines.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="As JSON, one object for each line.")
+@click.option("-o", "--output", type=click.Choice(["json"]), metavar="json", help="As JSON, one object for each line.")
 @app.common
 def details_command(cluster: Cluster, name: str, max_results: int, all_results: bool, output: str | None) -> None:
     """Show the lines of a run: inputs, outputs, failures."""
