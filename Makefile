@@ -12,7 +12,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo deploy cluster-up cluster-down cluster-status images run
-demo: ## a cluster, the operator, a real flow: start, run, end when idle
+demo: $(READY) ## a cluster, the operator, a real flow: start, run, end when idle
 	@$(DEMO) run
 
 deploy: ## build and load the images, install or upgrade the operator on the current cluster

@@ -39,6 +39,14 @@ def kind() -> Path:
     return folder / "kind"
 
 
+def kubectl_flow() -> Path:
+    """The checkout's own `kubectl flow`. Raises CannotContinue where it isn't installed."""
+    program = paths.CHECKOUT / ".venv" / "bin" / "kubectl-flow"
+    if not program.exists():
+        raise CannotContinue(f"{program} is not there; `make demo` installs it and goes on.")
+    return program
+
+
 def _own(program: str) -> Path | None:
     found = shutil.which(program, path=os.environ.get("PATH"))
     return Path(found) if found else None

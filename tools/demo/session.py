@@ -1,4 +1,4 @@
-"""Watches one ComputeSession from outside, as a person with kubectl would, and tells what happens to it."""
+"""One ComputeSession from outside, as a person with kubectl sees it."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from localcluster.say import CannotContinue
 
 KIND = "computesession"
 _LOOK_EVERY = 0.25
-_SILENCE_SECONDS = 5
 
 
 class SessionFailed(CannotContinue):
@@ -26,36 +25,13 @@ class Session:
         """The object as it is now; None once it is deleted."""
         return self.kubectl.get(KIND, self.name)
 
-    def wait_until_ready(self, *, seconds: float) -> Object:
-        """The object, Ready. Prints each stage of the start and each change of the phase as they come. Raises SessionFailed."""
-        told: set[str] = set()
-        deadline = time.monotonic() + seconds
-        started = time.monotonic()
-
-        def tell(key: str, text: str) -> None:
-            if key not in told:
-                told.add(key)
-                print(f"    {time.monotonic() - started:6.1f} s  {text}", flush=True)
-
-        while time.monotonic() < deadline:
-            session = self.get()
-            if session is None:
-                raise SessionFailed(f"ComputeSession {self.name} is gone before it was Ready.")
-            status = session.get("status", {})
-            ready = condition(session, "Ready")
-            for stage in status.get("stages", []):
-                if stage.get("seconds") is not None:
-                    tell(f"stage {stage['name']} {stage['startedAt']}", f"  {stage['name']:<18}took {stage['seconds']:.1f} s")
-            if not status and time.monotonic() - started > _SILENCE_SECONDS:
-                tell("silence", "the operator has not looked at it yet")
-            if status.get("phase"):
-                tell(f"phase {status['phase']}", f"{status['phase']:<20}{ready.get('message', '')}")
-            if ready.get("status") == "True":
-                return session
-            if status.get("phase") == "Failed":
-                raise SessionFailed(f"the session failed: {ready.get('reason')}: {ready.get('message')}")
-            time.sleep(_LOOK_EVERY)
-        raise SessionFailed(f"the session was not Ready after {seconds:.0f} s.")
+    def ready(self) -> Object:
+        """The object, which is Ready. Raises SessionFailed."""
+        session = self.get() or {}
+        found = condition(session, "Ready")
+        if found.get("status") != "True":
+            raise SessionFailed(f"the session {self.name} should be Ready: {found.get('reason')}: {found.get('message')}")
+        return session
 
     def wait_for_packages(self, *, seconds: float) -> str:
         """Name of the ConfigMap that lists them; it may come a moment after Ready. Raises SessionFailed."""

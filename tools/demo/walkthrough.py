@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from demo import deploy, programs
+from demo.flow import Flow
 from demo.kubectl import Kubectl, Object, print_indented
 from demo.run import Run
 from demo.session import Session, SessionFailed
@@ -19,7 +20,7 @@ from localcluster.say import CannotContinue
 
 NAMESPACE = "demo"
 NAME = "ticket-triage"
-EXAMPLE = "examples/ticket-triage"
+EXAMPLE = "examples/ticket-triage/flow"
 MODEL_SERVER, CHAT, EVALUATION = "examples/model-server", "examples/help-chat", "examples/help-evaluation"
 QUESTIONS = 50
 OWN_LABEL = "flowsession.dev/demo"
@@ -27,17 +28,16 @@ IDLE_SECONDS = 20
 INPUTS = {"customer": "Grace", "subject": "Cannot sign in", "body": "My password is refused and the reset link has expired."}
 EXPECTED_CATEGORY = "access"
 EXPECTED_ACCURACY = 0.92
-_READY_SECONDS = 600
 _RUN_SECONDS = 180
 # An idle end may come late by the operator's own check and by the pod's way out; earlier than the limit it must never come.
 _IDLE_GRACE_SECONDS = 30
-# What kubectl needs to end after the command in the pod did.
+# What `kubectl flow test` needs to end after the flow did.
 _EXEC_SECONDS = 0.5
 
 
 def run(target: Target) -> int:
     """Exit code: 0 only if every step truly did what it says. A session that failed is left in place to be looked at."""
-    stages = Stages(total=12)
+    stages = Stages(total=11)
     print(f"flowsession demo on: {target.title}", flush=True)
     with stages.stage("Cluster"):
         target.up()
@@ -58,10 +58,10 @@ def run(target: Target) -> int:
 def _use(stages: Stages, kubectl: Kubectl, session: Session, runtime: images.ImageRef) -> None:
     with stages.stage(f"Namespace {NAMESPACE}"):
         _fresh_namespace(kubectl)
-    with stages.stage("Flow folder, environment and session applied"):
-        _apply_folder(kubectl, EXAMPLE)
-    with stages.stage("The session starts and installs requirements.txt"):
-        ready = session.wait_until_ready(seconds=_READY_SECONDS)
+    flow = Flow(kubectl)
+    with stages.stage("A flow folder becomes a session, which installs requirements.txt"):
+        flow.show("start", EXAMPLE)
+        ready = session.ready()
         kubectl.show("get", "computesessions")
     with stages.stage("Another flow, and a model server that it calls"):
         _apply_model_server(kubectl, runtime)
@@ -69,8 +69,8 @@ def _use(stages: Stages, kubectl: Kubectl, session: Session, runtime: images.Ima
     with stages.stage("The packages of the first one"):
         _show_packages(kubectl, session)
     with stages.stage("The flow runs in it"):
-        used_at = _run_flow(kubectl, ready["status"]["podName"])
-        _set_idle_time(kubectl)
+        used_at = _run_flow(flow)
+        flow.show("set", NAME, "--idle", f"{IDLE_SECONDS}s")
     with _deleted_at(kubectl) as gone_at:
         with stages.stage(f"The other flow, run over {QUESTIONS} lines"):
             _run_over_lines(kubectl)
@@ -134,28 +134,17 @@ def _show_packages(kubectl: Kubectl, session: Session) -> None:
             raise SessionFailed(f"{package} should be listed in the layer {layer}, not {layers.get(package)}.")
 
 
-def _run_flow(kubectl: Kubectl, pod: str) -> float:
+def _run_flow(flow: Flow) -> float:
     """When it had run, by the monotonic clock; at most `_EXEC_SECONDS` after the work really ended."""
-    command = ["exec", pod, "--", "flow", "test", "--inputs", *(f"{name}={value}" for name, value in INPUTS.items())]
-    shown = " ".join(f'"{word}"' if " " in word else word for word in command)
-    print(f"    $ kubectl {shown}", flush=True)
-    result = kubectl.attempt(*command)
-    if result.returncode != 0:
-        raise SessionFailed(f"the flow failed with exit code {result.returncode}: {result.stderr.strip()[-2000:]}")
-    print_indented(result.stdout)
+    printed = flow.show("test", NAME, "--inputs", *(f"{name}={value}" for name, value in INPUTS.items()))
+    used_at = time.monotonic()
     try:
-        outputs: Object = json.loads(result.stdout)
+        outputs: Object = json.loads(printed)
     except ValueError:
         raise SessionFailed("what the flow printed is not JSON.") from None
     if outputs.get("category") != EXPECTED_CATEGORY or INPUTS["customer"] not in outputs.get("reply", ""):
         raise SessionFailed(f"the flow should have said category {EXPECTED_CATEGORY} and replied to {INPUTS['customer']}.")
-    return time.monotonic()
-
-
-def _set_idle_time(kubectl: Kubectl) -> None:
-    patch = json.dumps({"spec": {"idle": {"timeoutSeconds": IDLE_SECONDS}}})
-    print(f"    $ kubectl patch computesession {NAME} --type merge -p '{patch}'", flush=True)
-    print_indented(kubectl("patch", "computesession", NAME, "--type", "merge", "-p", patch))
+    return used_at
 
 
 @contextmanager
