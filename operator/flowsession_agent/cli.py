@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     edits = commands.add_parser("edits", help="list the files of the flow folder that were changed here, and where saved edits stand")
     edits.add_argument("--diff", action="store_true", help="show what was changed, and what `flow restore` would change")
     edits.add_argument("--discard", action="store_true", help="the present edits need not be saved; the files stay")
+    edits.add_argument("--pack", action="store_true", help="write them to standard output as a .tar.gz, with what they were made on")
     edits.add_argument("--json", action="store_true", help="print what the agent knows of them")
     edits.set_defaults(run=_edits)
     restore = commands.add_parser("restore", help="write the edits that an earlier session saved into the flow folder")
@@ -247,6 +248,9 @@ def _edits(arguments: argparse.Namespace) -> None:
         for line in diff.lines(Home(os.path.dirname(_socket_path()))):
             print(line.encode(errors="backslashreplace").decode())
         return
+    if arguments.pack:
+        _pack_edits()
+        return
     edits = (call("POST", "/v1/edits/discard") if arguments.discard else call("GET", "/v1/state"))["edits"]
     if arguments.json:
         print(json.dumps(edits, indent=2))
@@ -260,6 +264,16 @@ def _edits(arguments: argparse.Namespace) -> None:
     for name in edits.get("kept", ()):
         print(f"moved aside by the environment's change: {name}")
     print(f"flow: {_edits_in_a_line(edits)}", file=sys.stderr)
+
+
+def _pack_edits() -> None:
+    from flowsession_agent.edits import pack_all
+    from flowsession_agent.settings import Home
+
+    try:
+        pack_all.write(Home(os.path.dirname(_socket_path())), sys.stdout.buffer)
+    except pack_all.ChangingError as error:
+        raise CommandError(f"{error} changes while it is read: try again when nothing writes there.") from None
 
 
 def _edits_in_a_line(edits: dict[str, Any]) -> str:

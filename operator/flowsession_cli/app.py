@@ -14,6 +14,7 @@ _ABOUT = {
     "test": ("inside", "Run the flow once and print its outputs."),
     "sh": ("inside", "Open a terminal in a session."),
     "exec": ("inside", "Run a command in a session."),
+    "edits": ("edits", "Bring home what was edited inside a session: ls, diff, pull, restore, discard."),
     "run": ("runs", "Run a flow over data: create, ls, show, cancel."),
     "suspend": ("sessions", "Release a session's compute; the object and its settings stay."),
     "resume": ("sessions", "Start a suspended session."),

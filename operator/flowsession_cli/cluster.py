@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
 from flowsession_cli.errors import CliError, NotFound
@@ -29,6 +29,9 @@ _FORBIDDEN = re.compile(
 )
 _LOGGED = re.compile(r"[EWI]\d{4} |Warning: |\s*>")
 """Lines that kubectl logs beside what it has to say."""
+
+_COMMAND_FAILED = re.compile(r"command terminated with exit code \d+")
+"""How kubectl ends its words when it was the command in the pod that failed."""
 
 _LOGIN = re.compile(r"getting credentials: (exec: [^\n]+)")
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^":]{0,80}:?\s{0,8}(?:- )?(?P<field>\.\S+)')
@@ -137,6 +140,19 @@ class Cluster:
             os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
         except FileNotFoundError:
             raise _without_kubectl() from None
+
+    def read_from(self, pod: str, command: Sequence[str], target: IO[bytes]) -> None:
+        """Writes what a command in a session's pod prints to a file. Raises CliError with what it says when it fails."""
+        words = self.command("exec", pod, "-c", "session", "--", *command)
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
+        except FileNotFoundError:
+            raise _without_kubectl() from None
+        said = done.stderr.decode(errors="replace")
+        if done.returncode and (command_failed := _COMMAND_FAILED.search(said)):
+            raise CliError(said[: command_failed.start()].strip().removeprefix("flow: ") or f"{' '.join(command)} failed in the session")
+        if done.returncode:
+            raise failure(said)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
         """Becomes a command in a session's pod."""

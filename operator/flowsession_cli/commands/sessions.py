@@ -1,6 +1,5 @@
 """Sessions: listing them, showing one, and what the studio's menu has."""
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import click
 
 from flowsession_cli import app, follow, naming, render
+from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
-from flowsession_cli.errors import CliError
 
 _EVENTS = 6
 _HEADS = ("NAME", "STATUS", "USER", "ENVIRONMENT", "SIZE", "AGE", "IDLE END")
@@ -134,7 +133,7 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
 def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Delete a session. Its edits are saved for the next one of the same user and environment."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    _ask(yes, f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.")
+    ask(f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.", yes=yes)
     cluster.delete(SESSION, name)
     click.echo(f"{name} is being deleted; kubectl flow start starts it again")
 
@@ -146,7 +145,7 @@ def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
 def suspend_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Release a session's compute. The object and its settings stay, and resume starts it again."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    _ask(yes, f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    ask(f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
     cluster.patch(SESSION, name, {"spec": {"suspend": True}})
     click.echo(f"{name} is being suspended; kubectl flow resume {name} starts it again")
 
@@ -178,7 +177,7 @@ def reset_command(cluster: Cluster, name: str, wait: bool, yes: bool) -> None:
     """Restart a session in a new pod, with its environment's present image and packages."""
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
-    _ask(yes, f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.")
+    ask(f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
     asked = naming.request(cluster, name, "reset")["metadata"]["annotations"]
     if not wait:
         click.echo(f"{name} is being reset")
@@ -200,11 +199,3 @@ def keep_alive_command(cluster: Cluster, name: str) -> None:
     name = naming.session(cluster, name)["metadata"]["name"]
     naming.request(cluster, name, "keep-alive")
     click.echo(f"the idle end of {name} is put off; kubectl flow status {name} has its time")
-
-
-def _ask(yes: bool, question: str) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise CliError(f"{question} Nobody is here to ask: give --yes", code=2)
-    click.confirm(question, abort=True)

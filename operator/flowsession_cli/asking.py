@@ -1,0 +1,16 @@
+"""Asking before something is lost or costs something."""
+
+import sys
+
+import click
+
+from flowsession_cli.errors import CliError
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Return if `--yes` was given or the user agrees. Raises click.Abort, or CliError where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} Nobody is here to ask: give --yes", code=2)
+    click.confirm(question, abort=True)
