@@ -74,12 +74,12 @@ def session(tmp_path, monkeypatch):
     return made
 
 
-def run(*words, stdin=None):
+def typed(*words, stdin=None):
     return CliRunner().invoke(app.cli, ["edits", *map(str, words)], input=stdin)
 
 
 def pull(session, *words):
-    return run("chat", "pull", session.local, *words)
+    return typed("chat", "pull", session.local, *words)
 
 
 def test_what_is_unchanged_here_is_written(session):
@@ -205,7 +205,7 @@ def test_a_broken_connection_is_said_and_read_again(session):
 
 def test_a_new_folder_gets_the_edited_files_alone(session, tmp_path):
     (session.flow / "a.py").write_bytes(b"edited\n")
-    assert run("chat", "pull", tmp_path / "elsewhere").exit_code == 0
+    assert typed("chat", "pull", tmp_path / "elsewhere").exit_code == 0
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.py"]
 
 
@@ -214,20 +214,20 @@ def test_the_folder_of_another_session_is_asked_about(session, tmp_path):
     other.mkdir()
     (other / "flow.dag.yaml").write_bytes(b"nodes: []\n")
     (session.flow / "a.py").write_bytes(b"edited\n")
-    asked = run("chat", "pull", other)
+    asked = typed("chat", "pull", other)
     assert "other is the folder of a session called other. Write the edits of chat there?" in str(asked.exception)
     with pytest.raises(CliError, match="is no flow folder"):
-        raise run("chat", "pull", tmp_path / "home").exception
+        raise typed("chat", "pull", tmp_path / "home").exception
 
 
 def test_in_a_flow_folder_no_name_is_needed(session, monkeypatch):
     monkeypatch.chdir(session.local)
     (session.flow / "a.py").write_bytes(b"edited\n")
-    assert run("pull").exit_code == 0
+    assert typed("pull").exit_code == 0
     assert (session.local / "a.py").read_bytes() == b"edited\n"
-    assert "nothing" not in run("pull").output
+    assert "nothing" not in typed("pull").output
     monkeypatch.chdir(session.local.parent)
-    assert "has all edits" in run("pull", "chat").output
+    assert "has all edits" in typed("pull", "chat").output
 
 
 @pytest.mark.parametrize(
@@ -242,21 +242,21 @@ def test_in_a_flow_folder_no_name_is_needed(session, monkeypatch):
     ],
 )
 def test_the_others_are_the_sessions_own_commands(session, words, command):
-    assert run("chat", *words).exception is None
+    assert typed("chat", *words).exception is None
     assert session.cluster.executed == [("exec", "chat-1", "-c", "session", "--", *command)]
 
 
 def test_what_makes_no_sense_is_refused(session):
-    assert "edits has no push" in str(run("chat", "push").exception)
-    assert "only pull takes a folder" in str(run("chat", "diff", "x").exception)
-    assert "give --yes" in str(run("chat", "discard").exception)
+    assert "edits has no push" in str(typed("chat", "push").exception)
+    assert "only pull takes a folder" in str(typed("chat", "diff", "x").exception)
+    assert "give --yes" in str(typed("chat", "discard").exception)
 
 
 def test_a_suspended_session_lists_what_was_saved_without_being_resumed(session):
     saved = {"count": 2, "files": ["a.py"], "savedAt": "2026-11-29T10:00:00Z"}
     status = {"phase": "Suspended", "conditions": [condition("Ready", "False", "Suspended", "")], "edits": saved}
     session.cluster.things["computesessions.flowsession.dev", "chat"]["status"] = status
-    said = run("chat").output
+    said = typed("chat").output
     assert said.startswith("a.py\n... and 1 more\nchat is suspended; when it ended it had 2 edited files, saved ")
     assert not session.cluster.executed
 
