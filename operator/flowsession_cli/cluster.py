@@ -19,7 +19,7 @@ from flowsession_cli.errors import CliError, NotFound
 Object = dict[str, Any]
 """An object as the API has it."""
 
-SESSION, ENVIRONMENT, RUN = (f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns"))
+SESSION, ENVIRONMENT, RUN, SIZE = (f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "vmsizes"))
 FIELD_MANAGER = "kubectl-flow"
 EDIT_ROLE = "flowsession-edit"
 _PIECE = 65536

@@ -105,6 +105,16 @@ def unpacked(archive: bytes) -> dict[str, str]:
         return {}
 
 
+def replaced(archive: bytes, path: str, content: bytes) -> bytes:
+    """The archive with another content of one file, or with that file. Raises CliError if that is more than a ConfigMap holds."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        contents = {member.name: file.read() for member in source if member.isfile() and (file := source.extractfile(member))}
+    packed = _archive({**contents, path: content})
+    if len(packed) > limits.ARCHIVE_BYTES:
+        raise CliError(f"with {path} the folder has {_mb(len(packed))} when packed, and a ConfigMap holds {_mb(limits.ARCHIVE_BYTES)}")
+    return packed
+
+
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
     """What was added, changed and removed."""
     return Change(

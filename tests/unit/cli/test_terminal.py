@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import shutil
+import signal
 import struct
 import sys
 import termios
@@ -32,6 +33,7 @@ class Terminal:
         environ["PYTHONPATH"] = str(Path(app.__file__).parents[1])
         self.pid, self._fd = pty.fork()
         if not self.pid:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what was started in the background ignores it, and so would its children
             os.chdir(folder / "chat")
             os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", "start"], os.environ | environ)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
