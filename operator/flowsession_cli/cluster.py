@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
-from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.errors import CliError, NotFound, Unreachable
 
 Object = dict[str, Any]
 """An object as the API has it."""
 
-SESSION, ENVIRONMENT, RUN, SIZE = (f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "vmsizes"))
+SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
+    f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances", "vmsizes")
+)
 FIELD_MANAGER = "kubectl-flow"
 EDIT_ROLE = "flowsession-edit"
+LOG_LINES = 8
 _PIECE = 65536
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?'
@@ -88,6 +91,21 @@ class Cluster:
         mine = [event for event in found if event["involvedObject"].get("kind") in kinds]
         return sorted(mine, key=event_time)
 
+    def events_of_former_pods(self, session: Object) -> list[Object]:
+        """The Events of the pods that a session had, the oldest first."""
+        before = re.compile(re.escape(f"{session['metadata']['name']}-{session['metadata'].get('uid', '')[:5]}-") + r"\d+")
+        found = self.objects("events", "--field-selector=involvedObject.kind=Pod")
+        return sorted((event for event in found if before.fullmatch(event["involvedObject"]["name"])), key=event_time)
+
+    def log(self, pod: str) -> str:
+        """The last lines of a session's container, of the one before the present one if there was one; empty where none can be had."""
+        for options in (("--previous",), ()):
+            try:
+                return self.call("logs", pod, "-c", "session", f"--tail={LOG_LINES}", *options)
+            except CliError:
+                continue
+        return ""
+
     def apply(self, *manifests: Object) -> list[Object]:
         """Server-side applies manifests as this program's fields. Raises CliError with the owner of a field in conflict."""
         document = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
@@ -132,6 +150,27 @@ class Cluster:
             for stream in (process.stdout, process.stderr):
                 if stream:
                     stream.close()
+
+    @contextmanager
+    def printed(self, pod: str, *command: str) -> Iterator[IO[bytes]]:
+        """What a command in a session's pod prints, as it comes. Raises CliError at the end if it failed."""
+        call = self.command("exec", pod, "-c", "session", "--", *command)
+        try:
+            process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise _without_kubectl() from None
+        assert process.stdout
+        assert process.stderr
+        with process.stdout, process.stderr:
+            try:
+                yield process.stdout
+                process.stdout.read()
+                told = process.stderr.read().decode(errors="replace")
+                if process.wait():
+                    raise failure(told)
+            finally:
+                process.kill()
+                process.wait()
 
     def become(self, *words: str) -> NoReturn:
         """Becomes that kubectl command: standard streams, signals and the exit status are its own."""
@@ -183,10 +222,12 @@ def failure(words: str) -> CliError:
         return CliError(refusal)
     for sign, sentence in _SIGNS:
         if sign in text:
-            return CliError(sentence.format(text=_plain(text)))
+            kind = Unreachable if sentence.startswith(_SILENT) else CliError
+            return kind(sentence.format(text=_plain(text)))
     return CliError(_plain(text))
 
 
+_SILENT = "the cluster doesn't answer"
 _SIGNS = (
     ("Unauthorized", "the cluster doesn't take your credentials, they may have expired: log in again, and see kubectl config view"),
     ("asked for the client to provide credentials", "the cluster doesn't take your credentials, they may have expired: log in again"),
@@ -198,6 +239,11 @@ _SIGNS = (
     ("does not exist for context", "{text}: kubectl config get-contexts lists them"),
     ("context was not found", "{text}: kubectl config get-contexts lists them"),
     ("was refused", "the cluster doesn't answer: {text} kubectl config view shows which one is meant"),
+    ("connection reset by peer", "the cluster doesn't answer: {text}"),
+    ("client connection lost", "the cluster doesn't answer: {text}"),
+    ("unexpected EOF", "the cluster doesn't answer any more: {text}"),
+    ("handshake timeout", "the cluster doesn't answer: {text}"),
+    ("i/o timeout", "the cluster doesn't answer: {text}; does this machine reach it (VPN, proxy)?"),
     ("Unable to connect to the server", "the cluster doesn't answer: {text}; is it up, and does this machine reach it (VPN, proxy)?"),
 )
 """What kubectl's words hold, and the sentence for it."""

@@ -11,3 +11,7 @@ class CliError(Exception):
 
 class NotFound(CliError):
     """The object does not exist."""
+
+
+class Unreachable(CliError):
+    """The cluster doesn't answer now, and may do so again."""

@@ -1,28 +1,29 @@
-"""Why a session is not running: the operator's, the scheduler's and the kubelet's words put in order. They are shown, not reworded."""
+"""Why a session, a run, an environment or an instance is not as it shall be: the words of operator, scheduler, kubelet, installer and agent
+put in order. They are shown, not reworded; what this program can do about it stands below them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flowsession_cli import render
+from flowsession_cli import render, ways
 from flowsession_cli.cluster import Object
 
 TAIL_LINES = 8
-"""Lines of an installer's errors that are shown."""
+"""Lines of an installer's errors, or of a log, that are shown."""
 
-_PLACES = (
-    ("EnvironmentResolved", "environment {environment}: kubectl describe fenv {environment}"),
-    ("ComputeAllocated", "compute of the session: size, quota, nodes"),
-    ("PackagesInstalled", "requirements of environment {environment}"),
-    ("FlowValid", "flow folder of environment {environment}"),
-    ("InSync", "what the session was given last"),
-)
-"""Conditions in the order of a start, and what each is about."""
+_CONDITIONS = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "FlowValid", "InSync", "EditsInPlace")
+"""A session's in the order of a start."""
 
-_WAYS = {
-    "Suspended": "kubectl flow resume {name}",
-    "StartTimeout": "kubectl flow status {name} shows how far it is; it goes on",
-}
-"""What this program can do about a reason; the operator's message has all other ways out."""
+_ON_ITS_WAY = frozenset({"Starting", "ScalingUp", "IdentityPending", "InstanceStarting", "Installing", "Resolving", "Preparing", "Running"})
+"""Reasons of what is not there yet, and with which nothing is wrong so far."""
+
+_ENDS = re.compile(r"is being (?:deleted|suspended)")
+"""The operator's words about a session that it ends."""
+
+_NOISE = re.compile(r"Error: (?:ErrImagePull|ImagePullBackOff)$|Back-off (?:pulling image|restarting failed container)|Pulling image ")
+"""What kubelets say beside what matters."""
+
+Row = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -30,70 +31,175 @@ class Finding:
     """What is wrong with one thing. `rows` are (name, text), for people."""
 
     headline: str
-    rows: Sequence[tuple[str, str]]
+    rows: Sequence[Row]
     well: bool
 
 
-def session(thing: Object, environment: Object | None, pod_events: Sequence[Object], events: Sequence[Object]) -> Finding:
-    """Explain a session that exists."""
+def session(
+    thing: Object, environment: Object | None, pod_events: Sequence[Object], events: Sequence[Object], *, now: float, log: str = ""
+) -> Finding:
+    """Explain a session that exists. `log`: the last lines of its container, where its words say nothing."""
     name, status = thing["metadata"]["name"], thing.get("status", {})
-    of = {"name": name, "environment": thing["spec"]["environmentRef"]["name"]}
     ready = render.condition(thing, "Ready")
     phase = status.get("phase") or "New"
+    if "deletionTimestamp" in thing["metadata"]:
+        return Finding(f"{name} is being deleted", _story(Rows(), events=events), well=False)
     if not ready:
-        cause = "the operator has not looked at it: is it running? kubectl get deployments -A -l app.kubernetes.io/name=flowsession"
-        return Finding(f"{name} is not running", [("cause", cause)], well=False)
+        return Finding(f"{name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
     running = ready["status"] == "True"
-    bad = [(kind, found, place) for kind, place in _PLACES if (found := render.condition(thing, kind)).get("status") == "False"]
+    bad = {kind: found for kind in _CONDITIONS if (found := render.condition(thing, kind)).get("status") == "False"}
+    if not running and ready.get("reason") in _ON_ITS_WAY:
+        bad = {kind: found for kind, found in bad.items() if found.get("reason") not in (*_ON_ITS_WAY, "RequirementsChanged")}
+    if "PackagesInstalled" in bad:
+        bad.pop("InSync", None)  # what wasn't installed isn't in the session: that goes without saying
+    rows = Rows()
     if running and not bad:
-        return Finding(f"{name} is {phase}: nothing is wrong", [("", ready["message"])], well=True)
-    rows: list[tuple[str, str]] = []
+        rows.add("", ready["message"])
+        _soon(rows, thing)
+        _before(rows, status, events)
+        return Finding(f"{name} is {phase}: nothing is wrong", rows, well=True)
+    on_its_way = not running and not bad and ready.get("reason") in _ON_ITS_WAY
     if not running:
-        rows.append(("cause", _said(ready)))
-    for _, found, place in bad:
-        if running or found.get("message") != ready.get("message"):
-            rows.append(("cause" if running else "also", _said(found)))
-        rows.append(("where", place.format(**of)))
+        same = next((found for found in bad.values() if found.get("message") == ready.get("message")), ready)
+        rows.add("now" if on_its_way else "cause", _said(same))
+    for kind, found in bad.items():
+        rows.add("cause" if running else "also", _said(found), unless_said=True)
+        rows.add("where", ways.place(kind, found, thing, environment))
     if not running and status.get("podName"):
-        rows.append(("where", ", ".join(part for part in (f"pod {status['podName']}", _on(status)) if part)))
-    rows += _environment(environment, of["environment"], [text for _, text in rows])
-    rows += _installer(status)
-    if way := _WAYS.get(ready.get("reason", "")):
-        rows.append(("do", way.format(**of)))
-    rows += [] if running else _events("pod", pod_events)
-    rows += _events("event", events)
-    return Finding(f"{name} is {phase}, but not all is well" if running else f"{name} is not running: it is {phase}", rows, well=False)
+        rows.add("where", ", ".join(part for part in (f"pod {status['podName']}", _on(status)) if part))
+    _of_environment(rows, environment, thing)
+    if thing["metadata"].get("generation", 0) > status.get("observedGeneration", 0):
+        rows.add("also", "the operator has not looked at the last change of its spec yet")
+    _installer(rows, status)
+    for way in ways.of_session(thing, environment, bad):
+        rows.add("do", way)
+    _story(rows, pods=() if running else pod_events, events=events)
+    for line in log.splitlines()[-TAIL_LINES:]:
+        rows.add("log", line)
+    return Finding(_headline(name, phase, ready, on_its_way=on_its_way, now=now), rows, well=False)
+
+
+def _headline(name: str, phase: str, ready: Object, *, on_its_way: bool, now: float) -> str:
+    if ready["status"] == "True":
+        return f"{name} is {phase}, but not all is well"
+    since = f" (for {render.age(ready['lastTransitionTime'], now)})"
+    if on_its_way or ready["message"].endswith("starting again"):
+        return f"{name} is not running yet: it is {phase}{since}"
+    if ready["status"] == "Unknown":
+        return f"nobody knows whether {name} can be used: it is {phase}{since}"
+    return f"{name} is not running: it is {phase}{since}"
+
+
+class Rows(list[Row]):
+    """Rows of which none says what one before it has said."""
+
+    def add(self, title: str, text: str, *, unless_said: bool = False) -> None:
+        """Add a row if it has something to say."""
+        if text and (title, text) not in self and not (unless_said and self.have(text)):
+            self.append((title, text))
+
+    def have(self, text: str) -> bool:
+        """Whether that is in what was said."""
+        bare = re.sub(r" \(\w+\)$", "", text)
+        return any(bare in said for _, said in self)
 
 
 def environment(thing: Object, events: Sequence[Object]) -> Finding:
     """Explain an environment."""
-    return _by_condition(thing, "Ready", "environment", events, missing="the operator has not looked at it")
+    name, status, rows = thing["metadata"]["name"], thing.get("status", {}), Rows()
+    ready = render.condition(thing, "Ready")
+    if not ready:
+        return Finding(f"environment {name} is not Ready: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
+    resolved = ready["status"] == "True"
+    on_its_way = ready.get("reason") in _ON_ITS_WAY
+    bad = [found for kind in ("FlowValid", "WarmPoolReady") if (found := render.condition(thing, kind)).get("status") == "False"]
+    rows.add("" if resolved else "now" if on_its_way else "cause", ready["message"] if resolved else _said(ready))
+    for found in bad:
+        rows.add("cause" if resolved else "also", _said(found), unless_said=True)
+    well = resolved and not bad
+    if not well:
+        rows.add("where", ways.source(thing))
+    for warning in status.get("warnings") or ():
+        place = f"{warning.get('file', '')}{f' line {line}' if (line := warning.get('line')) else ''}"
+        rows.add("warning", f"{f'{place}: ' if place else ''}{warning['message']}", unless_said=True)
+    if not well:
+        for way in ways.of_environment(thing):
+            rows.add("do", way)
+        _story(rows, events=events)
+    state = "nothing is wrong" if well else "not all is well" if resolved else f"it is not Ready{' yet' if on_its_way else ''}"
+    return Finding(f"environment {name}: {state}", rows, well=well)
 
 
-def run(thing: Object, events: Sequence[Object]) -> Finding:
-    """Explain a run: one that goes on is well."""
-    found, status = _by_condition(thing, "Complete", "run", events, missing="the operator has not looked at it"), thing.get("status", {})
-    rows = list(found.rows)
-    for problem in status.get("errors") or ():
-        place = f"line {problem['line']}" if problem.get("line") is not None else "the run"
-        rows.append((place, f"{problem['message']}{f' (node {node})' if (node := problem.get('node')) else ''}"))
-    phase = status.get("phase") or "New"
-    well = phase in ("Completed", "Running", "Preparing")
-    return Finding(f"run {thing['metadata']['name']} is {phase}" + (": nothing is wrong" if well else ""), rows, well=well)
+def run(thing: Object, events: Sequence[Object], of_session: Finding | None = None) -> Finding:
+    """Explain a run: one that goes on is well. `of_session`: what is the matter with the session that it waits for."""
+    name, status, rows = thing["metadata"]["name"], thing.get("status", {}), Rows()
+    complete, phase = render.condition(thing, "Complete"), status.get("phase") or "New"
+    if not complete:
+        return Finding(f"run {name} is {phase}: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
+    going = phase in ("Running", "Preparing") and complete.get("reason") in ("Running", "Preparing", "Resumed")
+    well = phase == "Completed" or going
+    rows.add("" if well else "cause", complete["message"] if well else _said(complete))
+    _lines(rows, status.get("errors") or (), complete.get("message", ""))
+    for warning in status.get("warnings") or ():
+        rows.add("warning", warning)
+    if not well:
+        rows.add("where", ways.place_of_run(thing))
+    if of_session is not None and not of_session.well:
+        rows.add("session", of_session.headline)
+        for title, text in of_session.rows:
+            rows.add(title, text, unless_said=title != "do")
+    if phase == "Failed" and not status.get("errors"):
+        for line in str(status.get("logTail") or "").strip().splitlines()[-TAIL_LINES:]:
+            rows.add("log", line, unless_said=True)
+    if not well:
+        for way in ways.of_run(thing):
+            rows.add("do", way)
+        _story(rows, events=events)
+    return Finding(f"run {name} is {phase}" + (": nothing is wrong" if well else ""), rows, well=well)
 
 
-def gone(name: str, events: Sequence[Object]) -> Finding:
+def _lines(rows: Rows, errors: Iterable[Object], cause: str) -> None:
+    """The lines that failed; those with the same words together, and words that the cause has not once more."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for problem in errors:
+        lines.setdefault((problem["message"], problem.get("node") or ""), []).append(str(problem.get("line", "")))
+    for (message, node), numbers in lines.items():
+        text = f"{'the same' if message in cause else message}{f' (node {node})' if node else ''}"
+        rows.add(f"line {', '.join(numbers)}" if any(numbers) else "the run", text)
+
+
+def instance(thing: Object, pod_events: Sequence[Object], events: Sequence[Object]) -> Finding:
+    """Explain an instance."""
+    name, status, rows = thing["metadata"]["name"], thing.get("status", {}), Rows()
+    ready, phase = render.condition(thing, "Ready"), status.get("phase") or "New"
+    if not ready:
+        return Finding(f"instance {name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
+    if ready["status"] == "True":
+        rows.add("", ready["message"])
+        _soon(rows, thing)
+        return Finding(f"instance {name} is {phase}: nothing is wrong", rows, well=True)
+    rows.add("cause", _said(ready))
+    for way in ways.of_instance(thing):
+        rows.add("do", way)
+    _story(rows, pods=pod_events, events=events)
+    return Finding(f"instance {name} is not running: it is {phase}", rows, well=False)
+
+
+def gone(name: str, events: Sequence[Object], environment: Object | None) -> Finding:
     """Explain what is not there any more, by its Events, which the cluster keeps for an hour."""
-    rows = _events("", events, count=8)
+    rows = Rows()
+    ends = [row for row in render.folded(events, len(events)) if _ENDS.search(row[2])]
+    if ends:
+        stamp, reason, message = ends[-1]
+        rows.add("cause", f"{message} ({reason}), at {render.clock(stamp)}")
+    else:
+        rows.add("cause", "no Event says why: somebody, or a program, has deleted it")
+    if environment is not None:
+        rows.add("do", f"kubectl flow start {environment['metadata']['name']} starts it again, with the edits that were saved")
+    for stamp, reason, message in render.folded(events, 8):
+        if not rows.have(message):
+            rows.append((render.clock(stamp), f"{reason}: {message}"))
     return Finding(f"there is no session or run {name} now; what was said of it, the last at the end", rows, well=False)
-
-
-def _by_condition(thing: Object, kind: str, what: str, events: Sequence[Object], *, missing: str) -> Finding:
-    found, name = render.condition(thing, kind), thing["metadata"]["name"]
-    if found.get("status") == "True":
-        return Finding(f"{what} {name}: nothing is wrong", [("", found.get("message", ""))], well=True)
-    rows = [("cause", _said(found) if found else missing)]
-    return Finding(f"{what} {name} is not {kind}", rows + _events("event", events), well=False)
 
 
 def _said(found: Object) -> str:
@@ -104,25 +210,57 @@ def _on(status: Object) -> str:
     return f"on node {status['nodeName']}" if status.get("nodeName") else "on no node yet"
 
 
-def _environment(thing: Object | None, name: str, told: Sequence[str]) -> list[tuple[str, str]]:
+def _soon(rows: Rows, thing: Object) -> None:
+    """A word about an end that is near, or is put off."""
+    active = render.condition(thing, "Active")
+    if active.get("reason") in ("IdleSoon", "EditsNotSaved"):
+        rows.add("soon", _said(active))
+        for way in ways.named(active["message"], thing):
+            rows.add("do", way)
+
+
+def _before(rows: Rows, status: Object, events: Sequence[Object]) -> None:
+    """Why a session that runs was started again."""
+    if status.get("restarts") or status.get("containerRestarts"):
+        for stamp, reason, message in render.folded(_warnings(events), 2):
+            rows.add("earlier", f"{message} ({reason}), at {render.clock(stamp)}")
+
+
+def _of_environment(rows: Rows, thing: Object | None, session: Object) -> None:
     """What the environment says itself, if the session's words don't have it."""
     if thing is None:
-        return [("also", f"there is no environment {name}: kubectl flow start makes one of a flow folder")]
+        if render.condition(session, "EnvironmentResolved").get("status") != "False":
+            rows.add("also", f"there is no environment {session['spec']['environmentRef']['name']}")
+        return
     found = render.condition(thing, "Ready")
-    rows = [("also", _said(found))] if found.get("status") == "False" else []
-    return [row for row in rows if not any(found["message"] in text for text in told)]
+    if found.get("status") == "False":
+        rows.add("also", _said(found), unless_said=True)
 
 
-def _installer(status: Object) -> list[tuple[str, str]]:
+def _installer(rows: Rows, status: Object) -> None:
     """The last words of an install that failed."""
     install = status.get("install") or {}
-    if not install.get("exitCode"):
-        return []
-    lines = [line for line in str(install.get("stderrTail") or install.get("stdoutTail") or "").splitlines() if line.strip()]
-    return [(install.get("tool") or "installer", "\n".join(lines[-TAIL_LINES:]))]
+    if install.get("exitCode"):
+        lines = [line for line in str(install.get("stderrTail") or install.get("stdoutTail") or "").splitlines() if line.strip()]
+        rows.add(install.get("tool") or "installer", "\n".join(lines[-TAIL_LINES:]))
 
 
-def _events(title: str, events: Sequence[Object], *, count: int = 3) -> list[tuple[str, str]]:
-    """The last Events; of a pod or session that lives, its warnings."""
-    wanted = [event for event in events if event.get("type") == "Warning" or not title]
-    return [(title or render.clock(stamp), f"{reason}: {message}") for stamp, reason, message in render.folded(wanted, count)]
+def _warnings(events: Iterable[Object]) -> list[Object]:
+    return [event for event in events if event.get("type") == "Warning"]
+
+
+def _story(rows: Rows, *, pods: Sequence[Object] = (), events: Sequence[Object], count: int = 3) -> Rows:
+    """The last warnings of scheduler, autoscaler, kubelet and operator that the rows don't have."""
+    for title, told in (("pod", pods), ("event", events)):
+        wanted = [event for event in told if _tells(event) and not rows.have(_message(event)) and not _NOISE.match(_message(event))]
+        for _, reason, message in render.folded(wanted, count):
+            rows.add(title, f"{reason}: {message}")
+    return rows
+
+
+def _tells(event: Object) -> bool:
+    return event.get("type") == "Warning" or event.get("reason") in ("NotTriggerScaleUp", "TriggeredScaleUp", "Nominated", "Preempted")
+
+
+def _message(event: Object) -> str:
+    return str(event.get("message") or event.get("note") or "").strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowsession.api import GROUP
 from flowsession_cli import follow, pack, render
-from flowsession_cli.cluster import SESSION, Cluster, Object
+from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError, NotFound
 
 LONGEST = 50
@@ -30,10 +30,10 @@ def of_folder(folder: Path) -> str:
     return name
 
 
-def checked(name: str) -> str:
+def checked(name: str, kind: str = "session") -> str:
     """The name, if objects can be called so."""
     if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
-        raise CliError(f"{name} is no name for a session: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
+        raise CliError(f"{name} is no name for a {kind}: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
     return name
 
 
@@ -48,6 +48,21 @@ def session(cluster: Cluster, target: str) -> Object:
         advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
         raise NotFound(f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there")
     return found
+
+
+def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
+    """The environment that is named, or that of a flow folder, and that folder. Raises CliError with those that there are."""
+    folder = pack.flow_folder(Path(target or ".")) if is_folder(target) else None
+    name = of_folder(folder) if folder else target
+    found = cluster.find(ENVIRONMENT, name)
+    if found is None:
+        others = cluster.names(ENVIRONMENT)
+        advice = f"there are {', '.join(others[:10])}" if others else "there is none here"
+        start = (
+            f"kubectl flow start {target or '.'} makes it of the folder" if folder else "kubectl flow start DIR makes one of a flow folder"
+        )
+        raise NotFound(f"there is no environment {name}; {advice}; {start}")
+    return found, folder
 
 
 def usable(cluster: Cluster, target: str) -> Object:

@@ -381,6 +381,57 @@ def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..
     assert "shrill" in found["message"]
 
 
+SEEN = b"""\
+import os, signal, sys
+from pathlib import Path
+from promptflow.core import tool
+
+@tool
+def run(text: str) -> dict:
+    return {
+        "spawned": b"spawn_main" in Path(f"/proc/{os.getppid()}/cmdline").read_bytes(),
+        "argv": sys.argv[1:],
+        "path": sys.path,
+        "cwd": os.getcwd(),
+        "signals": [str(signal.getsignal(number)).split(" at ")[0] for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+        "standard": [os.readlink("/proc/self/fd/0"), os.umask(0o022)],
+        "environment": {name: value for name, value in os.environ.items() if name != "FLOWSESSION_JOB"},
+    }
+"""
+
+
+def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_was_spawned(session: Callable[..., Agent]) -> None:
+    agent = session(
+        data("a", "b"),
+        {
+            **FLOW,
+            "shout.py": SEEN,
+            "count.py": b"from promptflow.core import tool\n\n@tool\ndef run(answers: list): ...\n",
+            "vars.env": b"A=1\n",
+        },
+    )
+    found = {}
+    for run_id, more in (
+        ("new", {}),
+        ("spare", {}),
+        ("file", {"environmentFile": "vars.env"}),
+        ("given", {"environmentVariables": {"A": "1"}}),
+    ):
+        order(agent, run_id, **more)
+        assert over(agent, run_id)["state"] == "Completed"
+        found[run_id] = [line["answer"] for line in lines(outputs(agent, run_id)["flow_outputs/output.jsonl"])]
+        for answer in found[run_id]:
+            answer["argv"] = [word.replace(run_id, "RUN") for word in answer["argv"]]
+    spawned = {run_id: {answer.pop("spawned") for answer in answers} for run_id, answers in found.items()}
+    spawned.pop("given")  # as it was run in a new process, or in a spare, which has imported prompt flow without the variable
+    assert spawned == {"new": {False}, "spare": {False}, "file": {True}}
+    assert found["new"] == found["spare"]
+    assert found["given"] == found["file"]
+    for answer in found["file"]:
+        assert answer["environment"].pop("A") == "1"
+    assert found["file"] == found["new"]
+
+
 def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
     """What run.yml may say in its mapping, and in place of a mapping of variables."""
     agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})

@@ -152,8 +152,8 @@ def test_a_folder_that_cannot_start_is_told_by_start_and_by_why(started: Lab, fl
 def test_a_size_that_is_not_there_is_explained(started: Lab, flow: Flow, folder: Path) -> None:
     assert flow("start", str(folder), "--size", "Standard_Nothing").returncode == 1
     why = flow("why", "chat")
-    assert "Standard_Nothing" in why.stdout
-    assert "compute of the session" in why.stdout
+    assert "where  size Standard_Nothing" in why.stdout
+    assert "kubectl flow set -n" in why.stdout, "what to do, in this namespace"
 
 
 def test_interrupted_it_lets_the_start_go_on(started: Lab, environ: dict[str, str], folder: Path) -> None:

@@ -159,7 +159,12 @@ class Agent:
                 from flowsession_agent.session.runs import Runs
 
                 self._made_runs = Runs(
-                    home=self.home, activity=self.activity, children=self.children, connections=self.connections, traces=self._traces
+                    home=self.home,
+                    activity=self.activity,
+                    children=self.children,
+                    connections=self.connections,
+                    traces=self._traces,
+                    spares=self.spares,
                 )
             return self._made_runs
 

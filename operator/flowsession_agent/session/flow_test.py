@@ -55,7 +55,7 @@ class Tests:
             if not self._slots.acquire(blocking=False):
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
-                with self._spares.test():
+                with self._spares.work():
                     return self._run(flow, order, gone, tell)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
@@ -119,13 +119,15 @@ class Tests:
         from flowsession_agent.scripts import RUN_FLOW
         from flowsession_agent.session.job import Job
 
-        job = self._spares.lend(key, arguments, cwd=self._home.flow, seconds=SECONDS, canceled=gone)
-        if job is None:
-            self._give_up_with_the_pod()
-            python, environ = key
-            job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS, end_by=signal.SIGINT)
+        job = self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
+        if job is not None:
             job.allow(SECONDS, canceled=gone)
-            job.begin([python, "-c", RUN_FLOW, *arguments])
+            return job
+        self._give_up_with_the_pod()
+        python, environ = key
+        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS, end_by=signal.SIGINT)
+        job.allow(SECONDS, canceled=gone)
+        job.begin([python, "-c", RUN_FLOW, *arguments])
         return job
 
     def _give_up_with_the_pod(self) -> None:

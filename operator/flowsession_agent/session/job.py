@@ -42,10 +42,9 @@ class Job:
         cwd: str,
         seconds: float,
         end_by: int = signal.SIGTERM,
-        end_within: float = 5,
         patient: bool = False,
     ) -> None:
-        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; `end_within` seconds later it is killed.
+        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; five seconds later it is killed.
 
         `patient`: time in which a command could have run and others had the processor is not of its `seconds`.
         """
@@ -57,7 +56,7 @@ class Job:
         self._patient = patient
         self._stopped = threading.Event()
         self._end_by = end_by
-        self._end_within = end_within
+        self._end_within = 5.0
         self._canceled: Callable[[], bool] = lambda: False
         self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
 
@@ -72,10 +71,14 @@ class Job:
             self._stopped.set()
         return self._stopped.is_set()
 
-    def allow(self, seconds: float, *, canceled: Callable[[], bool]) -> None:
-        """Let the job go on for so long from now; while a command runs `canceled` is asked, and True is as good as `stop`."""
+    def allow(self, seconds: float, *, canceled: Callable[[], bool], end_within: float = 5) -> None:
+        """Let the job go on for so long from now; while a command runs `canceled` is asked, and True is as good as `stop`.
+
+        A command that was asked to end is killed `end_within` seconds later.
+        """
         self._deadline = time.monotonic() + seconds
         self._canceled = canceled
+        self._end_within = end_within
 
     def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
         """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""

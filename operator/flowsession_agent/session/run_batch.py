@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 
-from flowsession_agent.session import traces
+from flowsession_agent.session import fork_ahead, traces
 from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
@@ -38,6 +38,9 @@ def main() -> None:
         os.environ.setdefault("PF_WORKER_COUNT", str(order["processors"]))
     if "lineSeconds" in order:
         os.environ["PF_LINE_TIMEOUT_SEC"] = str(order["lineSeconds"])
+    traces.prepare()
+    if "promptflow" not in sys.modules:  # else it was imported without them, as the process for the lines may not be
+        os.environ.update({name: value for name, value in order.get("environmentVariables", {}).items() if "${" not in value})
     gc.disable()  # as in run_flow: the import is faster by a fifth
     try:
         import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
@@ -48,6 +51,7 @@ def main() -> None:
         write(os.path.join(folder, "result.json"), {"code": "FlowInvalid", "message": missing})
         return
     gc.freeze()
+    fork_ahead.offer()
     gc.enable()
     with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
         write(os.path.join(folder, "result.json"), run(order, folder))

@@ -1,9 +1,9 @@
-"""Runs in the session's Python before `run_flow` does: has prompt flow imported, and waits until the agent wants a test.
+"""Runs in the session's Python before `run_flow` or `run_batch` does: imports prompt flow, and waits until the agent wants one of them.
 
 `run_spare SOCKET BEGAN`: the number of an inherited socket, and when the process was started, in nanoseconds. It says `ready` when all is
-imported. The order is one line of JSON: the arguments of `run_flow`, and its working directory. The process answers `fresh` if a process
+imported. The order is one line of JSON: the module, its arguments, and its working directory. The process answers `fresh` if a process
 that was started now would import the same, waits for the agent's `go`, and becomes what such a process would be. In any other case it
-ends, and the agent starts one for the test.
+ends, and the agent starts one of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import site
 import socket
 import sys
 
+from flowsession_agent.scripts import SOURCES
 from flowsession_agent.session import space
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, Iterable
 
     Stamps = dict[str, tuple[int, ...]]
@@ -43,8 +45,8 @@ CLOCK_NS = 20_000_000
 """So much the time of a file may lie behind the clock: the kernel's tick."""
 
 
-def main() -> None:
-    """Return when the agent has ordered a test; ends when it wants none, or another process must run it, and on SIGINT and SIGTERM."""
+def main() -> ModuleType:
+    """The module that the agent has ordered; ends when it wants nothing, or another process must do it, and on SIGINT and SIGTERM."""
     inherited, began = map(int, sys.argv[1:])
     agent = socket.socket(fileno=inherited)
     agent.set_inheritable(False)  # importing prompt flow runs `uname`
@@ -66,6 +68,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(order["cwd"])
     sys.argv[1:] = order["arguments"]
+    return _module(order["module"])
 
 
 def _load() -> set[str]:
@@ -82,6 +85,15 @@ def _load() -> set[str]:
             with contextlib.suppress(Exception):  # another version, without it: then a test doesn't import it either
                 importlib.import_module(name)
     return {name.partition(".")[0] for name in sys.modules} - before
+
+
+def _module(name: str) -> ModuleType:
+    """Import one of the agent's modules as late as a new process does, with no more of the standard library than that has."""
+    sys.path.insert(0, SOURCES)
+    try:
+        return importlib.import_module(f"flowsession_agent.session.{name}")
+    finally:
+        sys.path.remove(SOURCES)
 
 
 def _hidden(added: set[str], folder: str) -> bool:

@@ -18,11 +18,12 @@ from flowsession_protocol.messages import RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
+    from flowsession_agent.session.spare import Key, Spares
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
     from flowsession_protocol import messages
@@ -53,7 +54,6 @@ class Run:
         self.metrics: dict[str, str] = {}
         self.tokens: messages.Tokens = {}
         self.log_tail = ""
-        self.job: Job | None = None
         self.canceled = False
 
     @property
@@ -78,12 +78,15 @@ class Run:
 class Runs:
     """The runs that this agent has begun. One that an earlier agent of the same volume began is lost, unless it is ordered again."""
 
-    def __init__(self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog) -> None:
+    def __init__(
+        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
+    ) -> None:
         self._home = home
         self._activity = activity
         self._children = children
         self._connections = connections
         self._traces = traces
+        self._spares = spares
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
 
@@ -141,8 +144,6 @@ class Runs:
         if (run := self._runs.get(run_id)) is not None:
             with self._changed:
                 run.canceled = True
-                if run.job is not None:
-                    run.job.stop()
         return told
 
     def outputs(self, run_id: str) -> messages.RunOutputs:
@@ -184,14 +185,14 @@ class Runs:
         self._activity.end(what)
 
     def _result(self, run: Run) -> dict[str, Any]:
-        from flowsession_agent.scripts import RUN_BATCH
         from flowsession_agent.session import cgroup
 
-        python, environ = self._connections.ready()
+        python, environ = key = self._connections.ready()
         root = self._home.flow
         if "guest" in run.order:
             root = guest_flow.unpack(run.order.pop("files"), run.folder)
             environ = guest_flow.traced(environ, run.order["guest"]["environment"])
+            key = python, environ
             job = Job(self._children, environ=environ, cwd=root, seconds=guest_flow.SECONDS)
             guest_flow.check(run.order["guest"]["requirements"], root, run.folder, job=job, python=python, venvs=self._home.venvs)
         flow = find_flow(root)
@@ -209,13 +210,9 @@ class Runs:
             return {"code": "DataNotFound", "message": said}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
-        job = Job(self._children, environ=environ, cwd=root, seconds=FOREVER, end_by=signal.SIGINT, end_within=INTERRUPT_SECONDS)
-        with self._changed:
-            run.job = job
-            if run.canceled:  # before there was a job to stop
-                job.stop()
         killed_before = cgroup.killed_for_memory()
-        outcome = job.run([python, "-c", RUN_BATCH, given, run.folder])
+        with self._spares.work():
+            outcome = self._begin(key, [given, run.folder], root, lambda: run.canceled).finish()
         self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
@@ -228,6 +225,20 @@ class Runs:
                 "message": "the session ran out of memory: choose a larger size, or let the flow hold less at once",
             }
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
+
+    def _begin(self, key: Key, arguments: list[str], cwd: str, canceled: Callable[[], bool]) -> Job:
+        """The job in which a run has begun."""
+        from flowsession_agent.scripts import RUN_BATCH
+
+        job = self._spares.lend(key, "run_batch", arguments, cwd=cwd)
+        if job is not None:
+            job.allow(FOREVER, canceled=canceled, end_within=INTERRUPT_SECONDS)
+            return job
+        python, environ = key
+        job = Job(self._children, environ=environ, cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
+        job.allow(FOREVER, canceled=canceled, end_within=INTERRUPT_SECONDS)
+        job.begin([python, "-c", RUN_BATCH, *arguments])
+        return job
 
     def _lay_aside(self, run: Run) -> None:
         """Move what prompt flow had of the run to where it serves as an earlier one."""

@@ -1,8 +1,8 @@
-"""Keeps one process ready that has prompt flow imported, so that the next test doesn't wait for the import; each runs one test and ends.
+"""Keeps one process ready that has prompt flow imported, so that the next test or run doesn't wait for that; each does one and ends.
 
-Somebody who tests once tests again: so it is started when a test has ended, and ended after ten minutes without one. It is no work, never
-runs beside a test, and gives way when memory is short. A test for which there is none, or whose packages or environment differ from what
-the process was started with, runs in a process of its own, which takes an import longer and comes to the same.
+Somebody who tests once tests again: so it is started when a test or run has ended, and ends after ten minutes without. It is no work, is
+never started beside one, and gives way when memory is short. What finds none, or has other packages or another environment than it was
+started with, runs in a process of its own, which takes an import longer and comes to the same.
 """
 
 from __future__ import annotations
@@ -68,15 +68,14 @@ class Spare:
             self.ready = True
             self._children.rest(self._pid)
 
-    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> Job | None:
-        """The job that runs the test from now on, as `Job.allow` lets it; None where a new process must, and this one has ended."""
+    def order(self, module: str, arguments: Sequence[str], *, cwd: str) -> Job | None:
+        """The job that runs the module from now on; None where a new process must, and this one has ended."""
         from flowsession_agent.session.run_spare import FRESH, GO, READY
 
         self._children.stir(self._pid)
         with contextlib.suppress(OSError):  # it was killed
-            self._socket.sendall(json.dumps({"arguments": list(arguments), "cwd": cwd}).encode() + b"\n")
+            self._socket.sendall(json.dumps({"module": module, "arguments": list(arguments), "cwd": cwd}).encode() + b"\n")
             if (self.ready or self._hears(READY, seconds=IMPORT_SECONDS)) and self._hears(FRESH, seconds=ANSWER_SECONDS):
-                self._job.allow(seconds, canceled=canceled)
                 self._socket.sendall(GO)
                 self._socket.close()
                 return self._job
@@ -131,26 +130,26 @@ class Spares:
         self._free_memory, self._roomy = free_memory, roomy
         self._lock = threading.Lock()
         self._spare: Spare | None = None
-        self._tests = 0
-        self._tested_at: float | None = None
+        self._works = 0
+        self._worked_at: float | None = None
         self._tried: Key | None = None
 
     @contextlib.contextmanager
-    def test(self) -> Iterator[None]:
-        """Note that a test runs while the block does, and start a process for the next one when none does any more."""
+    def work(self) -> Iterator[None]:
+        """Note that a test or run goes on while the block does, and start a process for the next one when none does any more."""
         with self._lock:
-            self._tests += 1
+            self._works += 1
         try:
             yield
         finally:
             with self._lock:
-                self._tests -= 1
-                self._tested_at, self._tried = self._clock(), None
+                self._works -= 1
+                self._worked_at, self._tried = self._clock(), None
             with contextlib.suppress(RuntimeError):  # no more threads: it is started a little later
                 self._children.thread(self._keep_soon, name="spare")
 
-    def lend(self, key: Key, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> Job | None:
-        """The job in which the test `arguments` has begun, as `Job.allow` lets it; None where it must run in a process of its own."""
+    def lend(self, key: Key, module: str, arguments: Sequence[str], *, cwd: str) -> Job | None:
+        """The job in which `module` has begun to run, without an end set; None where it must run in a process of its own."""
         with self._lock:
             spare, self._spare = self._spare, None
         if spare is None:
@@ -158,16 +157,16 @@ class Spares:
         if spare.key == key:
             spare.look()
             _tell_of_a_kill(spare)
-            return spare.order(arguments, cwd=cwd, seconds=seconds, canceled=canceled)
+            return spare.order(module, arguments, cwd=cwd)
         spare.end()
         return None
 
     def keep_spare(self) -> None:
         """Start or end the process as things are now; called every second. Raises OSError when it can't be started."""
         with self._lock:
-            if self._tested_at is None:
+            if self._worked_at is None:
                 return
-            idle = self._clock() - self._tested_at >= IDLE_SECONDS
+            idle = self._clock() - self._worked_at >= IDLE_SECONDS
             if self._spare is None and idle:
                 return
             key = self._environment()
@@ -190,10 +189,10 @@ class Spares:
             spare.end()
 
     def _wanted(self, key: Key) -> bool:
-        """Return whether to start one: not beside a test, install or check; once after each test, and again for other packages."""
+        """Return whether to start one: not beside a test, run, install or check; once after each of the former, and for other packages."""
         state = self._state
         return (
-            not self._tests
+            not self._works
             and key != self._tried
             and not state.retired
             and state.install.state not in ("None", "Running")
@@ -206,7 +205,7 @@ class Spares:
 def _tell_of_a_kill(spare: Spare) -> None:
     """Say in the container's log that one was killed while it waited. Where that was for memory, the session has an Event too."""
     if spare.ready and spare.over:
-        said = "the process kept ready for the next flow test was killed: that test imports prompt flow itself, and takes longer"
+        said = "the process kept ready for the next flow test or run was killed: that imports prompt flow itself, and takes longer"
         print(f"flowsession agent: {said}", file=sys.stderr, flush=True)
 
 

@@ -65,12 +65,9 @@ def sent(folder: str, run: str = "") -> Iterator[None]:
 
 def begin(folder: str, *, run: str = "") -> bool:
     """Send this process' spans from now on; whether there is an endpoint to send them to."""
-    wanted = json.loads(os.environ.get(TRACING) or "{}")
+    wanted = prepare()
     if not wanted:
         return False
-    os.environ["PF_DISABLE_TRACING"] = "false"  # prompt flow makes no spans by default, and the runtime image says so too
-    if not wanted["content"]:
-        os.environ[CAPTURE] = "false"
     try:
         _install(Exporter(wanted, folder, run))
     except ImportError as error:
@@ -78,6 +75,16 @@ def begin(folder: str, *, run: str = "") -> bool:
         _tell(folder, said)
         return False
     return True
+
+
+def prepare() -> dict[str, Any]:
+    """Set the environment variables that sending takes, and return how to send; nothing where there is no endpoint to send spans to."""
+    wanted: dict[str, Any] = json.loads(os.environ.get(TRACING) or "{}")
+    if wanted:
+        os.environ["PF_DISABLE_TRACING"] = "false"  # prompt flow makes no spans by default, and the runtime image says so too
+        if not wanted["content"]:
+            os.environ[CAPTURE] = "false"
+    return wanted
 
 
 def _install(exporter: Exporter) -> None:

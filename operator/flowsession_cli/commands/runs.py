@@ -1,164 +1,62 @@
-"""`kubectl flow run`: a flow over data."""
+"""`kubectl flow run`: flows over data, what came of them, and their files."""
 
 import json
-import re
+import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowsession_cli import app, naming, pack, render
-from flowsession_cli.cluster import ENVIRONMENT, RUN, Cluster, Object, manifest
-from flowsession_cli.errors import CliError
-from flowsession_protocol import limits
+from flowsession_cli import app, options, render, run_files, run_follow
+from flowsession_cli.asking import ask
+from flowsession_cli.cluster import RUN, Cluster, Object
+from flowsession_cli.commands import run_create
+from flowsession_cli.errors import CliError, NotFound, Unreachable
 
-FINAL = ("Completed", "Failed", "Canceled")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FINAL = run_files.FINAL
 _NAME = click.argument("name", shell_complete=app.complete(RUN))
+_OTHER_NAMES = {"list": "ls", "show-details": "details", "show-metrics": "metrics", "delete": "rm"}
+"""Prompt flow's names of commands that kubectl has others for."""
+
+_MOST_LINES = 100
+_LOG_SECONDS = 2.0
+_NARROW = 12
+"""Columns that a value needs at least to be read in a table."""
 
 
-@click.group("run")
+class RunGroup(click.Group):
+    """Knows its commands by prompt flow's names too."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command; None if there is none of that name."""
+        return super().get_command(ctx, _OTHER_NAMES.get(cmd_name, cmd_name))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A mistyped command gets the nearest name."""
+        import difflib  # noqa: PLC0415
+
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], [*self.commands, *_OTHER_NAMES], n=1)
+            ctx.fail(f"there is no command run {args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group("run", cls=RunGroup)
 def run_command() -> None:
-    """Run a flow over data."""
+    """Run a flow over data, and see what came of it.
 
-
-@run_command.command("create")
-@click.argument("target", default="", metavar="[DIR or ENVIRONMENT]", shell_complete=app.complete(ENVIRONMENT))
-@click.option("-f", "--file", "run_yaml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Prompt flow's run.yml.")
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The data: .jsonl, .csv or .tsv.")
-@click.option(
-    "--column-mapping", multiple=True, metavar="INPUT=FROM", help="Where an input comes from: text='${data.question}'; may be repeated."
-)
-@click.option(
-    "--run", "earlier", default="", metavar="NAME", help="An earlier run, for ${run.outputs.x}.", shell_complete=app.complete(RUN)
-)
-@click.option("--variant", default="", metavar="${NODE.VARIANT}", help="A node's variant to run.")
-@click.option("--size", default="", metavar="VMSIZE", help="VM size of the session that it runs in.")
-@click.option("--name", default="", help="Name of the run; else the environment's with a time.")
-@click.option("--wait/--no-wait", default=True, help="Wait until it is over (the default), and exit with 1 if lines failed.")
-@app.common
-def create_command(cluster: Cluster, target: str, name: str, wait: bool, **options: Any) -> None:
-    """Run a flow over data: that of a folder that was started, or of an environment.
-
-    Data in the flow folder is taken from what was pushed by the last start, any other file goes along, up to 1 MB.
-
-    \b
-    kubectl flow run create --data questions.jsonl --column-mapping question='${data.question}'
-    kubectl flow run create -f run.yml
+    Commands and options are those of pf run: list, show-details, show-metrics and delete are known too, and --name NAME in place of NAME.
     """
-    folder = pack.flow_folder(Path(target or ".")) if naming.is_folder(target) else None
-    environment = naming.of_folder(folder) if folder else target
-    cluster.get(ENVIRONMENT, environment)
-    name = naming.checked(name) if name else f"{environment[:34]}-{time.strftime('%Y%m%d-%H%M%S')}"
-    spec, config_map = _spec(name, folder, **options)
-    run = manifest("FlowRun", name, {"user": cluster.user(), "environmentRef": {"name": environment}, **spec})
-    if config_map is not None:
-        cluster.create(config_map)
-    made = cluster.create(run)
-    click.echo(f"run {name} of {environment}")
-    if wait:
-        _follow(cluster, made["metadata"]["name"])
 
 
-def _spec(
-    name: str,
-    folder: Path | None,
-    *,
-    run_yaml: Path | None,
-    data: Path | None,
-    column_mapping: tuple[str, ...],
-    earlier: str,
-    variant: str,
-    size: str,
-) -> tuple[Object, Object | None]:
-    """The run's spec without whose it is, and the ConfigMap with its data if that goes along."""
-    if not (run_yaml or data or earlier):
-        raise CliError("a run needs data: give --data FILE, --run NAME for an earlier run's outputs, or -f run.yml", code=2)
-    spec: Object = {}
-    config_map = None
-    if run_yaml:
-        spec["runYaml"] = run_yaml.read_text()
-        if folder and (place := _inside(run_yaml, folder)):
-            spec["path"] = place
-    if data:
-        spec["data"], config_map = _data(name, folder, data)
-    if column_mapping:
-        spec["columnMapping"] = dict(_mapped(text) for text in column_mapping)
-    spec |= {key: value for key, value in (("run", earlier), ("variant", variant)) if value}
-    if size:
-        spec["resources"] = {"instanceType": size}
-    return spec, config_map
-
-
-def _data(name: str, folder: Path | None, data: Path) -> tuple[Object, Object | None]:
-    if folder and (place := _inside(data, folder)) and place in pack.pack(folder).files:
-        return {"path": place}, None
-    text = data.read_bytes()
-    if len(text) > limits.ARCHIVE_BYTES:
-        raise CliError(
-            f"{data} has {len(text) / 1e6:.1f} MB, and a ConfigMap holds 1 MB: keep it on a PersistentVolumeClaim and apply a FlowRun with"
-            " data.persistentVolumeClaim (docs/runs.md)"
-        )
-    key, config_map = re.sub(r"[^-._a-zA-Z0-9]", "-", data.name), f"{name}-data"
-    try:
-        body = {"data": {key: text.decode()}}
-    except UnicodeDecodeError:
-        raise CliError(f"{data} is no UTF-8 text: data is .jsonl, .csv or .tsv") from None
-    labels = {"app.kubernetes.io/managed-by": "kubectl-flow"}
-    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": config_map, "labels": labels}, **body}
-    return {"configMap": {"name": config_map, "key": key}}, made
-
-
-def _inside(path: Path, folder: Path) -> str:
-    """The file's path in the flow folder; empty if it isn't there."""
-    path = path.absolute()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
-
-
-def _mapped(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise CliError(f"--column-mapping {text} has no value: write INPUT='${{data.COLUMN}}'", code=2)
-    return name, value
-
-
-def _follow(cluster: Cluster, name: str) -> None:
-    """Show how it goes on until it is over; exit with 1 if it failed."""
-    last = ""
-    try:
-        for run in _changes(cluster, name):
-            status = run.get("status", {})
-            complete = render.condition(run, "Complete")
-            text = f"{status.get('phase') or 'New'} {status.get('progress') or ''}".strip()
-            if (line := f"{text}  {complete.get('message', '')}".strip()) != last:
-                last = line
-                click.echo(line)
-            if status.get("phase") in FINAL:
-                _tell_end(run)
-                sys.exit(0 if status["phase"] == "Completed" else 1)
-    except KeyboardInterrupt:
-        message = f"detached: run {name} goes on without you; kubectl flow run show {name} shows it, kubectl flow run cancel {name} ends it"
-        raise CliError(message, code=130) from None
-
-
-def _changes(cluster: Cluster, name: str) -> Iterator[Object]:
-    while True:
-        with cluster.watch(RUN, name) as changes:
-            for change in changes:
-                if change["type"] == "DELETED":
-                    raise CliError(f"run {name} was deleted")
-                yield change["object"]
-        time.sleep(0.5)
-
-
-def _tell_end(run: Object) -> None:
-    status = run.get("status", {})
-    for problem in status.get("errors") or ():
-        click.echo(f"line {problem.get('line', '-')}: {problem['message']}", err=True)
-    for metric, value in (status.get("metrics") or {}).items():
-        click.echo(f"{metric}: {value}")
+run_command.add_command(run_create.create_command)
 
 
 @run_command.command("ls")
@@ -189,15 +87,15 @@ def _row(run: Object) -> tuple[str, ...]:
     )
 
 
-@run_command.command("show")
+@run_command.command("show", cls=options.ByName)
 @_NAME
 @click.option("-o", "--output", default="", metavar="json|yaml|name", help="The object, as kubectl get prints it.")
 @app.common
 def show_command(cluster: Cluster, name: str, output: str) -> None:
-    """Show one run: state, lines, metrics, errors, where its outputs are."""
+    """Show one run: state, lines, metrics, errors, outputs."""
     if output:
         cluster.become("get", RUN, name, f"-o={output}")
-    render.fields(render.console(), screen(cluster.get(RUN, name)))
+    render.fields(render.console(), screen(_found(cluster, name)))
 
 
 def screen(run: Object) -> list[tuple[str, str]]:
@@ -217,17 +115,221 @@ def screen(run: Object) -> list[tuple[str, str]]:
         ("outputs", ", ".join(f"ConfigMap {name}" for name in outputs.get("configMapNames") or ())),
         ("outputs", f"claim {claim['claimName']}, folder {claim.get('path') or '/'}" if claim else ""),
         *(("warning", text) for text in status.get("warnings") or ()),
-        *((f"line {problem.get('line', '-')}", problem["message"]) for problem in status.get("errors") or ()),
+        *((run_follow.place(problem), problem["message"]) for problem in status.get("errors") or ()),
     ]
 
 
-@run_command.command("cancel")
+@run_command.command("cancel", cls=options.ByName)
 @_NAME
 @app.common
 def cancel_command(cluster: Cluster, name: str) -> None:
     """End a run. Lines that are done keep their outputs."""
-    if (phase := cluster.get(RUN, name).get("status", {}).get("phase")) in FINAL:
+    if (phase := _found(cluster, name).get("status", {}).get("phase")) in FINAL:
         click.echo(f"{name} is over already: {phase}")
         return
     cluster.patch(RUN, name, {"spec": {"cancel": True}})
     click.echo(f"{name} is being canceled; lines that are done keep their outputs")
+
+
+@run_command.command("stream", cls=options.ByName)
+@_NAME
+@app.common
+def stream_command(cluster: Cluster, name: str) -> None:
+    """Show how a run goes on until it is over.
+
+    Exits with 1 if it failed or was canceled. ^C detaches: the run goes on. A connection that breaks is told, and made again.
+    """
+    _found(cluster, name)
+    run = run_follow.until_over(cluster, name)
+    run_follow.tell_end(run)
+    click.get_current_context().exit(0 if run["status"]["phase"] == "Completed" else 1)
+
+
+@run_command.command("metrics", cls=options.ByName)
+@_NAME
+@app.common
+def metrics_command(cluster: Cluster, name: str) -> None:
+    """Print a run's metrics as JSON.
+
+    They are what its aggregation nodes logged.
+    """
+    run = _found(cluster, name)
+    run_files.refuse_unfinished(run, "metrics")
+    metrics = run["status"].get("metrics") or {}
+    click.echo(json.dumps({metric: _number(value) for metric, value in metrics.items()}, indent=4, ensure_ascii=False))
+
+
+def _number(text: str) -> Any:
+    """As prompt flow logged it: the status has it as text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, int | float) else text
+
+
+@run_command.command("details", cls=options.ByName)
+@_NAME
+@click.option("-r", "--max-results", type=click.IntRange(1), default=_MOST_LINES, help=f"How many lines to show; else {_MOST_LINES}.")
+@click.option("--all-results", is_flag=True, help="Show all lines.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="As JSON, one object for each line.")
+@app.common
+def details_command(cluster: Cluster, name: str, max_results: int, all_results: bool, output: str | None) -> None:
+    """Show the lines of a run: inputs, outputs, failures."""
+    run = _found(cluster, name)
+    files = run_files.chosen(cluster, run, run_files.INPUTS, run_files.OUTPUTS, run_files.ERROR)
+    lines = details(files, run)
+    shown = lines if all_results else lines[:max_results]
+    if output:
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    if not shown:
+        click.echo(f"no line of {name} was run", err=True)
+        return
+    out = render.console()
+    show_details(out, shown)
+    for line in shown:
+        if "error" in line:
+            click.echo(f"line {line['line_number']}: {line['error']}", err=True)
+    if len(shown) < len(lines):
+        click.echo(f"{len(shown)} of {len(lines)} lines; --all-results shows all, -o json as JSON", err=True)
+
+
+def details(files: dict[str, bytes], run: Object) -> list[Object]:
+    """The lines of a run by number, each with inputs and outputs, or why it failed."""
+    inputs, outputs = (run_files.lines_of(files.get(name, b"")) for name in (run_files.INPUTS, run_files.OUTPUTS))
+    failed = run_files.failures(files.get(run_files.ERROR, b""), run)
+    return [
+        {"line_number": number, "inputs": inputs.get(number, {}), "outputs": outputs.get(number, {})}
+        | ({"error": failed[number]} if number in failed and number not in outputs else {})
+        for number in sorted({*inputs, *outputs, *failed})
+    ]
+
+
+def show_details(out: "Console", lines: list[Object]) -> None:
+    """A table as wide as the terminal; where that is too narrow for it, one value below the other."""
+    columns = [(kind, key) for kind in ("inputs", "outputs") for key in dict.fromkeys(key for line in lines for key in line[kind])]
+    heads = ["line", *(f"{kind}.{key}" for kind, key in columns)]
+    rows = [[str(line["line_number"]), *(_cell(line, kind, key) for kind, key in columns)] for line in lines]
+    widths = [len("line"), *(max(_NARROW, len(head)) for head in heads[1:])]
+    if out.width < sum(widths) + 3 * len(columns):
+        for row in rows:
+            render.fields(out, list(zip(heads, row, strict=True)))
+            out.print()
+        return
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    picture = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, padding=(0, 3, 0, 0))
+    for head, width in zip(heads, widths, strict=True):
+        picture.add_column(head, overflow="fold", min_width=width)
+    for row in rows:
+        picture.add_row(*(Text(cell, "red" if cell == "(Failed)" else "") for cell in row))
+    with out.capture() as captured:
+        out.print(picture)
+    out.file.write("\n".join(text.rstrip() for text in captured.get().strip("\n").splitlines()) + "\n")
+
+
+def _cell(line: Object, kind: str, key: str) -> str:
+    if kind == "outputs" and "error" in line:
+        return "(Failed)"
+    value = line[kind].get(key)
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text.replace("\r", "").replace("\n", "\\n")
+
+
+@run_command.command("logs", cls=options.ByName)
+@_NAME
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run is over.")
+@app.common
+def logs_command(cluster: Cluster, name: str, follow: bool) -> None:
+    """Print prompt flow's log of a run.
+
+    It comes from its session while it runs, and then from what was kept.
+    """
+    printed = 0
+    while True:
+        try:
+            run = _found(cluster, name)
+            text = run_files.log(cluster, run, after=printed)
+        except Unreachable as error:
+            if not follow:
+                raise
+            click.echo(f"{error}; tried again until ^C", err=True)
+        else:
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+            printed += len(text)
+            if not follow or run_files.is_over(run):
+                break
+        time.sleep(_LOG_SECONDS)
+    if not printed:
+        click.echo(f"{name} has no log{'' if run_files.is_over(run) else ' yet'}", err=True)
+
+
+@run_command.command("download", cls=options.ByName)
+@_NAME
+@click.argument("folder", default="", metavar="[DIR]", type=click.Path(file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Write over what is in the folder.")
+@app.common
+def download_command(cluster: Cluster, name: str, folder: str, overwrite: bool) -> None:
+    """Bring the files that are kept of a run here.
+
+    They go into DIR, or a folder that is called as the run is, and are prompt flow's own: flow_outputs/output.jsonl, inputs.jsonl,
+    metrics.json, error.json, logs.txt. A folder that isn't empty is
+    refused without --overwrite. Outputs on a claim come through a session that mounts it.
+    """
+    run = _found(cluster, name)
+    target = Path(folder or name)
+    there = target.is_dir() and any(target.iterdir())
+    if there and not overwrite:
+        raise CliError(f"{target} is there already and not empty: name another folder, or write over it by --overwrite")
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: what was there stays until all has come.
+    coming = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.absolute().parent))
+    try:
+        with run_files.kept(cluster, run) as files:
+            count = run_files.write(files, coming)
+        coming.chmod(0o777 & ~_umask())
+        if there:
+            shutil.copytree(coming, target, dirs_exist_ok=True)
+        else:
+            coming.replace(target)
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
+    click.echo(f"{count} files in {target}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@run_command.command("rm", cls=options.ByName)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=app.complete(RUN))
+@app.yes
+@app.common
+def rm_command(cluster: Cluster, names: tuple[str, ...], yes: bool) -> None:
+    """Delete runs, with what ConfigMaps keep of them.
+
+    Outputs on a claim stay.
+    """
+    found = [_found(cluster, name) for name in names]
+    going = [run["metadata"]["name"] for run in found if not run_files.is_over(run)]
+    ends = f" {', '.join(going)} {'is' if len(going) == 1 else 'are'} not over, and would end." if going else ""
+    ask(f"Delete {', '.join(names)}?{ends} Outputs in ConfigMaps go too; kubectl flow run download keeps a copy.", yes=yes)
+    for name in names:
+        cluster.delete(RUN, name)
+        click.echo(f"{name} is deleted")
+
+
+def _found(cluster: Cluster, name: str) -> Object:
+    """The run. Raises CliError with those that there are."""
+    run = cluster.find(RUN, name)
+    if run is None:
+        others = cluster.names(RUN)
+        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow run create makes one"
+        raise NotFound(f"there is no run {name}; {advice}")
+    return run

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flowsession_cli import app, follow, naming, render
+from flowsession_cli import app, costs, follow, naming, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
 
@@ -90,7 +90,7 @@ def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, s
         ("runs on", ", ".join(part for part in (status.get("nodeName"), status.get("vmSize")) if part)),
         ("pod", status.get("podName", "")),
         ("acts as", (status.get("identity") or {}).get("serviceAccountName", "")),
-        ("cost so far", _cost(status.get("cost"), now)),
+        ("cost so far", f"{costs.so_far(session, now):.2f}, {status['cost']['perHour']} an hour" if status.get("cost") else ""),
         ("last work", f"{activity['what']}, {render.age(activity['at'], now)} ago" if activity.get("at") else ""),
         ("idle end", idle_end(session, now)),
         ("packages", f"{packages['count']}, by {install.get('tool') or 'the image'}" if packages else ""),
@@ -109,13 +109,6 @@ def run_line(run: Object) -> str:
 def _bad(session: Object, kind: str) -> Object:
     found = render.condition(session, kind)
     return found if found.get("status") == "False" else {}
-
-
-def _cost(cost: Mapping[str, Any] | None, now: float) -> str:
-    if not cost:
-        return ""
-    hours = max(0.0, now - render.seconds_of(cost["since"])) / 3600
-    return f"{float(cost['accrued']) + float(cost['perHour']) * hours:.2f}, {cost['perHour']} an hour"
 
 
 def _edits(edits: Mapping[str, Any] | None, now: float) -> str:

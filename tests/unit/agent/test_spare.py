@@ -29,9 +29,9 @@ class Process:
     def look(self) -> None:
         """The test has set what there is to see."""
 
-    def order(self, arguments: Sequence[str], *, cwd: str, seconds: float, canceled: Callable[[], bool]) -> str | None:
+    def order(self, module: str, arguments: Sequence[str], *, cwd: str) -> str | None:
         self.ended = self.stale
-        return None if self.stale else f"{' '.join(arguments)} in {cwd} for {seconds}"
+        return None if self.stale else f"{module} {' '.join(arguments)} in {cwd}"
 
     def end(self) -> None:
         self.ended = True
@@ -61,11 +61,11 @@ class World:
         return self.started[-1]
 
     def test(self) -> None:
-        with self.spares.test():
+        with self.spares.work():
             assert self.lend() is None or self.started
 
     def lend(self) -> Any:
-        return self.spares.lend(self.key, ["flow", "in", "out"], cwd="/flow", seconds=5, canceled=lambda: False)
+        return self.spares.lend(self.key, "run_flow", ["flow", "in", "out"], cwd="/flow")
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -97,9 +97,9 @@ def test_none_is_started_before_somebody_has_tested(world: World) -> None:
 
 
 def test_the_next_test_gets_it_and_another_one_is_started_when_no_test_runs_any_more(tested: World) -> None:
-    with tested.spares.test():
-        assert tested.lend() == "flow in out in /flow for 5"
-        with tested.spares.test():
+    with tested.spares.work():
+        assert tested.lend() == "run_flow flow in out in /flow"
+        with tested.spares.work():
             assert tested.lend() is None
         tested.pass_time(1)
         assert len(tested.started) == 1
@@ -151,7 +151,7 @@ def test_one_that_was_killed_is_told_of_and_not_started_again_before_the_next_te
 ) -> None:
     tested.living[0].ready = tested.living[0].over = True
     tested.pass_time(1)
-    assert "the process kept ready for the next flow test was killed" in capsys.readouterr().err
+    assert "the process kept ready for the next flow test or run was killed" in capsys.readouterr().err
     tested.pass_time(1)
     assert (tested.living, len(tested.started)) == ([], 1)
     tested.test()

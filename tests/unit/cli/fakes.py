@@ -9,7 +9,13 @@ from flowsession_cli import cluster
 from flowsession_cli.cluster import Object
 from flowsession_cli.errors import NotFound
 
-KINDS = {"ConfigMap": "configmap", "FlowEnvironment": cluster.ENVIRONMENT, "ComputeSession": cluster.SESSION, "FlowRun": cluster.RUN}
+KINDS = {
+    "ConfigMap": "configmap",
+    "FlowEnvironment": cluster.ENVIRONMENT,
+    "ComputeSession": cluster.SESSION,
+    "FlowRun": cluster.RUN,
+    "ComputeInstance": cluster.INSTANCE,
+}
 
 
 class FakeCluster(cluster.Cluster):
@@ -17,7 +23,7 @@ class FakeCluster(cluster.Cluster):
 
     def __init__(self, user: str = "ada@example.com") -> None:
         super().__init__()
-        self.__dict__.update(things={}, me=user, applied=[], deleted=[], told=[])
+        self.__dict__.update(things={}, me=user, applied=[], deleted=[], told=[], logs={})
 
     def put(self, kind: str, name: str, **parts: Any) -> Object:
         thing = {
@@ -40,13 +46,15 @@ class FakeCluster(cluster.Cluster):
         return found
 
     def objects(self, kind: str, *options: str) -> list[Object]:
+        if kind == "events":
+            return [event for event in self.told if not options or _selected(event["involvedObject"], options[0])]
         return [thing for (of, _), thing in self.things.items() if of == kind]
 
     def names(self, kind: str) -> list[str]:
         return [name for of, name in self.things if of == kind]
 
-    def events(self, name: str, *kinds: str) -> list[Object]:
-        return [event for event in self.told if event["involvedObject"]["name"] == name]
+    def log(self, pod: str) -> str:
+        return str(self.logs.get(pod, ""))
 
     def apply(self, *manifests: Object) -> list[Object]:
         for manifest in manifests:
@@ -73,6 +81,12 @@ class FakeCluster(cluster.Cluster):
         revision = environment.get("status", {}).get("flowRevision", "")
         thing["status"] = ready_status(thing["metadata"]["generation"]) | {"flowRevision": revision}
         yield iter([{"type": "ADDED", "object": thing}])
+
+
+def _selected(about: Object, option: str) -> bool:
+    """Whether an Event is about what a field selector names."""
+    field, _, value = option.removeprefix("--field-selector=involvedObject.").partition("=")
+    return bool(about[field] == value)
 
 
 def ready_status(generation: int = 1) -> Object:

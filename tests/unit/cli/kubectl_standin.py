@@ -1,4 +1,4 @@
-"""Stands in for kubectl in a terminal: one start, which installs until a file says that it is done."""
+"""Stands in for kubectl in a terminal: one start, or one run, which goes on until a file says that it is done."""
 
 import json
 import sys
@@ -16,6 +16,8 @@ def main() -> None:
         for manifest in manifests["items"]:
             manifest["metadata"]["generation"] = 1
         print(json.dumps(manifests))
+    elif words[1].startswith("flowruns"):
+        run(Path(sys.argv[0]).with_name("done"), watched="-w" in words)
     elif "-w" in words:
         start(Path(sys.argv[0]).with_name("done"))
 
@@ -29,6 +31,21 @@ def start(done: Path) -> None:
         time.sleep(0.02)
     stages[1]["seconds"] = 0.5
     tell("Running", "True", "it runs", [*stages, {"name": "Ready", "startedAt": began, "seconds": 0.7}])
+
+
+def run(done: Path, *, watched: bool) -> None:
+    """The changes of a run over three lines, of which one fails."""
+    thing = {"metadata": {"name": "answers"}, "spec": {}, "status": {"phase": "Running", "startedAt": now()}}
+    thing["status"] |= {"lines": {"total": 3, "completed": 1, "failed": 0}, "progress": "1/3"}
+    print(json.dumps({"type": "ADDED", "object": thing} if watched else thing), flush=True)
+    if not watched:
+        return
+    while not done.exists():
+        time.sleep(0.02)
+    problem = {"line": 2, "message": "no such word"}
+    end = {"phase": "Failed", "lines": {"total": 3, "completed": 2, "failed": 1}, "progress": "2/3, 1 failed", "errors": [problem]}
+    thing["status"] |= {**end, "completedAt": now()}
+    print(json.dumps({"type": "MODIFIED", "object": thing}), flush=True)
 
 
 def tell(phase: str, status: str, message: str, stages: list[dict[str, object]]) -> None:

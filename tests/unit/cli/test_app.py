@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from flowsession_cli import __main__, app, complete, follow, naming
 from flowsession_cli.cluster import SESSION
-from flowsession_cli.commands import inside, runs, sessions
+from flowsession_cli.commands import inside, sessions
 from flowsession_cli.errors import CliError
 from unit.cli.fakes import FakeCluster, condition, ready_status
 
@@ -185,23 +185,6 @@ def test_inputs_of_a_file(tmp_path):
     file.write_text("[")
     with pytest.raises(CliError, match="is no JSON"):
         inside._of_file(file)
-
-
-def test_data_of_a_run_is_that_of_the_folder_or_goes_along(tmp_path):
-    folder = tmp_path / "chat"
-    folder.mkdir()
-    (folder / "flow.dag.yaml").write_text("nodes: []")
-    for place in (folder / "data.jsonl", folder / "left.jsonl", tmp_path / "my data.jsonl"):
-        place.write_text("{}\n")
-    (folder / ".amlignore").write_text("left.jsonl\n")
-    assert runs._data("r", folder, folder / "data.jsonl") == ({"path": "data.jsonl"}, None)
-    reference, config_map = runs._data("r", folder, tmp_path / "my data.jsonl")
-    assert reference == {"configMap": {"name": "r-data", "key": "my-data.jsonl"}}
-    assert config_map["data"] == {"my-data.jsonl": "{}\n"}
-    assert runs._data("r", folder, folder / "left.jsonl")[0]["configMap"]["key"] == "left.jsonl", "it was not pushed"
-    (tmp_path / "big.csv").write_bytes(b"x" * 1_000_001)
-    with pytest.raises(CliError, match=r"big\.csv has 1\.0 MB.*PersistentVolumeClaim"):
-        runs._data("r", None, tmp_path / "big.csv")
 
 
 def test_a_start_in_a_pipe_is_a_line_for_each_event_once(capsys):

@@ -1,27 +1,26 @@
-"""`why`: a session's conditions, Events and environment, and what is made of them."""
+"""`why`: what the corpus of failures doesn't show: which thing a name means, options that go on, and words that come once."""
 
 import pytest
+from click.testing import CliRunner
 
-from flowsession_cli import explain
-from unit.cli.fakes import condition, event, ready_status
+from flowsession_cli import app, cluster, explain, ways
+from flowsession_cli.errors import CliError
+from unit.cli.fakes import FakeCluster, condition, event, ready_status
+
+NOW = 1_800_000_000.0
 
 
 def session(*conditions, phase="Pending", **status):
     return {
         "metadata": {"name": "chat", "generation": 1},
         "spec": {"environmentRef": {"name": "env"}},
-        "status": {"phase": phase, "conditions": list(conditions), **status},
+        "status": {"phase": phase, "observedGeneration": 1, "conditions": list(conditions), **status},
     }
 
 
-def of(*conditions, environment=True, pod_events=(), events=(), **status):
+def of(*conditions, environment=True, pod_events=(), events=(), log="", **status):
     env = {"metadata": {"name": "env"}, "spec": {}, "status": {}} if environment is True else environment
-    return explain.session(session(*conditions, **status), env, pod_events, events)
-
-
-def test_nothing_is_wrong():
-    found = of(*ready_status()["conditions"], phase="Running")
-    assert found == explain.Finding("chat is Running: nothing is wrong", [("", "running on node-b")], well=True)
+    return explain.session(session(*conditions, **status), env, pod_events, events, now=NOW, log=log)
 
 
 @pytest.mark.parametrize("kind", ["FlowValid", "InSync"])
@@ -32,61 +31,97 @@ def test_a_running_session_with_something_wrong_is_not_well(kind):
     assert ("cause", "node a calls nothing (Bad)") in found.rows
 
 
-CASES = {
-    "EnvironmentResolved": ("RequirementsRejected", "where", "environment env: kubectl describe fenv env"),
-    "ComputeAllocated": ("QuotaExceeded", "where", "compute of the session: size, quota, nodes"),
-    "PackagesInstalled": ("InstallFailed", "where", "requirements of environment env"),
-}
-
-
-@pytest.mark.parametrize("kind", CASES)
-def test_the_place_is_that_of_the_first_condition_that_is_false(kind):
-    reason, title, place = CASES[kind]
-    message = "line 3 of requirements.txt: pandas==99 is not there; correct it"
-    found = of(condition("Ready", "False", reason, message), condition(kind, "False", reason, message))
-    assert found.headline == "chat is not running: it is Pending"
-    assert list(found.rows) == [("cause", f"{message} ({reason})"), (title, place)], "the same words once"
-
-
 def test_the_installers_last_words_are_shown():
     install = {"tool": "uv", "exitCode": 1, "stderrTail": "\n".join(f"line {n}" for n in range(20))}
     found = of(condition("Ready", "False", "InstallFailed", "it failed"), install=install)
-    assert found.rows[-1] == ("uv", "\n".join(f"line {n}" for n in range(12, 20)))
+    assert ("uv", "\n".join(f"line {n}" for n in range(12, 20))) in found.rows
 
 
-def test_scheduler_and_kubelet_have_their_say():
+def test_scheduler_and_kubelet_have_their_say_once():
     words = [event("chat-1", "FailedScheduling", "0/2 nodes are available", minute=n) for n in (1, 2)]
     found = of(condition("Ready", "False", "Starting", "it starts"), pod_events=words, podName="chat-1")
     assert ("where", "pod chat-1, on no node yet") in found.rows
     assert found.rows[-1] == ("pod", "FailedScheduling: 0/2 nodes are available (2 times)")
+    told = of(condition("Ready", "False", "Unschedulable", "no node: 0/2 nodes are available"), pod_events=words, podName="chat-1")
+    assert not [row for row in told.rows if row[0] == "pod"], "the operator has said it"
 
 
-def test_a_suspended_one_is_resumed_by_a_command():
-    found = of(condition("Ready", "False", "Suspended", "suspended by its user"), phase="Suspended")
-    assert found.rows[-1] == ("do", "kubectl flow resume chat")
+def test_since_when_it_is_so():
+    ready = condition("Ready", "False", "ImagePullFailed", "no such image") | {"lastTransitionTime": "2027-01-15T07:57:00Z"}
+    assert of(ready).headline == "chat is not running: it is Pending (for 3m)"
 
 
-def test_an_environment_that_is_not_there_is_told():
-    found = of(condition("Ready", "False", "X", "no environment"), environment=None)
-    assert found.rows[-1] == ("also", "there is no environment env: kubectl flow start makes one of a flow folder")
+def test_a_change_that_the_operator_has_not_seen_is_told():
+    thing = session(condition("Ready", "False", "SizeNotFound", "there is no such size"))
+    thing["metadata"]["generation"] = 2
+    found = explain.session(thing, None, [], [], now=NOW)
+    assert ("also", "the operator has not looked at the last change of its spec yet") in found.rows
+    assert ("also", "there is no environment env") in found.rows
 
 
-def test_without_conditions_the_operator_is_asked_for():
-    assert of().rows[0][1].startswith("the operator has not looked at it")
+def test_one_that_is_being_deleted_is_told_as_such():
+    thing = session(*ready_status()["conditions"])
+    thing["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+    assert explain.session(thing, None, [], [], now=NOW).headline == "chat is being deleted"
 
 
-def test_what_is_gone_is_told_by_its_events():
-    found = explain.gone(
-        "chat", [event("chat", "Running", "it runs", minute=1, kind="Normal"), event("chat", "IdleDeleted", "idle", minute=9)]
-    )
-    assert [text for _, text in found.rows] == ["Running: it runs", "IdleDeleted: idle"]
-    assert not found.well
+@pytest.mark.parametrize(("phase", "reason", "well"), [("Completed", "Completed", True), ("Running", "Running", True)])
+def test_a_run_that_goes_on_is_well(phase, reason, well):
+    done = condition("Complete", "True" if phase == "Completed" else "False", reason, "3 lines")
+    assert explain.run({"metadata": {"name": "r"}, "spec": {}, "status": {"phase": phase, "conditions": [done]}}, []).well is well
 
 
-@pytest.mark.parametrize(("phase", "well"), [("Completed", True), ("Running", True), ("Failed", False), ("Queued", False)])
-def test_runs(phase, well):
-    done = condition("Complete", "True" if phase == "Completed" else "False", "Any", "1 of 3 lines failed")
-    errors = [{"line": 2, "node": "ask", "message": "KeyError"}] if phase == "Failed" else []
-    found = explain.run({"metadata": {"name": "r"}, "spec": {}, "status": {"phase": phase, "conditions": [done], "errors": errors}}, [])
-    assert found.well is well
-    assert (("line 2", "KeyError (node ask)") in found.rows) is (phase == "Failed")
+def test_commands_have_the_options_that_it_was_called_with():
+    text = "kubectl flow size ls shows sizes; kubectl flow set chat --size SIZE takes one; kubectl flow edits chat diff"
+    assert ways.with_options(text, "") == text
+    said = ways.with_options(text, "-n team --context prod")
+    assert said.startswith("kubectl flow size ls -n team --context prod shows sizes; kubectl flow set -n team --context prod chat")
+    assert said.endswith("kubectl flow edits -n team --context prod chat diff")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A cluster with a session, a run and an environment of one name, the session in a namespace that was named."""
+    fake = FakeCluster()
+    fake.put("ComputeSession", "chat", spec={"environmentRef": {"name": "chat"}}, status=ready_status())
+    done = condition("Complete", "False", "LinesFailed", "1 of 3 lines failed")
+    fake.put("FlowRun", "chat", spec={"environmentRef": {"name": "chat"}}, status={"phase": "Failed", "conditions": [done]})
+    bad = condition("Ready", "False", "FlowInvalid", "flow.dag.yaml is a list")
+    fake.put("FlowEnvironment", "chat", spec={"source": {"git": {"url": "https://x"}}}, status={"conditions": [bad]})
+    monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **given: fake.__dict__.update(given) or fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("chat", "chat is Running, but not all is well"),
+        ("session/chat", "chat is Running, but not all is well"),
+        ("run/chat", "run chat is Failed"),
+        ("frun/chat", "run chat is Failed"),
+        ("env/chat", "environment chat: it is not Ready"),
+        ("flowenvironments.flowsession.dev/chat", "environment chat: it is not Ready"),
+    ],
+)
+def test_a_name_of_several_kinds_is_the_sessions_unless_the_kind_stands_before_it(fake, name, said):
+    fake.things[cluster.SESSION, "chat"]["status"]["conditions"].append(condition("FlowValid", "False", "Invalid", "bad"))
+    assert CliRunner().invoke(app.cli, ["why", name]).output.startswith(said)
+
+
+def test_what_is_to_be_done_is_said_for_the_namespace_that_was_asked_about(fake):
+    assert "kubectl flow env refresh -n team chat" in CliRunner().invoke(app.cli, ["why", "env/chat", "-n", "team"]).output
+
+
+def test_a_kind_before_a_name_of_nothing(fake):
+    done = CliRunner().invoke(app.cli, ["why", "run/other"])
+    assert isinstance(done.exception, CliError)
+    assert str(done.exception).startswith("there is no run other, and no Event tells of one")
+    assert str(done.exception).endswith("there are chat")
+
+
+def test_the_events_of_a_pod_that_is_gone_are_found_by_its_name():
+    fake = FakeCluster()
+    told = [event(name, "Evicted", "low on memory") for name in ("chat-01234-1", "chat-two-01234-1", "chat-99999-1")]
+    fake.told.extend(found | {"involvedObject": found["involvedObject"] | {"kind": "Pod"}} for found in told)
+    found = fake.events_of_former_pods({"metadata": {"name": "chat", "uid": "01234abc"}})
+    assert [one["involvedObject"]["name"] for one in found] == ["chat-01234-1"]

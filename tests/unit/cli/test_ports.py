@@ -1,6 +1,5 @@
 """`open`: a port that is forwarded, told, and forwarded again when its connection breaks."""
 
-import signal
 import socket
 import sys
 import webbrowser
@@ -13,7 +12,7 @@ from flowsession_cli.commands import ports
 from unit.cli.fakes import FakeCluster, condition, ready_status
 
 KUBECTL = """
-import pathlib, signal, sys, time, os
+import pathlib, sys, time
 here, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
 with (here / "calls").open("a") as calls: print(*words[:2], words[-1] if words[0] == "port-forward" else "", file=calls)
 if words[0] == "exec":
@@ -27,7 +26,6 @@ word, _, text = left[0].partition(" ")
 if word != "refused":
     print(f"Forwarding from 127.0.0.1:{words[-1].split(':')[0]} -> 8501", flush=True)
 if word == "stay":
-    os.kill(os.getppid(), signal.SIGINT)
     time.sleep(60)
 sys.exit(text)
 """
@@ -44,9 +42,15 @@ def cluster(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "kubectl.py").write_text(KUBECTL)
     fake.__dict__["command"] = lambda *words: [sys.executable, str(tmp_path / "kubectl.py"), str(tmp_path), *words]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield fake
-    signal.signal(signal.SIGINT, before)
+    tell = ports._Opened._tell
+
+    def told(self, name, local):
+        tell(self, name, local)
+        if not (tmp_path / "left").read_text():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ports._Opened, "_tell", told)
+    return fake
 
 
 def opened(tmp_path, *words, left="stay"):

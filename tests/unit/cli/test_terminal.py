@@ -1,8 +1,9 @@
-"""A start in a pseudo-terminal: the live picture, ^C, and terminals that can't show one."""
+"""A start and a run in a pseudo-terminal: the live picture, ^C, and terminals that can't show one."""
 
 import fcntl
 import os
 import pty
+import select
 import shutil
 import signal
 import struct
@@ -19,9 +20,9 @@ STANDIN = Path(__file__).with_name("kubectl_standin.py")
 
 
 class Terminal:
-    """`kubectl flow start` in a flow folder, in a terminal of its own."""
+    """`kubectl flow` in a flow folder, in a terminal of its own."""
 
-    def __init__(self, folder, **environ):
+    def __init__(self, folder, *words, **environ):
         self.done = folder / "bin" / "done"
         (folder / "bin").mkdir()
         (folder / "chat").mkdir()
@@ -33,30 +34,34 @@ class Terminal:
         environ["PYTHONPATH"] = str(Path(app.__file__).parents[1])
         self.pid, self._fd = pty.fork()
         if not self.pid:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what was started in the background ignores it, and so would its children
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, ^C is ignored
             os.chdir(folder / "chat")
-            os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", "start"], os.environ | environ)
+            os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", *(words or ["start"])], os.environ | environ)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
         self.seen = ""
 
     def until(self, text, *, seconds=60):
         deadline = time.monotonic() + seconds
         while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            self.seen += os.read(self._fd, 65536).decode(errors="replace")
+            piece = self._read(deadline)
+            assert piece, f"it ended: {self.seen}"
+            self.seen += piece.decode(errors="replace")
+
+    def _read(self, deadline):
+        """What comes before the deadline, or fails; empty at the end."""
+        assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.seen
+        try:
+            return os.read(self._fd, 65536)
+        except OSError:  # how Linux ends a terminal
+            return b""
 
     def press(self, key):
         os.write(self._fd, key)
 
-    def end(self):
+    def end(self, *, seconds=60):
         """The exit status."""
-        while True:
-            try:
-                piece = os.read(self._fd, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
+        deadline = time.monotonic() + seconds
+        while piece := self._read(deadline):
             self.seen += piece.decode(errors="replace")
         os.close(self._fd)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -97,3 +102,22 @@ def test_without_colour(folder, environ):
     assert terminal.end() == 0
     assert "\x1b[32m" not in terminal.seen
     assert "packages are installed" in terminal.seen
+
+
+def test_a_run_is_a_bar_and_its_failed_lines(folder):
+    terminal = Terminal(folder, "run", "stream", "answers")
+    terminal.until("1/3")
+    assert "Running" in terminal.seen
+    assert "━" in terminal.seen
+    terminal.done.touch()
+    assert terminal.end() == 1
+    assert "1 failed" in terminal.seen
+    assert "line 2: no such word" in terminal.seen
+
+
+def test_an_interrupted_stream_says_that_the_run_goes_on(folder):
+    terminal = Terminal(folder, "run", "stream", "answers")
+    terminal.until("1/3")
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    assert "detached: answers goes on without you" in terminal.seen

@@ -11,7 +11,9 @@ POLL_SECONDS = 3.0
 """Length of a long poll for a check: shorter than for an install, so that other calls don't wait long."""
 
 MOST_POLLS = 40
-"""Long polls for one check, which takes 70 s at most."""
+"""Long polls for one check, two minutes of them; the agent announces the verdict of one that takes longer."""
+
+SLOW = "the flow is still being checked, after two minutes: the check gives way to all other work on its node, and the verdict follows"
 
 LEAST_BETWEEN_CALLS = 5.0
 """Minimum seconds between a call of an agent and one because it announced another verdict: tools may be edited all the time."""
@@ -42,7 +44,7 @@ def judge(draft: Draft, live: Live) -> bool:
     if check.state == "Running" and agent.polls < MOST_POLLS:
         draft.may_wait("packages", until=moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
     elif check.state == "Running" and check.verdict != "Invalid":
-        draft.judge(CONDITION, None, "NotChecked", "the agent's check of the flow does not come to an end")
+        draft.judge(CONDITION, None, "Checking", SLOW)
     return True
 
 

@@ -15,7 +15,7 @@ from flowsession.model.plan import Follow, KeepAlive, ListPackages, Probe, Retir
 from flowsession.model.resolved import Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.flow_valid import SHOWN, SessionCheck
-from flowsession.reconcile.session.flow_check import LEAST_BETWEEN_CALLS, MOST_POLLS, POLL_SECONDS, WRITE_SECONDS
+from flowsession.reconcile.session.flow_check import LEAST_BETWEEN_CALLS, MOST_POLLS, POLL_SECONDS, SLOW, WRITE_SECONDS
 from flowsession.reconcile.session.ready import LIST_SECONDS
 from unit.builders import (
     DAG,
@@ -153,7 +153,9 @@ def test_nobody_is_followed_for_ever():
     endless = replace(endless, agent=replace(endless.agent, polls=MOST_POLLS))
     plan = decide(endless, NOW + 60)
     assert plan.call is None
-    assert verdict(applied(endless.status, plan.status.status), "FlowValid") == ("Unknown", "NotChecked")
+    status = applied(endless.status, plan.status.status)
+    assert verdict(status, "FlowValid") == ("Unknown", "Checking")
+    assert condition(status, "FlowValid")["message"] == SLOW
 
 
 def test_the_list_of_packages_waits_to_be_written_with_the_verdict():

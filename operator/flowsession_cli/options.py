@@ -1,0 +1,88 @@
+"""Options as prompt flow's own command has them: several values after one, and names given by `--name`."""
+
+import re
+from pathlib import Path
+
+import click
+
+from flowsession_cli.errors import CliError
+
+
+class ManyValues(click.Command):
+    """Takes several values after an option that may be repeated: `--column-mapping a=1 b=2`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each further value."""
+        many = {name for option in self.params if isinstance(option, click.Option) and option.multiple for name in option.opts}
+        words: list[str] = []
+        option, first = "", False
+        for word in args:
+            if word in many:
+                option, first = word, True
+            elif first:
+                first = False
+            elif option and not word.startswith("-") and (("=" in word) or word.endswith(".env")):
+                words.append(option)
+            else:
+                option = ""
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+class ByName(click.Command):
+    """Takes the name of a thing as prompt flow does, too: `--name NAME`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave the option out: the name stays as an argument."""
+        words = [word.removeprefix("--name=") for word in args if word != "--name"]
+        return super().parse_args(ctx, words)
+
+
+def pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE by name. Raises CliError for one without a value."""
+    found = {}
+    for text in values:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise CliError(f"{option} {text} has no value: write NAME=VALUE", code=2)
+        found[name] = value
+    return found
+
+
+def nested(option: str, values: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """NODE.FIELD=VALUE by node and field."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in pairs(option, values).items():
+        node, dot, field = name.partition(".")
+        if not dot or not node or not field:
+            raise CliError(f"{option} {name}={value} has no field: write NODE.connection=NAME, or another input of it", code=2)
+        found.setdefault(node, {})[field] = value
+    return found
+
+
+def environment(option: str, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, and those of files that are called .env."""
+    found: dict[str, str] = {}
+    for text in values:
+        if "=" not in text and text.endswith(".env"):
+            found |= _dotenv(option, Path(text))
+        else:
+            found |= pairs(option, (text,))
+    return found
+
+
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][\w.-]*)\s*=\s*(?P<value>.*)")
+
+
+def _dotenv(option: str, path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise CliError(f"{option} {path}: {error.strerror}", code=2) from None
+    found = {}
+    for line in lines:
+        if match := _LINE.fullmatch(line.strip()):
+            value = match["value"].strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            found[match["name"]] = value[1:-1] if quoted else value.partition(" #")[0].rstrip()
+    return found

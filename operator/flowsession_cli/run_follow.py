@@ -1,0 +1,169 @@
+"""Following a run until it is over: a bar in a terminal, a line for each event in a pipe."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flowsession_cli import render
+from flowsession_cli.cluster import RUN, Cluster, Object
+from flowsession_cli.errors import CliError, NotFound, Unreachable
+from flowsession_cli.run_files import FINAL
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+INTERRUPTED = 130
+_PAUSE_SECONDS = (0.5, 5.0)
+"""Before the API server is asked again: at first, and at most."""
+
+_BAR = 40
+_BESIDE_BAR = 34
+
+
+def until_over(cluster: Cluster, name: str) -> Object:
+    """The run when it is over. Shows how it goes on; ^C leaves it to itself. Raises CliError if it is gone."""
+    try:
+        with _shown(name) as show:
+            for run in _changes(cluster, name):
+                show(run)
+                if run.get("status", {}).get("phase") in FINAL:
+                    return run
+    except KeyboardInterrupt:
+        message = f"detached: {name} goes on without you; kubectl flow run stream {name} shows it, kubectl flow run cancel {name} ends it"
+        raise CliError(message, code=INTERRUPTED) from None
+    raise AssertionError("changes don't end")
+
+
+def tell_end(run: Object) -> None:
+    """Print what came of it: failed lines on standard error, metrics and how to see more on standard output."""
+    status, name = run["status"], run["metadata"]["name"]
+    errors = status.get("errors") or ()
+    for problem in errors:
+        print(f"{place(problem)}: {problem['message']}", file=sys.stderr)
+    if (failed := (status.get("lines") or {}).get("failed", 0)) > len(errors):
+        print(f"{failed - len(errors)} more lines failed", file=sys.stderr)
+    for metric, value in (status.get("metrics") or {}).items():
+        print(f"{metric}: {value}")
+    if status.get("outputs"):
+        print(f"kubectl flow run details {name} shows its lines, kubectl flow run download {name} brings its files here")
+    elif status["phase"] == "Failed":
+        print(f"kubectl flow run logs {name} shows its log", file=sys.stderr)
+
+
+def place(problem: Object) -> str:
+    """The line or node that failed."""
+    line = f"line {problem['line']}" if "line" in problem else ""
+    node = f"node {problem['node']}" if problem.get("node") else ""
+    return ", ".join(part for part in (line, node) if part) or "the run"
+
+
+def _changes(cluster: Cluster, name: str) -> Iterator[Object]:
+    """The run as it is and at each change. A connection that breaks is told, and made again."""
+    lost, pause = False, _PAUSE_SECONDS[0]
+    while True:
+        try:
+            if cluster.find(RUN, name) is None:
+                raise NotFound(f"run {name} is gone: it was deleted, and its outputs in ConfigMaps with it")
+            with cluster.watch(RUN, name) as changes:
+                for change in changes:
+                    if lost:
+                        print("the cluster answers again", file=sys.stderr)
+                    lost, pause = False, _PAUSE_SECONDS[0]
+                    if change["type"] == "DELETED":
+                        raise NotFound(f"run {name} was deleted, and its outputs in ConfigMaps with it")
+                    yield change["object"]
+        except Unreachable as error:
+            if not lost:
+                print(f"{error}; the run goes on, and is looked for again until ^C", file=sys.stderr)
+            lost = True
+        time.sleep(pause)
+        pause = min(pause * 2, _PAUSE_SECONDS[1])
+
+
+@contextmanager
+def _shown(name: str) -> Iterator[Callable[[Object], None]]:
+    if not render.is_terminal(sys.stdout):
+        yield Lines().show
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    picture = RunPicture(name)
+    with Live(picture, console=render.console(), refresh_per_second=10):
+        yield picture.take
+
+
+class Lines:
+    """A run as lines with seconds, each change once."""
+
+    def __init__(self) -> None:
+        self._began = time.time()
+        self._last = ""
+
+    def show(self, run: Object) -> None:
+        """Print what is new."""
+        if (text := state(run)) != self._last:
+            self._last = text
+            print(f"{time.time() - self._began:6.1f} s  {text}", flush=True)
+
+
+def state(run: Object) -> str:
+    """Phase, counts and the operator's words, on one line."""
+    status = run.get("status", {})
+    message = render.condition(run, "Complete").get("message", "")
+    counts = " ".join(part for part in (status.get("phase") or "New", status.get("progress")) if part)
+    return f"{counts}: {message}" if message else counts
+
+
+class RunPicture:
+    """A run as it goes: phase, bar, counts, seconds, and what the operator says of it."""
+
+    def __init__(self, name: str) -> None:
+        from rich.spinner import Spinner  # noqa: PLC0415
+
+        self.name = name
+        self.run: Object = {}
+        self.began = time.time()
+        self._spinner = Spinner("dots")
+
+    def take(self, run: Object) -> None:
+        """Show this from now on."""
+        self.run = run
+
+    def __rich__(self) -> "RenderableType":
+        return self.at(time.time(), render.console().width)
+
+    def at(self, now: float, width: int) -> "RenderableType":
+        """The picture at that time."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.padding import Padding  # noqa: PLC0415
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        status = self.run.get("status", {})
+        phase = status.get("phase") or "New"
+        lines = status.get("lines") or {}
+        total, done = lines.get("total", 0), lines.get("completed", 0) + lines.get("failed", 0)
+        over = {"Completed": Text("✓", "green"), "Failed": Text("✗", "red"), "Canceled": Text("✗", "yellow")}.get(phase)
+        cells: list[RenderableType] = [over or self._spinner, Text(phase, render.STYLES.get(phase, ""))]
+        if total and (room := min(_BAR, width - _BESIDE_BAR)) > 4:
+            cells.append(ProgressBar(total=total, completed=done, width=room, complete_style="red" if lines.get("failed") else "green"))
+        counts = f"{done}/{total}" if total else ""
+        failed = f"{lines['failed']} failed" if lines.get("failed") else ""
+        cells.append(Text.assemble(counts, ", " if failed else "", (failed, "red")))
+        cells.append(Text(render.span(_seconds(status, self.began, now)), "dim"))
+        row = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+        for _ in cells:
+            row.add_column(no_wrap=True)
+        row.add_row(*cells)
+        message = render.condition(self.run, "Complete").get("message", "")
+        return Group(row, Padding(Text(message), (0, 0, 0, 2), expand=False)) if message else row
+
+
+def _seconds(status: Object, began: float, now: float) -> float:
+    """Since the session began with it, or since it is looked at; of one that is over, how long it took."""
+    start = render.seconds_of(status["startedAt"]) if status.get("startedAt") else began
+    end = render.seconds_of(status["completedAt"]) if status.get("completedAt") else now
+    return max(0.0, end - start)
