@@ -37,7 +37,7 @@ run: $(READY) $(VENV)/agent.pyz ## the operator from this checkout, against KUBE
 packages: ## install the Debian packages that the tests start programs of
 	@$(LOCALCLUSTER) packages tests
 
-.PHONY: test test-unit coverage test-agent test-corpus test-run-cases test-apiserver test-chart test-e2e test-scale lint fmt crds bench bench-idle bench-install bench-placement bench-runs
+.PHONY: test test-unit coverage test-agent test-corpus test-run-cases test-apiserver test-chart test-e2e test-scale lint fmt crds docs cli bench bench-cli bench-idle bench-install bench-placement bench-runs
 PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then end to end beside API server, agent and chart
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-e2e test-below
@@ -82,6 +82,7 @@ lint: $(READY) ## style, types, import direction, stale generated files
 	@$(VENV)/bin/mypy --python-version 3.10 operator/flowsession_agent operator/flowsession_protocol
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(VENV)/bin/python -m flowsession.api.crds --check
+	@PYTHONPATH=tools $(VENV)/bin/python -m release.reference --check
 	@$(LOCALCLUSTER) programs
 
 fmt: $(READY) ## format the code and sort its imports
@@ -91,8 +92,18 @@ fmt: $(READY) ## format the code and sort its imports
 crds: $(READY) ## write crds/ and the chart's copy from the models
 	@$(VENV)/bin/python -m flowsession.api.crds
 
+docs: $(READY) ## write docs/kubectl-flow-reference.md from the program
+	@PYTHONPATH=tools $(VENV)/bin/python -m release.reference
+
+ADDRESS ?= https://releases.example.com/flowsession
+cli: $(READY) ## kubectl flow as one file in dist/, with krew's manifest and the k9s plugin file; ADDRESS=... where releases lie
+	@PYTHONPATH=tools $(VENV)/bin/python -m release dist $(ADDRESS)
+
 bench: $(READY) ## measure start times against bare pods on the current cluster; prints what docs/figures.md holds
 	@PYTHONPATH=tools $(VENV)/bin/python bench/start.py
+
+bench-cli: $(READY) ## measure how fast kubectl flow starts and lists beside kubectl, on the current cluster
+	@PYTHONPATH=tools $(VENV)/bin/python bench/cli.py
 
 bench-idle: $(READY) ## measure how exact the idle end is: 200 sessions with mixed work, 1,000 with short commands and edits
 	@PYTHONPATH=tools $(VENV)/bin/python bench/idle.py

@@ -31,6 +31,7 @@ def main() -> None:
 def _name() -> str:
     """As it was called: kubectl starts plugins by the name of their file."""
     name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib costs more than the rest of this module
+    name = name.removesuffix(".pyz")
     return name.replace("kubectl-", "kubectl ") if name.startswith("kubectl-") else "kubectl flow"
 
 

@@ -191,8 +191,29 @@ def test_runs(started: Lab, flow: Flow, folder: Path, tmp_path: Path) -> None:
     assert flow("run", "create", "chat", "--data", str(other), "--name", "second", "--no-wait").returncode == 0
     run = lab.api.get(lab.path("flowruns", "second"))
     assert run["spec"]["data"] == {"configMap": {"name": "second-data", "key": "other.jsonl"}}
+    owners = lab.api.get(lab.path("configmaps", "second-data"))["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == [run["metadata"]["uid"]], "it goes with the run"
     lab.until_run("Running", "second")
     assert "run          second Running" in flow("status", "chat").stdout
+
+
+def test_environments_sizes_instances_and_costs(started: Lab, flow: Flow, folder: Path) -> None:
+    lab = started
+    assert flow("start", str(folder)).returncode == 0
+    assert flow("env", "ls").stdout.splitlines()[1].split()[:3] == ["chat", "yes", "1"]
+    assert "flow         dag" in flow("env", "show", str(folder)).stdout
+    for request, told in (("refresh", "nothing changed in the flow folder"), ("check-version", "("), ("update", "")):
+        asked = flow("env", request, "chat")
+        assert (asked.returncode, told in asked.stdout) == (0, True), asked
+    made = flow("instance", "create", "box", "--size", "Standard_Nothing", "--idle", "2h", "--no-wait")
+    assert made.returncode == 0, made.stderr
+    assert lab.api.get(lab.path("computeinstances", "box"))["spec"]["idle"] == {"action": "Stop", "timeoutSeconds": 7200}
+    assert flow("instance", "stop", "box").returncode == 0
+    assert flow("instance", "ls").stdout.splitlines()[1].split()[0] == "box"
+    assert flow("size", "ls").returncode == 0
+    shown = flow("top")
+    assert {line.split()[1] for line in shown.stdout.splitlines()[1:3]} == {"box", "chat"}, shown
+    assert "all: 1 session, 1 instance" in shown.stdout
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import click
 
 from flowsession_cli import app, follow, naming
-from flowsession_cli.cluster import SESSION, Cluster
-from flowsession_cli.errors import CliError
+from flowsession_cli.cluster import SESSION, Cluster, Object
+from flowsession_cli.errors import CliError, Unreachable
 
 _LOOPBACK = "127.0.0.1"
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
@@ -73,8 +73,8 @@ class _Opened:
         while True:
             pod = session["status"]["podName"]
             self._await_listener(name, pod)
-            with self._forwarded(pod, local) as (process, words):
-                if process.poll() is None:
+            with self._forwarded(pod, local) as (process, words, forwards):
+                if forwards:
                     pause = 0.5
                     self._tell(name, local)
                 process.wait()
@@ -82,11 +82,22 @@ class _Opened:
             click.echo(f"the connection to {name} broke ({words[-1] if words else 'no reason was given'}): it is made again", err=True)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-            session = naming.session(self._cluster, name)
+            session = self._found_again(name)
             if naming.is_suspended(session):
                 raise CliError(f"{name} was suspended: kubectl flow open {name} {self._port} resumes it")
             if not follow.is_ready(session):
                 session = follow.until_ready(self._cluster, name)
+
+    def _found_again(self, name: str) -> Object:
+        """The session, once the cluster answers. Raises CliError if it is gone."""
+        pause = 1.0
+        while True:
+            try:
+                return naming.session(self._cluster, name)
+            except Unreachable as error:
+                click.echo(f"{error}; ^C ends this, else it is tried again", err=True)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _await_listener(self, name: str, pod: str) -> None:
         """Return when something listens; says so while nothing does. Where that can't be found out, the port is forwarded all the same."""
@@ -104,8 +115,8 @@ class _Opened:
                 process.kill()
 
     @contextmanager
-    def _forwarded(self, pod: str, local: int) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
-        """kubectl port-forward once it forwards or has ended, and what it says on standard error."""
+    def _forwarded(self, pod: str, local: int) -> Iterator[tuple["subprocess.Popen[str]", list[str], bool]]:
+        """kubectl port-forward, what it says on standard error, and whether it forwards; else it ends."""
         command = self._cluster.command("port-forward", f"--address={_LOOPBACK}", f"pod/{pod}", f"{local}:{self._port}")
         words: list[str] = []
         process = subprocess.Popen(
@@ -116,11 +127,11 @@ class _Opened:
         reader = threading.Thread(target=_listen, args=(process.stderr, words), daemon=True)
         reader.start()
         try:
-            while (line := process.stdout.readline()) and not _FORWARDING.match(line):
-                continue
+            lines = iter(process.stdout.readline, "")
+            forwards = any(_FORWARDING.match(line) for line in lines)
             drain = threading.Thread(target=process.stdout.read, daemon=True)
             drain.start()
-            yield process, words
+            yield process, words, forwards
         finally:
             process.kill()
             process.wait()

@@ -44,7 +44,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--size", default="", metavar="VMSIZE", help="VM size of the session that it runs in.")
 @click.option("--instance", default="", metavar="NAME", help="The compute instance of yours to run on.")
 @click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount that its session acts as.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), help="Lines at a time; else as many as the session has processors.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Lines at a time; else as many as the session has processors."
+)
 @click.option("--line-timeout", default="", metavar="10m", help="Time after which a line fails.")
 @click.option("--timeout", default="", metavar="1h", help="Time after which the run is ended.")
 @click.option("--outputs-claim", default="", metavar="CLAIM[/FOLDER]", help="The PersistentVolumeClaim that keeps outputs of any size.")

@@ -170,9 +170,11 @@ def _number(text: str) -> Any:
 
 @run_command.command("details", cls=options.ByName)
 @_NAME
-@click.option("-r", "--max-results", type=click.IntRange(1), default=_MOST_LINES, help=f"How many lines to show; else {_MOST_LINES}.")
+@click.option(
+    "-r", "--max-results", type=click.IntRange(1), metavar="N", default=_MOST_LINES, help=f"How many lines to show; else {_MOST_LINES}."
+)
 @click.option("--all-results", is_flag=True, help="Show all lines.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="As JSON, one object for each line.")
+@click.option("-o", "--output", type=click.Choice(["json"]), metavar="json", help="As JSON, one object for each line.")
 @app.common
 def details_command(cluster: Cluster, name: str, max_results: int, all_results: bool, output: str | None) -> None:
     """Show the lines of a run: inputs, outputs, failures."""
