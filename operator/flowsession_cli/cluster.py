@@ -7,14 +7,19 @@ import codecs
 import json
 import os
 import re
+import select
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
-from flowsession_cli.errors import CliError, NotFound, Unreachable
+from flowsession_cli.errors import CliError
+from flowsession_cli.failures import failure
 
 Object = dict[str, Any]
 """An object as the API has it."""
@@ -23,21 +28,18 @@ SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
     f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances", "vmsizes")
 )
 FIELD_MANAGER = "kubectl-flow"
-EDIT_ROLE = "flowsession-edit"
 LOG_LINES = 8
+PATIENCE_SECONDS = 2.0
+"""After which a call that still goes on is taken for one that waits for the user."""
+
+LOOK_SECONDS = 0.5
+LINGERS_SECONDS = 1.0
+"""How long the end of standard error is waited for: a login program may leave a process behind that holds it."""
+
 _PIECE = 65536
-_FORBIDDEN = re.compile(
-    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?'
-    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
-)
-_LOGGED = re.compile(r"[EWI]\d{4} |Warning: |\s*>")
-"""Lines that kubectl logs beside what it has to say."""
 
 _COMMAND_FAILED = re.compile(r"command terminated with exit code \d+")
 """How kubectl ends its words when it was the command in the pod that failed."""
-
-_LOGIN = re.compile(r"getting credentials: (exec: [^\n]+)")
-_CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^":]{0,80}:?\s{0,8}(?:- )?(?P<field>\.\S+)')
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,18 @@ class Cluster:
 
     def call(self, *words: str, stdin: str = "") -> str:
         """What kubectl prints."""
+        said = StandardError()
         try:
-            done = subprocess.run(self.command(*words), input=stdin, capture_output=True, text=True, check=False)
+            # A terminal goes on to kubectl: the kubeconfig's login program may ask something there.
+            done = subprocess.run(
+                self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=said.end, text=True, check=False
+            )
         except FileNotFoundError:
             raise _without_kubectl() from None
+        finally:
+            told = said.close()
         if done.returncode:
-            raise failure(done.stderr)
+            raise failure(told)
         return done.stdout
 
     def get(self, kind: str, name: str) -> Object:
@@ -130,8 +138,15 @@ class Cluster:
 
     def user(self) -> str:
         """Who the cluster says that the caller is."""
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        return str(self.create(review)["status"]["userInfo"]["username"])
+        return str(self.review("authentication.k8s.io/v1", "SelfSubjectReview")["status"]["userInfo"]["username"])
+
+    def review(self, version: str, kind: str, spec: Object | None = None) -> Object:
+        """The answer to a review, which is no object that is kept. `kubectl create` itself would want to list the cluster's CRDs first,
+        which most people may not."""
+        body = {"apiVersion": version, "kind": kind, **({"spec": spec} if spec else {})}
+        words = ("create", "--raw", f"/apis/{version}/{kind.lower()}s", "-f", "-")
+        answer: Object = json.loads(self.call(*words, stdin=json.dumps(body)))
+        return answer
 
     @contextmanager
     def watch(self, kind: str, name: str) -> Iterator[Iterator[Object]]:
@@ -199,6 +214,37 @@ class Cluster:
         self.become("exec", *options, pod, "-c", "session", "--", *command)
 
 
+class StandardError:
+    """kubectl's standard error: kept, and shown as it comes once a call takes long, as when a login program tells where to log in."""
+
+    def __init__(self) -> None:
+        self._read, self.end = os.pipe()
+        self._began = time.monotonic()
+        self._text = ""
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def close(self) -> str:
+        """What was said, once kubectl has ended."""
+        os.close(self.end)
+        self._reader.join(timeout=LINGERS_SECONDS)
+        return self._text
+
+    def _listen(self) -> None:
+        shown = 0
+        while True:
+            ready, _, _ = select.select([self._read], [], [], LOOK_SECONDS)
+            piece = os.read(self._read, _PIECE) if ready else None
+            if piece == b"":
+                os.close(self._read)
+                return
+            self._text += (piece or b"").decode(errors="replace")
+            if time.monotonic() - self._began > PATIENCE_SECONDS and len(self._text) > shown:
+                sys.stderr.write(self._text[shown:])
+                sys.stderr.flush()
+                shown = len(self._text)
+
+
 def manifest(kind: str, name: str, spec: Object, *, labels: Mapping[str, str] | None = None) -> Object:
     """An object of this project's API."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "labels": dict(labels or {})}, "spec": spec}
@@ -208,73 +254,6 @@ def event_time(event: Object) -> str:
     """When an Event was last seen, as the API writes times."""
     series = event.get("series") or {}
     return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")
-
-
-def failure(words: str) -> CliError:
-    """What kubectl's words on standard error mean: thing, place, way out."""
-    lines = [line.strip() for line in words.splitlines() if line.strip() and not _LOGGED.match(line)]
-    if login := _LOGIN.search(words):
-        return CliError(f"the kubeconfig's login program failed: {login[1].strip()}; run it by hand, or log in again")
-    text = " ".join(lines) or " ".join(words.split())
-    if "(NotFound)" in text:
-        return NotFound(_plain(text))
-    if refusal := _refusal(text):
-        return CliError(refusal)
-    for sign, sentence in _SIGNS:
-        if sign in text:
-            kind = Unreachable if sentence.startswith(_SILENT) else CliError
-            return kind(sentence.format(text=_plain(text)))
-    return CliError(_plain(text))
-
-
-_SILENT = "the cluster doesn't answer"
-_SIGNS = (
-    ("Unauthorized", "the cluster doesn't take your credentials, they may have expired: log in again, and see kubectl config view"),
-    ("asked for the client to provide credentials", "the cluster doesn't take your credentials, they may have expired: log in again"),
-    ("doesn't have a resource type", "the cluster has no flowsession: {text}; install its chart, or choose another cluster with --context"),
-    ("no matches for kind", "the cluster has no flowsession, or an older one: {text}; install or upgrade its chart"),
-    ("localhost:8080", "no cluster is configured: set KUBECONFIG, or choose one with --kubeconfig or --context"),
-    ("no such file or directory", "there is no such kubeconfig ({text}): name one that is there by --kubeconfig, or in KUBECONFIG"),
-    ("current-context is not set", "no cluster is chosen: kubectl config use-context NAME, or --context"),
-    ("does not exist for context", "{text}: kubectl config get-contexts lists them"),
-    ("context was not found", "{text}: kubectl config get-contexts lists them"),
-    ("was refused", "the cluster doesn't answer: {text} kubectl config view shows which one is meant"),
-    ("connection reset by peer", "the cluster doesn't answer: {text}"),
-    ("client connection lost", "the cluster doesn't answer: {text}"),
-    ("unexpected EOF", "the cluster doesn't answer any more: {text}"),
-    ("handshake timeout", "the cluster doesn't answer: {text}"),
-    ("i/o timeout", "the cluster doesn't answer: {text}; does this machine reach it (VPN, proxy)?"),
-    ("Unable to connect to the server", "the cluster doesn't answer: {text}; is it up, and does this machine reach it (VPN, proxy)?"),
-)
-"""What kubectl's words hold, and the sentence for it."""
-
-
-def _plain(text: str) -> str:
-    """Without kubectl's own introduction."""
-    return re.sub(
-        r"^(Error from server( \(\w+\))?|error|Error in configuration): ",
-        "",
-        re.sub(r'Error from server \(\w+\): error when \w+ "STDIN": ', "", text),
-    )
-
-
-def _refusal(text: str) -> str:
-    """What rights, policies and other owners of a field have to say; empty if it is something else."""
-    if "ValidatingAdmissionPolicy" in text:
-        return f"the cluster refuses it: {text.rpartition('denied request: ')[2]}"
-    if found := _FORBIDDEN.search(text):
-        return _forbidden(**found.groupdict())
-    if conflicts := _CONFLICT.findall(text):
-        owners = ", ".join(f"{field} belongs to {manager}" for manager, field in conflicts)
-        return f"{owners}: change it where that is managed, or take the field away from it there"
-    return ""
-
-
-def _forbidden(*, user: str, verb: str, resource: str, group: str | None, namespace: str | None) -> str:
-    thing = f"{resource}.{group}" if group else resource
-    where = f"in namespace {namespace}" if namespace else "in the whole cluster"
-    role = f"the ClusterRole {EDIT_ROLE} of the chart has that right" if group == GROUP else "the cluster's role edit has that right"
-    return f"{user} may not {verb} {thing} {where}: {role}; ask whoever administers the namespace for it"
 
 
 def _documents(process: "subprocess.Popen[bytes]") -> Iterator[Object]:

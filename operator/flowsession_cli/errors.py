@@ -13,5 +13,9 @@ class NotFound(CliError):
     """The object does not exist."""
 
 
+class Forbidden(CliError):
+    """The caller lacks a right."""
+
+
 class Unreachable(CliError):
     """The cluster doesn't answer now, and may do so again."""

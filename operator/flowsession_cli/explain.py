@@ -31,7 +31,7 @@ class Finding:
     """What is wrong with one thing. `rows` are (name, text), for people."""
 
     headline: str
-    rows: Sequence[Row]
+    rows: list[Row]
     well: bool
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from flowsession.api import GROUP
 from flowsession_cli import follow, pack, render
-from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
+from flowsession_cli.cluster import ENVIRONMENT, RUN, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError, NotFound
+
+LONGEST_FILE = 255
+"""Bytes of a file's name."""
 
 LONGEST = 50
 """Characters of an object's name: names of pods and labels are made of it."""
@@ -17,7 +20,9 @@ LONGEST = 50
 
 def is_folder(target: str) -> bool:
     """Whether a target on the command line is a folder rather than a name in the cluster; none is the present folder."""
-    return not target or target in (".", "..") or os.sep in target or Path(target).is_dir()
+    if not target or target in (".", "..") or os.sep in target:
+        return True
+    return len(target) <= LONGEST_FILE and Path(target).is_dir()
 
 
 def of_folder(folder: Path) -> str:
@@ -37,17 +42,34 @@ def checked(name: str, kind: str = "session") -> str:
     return name
 
 
+def of_target(target: str) -> str:
+    """The name that a target means: that of a flow folder, or itself, even beside a folder of that name that holds no flow."""
+    if target.startswith("-"):
+        raise CliError(f"{target} is no name: names begin with a small letter or a digit", code=2)
+    if is_folder(target) and (not target or os.sep in target or target in (".", "..") or pack.is_flow(Path(target))):
+        return of_folder(pack.flow_folder(Path(target or ".")))
+    return target
+
+
 def session(cluster: Cluster, target: str) -> Object:
     """The session that is named, or that of a flow folder. Raises CliError with those that there are."""
-    name = target
-    if is_folder(target):
-        name = of_folder(pack.flow_folder(Path(target or ".")))
+    name = of_target(target)
     found = cluster.find(SESSION, name)
     if found is None:
-        others = cluster.names(SESSION)
-        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
-        raise NotFound(f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there")
+        raise NotFound(_missing(cluster, name))
     return found
+
+
+def _missing(cluster: Cluster, name: str) -> str:
+    """What there is in place of a session: a run or an environment of that name, or other sessions."""
+    if name in cluster.names(RUN):
+        return f"{name} is a run, and no session: kubectl flow run show {name} shows it"
+    if name in cluster.names(ENVIRONMENT):
+        why = f"kubectl flow why {name} says what became of it"
+        return f"the environment {name} has no session of that name: kubectl flow start {name} starts one, and {why}"
+    others = cluster.names(SESSION)
+    advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
+    return f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there"
 
 
 def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:

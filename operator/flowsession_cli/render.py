@@ -41,7 +41,11 @@ def console(stream: TextIO | None = None) -> "Console":
     from rich.console import Console  # noqa: PLC0415 - not for --help
 
     stream = stream or sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=False, width=None if is_terminal(stream) else _WIDE, emoji=False, markup=False)
+    live = is_terminal(stream)
+    # A dumb terminal gets what a pipe does; rich would take it for 80 columns wide.
+    return Console(
+        file=stream, highlight=False, soft_wrap=False, width=None if live else _WIDE, emoji=False, markup=False, force_terminal=live
+    )
 
 
 def is_terminal(stream: TextIO) -> bool:

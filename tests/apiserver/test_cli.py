@@ -1,5 +1,6 @@
 """`kubectl flow` against a real API server: a folder is started, shown, changed, explained and ended, by the program as users call it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -105,7 +106,7 @@ def test_suspend_resume_reset_and_keep_alive(started: Lab, flow: Flow, folder: P
     assert flow("suspend", "chat", "--yes").returncode == 0
     lab.until_condition("Ready", "Suspended", "chat")
     why = flow("why", "chat")
-    assert (why.returncode, "kubectl flow resume chat" in why.stdout) == (1, True), why.stdout
+    assert (why.returncode, f"kubectl flow resume -n {lab.namespace} chat" in why.stdout) == (1, True), why.stdout
     resumed = flow("resume", "chat")
     assert resumed.returncode == 0, resumed.stderr
     assert "chat is suspended: it is resumed" in resumed.stderr
@@ -231,7 +232,37 @@ def test_a_missing_right_is_named(started: Lab, flow: Flow, stranger: dict[str, 
     listed = flow("ls", **stranger)
     assert listed.returncode == 1
     right = f"{policies.STRANGER} may not list computesessions.flowsession.dev in namespace {started.namespace}"
-    assert listed.stderr.startswith(f"kubectl flow: {right}: the ClusterRole flowsession-edit of the chart has that right")
+    assert listed.stderr.startswith(f"kubectl flow: {right}: the ClusterRole flowsession-view of the chart, ")
+
+
+def test_the_rights_of_one_namespace_are_enough(started: Lab, flow: Flow, stranger: dict[str, str], folder: Path) -> None:
+    """And Events, which somebody may not be let see, are missing from an answer, and don't take its place."""
+    lab, role = started, f"{started.namespace}-edit"
+    ours = {"apiGroups": ["flowsession.dev"], "resources": ["*"], "verbs": ["*"]}
+    folders = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}
+    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": role}, "rules": [ours, folders]}
+    lab.api.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", body)
+    policies.bind(lab.api, policies.STRANGER, role, lab.namespace)
+    first = flow("start", str(folder), "--size", "Standard_Nothing", **stranger)
+    assert (first.returncode, "Standard_Nothing" in first.stderr) == (1, True), first.stderr
+    assert lab.session("chat")["spec"]["user"] == policies.STRANGER
+    why = flow("why", "chat", **stranger)
+    assert "cause  there is no VMSize for 'Standard_Nothing'" in why.stdout, why.stderr
+    assert f"also   what Events tell is missing here: {policies.STRANGER} may not list events" in why.stdout
+
+
+def test_a_field_that_argo_owns_is_named_with_its_owner(started: Lab, flow: Flow, folder: Path, cluster: Cluster) -> None:
+    lab = started
+    assert flow("start", str(folder), "--idle", "1h", "--no-wait").returncode == 0
+    spec = {"environmentRef": {"name": "chat"}, "idle": {"action": "Suspend", "timeoutSeconds": 700}}
+    theirs = {"apiVersion": "flowsession.dev/v1alpha1", "kind": "ComputeSession", "metadata": {"name": "chat"}, "spec": spec}
+    words = ("apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "-n", lab.namespace, "-f", "-")
+    assert cluster.kubectl(*words, stdin=json.dumps(theirs)).returncode == 0
+    refused = flow("start", str(folder), "--idle", "2h")
+    assert refused.returncode == 1
+    owner = ".spec.idle.action and .spec.idle.timeoutSeconds belong to Argo CD (argocd-controller): change it where that is managed"
+    assert owner in refused.stderr
+    assert lab.session("chat")["spec"]["idle"]["timeoutSeconds"] == 700
 
 
 def test_a_cluster_that_is_not_there_expired_credentials_and_no_crds(flow: Flow, environ: dict[str, str], tmp_path: Path) -> None:

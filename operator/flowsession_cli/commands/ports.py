@@ -150,7 +150,7 @@ class _Opened:
         if "unable to listen" in text.lower() or "address already in use" in text:
             raise CliError(f"port {local} of this machine is taken: choose another by --local-port")
         if "cannot create resource" in text:
-            from flowsession_cli.cluster import failure  # noqa: PLC0415
+            from flowsession_cli.failures import failure  # noqa: PLC0415
 
             raise failure(text)
 

@@ -9,6 +9,7 @@ import click
 from flowsession_cli import app, costs, follow, naming, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
+from flowsession_cli.errors import Forbidden
 
 _EVENTS = 6
 _HEADS = ("NAME", "STATUS", "USER", "ENVIRONMENT", "SIZE", "AGE", "IDLE END")
@@ -67,7 +68,11 @@ def status_command(cluster: Cluster, name: str) -> None:
     runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
     out = render.console()
     render.fields(out, screen(session, runs, time.time()))
-    events = render.folded(cluster.events(name, "ComputeSession"), _EVENTS)
+    try:
+        events = render.folded(cluster.events(name, "ComputeSession"), _EVENTS)
+    except Forbidden as error:
+        click.echo(f"without Events: {error}", err=True)
+        return
     if events:
         out.print()
         for stamp, reason, message in events:

@@ -1,69 +1,15 @@
-"""What kubectl's words mean for a user, and how its stream of objects is read."""
+"""How kubectl is called, and how its stream of objects is read."""
 
 import json
+import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from flowsession_cli import cluster
-from flowsession_cli.errors import NotFound
-
-POLICY = (
-    'Error from server (Forbidden): error when creating "STDIN": computesessions.flowsession.dev "x" is forbidden:'
-    " ValidatingAdmissionPolicy 'p' with binding 'p' denied request: you may not read the Secret s"
-)
-CASES = [
-    (
-        'E1129 10:14:32.115272 1 memcache.go:381] "Couldn\'t get" err="..."\nThe connection to the server localhost:8080 was refused - did'
-        " you specify the right host or port?",
-        "no cluster is configured: set KUBECONFIG, or choose one with --kubeconfig or --context",
-    ),
-    ("error: stat /none: no such file or directory", "there is no such kubeconfig (stat /none: no such file or directory)"),
-    ("The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?", "the cluster doesn't answer"),
-    ("Unable to connect to the server: dial tcp: lookup nowhere: no such host", "the cluster doesn't answer: Unable to connect"),
-    (
-        "error: You must be logged in to the server (Unauthorized)",
-        "the cluster doesn't take your credentials, they may have expired: log in",
-    ),
-    (
-        "Unable to connect to the server: getting credentials: exec: executable kubelogin not found\n\nIt looks like you ...",
-        "the kubeconfig's login program failed: exec: executable kubelogin not found; run it by hand, or log in again",
-    ),
-    ('error: the server doesn\'t have a resource type "computesessions"', "the cluster has no flowsession: "),
-    (
-        'error: resource mapping not found for name: "x" namespace: "" from "STDIN": no matches for kind "FlowRun" in version "v1"',
-        "the cluster has no flowsession, or an older one: ",
-    ),
-    ("Error in configuration: context was not found for specified context: zz", "context was not found for specified context: zz: kubectl"),
-    (
-        'Error from server (Forbidden): computesessions.flowsession.dev is forbidden: User "eve" cannot list resource "computesessions" in'
-        ' API group "flowsession.dev" in the namespace "team"',
-        "eve may not list computesessions.flowsession.dev in namespace team: the ClusterRole flowsession-edit of the chart has that right",
-    ),
-    (
-        'Error from server (Forbidden): pods "p" is forbidden: User "eve" cannot create resource "pods/exec" in API group "" in'
-        ' the namespace "team"',
-        "eve may not create pods/exec in namespace team: the cluster's role edit has that right",
-    ),
-    (POLICY, "the cluster refuses it: you may not read the Secret s"),
-    (
-        'error: Apply failed with 1 conflict: conflict with "argocd-controller" using flowsession.dev/v1alpha1: .spec.suspend\nPlease',
-        ".spec.suspend belongs to argocd-controller: change it where that is managed",
-    ),
-    ('Error from server (Invalid): error when creating "STDIN": the spec is odd', "the spec is odd"),
-]
-
-
-@pytest.mark.parametrize(("words", "sentence"), CASES, ids=[sentence[:30] for _, sentence in CASES])
-def test_every_failure_is_one_sentence_with_the_way_out(words, sentence):
-    said = str(cluster.failure(words))
-    assert said.startswith(sentence)
-    assert "\n" not in said
-
-
-def test_what_is_not_there_is_told_apart():
-    assert isinstance(cluster.failure('Error from server (NotFound): computesessions.flowsession.dev "x" not found'), NotFound)
 
 
 def test_documents_come_as_they_are_printed_even_in_pieces():
@@ -84,6 +30,36 @@ def test_the_users_options_go_to_kubectl():
     chosen = cluster.Cluster(namespace="team", context="prod", kubeconfig="/k")
     assert chosen.command("get", "x") == ["kubectl", "--kubeconfig=/k", "--context=prod", "--namespace=team", "get", "x"]
     assert cluster.Cluster().command("get") == ["kubectl", "get"]
+
+
+def test_a_review_asks_for_no_more_than_itself(monkeypatch):
+    """`kubectl create` of a review lists the cluster's CRDs first, which only administrators may."""
+    called = []
+    answer = '{"status": {"userInfo": {"username": "ada"}}}'
+    monkeypatch.setattr(cluster.Cluster, "call", lambda self, *words, stdin: called.append((words, json.loads(stdin))) or answer)
+    assert cluster.Cluster().user() == "ada"
+    ((words, body),) = called
+    assert words == ("create", "--raw", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "-f", "-")
+    assert body == {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+
+
+def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch, capsys):
+    """Else a call would hang for no visible reason."""
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.01)
+    done = tmp_path / "done"
+    script = tmp_path / "kubectl"
+    script.write_text(f"#!/bin/sh\necho 'open https://login and enter ABC' >&2\nwhile [ ! -e {done} ]; do :; done\necho yes\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(cluster.Cluster().call, "get", "x")
+        seen, deadline = "", time.monotonic() + 30
+        while "ABC" not in seen and time.monotonic() < deadline:
+            seen += capsys.readouterr().err
+        done.touch()
+        assert answer.result() == "yes\n"
+    assert seen == "open https://login and enter ABC\n"
 
 
 def test_without_kubectl_it_says_so(monkeypatch):
