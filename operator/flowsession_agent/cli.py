@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, Callable, Sequence
 
 USUAL_HOME = "/session"
+FOLLOW_SECONDS = 0.3
 EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
 
 
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print all that the agent knows")
     status.set_defaults(run=_status)
     packages = commands.add_parser("packages", help="list the installed packages, and which of them the requirements brought")
+    packages.add_argument("--follow", action="store_true", help="print what the installer says while it runs")
     packages.add_argument("--json", action="store_true", help="print the list as JSON")
     packages.set_defaults(run=_packages)
     edits = commands.add_parser("edits", help="list the files of the flow folder that were changed here, and where saved edits stand")
@@ -230,6 +232,9 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _packages(arguments: argparse.Namespace) -> None:
+    if arguments.follow:
+        _follow_install()
+        return
     packages = call("GET", "/v1/packages")["packages"]
     if arguments.json:
         print(json.dumps(packages, indent=2))
@@ -238,6 +243,33 @@ def _packages(arguments: argparse.Namespace) -> None:
     for package in packages:
         replaces = f", replaces {package['replaces']} of the image" if "replaces" in package else ""
         print(f"{package['name']:<{width}}  {package['version']:<16} {package['layer']}{replaces}")
+
+
+def _follow_install() -> None:
+    """Print the installer's lines as they come, each once: what a dry run lists comes again when it is installed."""
+    import time
+
+    step, seen, printed = "", 0, set()
+
+    def tell(lines: list[str]) -> None:
+        for line in lines:
+            if line.strip() and line not in printed and not line.startswith("Would "):
+                printed.add(line)
+                print(line, flush=True)
+
+    while True:
+        answer = call("GET", "/v1/install")
+        words = answer["words"]
+        if words["step"] != step:
+            step, seen = words["step"], 0
+        if words["lines"] > seen:
+            tell(words["text"].splitlines()[seen - words["lines"] :])
+            seen = words["lines"]
+        if answer["install"]["state"] != "Running":
+            install = answer["install"]
+            tell((install["stderrTail"] if install["tool"] == "uv" else install["stdoutTail"]).splitlines())
+            return
+        time.sleep(FOLLOW_SECONDS)
 
 
 def _edits(arguments: argparse.Namespace) -> None:
