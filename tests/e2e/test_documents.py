@@ -234,6 +234,7 @@ def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
     assert json.loads(printed[1].partition("}")[0] + "}") == {"output": "What is a session?"}
     assert "chat is Running: nothing is wrong" in printed[2]
     assert any("Completed 2/2" in text for text in printed)
+    assert any("written: notes.md" in text for text in printed)
     assert any("chat is suspended: it is resumed" in text and "Still there?" in text for text in printed)
 
 
