@@ -120,6 +120,7 @@ def test_every_document_with_commands_is_typed_here() -> None:
 
 
 def test_readme(shell: Shell) -> None:
+    shell(f"export PATH={Path(sys.executable).parent}:$PATH", CHECKOUT)
     printed = type_all(
         shell,
         "README.md",
