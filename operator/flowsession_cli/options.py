@@ -1,11 +1,58 @@
-"""Options as prompt flow's own command has them: several values after one, and names given by `--name`."""
+"""Options that several commands have: those of lists as kubectl has them, and the forms that prompt flow's own command takes."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from flowsession_cli.cluster import Cluster, Object
 from flowsession_cli.errors import CliError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which objects are listed, and how."""
+
+    all_namespaces: bool
+    selector: str
+    output: str
+    watch: bool
+
+    def objects(self, cluster: Cluster, kind: str) -> list[Object]:
+        """The objects; with `-o` or `-w` kubectl's own list, which ends the program."""
+        chosen = [*(["-A"] if self.all_namespaces else []), *([f"-l={self.selector}"] if self.selector else [])]
+        if self.output or self.watch:
+            cluster.become("get", kind, *chosen, *([f"-o={self.output}"] if self.output else []), *(["-w"] if self.watch else []))
+        return cluster.objects(kind, *chosen)
+
+    def heads(self, *heads: str) -> tuple[str, ...]:
+        """With the namespace before them where they are of all."""
+        return ("NAMESPACE", *heads) if self.all_namespaces else heads
+
+    def row(self, thing: Object, cells: tuple[str, ...]) -> tuple[str, ...]:
+        """With the object's namespace before it where they are of all."""
+        return (thing["metadata"]["namespace"], *cells) if self.all_namespaces else cells
+
+
+def listing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-A`, `-l`, `-o` and `-w`; the command gets them as its argument `listing`."""
+
+    @click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
+    @click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
+    @click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
+    @click.option("-w", "--watch", is_flag=True, help="Go on with each change, as kubectl get -w does.")
+    def with_listing(all_namespaces: bool, selector: str, output: str, watch: bool, **arguments: Any) -> Any:
+        return command(listing=Listing(all_namespaces, selector, output, watch), **arguments)
+
+    with_listing.__doc__, with_listing.__name__ = command.__doc__, command.__name__
+    with_listing.__click_params__ = [  # type: ignore[attr-defined] # where click keeps them
+        *with_listing.__click_params__,  # type: ignore[attr-defined]
+        *getattr(command, "__click_params__", []),
+    ]
+    return with_listing
 
 
 class ManyValues(click.Command):

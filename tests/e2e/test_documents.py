@@ -237,6 +237,7 @@ def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
     assert any("Completed 2/2" in text for text in printed)
     assert any("all that the commands need" in text for text in printed)
     assert not any("sk-of-a-document" in text for text in printed)
+    assert any("written: notes.md" in text for text in printed)
     assert any("chat is suspended: it is resumed" in text and "Still there?" in text for text in printed)
 
 

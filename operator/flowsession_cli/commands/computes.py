@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from flowsession.api import GROUP
-from flowsession_cli import app, costs, naming, quantity, render
+from flowsession_cli import app, costs, naming, options, quantity, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import INSTANCE, SIZE, Cluster, Object, manifest
-from flowsession_cli.commands.start import idle_of
 from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.wanted import idle_of
 
 _NAME = click.argument("name", shell_complete=app.complete(INSTANCE))
 _SIZE_HEADS = ("NAME", "PRICE/H", "CPU", "MEMORY", "GPU", "SHARED BY", "NODES", "SESSIONS", "STATUS", "FREE QUOTA")
@@ -107,7 +107,13 @@ def instance_command() -> None:
 
 @instance_command.command("create")
 @click.argument("name")
-@click.option("--size", required=True, metavar="VMSIZE", help="VM size, all of which is reserved; kubectl flow size ls lists them.")
+@click.option(
+    "--size",
+    required=True,
+    metavar="VMSIZE",
+    shell_complete=app.complete(SIZE),
+    help="VM size, all of which is reserved; kubectl flow size ls lists them.",
+)
 @click.option("--idle", default="", metavar="1h|never", help="Time without work after which it stops: 30m, 1h, never.")
 @click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount that its sessions act as.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it runs (the default).")
@@ -132,21 +138,16 @@ def create_command(cluster: Cluster, name: str, size: str, idle: str, identity: 
 
 
 @instance_command.command("ls")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
-@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
 @app.common
-def instance_ls_command(cluster: Cluster, all_namespaces: bool, output: str) -> None:
+@options.listing
+def instance_ls_command(cluster: Cluster, listing: options.Listing) -> None:
     """List compute instances, with what they cost."""
-    options = ["-A"] if all_namespaces else []
-    if output:
-        cluster.become("get", INSTANCE, *options, f"-o={output}")
-    found = cluster.objects(INSTANCE, *options)
+    found = listing.objects(cluster, INSTANCE)
     if not found:
         click.echo("no instances here: kubectl flow instance create reserves a machine", err=True)
         return
-    heads = (*(("NAMESPACE",) if all_namespaces else ()), *_INSTANCE_HEADS)
-    rows = [((thing["metadata"]["namespace"],) if all_namespaces else ()) + instance_row(thing, time.time()) for thing in found]
-    render.table(render.console(), heads, rows)
+    rows = [listing.row(thing, instance_row(thing, time.time())) for thing in found]
+    render.table(render.console(), listing.heads(*_INSTANCE_HEADS), rows)
 
 
 def instance_row(instance: Object, now: float) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import time
 import click
 
 from flowsession.api import GROUP
-from flowsession_cli import app, naming, render
+from flowsession_cli import app, naming, options, render
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, event_time
 from flowsession_cli.errors import CliError
 
@@ -28,23 +28,16 @@ def env_command() -> None:
 
 
 @env_command.command("ls")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
-@click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
-@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
-@click.option("-w", "--watch", is_flag=True, help="Go on with each change, as kubectl get -w does.")
 @app.common
-def ls_command(cluster: Cluster, all_namespaces: bool, selector: str, output: str, watch: bool) -> None:
+@options.listing
+def ls_command(cluster: Cluster, listing: options.Listing) -> None:
     """List environments, one line each."""
-    options = [*(["-A"] if all_namespaces else []), *([f"-l={selector}"] if selector else [])]
-    if output or watch:
-        cluster.become("get", ENVIRONMENT, *options, *([f"-o={output}"] if output else []), *(["-w"] if watch else []))
-    found = cluster.objects(ENVIRONMENT, *options)
+    found = listing.objects(cluster, ENVIRONMENT)
     if not found:
         click.echo("no environments here: kubectl flow start makes one of a flow folder", err=True)
         return
-    heads = (*(("NAMESPACE",) if all_namespaces else ()), *_HEADS)
-    rows = [((thing["metadata"]["namespace"],) if all_namespaces else ()) + row(thing, time.time()) for thing in found]
-    render.table(render.console(), heads, rows, phase="READY")
+    rows = [listing.row(thing, row(thing, time.time())) for thing in found]
+    render.table(render.console(), listing.heads(*_HEADS), rows, phase="READY")
 
 
 def row(environment: Object, now: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowsession_cli import app, naming, options, pack, run_follow
-from flowsession_cli.cluster import ENVIRONMENT, RUN, SESSION, Cluster, Object, manifest
+from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, SIZE, Cluster, Object, manifest
 from flowsession_cli.errors import CliError
 from flowsession_protocol import limits
 
@@ -41,8 +41,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--set", "members", multiple=True, metavar="KEY=VALUE", help="display_name, description or tags.NAME.")
 @click.option("--name", default="", help="Name of the run; else the environment's with a time.")
 @click.option("--session", default="", metavar="NAME", help="The session to run in.", shell_complete=app.complete(SESSION))
-@click.option("--size", default="", metavar="VMSIZE", help="VM size of the session that it runs in.")
-@click.option("--instance", default="", metavar="NAME", help="The compute instance of yours to run on.")
+@click.option("--size", default="", metavar="VMSIZE", shell_complete=app.complete(SIZE), help="VM size of the session that it runs in.")
+@click.option(
+    "--instance", default="", metavar="NAME", shell_complete=app.complete(INSTANCE), help="The compute instance of yours to run on."
+)
 @click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount that its session acts as.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Lines at a time; else as many as the session has processors."

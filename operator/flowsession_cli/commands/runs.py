@@ -60,18 +60,17 @@ run_command.add_command(run_create.create_command)
 
 
 @run_command.command("ls")
-@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
 @app.common
-def ls_command(cluster: Cluster, output: str) -> None:
+@options.listing
+def ls_command(cluster: Cluster, listing: options.Listing) -> None:
     """List runs, the newest first."""
-    if output:
-        cluster.become("get", RUN, f"-o={output}")
-    runs = sorted(cluster.objects(RUN), key=lambda run: str(run["metadata"]["creationTimestamp"]), reverse=True)
-    if not runs:
+    found = listing.objects(cluster, RUN)
+    if not found:
         click.echo("no runs here: kubectl flow run create makes one", err=True)
         return
-    heads = ("NAME", "PHASE", "LINES", "ENVIRONMENT", "SESSION", "DURATION", "AGE")
-    render.table(render.console(), heads, [_row(run) for run in runs], phase="PHASE")
+    found.sort(key=lambda run: str(run["metadata"]["creationTimestamp"]), reverse=True)
+    heads = listing.heads("NAME", "PHASE", "LINES", "ENVIRONMENT", "SESSION", "DURATION", "AGE")
+    render.table(render.console(), heads, [listing.row(run, _row(run)) for run in found], phase="PHASE")
 
 
 def _row(run: Object) -> tuple[str, ...]:

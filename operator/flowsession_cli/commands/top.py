@@ -2,41 +2,48 @@
 
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import click
 
-from flowsession_cli import app, costs, render
+from flowsession_cli import app, costs, options, render
 from flowsession_cli.cluster import INSTANCE, SESSION, Cluster, Object
 
 _HEADS = ("USER", "NAME", "STATUS", "PER HOUR", "SO FAR", "SIZE", "KIND", "RUNS ON", "AGE")
+_WATCH_SECONDS = 5.0
 _KINDS = {"ComputeSession": "session", "ComputeInstance": "instance"}
 
 
 @click.command("top")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
-@click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
 @click.option("--user", default="", help="Only those of this person.")
-@click.option("-o", "--output", default="", metavar="json|yaml|name", help="Sessions and instances, as kubectl get prints them.")
 @app.common
-def top_command(cluster: Cluster, all_namespaces: bool, selector: str, user: str, output: str) -> None:
+@options.listing
+def top_command(cluster: Cluster, listing: options.Listing, user: str) -> None:
     """Show sessions and instances by user, with what they cost.
 
     Per hour and so far, in the currency of the VM sizes' prices; - where a size has no price. A session on an instance costs nothing: the
-    instance does.
+    instance does. With -w it is shown anew every 5 seconds, until ^C.
     """
-    options = [*(["-A"] if all_namespaces else []), *([f"-l={selector}"] if selector else [])]
-    kinds = f"{SESSION},{INSTANCE}"
-    if output:
-        cluster.become("get", kinds, *options, f"-o={output}")
-    found = [thing for thing in cluster.objects(kinds, *options) if user in ("", thing["spec"].get("user"))]
+    while True:
+        _show(cluster, replace(listing, watch=False), user)
+        if not listing.watch:
+            return
+        try:
+            time.sleep(_WATCH_SECONDS)
+        except KeyboardInterrupt:
+            return
+        render.console().clear()  # nothing in a pipe
+
+
+def _show(cluster: Cluster, listing: options.Listing, user: str) -> None:
+    found = [thing for thing in listing.objects(cluster, f"{SESSION},{INSTANCE}") if user in ("", thing["spec"].get("user"))]
     if not found:
         click.echo("nothing runs here: kubectl flow start starts a flow folder", err=True)
         return
     now = time.time()
     found.sort(key=lambda thing: (thing["spec"].get("user", ""), -costs.per_hour(thing), thing["metadata"]["name"]))
-    heads = (*(("NAMESPACE",) if all_namespaces else ()), *_HEADS)
     out = render.console()
-    render.table(out, heads, [((thing["metadata"]["namespace"],) if all_namespaces else ()) + row(thing, now) for thing in found])
+    render.table(out, listing.heads(*_HEADS), [listing.row(thing, row(thing, now)) for thing in found])
     out.print()
     for line in totals(found, now):
         out.print(line)

@@ -173,7 +173,7 @@ def fill(there):
     return [one, two, box]
 
 
-def test_what_runs_is_told_by_user_with_what_it_costs(there):
+def test_what_runs_is_told_by_user_with_what_it_costs(there, monkeypatch):
     things = fill(there)
     assert top.row(things[0], NOW)[:7] == ("ada@example.com", "chat", "Running", "0.096", "0.69", "D2", "session")
     assert top.row(things[1], NOW)[3:8] == ("-", "-", "-", "session", "instance box")
@@ -186,6 +186,14 @@ def test_what_runs_is_told_by_user_with_what_it_costs(there):
     assert [line.split()[1] for line in shown[1:4]] == ["chat", "box", "other"], "by user, the dearest first"
     assert len(flow("top", "--user", "ada@example.com").stdout.splitlines()) == 4
     flow("top", "-A", "-o", "json")
+    beats = iter([None, KeyboardInterrupt()])
+
+    def sleep(seconds):
+        if beat := next(beats):
+            raise beat
+
+    monkeypatch.setattr(top.time, "sleep", sleep)
+    assert flow("top", "-w").stdout.count("USER") == 2
     assert there.became == [("get", f"{SESSION},{INSTANCE}", "-A", "-o=json")]
 
 
