@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, Callable, Sequence
 
 USUAL_HOME = "/session"
+FOLLOW_SECONDS = 0.3
 EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
 
 
@@ -81,11 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print all that the agent knows")
     status.set_defaults(run=_status)
     packages = commands.add_parser("packages", help="list the installed packages, and which of them the requirements brought")
+    packages.add_argument("--follow", action="store_true", help="print what the installer says while it runs")
     packages.add_argument("--json", action="store_true", help="print the list as JSON")
     packages.set_defaults(run=_packages)
     edits = commands.add_parser("edits", help="list the files of the flow folder that were changed here, and where saved edits stand")
     edits.add_argument("--diff", action="store_true", help="show what was changed, and what `flow restore` would change")
     edits.add_argument("--discard", action="store_true", help="the present edits need not be saved; the files stay")
+    edits.add_argument("--pack", action="store_true", help="write them to standard output as a .tar.gz, with what they were made on")
     edits.add_argument("--json", action="store_true", help="print what the agent knows of them")
     edits.set_defaults(run=_edits)
     restore = commands.add_parser("restore", help="write the edits that an earlier session saved into the flow folder")
@@ -229,6 +232,9 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _packages(arguments: argparse.Namespace) -> None:
+    if arguments.follow:
+        _follow_install()
+        return
     packages = call("GET", "/v1/packages")["packages"]
     if arguments.json:
         print(json.dumps(packages, indent=2))
@@ -239,6 +245,33 @@ def _packages(arguments: argparse.Namespace) -> None:
         print(f"{package['name']:<{width}}  {package['version']:<16} {package['layer']}{replaces}")
 
 
+def _follow_install() -> None:
+    """Print the installer's lines as they come, each once: what a dry run lists comes again when it is installed."""
+    import time
+
+    step, seen, printed = "", 0, set()
+
+    def tell(lines: list[str]) -> None:
+        for line in lines:
+            if line.strip() and line not in printed and not line.startswith("Would "):
+                printed.add(line)
+                print(line, flush=True)
+
+    while True:
+        answer = call("GET", "/v1/install")
+        words = answer["words"]
+        if words["step"] != step:
+            step, seen = words["step"], 0
+        if words["lines"] > seen:
+            tell(words["text"].splitlines()[seen - words["lines"] :])
+            seen = words["lines"]
+        if answer["install"]["state"] != "Running":
+            install = answer["install"]
+            tell((install["stderrTail"] if install["tool"] == "uv" else install["stdoutTail"]).splitlines())
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
 def _edits(arguments: argparse.Namespace) -> None:
     if arguments.diff:
         from flowsession_agent.edits import diff
@@ -246,6 +279,9 @@ def _edits(arguments: argparse.Namespace) -> None:
 
         for line in diff.lines(Home(os.path.dirname(_socket_path()))):
             print(line.encode(errors="backslashreplace").decode())
+        return
+    if arguments.pack:
+        _pack_edits()
         return
     edits = (call("POST", "/v1/edits/discard") if arguments.discard else call("GET", "/v1/state"))["edits"]
     if arguments.json:
@@ -260,6 +296,16 @@ def _edits(arguments: argparse.Namespace) -> None:
     for name in edits.get("kept", ()):
         print(f"moved aside by the environment's change: {name}")
     print(f"flow: {_edits_in_a_line(edits)}", file=sys.stderr)
+
+
+def _pack_edits() -> None:
+    from flowsession_agent.edits import pack_all
+    from flowsession_agent.settings import Home
+
+    try:
+        pack_all.write(Home(os.path.dirname(_socket_path())), sys.stdout.buffer)
+    except pack_all.ChangingError as error:
+        raise CommandError(f"{error} changes while it is read: try again when nothing writes there.") from None
 
 
 def _edits_in_a_line(edits: dict[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from flowsession_protocol import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-LENGTH = 32
 
 
 def sha256(data: bytes = b"") -> Any:
@@ -23,7 +23,7 @@ def sha256(data: bytes = b"") -> Any:
 
 def fingerprint(size: int, digest: Any) -> str:
     """Return a content's size and hash in one word; `digest` has taken all of the content."""
-    return f"{size}:{digest.hexdigest()[:LENGTH]}"
+    return f"{size}:{digest.hexdigest()[: limits.FINGERPRINT_DIGITS]}"
 
 
 def of_content(content: bytes) -> str:

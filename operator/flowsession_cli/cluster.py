@@ -38,6 +38,9 @@ LINGERS_SECONDS = 1.0
 
 _PIECE = 65536
 
+_COMMAND_FAILED = re.compile(r"command terminated with exit code \d+")
+"""How kubectl ends its words when it was the command in the pod that failed."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -191,6 +194,19 @@ class Cluster:
             os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
         except FileNotFoundError:
             raise _without_kubectl() from None
+
+    def read_from(self, pod: str, command: Sequence[str], target: IO[bytes]) -> None:
+        """Writes what a command in a session's pod prints to a file. Raises CliError with what it says when it fails."""
+        words = self.command("exec", pod, "-c", "session", "--", *command)
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
+        except FileNotFoundError:
+            raise _without_kubectl() from None
+        said = done.stderr.decode(errors="replace")
+        if done.returncode and (command_failed := _COMMAND_FAILED.search(said)):
+            raise CliError(said[: command_failed.start()].strip().removeprefix("flow: ") or f"{' '.join(command)} failed in the session")
+        if done.returncode:
+            raise failure(said)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
         """Becomes a command in a session's pod."""

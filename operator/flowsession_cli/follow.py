@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flowsession_cli import render
-from flowsession_cli.cluster import SESSION, Cluster, Object
+from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
 INTERRUPTED = 130
 REACTION_SECONDS = 5.0
 """Within which the operator has looked at what was changed."""
+
+_TAKEN_UP_SECONDS = 60.0
 
 
 def until_ready(cluster: Cluster, name: str, *, generation: int = 0) -> Object:
@@ -43,6 +45,20 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool]) -> Object
     except KeyboardInterrupt:
         message = f"detached: {name} goes on without you; kubectl flow status {name} shows it, kubectl flow stop {name} ends it"
         raise CliError(message, code=INTERRUPTED) from None
+
+
+def resolved(cluster: Cluster, name: str, *, other_than: str = "") -> Object:
+    """The environment when the operator has looked at its present spec and, where a flow revision is given, at a folder other than that.
+    One that can't be used is returned too. Raises CliError when that takes too long."""
+    deadline = time.monotonic() + _TAKEN_UP_SECONDS
+    while time.monotonic() < deadline:
+        environment = cluster.get(ENVIRONMENT, name)
+        status, ready = environment.get("status", {}), render.condition(environment, "Ready")
+        looked_at = status.get("observedGeneration", 0) >= environment["metadata"].get("generation", 0)
+        if looked_at and (ready.get("status") == "False" or (ready and status.get("flowRevision", "") != (other_than or None))):
+            return environment
+        time.sleep(0.3)
+    raise CliError(f"the operator has not looked at environment {name} for {_TAKEN_UP_SECONDS:.0f} s: kubectl flow why {name}")
 
 
 def _let_it_react(cluster: Cluster, name: str) -> None:

@@ -105,6 +105,16 @@ def unpacked(archive: bytes) -> dict[str, str]:
         return {}
 
 
+def replaced(archive: bytes, path: str, content: bytes) -> bytes:
+    """The archive with another content of one file, or with that file. Raises CliError if that is more than a ConfigMap holds."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        contents = {member.name: file.read() for member in source if member.isfile() and (file := source.extractfile(member))}
+    packed = _archive({**contents, path: content})
+    if len(packed) > limits.ARCHIVE_BYTES:
+        raise CliError(f"with {path} the folder has {_mb(len(packed))} when packed, and a ConfigMap holds {_mb(limits.ARCHIVE_BYTES)}")
+    return packed
+
+
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
     """What was added, changed and removed."""
     return Change(
@@ -116,13 +126,15 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
 
 def _source(folder: Path) -> tuple[Path, list[Path]]:
     """The folder that holds the flow and all that it includes, and these."""
-    wanted = [folder, *_includes(folder)]
+    outside = [path for _, path in includes(folder) if not folder.is_relative_to(path) and not path.is_relative_to(folder)]
+    wanted = [folder, *outside]
     folders = [place if place.is_dir() else place.parent for place in wanted]
     return Path(os.path.commonpath(folders)), wanted
 
 
-def _includes(folder: Path) -> list[Path]:
-    """What `additional_includes` names outside of the folder and is there. What is wrong with an entry, the operator says."""
+def includes(folder: Path) -> list[tuple[str, Path]]:
+    """What `additional_includes` names and is there: the name that it has in a session, and its path. What is wrong with an entry, the
+    operator says."""
     (name, *_) = flow_files.candidates(entry.name for entry in folder.iterdir())
     if name.endswith(flow_files.PROMPTY):
         return []
@@ -138,10 +150,11 @@ def _includes(folder: Path) -> list[Path]:
         if not isinstance(entry, str) or not entry or os.path.isabs(entry):  # noqa: PTH117
             continue
         path = Path(os.path.normpath(folder / entry))
+        name = path.name
         if not path.exists() and path.suffix == ".zip":
             path = path.with_suffix("")
-        if path.exists() and not folder.is_relative_to(path) and not path.is_relative_to(folder):
-            found.append(path)
+        if path.exists():
+            found.append((name, path))
     return found
 
 

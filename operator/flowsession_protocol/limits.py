@@ -56,6 +56,9 @@ EDITED = 500
 KEPT = 20
 """Files, named in the state, that hold an edit which a push moved aside."""
 
+FINGERPRINT_DIGITS = 32
+"""Hexadecimal digits of the SHA-256 in the fingerprint of a file: its size in bytes, a colon, and these."""
+
 FINGERPRINTS = 2_000
 """Edited files that are told with the fingerprint of what they were edited from."""
 

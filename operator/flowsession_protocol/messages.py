@@ -150,6 +150,14 @@ class Package(_Package, total=False):
     replaces: str
 
 
+class InstallWords(TypedDict):
+    """What an installer's present command has printed so far, on the stream on which it talks: whole lines. `step` names the command."""
+
+    step: str
+    lines: int
+    text: str
+
+
 class EditsArchive(TypedDict):
     """The members of `GET /v1/edits`."""
 

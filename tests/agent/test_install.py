@@ -234,6 +234,22 @@ def test_a_layer_in_use_stays_until_its_process_ends(agent: Agent) -> None:
     eventually("the first too", lambda: [path.name for path in (agent.home / "venvs").iterdir()] == ["4"])
 
 
+def test_an_installers_words_can_be_followed(agent: Agent, tool: str) -> None:
+    with hanging_index() as index:
+        agent.put("p1", requirements={"text": "six", "path": None}, installer={"indexURL": index, "tool": "Pip"})
+        with agent.flowing("packages", "--follow") as following:
+            assert following.stdout
+            assert following.stdout.readline() == f"Looking in indexes: {index}\n", "while it runs"
+    agent.put(
+        "p2", requirements={"text": "python-dateutil==2.9.0.post0\n", "path": None}, installer=support.machine_settings({"tool": tool})
+    )
+    lines = agent.flow("packages", "--follow").stdout.splitlines()
+    assert any("python-dateutil" in line for line in lines), lines
+    assert sum("nstalled" in line for line in lines) == 1, lines
+    assert len(set(lines)) == len(lines)
+    assert agent.state()["install"]["state"] == "Succeeded", "it ends with the install"
+
+
 def test_a_newer_revision_stops_a_running_install(agent: Agent) -> None:
     with hanging_index() as index:
         agent.put("p1", requirements={"text": "six", "path": None}, installer={"indexURL": index})

@@ -1,12 +1,17 @@
 """What of a session's changes is not saved, or no longer where it was: told, shown, and never overwritten without a word."""
 
+import io
+import json
 import os
 import pty
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+
+from flowsession_agent import digests
 
 from .conftest import StartAgent
 from .editing import PUSHED, edits, flow
@@ -60,6 +65,25 @@ def test_an_edit_that_a_push_moves_aside_is_told_of_until_it_is_gone(session: Ag
     assert "moved aside by the environment's change: a.py.kept" in session.flow("edits").stdout
     (flow(session) / "a.py.kept").unlink()
     assert "kept" not in edits(session)
+
+
+def test_packed_edits_have_what_they_were_made_on(session: Agent) -> None:
+    folder = flow(session)
+    (folder / "a.py").write_bytes(b"print(2)")
+    (folder / "old.txt").unlink()
+    (folder / "large.bin").write_bytes(bytes(10_000_000))
+    command, environment = session.command("edits", "--pack")
+    packed = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        contents = {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
+    assert list(contents) == ["edits.json", "pushed/a.py", "files/a.py", "files/large.bin", "pushed/old.txt"]
+    assert (contents["pushed/a.py"], contents["files/a.py"]) == (b"print(1)", b"print(2)")
+    listed = {edit["path"]: (edit["kind"], edit["pushed"]) for edit in json.loads(contents["edits.json"])["edits"]}
+    assert listed == {
+        "a.py": ("file", digests.of_content(b"print(1)")),
+        "large.bin": ("file", None),
+        "old.txt": ("deleted", digests.of_content(b"old")),
+    }
 
 
 def test_differences_from_what_was_pushed(session: Agent) -> None:

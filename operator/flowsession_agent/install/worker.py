@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowsession_agent.server.order import Order
     from flowsession_agent.session.children import Children
     from flowsession_agent.settings import Home
+    from flowsession_protocol import messages
 
 MESSAGE_LENGTH = 1000
 RETRYING = "Retrying ("
@@ -56,6 +57,7 @@ class Worker:
         self._deadline = 0.0
         self._lock = threading.Lock()
         self._jobs: list[Job] = []
+        self._pipeline: Pipeline | None = None
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -75,11 +77,20 @@ class Worker:
             for job in self._jobs:
                 job.stop()
 
+    def words(self) -> messages.InstallWords:
+        """What the installer's present command has printed so far."""
+        with self._lock:
+            pipeline, jobs = self._pipeline, list(self._jobs)
+        if pipeline is None or not jobs:
+            return {"step": "", "lines": 0, "text": ""}
+        count, text = jobs[-1].heard(1 if pipeline.tool == "uv" else 0)
+        return {"step": f"{len(jobs)}.{jobs[-1].commands}", "lines": count, "text": pipeline.told(text)}
+
     def _run(self, running: Install, after: Worker | None) -> None:
         if after is not None and after._thread is not None:
             after._thread.join()
         self._deadline = time.monotonic() + self._order.installer.timeout_seconds
-        pipeline = Pipeline(home=self._home, order=self._order, address=self._address, start_job=self._start_job)
+        pipeline = self._pipeline = Pipeline(home=self._home, order=self._order, address=self._address, start_job=self._start_job)
         install = Install(state="Failed", packages_revision=running.packages_revision)
         layer = None
         try:

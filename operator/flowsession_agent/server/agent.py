@@ -100,6 +100,7 @@ class Agent:
             "/v1/retire": {"POST": self._retire, "DELETE": self._reopen},
             "/v1/keepalive": {"POST": self._keep_alive},
             "/v1/packages": {"GET": self._packages},
+            "/v1/install": {"GET": self._install_words},
             "/v1/test": {"POST": self._test},
             "/v1/validate": {"POST": self._validate},
             "/v1/edits": {"GET": self._edits},
@@ -226,6 +227,9 @@ class Agent:
         with self.activity.work("keep-alive"):
             pass
         return self._whole_state()
+
+    def _install_words(self, _: Request, __: bytes) -> Answer:
+        return {"podUID": self.pod_uid, "install": self.state.install.members(), "words": self.environment.install_words()}
 
     def _packages(self, _: Request, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, "packages": self.packages.read()}

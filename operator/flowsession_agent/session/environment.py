@@ -132,6 +132,11 @@ class Environment:
                 raise no_edits()
             self._all_edits().discard()
 
+    def install_words(self) -> messages.InstallWords:
+        """What the installer has printed so far, while one runs."""
+        worker = self._worker
+        return worker.words() if worker is not None and worker.alive else {"step": "", "lines": 0, "text": ""}
+
     def check_again(self) -> None:
         """Have the flow checked, because something beside its files has changed."""
         with self._lock:

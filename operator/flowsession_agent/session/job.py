@@ -59,6 +59,8 @@ class Job:
         self._end_within = 5.0
         self._canceled: Callable[[], bool] = lambda: False
         self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
+        self.commands = 0
+        """How many were begun."""
 
     def stop(self) -> None:
         """End the running command soon and let no further one start."""
@@ -101,6 +103,7 @@ class Job:
                 pass_fds=inherited,
             )
         )
+        self.commands += 1
         self._begun = process, [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
         return process.pid
 
@@ -111,6 +114,10 @@ class Job:
     def printed(self, most: int) -> str:
         """The end of what the command that was begun has printed on its standard output so far, `most` bytes of it."""
         return self._begun[1][0].so_far(most)
+
+    def heard(self, stream: int) -> tuple[int, str]:
+        """How many whole lines the last command has printed so far on standard output (0) or error (1), and the last of them."""
+        return self._begun[1][stream].lines() if self.commands else (0, "")
 
     def finish(self) -> Outcome:
         """Wait for the end of the command that was begun, or bring it about at the job's end."""
@@ -148,6 +155,8 @@ class _Tail:
     def __init__(self, children: Children, stream: IO[bytes] | None) -> None:
         self._stream = stream
         self._bytes = bytearray()
+        self._dropped = 0
+        """Line feeds that were in what is not remembered."""
         self._thread = children.thread(self._read, name="tail")
 
     def text(self) -> str:
@@ -159,6 +168,12 @@ class _Tail:
         """The end of what was read until now."""
         return bytes(self._bytes[-most:]).decode(errors="replace")
 
+    def lines(self) -> tuple[int, str]:
+        """How many lines were read whole, and the last of them."""
+        found, dropped = bytes(self._bytes), self._dropped
+        whole = found[: found.rfind(b"\n") + 1]
+        return dropped + whole.count(b"\n"), whole.decode(errors="replace")
+
     def _read(self) -> None:
         if self._stream is None:
             return
@@ -169,6 +184,7 @@ class _Tail:
                     return
                 self._bytes += data
                 if len(self._bytes) > 2 * OUTPUT_LIMIT:
+                    self._dropped += self._bytes[:-OUTPUT_LIMIT].count(b"\n")
                     del self._bytes[:-OUTPUT_LIMIT]
 
 

@@ -10,8 +10,8 @@ from flowsession.api import GROUP
 from flowsession_cli import app, costs, naming, options, quantity, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import INSTANCE, SIZE, Cluster, Object, manifest
-from flowsession_cli.commands.start import idle_of
 from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.wanted import idle_of
 
 _NAME = click.argument("name", shell_complete=app.complete(INSTANCE))
 _SIZE_HEADS = ("NAME", "PRICE/H", "CPU", "MEMORY", "GPU", "SHARED BY", "NODES", "SESSIONS", "STATUS", "FREE QUOTA")

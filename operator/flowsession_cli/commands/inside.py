@@ -1,4 +1,4 @@
-"""Commands in a session, by kubectl exec: `test`, `sh` and `exec`."""
+"""Commands in a session, by kubectl exec: `test`, `chat`, `check`, `sh` and `exec`."""
 
 import sys
 from pathlib import Path
@@ -29,12 +29,16 @@ def test_command(cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_
     \b
     kubectl flow test --inputs question="What is a session?"
     """
-    values = [*_of_file(inputs_file), *inputs]
-    if bad := next((value for value in values if "=" not in value), ""):
-        raise CliError(f"--inputs {bad} has no value: write NAME=VALUE", code=2)
+    values = _checked([*_of_file(inputs_file), *inputs])
     options = [*(["--node", node] if node else []), *(["--variant", variant] if variant else [])]
     words = ["flow", "test", *(["--inputs", *values] if values else []), *options]
     _execute(cluster, target, words, interactive=False)
+
+
+def _checked(values: list[str]) -> list[str]:
+    if bad := next((value for value in values if "=" not in value), ""):
+        raise CliError(f"--inputs {bad} has no value: write NAME=VALUE", code=2)
+    return values
 
 
 def _of_file(path: Path | None) -> list[str]:
@@ -50,6 +54,38 @@ def _of_file(path: Path | None) -> list[str]:
     if not isinstance(found, dict):
         raise CliError(f"{path} holds no mapping: write {{'NAME': VALUE}}, as prompt flow has it")
     return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in found.items()]
+
+
+@click.command("chat")
+@_TARGET
+@click.option("--inputs", multiple=True, metavar="NAME=VALUE", help="One of the flow's other inputs; may be repeated.")
+@click.option("--variant", default="", metavar="NODE.VARIANT", help="Chat with this variant of a node.")
+@app.common
+def chat_command(cluster: Cluster, target: str, inputs: tuple[str, ...], variant: str) -> None:
+    """Talk to a chat flow, which is given the history.
+
+    ^C cancels an answer, ^D ends the chat. Without a terminal each line of standard input is a message.
+
+    \b
+    kubectl flow chat
+    """
+    values = _checked(list(inputs))
+    words = ["flow", "chat", *(["--inputs", *values] if values else []), *(["--variant", variant] if variant else [])]
+    _execute(cluster, target, words, interactive=True)
+
+
+@click.command("check")
+@_TARGET
+@click.option("-o", "--output", default="", metavar="json", help="What was found, as JSON.")
+@app.common
+def check_command(cluster: Cluster, target: str, output: str) -> None:
+    """Say what is wrong with the flow as it is in the session, edits included, without running it.
+
+    Each problem has its file, line and way out. Exits with 1 when there is one.
+    """
+    if output not in ("", "json"):
+        raise CliError(f"-o {output} is nothing that check prints: leave it away, or give json", code=2)
+    _execute(cluster, target, ["flow", "check", *(["--json"] if output else [])], interactive=False)
 
 
 @click.command("sh")

@@ -1,7 +1,6 @@
 """`kubectl flow start`: a flow folder, or an environment that is there, becomes a session."""
 
 import base64
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -12,14 +11,12 @@ from typing import Any
 import click
 
 from flowsession.api import GROUP
-from flowsession_cli import app, follow, naming, pack, render
+from flowsession_cli import app, follow, naming, pack, render, wanted
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
 from flowsession_cli.errors import CliError
 
 KEY = "flow.tar.gz"
 _LABELS = {"app.kubernetes.io/managed-by": "kubectl-flow"}
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_TAKEN_UP_SECONDS = 60.0
 
 
 @click.command("start")
@@ -45,15 +42,15 @@ def start_command(cluster: Cluster, target: str, name: str, wait: bool, yes: boo
     kubectl flow start flows/chat --size Standard_D4s_v5 --idle 2h
     kubectl flow start team-environment --name mine
     """
-    Start(cluster, wanted=_spec(**options), yes=yes).run(target, name, wait=wait)
+    Start(cluster, options=wanted.spec(**options), yes=yes).run(target, name, wait=wait)
 
 
 class Start:
     """One start: what is found, what is written, and what is shown of it."""
 
-    def __init__(self, cluster: Cluster, *, wanted: Object, yes: bool) -> None:
+    def __init__(self, cluster: Cluster, *, options: Object, yes: bool) -> None:
         self._cluster = cluster
-        self._wanted = wanted
+        self._wanted = options
         self._yes = yes
         self._user = ""
 
@@ -72,14 +69,14 @@ class Start:
         with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
             user = pool.submit(self._cluster.user)
             there = pool.submit(self._cluster.find if packed else self._cluster.get, ENVIRONMENT, environment)
-            kept = pool.submit(self._cluster.find, "configmap", _folder_of(name))
+            kept = pool.submit(self._cluster.find, "configmap", folder_of(name))
             session = self._cluster.find(SESSION, name)
         self._user = user.result()
         self._refuse_other(name, environment, session)
         found = there.result()
         objects, revision = self._objects_of_folder(name, folder, packed, found, kept.result()) if packed else ([], "")
-        if (wanted := self._session(name, environment, session)) is not None:
-            objects.append(wanted)
+        if (made := self._session(name, environment, session)) is not None:
+            objects.append(made)
         applied = self._cluster.apply(*objects) if objects else []
         generation = self._wake(session, applied)
         if not wait:
@@ -107,7 +104,7 @@ class Start:
         self, name: str, folder: Path, packed: pack.Packed, environment: Object | None, kept: Object | None
     ) -> tuple[list[Object], str]:
         """ConfigMap and environment to apply, those that are new or changed, and the flow revision that they replace, if they do."""
-        source = {"archive": {"configMap": {"name": _folder_of(name), "key": KEY}}}
+        source = {"archive": {"configMap": {"name": folder_of(name), "key": KEY}}}
         if environment is not None:
             self._refuse_other_source(name, environment, source)
         old = base64.b64decode((kept or {}).get("binaryData", {}).get(KEY, ""))
@@ -115,7 +112,7 @@ class Start:
             click.echo(f"left out: {link}, a link that leads out of the folder or to a folder", err=True)
         objects: list[Object] = []
         if old != packed.archive:
-            objects.append(_config_map(_folder_of(name), packed.archive))
+            objects.append(config_map(folder_of(name), packed.archive))
         spec = {"source": source, "flowPath": packed.flow_path}
         if environment is None or {key: environment["spec"].get(key) for key in spec} != spec:
             objects.append(manifest("FlowEnvironment", name, spec, labels=_LABELS))
@@ -141,10 +138,10 @@ class Start:
             return manifest(
                 "ComputeSession", name, {"environmentRef": {"name": environment}, "user": self._user, **self._wanted}, labels=_LABELS
             )
-        spec = _merged(session["spec"], self._wanted)
+        spec = wanted.merged(session["spec"], self._wanted)
         if spec == session["spec"]:
             return None
-        if _restarts(session["spec"], spec):
+        if wanted.restarts(session["spec"], spec):
             click.echo(f"{name} restarts on its new compute, image or identity; edits are saved", err=True)
         return manifest("ComputeSession", name, spec)
 
@@ -158,19 +155,13 @@ class Start:
     def _taken_up(self, name: str, revision: str) -> None:
         """Return when the running session has the pushed folder. Raises CliError with the environment's words if it can't have it."""
         began = time.monotonic()
-        while time.monotonic() < began + _TAKEN_UP_SECONDS:
-            environment = self._cluster.get(ENVIRONMENT, name)
-            resolved = render.condition(environment, "Ready")
-            if resolved.get("status") == "False":
-                raise CliError(
-                    f"the pushed folder can't be used, the session keeps the one before: {resolved['message']} ({resolved['reason']})"
-                )
-            new = environment.get("status", {}).get("flowRevision", "")
-            if new != revision:
-                break
-            time.sleep(0.3)
-        else:
-            raise CliError(f"the operator has not looked at the pushed folder for {_TAKEN_UP_SECONDS:.0f} s: kubectl flow why {name}")
+        environment = follow.resolved(self._cluster, name, other_than=revision)
+        resolved = render.condition(environment, "Ready")
+        if resolved.get("status") == "False":
+            raise CliError(
+                f"the pushed folder can't be used, the session keeps the one before: {resolved['message']} ({resolved['reason']})"
+            )
+        new = environment["status"].get("flowRevision", "")
         session = follow.until(self._cluster, name, lambda thing: _has_flow(thing, new))
         in_sync = render.condition(session, "InSync")
         if in_sync.get("status") == "False":
@@ -179,7 +170,7 @@ class Start:
             click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
 
 
-def _folder_of(name: str) -> str:
+def folder_of(name: str) -> str:
     """The ConfigMap with a session's packed folder."""
     return f"{name}-folder"
 
@@ -192,21 +183,8 @@ def _has_flow(session: Object, revision: str) -> bool:
     return status.get("flowRevision") == revision or ready.get("status") != "True" or waits
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
-    merged = dict(old)
-    for key, value in new.items():
-        merged[key] = _merged(old.get(key) or {}, value) if isinstance(value, dict) and key == "idle" else value
-    if new.get("env"):
-        given = {entry["name"] for entry in new["env"]}
-        merged["env"] = [entry for entry in old.get("env") or () if entry["name"] not in given] + new["env"]
-    return merged
-
-
-def _restarts(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return any(old.get(key) != new.get(key) for key in ("compute", "identity"))
-
-
-def _config_map(name: str, archive: bytes) -> Object:
+def config_map(name: str, archive: bytes) -> Object:
+    """The ConfigMap with a packed folder."""
     labels = {**_LABELS, f"{GROUP}/source": "true"}
     binary = {KEY: base64.b64encode(archive).decode()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "binaryData": binary}
@@ -235,40 +213,3 @@ def _tell_use(session: Object, *, flow: bool) -> None:
     rows += [(f"kubectl flow sh {name}", "a terminal in it"), (f"kubectl flow stop {name}", "end it")]
     for command, text in rows:
         out.print(f"  {command:<38}{text}")
-
-
-def _spec(*, size: str, idle: str, instance: str, identity: str, image: str, variables: tuple[str, ...]) -> Object:
-    """What the options ask for, as fields of a ComputeSession's spec."""
-    if size and instance:
-        raise CliError("an instance has a size of its own: give --size or --instance", code=2)
-    spec: Object = {}
-    if size:
-        spec["compute"] = {"type": "Serverless", "vmSize": size}
-    if instance:
-        spec["compute"] = {"type": "Instance", "instanceRef": {"name": instance}}
-    if identity:
-        spec["identity"] = {"type": "Managed", "serviceAccountName": identity}
-    if image:
-        spec["baseImage"] = image
-    if idle:
-        spec["idle"] = idle_of(idle)
-    if variables:
-        spec["env"] = [_variable(text) for text in variables]
-    return spec
-
-
-def idle_of(text: str) -> Object:
-    """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
-    if text == "never":
-        return {"action": "None"}
-    parts = re.findall(r"(\d{1,9})([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise CliError(f"--idle {text} is no time: write 30m, 1h, 1h30m or never", code=2)
-    return {"action": "Delete", "timeoutSeconds": sum(int(number) * _UNITS[unit] for number, unit in parts)}
-
-
-def _variable(text: str) -> Object:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise CliError(f"--env {text} has no value: write NAME=VALUE", code=2)
-    return {"name": name, "value": value}

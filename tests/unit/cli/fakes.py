@@ -11,6 +11,7 @@ from flowsession_cli.errors import NotFound
 
 KINDS = {
     "ConfigMap": "configmap",
+    "Secret": "secret",
     "FlowEnvironment": cluster.ENVIRONMENT,
     "ComputeSession": cluster.SESSION,
     "FlowRun": cluster.RUN,

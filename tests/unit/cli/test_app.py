@@ -161,6 +161,9 @@ def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluste
     [
         (("test", "chat"), ["flow", "test"]),
         (("test", "chat", "--inputs", "a=b c", "--node", "n"), ["flow", "test", "--inputs", "a=b c", "--node", "n"]),
+        (("chat", "chat", "--inputs", "a=b", "--variant", "n.v"), ["flow", "chat", "--inputs", "a=b", "--variant", "n.v"]),
+        (("check", "chat"), ["flow", "check"]),
+        (("check", "chat", "-o", "json"), ["flow", "check", "--json"]),
         (("exec", "chat", "--", "python", "-c", "1", "--debug"), ["python", "-c", "1", "--debug"]),
         (("exec", "chat", "-n", "x", "--", "python", "-n"), ["python", "-n"]),
     ],
@@ -171,7 +174,7 @@ def test_commands_go_to_the_sessions_pod(cluster, monkeypatch, words, command):
     monkeypatch.setattr(FakeCluster, "become", lambda self, *given: called.append(given))
     assert run(*words).exception is None
     (given,) = called
-    assert given[: given.index("--") + 1] == ("exec", *(["-i"] if words[0] == "exec" else []), "chat-1", "-c", "session", "--")
+    assert given[: given.index("--") + 1] == ("exec", *(["-i"] if words[0] in ("exec", "chat") else []), "chat-1", "-c", "session", "--")
     assert list(given[given.index("--") + 1 :]) == command
 
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from flowsession_cli import follow
+from flowsession_cli import follow, wanted
 from flowsession_cli.cluster import ENVIRONMENT, SESSION
 from flowsession_cli.commands import start
 from flowsession_cli.errors import CliError
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def run(cluster, target, name="", *, wait=True, yes=False, **options):
-    start.Start(cluster, wanted=start._spec(**NO_OPTIONS | options), yes=yes).run(str(target), name, wait=wait)
+    start.Start(cluster, options=wanted.spec(**NO_OPTIONS | options), yes=yes).run(str(target), name, wait=wait)
 
 
 def test_a_folder_becomes_three_objects_and_a_ready_session(folder, capsys):
@@ -60,7 +60,11 @@ def test_a_second_start_of_the_same_writes_nothing(folder, capsys):
 def test_a_second_start_pushes_what_changed_and_says_so(folder, capsys, monkeypatch):
     cluster = FakeCluster()
     run(cluster, folder)
-    cluster.things[ENVIRONMENT, "chat"]["status"] = {"flowRevision": "old", "conditions": [condition("Ready", "True", "Resolved", "")]}
+    cluster.things[ENVIRONMENT, "chat"]["status"] = {
+        "observedGeneration": 1,
+        "flowRevision": "old",
+        "conditions": [condition("Ready", "True", "Resolved", "")],
+    }
     cluster.applied.clear()
     (folder / "new.py").write_text("")
     (folder / "flow.dag.yaml").write_text("nodes: [] # other\n")
@@ -82,7 +86,7 @@ def test_a_pushed_folder_that_cannot_be_used_is_told_in_the_operators_words(fold
     cluster = FakeCluster()
     run(cluster, folder)
     bad = condition("Ready", "False", "FlowInvalid", "flow.dag.yaml: line 3 is odd")
-    cluster.things[ENVIRONMENT, "chat"]["status"] = {"flowRevision": "old", "conditions": [bad]}
+    cluster.things[ENVIRONMENT, "chat"]["status"] = {"observedGeneration": 1, "flowRevision": "old", "conditions": [bad]}
     (folder / "flow.dag.yaml").write_text("nodes: {}\n")
     with pytest.raises(CliError, match=r"the session keeps the one before: flow\.dag\.yaml: line 3 is odd \(FlowInvalid\)"):
         run(cluster, folder)
@@ -160,20 +164,20 @@ def test_interrupted_it_says_that_the_start_goes_on(folder, monkeypatch):
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2d", 172800)])
 def test_idle_times(text, seconds):
-    assert start.idle_of(text) == {"action": "Delete", "timeoutSeconds": seconds}
+    assert wanted.idle_of(text) == {"action": "Delete", "timeoutSeconds": seconds}
 
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h 30m", "-1h"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(CliError, match="is no time"):
-        start.idle_of(text)
+        wanted.idle_of(text)
 
 
 def test_options_that_exclude_each_other_are_refused():
     with pytest.raises(CliError, match="--size or --instance"):
-        start._spec(**NO_OPTIONS | {"size": "a", "instance": "b"})
+        wanted.spec(**NO_OPTIONS | {"size": "a", "instance": "b"})
     with pytest.raises(CliError, match="write NAME=VALUE"):
-        start._spec(**NO_OPTIONS | {"variables": ("A",)})
+        wanted.spec(**NO_OPTIONS | {"variables": ("A",)})
 
 
 def test_ready_is_that_of_the_present_spec():

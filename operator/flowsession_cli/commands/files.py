@@ -1,0 +1,122 @@
+"""`kubectl flow cp`: files and folders to a session and from it, by kubectl cp."""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from flowsession_cli import app, naming
+from flowsession_cli.cluster import SESSION, Cluster
+from flowsession_cli.errors import CliError
+
+_RETRIES = 5
+"""How often kubectl goes on where a connection broke, when it reads from a session."""
+
+_NOISE = re.compile(r"tar: Removing leading|tar: Exiting with failure|command terminated with exit code|tar: .*time stamp .* in the future")
+_MISSING = "there is no {remote} in {name}; paths there begin in the flow folder: kubectl flow exec {name} -- ls shows it"
+_BROKEN = "the connection to {name} broke, and only a part was copied: copy again"
+_SIGNS: Mapping[str, str] = {
+    "Cannot stat: No such file": _MISSING,
+    "no such file or directory": _MISSING,
+    '"tar": executable file not found': "the image of {name} has no tar, by which files are copied: add it to the image",
+    "Permission denied": "{remote} in {name} is not the session's to write or read: {said}",
+    "No space left": "{name} has no room for it: {said}",
+    "unexpected EOF": _BROKEN,
+    "lost connection": _BROKEN,
+    "error sending request": _BROKEN,
+}
+"""What kubectl's and tar's words hold, and the sentence for it."""
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Sessions, with the colon; a path is completed by the shell."""
+    return [f"{name}:" for name in app.complete(SESSION)(ctx, param, incomplete)]
+
+
+@click.command("cp")
+@click.argument("source", shell_complete=_complete)
+@click.argument("target", shell_complete=_complete)
+@app.common
+def cp_command(cluster: Cluster, source: str, target: str) -> None:
+    """Copy a file or a folder, as cp -r does: SESSION:PATH is in a session, any other path is here.
+
+    A path in a session begins in its flow folder, unless it begins with /. In a flow folder the name before the colon may be left out.
+
+    \b
+    kubectl flow cp questions.jsonl chat:
+    kubectl flow cp chat:/tmp/report.html .
+    """
+    here, there = _parts(source), _parts(target)
+    if (here is None) == (there is None):
+        both = "both are in sessions" if here else "neither is in a session"
+        raise CliError(f"{both}: one side is SESSION:PATH, the other a path here", code=2)
+    if here is None:
+        assert there
+        _upload(cluster, Path(source), *there)
+    else:
+        _download(cluster, *here, Path(target))
+
+
+def _parts(text: str) -> tuple[str, str] | None:
+    """Session and path; None for a path here. As with kubectl, a colon after a slash is of a file's name."""
+    name, colon, path = text.partition(":")
+    return (name, path) if colon and os.sep not in name else None
+
+
+def _upload(cluster: Cluster, source: Path, name: str, path: str) -> None:
+    if not source.exists():
+        raise CliError(f"there is no {source} here")
+    session = naming.usable(cluster, name)
+    name = session["metadata"]["name"]
+    path = path or "."
+    if path.endswith("/") or path in (".", ".."):
+        path = f"{path.rstrip('/')}/{source.resolve().name}" if path.strip("/") else f"/{source.resolve().name}"
+    _copy(cluster, [_local(source), f"{session['status']['podName']}:{path}"], name, path)
+    click.echo(f"{source} is in {name} as {path.removeprefix('./')}")
+
+
+def _download(cluster: Cluster, name: str, path: str, target: Path) -> None:
+    if not path.strip("/"):
+        raise CliError(
+            f"{name}:{path} names no file: write {name or 'SESSION'}:PATH; {name or 'SESSION'}:. is the whole flow folder", code=2
+        )
+    if target.is_dir():
+        last = os.path.basename(os.path.normpath(path))  # noqa: PTH119 - it is a path there
+        target /= "" if last in (".", "..") else last
+    elif not target.parent.is_dir():
+        raise CliError(f"there is no folder {target.parent} here")
+    session = naming.usable(cluster, name)
+    name = session["metadata"]["name"]
+    _copy(cluster, [f"{session['status']['podName']}:{path}", _local(target), f"--retries={_RETRIES}"], name, path)
+    if not os.path.lexists(target):
+        raise CliError(_MISSING.format(remote=path, name=name))
+    click.echo(f"{path} of {name} is here as {target}")
+
+
+def _local(path: Path) -> str:
+    """As kubectl takes it for a local one: a colon would name a pod."""
+    return os.path.relpath(path) if ":" not in str(path) else f"./{os.path.relpath(path)}"
+
+
+def _copy(cluster: Cluster, words: list[str], name: str, remote: str) -> None:
+    """Raises CliError with what tar or kubectl say, in one sentence."""
+    done = subprocess.run(
+        cluster.command("cp", "-c", "session", *words),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line)]
+    whole = "\n".join(said)
+    if done.returncode or "Cannot stat" in whole:
+        for sign, sentence in _SIGNS.items():
+            if sign in done.stderr:
+                raise CliError(sentence.format(remote=remote, name=name, said=" ".join(said)))
+        raise CliError(f"{remote} of {name} was not copied: {' '.join(said) or 'kubectl cp gives no reason'}")
+    for line in said:
+        click.echo(line, err=True)

@@ -1,0 +1,106 @@
+"""`kubectl flow set`: another size, idle end, identity or instance, after saying what that costs."""
+
+import time
+
+import click
+
+from flowsession_cli import app, follow, naming, render, wanted
+from flowsession_cli.asking import ask
+from flowsession_cli.cluster import RUN, SESSION, SIZE, Cluster, Object
+from flowsession_cli.errors import CliError
+
+_SETTLED_SECONDS = 5.0
+"""After which a session that goes on in its pod has nothing to restart for."""
+
+
+@click.command("set")
+@click.argument("name", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
+@click.option(
+    "--size", default="", metavar="VMSIZE", help="VM size, such as Standard_D2s_v5. Restarts it.", shell_complete=app.complete("vmsize")
+)
+@click.option("--idle", default="", metavar="1h|never", help="Time without work after which it ends: 30m, 1h, never. At once.")
+@click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount to act as. Restarts it.")
+@click.option("--instance", default="", metavar="NAME", help="The compute instance to run on. Restarts it.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it can be used again (the default).")
+@app.yes
+@app.common
+def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str, instance: str, wait: bool, yes: bool) -> None:
+    """Change a session's settings. What restarts it is said with what that costs, and asked.
+
+    \b
+    kubectl flow set chat --idle 2h
+    kubectl flow set chat --size Standard_D4s_v5
+    """
+    change = wanted.spec(size=size, idle=idle, instance=instance, identity=identity, image="", variables=())
+    if not change:
+        raise CliError("nothing to set: give --size, --idle, --identity or --instance", code=2)
+    session = naming.session(cluster, name)
+    name = session["metadata"]["name"]
+    spec = wanted.merged(session["spec"], change)
+    if spec == session["spec"]:
+        click.echo(f"{name} is set so already")
+        return
+    restarts = wanted.restarts(session["spec"], spec) and not naming.is_suspended(session)
+    if restarts:
+        ask(_cost(cluster, session, size=size, instance=instance, identity=identity), yes=yes)
+    changes = {key: value for key, value in spec.items() if value != session["spec"].get(key)}
+    if "compute" in changes:  # what the other kind of compute needs goes
+        changes["compute"] = {"vmSize": None, "instanceRef": None, **changes["compute"]}
+    changed = cluster.patch(SESSION, name, {"spec": changes})
+    click.echo(f"{name} is set")
+    if restarts and wait:
+        _await_restart(cluster, session, changed)
+
+
+def _cost(cluster: Cluster, session: Object, *, size: str, instance: str, identity: str) -> str:
+    """The question: what ends, what stays, and what it will cost."""
+    name, status = session["metadata"]["name"], session.get("status", {})
+    where = [f"on {size}{_price(cluster, status.get('vmSize', ''), size)}"] if size else []
+    where += [f"on instance {instance}"] if instance else []
+    where += [f"as {identity}"] if identity else []
+    edits = status.get("edits") or {}
+    kept = f"its {edits['count']} edited files are saved first" if edits.get("count") else "what was edited in its flow folder is saved"
+    if edits.get("notSaved"):
+        kept = f"its edits can't be saved ({edits['notSaved']}): kubectl flow edits {name} pull fetches them"
+    runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
+    busy = [run["metadata"]["name"] for run in runs if run["status"].get("phase") in ("Running", "Preparing")]
+    ending = f"; {', '.join(busy)} runs in it" if busy else ""
+    return f"{name} restarts {' and '.join(where)}: what runs in it ends{ending}, {kept}, packages are installed anew. Go on?"
+
+
+def _price(cluster: Cluster, old: str, new: str) -> str:
+    """What an hour costs then, and now; empty where no prices are known."""
+    try:
+        sizes = cluster.objects(SIZE)
+    except CliError:
+        return ""
+    prices = {
+        key: price
+        for size in sizes
+        if (price := size["spec"].get("pricePerHour"))
+        for key in (size["metadata"]["name"], size["spec"].get("azureName"))
+    }
+    if new not in prices:
+        return ""
+    return f" ({prices[new]} an hour{f', now {prices[old]}' if old in prices else ''})"
+
+
+def _await_restart(cluster: Cluster, before: Object, changed: Object) -> None:
+    name, generation = before["metadata"]["name"], changed["metadata"]["generation"]
+    pod, began = before.get("status", {}).get("podName"), time.monotonic()
+
+    def done(thing: Object) -> bool:
+        if not follow.is_ready(thing, generation):
+            return False
+        return thing["status"].get("podName") != pod or _stays(thing) or time.monotonic() > began + _SETTLED_SECONDS
+
+    session = follow.until(cluster, name, done)
+    allocated = render.condition(session, "ComputeAllocated")
+    if allocated.get("status") == "False":
+        raise CliError(f"{name} goes on where it is: {allocated['message']} ({allocated['reason']})")
+    click.echo(f"{name} runs on {session['status'].get('nodeName', 'its node')}")
+
+
+def _stays(session: Object) -> bool:
+    """Whether the operator says that it can't have what was asked for."""
+    return render.condition(session, "ComputeAllocated").get("status") == "False"

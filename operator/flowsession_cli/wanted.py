@@ -1,0 +1,69 @@
+"""What options ask of a session, as fields of its spec."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flowsession_cli.cluster import Object
+from flowsession_cli.errors import CliError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def spec(*, size: str, idle: str, instance: str, identity: str, image: str, variables: tuple[str, ...]) -> Object:
+    """What the options ask for, as fields of a ComputeSession's spec."""
+    if size and instance:
+        raise CliError("an instance has a size of its own: give --size or --instance", code=2)
+    wanted: Object = {}
+    if size:
+        wanted["compute"] = {"type": "Serverless", "vmSize": size}
+    if instance:
+        wanted["compute"] = {"type": "Instance", "instanceRef": {"name": instance}}
+    if identity:
+        wanted["identity"] = {"type": "Managed", "serviceAccountName": identity}
+    if image:
+        wanted["baseImage"] = image
+    if idle:
+        wanted["idle"] = idle_of(idle)
+    if variables:
+        wanted["env"] = [_variable(text) for text in variables]
+    return wanted
+
+
+def idle_of(text: str) -> Object:
+    """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
+    if text == "never":
+        return {"action": "None"}
+    parts = re.findall(r"(\d{1,9})([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise CliError(f"--idle {text} is no time: write 30m, 1h, 1h30m or never", code=2)
+    return {"action": "Delete", "timeoutSeconds": sum(int(number) * _UNITS[unit] for number, unit in parts)}
+
+
+def _variable(text: str) -> Object:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise CliError(f"--env {text} has no value: write NAME=VALUE", code=2)
+    return {"name": name, "value": value}
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """Return a session's spec with what is asked for now; what isn't stays."""
+    result = dict(old)
+    for key, value in new.items():
+        result[key] = _idle(old.get(key) or {}, value) if key == "idle" else value
+    if new.get("env"):
+        given = {entry["name"] for entry in new["env"]}
+        result["env"] = [entry for entry in old.get("env") or () if entry["name"] not in given] + new["env"]
+    return result
+
+
+def _idle(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """Another time leaves a session that is suspended at its idle end one that is suspended."""
+    suspends = old.get("action") == "Suspend" and new["action"] == "Delete"
+    return {**old, **new, **({"action": "Suspend"} if suspends else {})}
+
+
+def restarts(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the difference takes a new pod at once."""
+    return any(old.get(key) != new.get(key) for key in ("compute", "identity"))

@@ -1,0 +1,119 @@
+"""`cp`: what kubectl cp is called with, and what its words mean."""
+
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from flowsession_cli import app
+from flowsession_cli.commands import files
+from unit.cli.fakes import FakeCluster, condition, ready_status
+
+NAME = "chat"
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """A cluster whose kubectl writes down how it was called, says what a file holds, and makes what it copies here."""
+    fake = FakeCluster()
+    fake.put("ComputeSession", NAME, spec={"environmentRef": {"name": NAME}}, status=ready_status())
+    monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **_: fake)
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "kubectl.py"
+    script.write_text(
+        "import pathlib, sys\nwords = sys.argv[1:]\npathlib.Path('called').write_text('\\n'.join(words))\n"
+        "said = pathlib.Path('said')\n"
+        "if said.exists(): sys.exit(said.read_text())\n"
+        "if words[-1].startswith('--retries'): pathlib.Path(words[-2]).write_text('x')\n"
+    )
+    fake.__dict__["command"] = lambda *words: [sys.executable, str(script), *words]
+    return fake
+
+
+def copied(*words):
+    return CliRunner().invoke(app.cli, ["cp", *words])
+
+
+@pytest.mark.parametrize(
+    ("target", "there"),
+    [
+        ("chat:", "./ünï.txt"),
+        ("chat:data/", "data/ünï.txt"),
+        ("chat:/", "/ünï.txt"),
+        ("chat:/tmp/other.txt", "/tmp/other.txt"),
+        ("chat:other: one.txt", "other: one.txt"),
+    ],
+)
+def test_to_a_session(cluster, tmp_path, target, there):
+    (tmp_path / "ünï.txt").write_text("x")
+    done = copied("ünï.txt", target)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "called").read_text().splitlines()[3:] == ["ünï.txt", f"chat-1:{there}"]
+    assert f"ünï.txt is in chat as {there.removeprefix('./')}\n" in done.output
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "here"),
+    [("chat:a.txt", ".", "a.txt"), ("chat:/tmp/out/", "there", "there/out"), ("chat:a.txt", "b.txt", "b.txt"), ("chat:.", "new", "new")],
+)
+def test_from_a_session(cluster, tmp_path, source, target, here):
+    if here.startswith("there"):
+        (tmp_path / "there").mkdir()
+    assert copied(source, target).exit_code == 0
+    assert (tmp_path / "called").read_text().splitlines()[3:] == [f"chat-1:{source[5:]}", here, "--retries=5"]
+    assert (tmp_path / here).exists()
+
+
+def test_in_a_flow_folder_the_name_may_be_left_out(cluster, tmp_path, monkeypatch):
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "flow.dag.yaml").write_text("nodes: []")
+    monkeypatch.chdir(tmp_path / NAME)
+    assert copied(":a.txt", "a.txt").exit_code == 0
+
+
+def test_a_suspended_session_is_resumed_which_is_said(cluster):
+    thing = cluster.things["computesessions.flowsession.dev", NAME]
+    thing["status"] = {"phase": "Suspended", "conditions": [condition("Ready", "False", "Suspended", "")]}
+    assert "chat is suspended: it is resumed" in copied("chat:a", ".").output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a", "b"), "neither is in a session: one side is SESSION:PATH"),
+        (("chat:a", "chat:b"), "both are in sessions"),
+        (("./chat:a", "b"), "neither is in a session"),
+        (("nothing", "chat:"), "there is no nothing here"),
+        (("chat:", "."), "names no file: write chat:PATH; chat:. is the whole flow folder"),
+        (("chat:a", "nowhere/b"), "there is no folder nowhere here"),
+        (("other:a", "."), "there is no session other; there are chat"),
+    ],
+)
+def test_what_makes_no_sense_is_told(cluster, words, said):
+    assert said in str(copied(*words).exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("tar: x: Cannot stat: No such file or directory\ncommand terminated with exit code 2", "there is no x in chat; paths there begin"),
+        ("tar: x: Cannot open: Permission denied", "x in chat is not the session's to write or read: tar: x: Cannot open"),
+        ('exec: "tar": executable file not found in $PATH', "the image of chat has no tar"),
+        ("error: unexpected EOF", "the connection to chat broke, and only a part was copied"),
+        ("error: odd", "x of chat was not copied: error: odd"),
+    ],
+)
+def test_what_goes_wrong_there_is_one_sentence(cluster, tmp_path, words, said):
+    (tmp_path / "said").write_text(words)
+    assert said in str(copied("chat:x", ".").exception)
+
+
+def test_what_copies_nothing_is_a_failure(cluster, monkeypatch):
+    monkeypatch.setattr(files, "_copy", lambda *_: None)
+    assert "there is no x in chat" in str(copied("chat:x", ".").exception)
+
+
+def test_sessions_complete_with_their_colon(cluster):
+    parameter = files.cp_command.params[0]
+    assert [item.value for item in parameter.shell_complete(click.Context(files.cp_command), "c")] == ["chat:"]
