@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-_INLINE = re.compile(r"`((?:[A-Z]+=\S* )*(?:kubectl|helm|make|POD=\$\(|export KUBECONFIG)[^`]*)`")
-_MENTION = re.compile(r"(kubectl|helm)( \S+)?|helm upgrade --install")
+_INLINE = re.compile(r"`((?:[A-Z]+=\S* )*(?:(?:kubectl|kubectl-flow|helm|make)(?![-.\w])|POD=\$\(|export KUBECONFIG)[^`]*)`")
+_MENTION = re.compile(r"(kubectl|helm)( \S+)?|kubectl-flow|helm upgrade --install")
 """A program, or one of its subcommands, named in a sentence."""
 
 _COMMENT = re.compile(r"\s{2,}#.*$")

@@ -32,6 +32,8 @@ _ABOUT = {
     "reset": ("sessions", "Restart a session with its environment's present image and packages."),
     "keep-alive": ("sessions", "Put the idle end off by one full timeout."),
     "stop": ("sessions", "Delete a session."),
+    "connection": ("connections", "Keys and addresses of models: create, ls, show, rm."),
+    "doctor": ("doctor", "Say what of cluster, operator, rights and images is as it shall be."),
     "version": ("about", "Print the versions of program and API."),
     "completion": ("about", "Print what makes a shell complete commands and names."),
 }

@@ -17,7 +17,8 @@ import pytest
 
 import modelserver
 from flowsession_agent.check import connections
-from flowsession_agent.connections import kinds, mounted
+from flowsession_agent.connections import mounted
+from flowsession_protocol import connection_kinds
 from modelserver import ModelServer
 
 from . import support
@@ -274,7 +275,7 @@ ORACLE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from flowsession_agent.connections.fill import for_core
-from flowsession_agent.connections.kinds import KINDS, BadConnectionError, judged
+from flowsession_protocol.connection_kinds import KINDS, BadConnectionError, judged
 from promptflow._sdk.entities._connection import _Connection
 
 def both(data):
@@ -316,7 +317,7 @@ def test_all_of_prompt_flows_types_are_judged_and_read_as_prompt_flow_does(runti
     assert ran.returncode == 0, ran.stderr
     answer = json.loads(ran.stdout.splitlines()[-1])
     assert answer["differ"] == []
-    assert set(answer["kinds"]) - {"NotSet"} == set(kinds.TYPES.values())  # "NotSet" is the base of classes of one's own
+    assert set(answer["kinds"]) - {"NotSet"} == set(connection_kinds.TYPES.values())  # "NotSet" is the base of classes of one's own
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,32 @@ def test_the_rights_of_one_namespace_are_enough(started: Lab, flow: Flow, strang
     why = flow("why", "chat", **stranger)
     assert "cause  there is no VMSize for 'Standard_Nothing'" in why.stdout, why.stderr
     assert f"also   what Events tell is missing here: {policies.STRANGER} may not list events" in why.stdout
+    doctor = flow("doctor", **stranger)
+    assert (doctor.returncode, f"the cluster takes you for {policies.STRANGER}" in doctor.stdout) == (1, True), doctor.stdout
+    assert "ok   the CRDs have all fields that this program writes" in doctor.stdout
+    missing = f"bad  {policies.STRANGER} may not create pods/exec in namespace {lab.namespace}, as sh, exec, test and cp need: "
+    assert f"{missing}the cluster's role edit has that right" in doctor.stdout
+    assert "computesessions" not in doctor.stdout, "a right that is there"
+
+
+def test_a_connection_comes_and_goes(started: Lab, flow: Flow, folder: Path, tmp_path: Path) -> None:
+    lab = started
+    assert flow("start", str(folder)).returncode == 0
+    file = tmp_path / "connection.yaml"
+    file.write_text("name: open_ai_connection\ntype: open_ai\napi_key: sk-1\n")
+    made = flow("connection", "create", "-f", str(file), "--environment", "chat")
+    assert made.returncode == 0, made.stderr
+    lab.until_condition("InSync", "ConnectionsChanged", "chat")
+    assert "kubectl flow reset -n" in flow("why", "chat").stdout
+    assert flow("start", str(folder), "--no-wait").returncode == 0, "the folder's own fields are another matter"
+    environment = lab.api.get(lab.path("flowenvironments", "chat"))
+    assert environment["spec"]["connections"] == [{"name": "open_ai_connection", "secretName": "open-ai-connection"}]
+    assert flow("connection", "ls").stdout.splitlines()[1].split()[:3] == ["open-ai-connection", "open_ai", "chat"]
+    shown = flow("connection", "show", "open_ai_connection").stdout
+    assert ("api_key  ********" in shown, "sk-1" in shown) == (True, False)
+    assert "which the environment chat uses" in flow("connection", "rm", "open_ai_connection").stderr
+    assert flow("connection", "rm", "open_ai_connection", "--yes").returncode == 0
+    assert lab.api.find(f"/api/v1/namespaces/{lab.namespace}/secrets/open-ai-connection") is None
 
 
 def test_a_field_that_argo_owns_is_named_with_its_owner(started: Lab, flow: Flow, folder: Path, cluster: Cluster) -> None:

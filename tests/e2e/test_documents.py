@@ -228,12 +228,15 @@ def test_docs_sessions(shell: Shell, flows: Path) -> None:
 
 def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
     (flows / "questions.jsonl").write_text('{"question": "one"}\n{"question": "two"}\n')
+    (flows / "connection.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: sk-of-a-document\n")
     shell(f"export PATH={Path(sys.executable).parent}:$PATH", flows)
     printed = type_all(shell, "docs/kubectl-flow.md", Page(beside=flows))
     assert "chat runs on " in printed[0]
     assert json.loads(printed[1].partition("}")[0] + "}") == {"output": "What is a session?"}
     assert "chat is Running: nothing is wrong" in printed[2]
     assert any("Completed 2/2" in text for text in printed)
+    assert any("all that the commands need" in text for text in printed)
+    assert not any("sk-of-a-document" in text for text in printed)
     assert any("written: notes.md" in text for text in printed)
     assert any("chat is suspended: it is resumed" in text and "Still there?" in text for text in printed)
 

@@ -50,7 +50,7 @@ class Connections:
 
 def known(environ: Mapping[str, str]) -> Connections:
     """The session's connections."""
-    from flowsession_agent.connections.kinds import TYPES, BadConnectionError
+    from flowsession_protocol.connection_kinds import TYPES, BadConnectionError
 
     brought: dict[str, str] = {}
     broken: dict[str, Trouble] = {}
@@ -76,7 +76,7 @@ def _check_module(data: dict[str, object]) -> None:
     """Raise BadConnectionError for a connection whose class is in a module that isn't there."""
     import importlib.util
 
-    from flowsession_agent.connections.kinds import CUSTOM, BadConnectionError
+    from flowsession_protocol.connection_kinds import CUSTOM, BadConnectionError
 
     module = data.get("module")
     if data["type"] != CUSTOM or not data.get("custom_type") or not isinstance(module, str):

@@ -14,8 +14,8 @@ import os
 import site
 import sys
 
-from flowsession_agent.connections.kinds import CUSTOM, KINDS, BadConnectionError
 from flowsession_agent.connections.mounted import REFUSED, listed
+from flowsession_protocol.connection_kinds import CUSTOM, KINDS, BadConnectionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

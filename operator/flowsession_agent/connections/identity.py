@@ -9,7 +9,7 @@ import http.client
 import os
 from urllib.parse import urlsplit
 
-from flowsession_agent.connections.kinds import MEID, BadConnectionError
+from flowsession_protocol.connection_kinds import MEID, BadConnectionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

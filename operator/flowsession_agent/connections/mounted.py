@@ -42,7 +42,7 @@ class Mounted:
 
     def read(self) -> dict[str, Any]:
         """The fields, as prompt flow's own file has them; raises BadConnectionError, whose text names no value."""
-        from flowsession_agent.connections.kinds import BadConnectionError, judged
+        from flowsession_protocol.connection_kinds import BadConnectionError, judged
 
         keys = self.keys()
         if not keys:
@@ -101,7 +101,7 @@ def stamp(connections: list[Mounted]) -> str:
 
 
 def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
-    from flowsession_agent.connections.kinds import CUSTOM, BadConnectionError, kind_of
+    from flowsession_protocol.connection_kinds import CUSTOM, BadConnectionError, kind_of
 
     data: dict[str, Any] = {}
     for name, content in keys.items():
@@ -130,7 +130,7 @@ def _parsed(content: bytes) -> object:
     from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
     from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
 
-    from flowsession_agent.connections.kinds import BadConnectionError
+    from flowsession_protocol.connection_kinds import BadConnectionError
 
     try:
         return YAML(typ="safe", pure=True).load(content.decode("utf-8-sig"))

@@ -10,7 +10,7 @@ import re
 
 from flowsession_agent.connections import mounted
 from flowsession_agent.connections.identity import ROLE
-from flowsession_agent.connections.kinds import MEID
+from flowsession_protocol.connection_kinds import MEID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

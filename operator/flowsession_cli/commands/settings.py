@@ -4,7 +4,7 @@ import time
 
 import click
 
-from flowsession_cli import app, follow, naming, render, wanted
+from flowsession_cli import app, follow, naming, owners, render, wanted
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, SIZE, Cluster, Object
 from flowsession_cli.errors import CliError
@@ -40,6 +40,7 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
     if spec == session["spec"]:
         click.echo(f"{name} is set so already")
         return
+    owners.refuse(cluster, SESSION, name, [key for key, value in spec.items() if value != session["spec"].get(key)])
     restarts = wanted.restarts(session["spec"], spec) and not naming.is_suspended(session)
     if restarts:
         ask(_cost(cluster, session, size=size, instance=instance, identity=identity), yes=yes)

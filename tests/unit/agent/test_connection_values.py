@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowsession_agent.check import connections
 from flowsession_agent.connections import refusals
-from flowsession_agent.connections.kinds import KINDS
+from flowsession_protocol.connection_kinds import KINDS
 
 SECRET = "qX7Zsekret"
 """What every value holds, and no word of ours."""

@@ -9,7 +9,11 @@ from pathlib import Path
 
 def main() -> None:
     words = sys.argv[1:]
-    if words[0] == "create":
+    with Path(sys.argv[0]).with_name("called").open("a") as called:
+        called.write(" ".join(words) + "\n")
+    if words[0] == "create" and "name" in words:
+        Path(sys.argv[0]).with_name("given").write_text(sys.stdin.read())
+    elif words[0] == "create":
         print(json.dumps({"status": {"userInfo": {"username": "ada"}}}))
     elif words[0] == "apply":
         manifests = json.load(sys.stdin)

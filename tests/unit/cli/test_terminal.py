@@ -121,3 +121,18 @@ def test_an_interrupted_stream_says_that_the_run_goes_on(folder):
     terminal.press(b"\x03")
     assert terminal.end() == 130
     assert "detached: answers goes on without you" in terminal.seen
+
+
+def test_a_secret_that_is_asked_for_is_seen_nowhere(folder):
+    """Not on the screen, not in a command line; kubectl gets it on its standard input."""
+    (folder / "c.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: <user-input>\n")
+    terminal = Terminal(folder, "connection", "create", "-f", str(folder / "c.yaml"))
+    terminal.until("api_key: ")
+    terminal.press(b"sk-hidden\n")
+    assert terminal.end() == 0, terminal.seen
+    assert "connection open_ai_connection, type open_ai, in Secret open-ai-connection" in terminal.seen
+    assert "sk-hidden" not in terminal.seen
+    called = (folder / "bin" / "called").read_text()
+    assert "create -f - -o name" in called
+    assert "sk-hidden" not in called
+    assert '"api_key": "sk-hidden"' in (folder / "bin" / "given").read_text()

@@ -1,0 +1,194 @@
+"""Connections as Secrets: of prompt flow's own files, what is secret in them, and who uses them. Values appear in no message."""
+
+import base64
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowsession.api import GROUP
+from flowsession_cli.cluster import ENVIRONMENT, Cluster, Object
+from flowsession_cli.errors import CliError, NotFound
+from flowsession_protocol import connection_kinds
+from flowsession_protocol.connection_kinds import ALWAYS, CUSTOM, MEID, BadConnectionError, Kind
+
+SECRET = "secret"  # noqa: S105 - a kind
+LABEL = f"{GROUP}/connection"
+FILES = ("connection.yaml", "connection.yml")
+HIDDEN = "********"
+_GROUPS = ("configs", "secrets")
+"""Of a custom connection; what another one's have to say to them, `judged` knows."""
+
+_LARGEST = 256 * 1024
+_PLACEHOLDER = re.compile(r"<[a-z-]+>|\*+|")
+
+Fields = dict[str, str]
+"""By the keys of the Secret: `api_base`, `secrets.NAME`."""
+
+Ask = Callable[[str, bool], str]
+"""Asks for a field's value; true: it is secret, and not to be seen."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The fields of prompt flow's file, all as texts. Raises CliError, which names lines and fields and no value."""
+    import yaml  # noqa: PLC0415 - not for --help
+
+    try:
+        text = path.read_bytes()[: _LARGEST + 1]
+        # Texts as they stand: a date such as an api_version's is one to the agent, too, where it is quoted.
+        found = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
+    except UnicodeDecodeError:
+        raise CliError(f"{path} is not text: save it as UTF-8") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise CliError(f"{path}{line}: not YAML: a value with : # or {{ must be in quotes") from None
+    if len(text) > _LARGEST:
+        raise CliError(f"{path} has more than {_LARGEST // 1024} KiB: is it a connection's file?")
+    if not isinstance(found, dict):
+        raise CliError(f"{path} holds no mapping of fields, such as type: open_ai")
+    return {str(name): value for name, value in found.items()}
+
+
+def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, list[str]]:
+    """The keys of the Secret, what is missing asked for, and the fields that the type has not. Raises CliError."""
+    kind = connection_kinds.kind_of(found.get("type"))
+    if kind is None:
+        _judge(source, dict(found))  # which says what is wrong
+        raise AssertionError
+    given = {name: value for name, value in found.items() if name not in ALWAYS or name == "module"}
+    unknown = [name for name in given if name not in (*kind.fields, *_GROUPS)]
+    _refuse_misspelt(source, kind, given, unknown)
+    data: dict[str, Any] = {
+        name: value for name, value in given.items() if name in (*kind.fields, *_GROUPS) and value not in ("", {}, None)
+    }
+    keyless = kind.keyless and data.get("auth_mode") == MEID
+    for name in kind.needs:
+        if kind.name == CUSTOM:
+            data[name] = _secrets(source, given.get(name), ask)
+        elif _is_open(data.get(name)) and not (keyless and name == "api_key"):
+            data[name] = ask(name, is_secret(name))
+    judged = _judge(source, {"type": kind.name, **data})
+    return _flat({"type": kind.name, **{name: value for name, value in judged.items() if name != "type"}}), unknown
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key's value is not to be seen."""
+    return key == "api_key" or key.startswith("secrets.") or key in FILES
+
+
+def manifest(name: str, fields: Fields) -> Object:
+    """The Secret, as sessions find it."""
+    labels = {LABEL: "true", "app.kubernetes.io/managed-by": "kubectl-flow"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels}, "type": "Opaque", "stringData": fields}
+
+
+def secret_name(name: str) -> str:
+    """The name of the Secret of a connection: open_ai_connection is open-ai-connection."""
+    made = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    if not made:
+        raise CliError(f"{name} makes no name for a Secret: give one by --name", code=2)
+    return made
+
+
+def find(cluster: Cluster, name: str) -> Object:
+    """The Secret of a connection, by its own name or the connection's. Raises CliError with those that there are."""
+    found = cluster.find(SECRET, secret_name(name))
+    if found is None or not is_connection(found):
+        others = [thing["metadata"]["name"] for thing in every(cluster)]
+        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow connection create -f connection.yaml makes one"
+        what = f"Secret {secret_name(name)} is no connection, it has no label {LABEL}" if found else f"there is no connection {name}"
+        raise NotFound(f"{what}; {advice}")
+    return found
+
+
+def every(cluster: Cluster) -> list[Object]:
+    """The connections of the namespace."""
+    return cluster.objects(SECRET, f"-l={LABEL}=true")
+
+
+def is_connection(secret: Object) -> bool:
+    """Whether it is labelled as one."""
+    return bool((secret["metadata"].get("labels") or {}).get(LABEL) == "true")
+
+
+def users(cluster: Cluster, secret: str, environments: list[Object] | None = None) -> list[tuple[str, str]]:
+    """The environments that use a Secret, each with the connection's name there."""
+    found = environments if environments is not None else cluster.objects(ENVIRONMENT)
+    return [
+        (thing["metadata"]["name"], entry["name"])
+        for thing in found
+        for entry in thing["spec"].get("connections") or ()
+        if entry.get("secretName") == secret
+    ]
+
+
+def shown(secret: Object) -> list[tuple[str, str]]:
+    """Fields by name, with what is secret hidden."""
+    data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    file = next((name for name in FILES if name in data), "")
+    fields: Mapping[str, str] = _flat(_parsed(data[file])) if file else {key: value.decode(errors="replace") for key, value in data.items()}
+    kind = connection_kinds.kind_of(fields.get("type", "").strip())
+    known = (*kind.fields, *ALWAYS) if kind else ()
+    rows = []
+    for key, value in sorted(fields.items(), key=lambda item: (item[0] != "type", item[0])):
+        # What the type has not may be a secret with a wrong name, and so may be what is in no type at all.
+        seen = not is_secret(key) and (key in known or (kind is not None and key.startswith("configs.")))
+        rows.append((key, value.strip() if seen else HIDDEN))
+    return rows
+
+
+def kind_shown(secret: Object) -> str:
+    """The type, as `ls` shows it."""
+    found = dict(shown(secret)).get("type", "-")
+    return found if connection_kinds.kind_of(found) else "-"
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415
+
+    try:
+        found = yaml.load(content.decode("utf-8-sig"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(data: Mapping[str, Any]) -> Fields:
+    """A key for each field; of a custom connection one for each of its groups' names."""
+    fields: Fields = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            fields |= {f"{name}.{inner}": str(text) for inner, text in value.items()}
+        else:
+            fields[name] = str(value)
+    return fields
+
+
+def _judge(source: str, data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return connection_kinds.judged(data)
+    except BadConnectionError as error:
+        raise CliError(f"{source}: {error}") from None
+
+
+def _refuse_misspelt(source: str, kind: Kind, given: Mapping[str, Any], unknown: list[str]) -> None:
+    for name in unknown:
+        near = difflib.get_close_matches(name, [field for field in kind.fields if field not in given], 1, 0.7)
+        if near:
+            raise CliError(f"{source}: type {kind.name} has no field {name}: {near[0]} is probably meant")
+
+
+def _secrets(source: str, found: object, ask: Ask) -> object:
+    """The secrets of a custom connection, those without a value asked for."""
+    if not isinstance(found, dict) or not found:
+        raise CliError(
+            f"{source}: a custom connection needs secrets: name them there, with no value or <user-input>, and they are asked for"
+        )
+    return {name: ask(f"secrets.{name}", True) if _is_open(value) else value for name, value in found.items()}
+
+
+def _is_open(value: object) -> bool:
+    """Whether a value is still to be given, as prompt flow has it."""
+    return value is None or (isinstance(value, str) and _PLACEHOLDER.fullmatch(value.strip()) is not None)
