@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from flowsession_cli import app, naming
+from flowsession_cli import app, naming, options
 from flowsession_cli.cluster import SESSION, Cluster
 from flowsession_cli.errors import CliError
 
 _TARGET = click.argument("target", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
 
 
-@click.command("test")
+@click.command("test", cls=options.ManyValues)
 @_TARGET
 @click.option(
     "--inputs", multiple=True, metavar="NAME=VALUE", help="An input of the flow; may be repeated. Others have the flow's defaults."
@@ -30,8 +30,8 @@ def test_command(cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_
     kubectl flow test --inputs question="What is a session?"
     """
     values = _checked([*_of_file(inputs_file), *inputs])
-    options = [*(["--node", node] if node else []), *(["--variant", variant] if variant else [])]
-    words = ["flow", "test", *(["--inputs", *values] if values else []), *options]
+    chosen = [*(["--node", node] if node else []), *(["--variant", variant] if variant else [])]
+    words = ["flow", "test", *(["--inputs", *values] if values else []), *chosen]
     _execute(cluster, target, words, interactive=False)
 
 
@@ -56,7 +56,7 @@ def _of_file(path: Path | None) -> list[str]:
     return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in found.items()]
 
 
-@click.command("chat")
+@click.command("chat", cls=options.ManyValues)
 @_TARGET
 @click.option("--inputs", multiple=True, metavar="NAME=VALUE", help="One of the flow's other inputs; may be repeated.")
 @click.option("--variant", default="", metavar="NODE.VARIANT", help="Chat with this variant of a node.")
