@@ -8,7 +8,7 @@ from flowsession.engine.accounts import Accounts
 from flowsession.engine.resolutions import Resolutions
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Name
-from flowsession.engine.store.objects import EnvironmentEntry, RunEntry, SessionEntry
+from flowsession.engine.store.objects import EnvironmentEntry, Meta, RunEntry, SessionEntry
 from flowsession.images import reference
 from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
@@ -104,7 +104,7 @@ class Snapshots:
             refusal=self.cache.sizing.still_holds(self.cache.refusals.get(entry.meta.uid), key[0]),
             older_session=self._older_session(entry),
             pod_timestamps=self.cache.pod_timestamps.get(current.uid, {}) if current else {},
-            namespace_ending=self._ending(key[0], now),
+            namespace_ending=self._ending(entry.meta, now),
             offers=self.cache.sizing.offers(),
             quotas=self.cache.sizing.quotas_of(key[0]),
             instances=self._instances(entry, current, now),
@@ -153,7 +153,7 @@ class Snapshots:
             agent=self.cache.agents.get(pod.view.uid),
             refusal=None,
             older_session="",
-            namespace_ending=self._ending(key[0], now),
+            namespace_ending=self._ending(entry.meta, now),
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             hint=self.cache.hints.get(pod.view.uid),
@@ -189,7 +189,7 @@ class Snapshots:
             refusal=cache.sizing.still_holds(cache.refusals.get(entry.meta.uid), key[0]),
             scaling=cache.sizing.events.get(newest),
             accounts=self.accounts.lately(key[0]),
-            namespace_ending=self._ending(key[0], now),
+            namespace_ending=self._ending(entry.meta, now),
             written_at=cache.sizing.instances.written_at.get(key, 0.0),
             settings=self.settings,
         )
@@ -222,7 +222,7 @@ class Snapshots:
             earlier=cache.runs.earlier(entry),
             view=cache.runs.view(entry.meta.uid, entry.status.get("podName") or ""),
             refused_config_maps=self._refused(key[0]),
-            namespace_ending=self._ending(key[0], now),
+            namespace_ending=self._ending(entry.meta, now),
             written_at=cache.runs.written_at.get(key, 0.0),
         )
 
@@ -293,8 +293,10 @@ class Snapshots:
         elders = [other for other in rivals if other[:2] < mine]
         return min(elders, key=lambda other: other[:2])[2].meta.name if elders else ""
 
-    def _ending(self, namespace: str, now: float) -> bool:
-        return now - self.cache.ending_namespaces.get(namespace, float("-inf")) < ENDING_SECONDS
+    def _ending(self, meta: Meta, now: float) -> bool:
+        """Whether the object's namespace ends; what was created since that was heard is in a new one of the same name."""
+        heard = self.cache.ending_namespaces.get(meta.namespace, float("-inf"))
+        return now - heard < ENDING_SECONDS and meta.created_at <= heard
 
     def _refused(self, namespace: str) -> Mapping[str, str]:
         return self.cache.refused_config_maps.of(namespace, seconds=REFUSED_SECONDS)

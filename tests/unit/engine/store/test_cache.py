@@ -366,9 +366,15 @@ def test_a_missing_environment_is_said_and_an_unread_source_is_waited_for(cache)
 
 @pytest.mark.parametrize(("ago", "ending"), [(0.0, True), (29.0, True), (31.0, False)])
 def test_a_namespace_that_ends_is_left_alone_for_a_while(cache, ago, ending):
-    cache.observe("ComputeSession", session())
+    cache.observe("ComputeSession", session(created=NOW - 100))
     cache.ending_namespaces[NAMESPACE] = NOW - ago
     assert snapshots(cache).session((NAMESPACE, "alice"), NOW).namespace_ending is ending
+
+
+def test_a_namespace_that_was_made_anew_is_not_left_alone(cache):
+    cache.ending_namespaces[NAMESPACE] = NOW - 5
+    cache.observe("ComputeSession", session(created=NOW - 2))
+    assert not snapshots(cache).session((NAMESPACE, "alice"), NOW).namespace_ending
 
 
 @pytest.mark.parametrize(("ago", "known"), [(0.0, {"list": 7}), (59.0, {"list": 7}), (61.0, {})])
