@@ -252,8 +252,8 @@ def test_the_rights_of_one_namespace_are_enough(started: Lab, flow: Flow, strang
     doctor = flow("doctor", **stranger)
     assert (doctor.returncode, f"the cluster takes you for {policies.STRANGER}" in doctor.stdout) == (1, True), doctor.stdout
     assert "ok   the CRDs have all fields that this program writes" in doctor.stdout
-    missing = f"bad  {policies.STRANGER} may not create pods/exec in namespace {lab.namespace}, as sh, exec, test and cp need: "
-    assert f"{missing}the cluster's role edit has that right" in doctor.stdout
+    missing = f"bad  {policies.STRANGER} may not create pods/exec in namespace {lab.namespace}: "
+    assert f"{missing}the cluster's role edit has that right; needed by sh, exec, test and cp" in doctor.stdout
     assert "computesessions" not in doctor.stdout, "a right that is there"
 
 
