@@ -103,14 +103,14 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_cluster
 
 
-def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+def complete(kind: str, *options: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Return what completes names of that kind, live from the cluster; none where it doesn't answer."""
 
     def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
         from flowsession_cli.cluster import Cluster  # noqa: PLC0415
 
         given = {name: ctx.params.get(name) or "" for name in ("namespace", "context", "kubeconfig")}
-        return [name for name in Cluster(**given).names(kind) if name.startswith(incomplete)]
+        return [name for name in Cluster(**given).names(kind, *options) if name.startswith(incomplete)]
 
     return names
 

@@ -8,9 +8,10 @@ from flowsession_cli.errors import CliError
 
 
 def ask(question: str, *, yes: bool) -> None:
-    """Return if `--yes` was given or the user agrees. Raises click.Abort, or CliError where nobody can be asked."""
+    """Return if `--yes` was given or the user agrees. Raises CliError if not, and where nobody can be asked."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise CliError(f"{question} Nobody is here to ask: give --yes", code=2)
-    click.confirm(question, abort=True)
+    if not click.confirm(question):
+        raise CliError("nothing was changed")

@@ -86,10 +86,10 @@ class Cluster:
         items: list[Object] = json.loads(self.call("get", kind, "-o", "json", *options))["items"]
         return items
 
-    def names(self, kind: str) -> list[str]:
+    def names(self, kind: str, *options: str) -> list[str]:
         """The names of that kind, for completion: none where nothing answers."""
         try:
-            return [line.rpartition("/")[2] for line in self.call("get", kind, "-o", "name", "--request-timeout=2s").split()]
+            return [line.rpartition("/")[2] for line in self.call("get", kind, *options, "-o", "name", "--request-timeout=2s").split()]
         except CliError:
             return []
 

@@ -64,7 +64,7 @@ def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, 
         name: value for name, value in given.items() if name in (*kind.fields, *_GROUPS) and value not in ("", {}, None)
     }
     keyless = kind.keyless and data.get("auth_mode") == MEID
-    for name in kind.needs:
+    for name in sorted(kind.needs, key=is_secret):
         if kind.name == CUSTOM:
             data[name] = _secrets(source, given.get(name), ask)
         elif _is_open(data.get(name)) and not (keyless and name == "api_key"):

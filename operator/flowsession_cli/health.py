@@ -1,7 +1,7 @@
 """Whether cluster, API, operator, rights and images are as this program needs them: one check for each, with the way out."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -82,21 +82,25 @@ def examined(cluster: Cluster) -> Iterator[Line]:
     if not served:
         return
     namespace = cluster.namespace or _namespace(cluster)
+    checks: Mapping[str, Callable[[], Iterator[Line]]] = {
+        "the CRDs' fields": lambda: _schema(cluster),
+        "the operator": lambda: _operator(cluster),
+        "your rights": lambda: _rights(cluster, user, namespace),
+        "VM sizes": lambda: _sizes(cluster),
+        "images": lambda: _images(cluster, namespace),
+    }
     with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
-        checks = [
-            pool.submit(lambda: list(_schema(cluster))),
-            pool.submit(lambda: list(_operator(cluster))),
-            pool.submit(lambda: list(_rights(cluster, user, namespace))),
-            pool.submit(lambda: list(_sizes(cluster))),
-            pool.submit(lambda: list(_images(cluster, namespace))),
-        ]
-        for check in checks:
-            try:
-                yield from check.result()
-            except Forbidden as error:
-                yield Line(None, str(error))
-            except CliError as error:
-                yield Line(False, str(error))
+        for lines in pool.map(lambda what: _done(what, checks[what]), checks):
+            yield from lines
+
+
+def _done(what: str, check: Callable[[], Iterator[Line]]) -> list[Line]:
+    try:
+        return list(check())
+    except Forbidden:
+        return [Line(None, f"{what} can't be seen with your rights")]
+    except CliError as error:
+        return [Line(False, str(error))]
 
 
 def _versions(found: Mapping[str, Mapping[str, str]]) -> Iterator[Line]:
@@ -163,7 +167,9 @@ def _operator(cluster: Cluster) -> Iterator[Line]:
         yield _by_its_work(cluster.objects(SESSION) + cluster.objects(ENVIRONMENT))
         return
     if not found:
-        yield Line(False, "there is no operator: no deployment has the label app.kubernetes.io/name=flowsession; install the chart")
+        seen = _by_its_work(cluster.objects(SESSION) + cluster.objects(ENVIRONMENT))
+        missing = "there is no operator: no deployment has the label app.kubernetes.io/name=flowsession; install the chart"
+        yield seen if seen.good else Line(False, missing)
     for deployment in found:
         meta, status = deployment["metadata"], deployment.get("status", {})
         where = f"operator {meta['name']} in namespace {meta['namespace']}"
@@ -197,19 +203,21 @@ def _by_its_work(things: Sequence[Object]) -> Line:
 def _rights(cluster: Cluster, user: str, namespace: str) -> Iterator[Line]:
     status = cluster.review("authorization.k8s.io/v1", "SelfSubjectRulesReview", {"namespace": namespace})["status"]
     rules = status.get("resourceRules") or ()
-    lacking = 0
+    lacking = False
     for group, resource, verbs, needed in (*RIGHTS, _OF_CLUSTER):
         where = "" if (group, resource) == _OF_CLUSTER[:2] else namespace
-        for verb in verbs:
-            if _has(rules, verb, group, resource) or (status.get("incomplete") and _may(cluster, verb, group, resource, where)):
-                continue
-            lacking += 1
+        missing = [
+            verb
+            for verb in verbs
+            if not _has(rules, verb, group, resource) and not (status.get("incomplete") and _may(cluster, verb, group, resource, where))
+        ]
+        if missing:
+            lacking = True
             thing = f"{resource}.{group}" if group else resource
-            role = role_for(verb, resource, group)
             place = f"in namespace {where}" if where else "in the whole cluster"
-            yield Line(
-                False, f"{user} may not {verb} {thing} {place}, as {needed} need{'s' if ' ' not in needed else ''}: {role} has that right"
-            )
+            role = role_for(missing[-1], resource, group)
+            said = f"{user} may not {', '.join(missing)} {thing} {place}: {role} has that right"
+            yield Line(False, f"{said}; needed by {needed}")
     if not lacking:
         yield Line(True, f"rights in namespace {namespace}: all that the commands need")
 

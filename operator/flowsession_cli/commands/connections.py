@@ -11,7 +11,7 @@ from flowsession_cli.asking import ask
 from flowsession_cli.cluster import ENVIRONMENT, Cluster, Object
 from flowsession_cli.errors import CliError
 
-_NAME = click.argument("name")
+_NAME = click.argument("name", shell_complete=app.complete(connections.SECRET, f"-l={connections.LABEL}=true"))
 _RESTART = "sessions that run take it up by kubectl flow reset"
 
 

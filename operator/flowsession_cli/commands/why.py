@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -101,14 +102,17 @@ def _session(look: Look, name: str) -> explain.Finding | None:
     if session is None:
         return None
     status, ready = session.get("status", {}), render.condition(session, "Ready")
-    environment = look.cluster.find(ENVIRONMENT, session["spec"]["environmentRef"]["name"])
-    pod_events: list[Object] = []
-    log = ""
-    if ready.get("status") != "True":
-        pod = status.get("podName", "")
-        pod_events = look.events(pod, "Pod") if pod else look.of_former_pods(session) if status.get("restarts") else []
-        log = look.cluster.log(pod) if pod and ready.get("reason") in _SILENT else ""
-    return explain.session(session, environment, pod_events, look.events(name, "ComputeSession"), now=time.time(), log=log)
+    pod = "" if ready.get("status") == "True" else status.get("podName", "")
+    with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
+        environment = pool.submit(look.cluster.find, ENVIRONMENT, session["spec"]["environmentRef"]["name"])
+        log = pool.submit(look.cluster.log, pod) if pod and ready.get("reason") in _SILENT else None
+        events = pool.submit(look.events, name, "ComputeSession")
+        if pod:
+            pod_events = look.events(pod, "Pod")
+        else:
+            pod_events = look.of_former_pods(session) if status.get("restarts") and ready.get("status") != "True" else []
+    said = log.result() if log else ""
+    return explain.session(session, environment.result(), pod_events, events.result(), now=time.time(), log=said)
 
 
 def _run(look: Look, name: str) -> explain.Finding | None:

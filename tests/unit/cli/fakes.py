@@ -51,7 +51,7 @@ class FakeCluster(cluster.Cluster):
             return [event for event in self.told if not options or _selected(event["involvedObject"], options[0])]
         return [thing for (of, _), thing in self.things.items() if of == kind]
 
-    def names(self, kind: str) -> list[str]:
+    def names(self, kind: str, *options: str) -> list[str]:
         return [name for of, name in self.things if of == kind]
 
     def managed_fields(self, kind: str, name: str) -> list[Object]:

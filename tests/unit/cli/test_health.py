@@ -52,6 +52,8 @@ class Cluster(FakeCluster):
         return {"status": {"allowed": (asked["verb"], asked["resource"], asked.get("subresource")) in self.allowed}}
 
     def objects(self, kind, *options):
+        if kind == self.__dict__.get("hidden"):
+            raise REFUSED
         if kind != "deployments.apps":
             return super().objects(kind, *options)
         if isinstance(self.deployments, CliError):
@@ -105,6 +107,15 @@ def asks_in_vain(fake):
     fake.put("FlowEnvironment", "env", spec={}, status={"observedGeneration": 1, "conditions": [newer]})
 
 
+def has_none(fake):
+    fake.deployments.clear()
+    fake.put("ComputeSession", "new", spec={}, status={})
+
+
+def sees_no_sizes(fake):
+    fake.__dict__["hidden"] = cluster.SIZE
+
+
 def is_behind(fake):
     fake.deployments = REFUSED
     fake.put("ComputeSession", "new", spec={}, status={})
@@ -116,11 +127,13 @@ CASES = {
     "no CRDs": (lambda fake: fake.kinds.clear(), False, "the cluster has no flowsession, it doesn't serve flowsession.dev/v1alpha1"),
     "a kind missing": (lambda fake: fake.kinds.remove("flowruns"), False, "older than this program: flowruns missing; upgrade the chart"),
     "a field missing": (lambda fake: fake.fields["FlowRun"].remove("runYaml"), False, "FlowRun.spec.runYaml missing; upgrade the chart"),
-    "no operator": (lambda fake: fake.deployments.clear(), False, "there is no operator: no deployment has the label"),
+    "no operator": (has_none, False, "there is no operator: no deployment has the label"),
+    "operator of another label": (lambda fake: fake.deployments.clear(), True, "the operator has looked at all"),
     "operator not seen": (lambda fake: fake.__dict__.update(deployments=REFUSED), True, "the operator has looked at all"),
     "operator behind": (is_behind, False, "the operator has not looked at new: ask whoever administers the cluster"),
     "sizes without nodes": (lambda fake: size(fake, nodes=0, available="False"), False, "none of the 1 has nodes"),
     "sizes": (lambda fake: size(fake, nodes=1, available="True"), True, "VM sizes: 1, with nodes now: Standard_D2s_v5"),
+    "sizes not seen": (sees_no_sizes, None, "VM sizes can't be seen with your rights"),
     "image": (fails_to_pull, False, "bad: image x can't be pulled; check its name"),
     "registry": (asks_in_vain, None, "environment env: registry x doesn't answer"),
 }
@@ -145,9 +158,12 @@ def test_a_missing_right_is_named_with_its_role_and_what_needs_it(fake):
     only = {"verbs": ["*"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"]}
     fake.rules["resourceRules"] = [ours, core, only]
     bad = [text for good, text in told(fake) if good is False]
-    assert "ada@example.com may not create pods/portforward in namespace team, as open needs: the cluster's role edit has that right" in bad
-    assert "ada@example.com may not list events in namespace team, as why and status need: the cluster's role view has that right" in bad
-    assert "ada@example.com may not get secrets in namespace team, as connection needs: the cluster's role edit has that right" in bad
+    assert (
+        "ada@example.com may not create pods/portforward in namespace team: the cluster's role edit has that right; needed by open" in bad
+    )
+    assert "ada@example.com may not list events in namespace team: the cluster's role view has that right; needed by why and status" in bad
+    secrets = "ada@example.com may not get, list, create, update, delete secrets in namespace team: the cluster's role edit has that right"
+    assert f"{secrets}; needed by connection" in bad
     assert not [text for text in bad if "pods/exec" in text or "computesessions" in text]
     assert CliRunner().invoke(app.cli, ["doctor"]).exit_code == 1
 
