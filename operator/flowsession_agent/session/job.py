@@ -103,8 +103,8 @@ class Job:
                 pass_fds=inherited,
             )
         )
-        self.commands += 1
         self._begun = process, [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
+        self.commands += 1  # last: other threads ask by it
         return process.pid
 
     def kill(self) -> None:
