@@ -253,7 +253,7 @@ def _follow_install() -> None:
 
     def tell(lines: list[str]) -> None:
         for line in lines:
-            if line.strip() and line not in printed and not line.startswith("Would "):
+            if line.strip() and line not in printed and not line.startswith(("Would ", "Using Python ")):
                 printed.add(line)
                 print(line, flush=True)
 

@@ -15,6 +15,8 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         from flowsession_cli import app  # noqa: PLC0415 - a missing library is told in a sentence
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         sys.exit(f"kubectl flow: the library {error.name} is missing: install flowsession with its extra, as flowsession[cli]")
     try:

@@ -121,6 +121,12 @@ class Cluster:
         applied = json.loads(text)
         return applied["items"] if applied["kind"] == "List" else [applied]
 
+    def managed_fields(self, kind: str, name: str) -> list[Object]:
+        """Which program has written which fields of an object; none where it is gone."""
+        text = self.call("get", kind, name, "--ignore-not-found", "--show-managed-fields", "-o", "json")
+        found: list[Object] = json.loads(text)["metadata"].get("managedFields") or [] if text.strip() else []
+        return found
+
     def create(self, manifest: Object) -> Object:
         """The object, created. Raises CliError if there is one of that name."""
         made: Object = json.loads(self.call("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest)))

@@ -24,7 +24,7 @@ _LOGGED = re.compile(r"[EWI]\d{4} |Warning: |\s*>")
 _LOGIN = re.compile(r"getting credentials: ([^\n]+)")
 _OWNER = re.compile(r'conflicts? with "([^"]+)"')
 _FIELD = re.compile(r"(?:^|\s)-?\s?(\.[^\s:,]+)", re.MULTILINE)
-_MANAGERS = {
+MANAGERS = {
     "argocd-controller": "Argo CD",
     "argocd-application-controller": "Argo CD",
     "kustomize-controller": "Flux",
@@ -131,7 +131,7 @@ def _owners(words: str) -> str:
     parts = _OWNER.split(words.partition("Please review")[0])[1:]
     for manager, fields in zip(parts[::2], parts[1::2], strict=True):
         names = list(dict.fromkeys(_FIELD.findall(fields)))
-        who = f"{_MANAGERS[manager]} ({manager})" if manager in _MANAGERS else manager
+        who = f"{MANAGERS[manager]} ({manager})" if manager in MANAGERS else manager
         found.append(f"{' and '.join(names) or 'that'} {'belong' if len(names) > 1 else 'belongs'} to {who}")
     return ", ".join(found)
 

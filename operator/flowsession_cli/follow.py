@@ -1,11 +1,12 @@
 """Following a session until it can be used: live in a terminal, a line for each event in a pipe."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowsession_cli import render
+from flowsession_cli import installer, render
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
@@ -16,9 +17,10 @@ REACTION_SECONDS = 5.0
 _TAKEN_UP_SECONDS = 60.0
 
 
-def until_ready(cluster: Cluster, name: str, *, generation: int = 0) -> Object:
-    """The session, Ready. Shows how it comes to that; ^C leaves it to itself. Raises CliError with the operator's words."""
-    return until(cluster, name, lambda session: is_ready(session, generation))
+def until_ready(cluster: Cluster, name: str, *, generation: int = 0, new: bool = False) -> Object:
+    """The session, Ready. Shows how it comes to that; ^C leaves it to itself. Raises CliError with the operator's words, at once where
+    session and environment are new, so that nothing from before can be in them."""
+    return until(cluster, name, lambda session: is_ready(session, generation), new=new)
 
 
 def is_ready(session: Object, generation: int = 0) -> bool:
@@ -27,21 +29,28 @@ def is_ready(session: Object, generation: int = 0) -> bool:
     return ready.get("status") == "True" and ready.get("observedGeneration", 0) >= generation
 
 
-def until(cluster: Cluster, name: str, done: Callable[[Object], bool]) -> Object:
+def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: bool = False) -> Object:
     """The session when it is as wanted. Raises CliError if it is gone, or can't go on by itself."""
-    try:
-        with _shown(name) as show:
+    with detaching(name), _shown(cluster, name) as show:
+        if not new:
             _let_it_react(cluster, name)
-            while True:
-                with cluster.watch(SESSION, name) as changes:
-                    for change in changes:
-                        if change["type"] == "DELETED":
-                            raise CliError(f"session {name} was deleted; kubectl flow why {name} says by whom or what")
-                        show(change["object"])
-                        if done(change["object"]):
-                            return dict(change["object"])
-                        _refuse_stuck(name, change["object"])
-                time.sleep(0.5)  # the API server ends watches now and then
+        while True:
+            with cluster.watch(SESSION, name) as changes:
+                for change in changes:
+                    if change["type"] == "DELETED":
+                        raise CliError(f"session {name} was deleted; kubectl flow why {name} says by whom or what")
+                    show(change["object"])
+                    if done(change["object"]):
+                        return dict(change["object"])
+                    refuse_stuck(name, change["object"])
+            time.sleep(0.5)  # the API server ends watches now and then
+
+
+@contextlib.contextmanager
+def detaching(name: str) -> Iterator[None]:
+    """Lets ^C end what shows a session, and nothing else, which it says."""
+    try:
+        yield
     except KeyboardInterrupt:
         message = f"detached: {name} goes on without you; kubectl flow status {name} shows it, kubectl flow stop {name} ends it"
         raise CliError(message, code=INTERRUPTED) from None
@@ -71,7 +80,8 @@ def _let_it_react(cluster: Cluster, name: str) -> None:
         time.sleep(0.3)
 
 
-def _refuse_stuck(name: str, session: Object) -> None:
+def refuse_stuck(name: str, session: Object) -> None:
+    """Raises CliError with the operator's words for a session that can't go on by itself."""
     status = session.get("status", {})
     if status.get("observedGeneration", 0) < session["metadata"].get("generation", 0):
         return
@@ -81,18 +91,21 @@ def _refuse_stuck(name: str, session: Object) -> None:
 
 
 @contextmanager
-def _shown(name: str) -> Iterator[Callable[[Object], None]]:
-    if not render.is_terminal(sys.stdout):
-        yield Lines(name).show
-        return
-    from rich.live import Live  # noqa: PLC0415
-
-    picture = render.StartPicture(name)
+def _shown(cluster: Cluster, name: str) -> Iterator[Callable[[Object], None]]:
+    live = render.is_terminal(sys.stdout)
+    shown = render.StartPicture(name) if live else Lines(name)
+    following = installer.Installer(cluster, shown.say)
 
     def show(session: Object) -> None:
-        picture.session = session
+        following.look(session)  # first, so that the last words of an install come before what came of it
+        shown.show(session)
 
-    with Live(picture, console=render.console(), refresh_per_second=10):
+    with contextlib.ExitStack() as stack:
+        if live:
+            from rich.live import Live  # noqa: PLC0415
+
+            stack.enter_context(Live(shown, console=render.console(), refresh_per_second=10))  # type: ignore[arg-type]
+        stack.callback(following.close)
         yield show
 
 
@@ -111,8 +124,15 @@ class Lines:
             if stage.get("seconds") is not None and stage["name"] != render.WHOLE:
                 self._tell(f"{stage['name']} {stage['startedAt']}", f"{render.came_to(stage)}, {stage['seconds']:.1f} s")
         ready = render.condition(session, "Ready")
-        if phase := status.get("phase"):
+        packages = render.condition(session, "PackagesInstalled")
+        if ready.get("status") == "True" and packages.get("reason") == "Installing":
+            self._tell(f"in place {packages['message']}", f"Installing: {packages['message']}")
+        elif phase := status.get("phase"):
             self._tell(f"{phase} {ready.get('message')}", f"{phase}: {ready.get('message', '')}")
+
+    def say(self, line: str) -> None:
+        """Print a line of the installer's."""
+        print(f"{time.time() - self._began:6.1f} s    {line}", flush=True)
 
     def _tell(self, key: str, text: str) -> None:
         if key not in self._told:

@@ -99,6 +99,7 @@ def usable(cluster: Cluster, target: str) -> Object:
         return follow.until(
             cluster, name, lambda thing: follow.is_ready(thing, found["metadata"]["generation"]) and not is_suspended(thing)
         )
+    follow.refuse_stuck(name, found)
     ready = render.condition(found, "Ready")
     print(f"{name} is not ready yet: {ready.get('message') or 'the operator has not looked at it'}", file=sys.stderr, flush=True)
     return follow.until_ready(cluster, name)

@@ -81,7 +81,9 @@ def flow_folder(folder: Path) -> Path:
 
 
 def pack(folder: Path) -> Packed:
-    """The folder and what it includes. Raises CliError if that is more than a ConfigMap holds, with what is large."""
+    """The folder and what it includes. Raises CliError for two flows, and if it is more than a ConfigMap holds, with what is large."""
+    if len(flows := flow_files.candidates(entry.name for entry in folder.iterdir())) > 1:
+        raise CliError(f"{folder} holds {' and '.join(sorted(flows))}: keep one of them, a folder is one flow")
     root, wanted = _source(folder)
     left_out: list[str] = []
     paths = sorted({path for place in wanted for path in _files(place, root, left_out)})

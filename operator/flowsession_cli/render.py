@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,6 +21,9 @@ STYLES = {
     "Installing": "cyan", "Queued": "yellow", "Preparing": "cyan", "Suspended": "dim", "Suspending": "dim",
 }  # fmt: skip
 """Colours of phases."""
+
+_WORDS = 4
+"""Lines of an installer that a live picture shows, the last ones."""
 
 WHOLE = "Ready"
 """The stage that is the whole start."""
@@ -139,6 +143,15 @@ class StartPicture:
         self.session: Object = {}
         self.began = time.time()
         self._spinner = Spinner("dots")
+        self._words: deque[str] = deque(maxlen=_WORDS)
+
+    def show(self, session: Object) -> None:
+        """Take in what it is now."""
+        self.session = session
+
+    def say(self, line: str) -> None:
+        """Take in a line of the installer's."""
+        self._words.append(line)
 
     def __rich__(self) -> "RenderableType":
         return self.at(time.time())
@@ -160,12 +173,16 @@ class StartPicture:
                 text = came_to(stage)
                 picture.add_row(Text("✓", "green"), Text(text), Text(f"{stage['seconds']:.1f} s", "dim"))
         ready = condition(self.session, "Ready")
-        if ready.get("status") == "True":
+        packages = condition(self.session, "PackagesInstalled")
+        in_place = ready.get("status") == "True" and packages.get("reason") == "Installing"
+        if ready.get("status") == "True" and not in_place:
             return picture
-        phase = status.get("phase") or "Created"
+        phase = "Installing" if in_place else status.get("phase") or "Created"
         elapsed = f"{now - max(self.began, self._since(status)):.1f} s"
         picture.add_row(self._spinner, Text(phase, STYLES.get(phase, "")), Text(elapsed, "dim"))
-        return Group(picture, Padding(Text(ready.get("message", "")), (0, 0, 0, 2), expand=False))
+        message = (packages if in_place else ready).get("message", "")
+        words = [Padding(Text(line, "dim", no_wrap=True, overflow="ellipsis"), (0, 0, 0, 4), expand=False) for line in self._words]
+        return Group(picture, Padding(Text(message), (0, 0, 0, 2), expand=False), *words)
 
     def _since(self, status: Mapping[str, Any]) -> float:
         open_ones = [stage["startedAt"] for stage in status.get("stages") or () if stage.get("seconds") is None and stage["name"] != WHOLE]

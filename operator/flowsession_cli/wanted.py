@@ -7,6 +7,9 @@ from typing import Any
 from flowsession_cli.cluster import Object
 from flowsession_cli.errors import CliError
 
+ANY_SIZE = "none"
+"""Leaves the choice of a size to the operator again."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -16,7 +19,7 @@ def spec(*, size: str, idle: str, instance: str, identity: str, image: str, vari
         raise CliError("an instance has a size of its own: give --size or --instance", code=2)
     wanted: Object = {}
     if size:
-        wanted["compute"] = {"type": "Serverless", "vmSize": size}
+        wanted["compute"] = {"type": "Serverless", **({} if size == ANY_SIZE else {"vmSize": size})}
     if instance:
         wanted["compute"] = {"type": "Instance", "instanceRef": {"name": instance}}
     if identity:

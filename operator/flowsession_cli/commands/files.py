@@ -15,7 +15,8 @@ from flowsession_cli.errors import CliError
 _RETRIES = 5
 """How often kubectl goes on where a connection broke, when it reads from a session."""
 
-_NOISE = re.compile(r"tar: Removing leading|tar: Exiting with failure|command terminated with exit code|tar: .*time stamp .* in the future")
+_LINK = re.compile(r'warning: skipping symlink: "([^"]*)"')
+_NOISE = re.compile(r"[EWI]\d{4} |tar: Removing leading|tar: Exiting with failure|command terminated|tar: .{0,999} in the future")
 _MISSING = "there is no {remote} in {name}; paths there begin in the flow folder: kubectl flow exec {name} -- ls shows it"
 _BROKEN = "the connection to {name} broke, and only a part was copied: copy again"
 _SIGNS: Mapping[str, str] = {
@@ -74,7 +75,9 @@ def _upload(cluster: Cluster, source: Path, name: str, path: str) -> None:
     path = path or "."
     if path.endswith("/") or path in (".", ".."):
         path = f"{path.rstrip('/')}/{source.resolve().name}" if path.strip("/") else f"/{source.resolve().name}"
-    _copy(cluster, [_local(source), f"{session['status']['podName']}:{path}"], name, path)
+    pod = session["status"]["podName"]
+    _refuse_missing_folder(cluster, pod, name, path)
+    _copy(cluster, [_local(source), f"{pod}:{path}"], name, path)
     click.echo(f"{source} is in {name} as {path.removeprefix('./')}")
 
 
@@ -103,20 +106,32 @@ def _local(path: Path) -> str:
 
 def _copy(cluster: Cluster, words: list[str], name: str, remote: str) -> None:
     """Raises CliError with what tar or kubectl say, in one sentence."""
+    call = cluster.command("cp", "-c", "session", *words)
     done = subprocess.run(
-        cluster.command("cp", "-c", "session", *words),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
+        call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
     )
-    said = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line)]
-    whole = "\n".join(said)
-    if done.returncode or "Cannot stat" in whole:
+    said = [line for line in done.stdout.splitlines() if line.strip() and not _NOISE.match(line)]
+    if done.returncode or "Cannot stat" in done.stdout:
         for sign, sentence in _SIGNS.items():
-            if sign in done.stderr:
+            if sign in done.stdout:
                 raise CliError(sentence.format(remote=remote, name=name, said=" ".join(said)))
         raise CliError(f"{remote} of {name} was not copied: {' '.join(said) or 'kubectl cp gives no reason'}")
     for line in said:
-        click.echo(line, err=True)
+        link = _LINK.match(line)
+        click.echo(f"left out: {link[1]}, a link" if link else line, err=True)
+
+
+def _refuse_missing_folder(cluster: Cluster, pod: str, name: str, path: str) -> None:
+    """Raises CliError where there is none to copy into: kubectl would wait long for tar, which is gone by then."""
+    folder = os.path.dirname(path.rstrip("/"))  # noqa: PTH120 - it is a path there
+    if folder not in ("", ".", "/"):
+        done = subprocess.run(
+            cluster.command("exec", pod, "-c", "session", "--", "test", "-d", folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode and "command terminated with exit code 1" in done.stderr:
+            raise CliError(f"there is no folder {folder} in {name}: kubectl flow exec {name} -- mkdir -p {folder} makes it")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowsession.api import GROUP
-from flowsession_cli import app, follow, naming, pack, render
+from flowsession_cli import app, follow, installer, naming, pack, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.commands.start import KEY, config_map, folder_of
@@ -194,14 +194,9 @@ class _Install:
 
     def _tell(self, session: Object) -> None:
         status, found = session["status"], render.condition(session, "PackagesInstalled")
-        install = status.get("install") or {}
-        for warning in install.get("warnings") or ():
+        for warning in (status.get("install") or {}).get("warnings") or ():
             click.echo(f"warning: {warning}", err=True)
-        if found.get("status") == "False":
-            lines = [line for line in str(install.get("stderrTail") or install.get("stdoutTail") or "").splitlines() if line.strip()]
-            for line in lines[-8:]:
-                click.echo(f"  {line}", err=True)
-            raise CliError(f"{self._name} keeps the packages that it has: {found.get('message')} ({found.get('reason')})")
+        installer.refuse_failed(session)
         click.echo(f"{self._name}: {found.get('message')}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flowsession_cli import app, costs, follow, naming, options, render
+from flowsession_cli import app, costs, follow, naming, options, owners, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
 from flowsession_cli.errors import Forbidden
@@ -125,7 +125,8 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
 def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Delete a session. Its edits are saved for the next one of the same user and environment."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    ask(f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.", yes=yes)
+    again = f" {keeper} manages it and makes it again: take it out there." if (keeper := owners.keeper(cluster, SESSION, name)) else ""
+    ask(f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.{again}", yes=yes)
     cluster.delete(SESSION, name)
     click.echo(f"{name} is being deleted; kubectl flow start starts it again")
 
@@ -137,6 +138,7 @@ def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
 def suspend_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Release a session's compute. The object and its settings stay, and resume starts it again."""
     name = naming.session(cluster, name)["metadata"]["name"]
+    owners.refuse(cluster, SESSION, name, ["suspend"])
     ask(f"Suspend {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
     cluster.patch(SESSION, name, {"spec": {"suspend": True}})
     click.echo(f"{name} is being suspended; kubectl flow resume {name} starts it again")

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from flowsession_cli import app, follow, naming, render, wanted
+from flowsession_cli import app, follow, naming, owners, render, wanted
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, SIZE, Cluster, Object
 from flowsession_cli.errors import CliError
@@ -16,7 +16,7 @@ _SETTLED_SECONDS = 5.0
 @click.command("set")
 @click.argument("name", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
 @click.option(
-    "--size", default="", metavar="VMSIZE", help="VM size, such as Standard_D2s_v5. Restarts it.", shell_complete=app.complete("vmsize")
+    "--size", default="", metavar="VMSIZE", help="VM size, or none to have one chosen. Restarts it.", shell_complete=app.complete("vmsize")
 )
 @click.option("--idle", default="", metavar="1h|never", help="Time without work after which it ends: 30m, 1h, never. At once.")
 @click.option("--identity", default="", metavar="SERVICEACCOUNT", help="The ServiceAccount to act as. Restarts it.")
@@ -40,6 +40,7 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
     if spec == session["spec"]:
         click.echo(f"{name} is set so already")
         return
+    owners.refuse(cluster, SESSION, name, [key for key, value in spec.items() if value != session["spec"].get(key)])
     restarts = wanted.restarts(session["spec"], spec) and not naming.is_suspended(session)
     if restarts:
         ask(_cost(cluster, session, size=size, instance=instance, identity=identity), yes=yes)
@@ -55,7 +56,8 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
 def _cost(cluster: Cluster, session: Object, *, size: str, instance: str, identity: str) -> str:
     """The question: what ends, what stays, and what it will cost."""
     name, status = session["metadata"]["name"], session.get("status", {})
-    where = [f"on {size}{_price(cluster, status.get('vmSize', ''), size)}"] if size else []
+    chosen = "a size that is chosen for it" if size == wanted.ANY_SIZE else size
+    where = [f"on {chosen}{_price(cluster, status.get('vmSize', ''), size)}"] if size else []
     where += [f"on instance {instance}"] if instance else []
     where += [f"as {identity}"] if identity else []
     edits = status.get("edits") or {}

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from flowsession.api import GROUP
-from flowsession_cli import app, follow, naming, pack, render, wanted
+from flowsession_cli import app, follow, installer, naming, pack, render, wanted
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
 from flowsession_cli.errors import CliError
 
@@ -77,15 +77,24 @@ class Start:
         objects, revision = self._objects_of_folder(name, folder, packed, found, kept.result()) if packed else ([], "")
         if (made := self._session(name, environment, session)) is not None:
             objects.append(made)
-        applied = self._cluster.apply(*objects) if objects else []
-        generation = self._wake(session, applied)
+        try:
+            applied = self._cluster.apply(*objects) if objects else []
+            generation = self._wake(session, applied)
+        except KeyboardInterrupt:
+            message = f"interrupted while {name} was written to the cluster: kubectl flow start goes on with it, kubectl flow stop ends it"
+            raise CliError(message, code=follow.INTERRUPTED) from None
         if not wait:
             click.echo(f"{name} starts; kubectl flow status {name} shows it")
             return
-        if revision:
-            self._taken_up(name, revision)
-        ready = follow.until_ready(self._cluster, name, generation=generation)
-        _tell_use(ready, flow=packed is not None)
+        with follow.detaching(name):
+            self._follow(name, revision, generation, flow=packed is not None, new=session is None and found is None)
+
+    def _follow(self, name: str, revision: str, generation: int, *, flow: bool, new: bool) -> None:
+        """Show how it goes on until it can be used."""
+        ready = self._taken_up(name, revision) if revision else None
+        if ready is None or not follow.is_ready(ready, generation):
+            ready = follow.until_ready(self._cluster, name, generation=generation, new=new)
+        _tell_use(ready, flow=flow)
 
     def _refuse_other(self, name: str, environment: str, session: Object | None) -> None:
         """Raises CliError if the session of that name is somebody else's, or of another environment."""
@@ -152,8 +161,9 @@ class Start:
             made = naming.resume(self._cluster, session)
         return int((made or {}).get("metadata", {}).get("generation", 0))
 
-    def _taken_up(self, name: str, revision: str) -> None:
-        """Return when the running session has the pushed folder. Raises CliError with the environment's words if it can't have it."""
+    def _taken_up(self, name: str, revision: str) -> Object:
+        """The session when it has the pushed folder and its packages, or isn't running. Raises CliError with the operator's words if it
+        can't have them."""
         began = time.monotonic()
         environment = follow.resolved(self._cluster, name, other_than=revision)
         resolved = render.condition(environment, "Ready")
@@ -163,11 +173,14 @@ class Start:
             )
         new = environment["status"].get("flowRevision", "")
         session = follow.until(self._cluster, name, lambda thing: _has_flow(thing, new))
+        installer.refuse_failed(session)
         in_sync = render.condition(session, "InSync")
         if in_sync.get("status") == "False":
-            raise CliError(f"the session keeps what it has: {in_sync['message']} ({in_sync['reason']})")
+            way = f"; kubectl flow install {name} does that" if in_sync["reason"] == "RequirementsChanged" else ""
+            raise CliError(f"the session keeps what it has: {in_sync['message']} ({in_sync['reason']}){way}")
         if session["status"].get("flowRevision") == new:
             click.echo(f"the session has it, {time.monotonic() - began:.1f} s after the push")
+        return session
 
 
 def folder_of(name: str) -> str:
@@ -176,11 +189,15 @@ def folder_of(name: str) -> str:
 
 
 def _has_flow(session: Object, revision: str) -> bool:
-    """Whether the session has that flow folder, or says why it doesn't take it, or will get it with its start."""
-    status = session.get("status", {})
-    in_sync, ready = render.condition(session, "InSync"), render.condition(session, "Ready")
-    waits = in_sync.get("status") == "False" and in_sync.get("reason") not in ("FlowChanged", "RequirementsChanged")
-    return status.get("flowRevision") == revision or ready.get("status") != "True" or waits
+    """Whether the session has that flow folder and its packages, or says why it doesn't take it, or will get it with its start."""
+    in_sync, packages = render.condition(session, "InSync"), render.condition(session, "PackagesInstalled")
+    if render.condition(session, "Ready").get("status") != "True":
+        return True
+    if in_sync.get("status") == "False" and in_sync.get("reason") not in ("FlowChanged", "RequirementsChanged"):
+        return True
+    has_packages = in_sync.get("reason") != "RequirementsChanged" or session["spec"].get("onChange") == "Wait"
+    failed = packages.get("status") == "False" and not installer.is_under_way(session)
+    return session["status"].get("flowRevision") == revision and (has_packages or failed)
 
 
 def config_map(name: str, archive: bytes) -> Object:

@@ -54,6 +54,10 @@ class FakeCluster(cluster.Cluster):
     def names(self, kind: str) -> list[str]:
         return [name for of, name in self.things if of == kind]
 
+    def managed_fields(self, kind: str, name: str) -> list[Object]:
+        found: list[Object] = self.things.get((kind, name), {}).get("metadata", {}).get("managedFields", [])
+        return found
+
     def log(self, pod: str) -> str:
         return str(self.logs.get(pod, ""))
 

@@ -143,6 +143,29 @@ def test_what_ends_work_asks(cluster, command, words):
     assert cluster.deleted == ([(SESSION, "chat")] if command == "stop" else [])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("suspend", "chat", "--yes"),
+            "spec.suspend of chat belongs to Argo CD (argocd-controller), which would set it back: change it where",
+        ),
+        (("set", "chat", "--idle", "2h"), "spec.idle of chat belongs to Argo CD (argocd-controller), which would set it back"),
+        (("stop", "chat"), "Argo CD manages it and makes it again: take it out there"),
+    ],
+)
+def test_what_argo_has_written_is_not_changed_over_its_head(cluster, words, said):
+    meta = session(cluster)["metadata"]
+    meta["managedFields"] = [
+        {"manager": "kubectl-flow", "fieldsV1": {"f:spec": {"f:env": {}}}},
+        {"manager": "argocd-controller", "fieldsV1": {"f:spec": {"f:suspend": {}, "f:idle": {}}}},
+    ]
+    refused = run(*words)
+    assert said in str(refused.exception)
+    assert cluster.deleted == []
+    assert "suspend" not in cluster.get(SESSION, "chat")["spec"]
+
+
 def test_a_session_that_is_not_there_names_those_that_are(cluster):
     session(cluster, "other")
     with pytest.raises(CliError, match="there is no session chat; there are other; kubectl flow why chat"):

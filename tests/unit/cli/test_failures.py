@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -58,6 +59,16 @@ def test_the_corpus_is_large_and_has_what_is_well_too():
     assert sum(case["exit"] for case in CASES) >= 80
     assert sum(not case["exit"] for case in CASES) >= 5
     assert len({case["case"] for case in CASES}) == len(CASES)
+
+
+def test_the_commands_that_it_names_are_there():
+    context = click.Context(app.cli)
+    source = "".join((OPERATOR / "flowsession_cli" / name).read_text() for name in ("ways.py", "explain.py", "failures.py"))
+    for command, *more in re.findall(r"kubectl flow ([a-z-]+)(?: ([a-z-]+))?", source + "".join(case["answer"] for case in CASES)):
+        found = app.cli.get_command(context, command)
+        assert found is not None, command
+        if isinstance(found, click.Group) and more[0]:
+            assert found.get_command(context, more[0]) is not None, (command, more)
 
 
 def test_its_words_are_written_by_operator_and_agent():

@@ -117,3 +117,16 @@ def test_what_copies_nothing_is_a_failure(cluster, monkeypatch):
 def test_sessions_complete_with_their_colon(cluster):
     parameter = files.cp_command.params[0]
     assert [item.value for item in parameter.shell_complete(click.Context(files.cp_command), "c")] == ["chat:"]
+
+
+def test_links_that_are_not_copied_are_told(cluster, tmp_path):
+    call = tmp_path / "kubectl.py"
+    call.write_text("import pathlib\nprint('warning: skipping symlink: \"down/pw\" -> \"/x\" (consider ...)')\npathlib.Path('x').touch()")
+    assert "left out: down/pw, a link\n" in copied("chat:x", ".").output
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_sent(cluster, tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "kubectl.py").write_text("import sys\nassert sys.argv[1] == 'exec'\nsys.exit('command terminated with exit code 1')")
+    said = str(copied("a", "chat:no/such/").exception)
+    assert said == "there is no folder no/such in chat: kubectl flow exec chat -- mkdir -p no/such makes it"

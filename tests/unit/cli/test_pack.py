@@ -112,3 +112,9 @@ def test_names_that_objects_cannot_have_are_refused():
         naming.of_folder(pack.Path("/x/流れ"))
     with pytest.raises(CliError, match=r"small letters"):
         naming.checked("My_Flow")
+
+
+def test_two_flows_are_refused_before_anything_is_written(folder):
+    (folder / "flow.flex.yaml").write_text("entry: a:b")
+    with pytest.raises(CliError, match=r"holds flow\.\S+ and flow\.flex\.yaml: keep one of them"):
+        pack.pack(folder)

@@ -67,3 +67,9 @@ def test_a_suspended_session_has_nothing_to_restart(cluster):
 def test_what_makes_no_sense_is_told(cluster):
     assert "nothing to set: give --size" in str(typed().exception)
     assert "an instance has a size of its own" in str(typed("--size", "a", "--instance", "b").exception)
+
+
+def test_no_size_leaves_the_choice_to_the_operator(cluster):
+    assert "restarts on a size that is chosen for it: what runs" in str(typed("--size", "none").exception)
+    assert typed("--size", "none", "--yes").exit_code == 0
+    assert cluster.get(SESSION, "chat")["spec"]["compute"] == {"type": "Serverless", "vmSize": None, "instanceRef": None}

@@ -145,8 +145,8 @@ def test_a_start_that_cannot_go_on_says_why(folder):
     stuck = {"observedGeneration": 1, "phase": "Pending", "conditions": []}
     stuck["conditions"] = [condition("Ready", "False", "NoSizeFits", "no size fits"), condition("Stalled", "True", "NoSizeFits", "")]
     with pytest.raises(CliError, match=r"chat can't start: no size fits \(NoSizeFits\)"):
-        follow._refuse_stuck("chat", {"metadata": {"generation": 1}, "status": stuck})
-    follow._refuse_stuck("chat", {"metadata": {"generation": 2}, "status": stuck})  # the operator has not seen this spec yet
+        follow.refuse_stuck("chat", {"metadata": {"generation": 1}, "status": stuck})
+    follow.refuse_stuck("chat", {"metadata": {"generation": 2}, "status": stuck})  # the operator has not seen this spec yet
 
 
 def test_interrupted_it_says_that_the_start_goes_on(folder, monkeypatch):
@@ -184,3 +184,41 @@ def test_ready_is_that_of_the_present_spec():
     session = {"metadata": {}, "status": ready_status(1)}
     assert follow.is_ready(session, 1)
     assert not follow.is_ready(session, 2)
+
+
+def test_a_new_start_that_cannot_go_on_is_told_at_once(folder, monkeypatch):
+    monkeypatch.setattr(follow, "_let_it_react", lambda *_: pytest.fail("there is nothing from before to wait for"))
+    run(FakeCluster(), folder)
+
+
+def test_interrupted_while_it_is_written_it_promises_nothing(folder, monkeypatch):
+    cluster = FakeCluster()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cluster.__dict__, "apply", interrupted)
+    with pytest.raises(CliError, match="interrupted while chat was written to the cluster: kubectl flow start goes on with it"):
+        run(cluster, folder)
+
+
+def pushed(in_sync, packages, *, on_change="Install", ready="True", revision="new"):
+    conditions = [condition("Ready", ready, "Any", ""), condition("InSync", *in_sync, ""), condition("PackagesInstalled", *packages, "")]
+    return {"spec": {"onChange": on_change}, "status": {"flowRevision": revision, "conditions": conditions}}
+
+
+@pytest.mark.parametrize(
+    ("session", "over"),
+    [
+        (pushed(("True", "InSync"), ("True", "Installed")), True),
+        (pushed(("True", "InSync"), ("True", "Installed"), revision="old"), False),
+        (pushed(("False", "RequirementsChanged"), ("False", "Installing")), False),
+        (pushed(("False", "RequirementsChanged"), ("True", "Installed")), False),
+        (pushed(("False", "RequirementsChanged"), ("False", "InstallFailed")), True),
+        (pushed(("False", "RequirementsChanged"), ("True", "Installed"), on_change="Wait"), True),
+        (pushed(("False", "ImageChanged"), ("True", "Installed"), revision="old"), True),
+        (pushed(("False", "FlowChanged"), ("True", "Installed"), revision="old", ready="False"), True),
+    ],
+)
+def test_a_push_is_over_when_its_packages_are_installed_too(session, over):
+    assert start._has_flow(session, "new") is over

@@ -1,0 +1,31 @@
+"""Who else manages an object: what Argo CD, Flux or Helm has written they set back, so it isn't changed over their heads."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flowsession_cli.cluster import Cluster, Object
+from flowsession_cli.errors import CliError
+from flowsession_cli.failures import MANAGERS
+
+
+def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> None:
+    """Raise CliError if a program that would set it back has written one of these fields of the spec."""
+    entries = cluster.managed_fields(kind, name)
+    for field in fields:
+        for entry in entries:
+            manager = str(entry.get("manager", ""))
+            if manager in MANAGERS and f"f:{field}" in _spec(entry):
+                said = f"spec.{field} of {name} belongs to {MANAGERS[manager]} ({manager}), which would set it back"
+                raise CliError(f"{said}: change it where that is managed")
+
+
+def keeper(cluster: Cluster, kind: str, name: str) -> str:
+    """The program that makes an object anew once it is deleted, such as Argo CD; empty if none is known to."""
+    return next(
+        (MANAGERS[manager] for entry in cluster.managed_fields(kind, name) if (manager := str(entry.get("manager"))) in MANAGERS), ""
+    )
+
+
+def _spec(entry: Object) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+    return found
