@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flowsession_cli import render
 from flowsession_cli.cluster import Cluster, Object
 from flowsession_cli.errors import CliError
 
@@ -26,6 +27,7 @@ class Listing:
         chosen = [*(["-A"] if self.all_namespaces else []), *([f"-l={self.selector}"] if self.selector else [])]
         if self.output or self.watch:
             cluster.become("get", kind, *chosen, *([f"-o={self.output}"] if self.output else []), *(["-w"] if self.watch else []))
+        render.prepare()
         return cluster.objects(kind, *chosen)
 
     def heads(self, *heads: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ def size_ls_command(cluster: Cluster, output: str) -> None:
     """
     if output:
         cluster.become("get", SIZE, f"-o={output}")
+    render.prepare()
     sizes = cluster.objects(SIZE)
     if not sizes:
         click.echo("no VM sizes here: sessions run on any node, as the chart's value session says", err=True)

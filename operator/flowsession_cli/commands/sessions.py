@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flowsession_cli import app, costs, follow, naming, owners, render
+from flowsession_cli import app, costs, follow, naming, options, owners, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
 from flowsession_cli.errors import Forbidden
@@ -17,23 +17,16 @@ _NAME = click.argument("name", default="", metavar="[NAME or DIR]", shell_comple
 
 
 @click.command("ls")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
-@click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
-@click.option("-o", "--output", default="", metavar="json|yaml|name|wide|...", help="As kubectl get prints it.")
-@click.option("-w", "--watch", is_flag=True, help="Go on with each change, as kubectl get -w does.")
 @app.common
-def ls_command(cluster: Cluster, all_namespaces: bool, selector: str, output: str, watch: bool) -> None:
+@options.listing
+def ls_command(cluster: Cluster, listing: options.Listing) -> None:
     """List sessions, one line each."""
-    options = [*(["-A"] if all_namespaces else []), *([f"-l={selector}"] if selector else [])]
-    if output or watch:
-        cluster.become("get", SESSION, *options, *([f"-o={output}"] if output else []), *(["-w"] if watch else []))
-    sessions = cluster.objects(SESSION, *options)
+    sessions = listing.objects(cluster, SESSION)
     if not sessions:
         click.echo("no sessions here: kubectl flow start makes one of a flow folder", err=True)
         return
-    heads = (*(("NAMESPACE",) if all_namespaces else ()), *_HEADS)
-    rows = [((thing["metadata"]["namespace"],) if all_namespaces else ()) + row(thing, time.time()) for thing in sessions]
-    render.table(render.console(), heads, rows)
+    rows = [listing.row(thing, row(thing, time.time())) for thing in sessions]
+    render.table(render.console(), listing.heads(*_HEADS), rows)
 
 
 def row(session: Object, now: float) -> tuple[str, ...]:
@@ -63,6 +56,7 @@ def idle_end(session: Object, now: float) -> str:
 @app.common
 def status_command(cluster: Cluster, name: str) -> None:
     """Show one session on one screen: state, place, cost, packages, edits, runs and its last Events."""
+    render.prepare()
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
     runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
