@@ -51,6 +51,8 @@ class Pipeline:
         self._constraints: list[str] = []
         self._needs = ""  # of the image's prompt flow, as constraints that give way where they leave no solution
         self.tool = ""
+        self.talking = 0
+        """Which command of its job is the installer while it runs, counted from 1; others, such as proofs, have nothing for people."""
         self.outcome: Outcome | None = None
         self.report: dict[str, Any] = {}
         self.changed = 0
@@ -246,7 +248,11 @@ class Pipeline:
         return sorted({line.name for line in self._lines if line.name})
 
     def _run(self, command: list[str]) -> Outcome:
-        self.outcome = self._job.run(command)
+        self.talking = self._job.commands + 1
+        try:
+            self.outcome = self._job.run(command)
+        finally:
+            self.talking = 0
         self._give_up_if_over(self.outcome)
         fatal = self._feeds.fatal() if self._feeds is not None else None
         if fatal is not None:

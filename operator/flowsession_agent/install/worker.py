@@ -81,7 +81,8 @@ class Worker:
         """What the installer's present command has printed so far."""
         with self._lock:
             pipeline, jobs = self._pipeline, list(self._jobs)
-        if pipeline is None or not jobs:
+        talking = pipeline.talking if pipeline is not None else 0
+        if pipeline is None or not talking or talking != jobs[-1].commands:
             return {"step": "", "lines": 0, "text": ""}
         count, text = jobs[-1].heard(1 if pipeline.tool == "uv" else 0)
         return {"step": f"{len(jobs)}.{jobs[-1].commands}", "lines": count, "text": pipeline.told(text)}
