@@ -46,7 +46,7 @@ class Shell:
         self._cluster = cluster
         self._state = folder / "state"
         self._config = config
-        path = f"{binaries.install_folder()}:{os.environ['PATH']}"
+        path = f"{Path(sys.executable).parent}:{binaries.install_folder()}:{os.environ['PATH']}"
         self._state.write_text(f"export KUBECONFIG={config} PATH={path}\n")
         self("kubectl config set-context --current --namespace " + cluster.namespace, CHECKOUT)
 
@@ -120,7 +120,6 @@ def test_every_document_with_commands_is_typed_here() -> None:
 
 
 def test_readme(shell: Shell) -> None:
-    shell(f"export PATH={Path(sys.executable).parent}:$PATH", CHECKOUT)
     printed = type_all(
         shell,
         "README.md",
@@ -230,7 +229,6 @@ def test_docs_sessions(shell: Shell, flows: Path) -> None:
 def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
     (flows / "questions.jsonl").write_text('{"question": "one"}\n{"question": "two"}\n')
     (flows / "connection.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: sk-of-a-document\n")
-    shell(f"export PATH={Path(sys.executable).parent}:$PATH", flows)
     printed = type_all(shell, "docs/kubectl-flow.md", Page(beside=flows))
     assert "chat runs on " in printed[0]
     assert json.loads(printed[1].partition("}")[0] + "}") == {"output": "What is a session?"}
@@ -275,7 +273,8 @@ def test_docs_sizes(shell: Shell) -> None:
 
 
 def test_docs_connections(shell: Shell, flows: Path) -> None:
-    type_all(shell, "docs/connections.md", Page(names={"POD": _pod_of_chat(shell, flows)}))
+    (flows / "connection.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: sk-of-a-document\n")
+    type_all(shell, "docs/connections.md", Page(names={"POD": _pod_of_chat(shell, flows)}, beside=flows))
 
 
 def test_docs_tool_check(shell: Shell, flows: Path) -> None:

@@ -1,0 +1,144 @@
+"""`kubectl flow` as its user sees it: in terminals of 80 and of 120 columns, against the cluster."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pyte
+import pytest
+from conftest import Cluster
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+WIDTHS = (80, 120)
+FLOW = {
+    "flow.flex.yaml": "entry: main:answer\n",
+    "main.py": 'def answer(question: str = "hello") -> str:\n    return f"Grüße, {question}! 🦜"\n',
+}
+KEYS = {"^C": b"\x03", "^D": b"\x04"}
+
+
+class Terminal:
+    """A command in a terminal of its own, and what stands on its screen."""
+
+    def __init__(self, cluster: Cluster, folder: Path, columns: int, *words: str) -> None:
+        kubectl = cluster.kubectl
+        environ = {**os.environ, "TERM": "xterm-256color", "KUBECONFIG": str(kubectl.kubeconfig), "LANG": "C.UTF-8"}
+        environ["PATH"] = f"{Path(sys.executable).parent}:{kubectl.program.parent}:{environ['PATH']}"
+        self._screen = pyte.HistoryScreen(columns, 60)
+        self._stream = pyte.ByteStream(self._screen)
+        ready, told = os.pipe()
+        self._pid, self._fd = pty.fork()
+        if not self._pid:
+            os.close(told)
+            os.read(ready, 1)  # until the terminal has its size
+            os.chdir(folder)
+            os.execve(kubectl.program, ["kubectl", "flow", *words, "-n", cluster.namespace], environ)
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
+        os.close(ready)
+        os.close(told)
+
+    def until(self, text: str, *, seconds: float = 120) -> None:
+        """Until that stands on the screen."""
+        deadline = time.monotonic() + seconds
+        while text not in self.text:
+            assert self._read(deadline), f"it ended:\n{self.text}"
+
+    def press(self, key: str) -> None:
+        """A key by its name, or words and the return key."""
+        os.write(self._fd, KEYS.get(key) or f"{key}\r".encode())
+
+    def end(self, *, seconds: float = 180) -> int:
+        """The exit status."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
+            continue
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    @property
+    def text(self) -> str:
+        """What stands there, without the blank ends."""
+        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    def _read(self, deadline: float) -> bool:
+        assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"nothing more comes:\n{self.text}"
+        try:
+            piece = os.read(self._fd, 65536)
+        except OSError:  # how Linux ends a terminal
+            return False
+        self._stream.feed(piece)
+        return bool(piece)
+
+
+def masked(text: str) -> str:
+    """Without what differs from run to run: numbers, times, names of nodes and pods, digests, and how far columns are apart."""
+    text = re.sub(r"talk-[0-9a-f]{5}-\d+", "POD", re.sub(r"node-[ab]\b", "NODE", text))
+    text = re.sub(r"flowsession-runtime:[0-9a-f]+", "flowsession-runtime:TAG", text)
+    text = re.sub(r"\d+(?:[.:T-]\d+)*Z?", "0", text)
+    text = re.sub(r"\b(?:0[smhd])+\b", "0s", text)
+    return re.sub(r" {2,}", "  ", text) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    talk = tmp_path / "talk"
+    talk.mkdir()
+    for name, text in FLOW.items():
+        (talk / name).write_text(text)
+    return talk
+
+
+def shown(name: str, columns: int, text: str) -> None:
+    """Compares a screen with the one that is kept; with UPDATE_SNAPSHOTS=1 keeps it instead."""
+    assert all(len(line) <= columns for line in text.splitlines()), text
+    path = SNAPSHOTS / f"{name}-{columns}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(masked(text))
+    assert masked(text) == path.read_text(), text
+
+
+def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
+    def screen(columns: int, *words: str, status: int = 0) -> str:
+        terminal = Terminal(cluster, folder, columns, *words)
+        assert terminal.end() == status, terminal.text
+        return terminal.text
+
+    first = screen(80, "start")
+    assert "✓ the container runs" in first
+    assert "talk runs on node-" in first
+    again = screen(120, "start")
+    assert "talk: nothing changed in its 2 files" in again
+    cluster.until_condition("talk", "FlowValid", status="True")
+    for columns in WIDTHS:
+        shown("test", columns, screen(columns, "test", "--inputs", "question=Žluťoučký kůň"))
+        for name in ("ls", "status", "why"):
+            shown(name, columns, screen(columns, name))
+    (folder / "main.py").write_text(FLOW["main.py"].replace("Grüße", "Привет"))
+    assert "changed: main.py" in screen(80, "start")
+    assert "Привет, hello! 🦜" in screen(80, "test")
+
+    shell = Terminal(cluster, folder, 80, "sh")
+    shell.until("/session/flow")
+    shell.press("stty size && sleep 1000")
+    shell.until("60 80")
+    shell.press("^C")
+    shell.press("exit 7")
+    assert shell.end() == 7, shell.text
+
+    stop = Terminal(cluster, folder, 80, "stop")
+    stop.until("[y/N]")
+    stop.press("n")
+    assert stop.end() != 0
+    assert cluster.get("computesession", "talk"), stop.text
+    assert "talk is suspended" in screen(80, "suspend", "--yes") or cluster.get("computesession", "talk")
+    assert "Привет, hello! 🦜" in screen(80, "test"), "a suspended session is resumed for it"
+    screen(80, "stop", "--yes")
+    cluster.until_gone("computesession", "talk")
