@@ -1,8 +1,10 @@
 """`kubectl flow run create`: a FlowRun of what `pf run create` takes."""
 
+import base64
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from flowsession_cli import app, naming, options, pack, run_follow
 from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, SIZE, Cluster, Object, manifest
+from flowsession_cli.commands.start import KEY, folder_of
 from flowsession_cli.errors import CliError
 from flowsession_protocol import limits
 
@@ -58,8 +61,8 @@ def create_command(cluster: Cluster, target: str, flow: str, name: str, wait: bo
     """Run a flow over data.
 
     The flow is that of a folder that was started, or of an environment. Options are those of pf run create. Data in the flow folder is
-    taken from what was pushed by the last start, any other file goes along, up to 1 MB. With --resume-from only the lines that have no
-    outputs are run, with the settings of that run.
+    taken from what was pushed by the last start; a file that is new or changed since, or lies elsewhere, goes along, up to 1 MB. With
+    --resume-from only the lines that have no outputs are run, with the settings of that run.
 
     \b
     kubectl flow run create --data questions.jsonl --column-mapping question='${data.question}'
@@ -73,7 +76,7 @@ def create_command(cluster: Cluster, target: str, flow: str, name: str, wait: bo
     target = target or flow or _flow_of(wanted.run_yaml, settings)
     environment, folder = _environment(cluster, target, wanted.resume_from)
     name = _name(name or str(settings.get("name") or ""), environment)
-    spec, config_map = wanted.spec(name, folder, settings)
+    spec, config_map = wanted.spec(name, folder, settings, _pushed(cluster, environment) if folder else None)
     run = manifest("FlowRun", name, {"user": cluster.user(), "environmentRef": {"name": environment}, **spec})
     if wanted.display:
         run["spec"] |= wanted.display
@@ -110,6 +113,12 @@ def _environment(cluster: Cluster, target: str, resume_from: str) -> tuple[str, 
         return str(cluster.get(RUN, resume_from)["spec"]["environmentRef"]["name"]), None
     environment, folder = naming.environment(cluster, target)
     return str(environment["metadata"]["name"]), folder
+
+
+def _pushed(cluster: Cluster, environment: str) -> Mapping[str, str] | None:
+    """The files that `kubectl flow start` pushed last; None for an environment that it didn't make."""
+    kept = cluster.find("configmap", folder_of(environment)) or {}
+    return pack.unpacked(base64.b64decode(kept.get("binaryData", {}).get(KEY, ""))) or None
 
 
 def _name(given: str, environment: str) -> str:
@@ -165,11 +174,18 @@ class Wanted:
     timeout: str = ""
     outputs_claim: str = ""
 
-    def spec(self, name: str, folder: Path | None, settings: Object) -> tuple[Object, Object | None]:
-        """The run's spec without whose it is, and the ConfigMap with its data if that goes along."""
+    def spec(
+        self, name: str, folder: Path | None, settings: Object, pushed: Mapping[str, str] | None = None
+    ) -> tuple[Object, Object | None]:
+        """The run's spec without whose it is, and the ConfigMap with its data if that goes along.
+
+        `pushed`: the SHA-256 of the files that the last start pushed, where that is known; what is new or changed since goes along.
+        """
         spec: Object = {}
         data, config_map = self.data, None
         packed = pack.pack(folder) if folder and (data or self.run_yaml) else None
+        if packed and pushed is not None:
+            packed = replace(packed, files={path: digest for path, digest in packed.files.items() if pushed.get(path) == digest})
         if self.run_yaml:
             spec["runYaml"] = self.run_yaml.read_text()
             if packed and (place := _inside(self.run_yaml, packed.root)):

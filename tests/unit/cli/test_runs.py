@@ -140,6 +140,17 @@ def test_data_of_a_run_is_that_of_the_folder_or_goes_along(tmp_path, folder):
         run_create.data_of("r", None, None, tmp_path / "big.csv")
 
 
+def test_data_that_is_new_or_changed_since_the_last_start_goes_along(folder):
+    pushed = pack.unpacked(pack.pack(folder).archive)
+    spec, config_map = run_create.Wanted(data=folder / "data.jsonl").spec("r", folder, {}, pushed)
+    assert (spec["data"], config_map) == ({"path": "data.jsonl"}, None)
+    for file in ("data.jsonl", "new.jsonl"):
+        (folder / file).write_text('{"changed": 1}\n')
+        spec, config_map = run_create.Wanted(data=folder / file).spec("r", folder, {}, pushed)
+        assert config_map["data"] == {file: '{"changed": 1}\n'}
+        assert spec["data"] == {"configMap": {"name": "r-data", "key": file}}
+
+
 def test_data_of_a_flow_that_includes_files_from_beside_it(tmp_path, folder):
     (tmp_path / "shared.py").write_text("")
     (folder / "flow.dag.yaml").write_text("nodes: []\nadditional_includes: [../shared.py]\n")
