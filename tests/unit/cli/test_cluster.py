@@ -1,5 +1,6 @@
 """How kubectl is called, and how its stream of objects is read."""
 
+import io
 import json
 import os
 import subprocess
@@ -43,23 +44,25 @@ def test_a_review_asks_for_no_more_than_itself(monkeypatch):
     assert body == {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
 
-def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch, capsys):
+def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch):
     """Else a call would hang for no visible reason."""
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.01)
     done = tmp_path / "done"
     script = tmp_path / "kubectl"
-    script.write_text(f"#!/bin/sh\necho 'open https://login and enter ABC' >&2\nwhile [ ! -e {done} ]; do :; done\necho yes\n")
+    script.write_text(f"#!/bin/sh\necho 'open https://login and enter ABC' >&2\nwhile [ ! -e {done} ]; do sleep 0.05; done\necho yes\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    shown = io.BytesIO()  # capsys loses what is written while it is read
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(shown, write_through=True))
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cluster.Cluster().call, "get", "x")
-        seen, deadline = "", time.monotonic() + 30
-        while "ABC" not in seen and time.monotonic() < deadline:
-            seen += capsys.readouterr().err
+        deadline = time.monotonic() + 30
+        while b"ABC" not in shown.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
         done.touch()
         assert answer.result() == "yes\n"
-    assert seen == "open https://login and enter ABC\n"
+    assert shown.getvalue() == b"open https://login and enter ABC\n"
 
 
 def test_without_kubectl_it_says_so(monkeypatch):
