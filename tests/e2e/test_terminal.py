@@ -128,9 +128,10 @@ def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
 
     shell = Terminal(cluster, folder, 80, "sh")
     shell.until("/session/flow")
-    shell.press("stty size && sleep 1000")
-    shell.until("60 80")
+    shell.press("stty size; sh -c 'echo as$((1))leep; exec sleep 1000'")
+    shell.until("60 80\nas1leep")
     shell.press("^C")
+    shell.until("^C\nflow@talk")
     shell.press("exit 7")
     assert shell.end() == 7, shell.text
 
