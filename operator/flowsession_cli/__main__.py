@@ -3,9 +3,7 @@
 import os
 import sys
 
-from flowsession_cli.errors import CliError
-
-INTERRUPTED = 130
+from flowsession_cli.errors import INTERRUPTED, CliError
 
 
 def main() -> None:

@@ -40,8 +40,33 @@ _ABOUT = {
 """By command: its module in `commands`, and what the list of commands says."""
 
 
-class LazyGroup(click.Group):
+class NearestGroup(click.Group):
+    """Tells the nearest name of a mistyped command."""
+
+    within = ""
+    """What stands before a command's name: that of the group, and a space."""
+
+    def known(self) -> list[str]:
+        """The names that its commands have."""
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A mistyped command gets the nearest name."""
+        import difflib  # noqa: PLC0415
+
+        known = self.known()
+        if args and args[0] not in known and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], known, n=1)
+            ctx.fail(f"there is no command {self.within}{args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(NearestGroup):
     """Imports the module of the one command that runs: `--help` and completion stay fast."""
+
+    def known(self) -> list[str]:
+        """Those of all modules."""
+        return list(_ABOUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """In the order of use."""
@@ -59,15 +84,6 @@ class LazyGroup(click.Group):
         """Without an import of each command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _ABOUT.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """A mistyped command gets the nearest name."""
-        import difflib  # noqa: PLC0415
-
-        if args and args[0] not in _ABOUT and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], _ABOUT, n=1)
-            ctx.fail(f"there is no command {args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,13 +110,15 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
         return command(cluster=Cluster(namespace=namespace, context=context, kubeconfig=kubeconfig), **arguments)
 
-    with_cluster.__doc__ = command.__doc__
-    with_cluster.__name__ = command.__name__
-    with_cluster.__click_params__ = [  # type: ignore[attr-defined] # where click keeps them
-        *with_cluster.__click_params__,  # type: ignore[attr-defined]
-        *getattr(command, "__click_params__", []),
-    ]
-    return with_cluster
+    return around(command, with_cluster)
+
+
+def around(command: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """The wrapper in place of the command: called alike, with the options of both."""
+    wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+    options = [*getattr(wrapper, "__click_params__", []), *getattr(command, "__click_params__", [])]
+    wrapper.__click_params__ = options  # type: ignore[attr-defined] # where click keeps them
+    return wrapper
 
 
 def complete(kind: str, *options: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
@@ -138,6 +139,17 @@ class Cluster:
         changed: Object = json.loads(self.call(*words))
         return changed
 
+    def request(self, kind: str, name: str, what: str, *, spec: Mapping[str, Any] | None = None) -> tuple[Object, str]:
+        """Asks the operator for something by an annotation, with a change of the spec if one is given. Returns the object, and the time by
+        which `status.handledRequests` says that it was done."""
+        at = stamp()
+        change: Object = {"metadata": {"annotations": {f"{GROUP}/{what}-requested-at": at}}, **({"spec": dict(spec)} if spec else {})}
+        return self.patch(kind, name, change), at
+
+    def runs_in(self, session: str) -> list[Object]:
+        """The runs that were given to a session."""
+        return [run for run in self.objects(RUN) if run.get("status", {}).get("sessionName") == session]
+
     def delete(self, kind: str, name: str) -> None:
         """Deletes an object and doesn't wait until it is gone."""
         self.call("delete", kind, name, "--wait=false")
@@ -254,6 +266,11 @@ class StandardError:
 def manifest(kind: str, name: str, spec: Object, *, labels: Mapping[str, str] | None = None) -> Object:
     """An object of this project's API."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "labels": dict(labels or {})}, "spec": spec}
+
+
+def stamp() -> str:
+    """The present time, as requests have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_time(event: Object) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsession.api import GROUP
+from flowsession_cli import naming
 from flowsession_cli.cluster import ENVIRONMENT, Cluster, Object
 from flowsession_cli.errors import CliError, NotFound
 from flowsession_protocol import connection_kinds
@@ -96,8 +97,9 @@ def find(cluster: Cluster, name: str) -> Object:
     """The Secret of a connection, by its own name or the connection's. Raises CliError with those that there are."""
     found = cluster.find(SECRET, secret_name(name))
     if found is None or not is_connection(found):
-        others = [thing["metadata"]["name"] for thing in every(cluster)]
-        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow connection create -f connection.yaml makes one"
+        advice = naming.others(
+            [thing["metadata"]["name"] for thing in every(cluster)], "kubectl flow connection create -f connection.yaml makes one"
+        )
         what = f"Secret {secret_name(name)} is no connection, it has no label {LABEL}" if found else f"there is no connection {name}"
         raise NotFound(f"{what}; {advice}")
     return found

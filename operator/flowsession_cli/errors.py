@@ -1,5 +1,8 @@
 """What goes wrong, in one sentence each with the way out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CliError(Exception):
     """A sentence for the user: thing, place, way out. The program exits with `code`."""
@@ -7,6 +10,19 @@ class CliError(Exception):
     def __init__(self, message: str, *, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+INTERRUPTED = 130
+"""How the program exits on ^C."""
+
+
+@contextmanager
+def detaching(name: str, *, shows: str, ends: str) -> Iterator[None]:
+    """Lets ^C end what shows a thing, and nothing else, which it says. `shows`, `ends`: the commands that do."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CliError(f"detached: {name} goes on without you; {shows} shows it, {ends} ends it", code=INTERRUPTED) from None
 
 
 class NotFound(CliError):

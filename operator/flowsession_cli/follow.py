@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowsession_cli import installer, render
+from flowsession_cli import errors, installer, render
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
-INTERRUPTED = 130
 REACTION_SECONDS = 5.0
 """Within which the operator has looked at what was changed."""
 
@@ -46,14 +45,9 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: b
             time.sleep(0.5)  # the API server ends watches now and then
 
 
-@contextlib.contextmanager
-def detaching(name: str) -> Iterator[None]:
+def detaching(name: str) -> contextlib.AbstractContextManager[None]:
     """Lets ^C end what shows a session, and nothing else, which it says."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        message = f"detached: {name} goes on without you; kubectl flow status {name} shows it, kubectl flow stop {name} ends it"
-        raise CliError(message, code=INTERRUPTED) from None
+    return errors.detaching(name, shows=f"kubectl flow status {name}", ends=f"kubectl flow stop {name}")
 
 
 def resolved(cluster: Cluster, name: str, *, other_than: str = "") -> Object:

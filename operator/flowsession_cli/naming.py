@@ -3,10 +3,9 @@
 import os
 import re
 import sys
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from flowsession.api import GROUP
 from flowsession_cli import follow, pack, render
 from flowsession_cli.cluster import ENVIRONMENT, RUN, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError, NotFound
@@ -67,9 +66,21 @@ def _missing(cluster: Cluster, name: str) -> str:
     if name in cluster.names(ENVIRONMENT):
         why = f"kubectl flow why {name} says what became of it"
         return f"the environment {name} has no session of that name: kubectl flow start {name} starts one, and {why}"
-    others = cluster.names(SESSION)
-    advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow start makes one of a flow folder"
+    advice = others(cluster.names(SESSION), "kubectl flow start makes one of a flow folder")
     return f"there is no session {name}; {advice}; kubectl flow why {name} says what became of one that was there"
+
+
+def others(names: Sequence[str], otherwise: str) -> str:
+    """The names that there are, for whoever named one that isn't there; `otherwise` where there are none."""
+    return f"there are {', '.join(names[:10])}" if names else otherwise
+
+
+def found(cluster: Cluster, kind: str, name: str, *, what: str, otherwise: str) -> Object:
+    """The object. Raises NotFound with the names of those that there are, or `otherwise`. `what`: what its kind is called."""
+    thing = cluster.find(kind, name)
+    if thing is None:
+        raise NotFound(f"there is no {what} {name}; {others(cluster.names(kind), otherwise)}")
+    return thing
 
 
 def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
@@ -78,8 +89,7 @@ def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
     name = of_folder(folder) if folder else target
     found = cluster.find(ENVIRONMENT, name)
     if found is None:
-        others = cluster.names(ENVIRONMENT)
-        advice = f"there are {', '.join(others[:10])}" if others else "there is none here"
+        advice = others(cluster.names(ENVIRONMENT), "there is none here")
         start = (
             f"kubectl flow start {target or '.'} makes it of the folder" if folder else "kubectl flow start DIR makes one of a flow folder"
         )
@@ -112,17 +122,5 @@ def is_suspended(found: Object) -> bool:
 
 def resume(cluster: Cluster, found: Object) -> Object:
     """Ask for a suspended session's compute, and return the session as it is then."""
-    change: Object = {"metadata": {"annotations": {f"{GROUP}/resume-requested-at": stamp()}}}
-    if found["spec"].get("suspend"):
-        change["spec"] = {"suspend": False}
-    return cluster.patch(SESSION, found["metadata"]["name"], change)
-
-
-def request(cluster: Cluster, name: str, what: str) -> Object:
-    """Ask the operator by an annotation: reset, keep-alive."""
-    return cluster.patch(SESSION, name, {"metadata": {"annotations": {f"{GROUP}/{what}-requested-at": stamp()}}})
-
-
-def stamp() -> str:
-    """The present time, as requests have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    change = {"suspend": False} if found["spec"].get("suspend") else None
+    return cluster.request(SESSION, found["metadata"]["name"], "resume", spec=change)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flowsession_cli import render
+from flowsession_cli import app, render
 from flowsession_cli.cluster import Cluster, Object
 from flowsession_cli.errors import CliError
 
@@ -49,12 +49,7 @@ def listing(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_listing(all_namespaces: bool, selector: str, output: str, watch: bool, **arguments: Any) -> Any:
         return command(listing=Listing(all_namespaces, selector, output, watch), **arguments)
 
-    with_listing.__doc__, with_listing.__name__ = command.__doc__, command.__name__
-    with_listing.__click_params__ = [  # type: ignore[attr-defined] # where click keeps them
-        *with_listing.__click_params__,  # type: ignore[attr-defined]
-        *getattr(command, "__click_params__", []),
-    ]
-    return with_listing
+    return app.around(command, with_listing)
 
 
 class ManyValues(click.Command):
@@ -85,6 +80,17 @@ class ByName(click.Command):
         """Leave the option out: the name stays as an argument."""
         words = [word.removeprefix("--name=") for word in args if word != "--name"]
         return super().parse_args(ctx, words)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> int | None:
+    """A time as it is typed: 90s, 30m, 1h30m, 2d; None for what is none."""
+    parts = re.findall(r"(\d{1,9})([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(int(number) * _UNITS[unit] for number, unit in parts)
 
 
 def pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:

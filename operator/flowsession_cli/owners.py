@@ -1,6 +1,6 @@
-"""Who else manages an object: what Argo CD, Flux or Helm has written they set back, so it isn't changed over their heads."""
+"""Whose an object is besides: what Argo CD, Flux or Helm has written they set back, and an environment has an owner."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flowsession_cli.cluster import Cluster, Object
@@ -17,6 +17,12 @@ def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> Non
             if manager in MANAGERS and f"f:{field}" in _spec(entry):
                 said = f"spec.{field} of {name} belongs to {MANAGERS[manager]} ({manager}), which would set it back"
                 raise CliError(f"{said}: change it where that is managed")
+
+
+def other(environment: Object, user: Callable[[], str]) -> str:
+    """Whose an environment is that isn't the caller's, for people; empty for one of the caller's own, or nobody's. `user`: who calls."""
+    owner = environment["spec"].get("owner")
+    return (owner or "the platform") if owner is not None and owner != user() else ""
 
 
 def keeper(cluster: Cluster, kind: str, name: str) -> str:

@@ -200,6 +200,14 @@ def own_stages(status: Mapping[str, Any], began: float) -> list[Object]:
     return [stage for stage in status.get("stages") or () if seconds_of(stage["startedAt"]) >= began - 5]
 
 
+def events(out: "Console", told: Sequence[Object], count: int) -> None:
+    """Print the last Events below what was printed, if there are any."""
+    if rows := folded(told, count):
+        out.print()
+        for stamp, reason, message in rows:
+            out.print(f"{clock(stamp)}  {reason}: {message}")
+
+
 def folded(events: Sequence[Object], count: int) -> list[tuple[str, str, str]]:
     """The last Events as (time, reason, message), the same message once with how often it came."""
     from flowsession_cli.cluster import event_time  # noqa: PLC0415

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from flowsession_cli import render
 from flowsession_cli.cluster import RUN, Cluster, Object
-from flowsession_cli.errors import CliError, NotFound, Unreachable
+from flowsession_cli.errors import NotFound, Unreachable, detaching
 from flowsession_cli.run_files import FINAL
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-INTERRUPTED = 130
 _PAUSE_SECONDS = (0.5, 5.0)
 """Before the API server is asked again: at first, and at most."""
 
@@ -24,15 +23,12 @@ _BESIDE_BAR = 34
 
 def until_over(cluster: Cluster, name: str) -> Object:
     """The run when it is over. Shows how it goes on; ^C leaves it to itself. Raises CliError if it is gone."""
-    try:
-        with _shown(name) as show:
-            for run in _changes(cluster, name):
-                show(run)
-                if run.get("status", {}).get("phase") in FINAL:
-                    return run
-    except KeyboardInterrupt:
-        message = f"detached: {name} goes on without you; kubectl flow run stream {name} shows it, kubectl flow run cancel {name} ends it"
-        raise CliError(message, code=INTERRUPTED) from None
+    ways = {"shows": f"kubectl flow run stream {name}", "ends": f"kubectl flow run cancel {name}"}
+    with detaching(name, **ways), _shown(name) as show:
+        for run in _changes(cluster, name):
+            show(run)
+            if run.get("status", {}).get("phase") in FINAL:
+                return run
     raise AssertionError("changes don't end")
 
 

@@ -1,16 +1,14 @@
 """What options ask of a session, as fields of its spec."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from flowsession_cli import options
 from flowsession_cli.cluster import Object
 from flowsession_cli.errors import CliError
 
 ANY_SIZE = "none"
 """Leaves the choice of a size to the operator again."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def spec(*, size: str, idle: str, instance: str, identity: str, image: str, variables: tuple[str, ...]) -> Object:
@@ -29,7 +27,7 @@ def spec(*, size: str, idle: str, instance: str, identity: str, image: str, vari
     if idle:
         wanted["idle"] = idle_of(idle)
     if variables:
-        wanted["env"] = [_variable(text) for text in variables]
+        wanted["env"] = [{"name": name, "value": value} for text in variables for name, value in options.pairs("--env", (text,)).items()]
     return wanted
 
 
@@ -37,17 +35,9 @@ def idle_of(text: str) -> Object:
     """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
     if text == "never":
         return {"action": "None"}
-    parts = re.findall(r"(\d{1,9})([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if (seconds := options.seconds(text)) is None:
         raise CliError(f"--idle {text} is no time: write 30m, 1h, 1h30m or never", code=2)
-    return {"action": "Delete", "timeoutSeconds": sum(int(number) * _UNITS[unit] for number, unit in parts)}
-
-
-def _variable(text: str) -> Object:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise CliError(f"--env {text} has no value: write NAME=VALUE", code=2)
-    return {"name": name, "value": value}
+    return {"action": "Delete", "timeoutSeconds": seconds}
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:

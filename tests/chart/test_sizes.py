@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from flowsession.api.quantity import parse
 from flowsession.api.size import VMSizeSpec
-from flowsession.model.quantity import parse
 from flowsession.reconcile.size.choice import canonical
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "flowsession"

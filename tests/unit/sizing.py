@@ -3,8 +3,8 @@
 from fractions import Fraction
 from typing import Any
 
+from flowsession.api.quantity import parse_all
 from flowsession.api.size import VMSizeSpec
-from flowsession.model.quantity import parse_all
 from flowsession.model.sizes import Offer, Pool, QuotaView, Taint
 from flowsession.reconcile.size import quota
 from flowsession.reconcile.size.choice import canonical

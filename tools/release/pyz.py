@@ -9,7 +9,7 @@ from pathlib import Path
 LIBRARIES = ("click", "pathspec", "pyyaml", "rich")
 """Those that rich has for source text and Markdown, pygments and markdown-it-py, are not among them: nothing here is either."""
 
-OWN = ("flowsession/__init__.py", "flowsession/api/__init__.py", "flowsession_cli", "flowsession_protocol")
+OWN = ("flowsession/__init__.py", "flowsession/api/__init__.py", "flowsession/api/quantity.py", "flowsession_cli", "flowsession_protocol")
 SHEBANG = b"#!/usr/bin/env python3\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest time that a zip can hold: the bytes depend on the modules alone."""

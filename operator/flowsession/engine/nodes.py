@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+from flowsession.api.quantity import parse
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
-from flowsession.model.quantity import parse
 from flowsession.model.sizes import Pool, Taint
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any
 
 from flowsession.api import GROUP
+from flowsession.api.quantity import Amounts, texts
 from flowsession.manifests import placement
 from flowsession.manifests.common import controller, restricted, restricted_container
 from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, INSTANCE_LABEL, MANAGED_BY, MANAGER, USER_LABEL, user_label
-from flowsession.model.quantity import Amounts, texts
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
 from flowsession.settings import Settings

@@ -7,9 +7,9 @@ from typing import Any
 
 from flowsession.api import GROUP
 from flowsession.api.environment import MinimumCompute
+from flowsession.api.quantity import Amounts, parse, texts
 from flowsession.api.size import UserIsolation
 from flowsession.manifests.session_pod import AUTOSCALER_ANNOTATIONS, USER_LABEL
-from flowsession.model.quantity import Amounts, parse, texts
 from flowsession.model.sizes import Offer
 
 SIZE_LABEL = f"{GROUP}/vm-size"

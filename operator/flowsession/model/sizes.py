@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from flowsession.api.quantity import Amounts, parse
 from flowsession.api.size import UserIsolation, VMSizeSpec
-from flowsession.model.quantity import Amounts, parse
 
 Labels = Mapping[str, str]
 

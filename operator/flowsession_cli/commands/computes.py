@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from flowsession.api import GROUP
 from flowsession_cli import app, costs, naming, options, quantity, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import INSTANCE, SIZE, Cluster, Object, manifest
-from flowsession_cli.errors import CliError, NotFound
+from flowsession_cli.errors import CliError, detaching
 from flowsession_cli.wanted import idle_of
 
 _NAME = click.argument("name", shell_complete=app.complete(INSTANCE))
@@ -179,10 +178,7 @@ def start_command(cluster: Cluster, name: str, wait: bool) -> None:
     if instance["spec"].get("running", True) and not status.get("stopped"):
         click.echo(f"{name} is not stopped: it is {status.get('phase') or 'new'}")
         return
-    change: Object = {"metadata": {"annotations": {f"{GROUP}/resume-requested-at": naming.stamp()}}}
-    if not instance["spec"].get("running", True):
-        change["spec"] = {"running": True}
-    cluster.patch(INSTANCE, name, change)
+    cluster.request(INSTANCE, name, "resume", spec={"running": True} if not instance["spec"].get("running", True) else None)
     if wait:
         _until_runs(cluster, name)
     else:
@@ -205,19 +201,14 @@ def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
 
 def _found(cluster: Cluster, name: str) -> Object:
     """The instance. Raises CliError with those that there are."""
-    instance = cluster.find(INSTANCE, name)
-    if instance is None:
-        others = cluster.names(INSTANCE)
-        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow instance create reserves a machine"
-        raise NotFound(f"there is no instance {name}; {advice}")
-    return instance
+    return naming.found(cluster, INSTANCE, name, what="instance", otherwise="kubectl flow instance create reserves a machine")
 
 
 def _until_runs(cluster: Cluster, name: str) -> None:
     """Print each change until it runs; ^C leaves it to itself. Raises CliError if it can't."""
     began, last = time.time(), ""
     generation = cluster.get(INSTANCE, name)["metadata"].get("generation", 0)
-    try:
+    with detaching(name, shows="kubectl flow instance ls", ends=f"kubectl flow instance stop {name}"):
         while True:
             with cluster.watch(INSTANCE, name) as changes:
                 for change in changes:
@@ -234,6 +225,3 @@ def _until_runs(cluster: Cluster, name: str) -> None:
                     if seen and render.condition(change["object"], "Stalled").get("status") == "True":
                         raise CliError(f"{name} can't start: {ready.get('message')} ({ready.get('reason')})")
             time.sleep(0.5)
-    except KeyboardInterrupt:
-        message = f"detached: {name} goes on without you; kubectl flow instance ls shows it, kubectl flow instance stop {name} ends it"
-        raise CliError(message, code=130) from None

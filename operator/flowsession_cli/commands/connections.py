@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flowsession_cli import app, connections, naming, render
+from flowsession_cli import app, connections, naming, owners, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import ENVIRONMENT, Cluster, Object
 from flowsession_cli.errors import CliError
@@ -84,9 +84,8 @@ def _reader(from_stdin: bool) -> connections.Ask:
 
 def _agree(cluster: Cluster, environment: Object, *, yes: bool) -> None:
     """Raises CliError or click.Abort unless a change of somebody else's environment is agreed to."""
-    owner = environment["spec"].get("owner")
-    if owner is not None and owner != cluster.user():
-        ask(f"The environment {environment['metadata']['name']} belongs to {owner or 'the platform'}. Change its connections?", yes=yes)
+    if owner := owners.other(environment, cluster.user):
+        ask(f"The environment {environment['metadata']['name']} belongs to {owner}. Change its connections?", yes=yes)
 
 
 def _use(cluster: Cluster, environment: Object, name: str, secret: str) -> None:

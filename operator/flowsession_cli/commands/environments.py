@@ -4,7 +4,6 @@ import time
 
 import click
 
-from flowsession.api import GROUP
 from flowsession_cli import app, naming, options, render
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, event_time
 from flowsession_cli.errors import CliError
@@ -69,10 +68,7 @@ def show_command(cluster: Cluster, target: str, output: str) -> None:
     sessions = [thing["metadata"]["name"] for thing in cluster.objects(SESSION) if thing["spec"]["environmentRef"]["name"] == name]
     out = render.console()
     render.fields(out, screen(environment, sessions))
-    if events := render.folded(cluster.events(name, "FlowEnvironment"), _EVENTS):
-        out.print()
-        for stamp, reason, message in events:
-            out.print(f"{render.clock(stamp)}  {reason}: {message}")
+    render.events(out, cluster.events(name, "FlowEnvironment"), _EVENTS)
 
 
 def screen(environment: Object, sessions: list[str]) -> list[tuple[str, str]]:
@@ -149,8 +145,8 @@ def refresh_command(cluster: Cluster, target: str) -> None:
 def _asked(cluster: Cluster, target: str, what: str) -> tuple[Object, Object]:
     """The environment before the request and when the operator has handled it."""
     before, _ = naming.environment(cluster, target)
-    name, stamp = before["metadata"]["name"], naming.stamp()
-    cluster.patch(ENVIRONMENT, name, {"metadata": {"annotations": {f"{GROUP}/{what}-requested-at": stamp}}})
+    name = before["metadata"]["name"]
+    _, stamp = cluster.request(ENVIRONMENT, name, what)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while time.monotonic() < deadline:
         after = cluster.get(ENVIRONMENT, name)

@@ -1,6 +1,5 @@
 """Packages of a session: which there are, how two sessions differ, and installing what the requirements ask for."""
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import Any
 
 import click
 
-from flowsession.api import GROUP
-from flowsession_cli import app, follow, installer, naming, pack, render
+from flowsession_cli import app, follow, installer, naming, owners, pack, pushed, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
-from flowsession_cli.commands.start import KEY, config_map, folder_of
 from flowsession_cli.errors import CliError
 
 _LAYERS = ("requirements", "dependency", "image")
@@ -134,11 +131,8 @@ class _Install:
         if suspended:
             click.echo(f"{self._name} is suspended: it is resumed, and a start installs", err=True)
             naming.resume(self._cluster, self._session)
-        stamp = naming.stamp()
-        change: Object = {"metadata": {"annotations": {f"{GROUP}/install-requested-at": stamp}}}
-        if self._session["spec"].get("onChange") == "Wait":
-            change["spec"] = {"onChange": "Install"}
-        self._cluster.patch(SESSION, self._name, change)
+        spec = {"onChange": "Install"} if self._session["spec"].get("onChange") == "Wait" else None
+        _, stamp = self._cluster.request(SESSION, self._name, "install", spec=spec)
         if not wait:
             click.echo(f"{self._name} installs; kubectl flow status {self._name} shows it")
             return
@@ -157,15 +151,10 @@ class _Install:
         except UnicodeDecodeError:
             raise CliError(f"{requirements} is no UTF-8 text, as requirements are") from None
         environment = self._cluster.get(ENVIRONMENT, self._environment)
-        owner = environment["spec"].get("owner")
-        if owner is not None and owner != self._cluster.user():
-            ask(
-                f"The environment {self._environment} belongs to {owner or 'the platform'}, whose sessions get them too. Change it?",
-                yes=self._yes,
-            )
-        archive = (environment["spec"].get("source") or {}).get("archive")
-        pushed = archive == {"configMap": {"name": folder_of(self._environment), "key": KEY}}
-        if pushed and environment["spec"].get("requirementsText") is None:
+        if owner := owners.other(environment, self._cluster.user):
+            ask(f"The environment {self._environment} belongs to {owner}, whose sessions get them too. Change it?", yes=self._yes)
+        source = environment["spec"].get("source") or {}
+        if source == pushed.source(self._environment) and environment["spec"].get("requirementsText") is None:
             self._push(environment, requirements, text)
         elif environment["spec"].get("requirementsText") != text.decode():
             self._cluster.patch(ENVIRONMENT, self._environment, {"spec": {"requirementsText": text.decode()}})
@@ -177,10 +166,9 @@ class _Install:
         flow_path = spec.get("flowPath") or "."
         file = status.get("requirementsFile") or "requirements.txt"
         place = file if flow_path == "." else f"{flow_path}/{file}"
-        kept = self._cluster.get("configmap", folder_of(self._environment))
-        old = base64.b64decode(kept["binaryData"][KEY])
+        old = pushed.archive_of(self._cluster.get("configmap", pushed.name_of(self._environment)))
         if (new := pack.replaced(old, place, text)) != old:
-            self._cluster.apply(config_map(folder_of(self._environment), new))
+            self._cluster.apply(pushed.manifest(self._environment, new))
             self._replaced = status.get("flowRevision", "")
             click.echo(f"{requirements} is pushed as {file}")
 

@@ -1,6 +1,5 @@
 """`kubectl flow run create`: a FlowRun of what `pf run create` takes."""
 
-import base64
 import re
 import time
 from collections.abc import Mapping
@@ -10,16 +9,14 @@ from typing import Any
 
 import click
 
-from flowsession_cli import app, naming, options, pack, run_follow
+from flowsession_cli import app, naming, options, pack, pushed, run_follow
 from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, SIZE, Cluster, Object, manifest
-from flowsession_cli.commands.start import KEY, folder_of
 from flowsession_cli.errors import CliError
 from flowsession_protocol import limits
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PAIRS = "INPUT=FROM"
 _SET = {"display_name": "displayName", "description": "description"}
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command("create", cls=options.ManyValues)
@@ -117,8 +114,7 @@ def _environment(cluster: Cluster, target: str, resume_from: str) -> tuple[str, 
 
 def _pushed(cluster: Cluster, environment: str) -> Mapping[str, str] | None:
     """The files that `kubectl flow start` pushed last; None for an environment that it didn't make."""
-    kept = cluster.find("configmap", folder_of(environment)) or {}
-    return pack.unpacked(base64.b64decode(kept.get("binaryData", {}).get(KEY, ""))) or None
+    return pack.unpacked(pushed.found(cluster, environment)) or None
 
 
 def _name(given: str, environment: str) -> str:
@@ -288,7 +284,6 @@ def seconds(option: str, text: str) -> int:
     """A time as it is typed: 90s, 30m, 1h30m; 0 for none. A number alone is seconds."""
     if not text:
         return 0
-    parts = re.findall(r"(\d{1,9})([smhd])", text if not text.isdecimal() else f"{text}s")
-    if not parts or "".join(number + unit for number, unit in parts) not in (text, f"{text}s"):
+    if (found := options.seconds(f"{text}s" if text.isdecimal() else text)) is None:
         raise CliError(f"{option} {text} is no time: write 90s, 30m or 1h30m", code=2)
-    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+    return found

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowsession_cli import app, options, render, run_files, run_follow
+from flowsession_cli import app, naming, options, render, run_files, run_follow
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import RUN, Cluster, Object
 from flowsession_cli.commands import run_create
-from flowsession_cli.errors import CliError, NotFound, Unreachable
+from flowsession_cli.errors import CliError, Unreachable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,21 +31,18 @@ _NARROW = 12
 """Columns that a value needs at least to be read in a table."""
 
 
-class RunGroup(click.Group):
+class RunGroup(app.NearestGroup):
     """Knows its commands by prompt flow's names too."""
+
+    within = "run "
+
+    def known(self) -> list[str]:
+        """Both kinds of names."""
+        return [*self.commands, *_OTHER_NAMES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command; None if there is none of that name."""
         return super().get_command(ctx, _OTHER_NAMES.get(cmd_name, cmd_name))
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """A mistyped command gets the nearest name."""
-        import difflib  # noqa: PLC0415
-
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], [*self.commands, *_OTHER_NAMES], n=1)
-            ctx.fail(f"there is no command run {args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group("run", cls=RunGroup)
@@ -328,9 +325,4 @@ def rm_command(cluster: Cluster, names: tuple[str, ...], yes: bool) -> None:
 
 def _found(cluster: Cluster, name: str) -> Object:
     """The run. Raises CliError with those that there are."""
-    run = cluster.find(RUN, name)
-    if run is None:
-        others = cluster.names(RUN)
-        advice = f"there are {', '.join(others[:10])}" if others else "kubectl flow run create makes one"
-        raise NotFound(f"there is no run {name}; {advice}")
-    return run
+    return naming.found(cluster, RUN, name, what="run", otherwise="kubectl flow run create makes one")

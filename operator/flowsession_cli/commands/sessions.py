@@ -8,7 +8,7 @@ import click
 
 from flowsession_cli import app, costs, follow, naming, options, owners, render
 from flowsession_cli.asking import ask
-from flowsession_cli.cluster import RUN, SESSION, Cluster, Object
+from flowsession_cli.cluster import SESSION, Cluster, Object
 from flowsession_cli.errors import Forbidden
 
 _EVENTS = 6
@@ -59,18 +59,13 @@ def status_command(cluster: Cluster, name: str) -> None:
     render.prepare()
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
-    runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
+    runs = cluster.runs_in(name)
     out = render.console()
     render.fields(out, screen(session, runs, time.time()))
     try:
-        events = render.folded(cluster.events(name, "ComputeSession"), _EVENTS)
+        render.events(out, cluster.events(name, "ComputeSession"), _EVENTS)
     except Forbidden as error:
         click.echo(f"without Events: {error}", err=True)
-        return
-    if events:
-        out.print()
-        for stamp, reason, message in events:
-            out.print(f"{render.clock(stamp)}  {reason}: {message}")
 
 
 def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, str]]:
@@ -172,14 +167,13 @@ def reset_command(cluster: Cluster, name: str, wait: bool, yes: bool) -> None:
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
     ask(f"Restart {name}? What runs in it ends; what was edited in its flow folder is saved.", yes=yes)
-    asked = naming.request(cluster, name, "reset")["metadata"]["annotations"]
+    _, stamp = cluster.request(SESSION, name, "reset")
     if not wait:
         click.echo(f"{name} is being reset")
         return
 
     def done(thing: Object) -> bool:
-        handled = thing.get("status", {}).get("handledRequests", {}).get("reset")
-        return handled in asked.values() and follow.is_ready(thing)
+        return thing.get("status", {}).get("handledRequests", {}).get("reset") == stamp and follow.is_ready(thing)
 
     follow.until(cluster, name, done)
     click.echo(f"{name} runs anew")
@@ -191,5 +185,5 @@ def reset_command(cluster: Cluster, name: str, wait: bool, yes: bool) -> None:
 def keep_alive_command(cluster: Cluster, name: str) -> None:
     """Put the idle end off by one full timeout."""
     name = naming.session(cluster, name)["metadata"]["name"]
-    naming.request(cluster, name, "keep-alive")
+    cluster.request(SESSION, name, "keep-alive")
     click.echo(f"the idle end of {name} is put off; kubectl flow status {name} has its time")

@@ -6,7 +6,7 @@ import click
 
 from flowsession_cli import app, follow, naming, owners, render, wanted
 from flowsession_cli.asking import ask
-from flowsession_cli.cluster import RUN, SESSION, SIZE, Cluster, Object
+from flowsession_cli.cluster import SESSION, SIZE, Cluster, Object
 from flowsession_cli.errors import CliError
 
 _SETTLED_SECONDS = 5.0
@@ -40,11 +40,11 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
     if spec == session["spec"]:
         click.echo(f"{name} is set so already")
         return
-    owners.refuse(cluster, SESSION, name, [key for key, value in spec.items() if value != session["spec"].get(key)])
+    changes = {key: value for key, value in spec.items() if value != session["spec"].get(key)}
+    owners.refuse(cluster, SESSION, name, changes)
     restarts = wanted.restarts(session["spec"], spec) and not naming.is_suspended(session)
     if restarts:
         ask(_cost(cluster, session, size=size, instance=instance, identity=identity), yes=yes)
-    changes = {key: value for key, value in spec.items() if value != session["spec"].get(key)}
     if "compute" in changes:  # what the other kind of compute needs goes
         changes["compute"] = {"vmSize": None, "instanceRef": None, **changes["compute"]}
     changed = cluster.patch(SESSION, name, {"spec": changes})
@@ -64,8 +64,7 @@ def _cost(cluster: Cluster, session: Object, *, size: str, instance: str, identi
     kept = f"its {edits['count']} edited files are saved first" if edits.get("count") else "what was edited in its flow folder is saved"
     if edits.get("notSaved"):
         kept = f"its edits can't be saved ({edits['notSaved']}): kubectl flow edits {name} pull fetches them"
-    runs = [run for run in cluster.objects(RUN) if run.get("status", {}).get("sessionName") == name]
-    busy = [run["metadata"]["name"] for run in runs if run["status"].get("phase") in ("Running", "Preparing")]
+    busy = [run["metadata"]["name"] for run in cluster.runs_in(name) if run["status"].get("phase") in ("Running", "Preparing")]
     ending = f"; {', '.join(busy)} runs in it" if busy else ""
     return f"{name} restarts {' and '.join(where)}: what runs in it ends{ending}, {kept}, packages are installed anew. Go on?"
 

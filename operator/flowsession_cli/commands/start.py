@@ -1,22 +1,16 @@
 """`kubectl flow start`: a flow folder, or an environment that is there, becomes a session."""
 
-import base64
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
 
-from flowsession.api import GROUP
-from flowsession_cli import app, follow, installer, naming, pack, render, wanted
+from flowsession_cli import app, follow, installer, naming, owners, pack, pushed, render, wanted
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
-from flowsession_cli.errors import CliError
-
-KEY = "flow.tar.gz"
-_LABELS = {"app.kubernetes.io/managed-by": "kubectl-flow"}
+from flowsession_cli.errors import INTERRUPTED, CliError
 
 
 @click.command("start")
@@ -69,12 +63,12 @@ class Start:
         with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
             user = pool.submit(self._cluster.user)
             there = pool.submit(self._cluster.find if packed else self._cluster.get, ENVIRONMENT, environment)
-            kept = pool.submit(self._cluster.find, "configmap", folder_of(name))
+            before = pool.submit(pushed.found, self._cluster, name)
             session = self._cluster.find(SESSION, name)
         self._user = user.result()
         self._refuse_other(name, environment, session)
         found = there.result()
-        objects, revision = self._objects_of_folder(name, folder, packed, found, kept.result()) if packed else ([], "")
+        objects, revision = self._objects_of_folder(name, folder, packed, found, before.result()) if packed else ([], "")
         if (made := self._session(name, environment, session)) is not None:
             objects.append(made)
         try:
@@ -82,7 +76,7 @@ class Start:
             generation = self._wake(session, applied)
         except KeyboardInterrupt:
             message = f"interrupted while {name} was written to the cluster: kubectl flow start goes on with it, kubectl flow stop ends it"
-            raise CliError(message, code=follow.INTERRUPTED) from None
+            raise CliError(message, code=INTERRUPTED) from None
         if not wait:
             click.echo(f"{name} starts; kubectl flow status {name} shows it")
             return
@@ -110,42 +104,38 @@ class Start:
         return self._yes or (sys.stdin.isatty() and click.confirm(question))
 
     def _objects_of_folder(
-        self, name: str, folder: Path, packed: pack.Packed, environment: Object | None, kept: Object | None
+        self, name: str, folder: Path, packed: pack.Packed, environment: Object | None, old: bytes
     ) -> tuple[list[Object], str]:
         """ConfigMap and environment to apply, those that are new or changed, and the flow revision that they replace, if they do."""
-        source = {"archive": {"configMap": {"name": folder_of(name), "key": KEY}}}
+        source = pushed.source(name)
         if environment is not None:
             self._refuse_other_source(name, environment, source)
-        old = base64.b64decode((kept or {}).get("binaryData", {}).get(KEY, ""))
         for link in packed.left_out:
             click.echo(f"left out: {link}, a link that leads out of the folder or to a folder", err=True)
         objects: list[Object] = []
         if old != packed.archive:
-            objects.append(config_map(folder_of(name), packed.archive))
+            objects.append(pushed.manifest(name, packed.archive))
         spec = {"source": source, "flowPath": packed.flow_path}
         if environment is None or {key: environment["spec"].get(key) for key in spec} != spec:
-            objects.append(manifest("FlowEnvironment", name, spec, labels=_LABELS))
-        _tell_folder(folder, packed, pack.unpacked(old) if old else None)
+            objects.append(manifest("FlowEnvironment", name, spec, labels=pushed.LABELS))
+        change = pack.difference(pack.unpacked(old), packed.files) if old else None
+        _tell_folder(folder, packed, change)
         revision = (environment or {}).get("status", {}).get("flowRevision", "")
-        return objects, revision if old and pack.difference(pack.unpacked(old), packed.files) else ""
+        return objects, revision if change else ""
 
     def _refuse_other_source(self, name: str, environment: Object, source: Object) -> None:
-        owner = environment["spec"].get("owner")
         if environment["spec"].get("source") != source:
             kind = ", ".join(environment["spec"].get("source") or ("no folder",))
             raise CliError(f"there is an environment {name} already, with another source ({kind}): give this one another --name")
-        if owner is not None and owner != self._user:
-            question = f"The environment {name} belongs to {owner or 'the platform'}, whose sessions use it too. Change it?"
-            if not self._agreed(question):
-                raise CliError(
-                    f"the environment {name} belongs to {owner or 'the platform'}: give yours another --name, or change theirs by --yes"
-                )
+        owner = owners.other(environment, lambda: self._user)
+        if owner and not self._agreed(f"The environment {name} belongs to {owner}, whose sessions use it too. Change it?"):
+            raise CliError(f"the environment {name} belongs to {owner}: give yours another --name, or change theirs by --yes")
 
     def _session(self, name: str, environment: str, session: Object | None) -> Object | None:
         """The session to apply; None if it is as wanted. What was set before and isn't asked for now stays."""
         if session is None:
             return manifest(
-                "ComputeSession", name, {"environmentRef": {"name": environment}, "user": self._user, **self._wanted}, labels=_LABELS
+                "ComputeSession", name, {"environmentRef": {"name": environment}, "user": self._user, **self._wanted}, labels=pushed.LABELS
             )
         spec = wanted.merged(session["spec"], self._wanted)
         if spec == session["spec"]:
@@ -183,11 +173,6 @@ class Start:
         return session
 
 
-def folder_of(name: str) -> str:
-    """The ConfigMap with a session's packed folder."""
-    return f"{name}-folder"
-
-
 def _has_flow(session: Object, revision: str) -> bool:
     """Whether the session has that flow folder and its packages, or says why it doesn't take it, or will get it with its start."""
     in_sync, packages = render.condition(session, "InSync"), render.condition(session, "PackagesInstalled")
@@ -200,19 +185,11 @@ def _has_flow(session: Object, revision: str) -> bool:
     return session["status"].get("flowRevision") == revision and (has_packages or failed)
 
 
-def config_map(name: str, archive: bytes) -> Object:
-    """The ConfigMap with a packed folder."""
-    labels = {**_LABELS, f"{GROUP}/source": "true"}
-    binary = {KEY: base64.b64encode(archive).decode()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "binaryData": binary}
-
-
-def _tell_folder(folder: Path, packed: pack.Packed, before: Mapping[str, str] | None) -> None:
-    if before is None:
+def _tell_folder(folder: Path, packed: pack.Packed, change: pack.Change | None) -> None:
+    if change is None:
         beside = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
         click.echo(f"{folder.name}: {len(packed.files)} files, {packed.size / 1000:.1f} kB packed{beside}")
         return
-    change = pack.difference(before, packed.files)
     if not change:
         click.echo(f"{folder.name}: nothing changed in its {len(packed.files)} files")
     for word, names in (("added", change.added), ("changed", change.changed), ("removed", change.removed)):

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from flowsession_cli import app, naming, quantity, render
+from flowsession_cli import app, cluster, quantity, render
 from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, SESSION, SIZE
 from flowsession_cli.commands import computes, environments, top
 from flowsession_cli.errors import CliError
@@ -233,7 +233,7 @@ def test_check_version_and_update_tell_what_came_of_it(there):
     moved = condition("NewerImageAvailable", "True", "TagMoved", "the tag has another digest")
     there.__dict__["said"] = {"conditions": [READY, moved]}
     assert "kubectl flow env update chat takes it" in flow("env", "check-version", "chat").output
-    about = {"involvedObject": {"kind": "FlowEnvironment", "name": "chat"}, "lastTimestamp": naming.stamp()}
+    about = {"involvedObject": {"kind": "FlowEnvironment", "name": "chat"}, "lastTimestamp": cluster.stamp()}
     there.told.append(event("chat", "ImageUpdated", "it is on runtime:2 now") | about)
     there.__dict__["said"] = {"baseImage": "runtime:2"}
     assert flow("env", "update", "chat").output.splitlines() == [

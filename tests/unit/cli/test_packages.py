@@ -7,9 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from flowsession_cli import app, naming, pack
+from flowsession_cli import app, naming, pack, pushed
 from flowsession_cli.cluster import ENVIRONMENT, SESSION
-from flowsession_cli.commands import start
 from unit.cli.fakes import FakeCluster, condition, ready_status
 
 LISTED = [
@@ -111,13 +110,13 @@ def test_requirements_of_a_pushed_folder_are_replaced_in_it(cluster, tmp_path):
     (flow / "flow.dag.yaml").write_text("nodes: []\n")
     (flow / "requirements.txt").write_text("pandas==1.0\n")
     packed = pack.pack(flow)
-    cluster.put("ConfigMap", "chat-folder", binaryData={start.KEY: base64.b64encode(packed.archive).decode()})
-    source = {"archive": {"configMap": {"name": "chat-folder", "key": start.KEY}}}
+    cluster.put("ConfigMap", "chat-folder", binaryData={pushed.KEY: base64.b64encode(packed.archive).decode()})
+    source = {"archive": {"configMap": {"name": "chat-folder", "key": pushed.KEY}}}
     cluster.things[ENVIRONMENT, "chat"]["spec"] = {"source": source, "flowPath": "."}
     cluster.things[ENVIRONMENT, "chat"]["status"]["requirementsFile"] = "requirements.txt"
     assert "requirements.txt is pushed as requirements.txt\n" in typed("install", "chat", "--file", "requirements.txt").output
     (flow / "requirements.txt").write_text("pandas\n")
-    kept = cluster.get("configmap", "chat-folder")["binaryData"][start.KEY]
+    kept = cluster.get("configmap", "chat-folder")["binaryData"][pushed.KEY]
     assert base64.b64decode(kept) == pack.pack(flow).archive, "a start of the same folder finds nothing changed"
     assert "requirementsText" not in cluster.get(ENVIRONMENT, "chat")["spec"]
 

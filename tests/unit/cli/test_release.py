@@ -55,6 +55,15 @@ def test_the_one_file_needs_no_installed_library_and_is_unpacked_once(program, t
     assert (wrong.returncode, wrong.stderr.startswith("kubectl flow: a run needs data")) == (2, True)
 
 
+def test_what_the_program_imports_of_this_project_is_in_the_one_file(made):
+    with zipfile.ZipFile(io.BytesIO(made[release.PROGRAM])) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist() if name.startswith("flowsession")}
+    wanted = {module for text in texts.values() for module in re.findall(r"^ *from (flowsession[\w.]*) import", text, re.MULTILINE)}
+    assert "flowsession.api.quantity" in wanted
+    paths = [module.replace(".", "/") for module in wanted]
+    assert [path for path in paths if not {f"{path}.py", f"{path}/__init__.py"} & texts.keys()] == []
+
+
 def test_the_one_file_starts_where_nothing_can_be_written(program, tmp_path):
     (tmp_path / "file").write_text("")
     done = program("start", "/nowhere", XDG_CACHE_HOME=str(tmp_path / "file"))

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from flowsession.model.quantity import parse_all
+from flowsession.api.quantity import parse_all
 from flowsession.model.sizes import Offer, PodCost
 from flowsession.model.views import InstanceView
 from flowsession.reconcile.session.snapshot import SessionSnapshot

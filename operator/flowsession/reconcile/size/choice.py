@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowsession.api.environment import MinimumCompute
-from flowsession.model.quantity import listed, parse
+from flowsession.api.quantity import listed, parse
 from flowsession.model.sizes import Offer, PodCost, QuotaView
 from flowsession.model.views import Refusal
 from flowsession.reconcile.restarts import pause

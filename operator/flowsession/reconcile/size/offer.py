@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from flowsession.api.quantity import listed, parse, parse_all, text
 from flowsession.api.size import Toleration, UserIsolation, VMSizeSpec
 from flowsession.model.conditions import Verdict
 from flowsession.model.draft import Draft
 from flowsession.model.plan import Plan
-from flowsession.model.quantity import listed, parse, parse_all, text
 from flowsession.model.sizes import Offer, Pool, Taint
 from flowsession.settings import SizeSettings
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from flowsession.model.quantity import parse, text
+from flowsession.api.quantity import parse, text
 from flowsession.model.sizes import PodCost, QuotaView, Scope
 
 

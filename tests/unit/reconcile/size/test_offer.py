@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowsession.api.quantity import listed, parse, text, texts
 from flowsession.model.plan import Plan
-from flowsession.model.quantity import listed, parse, text, texts
 from flowsession.model.sizes import Taint
 from flowsession.reconcile.size import offer as sizes
 from flowsession.reconcile.size.offer import SizeSnapshot, reserved_by_aks
