@@ -1,19 +1,15 @@
 """`kubectl flow` as its user sees it: in terminals of 80 and of 120 columns, against the cluster."""
 
-import fcntl
 import os
-import pty
 import re
-import select
-import struct
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pyte
 import pytest
 from conftest import Cluster
+
+from pseudo_terminal import PseudoTerminal
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 WIDTHS = (80, 120)
@@ -21,60 +17,29 @@ FLOW = {
     "flow.flex.yaml": "entry: main:answer\n",
     "main.py": 'def answer(question: str = "hello") -> str:\n    return f"Grüße, {question}! 🦜"\n',
 }
-KEYS = {"^C": b"\x03", "^D": b"\x04"}
+CONTROL_C = b"\x03"
 
 
-class Terminal:
-    """A command in a terminal of its own, and what stands on its screen."""
+class Terminal(PseudoTerminal):
+    """`kubectl flow` in a terminal of its own, and what stands on its screen."""
 
     def __init__(self, cluster: Cluster, folder: Path, columns: int, *words: str) -> None:
         kubectl = cluster.kubectl
         environ = {**os.environ, "TERM": "xterm-256color", "KUBECONFIG": str(kubectl.kubeconfig), "LANG": "C.UTF-8"}
         environ["PATH"] = f"{Path(sys.executable).parent}:{kubectl.program.parent}:{environ['PATH']}"
-        self._screen = pyte.HistoryScreen(columns, 60)
+        self._screen = pyte.Screen(columns, 60)
         self._stream = pyte.ByteStream(self._screen)
-        ready, told = os.pipe()
-        self._pid, self._fd = pty.fork()
-        if not self._pid:
-            os.close(told)
-            os.read(ready, 1)  # until the terminal has its size
-            os.chdir(folder)
-            os.execve(kubectl.program, ["kubectl", "flow", *words, "-n", cluster.namespace], environ)
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
-        os.close(ready)
-        os.close(told)
+        command = [str(kubectl.program), "flow", *words, "-n", cluster.namespace]
+        super().__init__(command, folder, environ, columns=columns, lines=60)
 
-    def until(self, text: str, *, seconds: float = 120) -> None:
-        """Until that stands on the screen."""
-        deadline = time.monotonic() + seconds
-        while text not in self.text:
-            assert self._read(deadline), f"it ended:\n{self.text}"
-
-    def press(self, key: str) -> None:
-        """A key by its name, or words and the return key."""
-        os.write(self._fd, KEYS.get(key) or f"{key}\r".encode())
-
-    def end(self, *, seconds: float = 180) -> int:
-        """The exit status."""
-        deadline = time.monotonic() + seconds
-        while self._read(deadline):
-            continue
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+    def take(self, piece: bytes) -> None:
+        """Draw it."""
+        self._stream.feed(piece)
 
     @property
     def text(self) -> str:
         """What stands there, without the blank ends."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
-
-    def _read(self, deadline: float) -> bool:
-        assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"nothing more comes:\n{self.text}"
-        try:
-            piece = os.read(self._fd, 65536)
-        except OSError:  # how Linux ends a terminal
-            return False
-        self._stream.feed(piece)
-        return bool(piece)
 
 
 def masked(text: str) -> str:
@@ -109,7 +74,7 @@ def shown(name: str, columns: int, text: str) -> None:
 def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
     def screen(columns: int, *words: str, status: int = 0) -> str:
         terminal = Terminal(cluster, folder, columns, *words)
-        assert terminal.end() == status, terminal.text
+        assert terminal.end(seconds=180) == status, terminal.text
         return terminal.text
 
     first = screen(80, "start")
@@ -127,20 +92,20 @@ def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
     assert "Привет, hello! 🦜" in screen(80, "test")
 
     shell = Terminal(cluster, folder, 80, "sh")
-    shell.until("/session/flow")
-    shell.press("stty size; sh -c 'echo as$((1))leep; exec sleep 1000'")
+    shell.until("/session/flow", seconds=120)
+    shell.press(b"stty size; sh -c 'echo as$((1))leep; exec sleep 1000'\r")
     shell.until("60 80\nas1leep")
-    shell.press("^C")
+    shell.press(CONTROL_C)
     shell.until("^C\nflow@talk")
-    shell.press("exit 7")
+    shell.press(b"exit 7\r")
     assert shell.end() == 7, shell.text
 
     stop = Terminal(cluster, folder, 80, "stop")
     stop.until("[y/N]")
-    stop.press("n")
+    stop.press(b"n\r")
     assert stop.end() != 0
     assert cluster.get("computesession", "talk"), stop.text
-    assert "talk is suspended" in screen(80, "suspend", "--yes") or cluster.get("computesession", "talk")
+    assert "talk is being suspended" in screen(80, "suspend", "--yes")
     assert "Привет, hello! 🦜" in screen(80, "test"), "a suspended session is resumed for it"
     screen(80, "stop", "--yes")
     cluster.until_gone("computesession", "talk")

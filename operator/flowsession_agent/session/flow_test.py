@@ -114,20 +114,13 @@ class Tests:
 
     def _begin(self, arguments: list[str], key: Key, gone: Callable[[], bool]) -> Job:
         """The job in which a test has begun."""
-        import signal
-
         from flowsession_agent.scripts import RUN_FLOW
-        from flowsession_agent.session.job import Job
 
         job = self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
-        if job is not None:
-            job.allow(SECONDS, canceled=gone)
-            return job
-        self._give_up_with_the_pod()
-        python, environ = key
-        job = Job(self._children, environ=environ, cwd=self._home.flow, seconds=SECONDS, end_by=signal.SIGINT)
+        if job is None:
+            self._give_up_with_the_pod()
+            job = self._spares.begin_anew(key, RUN_FLOW, arguments, cwd=self._home.flow)
         job.allow(SECONDS, canceled=gone)
-        job.begin([python, "-c", RUN_FLOW, *arguments])
         return job
 
     def _give_up_with_the_pod(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import threading
 import time
 
@@ -13,6 +12,7 @@ from flowsession_agent.errors import ApiError
 from flowsession_agent.session import guest_flow, run_batch, run_inputs, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
+from flowsession_agent.session.spare import FOREVER
 from flowsession_protocol import flow_files, limits
 from flowsession_protocol.messages import RUN_FAILURES
 
@@ -33,7 +33,6 @@ INTERRUPT_SECONDS = 20.0
 LOOK_SECONDS = 0.25
 KEPT_RUNS = 10
 """Runs whose outputs stay in the session, the newest."""
-FOREVER = 10.0 * 365 * 24 * 3600
 
 
 class Run:
@@ -230,14 +229,8 @@ class Runs:
         """The job in which a run has begun."""
         from flowsession_agent.scripts import RUN_BATCH
 
-        job = self._spares.lend(key, "run_batch", arguments, cwd=cwd)
-        if job is not None:
-            job.allow(FOREVER, canceled=canceled, end_within=INTERRUPT_SECONDS)
-            return job
-        python, environ = key
-        job = Job(self._children, environ=environ, cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
+        job = self._spares.lend(key, "run_batch", arguments, cwd=cwd) or self._spares.begin_anew(key, RUN_BATCH, arguments, cwd=cwd)
         job.allow(FOREVER, canceled=canceled, end_within=INTERRUPT_SECONDS)
-        job.begin([python, "-c", RUN_BATCH, *arguments])
         return job
 
     def _lay_aside(self, run: Run) -> None:

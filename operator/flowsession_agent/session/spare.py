@@ -45,18 +45,16 @@ class Spare:
     def __init__(self, key: Key, cwd: str, children: Children) -> None:
         """Raises OSError when it can't be started."""
         from flowsession_agent.scripts import RUN_SPARE
-        from flowsession_agent.session.job import Job
 
         self.key = key
         self.ready = self.over = False
         self._children = children
         self._received = b""
-        python, environ = key
-        self._job = Job(children, environ=environ, cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
+        self._job = _job(key, cwd, children)
         self._socket, theirs = socket.socketpair()
         with theirs:
             arguments = [str(theirs.fileno()), str(time.time_ns())]
-            self._pid = self._job.begin([python, "-c", RUN_SPARE, *arguments], inherited=[theirs.fileno()])
+            self._pid = self._job.begin([key[0], "-c", RUN_SPARE, *arguments], inherited=[theirs.fileno()])
 
     def look(self) -> None:
         """Take in whether it is ready, or over."""
@@ -161,6 +159,12 @@ class Spares:
         spare.end()
         return None
 
+    def begin_anew(self, key: Key, program: str, arguments: Sequence[str], *, cwd: str) -> Job:
+        """The job in which a program has begun to run in a process of its own, without an end set. Raises OSError."""
+        job = _job(key, cwd, self._children)
+        job.begin([key[0], "-c", program, *arguments])
+        return job
+
     def keep_spare(self) -> None:
         """Start or end the process as things are now; called every second. Raises OSError when it can't be started."""
         with self._lock:
@@ -200,6 +204,13 @@ class Spares:
             and self._free_memory() >= ENOUGH_BYTES
             and self._roomy()
         )
+
+
+def _job(key: Key, cwd: str, children: Children) -> Job:
+    """One without an end, which SIGINT interrupts, as prompt flow expects."""
+    from flowsession_agent.session.job import Job
+
+    return Job(children, environ=key[1], cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
 
 
 def _tell_of_a_kill(spare: Spare) -> None:

@@ -1,25 +1,19 @@
 """A start and a run in a pseudo-terminal: the live picture, ^C, and terminals that can't show one."""
 
-import fcntl
 import os
-import pty
-import select
 import shutil
-import signal
-import struct
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
 from flowsession_cli import app
+from pseudo_terminal import PseudoTerminal
 
 STANDIN = Path(__file__).with_name("kubectl_standin.py")
 
 
-class Terminal:
+class Terminal(PseudoTerminal):
     """`kubectl flow` in a flow folder, in a terminal of its own."""
 
     def __init__(self, folder, *words, **environ):
@@ -32,39 +26,7 @@ class Terminal:
         script.chmod(0o755)
         environ = {"TERM": "xterm-256color", **environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
         environ["PYTHONPATH"] = str(Path(app.__file__).parents[1])
-        self.pid, self._fd = pty.fork()
-        if not self.pid:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, ^C is ignored
-            os.chdir(folder / "chat")
-            os.execve(sys.executable, [sys.executable, "-m", "flowsession_cli", *(words or ["start"])], os.environ | environ)
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
-        self.seen = ""
-
-    def until(self, text, *, seconds=60):
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
-            piece = self._read(deadline)
-            assert piece, f"it ended: {self.seen}"
-            self.seen += piece.decode(errors="replace")
-
-    def _read(self, deadline):
-        """What comes before the deadline, or fails; empty at the end."""
-        assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.seen
-        try:
-            return os.read(self._fd, 65536)
-        except OSError:  # how Linux ends a terminal
-            return b""
-
-    def press(self, key):
-        os.write(self._fd, key)
-
-    def end(self, *, seconds=60):
-        """The exit status."""
-        deadline = time.monotonic() + seconds
-        while piece := self._read(deadline):
-            self.seen += piece.decode(errors="replace")
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        super().__init__([sys.executable, "-m", "flowsession_cli", *(words or ["start"])], folder / "chat", os.environ | environ)
 
 
 @pytest.fixture
