@@ -104,13 +104,13 @@ async def _listen(engine: Engine) -> None:
     # After kopf's own: it would give this process's other tasks five seconds to end by themselves, and they never do.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    told = asyncio.get_running_loop().create_task(stop.wait())
-    done, pending = await asyncio.wait({told, *watches}, return_when=asyncio.FIRST_COMPLETED)
+    stopped = asyncio.get_running_loop().create_task(stop.wait())
+    done, pending = await asyncio.wait({stopped, *watches}, return_when=asyncio.FIRST_COMPLETED)
     asyncio.get_running_loop().set_exception_handler(_at_the_end)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    for task in done - {told}:
+    for task in done - {stopped}:
         task.result()
 
 

@@ -30,7 +30,7 @@ class Home:
         self.cache = os.path.join(root, "cache")
         self.socket = os.path.join(root, "agent.sock")
         self.record = os.path.join(root, "environment.json")
-        self.beside = os.path.join(root, "beside.json")
+        self.outside_modules = os.path.join(root, "outside-modules.json")
         self.edits = os.path.join(root, "edits.tar.gz")
         self.pushed = os.path.join(root, "pushed.bin")
         self.store_copy = os.path.join(root, "pf.sqlite")

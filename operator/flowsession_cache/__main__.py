@@ -53,7 +53,7 @@ async def serve(settings: argparse.Namespace, stop: asyncio.Event) -> None:
             await runner.cleanup()
 
 
-async def until_told() -> None:
+async def until_stopped() -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,4 +64,4 @@ async def until_told() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "info").upper(), format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(until_told())
+    asyncio.run(until_stopped())

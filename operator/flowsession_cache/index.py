@@ -125,8 +125,8 @@ class Index:
 def _fresh_seconds(cache_control: str) -> float:
     if "no-store" in cache_control or "no-cache" in cache_control:
         return 0.0
-    said = _MAX_AGE.search(cache_control)
-    return min(float(said.group(1)), LONGEST_FRESH) if said else LONGEST_FRESH
+    age = _MAX_AGE.search(cache_control)
+    return min(float(age.group(1)), LONGEST_FRESH) if age else LONGEST_FRESH
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes:

@@ -152,8 +152,8 @@ def _from_html(body: bytes) -> dict[str, Any]:
             file["requires-python"] = attributes["data-requires-python"]
         if "data-yanked" in attributes:
             file["yanked"] = attributes["data-yanked"] or True
-        said = attributes.get("data-core-metadata") or attributes.get("data-dist-info-metadata") or ""
-        algorithm, _, digest = said.partition("=")
+        fingerprint = attributes.get("data-core-metadata") or attributes.get("data-dist-info-metadata") or ""
+        algorithm, _, digest = fingerprint.partition("=")
         if digest:
             file["core-metadata"] = {algorithm: digest}
         files.append(file)

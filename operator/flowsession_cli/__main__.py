@@ -24,7 +24,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        code = _told(error)
+        code = _report(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -35,7 +35,7 @@ def _name() -> str:
     return name.replace("kubectl-", "kubectl ") if name.startswith("kubectl-") else "kubectl flow"
 
 
-def _told(error: Exception) -> int:
+def _report(error: Exception) -> int:
     """Print the sentence and return the exit code."""
     import click  # noqa: PLC0415
 

@@ -58,18 +58,18 @@ class Cluster:
 
     def call(self, *words: str, stdin: str = "") -> str:
         """What kubectl prints."""
-        said = StandardError()
+        stderr = StandardError()
         try:
             # A terminal goes on to kubectl: the kubeconfig's login program may ask something there.
             done = subprocess.run(
-                self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=said.end, text=True, check=False
+                self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=stderr.end, text=True, check=False
             )
         except FileNotFoundError:
             raise _without_kubectl() from None
         finally:
-            told = said.close()
+            message = stderr.close()
         if done.returncode:
-            raise failure(told)
+            raise failure(message)
         return done.stdout
 
     def get(self, kind: str, name: str) -> Object:
@@ -198,9 +198,9 @@ class Cluster:
             try:
                 yield process.stdout
                 process.stdout.read()
-                told = process.stderr.read().decode(errors="replace")
+                message = process.stderr.read().decode(errors="replace")
                 if process.wait():
-                    raise failure(told)
+                    raise failure(message)
             finally:
                 process.kill()
                 process.wait()
@@ -220,11 +220,11 @@ class Cluster:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
         except FileNotFoundError:
             raise _without_kubectl() from None
-        said = done.stderr.decode(errors="replace")
-        if done.returncode and (command_failed := _COMMAND_FAILED.search(said)):
-            raise CliError(said[: command_failed.start()].strip().removeprefix("flow: ") or f"{' '.join(command)} failed in the session")
+        stderr = done.stderr.decode(errors="replace")
+        if done.returncode and (command_failed := _COMMAND_FAILED.search(stderr)):
+            raise CliError(stderr[: command_failed.start()].strip().removeprefix("flow: ") or f"{' '.join(command)} failed in the session")
         if done.returncode:
-            raise failure(said)
+            raise failure(stderr)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
         """Becomes a command in a session's pod."""

@@ -60,7 +60,7 @@ class Step:
     edit: Edit
     place: Path
     """The local file."""
-    said: str = ""
+    reason: str = ""
     """Why it is in conflict, or skipped."""
     text: bytes = b""
     """The merged content."""

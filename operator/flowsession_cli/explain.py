@@ -61,9 +61,9 @@ def session(
     on_its_way = not running and not bad and ready.get("reason") in _ON_ITS_WAY
     if not running:
         same = next((found for found in bad.values() if found.get("message") == ready.get("message")), ready)
-        rows.add("now" if on_its_way else "cause", _said(same))
+        rows.add("now" if on_its_way else "cause", _words_of(same))
     for kind, found in bad.items():
-        rows.add("cause" if running else "also", _said(found), unless_said=True)
+        rows.add("cause" if running else "also", _words_of(found), if_new=True)
         rows.add("where", ways.place(kind, found, thing, environment))
     if not running and status.get("podName"):
         rows.add("where", ", ".join(part for part in (f"pod {status['podName']}", _on(status)) if part))
@@ -93,15 +93,15 @@ def _headline(name: str, phase: str, ready: Object, *, on_its_way: bool, now: fl
 class Rows(list[Row]):
     """Rows of which none says what one before it has said."""
 
-    def add(self, title: str, text: str, *, unless_said: bool = False) -> None:
+    def add(self, title: str, text: str, *, if_new: bool = False) -> None:
         """Add a row if it has something to say."""
-        if text and (title, text) not in self and not (unless_said and self.have(text)):
+        if text and (title, text) not in self and not (if_new and self.have(text)):
             self.append((title, text))
 
     def have(self, text: str) -> bool:
         """Whether that is in what was said."""
         bare = re.sub(r" \(\w+\)$", "", text)
-        return any(bare in said for _, said in self)
+        return any(bare in message for _, message in self)
 
 
 def environment(thing: Object, events: Sequence[Object]) -> Finding:
@@ -113,15 +113,15 @@ def environment(thing: Object, events: Sequence[Object]) -> Finding:
     resolved = ready["status"] == "True"
     on_its_way = ready.get("reason") in _ON_ITS_WAY
     bad = [found for kind in ("FlowValid", "WarmPoolReady") if (found := render.condition(thing, kind)).get("status") == "False"]
-    rows.add("" if resolved else "now" if on_its_way else "cause", ready["message"] if resolved else _said(ready))
+    rows.add("" if resolved else "now" if on_its_way else "cause", ready["message"] if resolved else _words_of(ready))
     for found in bad:
-        rows.add("cause" if resolved else "also", _said(found), unless_said=True)
+        rows.add("cause" if resolved else "also", _words_of(found), if_new=True)
     well = resolved and not bad
     if not well:
         rows.add("where", ways.source(thing))
     for warning in status.get("warnings") or ():
         place = f"{warning.get('file', '')}{f' line {line}' if (line := warning.get('line')) else ''}"
-        rows.add("warning", f"{f'{place}: ' if place else ''}{warning['message']}", unless_said=True)
+        rows.add("warning", f"{f'{place}: ' if place else ''}{warning['message']}", if_new=True)
     if not well:
         for way in ways.of_environment(thing):
             rows.add("do", way)
@@ -138,7 +138,7 @@ def run(thing: Object, events: Sequence[Object], of_session: Finding | None = No
         return Finding(f"run {name} is {phase}: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
     going = phase in ("Running", "Preparing") and complete.get("reason") in ("Running", "Preparing", "Resumed")
     well = phase == "Completed" or going
-    rows.add("" if well else "cause", complete["message"] if well else _said(complete))
+    rows.add("" if well else "cause", complete["message"] if well else _words_of(complete))
     _lines(rows, status.get("errors") or (), complete.get("message", ""))
     for warning in status.get("warnings") or ():
         rows.add("warning", warning)
@@ -147,10 +147,10 @@ def run(thing: Object, events: Sequence[Object], of_session: Finding | None = No
     if of_session is not None and not of_session.well:
         rows.add("session", of_session.headline)
         for title, text in of_session.rows:
-            rows.add(title, text, unless_said=title != "do")
+            rows.add(title, text, if_new=title != "do")
     if phase == "Failed" and not status.get("errors"):
         for line in str(status.get("logTail") or "").strip().splitlines()[-TAIL_LINES:]:
-            rows.add("log", line, unless_said=True)
+            rows.add("log", line, if_new=True)
     if not well:
         for way in ways.of_run(thing):
             rows.add("do", way)
@@ -178,7 +178,7 @@ def instance(thing: Object, pod_events: Sequence[Object], events: Sequence[Objec
         rows.add("", ready["message"])
         _soon(rows, thing)
         return Finding(f"instance {name} is {phase}: nothing is wrong", rows, well=True)
-    rows.add("cause", _said(ready))
+    rows.add("cause", _words_of(ready))
     for way in ways.of_instance(thing):
         rows.add("do", way)
     _story(rows, pods=pod_events, events=events)
@@ -202,7 +202,7 @@ def gone(name: str, events: Sequence[Object], environment: Object | None) -> Fin
     return Finding(f"there is no session or run {name} now; what was said of it, the last at the end", rows, well=False)
 
 
-def _said(found: Object) -> str:
+def _words_of(found: Object) -> str:
     return f"{found.get('message') or 'no reason was given'} ({found.get('reason', '')})"
 
 
@@ -214,7 +214,7 @@ def _soon(rows: Rows, thing: Object) -> None:
     """A word about an end that is near, or is put off."""
     active = render.condition(thing, "Active")
     if active.get("reason") in ("IdleSoon", "EditsNotSaved"):
-        rows.add("soon", _said(active))
+        rows.add("soon", _words_of(active))
         for way in ways.named(active["message"], thing):
             rows.add("do", way)
 
@@ -234,7 +234,7 @@ def _of_environment(rows: Rows, thing: Object | None, session: Object) -> None:
         return
     found = render.condition(thing, "Ready")
     if found.get("status") == "False":
-        rows.add("also", _said(found), unless_said=True)
+        rows.add("also", _words_of(found), if_new=True)
 
 
 def _installer(rows: Rows, status: Object) -> None:
@@ -251,14 +251,16 @@ def _warnings(events: Iterable[Object]) -> list[Object]:
 
 def _story(rows: Rows, *, pods: Sequence[Object] = (), events: Sequence[Object], count: int = 3) -> Rows:
     """The last warnings of scheduler, autoscaler, kubelet and operator that the rows don't have."""
-    for title, told in (("pod", pods), ("event", events)):
-        wanted = [event for event in told if _tells(event) and not rows.have(_message(event)) and not _NOISE.match(_message(event))]
+    for title, candidates in (("pod", pods), ("event", events)):
+        wanted = [
+            event for event in candidates if _is_cause(event) and not rows.have(_message(event)) and not _NOISE.match(_message(event))
+        ]
         for _, reason, message in render.folded(wanted, count):
             rows.add(title, f"{reason}: {message}")
     return rows
 
 
-def _tells(event: Object) -> bool:
+def _is_cause(event: Object) -> bool:
     return event.get("type") == "Warning" or event.get("reason") in ("NotTriggerScaleUp", "TriggeredScaleUp", "Nominated", "Preempted")
 
 

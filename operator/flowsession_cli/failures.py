@@ -100,10 +100,10 @@ def _plain(text: str) -> str:
     return re.sub(r"^(Error from server( \(\w+\))?|error|Error in configuration): ", "", text).strip()
 
 
-def _of_login(said: str, lines: list[str]) -> str:
+def _of_login(message: str, lines: list[str]) -> str:
     """What the kubeconfig's login program says, with what it prints itself."""
     own = [line for line in lines if "getting credentials" not in line and not line.startswith(("It looks like you", "The connection"))]
-    text = "; ".join([said.strip().rstrip('"').replace('\\"', '"'), *own[:3]])
+    text = "; ".join([message.strip().rstrip('"').replace('\\"', '"'), *own[:3]])
     if "interactive mode" in text:
         return f"the kubeconfig's login program needs a terminal: {text}; run kubectl get namespaces in one, and then this again"
     return f"the kubeconfig's login program failed: {text}; run it by hand, or log in again"

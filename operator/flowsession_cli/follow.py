@@ -109,7 +109,7 @@ class Lines:
     def __init__(self, name: str) -> None:
         self._name = name
         self._began = time.time()
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def show(self, session: Object) -> None:
         """Print what is new."""
@@ -129,6 +129,6 @@ class Lines:
         print(f"{time.time() - self._began:6.1f} s    {line}", flush=True)
 
     def _tell(self, key: str, text: str) -> None:
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._shown:
+            self._shown.add(key)
             print(f"{time.time() - self._began:6.1f} s  {text}", flush=True)

@@ -216,8 +216,8 @@ def _rights(cluster: Cluster, user: str, namespace: str) -> Iterator[Line]:
             thing = f"{resource}.{group}" if group else resource
             place = f"in namespace {where}" if where else "in the whole cluster"
             role = role_for(missing[-1], resource, group)
-            said = f"{user} may not {', '.join(missing)} {thing} {place}: {role} has that right"
-            yield Line(False, f"{said}; needed by {needed}")
+            message = f"{user} may not {', '.join(missing)} {thing} {place}: {role} has that right"
+            yield Line(False, f"{message}; needed by {needed}")
     if not lacking:
         yield Line(True, f"rights in namespace {namespace}: all that the commands need")
 

@@ -15,8 +15,8 @@ def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> Non
         for entry in entries:
             manager = str(entry.get("manager", ""))
             if manager in MANAGERS and f"f:{field}" in _spec(entry):
-                said = f"spec.{field} of {name} belongs to {MANAGERS[manager]} ({manager}), which would set it back"
-                raise CliError(f"{said}: change it where that is managed")
+                message = f"spec.{field} of {name} belongs to {MANAGERS[manager]} ({manager}), which would set it back"
+                raise CliError(f"{message}: change it where that is managed")
 
 
 def other(environment: Object, user: Callable[[], str]) -> str:

@@ -208,8 +208,8 @@ def _ignored(path: Path, rules: Sequence[tuple[Path, Any]]) -> bool:
     verdict = False
     for folder, spec in rules:
         name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
-        said = spec.check_file(name).include
-        verdict = verdict if said is None else bool(said)
+        included = spec.check_file(name).include
+        verdict = verdict if included is None else bool(included)
     return verdict
 
 

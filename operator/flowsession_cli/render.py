@@ -200,9 +200,9 @@ def own_stages(status: Mapping[str, Any], began: float) -> list[Object]:
     return [stage for stage in status.get("stages") or () if seconds_of(stage["startedAt"]) >= began - 5]
 
 
-def events(out: "Console", told: Sequence[Object], count: int) -> None:
+def events(out: "Console", found: Sequence[Object], count: int) -> None:
     """Print the last Events below what was printed, if there are any."""
-    if rows := folded(told, count):
+    if rows := folded(found, count):
         out.print()
         for stamp, reason, message in rows:
             out.print(f"{clock(stamp)}  {reason}: {message}")

@@ -51,8 +51,8 @@ def kept(cluster: Cluster, run: Object) -> Iterator[Files]:
         with packed as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             yield _members(archive)
     else:
-        said = next((entry["message"] for entry in run["status"].get("conditions") or () if entry["type"] == "Complete"), "")
-        raise CliError(f"{name} kept no outputs: {said or 'it ended before there were any'}")
+        message = next((entry["message"] for entry in run["status"].get("conditions") or () if entry["type"] == "Complete"), "")
+        raise CliError(f"{name} kept no outputs: {message or 'it ended before there were any'}")
 
 
 def chosen(cluster: Cluster, run: Object, *names: str) -> dict[str, bytes]:
@@ -75,10 +75,10 @@ def failures(content: bytes, run: Object) -> dict[int, str]:
     """Why lines failed, by number: prompt flow's own file says it of all, the status of the first ten."""
     found = {problem["line"]: problem["message"] for problem in run["status"].get("errors") or () if "line" in problem}
     try:
-        told = json.loads(content or b"{}")
+        error = json.loads(content or b"{}")
     except ValueError:
-        told = {}
-    for more in told.get("additionalInfo") or ():
+        error = {}
+    for more in error.get("additionalInfo") or ():
         for one in (more.get("info") or {}).get("errors") or ():
             if isinstance(one.get("line_number"), int):
                 words = " ".join(str((one.get("error") or {}).get("message") or "no reason was given").split())

@@ -18,7 +18,7 @@ _PAUSE_SECONDS = (0.5, 5.0)
 """Before the API server is asked again: at first, and at most."""
 
 _BAR = 40
-_BESIDE_BAR = 34
+_COLUMNS_OF_COUNTS = 34
 
 
 def until_over(cluster: Cluster, name: str) -> Object:
@@ -144,7 +144,7 @@ class RunPicture:
         total, done = lines.get("total", 0), lines.get("completed", 0) + lines.get("failed", 0)
         over = {"Completed": Text("✓", "green"), "Failed": Text("✗", "red"), "Canceled": Text("✗", "yellow")}.get(phase)
         cells: list[RenderableType] = [over or self._spinner, Text(phase, render.STYLES.get(phase, ""))]
-        if total and (room := min(_BAR, width - _BESIDE_BAR)) > 4:
+        if total and (room := min(_BAR, width - _COLUMNS_OF_COUNTS)) > 4:
             cells.append(ProgressBar(total=total, completed=done, width=room, complete_style="red" if lines.get("failed") else "green"))
         counts = f"{done}/{total}" if total else ""
         failed = f"{lines['failed']} failed" if lines.get("failed") else ""

@@ -84,8 +84,8 @@ def of_run(thing: Object) -> list[str]:
 def session_of_run(run: Object) -> str:
     """The session that a run waits for: the one that it names or is in, else the one of which its condition tells."""
     named = (run["spec"].get("sessionRef") or {}).get("name") or run.get("status", {}).get("sessionName")
-    told = re.search(r"\bsession '([^']+)'", render.condition(run, "Complete").get("message", ""))
-    return str(named or (told[1] if told else ""))
+    match = re.search(r"\bsession '([^']+)'", render.condition(run, "Complete").get("message", ""))
+    return str(named or (match[1] if match else ""))
 
 
 def of_instance(thing: Object) -> list[str]:

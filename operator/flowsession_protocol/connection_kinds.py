@@ -100,8 +100,8 @@ def judged(data: object) -> dict[str, Any]:
     if kind is None:
         raise BadConnectionError("ConnectionType", f"its type is none of {', '.join(KINDS)}{_meant(data['type'], KINDS)}")
     if kind.name != CUSTOM and (grouped := sorted({"configs", "secrets"} & data.keys())):
-        said = f"type {kind.name} has no {grouped[0]}: give its fields by their own names, {', '.join(kind.fields)}"
-        raise BadConnectionError("ConnectionField", said)
+        message = f"type {kind.name} has no {grouped[0]}: give its fields by their own names, {', '.join(kind.fields)}"
+        raise BadConnectionError("ConnectionField", message)
     keyless = kind.keyless and data.get("auth_mode") == MEID
     if kind.keyless and data.get("auth_mode") not in (None, KEY, MEID):
         raise BadConnectionError("ConnectionField", f"its auth_mode must be {KEY} or {MEID}")
@@ -132,13 +132,13 @@ def _check(name: str, value: object, *, nested: bool = False, empty: bool = Fals
 def _lacks(kind: Kind, name: str, data: dict[str, Any]) -> str:
     unknown = [other for other in data if other not in kind.fields and other not in ALWAYS]
     near = difflib.get_close_matches(name, unknown, 1, 0.7)
-    said = f"it has no {name}, which type {kind.name} needs"
+    message = f"it has no {name}, which type {kind.name} needs"
     if near:
-        return f"{said}: its field {near[0]!r} is probably meant"
+        return f"{message}: its field {near[0]!r} is probably meant"
     key = "secrets.NAME" if name == "secrets" else name
     if name == "api_key" and kind.keyless:
-        return f"{said}: add the key {key} to the Secret, or auth_mode: {MEID} to use the session's identity"
-    return f"{said}: add {'the field to connection.yaml, or ' if name != 'secrets' else ''}the key {key} to the Secret"
+        return f"{message}: add the key {key} to the Secret, or auth_mode: {MEID} to use the session's identity"
+    return f"{message}: add {'the field to connection.yaml, or ' if name != 'secrets' else ''}the key {key} to the Secret"
 
 
 def _meant(value: object, known: Iterable[str]) -> str:

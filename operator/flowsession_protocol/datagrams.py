@@ -20,5 +20,5 @@ def message(pod_uid: str, word: str) -> bytes:
 
 def read(data: bytes) -> tuple[str, str] | None:
     """The pod's uid and the word; None for what is no such datagram."""
-    said = FORM.fullmatch(data) if len(data) <= LARGEST else None
-    return (said[1].decode(), said[2].decode()) if said else None
+    match = FORM.fullmatch(data) if len(data) <= LARGEST else None
+    return (match[1].decode(), match[2].decode()) if match else None

@@ -17,7 +17,7 @@ NAME_BYTES = 255
 
 PATH_BYTES = 1024
 
-MODULES_BESIDE = 100
+OUTSIDE_MODULES = 100
 """Modules of a flow's source outside of its folder that a session is told of."""
 
 REQUIREMENT_FILES = 50

@@ -252,7 +252,7 @@ class Order(_Order, total=False):
 
     retry: bool
     savedEdits: SavedEdits
-    beside: Mapping[str, str]
+    outsideModules: Mapping[str, str]
     editsAddress: str
 
 

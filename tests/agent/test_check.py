@@ -295,7 +295,7 @@ def test_a_package_tool_whose_package_fails_at_its_import_names_what_that_lacks(
 def test_a_module_beside_the_flow_folder_is_named_with_the_way_to_it(start: StartAgent, runtime_base: str) -> None:
     agent = start(python=runtime_base)
     files = {"flow.flex.yaml": b"entry: main:Chat\n", "main.py": b"import os\nfrom rag.search import find\n\n\ndef Chat():\n    pass\n"}
-    agent.put("p1", "f1", files=files, beside={"rag": "../rag"})
+    agent.put("p1", "f1", files=files, outsideModules={"rag": "../rag"})
     (problem,) = checked(agent, "f1")["problems"]
     assert (problem["code"], problem["file"], problem["line"]) == ("ModuleMissing", "main.py", 2)
     assert "`additional_includes: [../rag]`" in problem["message"]

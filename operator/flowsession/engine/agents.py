@@ -111,7 +111,7 @@ class Agents:
                 pod_timestamps.note_answer(self._cache.pod_timestamps.get(pod.uid, {}), answer.state, self._cache.clock())
         self._queue.add(key)
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
-            for concerned in self._cache.sizing.instances.beside(entry):
+            for concerned in self._cache.sizing.instances.concerned_by(entry):
                 self._queue.add(concerned)
 
     def _believed(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
@@ -134,7 +134,7 @@ class Agents:
         now = self._cache.clock()
         view = charged(view, now, bad=failure is not None and not isinstance(failure, NoAnswer))
         if isinstance(failure, AgentRefused) and isinstance(call, Deliver):
-            view = replace(view, refused=str(failure), delivered=_told(call), delivered_request=call.request)
+            view = replace(view, refused=str(failure), delivered=_delivered(call), delivered_request=call.request)
         if failure is not None:
             return replace(
                 view,
@@ -155,7 +155,7 @@ class Agents:
             failures=0,
             silence=0.0,
             refused="" if isinstance(call, Deliver) else view.refused,
-            delivered=_told(call) if isinstance(call, Deliver) else view.delivered,
+            delivered=_delivered(call) if isinstance(call, Deliver) else view.delivered,
             delivered_request=call.request if isinstance(call, Deliver) else view.delivered_request,
             kept_alive=call.request if isinstance(call, KeepAlive) and answer.state and not answer.state.retired else view.kept_alive,
             state=answer.state or view.state,
@@ -180,5 +180,5 @@ def _empty_polls(view: AgentView, call: Follow, answer: Answer, seconds: float) 
     return 0 if news or seconds >= min(WAITED_SECONDS, call.seconds - 1.0) else view.empty_polls + 1
 
 
-def _told(call: Deliver) -> tuple[str, str]:
+def _delivered(call: Deliver) -> tuple[str, str]:
     return call.body["packagesRevision"], call.body["flowRevision"]

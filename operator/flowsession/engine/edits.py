@@ -193,8 +193,8 @@ def given(cache: Cache, key: Key) -> None:
 
 def _place(meta: Manifest, environment_uid: str) -> bytes:
     """Return what saved edits are bound to: in another place, under another name, owner, user or age they don't open."""
-    said = meta.get("annotations") or {}
-    parts = [meta["namespace"], environment_uid, said.get(USER_ANNOTATION), meta["name"], said.get(SEQUENCE_ANNOTATION)]
+    annotations = meta.get("annotations") or {}
+    parts = [meta["namespace"], environment_uid, annotations.get(USER_ANNOTATION), meta["name"], annotations.get(SEQUENCE_ANNOTATION)]
     return json.dumps(parts).encode()
 
 

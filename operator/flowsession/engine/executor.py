@@ -38,7 +38,7 @@ LISTS_AT_ONCE = 10.0
 SECONDS_PER_LIST = 20.0
 """The same for a session's ConfigMaps: lists of packages, and saved edits, of which a busy session has two in a minute."""
 
-TOLD_SECONDS = 60.0
+REPORTED_SECONDS = 60.0
 """How long the Event of what failed or came too late stands for the next try."""
 
 
@@ -76,7 +76,7 @@ class Executor:
         self._edits = edits
         self._statuses = Allowance(STATUSES_AT_ONCE, SECONDS_PER_STATUS)
         self._lists = Allowance(LISTS_AT_ONCE, SECONDS_PER_LIST)
-        self._told: dict[str, tuple[float, frozenset[str]]] = {}
+        self._reported: dict[str, tuple[float, frozenset[str]]] = {}
         """By uid: when and for which reasons people were told of what then failed or came too late."""
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
@@ -126,9 +126,9 @@ class Executor:
             raise errors.Unavailable("an Event that the status builds on could not be written; both are tried again")
         if plan.status is not None and not await self._patch(plan.status):
             return False
-        self._told.pop(uid, None)
+        self._reported.pop(uid, None)
         await self._tell(key, uid, [event for event in plan.events if event.reason not in CLAIMED])
-        self._told.pop(uid, None)
+        self._reported.pop(uid, None)
         return True
 
     async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True) -> bool:
@@ -139,12 +139,12 @@ class Executor:
         if not events:
             return True
         now = self._cache.clock()
-        self._told = {known: told for known, told in self._told.items() if now - told[0] < TOLD_SECONDS}
-        _, before = self._told.get(uid, (now, frozenset()))
+        self._reported = {known: reported for known, reported in self._reported.items() if now - reported[0] < REPORTED_SECONDS}
+        _, before = self._reported.get(uid, (now, frozenset()))
         for event in events:
             if event.reason not in before and not await self._recorder.record(key, uid, event, late=late) and not late:
                 return False
-        self._told[uid] = (now, frozenset(event.reason for event in events))
+        self._reported[uid] = (now, frozenset(event.reason for event in events))
         return True
 
     def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:
@@ -175,7 +175,7 @@ class Executor:
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
                 break  # what is too late leaves the note
-        self._told.pop(uid, None)
+        self._reported.pop(uid, None)
         self._cache.journal.ends.pop(uid, None)
 
     def _call(self, key: Key, plan: Plan) -> None:

@@ -46,10 +46,10 @@ class Hints(asyncio.DatagramProtocol):
         now = self._cache.clock()
         if not self._by_address.of(address, now).take(now) or not self._all.take(now):
             return "too many"
-        said = datagrams.read(data)
-        if said is None:
+        message = datagrams.read(data)
+        if message is None:
             return "unreadable"
-        uid, word = said
+        uid, word = message
         name = self._cache.pod_names.get(uid)
         pod = self._cache.pods.get(name) if name else None
         if pod is None or not pod.session:

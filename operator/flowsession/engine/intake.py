@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class _Unread:
     uid: str
     event: Event
-    told: bool = False
+    reported: bool = False
 
 
 class Intake:
@@ -80,15 +80,15 @@ class Intake:
     def untold(self, key: Key) -> tuple[str, Event] | None:
         """Return, once, the uid of an unreadable object and the Event for its owner."""
         found = self._unread.get(key)
-        if found is None or found.told:
+        if found is None or found.reported:
             return None
-        found.told = True
+        found.reported = True
         return found.uid, found.event
 
     def _note(self, key: Key, uid: str, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
-        said = f"the operator can't read this {key.kind} and leaves it alone ({why}): correct or delete it; are the CRDs of its version?"
-        event, known = Event(True, "Unreadable", said), self._unread.get(key)
+        message = f"the operator can't read this {key.kind} and leaves it alone ({why}): correct or delete it; are the CRDs of its version?"
+        event, known = Event(True, "Unreadable", message), self._unread.get(key)
         if known is not None and (known.uid, known.event) == (uid, event):
             return
         self._unread[key] = _Unread(uid, event)

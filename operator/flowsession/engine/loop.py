@@ -195,8 +195,8 @@ class Engine:
         """Tells the object's owner, once, of a failure that goes on and is neither theirs nor the API server's."""
         uid = self.cache.uid(key)
         if uid and self.queue.failing(key)[0] == SILENT_FAILURES:
-            said = f"the operator fails at this {key.kind}, and tries again ({type(error).__name__}: {error})"
-            await self._recorder.record(key, uid, Event(True, "DecisionFailed", f"{said[:500]}; its log has more: please report it"))
+            message = f"the operator fails at this {key.kind}, and tries again ({type(error).__name__}: {error})"
+            await self._recorder.record(key, uid, Event(True, "DecisionFailed", f"{message[:500]}; its log has more: please report it"))
 
     async def _reconcile(self, key: Key) -> bool:
         """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
@@ -238,8 +238,8 @@ class Engine:
         if key.kind == "Pod":
             left = self._snapshots.departed(name, now)
             return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
-        beside = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
-        silent = self._silent(key) or (beside is not None and self._silent(beside))
+        instance = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
+        silent = self._silent(key) or (instance is not None and self._silent(instance))
         snapshot = (
             self._snapshots.session(name, now, server_silent=silent, queued=len(self.queue)) if key.kind == "ComputeSession" else None
         )

@@ -129,10 +129,10 @@ class WorkerResolutions(Resolutions):
                 code = await worker.wait()
                 log.error("the worker has died of an environment", extra={"key": where, "code": code, "error": repr(error)})
                 if code == -signal.SIGPROF:
-                    said = f"what this environment holds takes more than {CPU_SECONDS:.0f} s of processor to read"
-                    return Unresolved("Unreadable", f"{said}: correct the flow folder or the requirements, or make them smaller")
-        said = "the operator's parser dies of what this environment holds; its log has more"
-        return Unresolved("Unreadable", f"{said}: correct the flow folder or the requirements, and report it")
+                    message = f"what this environment holds takes more than {CPU_SECONDS:.0f} s of processor to read"
+                    return Unresolved("Unreadable", f"{message}: correct the flow folder or the requirements, or make them smaller")
+        message = "the operator's parser dies of what this environment holds; its log has more"
+        return Unresolved("Unreadable", f"{message}: correct the flow folder or the requirements, and report it")
 
     def _kill(self) -> None:
         if self._worker is not None and self._worker.returncode is None:

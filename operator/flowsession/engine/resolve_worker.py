@@ -61,8 +61,8 @@ def answer(job: Job, settings: Settings) -> Answer:
         return found
     except Exception as error:
         log.exception("an environment's content can't be read")
-        said = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
-        return Unresolved("Unreadable", f"{said[:500]}; its log has more: correct the flow folder or the requirements, and report it")
+        message = f"the operator fails at what this environment holds ({type(error).__name__}: {error})"
+        return Unresolved("Unreadable", f"{message[:500]}; its log has more: correct the flow folder or the requirements, and report it")
 
 
 def main() -> None:

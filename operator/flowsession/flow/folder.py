@@ -129,6 +129,6 @@ def _requirements(file: str, named: object, files: Mapping[str, bytes], warnings
     if isinstance(named, str):
         return posixpath.normpath(named.strip())
     # As prompt flow's cloud does, which warns of whatever it can't read and goes on.
-    said = f"environment.python_requirements_txt is {kind_of(named)}, so nothing is installed; write the name of a file"
-    warnings.append(SourceWarning(file=file, code="RequirementsMissing", message=said))
+    message = f"environment.python_requirements_txt is {kind_of(named)}, so nothing is installed; write the name of a file"
+    warnings.append(SourceWarning(file=file, code="RequirementsMissing", message=message))
     return None

@@ -4,7 +4,7 @@ import itertools
 import posixpath
 from collections.abc import Mapping
 
-from flowsession_protocol.limits import MODULES_BESIDE
+from flowsession_protocol.limits import OUTSIDE_MODULES
 
 MOST_LOOKED_AT = 5000
 """Python files of a source."""
@@ -27,7 +27,7 @@ def modules(source: Mapping[str, bytes], folder: str, flow: Mapping[str, bytes])
         if folder in (".", path) or path.startswith(f"{folder}/") or folder.startswith(f"{path}/"):
             continue  # in the flow folder, or around it
         found[name] = posixpath.relpath(path, folder)
-        if len(found) == MODULES_BESIDE:
+        if len(found) == OUTSIDE_MODULES:
             break
     return found
 

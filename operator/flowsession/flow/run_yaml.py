@@ -189,8 +189,8 @@ class _Reader:
         for name in found:
             if name not in known:
                 near = get_close_matches(name, list(known), 1)
-                said = f"did you mean {near[0]!r}?" if near else f"there are {' and '.join(known)}"
-                raise self._error(key, f"unknown key {name[:80]!r}: {said}")
+                message = f"did you mean {near[0]!r}?" if near else f"there are {' and '.join(known)}"
+                raise self._error(key, f"unknown key {name[:80]!r}: {message}")
         return {name: one for name, one in found.items() if one is not None}
 
     def _mapping(self, key: str, value: object) -> dict[str, Any]:
@@ -205,8 +205,8 @@ class _Reader:
             return str(value)
         raise self._error(key, f"is {kind_of(value)}, but must be a text")
 
-    def _error(self, key: str, said: str) -> RunYamlError:
-        return RunYamlError(f"{self._name}: {key}: {said}" if not said.startswith("is ") else f"{self._name}: {key} {said}")
+    def _error(self, key: str, message: str) -> RunYamlError:
+        return RunYamlError(f"{self._name}: {key}: {message}" if not message.startswith("is ") else f"{self._name}: {key} {message}")
 
 
 _FIELDS: Mapping[str, tuple[str, Callable[[_Reader, str, object], Any]]] = {

@@ -61,8 +61,8 @@ class Loader(_Base):  # type: ignore[misc]
             merge = key_node.tag == f"{_TAG}merge"
             key = "<<" if merge else self.key(key_node)
             if merged is not None if merge else key in own:
-                said = f"the key {str(getattr(key_node, 'value', key))[:80]!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, said, key_node.start_mark)
+                message = f"the key {str(getattr(key_node, 'value', key))[:80]!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
             if merge:
                 merged = value_node
             else:
@@ -71,8 +71,8 @@ class Loader(_Base):  # type: ignore[misc]
             brought: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
             for source in merged.value if isinstance(merged, yaml.SequenceNode) else [merged]:
                 if not isinstance(source, yaml.MappingNode):
-                    said = f"a merge key (<<) must name mappings, but names a {_kind(source)}"
-                    raise yaml.constructor.ConstructorError(None, None, said, merged.start_mark)
+                    message = f"a merge key (<<) must name mappings, but names a {_kind(source)}"
+                    raise yaml.constructor.ConstructorError(None, None, message, merged.start_mark)
                 self.flatten_mapping(source)
                 brought = {**{self.key(pair[0]): pair for pair in source.value}, **brought}
             node.value = list({**brought, **own}.values())

@@ -93,7 +93,7 @@ class Resolved:
     """Hash of all that the environment's spec and source bring into a session."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds; empty if nothing is installed."""
-    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+    outside_modules: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Modules of the source outside of the flow folder, with their paths: for advice about a missing module."""
     claim: Claim | None = None
     """The claim whose folder sessions use in place; `files` is None then."""
@@ -147,8 +147,8 @@ class Resolved:
             # A CA bundle may be larger than all the rest, and only an install reads it.
             "installer": self.installer if wanted else {**self.installer, "caBundle": ""},
         }
-        if self.beside:
-            order["beside"] = dict(self.beside)
+        if self.outside_modules:
+            order["outsideModules"] = dict(self.outside_modules)
         return order
 
 

@@ -98,20 +98,20 @@ def died(pod: PodView) -> tuple[str, str]:
     """Return why the pod's container does not stay up: a reason and a sentence."""
     container = pod.container
     assert container is not None
-    said = container.ended_message.strip() or container.waiting_message.strip()
+    message = container.ended_message.strip() or container.waiting_message.strip()
     if container.ended_reason == "OOMKilled":
         return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
     if container.ended_code in (ASKED_TO_END, EDITS_NOT_TAKEN):
         return "PodFailed", "the session's container was asked to end (SIGTERM), by its node or by a process in it"
     never_ran = container.ended_reason not in ("Error", "Completed")  # else it may be the session's own log that speaks of files
-    if never_ran and ("executable file not found" in said or "no such file or directory" in said):
-        return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {said}"
+    if never_ran and ("executable file not found" in message or "no such file or directory" in message):
+        return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {message}"
     if container.ended_code in (64, 65):
-        return "PodFailed", said
+        return "PodFailed", message
     if not container.ended_reason and container.waiting_reason.startswith("CreateContainer"):
-        return "PodFailed", f"the node can't create the session's container: {said or container.waiting_reason}"
+        return "PodFailed", f"the node can't create the session's container: {message or container.waiting_reason}"
     code = f" with exit code {container.ended_code}" if container.ended_reason else ""
-    last = said.splitlines()[-1] if said else "no message"
+    last = message.splitlines()[-1] if message else "no message"
     return "PodFailed", f"the session's container ended{code} ({container.ended_reason or container.waiting_reason}): {last}"
 
 

@@ -18,11 +18,11 @@ _LOGIN = re.compile(r"^[a-z]+://([^/?#]*)@", re.IGNORECASE)
 def warnings(files: Mapping[str, str], installer: Installer, *, secret: str) -> Iterator[SourceWarning]:
     """Judges the index URLs of requirements files (text by name) and of the installer's settings (docs/agent-protocol.md). `secret` is the
     name of the Secret with the token, empty: none. Each thing is said once, of the first URL that it is true of."""
-    said: set[tuple[str, str]] = set()
+    warned: set[tuple[str, str]] = set()
     for file, line, url in _urls(files, installer):
         for code, about, message in _judged(url, secret, installer["identityFeedHosts"]):
-            if (code, about) not in said:
-                said.add((code, about))
+            if (code, about) not in warned:
+                warned.add((code, about))
                 yield SourceWarning(file=file, line=line, code=code, message=message)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flowsession.flow.yaml import FolderError, text_of
 from flowsession.requirements import rules
-from flowsession.requirements.rules import INCLUDES, Finding, Judged, beside_include, options, shown, unseen_include
+from flowsession.requirements.rules import INCLUDES, Finding, Judged, only_an_include, options, shown, unseen_include
 from flowsession_protocol.limits import REQUIREMENT_FILES
 from flowsession_protocol.requirements import VARIABLE, Line, lines
 
@@ -131,7 +131,7 @@ class _Reading:
             self._free |= any(option == "--no-require-hashes" for option, _ in line.options)
             return
         if len(line.options) > 1:
-            self._found(name, beside_include(line))
+            self._found(name, only_an_include(line))
         self._include(name, line, include[1], include[0] == "--constraint", way)
 
     def _include(self, name: str, line: Line, target: str, as_constraint: bool, way: tuple[str, ...]) -> None:

@@ -86,8 +86,8 @@ class Judged:
 
 def shown(text: str) -> str:
     """A line for a message: not too long, and without what may be a password. It goes first: the end may hold the @ that tells it."""
-    said = masked(text)
-    return repr(said if len(said) <= 120 else f"{said[:120]}...")
+    shown = masked(text)
+    return repr(shown if len(shown) <= 120 else f"{shown[:120]}...")
 
 
 def options(line: Line) -> Judged:
@@ -131,7 +131,7 @@ def options(line: Line) -> Judged:
     return Judged(tuple(errors), tuple(warnings))
 
 
-def beside_include(line: Line) -> Judged:
+def only_an_include(line: Line) -> Judged:
     """Says that pip reads nothing else in a line that includes a file."""
     message = f"{shown(line.text)}: pip reads one file of such a line and nothing else; give each option a line of its own"
     return Judged(warnings=(Finding(line.first, "IgnoredOption", message),))
@@ -169,10 +169,10 @@ _ALGORITHMS = ("sha256:", "sha384:", "sha512:")
 
 def requirement(line: Line) -> Judged:
     """Judges a line that asks for a package."""
-    return _beside_name(line) or _named(line, _ignored(line))
+    return _impossible(line) or _named(line, _ignored(line))
 
 
-def _beside_name(line: Line) -> Judged | None:
+def _impossible(line: Line) -> Judged | None:
     """Refuses what can't be, whatever package it is."""
     text = shown(line.body)
     if _is_local(line.body):

@@ -10,7 +10,7 @@ import sys
 
 from flowsession_agent.check import distributions
 
-BESIDE = "FLOWSESSION_BESIDE"
+OUTSIDE_MODULES = "FLOWSESSION_OUTSIDE_MODULES"
 """Environment variable of the check: modules of the flow's source that lie outside of the flow folder, as JSON: the way to each by name."""
 
 OWN_NAMES = frozenset([
@@ -23,12 +23,12 @@ OWN_NAMES = frozenset([
 
 def missing(module: str, folder: str) -> str:
     """Return the sentence about a module that can't be found by the flow in `folder`."""
-    said = f"No module named {module!r}"
+    message = f"No module named {module!r}"
     top = module.partition(".")[0]
     if top == "promptflow":
         name = "promptflow-tools" if module.startswith("promptflow.tools") else distributions.known(module)
-        return f"{said}: use the default image, or build {name} into yours"
-    return f"{said}{_gone(module) or _own(module, folder) or _removed(top) or _package(module)}"
+        return f"{message}: use the default image, or build {name} into yours"
+    return f"{message}{_gone(module) or _own(module, folder) or _removed(top) or _package(module)}"
 
 
 def not_in(place: str) -> str:
@@ -65,7 +65,7 @@ def _own(module: str, folder: str) -> str:
         return f": {top}.py of the flow folder hides the package {top}: rename that file"
     if rest and os.path.isdir(os.path.join(folder, top)):
         return f": {top} of the flow folder has no {rest}: add {module.replace('.', '/')}.py (was it left out of git?)"
-    way = _beside().get(top)
+    way = _outside_modules().get(top)
     if way:
         return f": it lies outside of the flow folder, in the flow's source: bring it in by `additional_includes: [{way}]`"
     alike = _alike(top, folder)
@@ -74,9 +74,9 @@ def _own(module: str, folder: str) -> str:
     return ""
 
 
-def _beside() -> dict[str, str]:
+def _outside_modules() -> dict[str, str]:
     try:
-        found = json.loads(os.environ.get(BESIDE) or "{}")
+        found = json.loads(os.environ.get(OUTSIDE_MODULES) or "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -63,10 +63,10 @@ class Checker:
             self._thread = self._children.thread(lambda: self._run(began, stale, earlier), name="check")
         return began
 
-    def notice(self, beside: dict[str, str]) -> None:
+    def notice(self, outside_modules: dict[str, str]) -> None:
         """Keep which modules lie beside the flow folder in its source, for the advice about a missing one. Raises OSError."""
-        with open(self._home.beside, "w", encoding="utf-8") as file:
-            json.dump(beside, file)
+        with open(self._home.outside_modules, "w", encoding="utf-8") as file:
+            json.dump(outside_modules, file)
 
     def expect(self) -> None:
         """A check comes as soon as the packages are installed; what was known is of the past."""
@@ -118,7 +118,7 @@ class Checker:
         import shutil
         import tempfile
 
-        from flowsession_agent.check.advice import BESIDE
+        from flowsession_agent.check.advice import OUTSIDE_MODULES
         from flowsession_agent.check.memory import Memory, key_of
         from flowsession_agent.check.scratch import Scratch
         from flowsession_agent.scripts import IMPORTS, STATIC
@@ -134,7 +134,7 @@ class Checker:
             environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
             # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
-            environ[BESIDE] = _text_of(self._home.beside)
+            environ[OUTSIDE_MODULES] = _text_of(self._home.outside_modules)
             job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS, patient=True)
             with _Watch(job, stale, children=self._children):
                 outcome = job.run([python, "-c", STATIC, copy, file, read])

@@ -33,19 +33,19 @@ class Connections:
         if not isinstance(name, str) or self.types is None or name in self.types:
             return None
         if name in self.broken:
-            code, said = self.broken[name]
-            return code, f"connection {name!r}: {said}"
+            code, message = self.broken[name]
+            return code, f"connection {name!r}: {message}"
         known = sorted({*self.types, *self.broken})
-        said = f"connection {name!r} is not known in this session"
+        message = f"connection {name!r} is not known in this session"
         near = difflib.get_close_matches(name, known, 1, 0.6)
         if near:
             return (
                 "ConnectionMissing",
-                f"{said}: is {near[0]!r} meant? Correct the name in the flow or in the environment's spec.connections",
+                f"{message}: is {near[0]!r} meant? Correct the name in the flow or in the environment's spec.connections",
             )
         has = f", which has {', '.join(known[:MOST_NAMES])}{', ...' if len(known) > MOST_NAMES else ''}" if known else ""
         way = "add it to the environment's spec.connections with a Secret that has its fields, or correct the name"
-        return "ConnectionMissing", f"{said}{has}: {way}"
+        return "ConnectionMissing", f"{message}{has}: {way}"
 
 
 def known(environ: Mapping[str, str]) -> Connections:

@@ -129,8 +129,8 @@ class Dag:
         default, variants = known.get("default_variant_id"), known.get("variants")
         found = variants.get(default) if isinstance(variants, dict) else None
         if not isinstance(found, dict) or not isinstance(found.get("node"), dict):
-            said = f"its default variant {default!r} is not among its variants" if default else "it has no default_variant_id"
-            self._say("Variant", said, line=line_of(self._data["node_variants"], name), name=name)
+            message = f"its default variant {default!r} is not among its variants" if default else "it has no default_variant_id"
+            self._say("Variant", message, line=line_of(self._data["node_variants"], name), name=name)
             return None
         return found["node"]
 
@@ -138,8 +138,8 @@ class Dag:
         if node.type in OTHER_TOOL_TYPES:
             self._findings.leave(f"node {node.name!r} is of type {node.type}, which is not checked")
         elif not node.type or node.type not in TOOL_TYPES:
-            said = f"its type {node.type!r} is none of" if node.type else "it has no type: give it one of"
-            self._say("Schema", f"{said} {', '.join(TOOL_TYPES)}", node=node, line=line_of(node.data, "type"))
+            message = f"its type {node.type!r} is none of" if node.type else "it has no type: give it one of"
+            self._say("Schema", f"{message} {', '.join(TOOL_TYPES)}", node=node, line=line_of(node.data, "type"))
         elif not node.source:
             self._say("SourceMissing", "it has no source: name its file by source: {type: code, path: FILE}", node=node)
         elif node.package and node.type in ("python", "custom_llm"):
@@ -160,16 +160,16 @@ class Dag:
             for key, value in [*node.inputs.items(), *([("activate", node.condition)] if node.condition else [])]:
                 line = line_of(node.data.get("inputs") or {}, key) if key != "activate" else line_of(node.data, "activate")
                 if value.kind == FLOW_INPUT and value.name not in self.inputs and (key in node.inputs):
-                    said = f"its input {key!r} refers to the flow's input {value.name!r}, which there is not"
-                    self._say("UnknownInput", f"{said}; {_known('inputs', self.inputs)}", node=node, line=line)
+                    text = f"its input {key!r} refers to the flow's input {value.name!r}, which there is not"
+                    self._say("UnknownInput", f"{text}; {_known('inputs', self.inputs)}", node=node, line=line)
                 elif value.kind == NODE and value.name not in names:
-                    said = f"its {'activate' if key == 'activate' else f'input {key!r}'} refers to node {value.name!r}, which there is not"
-                    self._say("UnknownNode", f"{said}; {_known('other nodes', names - {node.name})}", node=node, line=line)
+                    text = f"its {'activate' if key == 'activate' else f'input {key!r}'} refers to node {value.name!r}, which there is not"
+                    self._say("UnknownNode", f"{text}; {_known('other nodes', names - {node.name})}", node=node, line=line)
                 elif value.kind == NODE:
                     needs[node.name].add(value.name)
                     if value.name in aggregating and not node.aggregation:
-                        said = f"it refers to {value.name!r}, which aggregates over all lines: only aggregation nodes may"
-                        self._say("AggregationReference", said, node=node, line=line)
+                        text = f"it refers to {value.name!r}, which aggregates over all lines: only aggregation nodes may"
+                        self._say("AggregationReference", text, node=node, line=line)
         for circle in _circles(needs):
             first = next(node for node in self.nodes if node.name == circle[0])
             self._say("Cycle", f"nodes refer to each other in a circle: {' -> '.join([*circle, circle[0]])}", node=first)
@@ -187,11 +187,11 @@ class Dag:
             if value.kind == references.LITERAL and value.literal == "":
                 self._say("EmptyOutput", f"output {name!r} has no reference: name a node's output, such as ${{node.output}}", line=line)
             elif value.kind == FLOW_INPUT and value.name not in self.inputs:
-                said = f"output {name!r} refers to the flow's input {value.name!r}, which there is not"
-                self._say("UnknownInput", f"{said}; {_known('inputs', self.inputs)}", line=line)
+                message = f"output {name!r} refers to the flow's input {value.name!r}, which there is not"
+                self._say("UnknownInput", f"{message}; {_known('inputs', self.inputs)}", line=line)
             elif value.kind == NODE and value.name not in names and complete:
-                said = f"output {name!r} refers to node {value.name!r}, which there is not"
-                self._say("UnknownNode", f"{said}; {_known('nodes', names)}", line=line)
+                message = f"output {name!r} refers to node {value.name!r}, which there is not"
+                self._say("UnknownNode", f"{message}; {_known('nodes', names)}", line=line)
 
     def _say(self, code: str, message: str, *, line: int | None = None, node: Node | None = None, name: str = "") -> None:
         where = line if line is not None or node is None else node.line

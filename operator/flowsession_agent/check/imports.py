@@ -101,15 +101,15 @@ class Import:
 
     def _failed(self, error: BaseException, path: str, node: str = "") -> None:
         cause = error.__cause__ or error
-        said = describe(cause, folder=self._folder, default=path)
-        if self._guessed and said.code == "ImportFailed":
-            self._found.leave(f"{path} asks at its import for what only a connection can give: {said.message}")
-        elif said.code in ("MemoryShort", "NoSpace", "OutsideMissing"):
-            self._found.leave(f"{path}: {said.message}")
+        message = describe(cause, folder=self._folder, default=path)
+        if self._guessed and message.code == "ImportFailed":
+            self._found.leave(f"{path} asks at its import for what only a connection can give: {message.message}")
+        elif message.code in ("MemoryShort", "NoSpace", "OutsideMissing"):
+            self._found.leave(f"{path}: {message.message}")
         elif not any(
-            one.get("file") == said.file and one["code"] in ("ModuleMissing", "SyntaxError", RELATIVE) for one in self._found.problems
+            one.get("file") == message.file and one["code"] in ("ModuleMissing", "SyntaxError", RELATIVE) for one in self._found.problems
         ):
-            self._found.problem(said.code, said.message, file=said.file, line=said.line, node=node)
+            self._found.problem(message.code, message.message, file=message.file, line=message.line, node=node)
 
     def _upstream(self) -> None:
         """What prompt flow itself says of the flow as a whole, where nothing else was found."""
@@ -160,8 +160,8 @@ class Import:
             self._interface(module, path)
         else:
             here = ", ".join(sorted(other for other in vars(module) if tools.is_entry_of(module, other))[:10]) or "no function"
-            said = f"entry {entry!r} names {name!r}, which is no function or callable class of {path}: it has {here}"
-            self._found.problem("NoEntry", said, file=self._work["file"])
+            message = f"entry {entry!r} names {name!r}, which is no function or callable class of {path}: it has {here}"
+            self._found.problem("NoEntry", message, file=self._work["file"])
 
     def _interface(self, module: Any, path: str) -> None:
         """What the entry takes and returns, which prompt flow must be able to describe."""

@@ -47,8 +47,8 @@ def _points() -> list[Any]:
 
 def _broken(tool: str, point: Any, error: BaseException, folder: str) -> str:
     found = describe(error, folder=folder, default="")
-    said = found.message.partition("its import fails: ")[2] or found.message
-    return f"package tool {tool!r} can't be loaded: {_package_of(point)}, which is installed, fails at its import: {said}"
+    message = found.message.partition("its import fails: ")[2] or found.message
+    return f"package tool {tool!r} can't be loaded: {_package_of(point)}, which is installed, fails at its import: {message}"
 
 
 def _package_of(point: Any) -> str:

@@ -69,48 +69,48 @@ class Prompty:
         if isinstance(model, str) and REFERENCE.match(model):
             return  # another file's, which loading reads
         if not isinstance(model, dict):
-            said = f"model is {kind_of(model)}" if "model" in data else "it has no model"
-            self._say("Schema", f"{said}: it needs one with configuration and parameters", line=line)
+            message = f"model is {kind_of(model)}" if "model" in data else "it has no model"
+            self._say("Schema", f"{message}: it needs one with configuration and parameters", line=line)
             return
         for key in model:
             if key not in MODEL_KEYS:
-                said = f"model.{key} is no key of a model, which has {', '.join(MODEL_KEYS)}: remove it"
-                self._say("Schema", f"{said}, or move it to parameters", line=line_of(model, key))
+                message = f"model.{key} is no key of a model, which has {', '.join(MODEL_KEYS)}: remove it"
+                self._say("Schema", f"{message}, or move it to parameters", line=line_of(model, key))
         parameters = model.get("parameters")
         if "parameters" not in model:
             self._say("Schema", "model.parameters is missing: add it, at least as parameters: {}", line=line)
         elif not isinstance(parameters, dict) and not _refers(parameters):
-            said = f"model.parameters is {kind_of(parameters)}, but must be a mapping, at least {{}}"
-            self._say("Schema", said, line=line_of(model, "parameters"))
+            message = f"model.parameters is {kind_of(parameters)}, but must be a mapping, at least {{}}"
+            self._say("Schema", message, line=line_of(model, "parameters"))
         if "configuration" not in model:
-            said = "model.configuration is missing: name a connection and a deployment there"
-            self._say("Schema", said, line=line)
+            message = "model.configuration is missing: name a connection and a deployment there"
+            self._say("Schema", message, line=line)
         elif isinstance(model["configuration"], dict):
             self._configuration(model["configuration"], line_of(model, "configuration"))
         elif not _refers(model["configuration"]):
-            said = f"model.configuration is {kind_of(model['configuration'])}, but must be a mapping with type and connection"
-            self._say("Schema", said, line=line_of(model, "configuration"))
+            message = f"model.configuration is {kind_of(model['configuration'])}, but must be a mapping with type and connection"
+            self._say("Schema", message, line=line_of(model, "configuration"))
 
     def _configuration(self, given: Any, line: int | None) -> None:
         kind, connection = _resolved(given.get("type")), _resolved(given.get("connection"))
         unset = {key: name for key, value in given.items() if (name := _unset(value))}
         for key, name in unset.items():
-            said = f"model.configuration.{key} is ${{env:{name}}}, but {name} is not set in this session: set it in the session's spec.env"
+            text = f"model.configuration.{key} is ${{env:{name}}}, but {name} is not set in this session: set it in the session's spec.env"
             if key == "api_key" and given.get("base_url") and "base_url" not in unset:
-                self._found.warn("EnvironmentMissing", said, file=self._file, line=line_of(given, key))  # a server of one's own may not ask
+                self._found.warn("EnvironmentMissing", text, file=self._file, line=line_of(given, key))  # a server of one's own may not ask
             else:
-                self._say("EnvironmentMissing", f"{said}, or name a connection", line=line_of(given, key))
+                self._say("EnvironmentMissing", f"{text}, or name a connection", line=line_of(given, key))
         if connection:
             self._connection(connection, line_of(given, "connection"), known=not unset)
         elif kind not in PROVIDERS and "type" not in unset:
-            said = f"model.configuration.type is {kind!r}" if "type" in given else "model.configuration has neither type nor connection"
-            self._say("ConnectionType", f"{said}: it must be azure_openai or openai", line=line_of(given, "type") or line)
+            text = f"model.configuration.type is {kind!r}" if "type" in given else "model.configuration has neither type nor connection"
+            self._say("ConnectionType", f"{text}: it must be azure_openai or openai", line=line_of(given, "type") or line)
         elif kind in PROVIDERS and not any(value for key, value in given.items() if key not in ("type", "azure_deployment", "model")):
             missing = [name for name in PROVIDERS[kind] if name not in os.environ]
             if missing:
-                said = f"model.configuration has no connection, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+                text = f"model.configuration has no connection, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
                 self._say(
-                    "EnvironmentMissing", f"{said} in this session: name a connection, or set it in the session's spec.env", line=line
+                    "EnvironmentMissing", f"{text} in this session: name a connection, or set it in the session's spec.env", line=line
                 )
 
     def _connection(self, name: object, line: int | None, *, known: bool) -> None:
@@ -120,8 +120,8 @@ class Prompty:
         if trouble := self._known.trouble(name):
             self._say(*trouble, line=line)
         elif kind and kind.replace("_", "").lower() not in ("azureopenai", "openai"):
-            said = f"connection {name!r} is of type {kind}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
-            self._say("ConnectionType", said, line=line)
+            message = f"connection {name!r} is of type {kind}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
+            self._say("ConnectionType", message, line=line)
 
     def _input(self, name: object, definition: Any, line: int | None) -> None:
         if isinstance(definition, dict) and "type" not in definition:

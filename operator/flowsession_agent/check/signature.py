@@ -32,9 +32,9 @@ def compare(
     for given, value in inputs.items():
         if given not in parameters.names and not parameters.any_name and not value.empty:
             takes = f"it takes {', '.join(parameters.names)}" if parameters.names else "it takes none"
-            said = f"its tool takes no input {given!r} ({takes}): rename or remove it in the node, or add it to the function"
-            found.problem("UnexpectedInput", said, file=path, line=line, node=name)
+            message = f"its tool takes no input {given!r} ({takes}): rename or remove it in the node, or add it to the function"
+            found.problem("UnexpectedInput", message, file=path, line=line, node=name)
     missing = [wanted for wanted in parameters.required if wanted not in inputs or inputs[wanted].empty]
     if missing and not conditional:
-        said = f"its tool needs the input{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, which the node does not give"
-        found.problem("MissingInput", f"{said}: add to its inputs, or give the parameter a default", file=path, line=line, node=name)
+        message = f"its tool needs the input{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, which the node does not give"
+        found.problem("MissingInput", f"{message}: add to its inputs, or give the parameter a default", file=path, line=line, node=name)

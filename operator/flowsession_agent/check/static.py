@@ -10,7 +10,7 @@ import os
 import sys
 
 from flowsession_agent.check import code, connections, findings, yaml_file
-from flowsession_agent.check.advice import BESIDE
+from flowsession_agent.check.advice import OUTSIDE_MODULES
 from flowsession_agent.check.dag import Dag
 from flowsession_agent.check.findings import Findings
 from flowsession_agent.check.prompty import Prompty
@@ -73,7 +73,11 @@ class Static:
         if data.get("language", "python") != "python":
             self._found.leave(f"its language is {data['language']}, and only Python flows are checked")
             return None
-        work: dict[str, Any] = {"kind": flow_files.kind(self._file, data), "file": self._file, "beside": os.environ.get(BESIDE, "")}
+        work: dict[str, Any] = {
+            "kind": flow_files.kind(self._file, data),
+            "file": self._file,
+            "outsideModules": os.environ.get(OUTSIDE_MODULES, ""),
+        }
         variables = data.get("environment_variables")
         if isinstance(variables, dict):
             work["environment"] = {str(name): str(value) for name, value in variables.items()}
@@ -101,8 +105,8 @@ class Static:
         self._scripts.check_imports(node.path, node=node.name)
         tools = code.tool_functions(script)
         if len(tools) > 1:
-            said = several(sorted(tool.name for tool in tools))
-            self._found.problem("SeveralTools", said, file=node.path, line=tools[1].lineno, node=node.name)
+            message = several(sorted(tool.name for tool in tools))
+            self._found.problem("SeveralTools", message, file=node.path, line=tools[1].lineno, node=node.name)
         elif not tools and code.has_no_tool(script):
             self._found.problem("NoTool", NO_TOOL, file=node.path, line=1, node=node.name)
         elif tools and (parameters := code.parameters_of(tools[0])):
@@ -124,25 +128,25 @@ class Static:
             return
         node.variables = sorted(names)
         if node.type == "prompt" and "template" in names:
-            said = "the variable 'template' is prompt flow's own: give it another name"
-            self._found.problem("ReservedName", said, file=node.path, node=node.name)
+            message = "the variable 'template' is prompt flow's own: give it another name"
+            self._found.problem("ReservedName", message, file=node.path, node=node.name)
         for name in sorted(names - set(node.inputs)):
-            said = f"the variable {name!r} has no input: it is rendered as nothing; add inputs.{name} to the node"
-            self._found.warn("TemplateVariable", said, file=node.path, node=node.name)
+            message = f"the variable {name!r} has no input: it is rendered as nothing; add inputs.{name} to the node"
+            self._found.warn("TemplateVariable", message, file=node.path, node=node.name)
 
     def _connection(self, node: Node) -> None:
         line = yaml_file.line_of(node.data, "connection")
         if not node.connection:
-            said = "it names no connection: an llm node needs one"
-            self._found.problem("ConnectionMissing", said, file=self._file, line=line, node=node.name)
+            message = "it names no connection: an llm node needs one"
+            self._found.problem("ConnectionMissing", message, file=self._file, line=line, node=node.name)
         elif trouble := self._connections.trouble(node.connection):
             self._found.problem(*trouble, file=self._file, line=line, node=node.name)
 
     def _flex(self, data: Any, work: dict[str, Any]) -> dict[str, Any] | None:
         entry, line = data.get("entry"), yaml_file.line_of(data, "entry")
         if not isinstance(entry, str) or ":" not in entry:
-            said = f"entry is {entry!r}, but must name a function or class, such as flow_entry:main"
-            self._found.problem("NoEntry", said, file=self._file, line=line)
+            message = f"entry is {entry!r}, but must name a function or class, such as flow_entry:main"
+            self._found.problem("NoEntry", message, file=self._file, line=line)
             return None
         module = entry.partition(":")[0]
         path = f"{module.replace('.', '/')}.py"
@@ -151,8 +155,8 @@ class Static:
                 return None
             self._scripts.check_imports(path)
         elif not os.path.isdir(os.path.join(self._folder, module.partition(".")[0])) and not _installed(module):
-            said = f"entry {entry!r} names the module {module!r}, but the flow folder has no {path}: add it, or correct entry"
-            self._found.problem("SourceMissing", said, file=self._file, line=line)
+            message = f"entry {entry!r} names the module {module!r}, but the flow folder has no {path}: add it, or correct entry"
+            self._found.problem("SourceMissing", message, file=self._file, line=line)
             return None
         return {**work, "entry": entry, "path": path}
 
@@ -162,9 +166,9 @@ class Static:
 
     def _unused(self) -> None:
         """Warn of connections of the environment that can't be used and that nothing here was seen to name."""
-        for name, (kind, said) in self._connections.broken.items():
+        for name, (kind, message) in self._connections.broken.items():
             if not any(problem["code"] == kind and repr(name) in problem["message"] for problem in self._found.problems):
-                self._found.warn(kind, f"connection {name!r} of the environment: {said}")
+                self._found.warn(kind, f"connection {name!r} of the environment: {message}")
 
     def _is_file(self, node: Node) -> bool:
         return isinstance(node.path, str) and os.path.isfile(os.path.join(self._folder, node.path))

@@ -65,8 +65,8 @@ class Tools:
                 module = __import__(tool.module, fromlist=["_"])
                 function = getattr(getattr(module, tool.class_name) if tool.class_name else module, tool.function)
             except (PromptflowException, ImportError, AttributeError):
-                said = why_not(node["tool"], wanted, self._folder)
-                self._found.problem("PackageToolMissing", said, file=file, line=node["line"], node=node["name"])
+                message = why_not(node["tool"], wanted, self._folder)
+                self._found.problem("PackageToolMissing", message, file=file, line=node["line"], node=node["name"])
                 continue
             self._compare(node, function, tool, file)
 
@@ -96,11 +96,11 @@ class Tools:
             offered = sorted(name.partition(".")[2] for name in apis if name.partition(".")[0] in providers)
             if not providers:
                 if not _same(kind, "Serverless"):  # which prompt flow takes for OpenAI's
-                    said = f"its connection {node['connection']!r} is of type {kind}, which no model is called by: name another one"
-                    self._found.problem("ConnectionType", said, file=file, line=node["line"], node=node["name"])
+                    message = f"its connection {node['connection']!r} is of type {kind}, which no model is called by: name another one"
+                    self._found.problem("ConnectionType", message, file=file, line=node["line"], node=node["name"])
             elif node["api"] not in offered:
-                said = f"its api {node['api']!r} is none of {', '.join(offered)}, which {providers.pop()} has"
-                self._found.problem("UnknownApi", said, file=file, line=node["line"], node=node["name"])
+                message = f"its api {node['api']!r} is none of {', '.join(offered)}, which {providers.pop()} has"
+                self._found.problem("UnknownApi", message, file=file, line=node["line"], node=node["name"])
             else:
                 self._call(node, f"{providers.pop()}.{node['api']}", file)
 
@@ -111,9 +111,9 @@ class Tools:
         tool = BuiltinsManager._load_llm_api(api)
         both = sorted(set(node["variables"]) & set(tool.inputs))
         if both:
-            said = f"its variable{'s' if len(both) > 1 else ''} {', '.join(map(repr, both))} {'are' if len(both) > 1 else 'is'} a parameter"
+            text = f"its variable{'s' if len(both) > 1 else ''} {', '.join(map(repr, both))} {'are' if len(both) > 1 else 'is'} a parameter"
             way = "give the variable another name, in the template and in the node's inputs"
-            self._found.problem("ReservedName", f"{said} of {api}, which prompt flow refuses: {way}", file=node["path"], node=node["name"])
+            self._found.problem("ReservedName", f"{text} of {api}, which prompt flow refuses: {way}", file=node["path"], node=node["name"])
         for name, (value_kind, _, literal) in node["inputs"].items():
             if value_kind == references.LITERAL and literal not in (None, "") and name in tool.inputs:
                 self._literal(node, name, literal, tool.inputs[name], file, node["line"])
@@ -144,14 +144,14 @@ class Tools:
                 self._found.problem(trouble[0], f"its input {name!r}: {trouble[1]}", file=file, line=line, node=node["name"])
         elif kind is ValueType.ASSISTANT_DEFINITION:
             if isinstance(value, str) and not os.path.isfile(os.path.join(self._folder, value)):
-                said = f"its input {name!r} names the file {value!r}, which is not in the flow folder"
-                self._found.problem("SourceMissing", said, file=file, line=line, node=node["name"])
+                message = f"its input {name!r} names the file {value!r}, which is not in the flow folder"
+                self._found.problem("SourceMissing", message, file=file, line=line, node=node["name"])
         elif isinstance(kind, ValueType) and kind is not ValueType.IMAGE:
             try:
                 kind.parse(value)
             except Exception:
-                said = f"its input {name!r} is {value!r}, which is no {kind.value}: correct it, or the parameter's annotation"
-                self._found.problem("InputType", said, file=file, line=line, node=node["name"])
+                message = f"its input {name!r} is {value!r}, which is no {kind.value}: correct it, or the parameter's annotation"
+                self._found.problem("InputType", message, file=file, line=line, node=node["name"])
 
     def _say(self, code: str, message: str, node: dict[str, Any]) -> None:
         self._found.problem(code, message, file=node["path"], line=1, node=node["name"])

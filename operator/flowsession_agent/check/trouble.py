@@ -44,8 +44,8 @@ def describe(error: BaseException, *, folder: str, default: str) -> Trouble:
     if isinstance(error, SyntaxError) and error.filename and error.filename.startswith(folder + os.sep):
         return Trouble("SyntaxError", f"not Python: {error.msg}", os.path.relpath(error.filename, folder), error.lineno)
     statement = frames[-1].line if frames else None
-    code, said = _imported(error, words, folder, statement) if isinstance(error, ImportError) else _else(error, words, folder)
-    return Trouble(code, said, file, line)
+    code, message = _imported(error, words, folder, statement) if isinstance(error, ImportError) else _else(error, words, folder)
+    return Trouble(code, message, file, line)
 
 
 def _imported(error: ImportError, words: str, folder: str, statement: str | None) -> tuple[str, str]:
@@ -54,8 +54,8 @@ def _imported(error: ImportError, words: str, folder: str, statement: str | None
         whole = re.search(rf"\b{re.escape(error.name)}(?:\.\w+)*", statement or "")
         return "ModuleMissing", missing(whole.group() if whole else error.name, folder)
     if "attempted relative import" in words:
-        said = "relative imports do not work here, since prompt flow loads this file by itself: name the module without the dot"
-        return RELATIVE, said
+        message = "relative imports do not work here, since prompt flow loads this file by itself: name the module without the dot"
+        return RELATIVE, message
     if error.path and not error.path.startswith(folder + os.sep):
         return "ImportFailed", f"its import fails: {type(error).__name__}: {words}{not_in(error.path)}"
     return "ImportFailed", f"its import fails: {type(error).__name__}: {words}"

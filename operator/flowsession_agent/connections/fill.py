@@ -28,10 +28,10 @@ def main() -> None:
     """Fill the store."""
     before = json.loads(sys.argv[1])
     os.nice(NICENESS)
-    said = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)  # what prompt flow prints is nobody's answer
     answer = {**fill(before), "site": site.getusersitepackages()}
-    os.write(said, json.dumps(answer).encode())
+    os.write(stdout, json.dumps(answer).encode())
     os._exit(0)  # telemetry's threads must not hold it up
 
 

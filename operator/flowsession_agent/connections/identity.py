@@ -44,15 +44,15 @@ def check(data: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     if identity is None:
         if _node_gives_token(environ):
             return
-        said = f"it authenticates as the session (auth_mode: {MEID}), which has no identity in Azure"
+        message = f"it authenticates as the session (auth_mode: {MEID}), which has no identity in Azure"
         way = f"name a ServiceAccount with a workload identity in the session's spec.identity, and grant that {ROLE}"
-        raise BadConnectionError(CODE, f"{said}: {way}; or give the Secret an api_key")
+        raise BadConnectionError(CODE, f"{message}: {way}; or give the Secret an api_key")
     try:
         identity.token()
     except IdentityError as error:
         if error.refused:
-            said = f"the session's identity {identity.client} gets no token to authenticate by (auth_mode: {MEID}): {error}"
-            raise BadConnectionError(CODE, f"{said}: grant it a federated credential for the session's ServiceAccount") from None
+            message = f"the session's identity {identity.client} gets no token to authenticate by (auth_mode: {MEID}): {error}"
+            raise BadConnectionError(CODE, f"{message}: grant it a federated credential for the session's ServiceAccount") from None
 
 
 def _node_gives_token(environ: Mapping[str, str]) -> bool:

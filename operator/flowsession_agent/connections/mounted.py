@@ -46,8 +46,8 @@ class Mounted:
 
         keys = self.keys()
         if not keys:
-            said = f"Secret {self.secret!r} does not exist in the session's namespace, or has no keys: create it, and it is in use within"
-            raise BadConnectionError("ConnectionSecretMissing", f"{said} two minutes")
+            text = f"Secret {self.secret!r} does not exist in the session's namespace, or has no keys: create it, and it is in use within"
+            raise BadConnectionError("ConnectionSecretMissing", f"{text} two minutes")
         file = next((name for name in FILES if name in keys), None)
         try:
             data = judged(_parsed(keys[file]) if file else _of_keys(keys))
@@ -79,7 +79,7 @@ def refused(home: str) -> dict[str, str]:
     """What `note_refused` has kept in that home."""
     try:
         with open(_refused_path(home), encoding="utf-8") as file:
-            return {str(name): str(said) for name, said in json.load(file).items()}
+            return {str(name): str(message) for name, message in json.load(file).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
@@ -111,8 +111,8 @@ def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
             raise BadConnectionError("ConnectionField", f"its key {name!r} is not text") from None
         group, dot, inner = name.partition(".")
         if dot and group in _GROUPS and isinstance(data.get(group), str):
-            said = f"it has a key {group!r} beside {name!r}: give each of them a key of its own, as {group}.NAME"
-            raise BadConnectionError("ConnectionField", said)
+            message = f"it has a key {group!r} beside {name!r}: give each of them a key of its own, as {group}.NAME"
+            raise BadConnectionError("ConnectionField", message)
         if dot and group in _GROUPS:
             data.setdefault(group, {})[inner] = text
         else:

@@ -57,7 +57,7 @@ def pack(locate: Callable[[str], str], edits: Iterable[Edit]) -> bytes:
 def read(archive: bytes) -> list[Edit]:
     """Return what the archive holds, sorted by path. Raises BadArchiveError for what `pack` would never write."""
     found: dict[str, Edit] = {}
-    with _told_apart():
+    with _as_bad_archive():
         _read(archive, found)
     for path in found:
         parent = path.rpartition("/")[0]
@@ -70,7 +70,7 @@ def read(archive: bytes) -> list[Edit]:
 
 def unpack(archive: bytes, wanted: set[str], write: Callable[[str, IO[bytes]], None]) -> None:
     """Call `write` with each wanted file's path and content; for an archive that `read` took."""
-    with _told_apart():
+    with _as_bad_archive():
         for member, content in _members(archive):
             if member.name in wanted and content is not None:
                 write(member.name, content)
@@ -106,7 +106,7 @@ def _read(archive: bytes, found: dict[str, Edit]) -> None:
 
 
 @contextlib.contextmanager
-def _told_apart() -> Iterator[None]:
+def _as_bad_archive() -> Iterator[None]:
     """Turn what the readers raise into BadArchiveError, and leave the disk's own errors as they are."""
     try:
         yield

@@ -89,7 +89,7 @@ class Keeper:
 
         Returns whether all was dealt with.
         """
-        said_at = float("-inf")
+        reported_at = float("-inf")
         while True:
             try:
                 waits = self._unsaved()
@@ -98,8 +98,8 @@ class Keeper:
             now = self._clock()
             if not waits or now - since >= self._grace:
                 return not waits
-            if now - said_at >= LAST_PAUSE:
+            if now - reported_at >= LAST_PAUSE:
                 self._say(True)
-                said_at = now
+                reported_at = now
             meanwhile()
             sleep(0.05)

@@ -42,17 +42,17 @@ class Credentials:
     def token(self, feed: Feed) -> str:
         """Return what the feed gets as password. Raises FeedError."""
         if not feed.keeps_secrets:
-            said = f"Feed {feed.origin} gets no token, since http would show it to everybody on the way: write https in its URL."
-            raise FeedError(Failure(MISSING, said))
+            message = f"Feed {feed.origin} gets no token, since http would show it to everybody on the way: write https in its URL."
+            raise FeedError(Failure(MISSING, message))
         with self._lock:
             if self._identity is not None and self._is_for_identity(feed) and not self.warnings:
                 try:
                     return self._identity.token()
                 except IdentityError as error:
-                    said = f"identity {self._identity.client} gives no token for feed {feed.origin}: {error}"
+                    message = f"identity {self._identity.client} gives no token for feed {feed.origin}: {error}"
                     if not self._offered.token or not self._is_named(feed):
-                        raise FeedError(Failure(MISSING, f"{said}. {self._offered.problem or 'Correct that'}.")) from None
-                    self.warnings.append(f"{said}; used that of {self._offered.source} instead")  # and it is not asked again
+                        raise FeedError(Failure(MISSING, f"{message}. {self._offered.problem or 'Correct that'}.")) from None
+                    self.warnings.append(f"{message}; used that of {self._offered.source} instead")  # and it is not asked again
             if self._offered.token and not self._is_named(feed):
                 raise FeedError(Failure(MISSING, self._not_named(feed)))
             if self._offered.token:
@@ -86,8 +86,8 @@ class Credentials:
         if self._offered.hosts is not None:
             named = ", ".join(self._places) or "no hosts"
             return f"The token of {source} is for {named} only, {other}: have it added to the key hosts of the Secret."
-        said = f"{source} does not say which hosts its token is for, so it goes to those of spec.installer.indexURL and extraIndexURLs only"
-        return f"{said}, {other}: have it named there, or in the key hosts of the Secret."
+        text = f"{source} does not say which hosts its token is for, so it goes to those of spec.installer.indexURL and extraIndexURLs only"
+        return f"{text}, {other}: have it named there, or in the key hosts of the Secret."
 
     def _lacking(self, feed: Feed) -> str:
         what = f"There is no token for feed {feed.origin}, whose URL has {{private}}"

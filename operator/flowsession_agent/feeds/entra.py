@@ -26,7 +26,7 @@ AUTHORITY = "https://login.microsoftonline.com/"
 VARIABLES = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE")
 EARLY_SECONDS = 120
 ANSWER_LIMIT = 256 * 1024
-SAID_LENGTH = 400
+MESSAGE_CHARACTERS = 400
 
 
 class IdentityError(Exception):
@@ -93,19 +93,19 @@ class Identity:
         token, seconds = document.get("access_token"), document.get("expires_in")
         if answer.status == 200 and isinstance(token, str) and token and token.isascii() and token.isprintable():
             return token, float(seconds) if isinstance(seconds, (int, float)) else EARLY_SECONDS
-        said = str(document.get("error_description") or document.get("error") or "no reason given").replace(assertion, "****")
-        raise IdentityError(f"{where} answered {answer.status}: {_first_sentences(said)}", refused=answer.status in (400, 401, 403))
+        message = str(document.get("error_description") or document.get("error") or "no reason given").replace(assertion, "****")
+        raise IdentityError(f"{where} answered {answer.status}: {_first_sentences(message)}", refused=answer.status in (400, 401, 403))
 
     def _assertion(self) -> str:
         try:
             with open(self._file, encoding="ascii") as file:
                 return file.read().strip()
         except (OSError, UnicodeDecodeError) as error:
-            said = error.strerror if isinstance(error, OSError) else "not text"
-            why = f"{self._file} can't be read ({said}): the pod lacks the token of its ServiceAccount"
+            message = error.strerror if isinstance(error, OSError) else "not text"
+            why = f"{self._file} can't be read ({message}): the pod lacks the token of its ServiceAccount"
             raise IdentityError(why, refused=True) from None
 
 
-def _first_sentences(said: str) -> str:
+def _first_sentences(message: str) -> str:
     """Entra's reason (AADSTS...) without the trace ids and times behind it, which make every answer another one."""
-    return " ".join(said.partition("Trace ID:")[0].split())[:SAID_LENGTH].rstrip(" .")
+    return " ".join(message.partition("Trace ID:")[0].split())[:MESSAGE_CHARACTERS].rstrip(" .")

@@ -65,8 +65,8 @@ class Record:
             for feed, statuses in self._answers.values():
                 if failure.code == "NoMatchingDistribution" and statuses == {404}:
                     owner = self._credentials.owner(feed)
-                    said = f"Feed {feed.origin} answered 404 to all that was asked: check its address, and that {owner} may read it."
-                    return Failure(failure.code, f"{failure.message} {said}")
+                    message = f"Feed {feed.origin} answered 404 to all that was asked: check its address, and that {owner} may read it."
+                    return Failure(failure.code, f"{failure.message} {message}")
         return failure
 
     def _silence(self) -> Failure | None:

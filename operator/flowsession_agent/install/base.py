@@ -67,5 +67,5 @@ def probe(job: Job) -> Base:
 
 def find_uv() -> str:
     """Return where the image has uv, empty where it hasn't."""
-    beside = os.path.join(os.path.dirname(sys.executable), "uv")
-    return beside if os.access(beside, os.X_OK) else shutil.which("uv") or ""
+    own = os.path.join(os.path.dirname(sys.executable), "uv")
+    return own if os.access(own, os.X_OK) else shutil.which("uv") or ""

@@ -22,8 +22,8 @@ def give_up_if_over(outcome: Outcome, *, seconds: float, tool: str) -> None:
     if outcome.stopped:
         raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
     if outcome.timed_out:
-        said = f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
-        raise InstallError(Failure("Timeout", said))
+        message = f"The install took longer than {seconds:g} s: raise installer.timeoutSeconds, or require less to be built."
+        raise InstallError(Failure("Timeout", message))
     if outcome.signal_number == 9:
-        said = f"The node killed {tool or 'Python'} (signal 9), most likely for memory: choose a larger size."
-        raise InstallError(Failure("OutOfMemory", said))
+        message = f"The node killed {tool or 'Python'} (signal 9), most likely for memory: choose a larger size."
+        raise InstallError(Failure("OutOfMemory", message))

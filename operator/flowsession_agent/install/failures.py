@@ -188,21 +188,21 @@ def _conflict(case: _Case) -> Failure:
                 "ConflictingRequirements",
                 f"{_short(line.text)} ({line.place}) conflicts with the image, which is built around {name} {version}: remove its version.",
             )
-    said = conflicts.reasons(case.text) or "see the tails"
-    names = conflicts.names_in(said)
+    reasons = conflicts.reasons(case.text) or "see the tails"
+    names = conflicts.names_in(reasons)
     where = list(dict.fromkeys(line.place for line in case.lines if line.name in names))
     places = f" ({', '.join(where[:4])}{', ...' if len(where) > 4 else ''})" if where else ""
-    return Failure("ConflictingRequirements", f"The requirements contradict each other{places}: {said}. Loosen one of them.")
+    return Failure("ConflictingRequirements", f"The requirements contradict each other{places}: {reasons}. Loosen one of them.")
 
 
 def _other_wheels(case: _Case) -> Failure:
     """uv's refusal of wheels that don't fit here; where that is only a part of its proof, the requirements contradict each other."""
-    said = platforms.other_system(case.text, case.lines)
-    if said:
-        return Failure("NoMatchingDistribution", f"{masked(said)}.")
-    said = platforms.other_python(case.text)
-    if said:
-        what = f"{said}{case.place(said.partition(' ')[0])}"
+    message = platforms.other_system(case.text, case.lines)
+    if message:
+        return Failure("NoMatchingDistribution", f"{masked(message)}.")
+    message = platforms.other_python(case.text)
+    if message:
+        what = f"{message}{case.place(message.partition(' ')[0])}"
         return Failure("NoMatchingDistribution", f"{what}: choose another version, or another base image.")
     return _conflict(case)
 

@@ -72,7 +72,7 @@ class Pipeline:
                 self._rewriting.close()
             self._settings.feed.token = ""
 
-    def told(self, text: str) -> str:
+    def masked(self, text: str) -> str:
         """Return a tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
         text = self._feeds.restored(text) if self._feeds is not None else flow_folder.without_copies(text)
         return masked(text)[-limits.TAIL :]

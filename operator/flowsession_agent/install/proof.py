@@ -46,14 +46,14 @@ def prove(layer: Layer, lines: Sequence[Line], *, run: Callable[[list[str]], Out
 def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) -> str:
     """Return what began the failure, the package and the line that it points to, and the way out."""
     try:
-        said = json.loads(outcome.stdout.strip().splitlines()[-1])
-        error, name = str(said["error"]), normalise(str(said["culprit"]))
+        answer = json.loads(outcome.stdout.strip().splitlines()[-1])
+        error, name = str(answer["error"]), normalise(str(answer["culprit"]))
     except (ValueError, LookupError, TypeError):
         error, name = _last(outcome), ""
-    told = f"Installed, but prompt flow can't be imported any more: {masked(error)[:300].rstrip('.')}."
+    message = f"Installed, but prompt flow can't be imported any more: {masked(error)[:300].rstrip('.')}."
     package = next((package for package in report["packages"] if normalise(package["name"]) == name), None)
     if package is None:
-        return f"{told} Leave out, or give other versions of, the packages that the image has too."
+        return f"{message} Leave out, or give other versions of, the packages that the image has too."
     line = _line_behind(name, report, lines)
     brought = "" if line is None else f", asked for by {masked(line.text)[:100]!r} ({line.place})"
     if line is not None and line.name != name:
@@ -61,7 +61,7 @@ def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) 
     way = "the image lacks it: leave it out, or take another version"
     if package.get("replaces"):
         way = f"the image has {package['replaces']}: leave out the version, or allow that one"
-    return f"{told} The cause is {package['name']} {package['version']}{brought}; {way}."
+    return f"{message} The cause is {package['name']} {package['version']}{brought}; {way}."
 
 
 def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Line | None:

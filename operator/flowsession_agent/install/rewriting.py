@@ -63,7 +63,7 @@ class Rewriting:
     @property
     def note(self) -> str:
         """The same, to be added to the message of a conflict, in which the versions that gave way are missing."""
-        return "".join(f" {said.replace('was installed', 'was taken')}." for said in self.warnings)
+        return "".join(f" {message.replace('was installed', 'was taken')}." for message in self.warnings)
 
     def close(self) -> None:
         """Take the copies away."""
@@ -128,8 +128,8 @@ class Rewriting:
         wanted, semicolon, marker = wanted.partition(" ;" if wanted.startswith("@") else ";")
         if not wanted.strip():
             return text
-        said = f"the image has {name} {version} and keeps it"
-        self._replaced[name] = f"{masked(written)[:100]!r}{self._place(written)} was installed without its version: {said}"
+        message = f"the image has {name} {version} and keeps it"
+        self._replaced[name] = f"{masked(written)[:100]!r}{self._place(written)} was installed without its version: {message}"
         return f"{short}{extras}{' ; ' + marker.strip() if semicolon else ''}{f' {options}' if options else ''}"
 
     def _place(self, text: str) -> str:

@@ -31,8 +31,8 @@ def main() -> None:
     except BaseException as error:
         traceback.print_exc()
         first = root(error)
-        said = PLACE.sub("", " ".join(str(first).split()))
-        json.dump({"error": f"{type(first).__name__}: {said}", "culprit": culprit(first, layer)}, sys.stdout)
+        text = PLACE.sub("", " ".join(str(first).split()))
+        json.dump({"error": f"{type(first).__name__}: {text}", "culprit": culprit(first, layer)}, sys.stdout)
         sys.stdout.flush()
         os._exit(1)
     os._exit(0)  # threads that the import began must not hold the install up

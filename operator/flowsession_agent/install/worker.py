@@ -85,7 +85,7 @@ class Worker:
         if pipeline is None or not talking or talking != jobs[-1].commands:
             return {"step": "", "lines": 0, "text": ""}
         count, text = jobs[-1].heard(1 if pipeline.tool == "uv" else 0)
-        return {"step": f"{len(jobs)}.{jobs[-1].commands}", "lines": count, "text": pipeline.told(text)}
+        return {"step": f"{len(jobs)}.{jobs[-1].commands}", "lines": count, "text": pipeline.masked(text)}
 
     def _run(self, running: Install, after: Worker | None) -> None:
         if after is not None and after._thread is not None:
@@ -106,13 +106,13 @@ class Worker:
         except Exception as error:  # the state must tell of a defect too, rather than stay Running
             install.code, install.message = "Other", f"The agent failed during the install: {type(error).__name__}: {error}"
         install.tool = pipeline.tool
-        install.message = pipeline.told(install.message)[:MESSAGE_LENGTH]
+        install.message = pipeline.masked(install.message)[:MESSAGE_LENGTH]
         install.seconds = time.monotonic() - running.started_at
         if pipeline.outcome is not None:
             outcome = pipeline.outcome
             install.exit_code = outcome.exit_code
-            install.stdout_tail, install.stderr_tail = pipeline.told(outcome.stdout), pipeline.told(outcome.stderr)
-            install.warnings = list(dict.fromkeys(pipeline.told(text) for text in [*pipeline.warnings, *_warnings(outcome.stderr)]))
+            install.stdout_tail, install.stderr_tail = pipeline.masked(outcome.stdout), pipeline.masked(outcome.stderr)
+            install.warnings = list(dict.fromkeys(pipeline.masked(text) for text in [*pipeline.warnings, *_warnings(outcome.stderr)]))
         self._done(running, Result(install, layer=layer, report=pipeline.report, names=pipeline.names))
 
     def _start_job(self, *, environ: dict[str, str], cwd: str) -> Job:

@@ -243,7 +243,7 @@ class Agent:
 
     def _run(self, request: Request, _: bytes) -> Answer:
         since, wait = _wait_for(request.query)
-        return {"podUID": self.pod_uid, **self._runs.told(_run_id(request.query), since=since, seconds=wait)}
+        return {"podUID": self.pod_uid, **self._runs.state_of(_run_id(request.query), since=since, seconds=wait)}
 
     def _cancel_run(self, request: Request, _: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self._runs.cancel(_run_id(request.query))}

@@ -31,7 +31,7 @@ class Order:
         installer: InstallerSettings,
         retry: bool,
         saved_edits: Any,
-        beside: dict[str, str],
+        outside_modules: dict[str, str],
         edits_address: str,
     ) -> None:
         self.packages_revision = packages_revision
@@ -40,7 +40,7 @@ class Order:
         self.requirements = requirements
         self.installer = installer
         self.retry = retry
-        self.beside = beside
+        self.outside_modules = outside_modules
         self.edits_address = edits_address
         self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
 
@@ -117,14 +117,14 @@ def read(body: Any) -> Order:
         installer=InstallerSettings(_member(body, "installer", dict, {})),
         retry=_member(body, "retry", bool, False),
         saved_edits=body.get("savedEdits"),
-        beside=_beside(_member(body, "beside", dict, {})),
+        outside_modules=_outside_modules(_member(body, "outsideModules", dict, {})),
         edits_address=_member(body, "editsAddress", str, "")[:ADDRESS_LIMIT],
     )
 
 
-def _beside(members: dict[str, Any]) -> dict[str, str]:
-    if len(members) > limits.MODULES_BESIDE or not all(isinstance(way, str) for way in members.values()):
-        raise bad_request(f"beside must name at most {limits.MODULES_BESIDE} modules, each with the way to it.")
+def _outside_modules(members: dict[str, Any]) -> dict[str, str]:
+    if len(members) > limits.OUTSIDE_MODULES or not all(isinstance(way, str) for way in members.values()):
+        raise bad_request(f"outsideModules must name at most {limits.OUTSIDE_MODULES} modules, each with the way to it.")
     return members
 
 

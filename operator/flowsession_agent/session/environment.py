@@ -168,7 +168,7 @@ class Environment:
 
         record, edits, files = self._record, self._all_edits(), order.files or {}
         with edits.lock, self._folder().own():
-            self._checker.notice(order.beside)
+            self._checker.notice(order.outside_modules)
             pushing = {name: of_content(content) for name, content in files.items()}
             baseline = Baseline(record.pushed, record.pushing)
             first = order.files is not None and not record.had_flow

@@ -18,10 +18,10 @@ REFERENCE = re.compile(r"\s*\$\{(.+)\}\s*$")
 def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -> dict[str, str] | None:
     """Return `code` and `message` about the first name that the flow in this file hasn't got; None where it has all, or can't be told."""
     try:
-        if node and (said := _unknown_node(flow, node)):
-            return {"code": "UnknownNode", "message": said}
-        if variant and (said := _unknown_variant(flow, variant)):
-            return {"code": "UnknownVariant", "message": said}
+        if node and (message := _unknown_node(flow, node)):
+            return {"code": "UnknownNode", "message": message}
+        if variant and (message := _unknown_variant(flow, variant)):
+            return {"code": "UnknownVariant", "message": message}
         known = _of_node(flow, node) if node else _known(flow)
     except Exception:  # whatever is wrong with the flow: prompt flow says it when it runs
         return None
@@ -32,12 +32,12 @@ def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -
     return {"code": "UnknownInput", "message": _unknown(f"{whose} has no input {name!r}", name, known, "inputs")}
 
 
-def _unknown(said: str, name: str, known: list[str], what: str) -> str:
+def _unknown(message: str, name: str, known: list[str], what: str) -> str:
     if not known:
-        return f"{said}: it has no {what}."
+        return f"{message}: it has no {what}."
     near = difflib.get_close_matches(name, known, 1)
     names = f"{', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"
-    return f"{said}: {f'is {near[0]!r} meant? Its' if near else 'its'} {what} are {names}."
+    return f"{message}: {f'is {near[0]!r} meant? Its' if near else 'its'} {what} are {names}."
 
 
 def _unknown_node(flow: str, node: str) -> str:

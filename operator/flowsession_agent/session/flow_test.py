@@ -221,8 +221,8 @@ def _advised(words: str, outcome: Outcome, flow: str) -> str:
     from flowsession_agent.connections import refusals
 
     waited = outcome.timed_out or outcome.stopped  # for what its log says last, if that is a call of a model
-    said = refusals.advice(outcome.stdout[-limits.TAIL :] if waited else words, flow, os.environ, log=outcome.stdout)
-    return f"{said[0].upper()}{said[1:]}. {words}" if said else words
+    message = refusals.advice(outcome.stdout[-limits.TAIL :] if waited else words, flow, os.environ, log=outcome.stdout)
+    return f"{message[0].upper()}{message[1:]}. {words}" if message else words
 
 
 def _failed(message: str, stderr: str) -> ApiError:

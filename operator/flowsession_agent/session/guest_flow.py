@@ -62,8 +62,8 @@ def check(asked: messages.Requirements | None, root: str, folder: str, *, job: J
         raise ApiError(422, "SessionIncompatible", f"its packages can't be compared with the requirements: {why}") from None
     if found:
         few = "; ".join(found[:MOST_NAMED]) + ("; ..." if count > MOST_NAMED else "")
-        said = f"{count} of {asked_for} requirements {'is' if count == 1 else 'are'} not satisfied by what is installed there: {few}"
-        raise ApiError(422, "SessionIncompatible", said[: limits.PROBLEM], errors=[{"message": each} for each in found])
+        message = f"{count} of {asked_for} requirements {'is' if count == 1 else 'are'} not satisfied by what is installed there: {few}"
+        raise ApiError(422, "SessionIncompatible", message[: limits.PROBLEM], errors=[{"message": each} for each in found])
 
 
 def traced(environ: Mapping[str, str], environment: str) -> dict[str, str]:
@@ -86,11 +86,11 @@ def _lines(asked: messages.Requirements, root: str, folder: str) -> tuple[list[d
     lines = requirement_lines.read(path, root=root, shown=asked["shown"])
     found = [(line, False) for line in lines]
     for line in lines:
-        beside = os.path.dirname(path if line.file == asked["shown"] else os.path.join(root, line.file))
+        folder = os.path.dirname(path if line.file == asked["shown"] else os.path.join(root, line.file))
         for target in _targets(line, "--constraint"):
-            constraints = os.path.join(beside, target)
+            constraints = os.path.join(folder, target)
             found += [(one, True) for one in requirement_lines.read(constraints, root=root, shown=os.path.relpath(constraints, root))]
-    told = [{"text": line.text, "place": line.place, "constraint": constraint} for line, constraint in found if line.body]
+    unmet = [{"text": line.text, "place": line.place, "constraint": constraint} for line, constraint in found if line.body]
     unseen = [
         f"'{option} {masked(target)}' ({line.place}): only an installer reads it"
         for line, _ in found
@@ -98,7 +98,7 @@ def _lines(asked: messages.Requirements, root: str, folder: str) -> tuple[list[d
         for target in line.values(option)
         if target.startswith(REMOTE)
     ]
-    return told, unseen
+    return unmet, unseen
 
 
 def _targets(line: Line, option: str) -> Iterator[str]:

@@ -87,8 +87,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         progress.stop()
     known = read(os.path.join(kept, "error.json"))
     if not problem and not progress.seen and known:
-        said = _words(known).replace(FIRST_ERROR, "", 1)
-        problem = {"code": "DataInvalid" if said.startswith(NO_LINES) else "FlowInvalid", "message": said}
+        message = _words(known).replace(FIRST_ERROR, "", 1)
+        problem = {"code": "DataInvalid" if message.startswith(NO_LINES) else "FlowInvalid", "message": message}
     errors = progress.errors()
     failed_nodes = _failed_aggregations(known)
     if not problem and progress.seen:
@@ -242,9 +242,9 @@ def read(path: str) -> dict[str, Any]:
 class Progress:
     """Counts the records of lines that prompt flow writes, one file each, and tells the agent while the run goes on."""
 
-    def __init__(self, records: str, told: str, total: int) -> None:
+    def __init__(self, records: str, counts: str, total: int) -> None:
         self._records = records
-        self._told = told
+        self._counts = counts
         self._total = total
         self._failed: dict[int, dict[str, Any]] = {}
         self._over = threading.Event()
@@ -293,15 +293,15 @@ class Progress:
         return len(self.seen) > known
 
     def _tell(self) -> None:
-        write(self._told, self.lines())
+        write(self._counts, self.lines())
 
 
 def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str, Any]:
     lines = progress.lines()
     if lines["failed"]:
         first = next(iter(progress.errors()), {"message": "no reason was given", "line": 0})
-        said = f"{lines['failed']} of {lines['total']} lines failed; the first is line {first['line']}: {first['message']}"
-        return {"code": "LinesFailed", "message": said[:LONGEST]}
+        message = f"{lines['failed']} of {lines['total']} lines failed; the first is line {first['line']}: {first['message']}"
+        return {"code": "LinesFailed", "message": message[:LONGEST]}
     if lines["completed"] < lines["total"]:
         return {"code": "LinesFailed", "message": f"only {lines['completed']} of {lines['total']} lines were run"}
     if failed_nodes:

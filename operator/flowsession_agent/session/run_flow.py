@@ -193,14 +193,14 @@ def streaming(path: str) -> Iterator[None]:
     from promptflow._sdk._orchestrator import TestSubmitter  # type: ignore[import-not-found,unused-ignore]
 
     run_flow = TestSubmitter.flow_test
-    with _pieces(path) as told:
+    with _pieces(path) as pieces:
 
         def flow_test(self: Any, **arguments: Any) -> Any:
             result = run_flow(self, **{**arguments, "allow_generator_output": True})
             if isinstance(result.output, dict):
-                result.output = _wholes(result.output, told)
+                result.output = _wholes(result.output, pieces)
             elif hasattr(result.output, "__next__"):
-                result.output = told(result.output)
+                result.output = pieces(result.output)
             return result
 
         TestSubmitter.flow_test = flow_test

@@ -43,8 +43,8 @@ def on_claim(home: Home, where: messages.ClaimPath) -> str:
     """Return the path of a file or folder on a claim. Raises ApiError where the session has no such claim."""
     claim = os.path.join(home.claims, where["claim"])
     if not home.claims or not os.path.isdir(claim):
-        said = f"the session does not mount the claim {where['claim']!r}: add it to spec.claims of the session, and reset it"
-        raise ApiError(422, "DataNotFound", said)
+        message = f"the session does not mount the claim {where['claim']!r}: add it to spec.claims of the session, and reset it"
+        raise ApiError(422, "DataNotFound", message)
     return os.path.join(claim, where["path"])
 
 
@@ -80,8 +80,8 @@ def _resumed(order: messages.RunOrder, folder: str, home: Home) -> str:
     else:
         return ""
     if not os.path.isdir(os.path.join(found, run_outputs.RECORDS)):
-        said = f"of run {os.path.basename(found)} no records of its lines were kept, they were too large: run it whole"
-        raise ApiError(422, "DataInvalid", said)
+        message = f"of run {os.path.basename(found)} no records of its lines were kept, they were too large: run it whole"
+        raise ApiError(422, "DataInvalid", message)
     return found
 
 
@@ -94,8 +94,8 @@ def _unpacked(earlier: messages.EarlierRun, below: str) -> str:
 def _kept_on_claim(home: Home, where: messages.ClaimPath) -> str:
     folder = on_claim(home, where)
     if not os.path.isdir(folder):
-        said = f"there is no {where['path']} on claim {where['claim']}, which had the outputs of the earlier run: create that run again"
-        raise ApiError(422, "DataInvalid", said)
+        message = f"there is no {where['path']} on claim {where['claim']}, which had the outputs of the earlier run: create that run again"
+        raise ApiError(422, "DataInvalid", message)
     return folder
 
 

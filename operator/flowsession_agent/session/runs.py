@@ -67,11 +67,11 @@ class Run:
 
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
-        told: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
+        state: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
         if self.state != "Running":
-            told.update({"code": self.code, "message": self.message, "errors": self.errors, "metrics": self.metrics})
-            told.update({"tokens": self.tokens, "logTail": self.log_tail})
-        return told
+            state.update({"code": self.code, "message": self.message, "errors": self.errors, "metrics": self.metrics})
+            state.update({"tokens": self.tokens, "logTail": self.log_tail})
+        return state
 
 
 class Runs:
@@ -100,7 +100,7 @@ class Runs:
             run = Run(order, self._folder(order["id"]), self._home.claims)
             lost = order["id"] not in self._runs and (os.path.isdir(run.folder) or os.path.isdir(run.output))
             if order["id"] in self._runs:
-                return self.told(order["id"])
+                return self.state_of(order["id"])
             if lost and (not again or os.path.isdir(run.before)):
                 return _lost(order["id"])
             other = next((run for run in self._runs.values() if run.state == "Running"), None)
@@ -121,7 +121,7 @@ class Runs:
                 raise
             return run.members()
 
-    def told(self, run_id: str, *, since: int = 0, seconds: float = 0.0) -> messages.Run:
+    def state_of(self, run_id: str, *, since: int = 0, seconds: float = 0.0) -> messages.Run:
         """What is known of a run, at once or when that is newer than `since`. Raises ApiError: NoRun."""
         run = self._runs.get(run_id)
         if run is None:
@@ -139,16 +139,16 @@ class Runs:
 
     def cancel(self, run_id: str) -> messages.Run:
         """Have a run end soon; tells of it as it is now. Raises ApiError: NoRun."""
-        told = self.told(run_id)
+        state = self.state_of(run_id)
         if (run := self._runs.get(run_id)) is not None:
             with self._changed:
                 run.canceled = True
-        return told
+        return state
 
     def outputs(self, run_id: str) -> messages.RunOutputs:
         """What prompt flow kept of a run that is over, packed. Raises ApiError: NoRun, RunInProgress, TooLarge."""
-        told = self.told(run_id)
-        if told["state"] == "Running":
+        state = self.state_of(run_id)
+        if state["state"] == "Running":
             raise ApiError(409, "RunInProgress", "The run is going on: its outputs come at its end.")
         run = self._runs.get(run_id)
         if run is None:
@@ -205,8 +205,8 @@ class Runs:
         }
         if order.get("data") and not os.path.exists(order["data"]):
             where = "" if run.order.get("dataClaim") else " in the flow folder"
-            said = f"there is no {order['shown']}{where}: correct the path in spec.data, or put the file there"
-            return {"code": "DataNotFound", "message": said}
+            message = f"there is no {order['shown']}{where}: correct the path in spec.data, or put the file there"
+            return {"code": "DataNotFound", "message": message}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
         killed_before = cgroup.killed_for_memory()
@@ -268,9 +268,9 @@ def _with_advice(result: dict[str, Any], flow: str) -> dict[str, Any]:
 
     for error in result.get("errors") or ():
         words = str(error.get("message", ""))
-        said = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")))
-        if said:
-            error["message"] = f"{said} ({words})"
+        message = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")))
+        if message:
+            error["message"] = f"{message} ({words})"
             result["message"] = str(result.get("message", "")).replace(words, error["message"])
     return result
 

@@ -216,8 +216,8 @@ def _job(key: Key, cwd: str, children: Children) -> Job:
 def _tell_of_a_kill(spare: Spare) -> None:
     """Say in the container's log that one was killed while it waited. Where that was for memory, the session has an Event too."""
     if spare.ready and spare.over:
-        said = "the process kept ready for the next flow test or run was killed: that imports prompt flow itself, and takes longer"
-        print(f"flowsession agent: {said}", file=sys.stderr, flush=True)
+        message = "the process kept ready for the next flow test or run was killed: that imports prompt flow itself, and takes longer"
+        print(f"flowsession agent: {message}", file=sys.stderr, flush=True)
 
 
 def free_memory() -> int:

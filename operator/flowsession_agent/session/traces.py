@@ -71,8 +71,8 @@ def begin(folder: str, *, run: str = "") -> bool:
     try:
         _install(Exporter(wanted, folder, run))
     except ImportError as error:
-        said = f"traces can't be sent: the session has no module {error.name}: put {NEEDED} into the requirements"
-        _tell(folder, said)
+        message = f"traces can't be sent: the session has no module {error.name}: put {NEEDED} into the requirements"
+        _tell(folder, message)
         return False
     return True
 
@@ -139,10 +139,10 @@ class Exporter:
 
         if time.monotonic() < self._paused_until:
             return SpanExportResult.FAILURE
-        said = [f"no answer within {SEND_SECONDS:.0f} s"]
+        message = [f"no answer within {SEND_SECONDS:.0f} s"]
 
         def send() -> None:
-            said[0] = self._send(spans)
+            message[0] = self._send(spans)
 
         thread = threading.Thread(target=send, daemon=True)
         try:
@@ -151,7 +151,7 @@ class Exporter:
             send()
         else:
             thread.join(SEND_SECONDS)
-        problem = said[0]
+        problem = message[0]
         if not problem:
             return SpanExportResult.SUCCESS
         self._paused_until = time.monotonic() + PAUSE_SECONDS
@@ -170,7 +170,7 @@ class Exporter:
         from requests import exceptions  # type: ignore[import-untyped,unused-ignore]
 
         try:
-            return self._post([self._told(span) for span in spans])
+            return self._post([self._as_message(span) for span in spans])
         except exceptions.Timeout:
             return f"no answer within {ANSWER_SECONDS:.0f} s"
         except exceptions.SSLError:
@@ -195,7 +195,7 @@ class Exporter:
             return f"{error}; Secret {self._secret!r} does not exist or has no keys" if missing else str(error)
         return ""
 
-    def _told(self, span: Any) -> Any:
+    def _as_message(self, span: Any) -> Any:
         """The span with the session's resource, and without content where none is wanted."""
         from opentelemetry.sdk.trace import ReadableSpan  # type: ignore[import-not-found,unused-ignore]
 

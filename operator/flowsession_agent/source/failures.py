@@ -52,6 +52,6 @@ def _last_line(stderr: str) -> str:
     """Return the line that says most: git's own last "fatal:" or "error:", else ssh's or the server's last word."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_CLOSING_WORDS)]
-    said = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]
-    line = (said or lines or ["git gave no reason"])[-1]
+    errors = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]
+    line = (errors or lines or ["git gave no reason"])[-1]
     return re.sub(r"(?<!\w)(\w+://)[^/\s@]+@", r"\1", line)[:500].rstrip(".")

@@ -51,8 +51,8 @@ def read(order: FolderOrder, *, mount: str) -> Source:
         files, links, warnings = _outline(root) if order.outline else _all(root, what)
     except PermissionError as error:
         name = os.path.relpath(str(error.filename), mount)
-        said = f"{name} of the source can't be read by user {os.getuid()}; let its group or everybody read it"
-        raise SourceError("NotReadable", said) from error
+        message = f"{name} of the source can't be read by user {os.getuid()}; let its group or everybody read it"
+        raise SourceError("NotReadable", message) from error
     except OSError as error:
         raise SourceError("NotReadable", f"the source can't be read: {error.strerror} ({error.filename})") from error
     archive = pack.pack(files, links, what)
@@ -75,8 +75,8 @@ def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWa
     warnings: list[SourceWarning] = []
     for file in _files(root):
         if len(found) == limits.ARCHIVE_FILES:
-            said = f"only the first {limits.ARCHIVE_FILES:,} files were looked at; what the flow includes must be among them"
-            warnings.append({"code": "ManyFiles", "file": "", "message": said})
+            message = f"only the first {limits.ARCHIVE_FILES:,} files were looked at; what the flow includes must be among them"
+            warnings.append({"code": "ManyFiles", "file": "", "message": message})
             break
         # What lies elsewhere is not looked at; in the session a link works as the claim has it.
         path = os.path.realpath(file.path)

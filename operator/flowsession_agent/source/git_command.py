@@ -68,17 +68,17 @@ class Git:
         try:
             outcome = self._job.run(["git", *options, *where, *arguments], stdin=stdin, stdout=stdout)
         except OSError as error:
-            said = f"git can't be started ({error.strerror}): the runtime image needs git and openssh-client"
-            raise SourceError("GitMissing", said) from error
+            message = f"git can't be started ({error.strerror}): the runtime image needs git and openssh-client"
+            raise SourceError("GitMissing", message) from error
         if outcome.timed_out:
-            said = f"reading {self.url} took more than {self._seconds:.0f} s; narrow path, or use a persistentVolumeClaim"
-            raise SourceError("Timeout", said)
+            message = f"reading {self.url} took more than {self._seconds:.0f} s; narrow path, or use a persistentVolumeClaim"
+            raise SourceError("Timeout", message)
         return outcome
 
     def failed(self, doing: str, outcome: Outcome) -> SourceError:
         """Return what a command's failure comes to."""
-        said = _DOING.get(doing, f"git can't {doing} of")
-        return failures.of_git(f"{said} {self.url}", outcome.stderr, self._credentials.masked(outcome.stderr))
+        message = _DOING.get(doing, f"git can't {doing} of")
+        return failures.of_git(f"{message} {self.url}", outcome.stderr, self._credentials.masked(outcome.stderr))
 
     def file(self, data: bytes = b"") -> IO[bytes]:
         """Return a file without a name that holds `data`, for a command's input or output."""

@@ -168,10 +168,10 @@ def _carry_out(steps: Mapping[str, list[edits.Step]], target: Path) -> None:
             click.echo(f"{word}: {_shown(step.place, target)}")
     for step in steps.get("conflict", ()):
         aside = edits.carry_out(step)
-        beside = f"; the session's is {_shown(aside, target)}" if aside else ""
-        click.echo(f"conflict: {_shown(step.place, target)}, {step.said}{beside}", err=True)
+        other = f"; the session's is {_shown(aside, target)}" if aside else ""
+        click.echo(f"conflict: {_shown(step.place, target)}, {step.reason}{other}", err=True)
     for step in steps.get("skip", ()):
-        click.echo(f"not pulled: {_shown(step.place, target)}, {step.said}", err=True)
+        click.echo(f"not pulled: {_shown(step.place, target)}, {step.reason}", err=True)
 
 
 def _shown(place: Path, target: Path) -> str:

@@ -107,8 +107,8 @@ def update_command(cluster: Cluster, target: str) -> None:
     asked_at = time.time()
     before, after = _asked(cluster, target, "update")
     status, old, name = after.get("status", {}), before.get("status", {}), after["metadata"]["name"]
-    told = [event for event in cluster.events(name, "FlowEnvironment") if str(event.get("reason", "")).startswith("Image")]
-    recent = [event for event in told if (stamp := event_time(event)) and render.seconds_of(stamp) >= asked_at - _CLOCK_SECONDS]
+    found = [event for event in cluster.events(name, "FlowEnvironment") if str(event.get("reason", "")).startswith("Image")]
+    recent = [event for event in found if (stamp := event_time(event)) and render.seconds_of(stamp) >= asked_at - _CLOCK_SECONDS]
     newer = render.condition(after, _NEWER)
     click.echo(recent[-1].get("message") or recent[-1].get("note") if recent else newer.get("message", ""))
     if (old.get("baseImage"), old.get("imageDigest")) != (status.get("baseImage"), status.get("imageDigest")):

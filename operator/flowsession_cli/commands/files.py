@@ -23,8 +23,8 @@ _SIGNS: Mapping[str, str] = {
     "Cannot stat: No such file": _MISSING,
     "no such file or directory": _MISSING,
     '"tar": executable file not found': "the image of {name} has no tar, by which files are copied: add it to the image",
-    "Permission denied": "{remote} in {name} is not the session's to write or read: {said}",
-    "No space left": "{name} has no room for it: {said}",
+    "Permission denied": "{remote} in {name} is not the session's to write or read: {reason}",
+    "No space left": "{name} has no room for it: {reason}",
     "unexpected EOF": _BROKEN,
     "lost connection": _BROKEN,
     "error sending request": _BROKEN,
@@ -110,13 +110,13 @@ def _copy(cluster: Cluster, words: list[str], name: str, remote: str) -> None:
     done = subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
     )
-    said = [line for line in done.stdout.splitlines() if line.strip() and not _NOISE.match(line)]
+    lines = [line for line in done.stdout.splitlines() if line.strip() and not _NOISE.match(line)]
     if done.returncode or "Cannot stat" in done.stdout:
         for sign, sentence in _SIGNS.items():
             if sign in done.stdout:
-                raise CliError(sentence.format(remote=remote, name=name, said=" ".join(said)))
-        raise CliError(f"{remote} of {name} was not copied: {' '.join(said) or 'kubectl cp gives no reason'}")
-    for line in said:
+                raise CliError(sentence.format(remote=remote, name=name, reason=" ".join(lines)))
+        raise CliError(f"{remote} of {name} was not copied: {' '.join(lines) or 'kubectl cp gives no reason'}")
+    for line in lines:
         link = _LINK.match(line)
         click.echo(f"left out: {link[1]}, a link" if link else line, err=True)
 

@@ -140,8 +140,8 @@ class _Opened:
     def _tell(self, name: str, local: int) -> None:
         url = f"http://{_LOOPBACK}:{local}/"
         shown = self._browser and _show(url)
-        beside = "" if shown or not self._browser else "; there is no browser here, so open it yourself"
-        click.echo(f"port {self._port} of {name} is at {url}, from this machine alone{beside}; ^C ends it")
+        hint = "" if shown or not self._browser else "; there is no browser here, so open it yourself"
+        click.echo(f"port {self._port} of {name} is at {url}, from this machine alone{hint}; ^C ends it")
         sys.stdout.flush()
         self._browser = False
 

@@ -187,8 +187,8 @@ def _has_flow(session: Object, revision: str) -> bool:
 
 def _tell_folder(folder: Path, packed: pack.Packed, change: pack.Change | None) -> None:
     if change is None:
-        beside = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
-        click.echo(f"{folder.name}: {len(packed.files)} files, {packed.size / 1000:.1f} kB packed{beside}")
+        place = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
+        click.echo(f"{folder.name}: {len(packed.files)} files, {packed.size / 1000:.1f} kB packed{place}")
         return
     if not change:
         click.echo(f"{folder.name}: nothing changed in its {len(packed.files)} files")

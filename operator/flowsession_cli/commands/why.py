@@ -111,8 +111,8 @@ def _session(look: Look, name: str) -> explain.Finding | None:
             pod_events = look.events(pod, "Pod")
         else:
             pod_events = look.of_former_pods(session) if status.get("restarts") and ready.get("status") != "True" else []
-    said = log.result() if log else ""
-    return explain.session(session, environment.result(), pod_events, events.result(), now=time.time(), log=said)
+    last_words = log.result() if log else ""
+    return explain.session(session, environment.result(), pod_events, events.result(), now=time.time(), log=last_words)
 
 
 def _run(look: Look, name: str) -> explain.Finding | None:

@@ -92,7 +92,7 @@ def test_errors_are_one_sentence_and_debug_shows_more():
 
 
 def test_an_error_of_ours_is_one_sentence_too(capsys):
-    assert __main__._told(ValueError("odd")) == 1
+    assert __main__._report(ValueError("odd")) == 1
     assert capsys.readouterr().err == "kubectl flow: an error of this program, ValueError: odd; --debug shows where, for a report of it\n"
 
 

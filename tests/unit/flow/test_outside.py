@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.flow import outside
 from flowsession.model.resolved import Resolved
-from flowsession_protocol.limits import MODULES_BESIDE
+from flowsession_protocol.limits import OUTSIDE_MODULES
 from unit import builders
 
 
@@ -33,12 +33,12 @@ def test_a_session_is_told_of_them():
     items = {"app-main.py": "app/main.py", "flow": "app/flow.flex.yaml", "find": "rag/find.py"}
     found = builders.from_folder(files, flowPath="app", configMap={"items": [{"key": key, "path": path} for key, path in items.items()]})
     assert isinstance(found, Resolved), found
-    assert found.wire["beside"] == {"rag": "../rag", "find": "../rag/find.py"}
-    assert "beside" not in builders.resolved().wire
+    assert found.wire["outsideModules"] == {"rag": "../rag", "find": "../rag/find.py"}
+    assert "outsideModules" not in builders.resolved().wire
 
 
 def test_a_large_source_takes_no_time():
     source = {f"{a}/{b}/{c}/d/e/f/m{d}.py": b"" for a in range(10) for b in range(10) for c in range(10) for d in range(20)}
     before = time.process_time()
-    assert len(outside.modules(source, "app", {})) <= MODULES_BESIDE
+    assert len(outside.modules(source, "app", {})) <= OUTSIDE_MODULES
     assert time.process_time() - before < 1

@@ -81,8 +81,8 @@ class AgentClient:
             edits, was = document, status
             status, document = await self._send(pod, Request("GET", "/v1/state"))
             if status == 200:
-                told = answers.state(document)
-                return Answer(state=told, edits=answers.edits(edits, was, revision=told.edits.revision))
+                state = answers.state(document)
+                return Answer(state=state, edits=answers.edits(edits, was, revision=state.edits.revision))
         if status in _CODES_OF_REFUSAL:
             raise AgentRefused(answers.text(document.get("message"), 500) or f"HTTP {status}")
         if isinstance(call, ListPackages) and status == 200:

@@ -54,8 +54,8 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
         way_out = "the chart's installer.readFeedSecrets allows it"
         return FeedCredentials(source, problem=f"the operator may not read {source} ({error}); {way_out}")
     if (secret["metadata"].get("labels") or {}).get(LABEL) != "true":
-        said = f"{source} is not labelled {LABEL}=true, which says that sessions may have its token"
-        return FeedCredentials(source, problem=f"{said}; run kubectl label secret {name} {LABEL}=true")
+        message = f"{source} is not labelled {LABEL}=true, which says that sessions may have its token"
+        return FeedCredentials(source, problem=f"{message}; run kubectl label secret {name} {LABEL}=true")
     return _offered(source, secret.get("data") or {})
 
 

@@ -28,8 +28,8 @@ def source(document: dict[str, Any]) -> SourceAnswer:
         return SourceAnswer(state="Done", revision=known.revision, commit=commit, unchanged=True)
     size = size_of(archive)
     if not isinstance(archive, str) or not 0 < size <= ARCHIVE_BYTES:
-        said = f"the agent that read it sent an archive of {size:,} bytes; at most {ARCHIVE_BYTES:,} can be kept"
-        return SourceAnswer(state="Failed", code="TooLarge", message=said)
+        message = f"the agent that read it sent an archive of {size:,} bytes; at most {ARCHIVE_BYTES:,} can be kept"
+        return SourceAnswer(state="Failed", code="TooLarge", message=message)
     return SourceAnswer(state="Done", revision=known.revision, commit=commit, archive=archive, warnings=known.warnings)
 
 

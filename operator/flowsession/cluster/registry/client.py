@@ -55,11 +55,11 @@ class RegistryClient:
         except RegistryError as error:
             return ImageCheck(question, reason=error.reason, message=str(error))
         except TimeoutError:
-            said = f"{reference.registry} has not answered within {SECONDS:.0f} s; {again}"
+            message = f"{reference.registry} has not answered within {SECONDS:.0f} s; {again}"
         except (aiohttp.ClientError, OSError) as error:
             words = " ".join(str(error).split())[:300] or type(error).__name__
-            said = f"{reference.registry} can't be reached ({words}); {again}"
-        return ImageCheck(question, reason="RegistryUnreachable", message=said)
+            message = f"{reference.registry} can't be reached ({words}); {again}"
+        return ImageCheck(question, reason="RegistryUnreachable", message=message)
 
     async def _ask(self, question: Question, access: Access) -> ImageCheck:
         digest = await self._digest(access, access.reference.tag)
@@ -85,18 +85,18 @@ class RegistryClient:
     async def _base(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
         """What the image was built on, and where that is now. What goes wrong on this way is no reason to withhold the rest."""
         try:
-            said = _said(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
+            base = _said(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
         except RegistryError:
             return None
-        if said is None:
+        if base is None:
             return None
-        reference = imageref.parse(said.name)
-        if reference is None or reference.digest or not said.digest or not check.may_ask(reference, self._settings):
-            return said
+        reference = imageref.parse(base.name)
+        if reference is None or reference.digest or not base.digest or not check.may_ask(reference, self._settings):
+            return base
         try:
-            return Base(said.name, said.digest, await self._digest(Access(reference), reference.tag))
+            return Base(base.name, base.digest, await self._digest(Access(reference), reference.tag))
         except (RegistryError, aiohttp.ClientError, OSError):
-            return said
+            return base
 
     async def _labelled(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
         """By the labels in the image's configuration; of an index, those of its first image."""
@@ -105,8 +105,8 @@ class RegistryClient:
             if first is None:
                 return None
             manifest = await self._manifest(access, first["digest"])
-            if said := _said(manifest.get("annotations")):
-                return said
+            if base := _said(manifest.get("annotations")):
+                return base
         digest = str(_dict(manifest.get("config")).get("digest"))
         if not _DIGEST.fullmatch(digest):
             return None

@@ -127,8 +127,8 @@ class RegistryHttp:
         parameters = dict(_PARAMETER.findall(rest[:4000]))
         realm = urlsplit(parameters.get("realm", ""))
         if realm.scheme not in ("https", scheme) or not _same_site(realm.hostname or "", access.host.rpartition(":")[0] or access.host):
-            said = f"{access.reference.registry} sends the operator to another site for a token, where it does not go"
-            raise RegistryError("RegistryRefused", said)
+            message = f"{access.reference.registry} sends the operator to another site for a token, where it does not go"
+            raise RegistryError("RegistryRefused", message)
         scope = f"repository:{access.reference.repository}:pull"
         query = urlencode([*parse_qsl(realm.query), ("service", parameters.get("service", "")), ("scope", scope)])
         url = realm._replace(query=query, fragment="").geturl()
@@ -177,9 +177,9 @@ class _GuardedResolver(AbstractResolver):
 
 def _refused(status: int, reference: ImageRef) -> RegistryError:
     if status in (401, 403):
-        said = f"{reference.registry} does not let the operator see {reference.repository} (HTTP {status})"
+        message = f"{reference.registry} does not let the operator see {reference.repository} (HTTP {status})"
         way = "have the platform team give it credentials by the chart's images.credentialsSecretName, or allow anonymous pulls"
-        return RegistryError("RegistryRefused", f"{said}; {way}")
+        return RegistryError("RegistryRefused", f"{message}; {way}")
     if status == 404:
         return RegistryError("ImageNotFound", f"{reference.registry} has no {reference.repository}:{reference.tag}, or does not show it")
     if status == 429:

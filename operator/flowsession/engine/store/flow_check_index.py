@@ -24,8 +24,8 @@ class Checks:
         if check is None or (known and check == of_status(known.meta.name, known.status)):
             return concerned if known is None else set()
         before, self._last[environment] = self._last.get(environment), check
-        said = before and (before.flow_revision, before.packages_revision, before.verdict)
-        news = said != (check.flow_revision, check.packages_revision, check.verdict)
+        earlier = before and (before.flow_revision, before.packages_revision, before.verdict)
+        news = earlier != (check.flow_revision, check.packages_revision, check.verdict)
         return concerned if news or known is None else set()
 
     def of(self, environment: Name) -> SessionCheck | None:

@@ -34,9 +34,9 @@ class Imaging:
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
         """Take in a session that was added, changed or deleted: it may be the first to show whether the image has prompt flow."""
         before, after = (_said(one) if one else None for one in (known, entry))
-        for one, said, by in ((known, before, -1), (entry, after, 1)):
-            if one is not None and said is not None and not one.spec.base_image:
-                _count(self._promptflow, one.environment, said, by)
+        for one, report, by in ((known, before, -1), (entry, after, 1)):
+            if one is not None and report is not None and not one.spec.base_image:
+                _count(self._promptflow, one.environment, report, by)
         if environment is None or after is None or after == before:
             return set()
         warned = any(warning.get("code") == WITHOUT for warning in environment.status.get("warnings") or ())
@@ -63,8 +63,8 @@ class Imaging:
     def facts(self, entry: EnvironmentEntry, image: Image) -> ImageFacts:
         """Return what the environment's sessions and its registry report of its image."""
         known = entry.status.get("imageDigest") or "" if entry.status.get("baseImage") == image.name else ""
-        said, reports = self._promptflow.get(entry.meta.key, ()), self._reports.get(entry.meta.key, ())
-        found = next((has for name, has in said if name == image.name), None)
+        counted, reports = self._promptflow.get(entry.meta.key, ()), self._reports.get(entry.meta.key, ())
+        found = next((has for name, has in counted if name == image.name), None)
         return ImageFacts(reported=podimages.reported(reports, image, known), promptflow=found, check=self.checks.get(entry.meta.uid))
 
     def prune(self, environments: Container[str]) -> None:
@@ -81,11 +81,11 @@ class Imaging:
             _count(self._reports, *counted, 1)
 
 
-def _count(counters: dict[Name, Counter[T]], environment: Name, said: T, by: int) -> None:
+def _count(counters: dict[Name, Counter[T]], environment: Name, report: T, by: int) -> None:
     counter = counters.setdefault(environment, Counter())
-    counter[said] += by
-    if counter[said] <= 0:
-        del counter[said]
+    counter[report] += by
+    if counter[report] <= 0:
+        del counter[report]
     if not counter:
         del counters[environment]
 

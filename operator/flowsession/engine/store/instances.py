@@ -51,7 +51,7 @@ class Instances:
             found |= {key for name in names for key in self.concerned(name)}
         return found
 
-    def beside(self, session: SessionEntry) -> set[Key]:
+    def concerned_by(self, session: SessionEntry) -> set[Key]:
         """Return the keys that an answer of a session's agent concerns: its instance, and the other sessions there."""
         name = _named(session)
         return self.concerned(name) if name and name in self.entries else set()

@@ -16,7 +16,7 @@ from flowsession.reconcile.session.draft import Draft as SessionDraft
 
 log = logging.getLogger(__name__)
 
-LONGEST_SAID = 300
+MESSAGE_CHARACTERS = 300
 """Characters of a status' sentence in a line."""
 
 Entry = SessionEntry | InstanceEntry
@@ -36,8 +36,8 @@ class Journal:
             for step, fields in steps(before, after, now):
                 log.info("%s %s", _kind(after), step, extra=_who(after) | fields)
         elif before is not None:
-            reason, said = self.ends.pop(before.meta.uid, ("Deleted", "somebody deleted it"))
-            end = {"reason": reason, "said": said[:LONGEST_SAID], "seconds": round(max(0.0, now - before.meta.created_at))}
+            reason, message = self.ends.pop(before.meta.uid, ("Deleted", "somebody deleted it"))
+            end = {"reason": reason, "said": message[:MESSAGE_CHARACTERS], "seconds": round(max(0.0, now - before.meta.created_at))}
             log.info("%s ended", _kind(before), extra=_who(before) | end)
 
 
@@ -104,5 +104,5 @@ def _failure(before: Entry, after: Entry, now: float) -> Fields | None:
         if (now_is.status == "False" or unreachable) and not same:
             began = times.parse(after.status.get("startedAt"))
             seconds = {} if began is None else {"seconds": round(max(0.0, now - began), 1)}
-            return {"reason": now_is.reason, "said": now_is.message[:LONGEST_SAID], **seconds}
+            return {"reason": now_is.reason, "said": now_is.message[:MESSAGE_CHARACTERS], **seconds}
     return None

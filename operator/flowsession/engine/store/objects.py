@@ -346,8 +346,8 @@ def _with_run_yaml(own: Object, yaml: RunYaml) -> tuple[FlowRunSpec, RunYaml]:
     """The spec's own fields over those of run.yml, and what else run.yml says then. Raises RunYamlError."""
     if yaml.managed is not None and "identity" not in own:
         client = f", clientID: {yaml.managed}" if yaml.managed else ""
-        said = f"whether you may use one is checked in the spec alone: add identity: {{type: Managed{client}}} to it"
-        raise run_yaml.RunYamlError(f"run.yml: identity: it asks for a managed identity, and {said}")
+        message = f"whether you may use one is checked in the spec alone: add identity: {{type: Managed{client}}} to it"
+        raise run_yaml.RunYamlError(f"run.yml: identity: it asks for a managed identity, and {message}")
     try:
         spec = FlowRunSpec.model_validate({**yaml.settings, **own})
     except ValidationError as error:

@@ -108,7 +108,7 @@ def _resolve(
                 *([{"tracing": spec.tracing.model_dump(mode="json")}] if spec.tracing else []),
             ]
         ),
-        beside=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
+        outside_modules=outside.modules(source.files, sources.normalised(spec.flow_path), pushed) if source and pushed is not None else {},
         feed_secret=spec.installer.credentials_secret_name or "" if count else "",
         claim=claim,
         connections=connections,

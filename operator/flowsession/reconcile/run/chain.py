@@ -89,12 +89,12 @@ def _queue(draft: RunDraft) -> None:
 def _take_turn(draft: RunDraft, place: Place, claims: Mapping[str, bool]) -> None:
     """Place the run in a session, unless something is in its way."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
-    if said := _unfit(place, spec, claims):
-        draft.end(RunPhase.FAILED, "SessionFailed", said)
+    if message := _unfit(place, spec, claims):
+        draft.end(RunPhase.FAILED, "SessionFailed", message)
         return
     if not place.pod:
-        said = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
-        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", said)
+        message = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
+        draft.goes_on(RunPhase.QUEUED, "SessionNotReady", message)
         return
     if guest.is_one(snapshot, place) and not _may_be_there(draft, place):
         return
@@ -127,10 +127,10 @@ def _warnings(snapshot: RunSnapshot) -> list[str]:
     void = [name for name, value in (("resources", spec.resources), ("identity", spec.identity)) if value is not None]
     if spec.session_ref is None or not void:
         return list(snapshot.yaml.warnings)
-    said = (
+    message = (
         f"{' and '.join(void)} {'have' if len(void) > 1 else 'has'} no effect: the run goes to session {spec.session_ref.name!r} as it is"
     )
-    return [*snapshot.yaml.warnings, f"{said}; leave out sessionRef, or runtime in run.yml, for a session that is as the run asks"]
+    return [*snapshot.yaml.warnings, f"{message}; leave out sessionRef, or runtime in run.yml, for a session that is as the run asks"]
 
 
 def _earlier_is_over(draft: RunDraft, name: str) -> bool:
@@ -141,25 +141,25 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
         draft.end(RunPhase.FAILED, "RunUnfinished", f"the runs wait for one another: {circle}; name a run that is over")
     elif earlier is None:
         field = "run" if snapshot.spec.run else "resumeFrom"
-        said = f"spec.{field} names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
+        message = f"spec.{field} names {name!r}, and there is no such run in this namespace: correct the name, or create it first"
         if draft.now < snapshot.created_at + PATIENCE_SECONDS:
-            draft.goes_on(RunPhase.QUEUED, "RunNotFound", said)
+            draft.goes_on(RunPhase.QUEUED, "RunNotFound", message)
             draft.look_again(snapshot.created_at + PATIENCE_SECONDS)
         else:
-            draft.end(RunPhase.FAILED, "RunNotFound", said)
+            draft.end(RunPhase.FAILED, "RunNotFound", message)
     elif earlier.user != snapshot.spec.user:
-        said = f"run {name!r} is one of {earlier.user}, and only their own runs may build on it: name one of {snapshot.spec.user}"
-        draft.end(RunPhase.FAILED, "RunNotFound", said)
+        message = f"run {name!r} is one of {earlier.user}, and only their own runs may build on it: name one of {snapshot.spec.user}"
+        draft.end(RunPhase.FAILED, "RunNotFound", message)
     elif snapshot.spec.resume_from and earlier.environment != snapshot.spec.environment_ref.name:
-        said = f"run {name!r} is of environment {earlier.environment!r}, and only another run of that one can go on where it ended"
-        draft.end(RunPhase.FAILED, "RunNotFound", said)
+        message = f"run {name!r} is of environment {earlier.environment!r}, and only another run of that one can go on where it ended"
+        draft.end(RunPhase.FAILED, "RunNotFound", message)
     elif snapshot.spec.resume_from and earlier.spec is None:
         draft.end(RunPhase.FAILED, "RunNotFound", f"the run from which {name!r} was resumed is gone, and its settings with it")
     elif earlier.phase not in FINAL:
         draft.goes_on(RunPhase.QUEUED, "RunUnfinished", f"waits for run {name!r}, whose outputs are its data, and which is not over yet")
     elif not earlier.config_maps and earlier.claim is None:
-        said = f"run {name!r} is {earlier.phase} and has kept no outputs, which are the data of this one: name a run that has"
-        draft.end(RunPhase.FAILED, "RunUnfinished", said)
+        message = f"run {name!r} is {earlier.phase} and has kept no outputs, which are the data of this one: name a run that has"
+        draft.end(RunPhase.FAILED, "RunUnfinished", message)
     else:
         return True
     return False
@@ -209,11 +209,11 @@ def _without_session(draft: RunDraft, claims: Mapping[str, bool]) -> None:
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     name = run_session.name_of(snapshot.name, snapshot.uid)
     if spec.session_ref is not None:
-        said = f"there is no session {spec.session_ref.name!r}: create it, or leave sessionRef out in a new run, which makes one"
-        draft.goes_on(RunPhase.QUEUED, "SessionMissing", said)
+        message = f"there is no session {spec.session_ref.name!r}: create it, or leave sessionRef out in a new run, which makes one"
+        draft.goes_on(RunPhase.QUEUED, "SessionMissing", message)
     elif snapshot.refusal:
-        said = f"session {name!r} can't be made for the run: {snapshot.refusal}; tried again every minute, or create a session yourself"
-        draft.goes_on(RunPhase.QUEUED, "SessionRefused", said)
+        message = f"session {name!r} can't be made for the run: {snapshot.refusal}; tried again every minute, or create a session yourself"
+        draft.goes_on(RunPhase.QUEUED, "SessionRefused", message)
         draft.look_again(draft.now + REFUSED_SECONDS)
     else:
         draft.create(run_session.manifest(snapshot.namespace, snapshot.name, snapshot.uid, spec, claims))
@@ -275,9 +275,9 @@ def _without_pod(draft: RunDraft, cause: str) -> None:
         return
     if draft.snapshot.view.answer is not None:
         draft.count(draft.snapshot.view.answer)
-    said = f"{cause}; it goes on in the next pod with the lines that were not done"
-    draft.judge("Resumed", True, "PodLost", said)
-    draft.event(warning=True, reason="Resumed", message=said)
+    message = f"{cause}; it goes on in the next pod with the lines that were not done"
+    draft.judge("Resumed", True, "PodLost", message)
+    draft.event(warning=True, reason="Resumed", message=message)
     draft.put("resumes", 1)
     _return(draft)
 
@@ -286,9 +286,9 @@ def _resume(draft: RunDraft, pod: str) -> None:
     """Have the next container's agent go on with the lines that were not done: once, and the status says so before it is told."""
     if draft.snapshot.view.answer is not None:
         draft.count(draft.snapshot.view.answer)
-    said = f"{_restarted(draft)}; it goes on there with the lines that were not done"
-    draft.goes_on(RunPhase.RUNNING, "Resumed", said)
-    draft.judge("Resumed", True, "ContainerRestarted", said)
+    message = f"{_restarted(draft)}; it goes on there with the lines that were not done"
+    draft.goes_on(RunPhase.RUNNING, "Resumed", message)
+    draft.judge("Resumed", True, "ContainerRestarted", message)
     view = draft.snapshot.view
     if view.refused and view.refused not in NOT_YET:
         _refused(draft)
@@ -300,7 +300,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
             _start(draft, pod)
     else:
         draft.put("resumes", 1)
-        draft.event(warning=True, reason="Resumed", message=said)
+        draft.event(warning=True, reason="Resumed", message=message)
         draft.look_again(draft.now)
 
 
@@ -403,8 +403,8 @@ def _refused(draft: RunDraft) -> None:
     if view.refused in MISSING:
         draft.end(RunPhase.FAILED, view.refused, view.message)
         return
-    said = view.message if view.refused == "BadRequest" else "its agent knows no runs: reset the session, so that it gets the present one"
-    draft.end(RunPhase.FAILED, "SessionFailed", f"session {draft.status.get('sessionName')!r} can't run it: {said}")
+    text = view.message if view.refused == "BadRequest" else "its agent knows no runs: reset the session, so that it gets the present one"
+    draft.end(RunPhase.FAILED, "SessionFailed", f"session {draft.status.get('sessionName')!r} can't run it: {text}")
 
 
 def _finish(draft: RunDraft, answer: RunAnswer) -> None:
@@ -414,8 +414,8 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
     draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
     name = run_outputs.name_of(snapshot.name, snapshot.uid)
     if view.archive and name in snapshot.refused_config_maps:
-        said = f"its outputs can't be kept in ConfigMap {name!r}: {snapshot.refused_config_maps[name]}; tried again every minute"
-        draft.goes_on(RunPhase.RUNNING, "OutputsRefused", said)
+        message = f"its outputs can't be kept in ConfigMap {name!r}: {snapshot.refused_config_maps[name]}; tried again every minute"
+        draft.goes_on(RunPhase.RUNNING, "OutputsRefused", message)
         draft.look_again(draft.now + REFUSED_SECONDS)
         return
     _keep_on_claim(draft)
@@ -434,8 +434,8 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:
         lost = f"; {view.lost_outputs}" if view.lost_outputs and lines["completed"] else ""
-        said = guest.words(snapshot, answer) if answer.code == guest.INCOMPATIBLE else answer.message
-        draft.end(RunPhase.FAILED, answer.code, said + lost)
+        message = guest.words(snapshot, answer) if answer.code == guest.INCOMPATIBLE else answer.message
+        draft.end(RunPhase.FAILED, answer.code, message + lost)
     elif view.lost_outputs:
         draft.end(RunPhase.FAILED, "OutputsTooLarge", f"all {lines['total']} lines were run, but {view.lost_outputs}")
     else:

@@ -43,16 +43,16 @@ def refusal(snapshot: RunSnapshot, place: Place) -> tuple[str, str] | None:
     if not isinstance(environment, Resolved) or pod is None:
         return None
     if environment.claim is not None:
-        said = f"environment {name!r} has its flow folder on claim {environment.claim.name!r}, which only its own sessions have"
-        return INCOMPATIBLE, f"{said}: {OWN}"
+        message = f"environment {name!r} has its flow folder on claim {environment.claim.name!r}, which only its own sessions have"
+        return INCOMPATIBLE, f"{message}: {OWN}"
     if not _same_image(pod, environment.image):
-        said = f"session {place.session!r} runs image {_shown(pod.image, pod_images.digest_of(pod))}, and environment {name!r} asks for"
+        message = f"session {place.session!r} runs image {_shown(pod.image, pod_images.digest_of(pod))}, and environment {name!r} asks for"
         way = f"{OWN}, or let both environments have one image and reset the session"
-        return INCOMPATIBLE, f"{said} {_asked(environment.image)}: {way}"
+        return INCOMPATIBLE, f"{message} {_asked(environment.image)}: {way}"
     has = {str(connection[0]) for connection in json.loads(pod.connections or "[]")}
     if missing := sorted({connection.name for connection in environment.connections} - has):
-        said = f"environment {name!r} names connections that session {place.session!r} has not: {', '.join(missing)}"
-        return "ConnectionMissing", f"{said}; add them to environment {place.environment!r} and reset the session, or {OWN}"
+        message = f"environment {name!r} names connections that session {place.session!r} has not: {', '.join(missing)}"
+        return "ConnectionMissing", f"{message}; add them to environment {place.environment!r} and reset the session, or {OWN}"
     return None
 
 

@@ -18,7 +18,7 @@ from flowsession.reconcile.session.draft import Draft, Live
 LIST_SECONDS = 5.0
 """How long Ready waits for the list of packages, so that one write has both."""
 
-SHORTEST_TOLD = 0.05
+SHORTEST_SECONDS = 0.05
 """Minimum seconds for an Event to name a stage that is usually instant; the status has all stages."""
 
 
@@ -156,8 +156,8 @@ def _stage(name: str, start: float, end: float, *, since: float) -> Stage:
     return Stage(name=name, started_at=times.stamp(start), seconds=round(seconds, 3))
 
 
-def _is_told(stage: Stage) -> bool:
-    return stage.seconds is not None and (stage.seconds >= SHORTEST_TOLD or stage.name not in ("FlowDelivered", "PackagesListed"))
+def _is_shown(stage: Stage) -> bool:
+    return stage.seconds is not None and (stage.seconds >= SHORTEST_SECONDS or stage.name not in ("FlowDelivered", "PackagesListed"))
 
 
 def _was_restarted(pod: PodView) -> bool:
@@ -166,6 +166,6 @@ def _was_restarted(pod: PodView) -> bool:
 
 
 def _story(stages: list[Stage], pod: PodView) -> str:
-    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if _is_told(stage))
+    steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if _is_shown(stage))
     began_with = "its container was restarted" if _was_restarted(pod) else "its pod was created"
     return f"ready {stages[-1].seconds:.1f} s after {began_with}, on {pod.node} ({steps})"
