@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowsession_cli import errors, installer, render
+from flowsession_cli import changes, errors, installer, render
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
@@ -33,16 +33,12 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: b
     with detaching(name), _shown(cluster, name) as show:
         if not new:
             _let_it_react(cluster, name)
-        while True:
-            with cluster.watch(SESSION, name) as changes:
-                for change in changes:
-                    if change["type"] == "DELETED":
-                        raise CliError(f"session {name} was deleted; kubectl flow why {name} says by whom or what")
-                    show(change["object"])
-                    if done(change["object"]):
-                        return dict(change["object"])
-                    refuse_stuck(name, change["object"])
-            time.sleep(0.5)  # the API server ends watches now and then
+        for session in changes.of(cluster, SESSION, name, noun="session", deleted=f"; kubectl flow why {name} says by whom or what"):
+            show(session)
+            if done(session):
+                return session
+            refuse_stuck(name, session)
+    raise AssertionError("changes don't end")
 
 
 def detaching(name: str) -> contextlib.AbstractContextManager[None]:

@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flowsession_cli import render
+from flowsession_cli import changes, render
 from flowsession_cli.cluster import RUN, Cluster, Object
-from flowsession_cli.errors import NotFound, Unreachable, detaching
+from flowsession_cli.errors import detaching
 from flowsession_cli.run_files import FINAL
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_PAUSE_SECONDS = (0.5, 5.0)
-"""Before the API server is asked again: at first, and at most."""
 
 _BAR = 40
 _COLUMNS_OF_COUNTS = 34
@@ -25,7 +22,7 @@ def until_over(cluster: Cluster, name: str) -> Object:
     """The run when it is over. Shows how it goes on; ^C leaves it to itself. Raises CliError if it is gone."""
     ways = {"shows": f"kubectl flow run stream {name}", "ends": f"kubectl flow run cancel {name}"}
     with detaching(name, **ways), _shown(name) as show:
-        for run in _changes(cluster, name):
+        for run in changes.of(cluster, RUN, name, noun="run", deleted=", and its outputs in ConfigMaps with it"):
             show(run)
             if run.get("status", {}).get("phase") in FINAL:
                 return run
@@ -53,29 +50,6 @@ def place(problem: Object) -> str:
     line = f"line {problem['line']}" if "line" in problem else ""
     node = f"node {problem['node']}" if problem.get("node") else ""
     return ", ".join(part for part in (line, node) if part) or "the run"
-
-
-def _changes(cluster: Cluster, name: str) -> Iterator[Object]:
-    """The run as it is and at each change. A connection that breaks is told, and made again."""
-    lost, pause = False, _PAUSE_SECONDS[0]
-    while True:
-        try:
-            if cluster.find(RUN, name) is None:
-                raise NotFound(f"run {name} is gone: it was deleted, and its outputs in ConfigMaps with it")
-            with cluster.watch(RUN, name) as changes:
-                for change in changes:
-                    if lost:
-                        print("the cluster answers again", file=sys.stderr)
-                    lost, pause = False, _PAUSE_SECONDS[0]
-                    if change["type"] == "DELETED":
-                        raise NotFound(f"run {name} was deleted, and its outputs in ConfigMaps with it")
-                    yield change["object"]
-        except Unreachable as error:
-            if not lost:
-                print(f"{error}; the run goes on, and is looked for again until ^C", file=sys.stderr)
-            lost = True
-        time.sleep(pause)
-        pause = min(pause * 2, _PAUSE_SECONDS[1])
 
 
 @contextmanager

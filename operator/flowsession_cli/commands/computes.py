@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flowsession_cli import app, costs, naming, options, quantity, render
+from flowsession_cli import app, changes, costs, naming, options, quantity, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import INSTANCE, SIZE, Cluster, Object, manifest
 from flowsession_cli.errors import CliError, detaching
@@ -209,19 +209,14 @@ def _until_runs(cluster: Cluster, name: str) -> None:
     began, last = time.time(), ""
     generation = cluster.get(INSTANCE, name)["metadata"].get("generation", 0)
     with detaching(name, shows="kubectl flow instance ls", ends=f"kubectl flow instance stop {name}"):
-        while True:
-            with cluster.watch(INSTANCE, name) as changes:
-                for change in changes:
-                    if change["type"] == "DELETED":
-                        raise CliError(f"instance {name} was deleted")
-                    status, ready = change["object"].get("status", {}), render.condition(change["object"], "Ready")
-                    text = ": ".join(part for part in (status.get("phase") or "New", ready.get("message")) if part)
-                    seen = status.get("observedGeneration", 0) >= generation
-                    if text != last and seen:
-                        last = text
-                        click.echo(f"{time.time() - began:6.1f} s  {text}")
-                    if seen and ready.get("status") == "True":
-                        return
-                    if seen and render.condition(change["object"], "Stalled").get("status") == "True":
-                        raise CliError(f"{name} can't start: {ready.get('message')} ({ready.get('reason')})")
-            time.sleep(0.5)
+        for instance in changes.of(cluster, INSTANCE, name, noun="instance"):
+            status, ready = instance.get("status", {}), render.condition(instance, "Ready")
+            text = ": ".join(part for part in (status.get("phase") or "New", ready.get("message")) if part)
+            seen = status.get("observedGeneration", 0) >= generation
+            if text != last and seen:
+                last = text
+                click.echo(f"{time.time() - began:6.1f} s  {text}")
+            if seen and ready.get("status") == "True":
+                return
+            if seen and render.condition(instance, "Stalled").get("status") == "True":
+                raise CliError(f"{name} can't start: {ready.get('message')} ({ready.get('reason')})")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from flowsession_cli import app, cluster, pack, render, run_files, run_follow
+from flowsession_cli import app, changes, cluster, pack, render, run_files, run_follow
 from flowsession_cli.commands import run_create, runs
 from flowsession_cli.errors import CliError, Unreachable
 from unit.cli.fakes import FakeCluster, condition, ready_status
@@ -60,7 +60,7 @@ def there(monkeypatch):
     """A cluster in memory, for every command."""
     fake = RunCluster()
     monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **_: fake)
-    monkeypatch.setattr(run_follow, "_PAUSE_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(changes, "_PAUSE_SECONDS", (0.0, 0.0))
     monkeypatch.setattr(runs, "_LOG_SECONDS", 0.0)
     return fake
 
@@ -288,7 +288,7 @@ def test_a_broken_connection_is_told_once_and_made_again(there):
     done = flow_run("stream", "answers")
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        "the cluster doesn't answer: refused; the run goes on, and is looked for again until ^C",
+        "the cluster doesn't answer: refused; run answers goes on, and is looked for again until ^C",
         "the cluster answers again",
     ]
 
@@ -313,10 +313,10 @@ def test_a_run_that_is_deleted_meanwhile_is_no_endless_wait(there):
 
     def find(kind, name):
         calls.append(name)
-        return original(kind, name) if len(calls) < 3 else None
+        return original(kind, name) if len(calls) < 2 else None
 
     there.__dict__["find"] = find
-    assert "run answers is gone" in str(flow_run("stream", "answers").exception)
+    assert "run answers was deleted, and its outputs" in str(flow_run("stream", "answers").exception)
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
