@@ -1,7 +1,8 @@
 """The command line: which commands there are, and the options that all have. A command's module is imported when it runs."""
 
 import importlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -40,15 +41,43 @@ _ABOUT = {
 """By command: its module in `commands`, and what the list of commands says."""
 
 
+_NARROW = 52
+"""Columns below which click would write lines that are wider than the terminal."""
+
+
+class _Help(click.HelpFormatter):
+    """Fits terminals of 40 columns too, and breaks no words there."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        columns = shutil.get_terminal_size().columns
+        super().__init__(indent_increment, width or (max(columns - 2, 20) if columns < _NARROW else None), max_width)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Names in a column beside what they do, which is narrower where there is little room."""
+        super().write_dl(rows, min(col_max, max(self.width // 3, 4)) if self.width < _NARROW else col_max, col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Help
+
+
 class NearestGroup(click.Group):
     """Tells the nearest name of a mistyped command."""
 
-    within = ""
-    """What stands before a command's name: that of the group, and a space."""
+    context_class = _Context
 
     def known(self) -> list[str]:
         """The names that its commands have."""
         return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command; None if there is none of that name."""
+        if command := self._command(ctx, cmd_name):
+            command.context_class = _Context
+        return command
+
+    def _command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return super().get_command(ctx, name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """A mistyped command gets the nearest name."""
@@ -57,7 +86,8 @@ class NearestGroup(click.Group):
         known = self.known()
         if args and args[0] not in known and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], known, n=1)
-            ctx.fail(f"there is no command {self.within}{args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
+            within = f"{self.name} " if ctx.parent else ""
+            ctx.fail(f"there is no command {within}{args[0]!r}{f': did you mean {near[0]}?' if near else ''}")
         return super().resolve_command(ctx, args)
 
 
@@ -72,12 +102,11 @@ class LazyGroup(NearestGroup):
         """In the order of use."""
         return list(_ABOUT)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """The command; None if there is none of that name."""
-        if cmd_name not in _ABOUT:
+    def _command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - as its base has it
+        if name not in _ABOUT:
             return None
-        module = importlib.import_module(f"flowsession_cli.commands.{_ABOUT[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        module = importlib.import_module(f"flowsession_cli.commands.{_ABOUT[name][0]}")
+        command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's

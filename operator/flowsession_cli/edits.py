@@ -18,9 +18,6 @@ from flowsession_cli import merge, pack
 from flowsession_cli.errors import CliError
 from flowsession_protocol import edits_pack, limits
 
-ASIDE = ".session"
-"""What the session's version of a file is called beside the local one that it doesn't fit."""
-
 
 class BrokenPack(Exception):
     """What came from the session is not whole."""
@@ -200,7 +197,7 @@ def _aside(place: Path, content: bytes) -> Path:
     """The first name beside the local file that is free, or has this content already."""
     number = 1
     while True:
-        aside = place.with_name(f"{place.name}{ASIDE}{number if number > 1 else ''}")
+        aside = place.with_name(f"{place.name}{pack.ASIDE}{number if number > 1 else ''}")
         if not os.path.lexists(aside) or (aside.is_file() and aside.read_bytes() == content):
             return aside
         number += 1

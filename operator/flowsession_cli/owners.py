@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flowsession_cli.cluster import Cluster, Object
+from flowsession_cli.cluster import FIELD_MANAGER, Cluster, Object
 from flowsession_cli.errors import CliError
 from flowsession_cli.failures import MANAGERS
 
@@ -17,6 +17,11 @@ def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> Non
             if manager in MANAGERS and f"f:{field}" in _spec(entry):
                 message = f"spec.{field} of {name} belongs to {MANAGERS[manager]} ({manager}), which would set it back"
                 raise CliError(f"{message}: change it where that is managed")
+
+
+def ours(cluster: Cluster, kind: str, name: str, field: str) -> bool:
+    """Whether this program was the last to write that field of the spec."""
+    return any(entry.get("manager") == FIELD_MANAGER and f"f:{field}" in _spec(entry) for entry in cluster.managed_fields(kind, name))
 
 
 def other(environment: Object, user: Callable[[], str]) -> str:

@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ IGNORE_FILES = (".gitignore", ".amlignore")
 NEVER = frozenset({".git", ".runs", ".promptflow", "__pycache__", ".venv", "node_modules"})
 """Folders that no session needs, whatever the ignore files say."""
 
+ASIDE = ".session"
+"""What follows the name of a file for the session's version of it, which `kubectl flow edits pull` lays beside one that it doesn't fit."""
+
 _NAMED = 3
 """Files and folders that a refusal for size names."""
+
+_OF_SESSION = re.compile(re.escape(ASIDE) + r"\d*$")
 
 _DEPTH = 3
 """How many folders deep the nearest flow is looked for."""
@@ -42,8 +48,10 @@ class Packed:
     """The flow folder's place in the source."""
     root: Path
     """The folder that is the source."""
-    left_out: Sequence[str]
-    """Links that lead out of the source, and to folders."""
+    links: Sequence[str]
+    """Those that lead out of the source, and to folders: they are left out."""
+    asides: Sequence[str]
+    """Sessions' versions of files, which are left out too."""
 
     @property
     def size(self) -> int:
@@ -85,8 +93,10 @@ def pack(folder: Path) -> Packed:
     if len(flows := flow_files.candidates(entry.name for entry in folder.iterdir())) > 1:
         raise CliError(f"{folder} holds {' and '.join(sorted(flows))}: keep one of them, a folder is one flow")
     root, wanted = _source(folder)
-    left_out: list[str] = []
-    paths = sorted({path for place in wanted for path in _files(place, root, left_out)})
+    links: list[Path] = []
+    found = sorted({path for place in wanted for path in _files(place, root, links)})
+    asides = [path for path in found if (base := _OF_SESSION.sub("", path.name)) != path.name and path.with_name(base) in found]
+    paths = [path for path in found if path not in asides]
     _refuse_large(root, paths)
     contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
     archive = _archive(contents)
@@ -94,7 +104,11 @@ def pack(folder: Path) -> Packed:
         size, limit = _mb(len(archive)), _mb(limits.ARCHIVE_BYTES)
         raise CliError(f"{folder.name} has {size} when packed, and a ConfigMap holds {limit};{_large(root, paths)} {WAYS_OUT}")
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return Packed(archive, digests, folder.relative_to(root).as_posix(), root, sorted(left_out))
+
+    def names(left_out: Iterable[Path]) -> list[str]:
+        return sorted(path.relative_to(root).as_posix() for path in left_out)
+
+    return Packed(archive, digests, folder.relative_to(root).as_posix(), root, names(links), names(asides))
 
 
 def unpacked(archive: bytes) -> dict[str, str]:
@@ -160,12 +174,12 @@ def includes(folder: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _files(place: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
+def _files(place: Path, root: Path, links: list[Path]) -> Iterator[Path]:
     if not place.is_dir():
         yield place
         return
     rules = [rule for folder in (*reversed(_parents(place)),) for rule in _rules(folder)]
-    yield from _walk(place, root, rules, left_out)
+    yield from _walk(place, root, rules, links)
 
 
 def _parents(place: Path) -> list[Path]:
@@ -180,15 +194,15 @@ def _parents(place: Path) -> list[Path]:
     return []
 
 
-def _walk(folder: Path, root: Path, rules: Sequence[tuple[Path, Any]], left_out: list[str]) -> Iterator[Path]:
+def _walk(folder: Path, root: Path, rules: Sequence[tuple[Path, Any]], links: list[Path]) -> Iterator[Path]:
     rules = [*rules, *_rules(folder)]
     for path in sorted(folder.iterdir()):
         if path.name in NEVER or _ignored(path, rules):
             continue
         if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root.resolve())):
-            left_out.append(path.relative_to(root).as_posix())
+            links.append(path)
         elif path.is_dir():
-            yield from _walk(path, root, rules, left_out)
+            yield from _walk(path, root, rules, links)
         elif path.is_file():
             yield path
 

@@ -109,6 +109,7 @@ class Snapshots:
             quotas=self.cache.sizing.quotas_of(key[0]),
             instances=self._instances(entry, current, now),
             other_instances=self._other_instances(entry),
+            applied_by=entry.applied_by,
             authorship=self._authorship(environment) if environment else Authorship(),
             minimum_compute=environment.spec.minimum_compute if environment else None,
             scaling=self.cache.sizing.events.get(current.uid) if current else None,

@@ -19,7 +19,7 @@ _QUOTA = ("pods", "count/pods", "cpu", "memory")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu")
 
 
-@click.group("size")
+@click.group("size", cls=app.NearestGroup)
 def size_command() -> None:
     """VM sizes that sessions can have."""
 
@@ -100,7 +100,7 @@ def _counts(scope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     return scope["scopeName"] in ("NotTerminating", "NotBestEffort")
 
 
-@click.group("instance")
+@click.group("instance", cls=app.NearestGroup)
 def instance_command() -> None:
     """Compute instances: machines of one's own, whose sessions share them."""
 

@@ -15,7 +15,7 @@ _NAME = click.argument("name", shell_complete=app.complete(connections.SECRET, f
 _RESTART = "sessions that run take it up by kubectl flow reset"
 
 
-@click.group("connection")
+@click.group("connection", cls=app.NearestGroup)
 def connection_command() -> None:
     """Keys and addresses of models, as Secrets that sessions find by name."""
 

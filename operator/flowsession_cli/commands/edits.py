@@ -185,7 +185,7 @@ def _sum_up(name: str, found: edits.Pack, steps: Mapping[str, list[edits.Step]])
     if conflicts := len(steps.get("conflict", ())):
         many = "files are" if conflicts > 1 else "file is"
         raise CliError(
-            f"{conflicts} {many} in conflict: merge what you want into the local ones, delete the *{edits.ASIDE}, and start again"
+            f"{conflicts} {many} in conflict: merge what you want into the local ones, delete the *{pack.ASIDE}, and start again"
         )
     if steps.keys() <= {"same", "skip"}:
         click.echo(f"the folder has all edits of {name} already")

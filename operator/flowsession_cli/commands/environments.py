@@ -21,7 +21,7 @@ _CLOCK_SECONDS = 5.0
 _NEWER = "NewerImageAvailable"
 
 
-@click.group("env")
+@click.group("env", cls=app.NearestGroup)
 def env_command() -> None:
     """Environments: the flow folder, image and packages that sessions share."""
 

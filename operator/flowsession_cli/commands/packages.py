@@ -131,7 +131,9 @@ class _Install:
         if suspended:
             click.echo(f"{self._name} is suspended: it is resumed, and a start installs", err=True)
             naming.resume(self._cluster, self._session)
-        spec = {"onChange": "Install"} if self._session["spec"].get("onChange") == "Wait" else None
+        # Of --save-only comes a Wait that ends here; one that somebody else wrote is theirs.
+        saved_only = self._session["spec"].get("onChange") == "Wait" and owners.ours(self._cluster, SESSION, self._name, "onChange")
+        spec = {"onChange": "Install"} if saved_only else None
         _, stamp = self._cluster.request(SESSION, self._name, "install", spec=spec)
         if not wait:
             click.echo(f"{self._name} installs; kubectl flow status {self._name} shows it")

@@ -34,8 +34,6 @@ _NARROW = 12
 class RunGroup(app.NearestGroup):
     """Knows its commands by prompt flow's names too."""
 
-    within = "run "
-
     def known(self) -> list[str]:
         """Both kinds of names."""
         return [*self.commands, *_OTHER_NAMES]

@@ -110,8 +110,10 @@ class Start:
         source = pushed.source(name)
         if environment is not None:
             self._refuse_other_source(name, environment, source)
-        for link in packed.left_out:
+        for link in packed.links:
             click.echo(f"left out: {link}, a link that leads out of the folder or to a folder", err=True)
+        for aside in packed.asides:
+            click.echo(f"left out: {aside}, the session's version of a file in conflict; delete it once that is settled", err=True)
         objects: list[Object] = []
         if old != packed.archive:
             objects.append(pushed.manifest(name, packed.archive))

@@ -79,6 +79,16 @@ def test_help_takes_little_processor_time():
     assert min(took) < 0.3, took
 
 
+@pytest.mark.parametrize("words", [(), ("start",), ("run", "create"), ("connection", "create"), ("env", "update")])
+def test_help_fits_a_terminal_of_40_columns_without_breaking_words_that_fit(words):
+    text = program(*words, "--help", COLUMNS="40").stdout
+    options = text[text.index("Options:") :]
+    assert max(map(len, options.splitlines())) <= 40
+    wide = program(*words, "--help", COLUMNS="200").stdout.split()
+    broken = [word for word in options.split() if word not in wide and not any(word in one for one in wide if len(one) > 20)]
+    assert broken == []
+
+
 def test_nothing_given_is_help_and_a_mistyped_command_gets_the_nearest():
     assert program().returncode == 0
     wrong = program("statsu")

@@ -64,7 +64,7 @@ def test_links_are_copied_inside_and_told_outside(folder):
     (folder / "there").symlink_to(folder.parent)
     packed = pack.pack(folder)
     assert "inside.py" in packed.files
-    assert packed.left_out == ["outside", "there"]
+    assert packed.links == ["outside", "there"]
 
 
 def test_large_folders_are_refused_by_what_is_large(folder):
@@ -93,6 +93,14 @@ def test_a_folder_without_a_flow_names_the_nearest(folder, monkeypatch):
         pack.flow_folder(folder / "data")
     with pytest.raises(CliError, match="is no folder"):
         pack.flow_folder(folder / "nothing")
+
+
+def test_a_sessions_version_of_a_file_stays_here(tmp_path):
+    for name in ("flow.dag.yaml", "a.py", "a.py.session", "a.py.session2", "notes.session"):
+        (tmp_path / name).write_text("x")
+    packed = pack.pack(tmp_path)
+    assert packed.asides == ["a.py.session", "a.py.session2"]
+    assert sorted(packed.files) == ["a.py", "flow.dag.yaml", "notes.session"]
 
 
 def test_what_changed_is_told_apart():

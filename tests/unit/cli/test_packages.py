@@ -121,12 +121,25 @@ def test_requirements_of_a_pushed_folder_are_replaced_in_it(cluster, tmp_path):
     assert "requirementsText" not in cluster.get(ENVIRONMENT, "chat")["spec"]
 
 
+def test_a_session_that_waits_by_its_owners_wish_goes_on_waiting(cluster):
+    cluster.things[SESSION, "chat"]["spec"]["onChange"] = "Wait"
+    cluster.things[SESSION, "chat"]["metadata"]["managedFields"] = [
+        {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:onChange": {}}}}
+    ]
+    assert typed("install", "chat").exit_code == 0
+    session = cluster.get(SESSION, "chat")
+    assert session["spec"]["onChange"] == "Wait"
+    assert session["metadata"]["annotations"]["flowsession.dev/install-requested-at"]
+
+
 def test_save_only_waits_for_the_next_install(cluster):
     done = typed("install", "chat", "--file", "requirements.txt", "--save-only")
     assert "saved; kubectl flow install chat installs it" in done.output
     session = cluster.get(SESSION, "chat")
     assert session["spec"]["onChange"] == "Wait"
     assert "annotations" not in session["metadata"] or not session["metadata"]["annotations"]
+    fields = [{"manager": "kubectl-flow", "operation": "Update", "fieldsV1": {"f:spec": {"f:onChange": {}}}}]
+    cluster.things[SESSION, "chat"]["metadata"]["managedFields"] = fields
     assert typed("install", "chat").exit_code == 0
     session = cluster.get(SESSION, "chat")
     assert session["spec"]["onChange"] == "Install"

@@ -46,7 +46,7 @@ from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import last_reading, resolve
 from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
-from flowsession.reconcile.session import autoscaler, lost_key
+from flowsession.reconcile.session import autoscaler, gitops, lost_key
 from flowsession.reconcile.size import quota as quotas
 from flowsession_protocol.variables import PUBLIC_KEYS
 
@@ -85,6 +85,8 @@ class SessionEntry:
     requests: Mapping[str, str]
     for_run: bool = False
     """Whether it was made for a run: then it may stand beside another one of its user."""
+    applied_by: str = ""
+    """The GitOps tool that applies it; empty: none."""
 
     @property
     def environment(self) -> Name:
@@ -217,8 +219,15 @@ def meta(body: Object) -> Meta:
 
 def session(body: Object) -> SessionEntry:
     """Raises Unreadable."""
-    for_run = FOR_RUN_LABEL in (body["metadata"].get("labels") or {})
-    return SessionEntry(meta(body), _spec(ComputeSessionSpec, body), body.get("status") or {}, _requests(body), for_run)
+    labels, annotations = body["metadata"].get("labels") or {}, body["metadata"].get("annotations") or {}
+    return SessionEntry(
+        meta(body),
+        _spec(ComputeSessionSpec, body),
+        body.get("status") or {},
+        _requests(body),
+        for_run=FOR_RUN_LABEL in labels,
+        applied_by=gitops.tool_of(labels, annotations),
+    )
 
 
 def environment(body: Object) -> EnvironmentEntry:

@@ -21,7 +21,7 @@ from flowsession.model.plan import Delete, KeepAlive, Probe, Reopen, Retire
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
-from flowsession.reconcile.session import edits, restart, restoring, suspend
+from flowsession.reconcile.session import edits, gitops, restart, restoring, suspend
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.on_instance import retire_for_instance
 
@@ -73,8 +73,9 @@ def _warning(draft: Draft) -> str:
     verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
     edited = (draft.status.get("edits") or {}).get("files") or ()
     saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
+    again = f", and {advice}" if (advice := gitops.advice_on(draft)) else ""
     return (
-        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves};"
+        f"no work since {draft.status['lastActivity']['at']}: the session is {verb} at {draft.status['expiresAt']}{saves}{again};"
         f" use it, or set the annotation {requests.REQUESTS['keepAlive']} to a new timestamp"
     )
 

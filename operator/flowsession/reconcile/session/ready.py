@@ -11,7 +11,7 @@ from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
 from flowsession.reconcile.restarts import DIED, died
-from flowsession.reconcile.session import authorship
+from flowsession.reconcile.session import authorship, gitops
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft, Live
 
@@ -47,6 +47,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
         draft.put("stages", [stage.to_wire() for stage in stages])
         _event_of_restart(draft, pod)
         draft.event(warning=False, reason="Running", message=_story(stages, pod))
+        gitops.warn(draft)
     if not (draft.was_unreachable and agent.failures):
         _says_running(draft, pod)
     return True

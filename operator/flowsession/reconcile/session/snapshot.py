@@ -48,6 +48,8 @@ class SessionSnapshot:
     """By name: the instance that its spec names and the one that its pod is on."""
     other_instances: tuple[str, ...] = ()
     """Names of its user's instances in the namespace, if the one in the spec does not exist."""
+    applied_by: str = ""
+    """The GitOps tool that applies the session; empty: none."""
     authorship: Authorship = field(default_factory=Authorship)
     """Who owns and who changed the environment."""
     minimum_compute: MinimumCompute | None = None

@@ -1,0 +1,36 @@
+"""Sessions that a GitOps tool applies: it creates a deleted one again, so that an idle end by deletion frees nothing."""
+
+from collections.abc import Mapping
+
+from flowsession.api.session import IdleAction
+from flowsession.reconcile.session.draft import Draft
+
+REASON = "RecreatedWhenIdle"
+
+_ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "Argo CD"}
+_LABELS = {
+    "argocd.argoproj.io/instance": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+}
+"""What the tools write on the objects that they apply, by their documentation on resource tracking and on labels."""
+
+
+def tool_of(labels: Mapping[str, str], annotations: Mapping[str, str]) -> str:
+    """Return the name of the tool that applies an object with these labels and annotations; empty if there is none."""
+    found = [tool for name, tool in _ANNOTATIONS.items() if name in annotations]
+    return next(iter([*found, *(tool for name, tool in _LABELS.items() if name in labels)]), "")
+
+
+def warn(draft: Draft) -> None:
+    """Warn, at a start, that the idle end will not last."""
+    if advice := advice_on(draft):
+        draft.event(warning=True, reason=REASON, message=f"an idle end deletes this session, and {advice}")
+
+
+def advice_on(draft: Draft) -> str:
+    """Return what comes of an idle end, and the way out; empty where the end lasts."""
+    tool = draft.snapshot.applied_by
+    if not tool or draft.snapshot.spec.idle.action != IdleAction.DELETE:
+        return ""
+    return f"{tool} creates it again: set spec.idle.action to Suspend in what {tool} applies"
