@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 
-from flowsession_agent.session import fork_ahead, traces
+from flowsession_agent.session import fork_ahead, quick_looks, traces
 from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
@@ -52,6 +52,7 @@ def main() -> None:
         return
     gc.freeze()
     fork_ahead.offer()
+    quick_looks.shorten()
     gc.enable()
     with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
         write(os.path.join(folder, "result.json"), run(order, folder))

@@ -64,6 +64,8 @@ class AgentClient:
         self._transport = transport
         self._signer = signer
         self._clock_offsets: dict[str, float] = {}
+        self._silent: set[str] = set()
+        """By uid: pods where nothing has listened for as long as an agent's start takes."""
 
     async def call(self, pod: PodView, call: AgentCall, feed: FeedCredentials | None = None) -> Answer:
         """One call; `feed` goes with a Tell. Raises AgentError."""
@@ -106,10 +108,12 @@ class AgentClient:
             try:
                 status, raw = await self._transport.send(pod, request, headers)
             except NotListening:
-                if time.monotonic() >= give_up_at:
+                if pod.uid in self._silent or time.monotonic() >= give_up_at:
+                    self._silent.add(pod.uid)
                     raise
                 await asyncio.sleep(YOUNG_PAUSE)
                 continue
+            self._silent.discard(pod.uid)
             document = parsed(raw)
             if status == 401 and document.get("code") == "TokenExpired" and not relearned:
                 # Once in each call: a clock that was wrong may have been set right since.
@@ -128,6 +132,7 @@ class AgentClient:
     def forget(self, pod_uid: str) -> None:
         """Drops what is remembered of a pod that is gone."""
         self._clock_offsets.pop(pod_uid, None)
+        self._silent.discard(pod_uid)
 
 
 def _request_of(call: AgentCall, feed: FeedCredentials | None = None) -> Request:  # noqa: PLR0911 - one for each call

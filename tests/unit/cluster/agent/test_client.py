@@ -1,6 +1,7 @@
 """The client of agents: what is asked, and how much of an answer is taken."""
 
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from aiohttp import ClientResponse
 
 from flowsession.cluster import errors
 from flowsession.cluster.agent.client import LARGEST_LIST, AgentClient
-from flowsession.cluster.agent.transport import LARGEST_STATE, AgentError, ProxyTransport, Request
+from flowsession.cluster.agent.transport import LARGEST_STATE, AgentError, NotListening, ProxyTransport, Request
 from flowsession.cluster.gateway import KubernetesCluster, capped
 from flowsession.cluster.tokens import Signer
 from flowsession.model.plan import Deliver, Follow, KeepAlive, ListPackages, Probe, Reopen, Retire, TakeEdits
@@ -71,6 +72,33 @@ async def test_a_pod_that_is_gone_leaves_no_difference_of_clocks_behind(monkeypa
     asked.forget("pod-1")
     await asked.call(pod(), Probe())
     assert wire.tokens == ["pod-1 0", "pod-1 500", "pod-1 500", "pod-1 0"]
+
+
+async def test_where_nothing_listens_a_later_call_tries_once(monkeypatch):
+    """The second of patience is for an agent that is just being started."""
+    monkeypatch.setattr("flowsession.cluster.agent.client.YOUNG_SECONDS", 0.05)
+    tries: list[str] = []
+
+    class Deaf(Wire):
+        async def send(self, view: Any, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
+            tries.append(request.path)
+            if self.answers:
+                return self.answers.pop(0)
+            raise NotListening("refused")
+
+    async def tries_of_a_call() -> int:
+        before = len(tries)
+        with suppress(NotListening):
+            await asked.call(pod(), Probe())
+        return len(tries) - before
+
+    wire = Deaf()
+    asked = client(wire)
+    assert await tries_of_a_call() > 1
+    assert [await tries_of_a_call() for _ in range(2)] == [1, 1]
+    wire.answers = [(200, STATE)]
+    assert await tries_of_a_call() == 1
+    assert await tries_of_a_call() > 1, "it answered, and may just be being started again"
 
 
 def response(*chunks: bytes) -> ClientResponse:

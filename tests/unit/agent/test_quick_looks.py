@@ -1,0 +1,63 @@
+"""Prompt flow's looks, once a second, come soon in a short run and as seldom as before in a long one."""
+
+import asyncio
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+from flowsession_agent.session import quick_looks
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """Prompt flow's modules, each as one that waits."""
+    made = {}
+    for name, used in quick_looks.LOOKS.items():
+        parts = name.split(".")
+        for number in range(1, len(parts) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:number]), ModuleType(".".join(parts[:number])))
+        made[name] = sys.modules[name]
+        made[name].__dict__[used] = sys.modules[used]
+    return made
+
+
+def waits(monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], *, ran: float) -> list[float]:
+    """How long each of its modules waits when the run has taken that long and it asks for a second."""
+    asked: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        asked.append(seconds)
+
+    now = [1000.0]
+    monkeypatch.setattr(time, "sleep", asked.append)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    quick_looks.shorten()
+    now[0] += ran
+    for name, used in quick_looks.LOOKS.items():
+        waited = engine[name].__dict__[used].sleep(1)
+        if waited is not None:
+            with pytest.raises(StopIteration):
+                waited.send(None)
+    return asked
+
+
+@pytest.mark.parametrize(("ran", "wait"), [(0.0, 0.02), (2.0, 0.1), (10.0, 0.5), (3600.0, 1.0)])
+def test_a_look_comes_after_a_twentieth_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], ran: float, wait: float
+) -> None:
+    assert waits(monkeypatch, engine, ran=ran) == [pytest.approx(wait)] * len(quick_looks.LOOKS)
+
+
+def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> None:
+    quick_looks.shorten()
+    (batch, *_) = engine.values()
+    assert batch.__dict__["asyncio"].create_task is asyncio.create_task
+    assert "flowsession" not in (asyncio.sleep.__module__, time.sleep.__module__)
+
+
+def test_another_version_of_prompt_flow_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "promptflow", None)  # no import of it succeeds
+    quick_looks.shorten()
