@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,8 +17,7 @@ from flowsession.api.run import FINAL, FlowRunSpec
 from flowsession.api.session import ComputeSessionSpec
 from flowsession.api.size import VMSizeSpec
 from flowsession.engine.store.keys import Name
-from flowsession.flow import run_yaml
-from flowsession.flow.run_yaml import RunYaml
+from flowsession.flow.run_yaml import RunYaml, RunYamlError
 from flowsession.images.image import ImageInUse
 from flowsession.manifests import source_pod
 from flowsession.manifests.anchor_pod import ANCHOR
@@ -46,6 +45,7 @@ from flowsession.reconcile.environment import image as images
 from flowsession.reconcile.environment import last_reading, resolve
 from flowsession.reconcile.environment.last_reading import LastReading
 from flowsession.reconcile.requests import REQUESTS, UNKNOWN
+from flowsession.reconcile.run import settings as run_settings
 from flowsession.reconcile.session import autoscaler, gitops, lost_key
 from flowsession.reconcile.size import quota as quotas
 from flowsession_protocol.variables import PUBLIC_KEYS
@@ -253,12 +253,9 @@ def instance(body: Object) -> InstanceEntry:
 def run(body: Object) -> RunEntry:
     """Raises Unreadable."""
     spec, status = _spec(FlowRunSpec, body), body.get("status") or {}
-    if spec.run_yaml is None:
-        return RunEntry(meta(body), spec, RunYaml(), status)
     try:
-        yaml = run_yaml.read(spec.run_yaml, spec.path or "")
-        return RunEntry(meta(body), *_with_run_yaml(body["spec"], yaml), status)
-    except run_yaml.RunYamlError as error:
+        return RunEntry(meta(body), *run_settings.of(body["spec"], spec), status)
+    except RunYamlError as error:
         return RunEntry(meta(body), spec, RunYaml(), status, problem=str(error))
 
 
@@ -349,28 +346,6 @@ def _spec(model: type[M], body: Object) -> M:
         return model.model_validate(body.get("spec") or {})
     except ValidationError as error:
         raise Unreadable(str(error)) from error
-
-
-def _with_run_yaml(own: Object, yaml: RunYaml) -> tuple[FlowRunSpec, RunYaml]:
-    """The spec's own fields over those of run.yml, and what else run.yml says then. Raises RunYamlError."""
-    if yaml.managed is not None and "identity" not in own:
-        client = f", clientID: {yaml.managed}" if yaml.managed else ""
-        message = f"whether you may use one is checked in the spec alone: add identity: {{type: Managed{client}}} to it"
-        raise run_yaml.RunYamlError(f"run.yml: identity: it asks for a managed identity, and {message}")
-    try:
-        spec = FlowRunSpec.model_validate({**yaml.settings, **own})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        known = {one.alias: one.description for one in FlowRunSpec.model_fields.values()}
-        wanted = (known.get(str(first["loc"][0])) or first["msg"]).partition(". ")[0]
-        raise run_yaml.RunYamlError(f"run.yml: {str(first['input'])[:80]!r} is no {place}: {wanted}") from None
-    if spec.data is None and spec.run is None:
-        raise run_yaml.RunYamlError("run.yml names neither data nor run, so that there are no lines to run: add one of them")
-    if spec.resources and spec.resources.compute and spec.resources.instance_type:
-        raise run_yaml.RunYamlError("run.yml: resources: compute is an instance with a size of its own: leave instance_type out")
-    environment_file = "" if "environmentVariables" in own else yaml.environment_file
-    return spec, replace(yaml, environment_file=environment_file, init_file="" if "init" in own else yaml.init_file)
 
 
 def _requests(body: Object, names: Mapping[str, str] = REQUESTS) -> dict[str, str]:
