@@ -1,22 +1,20 @@
-"""How an agent behaves, by docs/agent-protocol.md: work, installs, edits, retirement. How calls reach it is the bed's.
+"""How an agent behaves, by docs/agent-protocol.md: work, installs, checks, edits, runs, retirement. How calls reach it is the bed's.
 
-Nothing here waits: a bed ends installs (`finish_install`) and long polls (by `version`) when its own clock says so.
+Nothing here waits: a bed ends installs (`finish_install`), checks (`finish_check`) and long polls (by `version`) when its own clock
+says so.
 """
 
 import base64
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from flowsession_protocol import messages
 
 Object = dict[str, Any]
 Reply = tuple[int, Mapping[str, Any]]
 """HTTP status and document."""
-
-RETIREMENT_SECONDS = 30.0
-"""A retired agent takes work again by itself when nobody asks again."""
 
 _BOOTS = itertools.count(1)
 
@@ -46,7 +44,25 @@ class FakeAgent:
     """No datagram of its reached the operator."""
     kept: tuple[str, ...] = ()
     left_out: int = 0
+    packages: list[Object] = field(default_factory=lambda: [{"name": "numpy", "version": "2.1", "layer": "image", "requiredBy": []}])
+    source: Object = field(default_factory=lambda: {"state": "Running"})
+    """What comes of reading a source, in a pod that reads one."""
+    verdict: str = ""
+    """What its check of the flow comes to; empty: it checks nothing."""
+    problems: list[Object] = field(default_factory=list)
+    """What its check finds."""
+    checking: bool = False
+    runs: dict[str, Object] = field(default_factory=dict)
+    """What it tells of each run, by id; one that is ordered begins as Running, and stays so until a test says otherwise."""
+    gone_on: set[str] = field(default_factory=set)
+    """The runs that were lost with an earlier container and went on."""
+    outputs: bytes = b""
+    """What it keeps of a run that is over; empty: more than can be kept."""
+    order: Object = field(default_factory=dict)
+    """The environment that it was given last."""
     retired_at: float | None = None
+    retirement_seconds: float = 30.0
+    """A retired agent takes work again by itself when nobody asks again."""
     boot: str = field(default_factory=lambda: f"boot-{next(_BOOTS)}")
 
     def __post_init__(self) -> None:
@@ -85,7 +101,28 @@ class FakeAgent:
             self.volume["packages"] = revision
         self.changed()
 
+    def finish_check(self) -> None:
+        """The check that is running ends."""
+        if self.checking:
+            self.checking = False
+            self.changed()
+
+    def change_run(self, **members: Any) -> None:
+        """What it tells from now on of the one run that goes on."""
+        (run,) = [run for run in self.runs.values() if run["state"] == "Running"]
+        run.update(members, version=run["version"] + 1)
+
     # what it is like
+
+    @property
+    def edits(self) -> str:
+        """What the flow folder was changed to, empty: nothing was. It is the edits' revision too."""
+        return str(self.volume.get("edits", ""))
+
+    @property
+    def restored(self) -> bool:
+        """Whether edits of an earlier pod came back."""
+        return bool(self.volume.get("restored", False))
 
     @property
     def working(self) -> bool:
@@ -97,15 +134,14 @@ class FakeAgent:
 
     @property
     def retired(self) -> bool:
-        if self.retired_at is not None and self.clock() - self.retired_at >= RETIREMENT_SECONDS:
+        if self.retired_at is not None and self.clock() - self.retired_at >= self.retirement_seconds:
             self._reopen()
         return self.retired_at is not None
 
     @property
     def waiting(self) -> bool:
         """Whether there are edits that nobody has saved, as far as it knows."""
-        edits = self.volume.get("edits", "")
-        return bool(edits) and edits not in (self.settled, self.volume.get("came"))
+        return bool(self.edits) and self.edits not in (self.settled, self.volume.get("came"))
 
     def changed(self) -> None:
         """There is news for a long poll."""
@@ -114,14 +150,17 @@ class FakeAgent:
     def install_begins(self) -> None:
         """An install runs from now on, whatever ran before."""
 
+    def check_begins(self) -> None:
+        """A check runs from now on, whatever ran before."""
+
     # calls
 
-    def reply(self, method: str, path: str, body: Any = None) -> Reply:
-        """The answer to a call whose token is good."""
-        status, document = self._reply(method, path, body)
+    def reply(self, method: str, path: str, body: Any = None, *, run: str = "") -> Reply:
+        """The answer to a call whose token is good; `run`: the id in its query."""
+        status, document = self._of_runs(method, path, body, run) if path.startswith("/v1/runs") else self._reply(method, path, body)
         return status, {"podUID": self.uid, **document}
 
-    def _reply(self, method: str, path: str, body: Any) -> Reply:  # noqa: C901, PLR0912 - one branch for each call
+    def _reply(self, method: str, path: str, body: Any) -> Reply:  # noqa: C901, PLR0911, PLR0912 - one branch for each call
         match method, path:
             case "GET", "/v1/state":
                 pass
@@ -146,13 +185,33 @@ class FakeAgent:
             case "GET", "/v1/edits":
                 return self._packed_edits()
             case "GET", "/v1/packages":
-                return 200, {"packages": [{"name": "numpy", "version": "2.1", "layer": "image", "requiredBy": []}]}
+                return 200, {"packages": self.packages}
+            case "PUT", "/v1/source":
+                return 200, self.source
             case _:
                 raise AssertionError(f"no such call: {method} {path}")
         return 200, self.state()
 
+    def _of_runs(self, method: str, path: str, body: Any, run_id: str) -> Reply:
+        name = body["id"] if body else run_id
+        if method == "PUT" and name not in self.runs:
+            self.runs[name] = {"id": name, "state": "Running", "version": 1, "lines": {"total": 0, "completed": 0, "failed": 0}}
+        run = self.runs.get(name)
+        if run is None:
+            return 404, {"code": "NoRun", "message": "no such run"}
+        if method == "PUT" and body.get("again") and run["state"] == "Lost" and name not in self.gone_on:
+            self.gone_on.add(name)
+            run.update(state="Running", version=run["version"] + 1)
+        if path.endswith("/outputs"):
+            if not self.outputs:
+                return 413, {"code": "TooLarge", "message": "its outputs have 50,000,000 bytes"}
+            return 200, {"id": name, "archive": base64.b64encode(self.outputs).decode()}
+        if method == "DELETE":
+            run.update(state="Canceled", version=run["version"] + 1)
+        return 200, run
+
     def state(self) -> messages.State:
-        edits: str = self.volume.get("edits", "")
+        edits = self.edits
         flow, packages = self.volume.get("flow", ""), self.volume.get("packages", "")
         return {
             "podUID": self.uid,
@@ -160,9 +219,9 @@ class FakeAgent:
             "bootID": self.boot,
             "version": self.version,
             "environment": {"packagesRevision": packages, "flowRevision": flow},
-            "install": self.install,
-            "check": _NO_CHECK,
-            "packages": {"count": 1},
+            "install": self.install.copy(),
+            "check": self._check(),
+            "packages": {"count": len(self.packages)},
             "retired": self.retired,
             "activity": self._activity(),
             "edits": {
@@ -171,7 +230,7 @@ class FakeAgent:
                 "bytes": len(edits),
                 "revision": edits,
                 "offered": "" if self.volume.get("restored") else self.volume.get("offered", ""),
-                "restored": self.volume.get("restored", False),
+                "restored": self.restored,
                 "waiting": self.waiting,
                 "unheard": self.unheard,
                 "kept": list(self.kept),
@@ -183,8 +242,17 @@ class FakeAgent:
         what = "install" if self.install["state"] == "Running" else self.what
         return {"busy": self.working, "idleSeconds": self.idle_seconds, "what": what}
 
+    def _check(self) -> messages.Check:
+        if not self.verdict or not self.order:
+            return _NO_CHECK
+        of = {"flowRevision": self.order["flowRevision"], "packagesRevision": self.order["packagesRevision"], "nodes": 2}
+        if self.checking:
+            return cast(messages.Check, _NO_CHECK | of | {"state": "Running"})
+        found = {"state": "Done", "verdict": self.verdict, "problems": self.problems, "count": len(self.problems)}
+        return cast(messages.Check, _NO_CHECK | of | found)
+
     def _packed_edits(self) -> Reply:
-        content: str = self.volume.get("edits", "")
+        content = self.edits
         if not content:
             return 404, {"code": "NoEdits", "message": "nothing was edited"}
         if self.too_large:
@@ -210,6 +278,7 @@ class FakeAgent:
             return _RETIRED
         if any(len(name) > 255 for name in order["files"] or ()):
             return 400, {"code": "BadRequest", "message": "files: a name must be a relative path"}
+        self.order = cast(Object, order)
         if (earlier := order.get("savedEdits")) and "flow" not in self.volume and flow != "none":
             self._restore(earlier, flow)
         if flow != self.volume.get("flow"):
@@ -222,6 +291,10 @@ class FakeAgent:
                 self.changed()
         elif not tried:
             self._begin_install(packages, order["requirements"])
+        if self.verdict:
+            self.checking = True
+            self.check_begins()
+            self.changed()
         return None
 
     def _restore(self, earlier: messages.SavedEdits, flow: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from apiserver import policies
-from apiserver.agents import FakeAgent
+from apiserver.agents import HttpAgent
 from apiserver.api import Api, Object, Refused, eventually
 from apiserver.background import Background
 from apiserver.kubelet import Kubelet
@@ -172,7 +172,7 @@ def recorder_of_all(cluster: Cluster, background: Background) -> Iterator[Record
 
 @pytest.fixture(scope="session")
 def kubelet_of_all(cluster: Cluster, background: Background) -> Iterator[Kubelet]:
-    kubelet = Kubelet(cluster.api, lambda: FakeAgent(background))
+    kubelet = Kubelet(cluster.api, lambda: HttpAgent(background=background))
     yield kubelet
     kubelet.stop()
 
@@ -211,7 +211,7 @@ def namespace(
     recorder_of_all.peace()
     kubelet_of_all.hold = kubelet_of_all.lingers = False
     kubelet_of_all.image_ids.clear()
-    kubelet_of_all.make_agent = lambda: FakeAgent(background)
+    kubelet_of_all.make_agent = lambda: HttpAgent(background=background)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
     recorder_of_all.peace()
     if request.node.stash.get(_FAILED, False):
@@ -240,7 +240,7 @@ def agents(namespace: Lab, background: Background) -> Callable[..., None]:
     """Says what the agents of all pods to come are like: `agents(busy=True)`."""
 
     def chosen(**how: Any) -> None:
-        namespace.kubelet.make_agent = lambda: FakeAgent(background, **how)
+        namespace.kubelet.make_agent = lambda: HttpAgent(background=background, **how)
 
     return chosen
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import FakeAgent
+from apiserver.agents import HttpAgent
 from apiserver.api import FLOWSESSION, Api, Object, Refused, eventually
 from apiserver.kubelet import Kubelet, now
 from apiserver.operator_process import Operator
@@ -125,10 +125,10 @@ class Lab:
         (pod,) = self.pods(session=session)
         return pod
 
-    def agent(self, session: str = "ada") -> FakeAgent:
+    def agent(self, session: str = "ada") -> HttpAgent:
         """The (fake) agent in the session's pod."""
         agent = self.kubelet.agents[self.the_pod(session)["metadata"]["uid"]]
-        assert isinstance(agent, FakeAgent)
+        assert isinstance(agent, HttpAgent)
         return agent
 
     def package_lists(self) -> list[Object]:
@@ -202,7 +202,7 @@ class Lab:
         pod = self.the_pod(name)
         container = pod["status"]["containerStatuses"][0] | {"state": {"running": {"startedAt": then}}}
         self.kubelet.set_status(pod, {"containerStatuses": [container]})
-        if isinstance(agent := self.kubelet.agents[pod["metadata"]["uid"]], FakeAgent):
+        if isinstance(agent := self.kubelet.agents[pod["metadata"]["uid"]], HttpAgent):
             agent.last_work -= seconds
 
     # What the operator did.

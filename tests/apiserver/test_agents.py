@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import FakeAgent, NoAgent, RealAgent
+from apiserver.agents import HttpAgent, NoAgent, RealAgent
 from apiserver.api import eventually, stays
 from apiserver.background import Background
 from apiserver.lab import Lab
 from apiserver.operator_process import NAMESPACE
+from fake_agent import Reply
 
 SOON = {"flowsession.reconcile.session.install:UNREACHABLE_AFTER": 2.0}
 """Twenty seconds otherwise."""
@@ -134,7 +135,7 @@ def test_a_restarted_container_is_told_again(started: Lab, background: Backgroun
     started.environment_of_flow()
     started.create_session()
     started.until_ready()
-    pod, fresh = started.the_pod(), FakeAgent(background)
+    pod, fresh = started.the_pod(), HttpAgent(background=background)
     started.kubelet.restart_container(pod, fresh)
     eventually(lambda: "PUT /v1/environment" in fresh.lines(), what="the new agent is told its environment")
     started.settle()
@@ -200,9 +201,10 @@ def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Call
     started.until_ready()
 
 
-class Boaster(FakeAgent):
+class Boaster(HttpAgent):
     """Whose every text is of this length."""
 
+    waits_for_news = False
     length = 25_000
 
     def state(self) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def test_answers_of_a_size_that_does_harm_are_not_read(started: Lab, background:
     class Shouter(Boaster):
         length = 500_000
 
-    started.kubelet.make_agent = lambda: Shouter(background)
+    started.kubelet.make_agent = lambda: Shouter(background=background)
     started.create_environment(requirementsText="pandas")
     started.create_session()
     said = "its answer has more than 262,144 bytes"
@@ -228,7 +230,7 @@ def test_answers_of_a_size_that_does_harm_are_not_read(started: Lab, background:
 
 
 def test_huge_answers_are_cut(started: Lab, background: Background) -> None:
-    started.kubelet.make_agent = lambda: Boaster(background)
+    started.kubelet.make_agent = lambda: Boaster(background=background)
     started.create_environment(requirementsText="pandas")
     started.create_session()
     started.until_ready()
@@ -239,7 +241,7 @@ def test_huge_answers_are_cut(started: Lab, background: Background) -> None:
 
 @pytest.mark.parametrize("value", [10**400, float("inf"), float("nan"), -(10**400), "5", True, None, [], 1e308], ids=lambda v: str(v)[:8])
 def test_numbers_that_are_none_do_no_harm(started: Lab, background: Background, value: Any) -> None:
-    class Counter(FakeAgent):
+    class Counter(HttpAgent):
         def state(self) -> dict[str, Any]:
             found = super().state()
             found["activity"]["idleSeconds"] = value
@@ -248,7 +250,7 @@ def test_numbers_that_are_none_do_no_harm(started: Lab, background: Background, 
             found["packages"]["count"] = value
             return found
 
-    started.kubelet.make_agent = lambda: Counter(background)
+    started.kubelet.make_agent = lambda: Counter(background=background)
     started.create_environment(requirementsText="pandas")
     started.create_session()
     started.until_ready()
@@ -256,8 +258,8 @@ def test_numbers_that_are_none_do_no_harm(started: Lab, background: Background, 
 
 
 def test_an_install_that_never_ends_is_not_followed_in_a_storm(started: Lab, background: Background) -> None:
-    class Liar(FakeAgent):
-        """Answers long polls at once."""
+    class Liar(HttpAgent):
+        waits_for_news = False
 
         def state(self) -> dict[str, Any]:
             found = super().state()
@@ -266,7 +268,7 @@ def test_an_install_that_never_ends_is_not_followed_in_a_storm(started: Lab, bac
             found["activity"]["what"] = f"install {len(self.calls)}"
             return found
 
-    started.kubelet.make_agent = lambda: Liar(background)
+    started.kubelet.make_agent = lambda: Liar(background=background)
     started.create_environment(requirementsText="pandas")
     started.create_session()
     started.until_condition("PackagesInstalled", "Installing")
@@ -297,11 +299,11 @@ def test_packages_that_are_not_listed_keep_nobody_from_working(started: Lab, age
     ids=["nothing", "null", "odd", "far too many"],
 )
 def test_odd_lists_of_packages(started: Lab, background: Background, packages: dict[str, Any]) -> None:
-    class Odd(FakeAgent):
-        def _answer(self, call: Any) -> tuple[int, dict[str, Any]]:
-            return (200, packages) if call.path == "/v1/packages" else super()._answer(call)
+    class Odd(HttpAgent):
+        def reply(self, method: str, path: str, body: Any = None, *, run: str = "") -> Reply:
+            return (200, packages) if path == "/v1/packages" else super().reply(method, path, body, run=run)
 
-    started.kubelet.make_agent = lambda: Odd(background)
+    started.kubelet.make_agent = lambda: Odd(background=background)
     started.create_environment()
     started.create_session()
     _ready(started)
@@ -323,7 +325,7 @@ def test_an_agent_that_does_not_listen_is_told_and_heals(lab: Lab, background: B
     lab.until_told("AgentUnreachable")
     before = lab.recorder.mark()
     stays(lambda: lab.lines(since=before) == [], seconds=2)
-    pod, agent = lab.the_pod(), FakeAgent(background)
+    pod, agent = lab.the_pod(), HttpAgent(background=background)
     agent.start(pod, pod["status"]["podIP"])
     lab.kubelet.agents[pod["metadata"]["uid"]] = agent
     lab.until_ready()
@@ -343,7 +345,7 @@ def test_an_agent_that_refuses_its_environment(started: Lab, agents: Callable[..
 
 @pytest.mark.parametrize("state", ["Failed", "TimedOut"])
 def test_a_failed_install_is_told_in_the_agents_words(started: Lab, background: Background, state: str) -> None:
-    class Failing(FakeAgent):
+    class Failing(HttpAgent):
         def state(self) -> dict[str, Any]:
             found = super().state()
             found["environment"]["packagesRevision"] = ""
@@ -356,7 +358,7 @@ def test_a_failed_install_is_told_in_the_agents_words(started: Lab, background: 
             }
             return found
 
-    started.kubelet.make_agent = lambda: Failing(background)
+    started.kubelet.make_agent = lambda: Failing(background=background)
     started.create_environment(requirementsText="nosuch")
     started.create_session()
     reason = {"Failed": "InstallFailed", "TimedOut": "InstallTimeout"}[state]

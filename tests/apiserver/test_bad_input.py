@@ -60,7 +60,7 @@ def test_changes_of_a_labelled_config_map_are_seen_at_once(started: Lab) -> None
     before = started.until_ready()["status"]["flowRevision"]
     started.change_config_map(hello__py="print(2)")
     eventually(lambda: started.session()["status"]["flowRevision"] != before, seconds=20, what="the session has the new files")
-    assert base64.b64decode(started.agent().environment["files"]["hello.py"]) == b"print(2)"
+    assert base64.b64decode(started.agent().order["files"]["hello.py"]) == b"print(2)"
     assert started.condition("InSync")["status"] == "True"
     assert started.session()["status"]["incarnation"] == 1
 
@@ -125,7 +125,7 @@ def test_a_binary_flow_file_is_refused_and_other_binary_files_arrive(bad_flow: L
     bad_flow.until_environment("FlowInvalid", name="bad", says="flow.dag.yaml is not text")
     bad_flow.create_session(environment="good")
     bad_flow.until_ready()
-    assert bad_flow.agent().environment["files"]["picture.png"] == picture
+    assert bad_flow.agent().order["files"]["picture.png"] == picture
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ import pytest
 
 from apiserver import policies
 from apiserver.api import eventually
+from apiserver.background import Background
 from apiserver.conftest import Cluster
 from apiserver.lab import Lab
+from apiserver.relay import Relay
 from localcluster import binaries, kubeconfig
 from localcluster.kubeconfig import Api as Access
 
@@ -197,6 +199,41 @@ def test_runs(started: Lab, flow: Flow, folder: Path, tmp_path: Path) -> None:
     assert "run          second Running" in flow("status", "chat").stdout
 
 
+def test_a_run_is_followed_over_a_broken_connection(
+    started: Lab, flow: Flow, environ: dict[str, str], folder: Path, background: Background, cluster: Cluster
+) -> None:
+    lab = started
+    assert flow("start", str(folder)).returncode == 0
+    assert flow("run", "create", str(folder), "--data", str(folder / "data.jsonl"), "--name", "first", "--no-wait").returncode == 0
+    relay = Relay(background, int(cluster.plane.server.rpartition(":")[2]))
+    relay.start()
+    config = _elsewhere(folder, Path(environ["KUBECONFIG"]).read_text(), port=relay.port)
+    call = [*PROGRAM, "run", "stream", "first", "-n", lab.namespace]
+    process = subprocess.Popen(
+        call, env=environ | {"KUBECONFIG": str(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, text=False
+    )
+    try:
+        assert process.stdout
+        assert process.stderr
+        seen = b""
+        while b"Running" not in seen and (line := process.stdout.readline()):
+            seen += line
+        relay.cut()
+        assert b"the cluster doesn't answer" in (lost := process.stderr.readline())
+        assert lost.endswith(b"; run first goes on, and is looked for again until ^C\n")
+        relay.mend()
+        assert process.stderr.readline() == b"the cluster answers again\n"
+        agent = lab.agent("chat")
+        agent.outputs = b"packed"
+        agent.change_run(state="Completed", lines={"total": 1, "completed": 1, "failed": 0})
+        out, errors = process.communicate(timeout=60)
+        assert (process.returncode, b"Completed 1/1" in out, errors) == (0, True, b"")
+    finally:
+        process.kill()
+        process.wait()
+        relay.cut()
+
+
 def test_environments_sizes_instances_and_costs(started: Lab, flow: Flow, folder: Path) -> None:
     lab = started
     assert flow("start", str(folder)).returncode == 0
@@ -301,9 +338,9 @@ def test_a_cluster_that_is_not_there_expired_credentials_and_no_crds(flow: Flow,
     assert "the cluster serves flowsession.dev/v1alpha1" in version.stdout
 
 
-def _elsewhere(folder: Path, text: str) -> Path:
+def _elsewhere(folder: Path, text: str, *, port: int = 9) -> Path:
     path = folder / "elsewhere"
-    path.write_text("\n".join("    server: https://127.0.0.1:9" if "server:" in line else line for line in text.splitlines()))
+    path.write_text("\n".join(f"    server: https://127.0.0.1:{port}" if "server:" in line else line for line in text.splitlines()))
     return path
 
 

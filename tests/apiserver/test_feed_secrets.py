@@ -101,7 +101,7 @@ def test_a_session_without_such_a_setting_reads_none(started: Lab) -> None:
     started.create_session()
     started.until_ready()
     assert readings(started) == []
-    assert "feed" not in started.agent().environment["installer"]
+    assert "feed" not in started.agent().order["installer"]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_session_whose_user_decides_what_handles_the_token_does_not_get_it(
     started.create_environment(source={"configMap": {"name": "flow"}}, installer={"credentialsSecretName": "team-feed"})
     started.create_session(**session)
     started.until_ready()
-    feed = started.agent().environment["installer"]["feed"]
+    feed = started.agent().order["installer"]["feed"]
     assert feed["token"] == "" and says in feed["problem"]
     assert readings(started) == []
     assert not any(token in str(call.body) for call in started.agent().calls)

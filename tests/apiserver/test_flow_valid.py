@@ -3,7 +3,7 @@
 import json
 import time
 
-from apiserver.agents import FakeAgent
+from apiserver.agents import HttpAgent
 from apiserver.api import eventually
 from apiserver.lab import Lab
 from apiserver.test_budget import BESIDES, READY
@@ -14,7 +14,7 @@ MISSING = {"code": "ModuleMissing", "message": "No module named 'bs4': add it", 
 def checking(lab: Lab, **fields: object) -> None:
     """Agents from now on check flows."""
     background = lab.kubelet.make_agent().background
-    lab.kubelet.make_agent = lambda: FakeAgent(background, **{"verdict": "Valid", **fields})
+    lab.kubelet.make_agent = lambda: HttpAgent(background=background, **{"verdict": "Valid", **fields})
 
 
 def until_valid(lab: Lab, reason: str, *, name: str = "ada") -> float:
@@ -97,7 +97,7 @@ def test_another_verdict_that_an_agent_announces_costs_one_call_and_one_write(st
     before, agent = started.recorder.mark(), started.agent()
     calls = len(agent.calls)
     agent.verdict, agent.problems = "Valid", []
-    agent.say("checked")
+    agent.send("checked")
     until_valid(started, "Valid")
     started.settle()
     assert agent.lines()[calls:] == ["GET /v1/state"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import PORT, FakeAgent
+from apiserver.agents import PORT, HttpAgent
 from apiserver.api import stays
 from apiserver.background import Background
 from apiserver.lab import Lab
@@ -95,16 +95,20 @@ async def news(agent: Hostile, writer: asyncio.StreamWriter) -> None:
     agent.answer(writer, agent.state())
 
 
-class Namer(FakeAgent):
+class Namer(HttpAgent):
     """Says in each answer that it has other packages, and another flow folder, than ever before."""
+
+    waits_for_news = False
 
     def state(self) -> dict[str, Any]:
         found, name = super().state(), f"{len(self.calls):064x}"
         return found | {"version": len(self.calls), "environment": {"packagesRevision": name, "flowRevision": name}}
 
 
-class Turncoat(FakeAgent):
+class Turncoat(HttpAgent):
     """Names what was ordered and what was not by turns, and fails and succeeds by turns."""
+
+    waits_for_news = False
 
     def state(self) -> dict[str, Any]:
         found, turn = super().state(), len(self.calls)
@@ -116,9 +120,9 @@ class Turncoat(FakeAgent):
 
 
 @pytest.mark.parametrize("agent", [Namer, Turncoat], ids=lambda agent: agent.__name__)
-def test_what_it_says_fills_neither_etcd_nor_the_api_server(started: Lab, background: Background, agent: type[FakeAgent]) -> None:
+def test_what_it_says_fills_neither_etcd_nor_the_api_server(started: Lab, background: Background, agent: type[HttpAgent]) -> None:
     """An agent that named a new packagesRevision in each answer made 139 ConfigMaps in 10 s."""
-    started.kubelet.make_agent = lambda: agent(background)
+    started.kubelet.make_agent = lambda: agent(background=background)
     started.create_environment(requirementsText="pandas")
     mark = started.recorder.mark()
     started.create_session()

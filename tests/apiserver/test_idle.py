@@ -77,7 +77,7 @@ def test_edits_are_saved_before_the_end_and_given_to_the_next_session(started: L
     started.environment_of_flow()
     started.create_session(idle={"timeoutSeconds": 5})
     started.until_ready()
-    started.agent().edits = "one"
+    started.agent().edit("one")
     before = started.recorder.mark()
     eventually(started.gone, seconds=30)
     lines = started.lines(since=before, without=("flowenvironments", "events"))

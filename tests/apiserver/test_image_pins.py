@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import FakeAgent
+from apiserver.agents import HttpAgent
 from apiserver.api import Object, eventually
 from apiserver.background import Background
 from apiserver.lab import Lab
@@ -232,7 +232,7 @@ def test_images_of_other_registries_are_refused_with_the_list(started: Lab) -> N
 
 
 def test_an_image_without_prompt_flow_is_warned_of(started: Lab, background: Background) -> None:
-    started.kubelet.make_agent = lambda: FakeAgent(background, packages=[{"name": "pip", "version": "24.0", "layer": "image"}])
+    started.kubelet.make_agent = lambda: HttpAgent(background=background, packages=[{"name": "pip", "version": "24.0", "layer": "image"}])
     started.create_environment(baseImage="localhost/python:3")
     started.create_session("ada")
     assert started.until_ready("ada")["status"]["packages"]["promptflow"] == ""

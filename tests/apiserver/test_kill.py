@@ -177,14 +177,14 @@ OFTEN = {"flowsession.reconcile.session.saving:SAVE_SECONDS": 0.2}
 
 
 def _edit(lab: Lab, text: str) -> None:
-    lab.agent().edits = text
+    lab.agent().edit(text)
     eventually(lambda: _saved(lab, text), what=f"the edits {text!r} are saved")
 
 
 def _saved(lab: Lab, text: str) -> bool:
     """Whether the status says so; the agent goes on saying that they wait."""
     if lab.pods():
-        lab.agent().say("waiting")
+        lab.agent().send("waiting")
     return bool((lab.session()["status"].get("edits") or {}).get("revision") == text)
 
 
@@ -215,8 +215,8 @@ def test_during_a_save_of_edits_that_follow_on_saved_ones(lab: Lab, moment: str)
         lab.settle(quiet=0.3)
 
     def act() -> None:
-        lab.agent().edits = "newer"
-        lab.agent().say("waiting")
+        lab.agent().edit("newer")
+        lab.agent().send("waiting")
 
     def check() -> None:
         eventually(lambda: _saved(lab, "newer"), what="the newer edits are saved")
@@ -251,11 +251,11 @@ def test_during_the_last_save_of_a_session_that_is_deleted(lab: Lab, moment: str
 
     def act() -> None:
         agent, pods[:] = lab.agent(), [lab.the_pod()["metadata"]["name"]]
-        agent.edits = "newer"
+        agent.edit("newer")
         lab.api.delete(lab.path("computesessions", "ada"))
         eventually(lab.gone)
         lab.api.delete(lab.path("pods", pods[0]))
-        agent.say("ending")
+        agent.send("ending")
 
     def told() -> bool:
         return bool(lab.events("env", reason="EditsSaved"))
@@ -276,7 +276,7 @@ def test_during_a_suspension_with_edits(lab: Lab, moment: str) -> None:
         lab.environment_of_flow()
         lab.create_session()
         lab.until_ready()
-        lab.agent().edits = "only"
+        lab.agent().edit("only")
         lab.settle(quiet=0.3)
 
     def suspended() -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from apiserver import policies
-from apiserver.agents import FakeAgent
+from apiserver.agents import HttpAgent
 from apiserver.api import Object, eventually
 from apiserver.lab import SOURCE_LABEL, Lab, refusal
 from apiserver.test_references import ALICE, BOB, Team
@@ -56,8 +56,8 @@ class Scene:
     def given(self, name: str = "s") -> str:
         """The requirements that the session's agent has, and the flow folder."""
         agents = [self.lab.kubelet.agents.get(pod["metadata"]["uid"]) for pod in self.lab.pods(session=name)]
-        assert len(agents) == 1 and isinstance(agents[0], FakeAgent), "its pod does not run yet"
-        told = agents[0].environment
+        assert len(agents) == 1 and isinstance(agents[0], HttpAgent), "its pod does not run yet"
+        told = agents[0].order
         return f"{(told.get('requirements') or {}).get('text')} {told.get('files')}"
 
     def never_got(self, words: str) -> bool:

@@ -119,7 +119,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab.api.patch(lab.path("flowruns", "answers"), {"spec": {"cancel": True, "ttlSecondsAfterFinished": 0}})
     eventually(lambda: not lab.api.get(lab.path("flowruns"))["items"], what="the run is over, and deleted")
     for edited in ("one", "two"):  # the second time the same Events are counted up, and what was saved first goes
-        lab.agent().edits = edited
+        lab.agent().edit(edited)
         lab.change_session(suspend=True)
         lab.until_condition("Ready", "Suspended")
         eventually(lambda: lab.session()["status"]["phase"] == "Suspended", what="its pod is gone")

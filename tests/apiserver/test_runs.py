@@ -38,7 +38,7 @@ def test_a_run_goes_to_the_users_session_and_its_outputs_are_kept(ready: Lab) ->
     (ordered,) = [call.body for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")]
     assert ordered == {"id": uid, "name": f"answers-{uid[:8]}", "data": "data.jsonl", "columnMapping": {"text": "${data.word}"}}
     agent.outputs = b"packed"
-    agent.tell_of_run(**DONE)
+    agent.change_run(**DONE)
     end = lab.until_run("Completed", says="all 3 lines were run")
     assert (end["phase"], end["lines"], end["progress"], end["metrics"]) == ("Completed", DONE["lines"], "3/3", {"accuracy": "0.93"})
     assert {"startedAt", "completedAt", "duration"} <= end.keys()
@@ -58,11 +58,11 @@ def test_counts_are_written_now_and_then_and_never_go_back(ready: Lab) -> None:
     agent = lab.agent()
     for count in range(1, 31):
         seen = len(agent.calls)
-        agent.tell_of_run(lines={"total": 30, "completed": count, "failed": 0})
+        agent.change_run(lines={"total": 30, "completed": count, "failed": 0})
         eventually(lambda seen=seen: len(agent.calls) > seen, what="it is asked again")
     agent.outputs = b"x"
     lines = {"total": 30, "completed": 20, "failed": 1}
-    agent.tell_of_run(state="Failed", code="LinesFailed", message="1 of 30 lines failed", lines=lines)
+    agent.change_run(state="Failed", code="LinesFailed", message="1 of 30 lines failed", lines=lines)
     end = lab.until_run("LinesFailed", says="1 of 30 lines failed")
     assert (end["phase"], end["lines"]) == ("Failed", {"total": 30, "completed": 30, "failed": 1})
     assert lab.condition("Failed", "answers", plural="flowruns")["status"] == "True"
@@ -129,7 +129,7 @@ def test_an_operator_that_is_killed_finds_the_run_again(ready: Lab) -> None:
     lab.until_run("Running")
     lab.operator.kill()
     lab.agent().outputs = b"x"
-    lab.agent().tell_of_run(**DONE)
+    lab.agent().change_run(**DONE)
     lab.operator.go_on()
     lab.until_run("Completed")
     assert list(lab.agent().runs) == [run["metadata"]["uid"]], "begun once"
@@ -167,7 +167,7 @@ def test_a_pod_that_is_lost_ends_the_run_for_good(ready: Lab) -> None:
     lab = ready
     lab.create_run()
     lab.until_run("Running")
-    lab.agent().tell_of_run(lines={"total": 3, "completed": 2, "failed": 0})
+    lab.agent().change_run(lines={"total": 3, "completed": 2, "failed": 0})
     pod = lab.the_pod()["metadata"]["name"]
     lab.api.delete(lab.path("pods", pod), {"gracePeriodSeconds": 0})
     end = lab.until_run("SessionLost", says=f"pod {pod} was deleted")
@@ -181,7 +181,7 @@ def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
     lab.create_run()
     lab.until_run("Running")
     agent = lab.agent()
-    agent.tell_of_run(state="Lost")
+    agent.change_run(state="Lost")
     eventually(
         lambda: [call for call in agent.calls if call.method == "PUT" and (call.body or {}).get("again")], what="it is ordered again"
     )
@@ -189,7 +189,7 @@ def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
     assert found["resumes"] == 1
     assert [one["status"] for one in found["conditions"] if one["type"] == "Resumed"] == ["True"]
     lab.until_told("Resumed", "answers")
-    agent.tell_of_run(state="Lost")
+    agent.change_run(state="Lost")
     assert lab.until_run("SessionLost", says="was restarted in the middle of the run")["phase"] == "Failed"
 
 
@@ -207,7 +207,7 @@ def test_a_run_is_resumed_with_the_settings_of_the_first(ready: Lab) -> None:
     first = lab.create_run("first", columnMapping={"text": "${data.word}"})
     lab.until_run("Running", "first")
     lines = {"total": 3, "completed": 2, "failed": 1}
-    lab.agent().tell_of_run(state="Failed", code="LinesFailed", message="1 of 3 lines failed", lines=lines)
+    lab.agent().change_run(state="Failed", code="LinesFailed", message="1 of 3 lines failed", lines=lines)
     lab.until_run("LinesFailed", "first")
     said = refusal(lab.create_run, "second", resumeFrom="first")
     assert "resumeFrom goes on with the settings of that run: leave out data" in said
@@ -234,13 +234,13 @@ def test_a_run_with_claims_gets_a_session_that_mounts_them_and_goes_on_in_its_ne
     pod = lab.api.get(lab.path("pods", found["podName"]))
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert (mounts["/claims/questions"], mounts["/claims/results"]) == (True, False)
-    lab.agent(found["sessionName"]).tell_of_run(lines={"total": 3, "completed": 2, "failed": 0})
+    lab.agent(found["sessionName"]).change_run(lines={"total": 3, "completed": 2, "failed": 0})
     lab.api.delete(lab.path("pods", found["podName"]), {"gracePeriodSeconds": 0})
     lab.until_told("Resumed", "answers")
     eventually(lambda: status(lab).get("podName") not in (None, found["podName"]) and status(lab)["phase"] == "Running", what="it goes on")
     agent = lab.agent(found["sessionName"])
     assert [call.body["again"] for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")] == [True]
-    agent.tell_of_run(**DONE)
+    agent.change_run(**DONE)
     end = lab.until_run("Completed")
     assert end["outputs"] == {"persistentVolumeClaim": {"claimName": "results", "path": f"answers-{uid[:8]}"}}
 
@@ -273,7 +273,7 @@ def test_outputs_that_are_too_large_are_said_to_be_lost(ready: Lab) -> None:
     lab = ready
     lab.create_run()
     lab.until_run("Running")
-    lab.agent().tell_of_run(**DONE)
+    lab.agent().change_run(**DONE)
     end = lab.until_run("OutputsTooLarge", says="all 3 lines were run, but its outputs have 50,000,000 bytes")
     assert "outputs" not in end
     assert end["metrics"] == {"accuracy": "0.93"}
@@ -297,7 +297,7 @@ def test_an_evaluation_goes_to_a_session_of_another_environment_with_its_flow(re
     lab.create_environment("judge", source={"configMap": {"name": "judge"}})
     lab.until_run("RunsAhead", "second", says="place 1 in the queue of session 'ada', after first")
     lab.agent().outputs = b"packed"
-    lab.agent().tell_of_run(**DONE)
+    lab.agent().change_run(**DONE)
     lab.until_run("Running", "second")
     body = ordered(lab, second)
     asked = {"text": "pandas>=2\n", "path": "requirements.txt", "shown": "requirements.txt"}
@@ -305,7 +305,7 @@ def test_an_evaluation_goes_to_a_session_of_another_environment_with_its_flow(re
     assert base64.b64decode(body["files"]["flow.dag.yaml"]) == b"nodes: []\n# another\n"
     said = "1 of 1 requirements is not satisfied by what is installed there: 'pandas>=2' (line 1 of requirements.txt): it is not installed"
     errors = [{"message": "'pandas>=2' (line 1 of requirements.txt): it is not installed"}]
-    lab.agent().tell_of_run(state="Failed", code="SessionIncompatible", message=said, errors=errors)
+    lab.agent().change_run(state="Failed", code="SessionIncompatible", message=said, errors=errors)
     end = lab.until_run("SessionIncompatible", "second", says=f"session 'ada' can't run the flow of environment 'judge': {said}. Leave")
     assert (end["phase"], end["errors"]) == ("Failed", errors)
     assert not [call for call in lab.agent().calls if call.path == "/v1/environment" and "another" in str(call.body)]
@@ -383,7 +383,7 @@ def test_an_evaluation_takes_data_of_a_config_map_and_the_outputs_of_an_earlier_
     lab.until_run("Running", "first")
     assert ordered(lab, first)["init"] == {"deep": {"er": [1, None]}}
     lab.agent().outputs = b"packed"
-    lab.agent().tell_of_run(**DONE, tokens={"prompt": 1, "completion": 2, "total": 3})
+    lab.agent().change_run(**DONE, tokens={"prompt": 1, "completion": 2, "total": 3})
     end = lab.until_run("Completed", "first")
     assert end["tokens"] == {"prompt": 1, "completion": 2, "total": 3}
     lab.until_run("DataNotFound", "second", says="there is no ConfigMap 'truth'")

@@ -14,7 +14,7 @@ def editing(lab: Lab) -> str:
     lab.environment_of_flow()
     lab.create_session()
     lab.until_ready()
-    lab.agent().edits = "one"
+    lab.agent().edit("one")
     lab.settle(quiet=0.3)
     return str(lab.the_pod()["metadata"]["name"])
 
@@ -69,12 +69,13 @@ def test_edits_saved_before_a_node_died_come_back_and_people_are_told_of_when_th
     agent, pod = lab.agent(), lab.the_pod()
 
     def is_saved() -> bool:
-        agent.say("waiting")
+        agent.send("waiting")
         return bool((lab.session()["status"].get("edits") or {}).get("revision") == "in time")
 
-    agent.edits = "in time"
+    agent.edit("in time")
     eventually(is_saved, what="the edits are saved")
-    agent.edits, agent.silent = "too late", True
+    agent.edit("too late")
+    agent.silent = True
     lab.kubelet.lingers = True  # nobody is there who could confirm that the pod has ended
     condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "lastTransitionTime": now()}
     lab.kubelet.set_status(pod, {"conditions": [*pod["status"]["conditions"], condition]})

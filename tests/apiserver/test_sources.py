@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.agents import FakeAgent, RealAgent
+from apiserver.agents import HttpAgent, RealAgent
 from apiserver.api import Object, eventually
 from apiserver.background import Background
 from apiserver.lab import Lab, refusal
@@ -103,7 +103,7 @@ def answering(lab: Lab, background: Background) -> Callable[[Object], None]:
     """Pods to come say this of their source."""
 
     def chosen(source: Object) -> None:
-        lab.kubelet.make_agent = lambda: FakeAgent(background, source=source)
+        lab.kubelet.make_agent = lambda: HttpAgent(background=background, source=source)
 
     return chosen
 
@@ -255,7 +255,7 @@ def test_a_session_on_a_claim_mounts_it_and_is_pushed_nothing(lab: Lab, answerin
     lab.until_ready()
     (container,) = lab.the_pod("ada")["spec"]["containers"]
     assert {"name": "source", "mountPath": "/source", "subPath": "team"} in container["volumeMounts"]
-    assert lab.agent().environment["files"] is None
+    assert lab.agent().order["files"] is None
     lab.api.patch(lab.path("flowenvironments", "env"), {"spec": {"source": {"persistentVolumeClaim": {"path": "other"}}}})
     lab.until_condition("InSync", "FlowChanged", says="the PersistentVolumeClaim 'flows'")
     assert lab.condition("Ready")["status"] == "True"

@@ -1,5 +1,8 @@
 """Pods lost, containers killed, the operator killed: nothing doubled, nothing lost, and it comes back by itself."""
 
+import time
+from datetime import datetime
+
 import pytest
 from conftest import CHECKOUT, Cluster, environment, session
 from preemption import urgent_pod
@@ -43,6 +46,9 @@ def test_a_restarted_container_serves_again_with_its_packages(cluster: Cluster) 
 def test_a_duplicate_is_refused_and_the_first_goes_on(cluster: Cluster) -> None:
     cluster.apply(environment(), session("first"))
     cluster.until_ready("first")
+    created = datetime.fromisoformat(cluster.session("first")["metadata"]["creationTimestamp"]).timestamp()
+    # A start takes half a second, and of two that were created in the same second the uids decide which is the older.
+    cluster.until("the second of its creation is over", lambda: time.time() > created + 1.5)
     cluster.apply(session("second"))
     refused = cluster.until_condition("second", "Ready", status="False", reason="DuplicateSession")
     assert "'first'" in refused["message"]

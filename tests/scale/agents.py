@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from apiserver.agents import PORT, FakeAgent
+from apiserver.agents import PORT, HttpAgent
 from apiserver.api import Api
 from apiserver.background import Background
 
@@ -24,17 +24,6 @@ _LAG_SECONDS = 5.0
 """How much later than the operator this may see a pod."""
 
 
-class PodAgent(FakeAgent):
-    """A fake agent behind the switchboard, which listens in its place."""
-
-    def is_for(self, request: web.Request) -> bool:
-        """Whether the operator means this agent's pod."""
-        return self._problem(request.headers.get("X-Flowsession-Token", "")) != "TokenNotForThisPod"
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        return await self._handle(request)
-
-
 class Switchboard:
     """Listens at every address that kwok may give to a pod, and watches whose they are.
 
@@ -45,7 +34,7 @@ class Switchboard:
         self._api = api
         self._network = network
         self._background = Background()
-        self.agents: dict[str, PodAgent] = {}
+        self.agents: dict[str, HttpAgent] = {}
         """By address."""
         self._pods: dict[str, Object] = {}
         """The youngest pod of each address, as JSON has it."""
@@ -87,9 +76,9 @@ class Switchboard:
             agent = await self._called_at(address, request)
         if agent is None:
             return web.json_response({"code": "NotFound", "message": f"no pod has {address}"}, status=502)
-        return await agent.answer(request)
+        return await agent.handle(request)
 
-    async def _called_at(self, address: str, request: web.Request) -> PodAgent | None:
+    async def _called_at(self, address: str, request: web.Request) -> HttpAgent | None:
         """The agent of the youngest pod with this address, which the operator may have seen a little earlier."""
         async with self._changed:
             with suppress(TimeoutError):
@@ -98,7 +87,7 @@ class Switchboard:
 
     def _is_for_its_pod(self, address: str, request: web.Request) -> bool:
         if (pod := self._pods.pop(address, None)) is not None:
-            self.agents[address] = PodAgent(self._background)
+            self.agents[address] = HttpAgent(background=self._background)
             self.agents[address].belong_to(pod)
         return address in self.agents and self.agents[address].is_for(request)
 

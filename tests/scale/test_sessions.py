@@ -36,6 +36,6 @@ def test_fifty_sessions_become_ready_on_played_nodes(operator: OperatorInBed, be
         for session in found:
             pod = pods[session["status"]["podName"]]
             assert pod["spec"]["nodeName"].startswith(SIZE.name)
-            assert switchboard.agents[pod["status"]["podIP"]].pod_uid == pod["metadata"]["uid"]
+            assert switchboard.agents[pod["status"]["podIP"]].uid == pod["metadata"]["uid"]
         bed.remove(SESSIONS)
         bed.until_empty()
