@@ -63,7 +63,7 @@ def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..
         "/nodes": {"list"},
         "/resourcequotas": {"list", "watch"},
         "/serviceaccounts": {"list"},
-        "/configmaps": {"get", "list", "watch", "create", "delete", "deletecollection"},
+        "/configmaps": {"get", "list", "watch", "create", "delete"},
         "/events": {"list", "create", "patch"},
         "/secrets": {"get"},
     }

@@ -119,13 +119,6 @@ class ApiServer:
         self.remove(body)
         return {"kind": "Status", "status": "Success"}
 
-    async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
-        await self.request("DELETE", kind, namespace, "*")
-        for body in self._some(kind, namespace, labels):
-            self.remove(body)
-
-    # what happens in the cluster
-
     def put(self, body: Object) -> Object:
         """Store a new object as it is."""
         kind, meta = body["kind"], body["metadata"]

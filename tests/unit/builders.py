@@ -73,7 +73,6 @@ def environment_snapshot(
         "resource_version": "10",
         "spec": spec(),
         "sessions": 0,
-        "has_lists": False,
         "check": None,
         "written_at": 0.0,
     }

@@ -126,10 +126,6 @@ class KubernetesCluster:
             body["gracePeriodSeconds"] = grace_seconds
         return await self._request("DELETE", _path(kind, namespace, name), body, valid_until=valid_until)
 
-    async def delete_all(self, kind: str, namespace: str, *, labels: str) -> None:
-        """Deletes what carries the labels."""
-        await self._request("DELETE", f"{_path(kind, namespace)}?{urlencode({'labelSelector': labels})}")
-
     async def proxy(
         self,
         method: str,

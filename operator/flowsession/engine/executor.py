@@ -20,10 +20,9 @@ from flowsession.engine.snapshots import owned_pods
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.sizing import refused
-from flowsession.manifests.config_maps import PACKAGES, PROMPTFLOW_ANNOTATION, prefix, selector
+from flowsession.manifests.config_maps import PROMPTFLOW_ANNOTATION
 from flowsession.manifests.placement import SIZE_LABEL
-from flowsession.manifests.session_pod import ENVIRONMENT_LABEL
-from flowsession.model.plan import AnnotatePod, Create, Delete, DeletePackages, Event, PatchStatus, Plan, ReadSource, Sealed
+from flowsession.model.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan, ReadSource, Sealed
 from flowsession.reconcile.size.choice import canonical
 
 log = logging.getLogger(__name__)
@@ -99,8 +98,6 @@ class Executor:
         if plan.question is not None:
             self._checks.start(key, uid, plan.question)
         await self._reader.read(key, plan)
-        if plan.clean is not None:
-            await self._clean(plan.clean)
         if not await self._create_all(key, uid, plan):
             return
         if plan.fetch_edits is not None:
@@ -192,13 +189,6 @@ class Executor:
             return
         if pods := owned_pods(self._cache, entry):
             self._agents.start(key, pods[-1], plan.call)
-
-    async def _clean(self, clean: DeletePackages) -> None:
-        labels = selector(PACKAGES, {ENVIRONMENT_LABEL: clean.environment})
-        await self._cluster.delete_all("ConfigMap", clean.namespace, labels=labels)
-        names = prefix(PACKAGES, clean.environment)
-        for name in [name for name in self._cache.own_config_maps.names() if name[0] == clean.namespace and name[1].startswith(names)]:
-            self._cache.own_config_maps.drop(name)
 
     async def _annotate(self, wanted: AnnotatePod) -> None:
         """A pod that is gone, or is another one by now, needs no annotations."""

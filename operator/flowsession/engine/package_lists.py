@@ -18,7 +18,8 @@ YOUNGEST_SECONDS = 3600.0
 
 
 class PackageLists:
-    """An environment whose requirements change has one for each of them; `sessions` 0 takes them all (reconcile/environment/chain.py)."""
+    """An environment has one for each of its requirements and images of late. One that no session names stays for an hour, since the next
+    session of its environment starts sooner with it: its agent need not list what is installed."""
 
     def __init__(self, cluster: KubernetesCluster, cache: Cache) -> None:
         self._cluster = cluster

@@ -10,7 +10,6 @@ from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Name
 from flowsession.engine.store.objects import EnvironmentEntry, Meta, RunEntry, SessionEntry
 from flowsession.images import reference
-from flowsession.manifests.config_maps import PACKAGES, prefix
 from flowsession.model import times, words
 from flowsession.model.agent_views import AgentArchive
 from flowsession.model.plan import ENDING_SECONDS
@@ -59,7 +58,6 @@ class Snapshots:
             status=entry.status,
             config_maps=self._views(entry),
             sessions=self.cache.count_of(key),
-            has_lists=any(name.startswith(prefix(PACKAGES, key[1])) for name in self._known(key[0])),
             check=self.cache.checks.of(key),
             written_at=self.cache.written_at.get(key, 0.0),
             requests=entry.requests,

@@ -21,12 +21,7 @@ PROMPTFLOW_ANNOTATION = f"{GROUP}/promptflow"
 
 def name_of(content: str, environment: str, uid: str, *parts: str) -> str:
     """Return the name, which depends on the parts and the environment's uid alone."""
-    return f"{prefix(content, environment)}{hashlib.sha256(' '.join((uid, *parts)).encode()).hexdigest()[:10]}"
-
-
-def prefix(content: str, environment: str) -> str:
-    """Return the prefix of the names of an environment's ConfigMaps with this content."""
-    return f"{environment}-{content}-"
+    return f"{environment}-{content}-{hashlib.sha256(' '.join((uid, *parts)).encode()).hexdigest()[:10]}"
 
 
 def selector(content: str, labels: Mapping[str, str]) -> str:

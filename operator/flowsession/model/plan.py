@@ -49,14 +49,6 @@ class Delete:
 
 
 @dataclass(frozen=True)
-class DeletePackages:
-    """DELETE the package lists of an environment that has no session any more."""
-
-    namespace: str
-    environment: str
-
-
-@dataclass(frozen=True)
 class PatchStatus:
     """Merge-PATCH of the status subresource, with the resourceVersion as precondition."""
 
@@ -267,7 +259,6 @@ class Plan:
     events: tuple[Event, ...] = ()
     look_again_at: float | None = None
     """When to decide again if nothing happens before, in seconds since 1970."""
-    clean: DeletePackages | None = None
     fetch_edits: FetchEdits | None = None
     annotate: AnnotatePod | None = None
     read_events: ReadEvents | None = None

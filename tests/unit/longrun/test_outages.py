@@ -156,6 +156,8 @@ async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried
     for session in sessions:
         assert session.body is not None
         run.api.remove(session.body)
+    for config_map in run.api.of("ConfigMap"):
+        run.api.remove(config_map)
     await asyncio.sleep(60)
     gone = elapsed()
     await asyncio.sleep(HOUR)

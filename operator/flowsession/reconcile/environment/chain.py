@@ -3,7 +3,7 @@
 from flowsession.api.environment import FlowEnvironmentStatus
 from flowsession.model import conditions, stalled, times, words
 from flowsession.model.conditions import Verdict
-from flowsession.model.plan import DeletePackages, Fetch, Plan
+from flowsession.model.plan import Fetch, Plan
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment import image_status, last_reading, source_reader
@@ -30,9 +30,6 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
     _read_again(draft)
     draft.put("sessions", snapshot.sessions)
     _judge(draft, resolution)
-    # The status lags behind by COUNT_SECONDS, so its count alone misses a session in between.
-    if snapshot.sessions == 0 and (snapshot.has_lists or snapshot.status.get("sessions", 0) > 0):
-        draft.clean = DeletePackages(snapshot.namespace, snapshot.name)
     draft.may_wait("sessions", until=snapshot.written_at + COUNT_SECONDS)
     return draft.plan()
 

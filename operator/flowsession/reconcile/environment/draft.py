@@ -8,7 +8,7 @@ from flowsession.api import GROUP
 from flowsession.images.check import Question
 from flowsession.images.image import IMAGE_REQUESTS
 from flowsession.model import draft
-from flowsession.model.plan import DeletePackages, Event, Fetch, Plan
+from flowsession.model.plan import Event, Fetch, Plan
 from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot
 
 REQUESTS = {"refresh": f"{GROUP}/refresh-requested-at", **IMAGE_REQUESTS}
@@ -24,10 +24,9 @@ class Draft(draft.Draft):
         super().__init__(snapshot, now, snapshot.requests)
         self.snapshot = snapshot
         self.fetches: tuple[Fetch, ...] = ()
-        self.clean: DeletePackages | None = None
         self.question: Question | None = None
         self.trouble = ""
         """What keeps the source from being read."""
 
     def _plan(self, patch: Mapping[str, Any], events: tuple[Event, ...]) -> Plan:
-        return replace(super()._plan(patch, events), fetches=self.fetches, clean=self.clean, question=self.question)
+        return replace(super()._plan(patch, events), fetches=self.fetches, question=self.question)

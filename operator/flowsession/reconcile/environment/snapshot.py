@@ -52,8 +52,6 @@ class EnvironmentSnapshot:
     config_maps: Mapping[str, ConfigMapView]
     """The ConfigMaps that the spec names, as last read; absent: not read yet."""
     sessions: int
-    has_lists: bool
-    """Whether package lists of this environment were created or found recently."""
     check: SessionCheck | None
     """The last verdict of one of its sessions on the flow."""
     written_at: float

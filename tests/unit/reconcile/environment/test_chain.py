@@ -4,12 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flowsession.engine.executor import Executor
-from flowsession.engine.intake import Intake
-from flowsession.engine.reader import Reader
-from flowsession.engine.store.cache import Cache
-from flowsession.engine.store.keys import Key
-from flowsession.model.plan import DeletePackages, Fetch, Plan
+from flowsession.model.plan import Fetch
 from flowsession.model.resolved import Resolved, Unresolved
 from flowsession.reconcile.environment import chain as environments
 from flowsession.reconcile.environment import resolve as resolution
@@ -491,59 +486,7 @@ def test_every_named_config_map_is_needed_once_for_each_use():
 # -- package lists
 
 
-@pytest.mark.parametrize(
-    ("counted", "sessions", "has_lists", "cleans"),
-    [
-        pytest.param(1, 0, True, True, id="the last session is gone"),
-        pytest.param(1, 0, False, True, id="gone while the operator was away"),
-        pytest.param(0, 0, True, True, id="came and went within the coalesced count"),
-        pytest.param(0, 0, False, False, id="there never was one"),
-        pytest.param(2, 1, True, False, id="another one is left"),
-        pytest.param(0, 1, True, False, id="the first one"),
-    ],
-)
-def test_package_lists_go_with_the_last_session(counted, sessions, has_lists, cleans):
-    status = dict(decide(environment_snapshot(sessions=counted), resolved()).status.status)
-    plan = decide(environment_snapshot(status=status, sessions=sessions, has_lists=has_lists), resolved())
-    assert plan.clean == (DeletePackages("team", "flow-env") if cleans else None)
-
-
-@pytest.mark.parametrize("written", [NOW - 1, NOW - 100])
-def test_they_go_whether_the_count_is_written_now_or_later(written):
-    status = dict(decide(environment_snapshot(sessions=1), resolved()).status.status)
-    snapshot = environment_snapshot(status=status, sessions=0, has_lists=True, written_at=written)
-    assert decide(snapshot, resolved()).clean == DeletePackages("team", "flow-env")
-    assert decide(snapshot, Unresolved("FlowInvalid", "bad")).clean == DeletePackages("team", "flow-env")
-
-
-def test_an_environment_at_rest_deletes_nothing():
+def test_an_environment_at_rest_writes_nothing():
     status = dict(decide(environment_snapshot(), resolved()).status.status)
     plan = decide(environment_snapshot(status=status), resolved(), NOW + 1000)
-    assert (plan.clean, plan.writes) == (None, False)
-
-
-class _Collections:
-    """A cluster that can only delete collections."""
-
-    def __init__(self) -> None:
-        self.deleted: list[tuple[str, str, str]] = []
-
-    async def delete_all(self, kind, namespace, *, labels):
-        self.deleted.append((kind, namespace, labels))
-
-
-async def test_only_this_environments_lists_are_deleted_and_forgotten():
-    cluster, cache = _Collections(), Cache(clock=lambda: NOW)
-    own = {("team", "flow-env-packages-1"), ("team", "other-packages-1"), ("else", "flow-env-packages-1"), ("team", "flowsession-agent-1")}
-    for name in own:
-        cache.own_config_maps.note(name, 3)
-    executor = Executor(cluster, cache, None, None, None, None, Reader(cluster, cache, None, None, Intake(cache, None)), None, None)
-    await executor.carry_out(Key("FlowEnvironment", "team", "flow-env"), "uid", Plan(clean=DeletePackages("team", "flow-env")))
-    assert cluster.deleted == [
-        (
-            "ConfigMap",
-            "team",
-            "app.kubernetes.io/managed-by=flowsession,flowsession.dev/content=packages,flowsession.dev/environment=flow-env",
-        )
-    ]
-    assert cache.own_config_maps.names() == own - {("team", "flow-env-packages-1")}
+    assert not plan.writes
