@@ -102,11 +102,12 @@ class Cluster:
         with contextlib.suppress(Forbidden):
             self.call("get", "namespace", name, "-o", "name")
 
-    def events(self, name: str, *kinds: str) -> list[Object]:
-        """The Events of an object of one of these kinds, the oldest first, whether the object exists or not."""
+    def events(self, name: str, *kinds: str, uid: str = "") -> list[Object]:
+        """The Events of an object of one of these kinds, the oldest first, whether the object exists or not. `uid`: not those of objects
+        that had the name before it."""
         found = self.objects("events", f"--field-selector=involvedObject.name={name}")
         mine = [event for event in found if event["involvedObject"].get("kind") in kinds]
-        return sorted(mine, key=event_time)
+        return sorted((event for event in mine if not uid or event["involvedObject"].get("uid", uid) == uid), key=event_time)
 
     def events_of_former_pods(self, session: Object) -> list[Object]:
         """The Events of the pods that a session had, the oldest first."""

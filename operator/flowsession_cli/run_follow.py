@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _BAR = 40
+_PATIENCE_SECONDS = 10.0
+"""After which a run that is queued still shows how to find out why."""
+
 _COLUMNS_OF_COUNTS = 34
 
 
@@ -129,6 +132,8 @@ class RunPicture:
             row.add_column(no_wrap=True)
         row.add_row(*cells)
         message = render.condition(self.run, "Complete").get("message", "")
+        if phase == "Queued" and now - self.began > _PATIENCE_SECONDS:
+            message = f"{message}\nkubectl flow why run/{self.name} says more"
         return Group(row, Padding(Text(message), (0, 0, 0, 2), expand=False)) if message else row
 
 

@@ -66,7 +66,7 @@ def status_command(cluster: Cluster, name: str, output: str) -> None:
     out = render.console()
     render.fields(out, screen(session, runs, time.time()))
     try:
-        render.events(out, cluster.events(name, "ComputeSession"), _EVENTS)
+        render.events(out, cluster.events(name, "ComputeSession", uid=session["metadata"].get("uid", "")), _EVENTS)
     except Forbidden as error:
         click.echo(f"without Events: {error}", err=True)
 

@@ -9,6 +9,7 @@ from flowsession_cli.asking import ask
 from flowsession_cli.cluster import SESSION, SIZE, Cluster, Object
 from flowsession_cli.errors import CliError
 
+_PAUSE_SECONDS = 0.3
 _SETTLED_SECONDS = 5.0
 """After which a session that goes on in its pod has nothing to restart for."""
 
@@ -87,19 +88,35 @@ def _price(cluster: Cluster, old: str, new: str) -> str:
 
 
 def _await_restart(cluster: Cluster, before: Object, changed: Object) -> None:
+    """Return when it has restarted. Raises CliError with the operator's words if it can't have what was asked for."""
     name, generation = before["metadata"]["name"], changed["metadata"]["generation"]
-    pod, began = before.get("status", {}).get("podName"), time.monotonic()
-
-    def done(thing: Object) -> bool:
-        if not follow.is_ready(thing, generation):
-            return False
-        return thing["status"].get("podName") != pod or _stays(thing) or time.monotonic() > began + _SETTLED_SECONDS
-
-    session = follow.until(cluster, name, done)
+    pod = before.get("status", {}).get("podName")
+    with follow.detaching(name):
+        session = _staying(cluster, name, pod, generation)
+    word = "runs" if session is None else "goes on without a restart"
+    if session is None:
+        session = follow.until(cluster, name, lambda thing: follow.is_ready(thing, generation))
     allocated = render.condition(session, "ComputeAllocated")
     if allocated.get("status") == "False":
         raise CliError(f"{name} goes on where it is: {allocated['message']} ({allocated['reason']})")
-    click.echo(f"{name} runs on {session['status'].get('nodeName', 'its node')}")
+    click.echo(f"{name} {word} on {session['status'].get('nodeName', 'its node')}")
+
+
+def _staying(cluster: Cluster, name: str, pod: str | None, generation: int) -> Object | None:
+    """The session if it goes on in its pod some seconds after the operator has looked at its new spec; None if it restarts.
+
+    Asked again and again: where nothing restarts, nothing changes either, and a watch would tell nothing.
+    """
+    looked_at = 0.0
+    while True:
+        session = cluster.get(SESSION, name)
+        if not follow.is_ready(session) or session["status"].get("podName") != pod:
+            return None
+        if follow.is_ready(session, generation):
+            looked_at = looked_at or time.monotonic()
+            if _stays(session) or time.monotonic() >= looked_at + _SETTLED_SECONDS:
+                return session
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _stays(session: Object) -> bool:

@@ -54,9 +54,9 @@ class Look:
         self.cluster = cluster
         self.refused = ""
 
-    def events(self, name: str, *kinds: str) -> list[Object]:
+    def events(self, name: str, *kinds: str, uid: str = "") -> list[Object]:
         """The Events of an object; none where the caller may not see them."""
-        return self._allowed(lambda: self.cluster.events(name, *kinds))
+        return self._allowed(lambda: self.cluster.events(name, *kinds, uid=uid))
 
     def of_former_pods(self, session: Object) -> list[Object]:
         """The Events of the pods that a session had."""
@@ -106,7 +106,7 @@ def _session(look: Look, name: str) -> explain.Finding | None:
     with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
         environment = pool.submit(look.cluster.find, ENVIRONMENT, session["spec"]["environmentRef"]["name"])
         log = pool.submit(look.cluster.log, pod) if pod and ready.get("reason") in _SILENT else None
-        events = pool.submit(look.events, name, "ComputeSession")
+        events = pool.submit(look.events, name, "ComputeSession", uid=session["metadata"].get("uid", ""))
         if pod:
             pod_events = look.events(pod, "Pod")
         else:
@@ -121,7 +121,7 @@ def _run(look: Look, name: str) -> explain.Finding | None:
         return None
     waits = run.get("status", {}).get("phase") in ("Queued", "Preparing")
     session = ways.session_of_run(run) if waits else ""
-    return explain.run(run, look.events(name, "FlowRun"), _session(look, session) if session else None)
+    return explain.run(run, look.events(name, "FlowRun", uid=run["metadata"].get("uid", "")), _session(look, session) if session else None)
 
 
 def _instance(look: Look, name: str) -> explain.Finding | None:

@@ -132,3 +132,12 @@ def test_the_events_of_a_pod_that_is_gone_are_found_by_its_name():
     fake.told.extend(found | {"involvedObject": found["involvedObject"] | {"kind": "Pod"}} for found in told)
     found = fake.events_of_former_pods({"metadata": {"name": "chat", "uid": "01234abc"}})
     assert [one["involvedObject"]["name"] for one in found] == ["chat-01234-1"]
+
+
+def test_events_of_an_earlier_object_of_the_name_are_left_out():
+    fake = FakeCluster()
+    fake.__dict__["told"] = [event("chat", "NotRestored", "before"), event("chat", "Running", "now", minute=1)]
+    for told, uid in zip(fake.told, ("old", "new"), strict=True):
+        told["involvedObject"]["uid"] = uid
+    assert [told["message"] for told in fake.events("chat", "ComputeSession", uid="new")] == ["now"]
+    assert len(fake.events("chat", "ComputeSession")) == 2

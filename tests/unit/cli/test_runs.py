@@ -465,3 +465,13 @@ def test_deleting_asks_and_names_what_would_end(there):
 
 def test_lines_without_numbers_are_counted():
     assert run_files.lines_of(b'{"a": 1}\n\n{"a": 2}\n') == {0: {"a": 1}, 1: {"a": 2}}
+
+
+def test_a_run_that_stays_queued_shows_how_to_find_out_why():
+    picture = run_follow.RunPicture("answers")
+    waits = [condition("Complete", "False", "SessionNotReady", "the session is Pending")]
+    picture.take(run(phase="Queued", conditions=waits))
+    for seconds, shown in ((5, False), (15, True)):
+        out = Console(file=io.StringIO(), width=80, highlight=False, emoji=False, markup=False)
+        out.print(picture.at(picture.began + seconds, 80))
+        assert ("kubectl flow why run/answers says more" in out.file.getvalue()) is shown

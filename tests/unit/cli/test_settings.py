@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from flowsession_cli import app
 from flowsession_cli.cluster import SESSION
-from unit.cli.fakes import FakeCluster, ready_status
+from unit.cli.fakes import FakeCluster, condition, ready_status
 
 SIZES = (("standard-d2s-v5", "Standard_D2s_v5", "0.096"), ("standard-d4s-v5", "Standard_D4s_v5", "0.192"))
 
@@ -52,6 +52,27 @@ def test_edits_that_cannot_be_saved_are_told(cluster):
     asked = str(typed("--identity", "robot").exception)
     assert "restarts as robot" in asked
     assert "its edits can't be saved (1.2 MB): kubectl flow edits chat pull fetches them" in asked
+
+
+@pytest.mark.parametrize(
+    ("allocated", "said"),
+    [
+        (condition("ComputeAllocated", "True", "Allocated", "on node-b"), "chat goes on without a restart on node-b"),
+        (condition("ComputeAllocated", "False", "NoSizeFits", "no size fits"), "chat goes on where it is: no size fits (NoSizeFits)"),
+    ],
+)
+def test_a_session_that_need_not_restart_is_not_waited_for(cluster, monkeypatch, allocated, said):
+    def patch(kind, name, change):
+        thing = cluster.things[kind, name]
+        thing["metadata"]["generation"] = 2
+        thing["status"] = ready_status(2)
+        thing["status"]["conditions"].append(allocated)
+        return thing
+
+    monkeypatch.setitem(cluster.__dict__, "patch", patch)
+    monkeypatch.setitem(cluster.__dict__, "watch", None)
+    done = typed("--size", "none", "--yes")
+    assert said in f"{done.output}{done.exception}"
 
 
 def test_an_instance_takes_the_place_of_a_size(cluster):
