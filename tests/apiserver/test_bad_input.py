@@ -370,18 +370,21 @@ def test_a_strangers_pod_under_the_name_of_ours(started: Lab) -> None:
     started.until_ready()
 
 
-def test_kubectl_delete_ends_the_pod_and_the_lists_that_nobody_needs_now(started: Lab) -> None:
+def test_kubectl_delete_ends_the_pod_and_leaves_the_list_of_packages_for_the_next_session(started: Lab) -> None:
     started.create_environment()
     started.create_session()
     started.until_ready()
     started.settle()
-    before = started.recorder.mark()
+    agent, before = started.agent(), started.recorder.mark()
     started.api.delete(started.path("computesessions", "ada"))
     eventually(lambda: started.pods() == [], what="garbage collection takes the pod")
     started.settle(quiet=1.0)
-    assert set(started.lines(since=before, without=("flowenvironments",))) == {"DELETE configmaps"}
-    lists = started.api.get(started.path("configmaps"))["items"]
-    assert not [found for found in lists if "-packages-" in found["metadata"]["name"]]
+    assert started.lines(since=before, without=("flowenvironments",)) == []
+    assert len(started.package_lists()) == 1
+    assert [call.path for call in agent.calls].count("/v1/packages") == 1
+    started.create_session("bob")
+    started.until_ready("bob")
+    assert "/v1/packages" not in [call.path for call in started.agent("bob").calls]
 
 
 def test_the_same_name_again_is_a_new_session(started: Lab) -> None:

@@ -8,13 +8,37 @@ LISTEN, ESTABLISHED = "0A", "01"
 """States in /proc/net/tcp (include/net/tcp_states.h)."""
 
 
+FEWEST_SOCKETS = 3
+"""In a network namespace with a client of the session's: the agent listens, the server listens, and there is a connection."""
+
+
 def served(proc: str, pids: list[int]) -> str:
-    """`server :PORT` of a server among these processes that has a client, a port-forwarded one too; else empty."""
+    """`server :PORT` of a server among these processes that has a client, a port-forwarded one too; else empty.
+
+    The kernel looks through a table of up to half a million places for each list of sockets, whoever's they are: 5 ms for each of two,
+    every second, in every session. So it isn't asked where nothing can be served.
+    """
+    if not pids or _in_use(proc) < FEWEST_SOCKETS:
+        return ""
     listening, connected = _sockets(proc)
     for port in sorted(connected & listening.keys()):
         if _held(proc, pids, listening[port]):
             return f"server :{port}"
     return ""
+
+
+def _in_use(proc: str) -> int:
+    """Return how many TCP sockets there are in the agent's network namespace, as the kernel counts them; many where it doesn't."""
+    found = 0
+    for name, listed, head in (("sockstat", "tcp", "TCP:"), ("sockstat6", "tcp6", "TCP6:")):
+        try:
+            with open(f"{proc}/net/{name}", encoding="ascii") as file:
+                counts = [line.split() for line in file if line.startswith(head)]
+            found += int(counts[0][2])  # TCP: inuse 2 orphan 0 ...
+        except (OSError, ValueError, IndexError):
+            if os.path.exists(f"{proc}/net/{listed}"):  # else there is no IPv6
+                return FEWEST_SOCKETS
+    return found
 
 
 def _sockets(proc: str) -> tuple[dict[int, set[str]], set[int]]:
