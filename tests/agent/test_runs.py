@@ -438,6 +438,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
             "shout.py": SEEN,
             "count.py": b"from promptflow.core import tool\n\n@tool\ndef run(answers: list): ...\n",
             "vars.env": b"A=1\n",
+            "array.jsonl": b"",  # no module, though one is called so
         },
     )
     found = {}

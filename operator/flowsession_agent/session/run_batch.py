@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -80,6 +81,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
+    environ = dict(os.environ)  # prompt flow sets some of its own
     keep_data(data, kept)
     progress.start()
     stopped = stop_at_interrupt()
@@ -92,7 +94,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     except KeyboardInterrupt:
         problem = {"canceled": True}
     except Exception as error:  # whatever prompt flow, or the flow's own code, raises before lines are run
-        problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
+        problem = {"code": "FlowInvalid", "message": (_no_connection(error, environ) or f"{type(error).__name__}: {error}")[:LONGEST]}
     finally:
         progress.stop()
     known = read(os.path.join(kept, "error.json"))
@@ -393,6 +395,16 @@ def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str
     if failed_nodes:
         return {"code": "AggregationFailed", "message": f"node {failed_nodes[0]['node']}: {failed_nodes[0]['message']}"[:LONGEST]}
     return {}
+
+
+def _no_connection(error: Exception, environ: dict[str, str]) -> str:
+    """Why prompt flow finds no connection of a name, where the session with these variables knows more than that; else empty."""
+    found = re.search(r"Connection '([^']+)' is not found", str(error))
+    if found is None or type(error).__name__ != "ConnectionNotFoundError":
+        return ""
+    from flowsession_agent.check import connections
+
+    return (connections.known(environ).trouble(found[1]) or ("", ""))[1]
 
 
 def _ended_early(progress: Progress, words: str) -> dict[str, Any]:
