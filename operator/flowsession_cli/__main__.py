@@ -53,9 +53,11 @@ def _report(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # kubectl flow ls | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    print(
-        f"kubectl flow: an error of this program, {type(error).__name__}: {error}; --debug shows where, for a report of it", file=sys.stderr
-    )
+    if isinstance(error, OSError) and error.strerror:  # a file that can't be read or written, a disk that is full
+        sentence = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    else:
+        sentence = f"an error of this program, {type(error).__name__}: {error}; --debug shows where, for a report of it"
+    print(f"kubectl flow: {sentence}", file=sys.stderr)
     return 1
 
 

@@ -4,6 +4,7 @@ kubectl starts in 60 ms where the Python client's import takes half a second; an
 """
 
 import codecs
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
-from flowsession_cli.errors import CliError
+from flowsession_cli.errors import CliError, Forbidden
 from flowsession_cli.failures import failure
 
 Object = dict[str, Any]
@@ -93,6 +94,13 @@ class Cluster:
             return [line.rpartition("/")[2] for line in self.call("get", kind, *options, "-o", "name", "--request-timeout=2s").split()]
         except CliError:
             return []
+
+    def refuse_missing_namespace(self) -> None:
+        """Raises NotFound if the namespace isn't there: lists and look-ups find nothing in it, and don't say why. Asked of the cluster
+        where something was not found, and passed over where that may not be seen."""
+        name = self.namespace or self.call("config", "view", "--minify", "-o", "jsonpath={..namespace}").strip() or "default"
+        with contextlib.suppress(Forbidden):
+            self.call("get", "namespace", name, "-o", "name")
 
     def events(self, name: str, *kinds: str) -> list[Object]:
         """The Events of an object of one of these kinds, the oldest first, whether the object exists or not."""

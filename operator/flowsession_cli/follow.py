@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flowsession.api import GROUP
 from flowsession_cli import changes, errors, installer, render
-from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
+from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
 REACTION_SECONDS = 5.0
 """Within which the operator has looked at what was changed."""
 
 _TAKEN_UP_SECONDS = 60.0
+
+_MISSING = frozenset({"InstanceNotFound", "InstanceOfAnotherUser", "SizeNotFound"})
+"""Reasons of a session that names what is not there, or not its user's. The operator waits for it; whoever mistyped it need not."""
 
 
 def until_ready(cluster: Cluster, name: str, *, generation: int = 0, new: bool = False) -> Object:
@@ -38,6 +42,7 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: b
             if done(session):
                 return session
             refuse_stuck(name, session)
+            refuse_stopped_instance(cluster, name, session)
     raise AssertionError("changes don't end")
 
 
@@ -76,8 +81,22 @@ def refuse_stuck(name: str, session: Object) -> None:
     if status.get("observedGeneration", 0) < session["metadata"].get("generation", 0):
         return
     ready, stalled = render.condition(session, "Ready"), render.condition(session, "Stalled")
-    if stalled.get("status") == "True":
+    if stalled.get("status") == "True" or ready.get("reason") in _MISSING:
         raise CliError(f"{name} can't start: {ready.get('message') or stalled.get('message')} ({ready.get('reason')})")
+
+
+def refuse_stopped_instance(cluster: Cluster, name: str, session: Object) -> None:
+    """Raises CliError for a session on an instance that is stopped and that nobody has asked to start: it would wait for ever."""
+    if render.condition(session, "Ready").get("reason") != "InstanceStopped":
+        return
+    instance = session["spec"]["compute"]["instanceRef"]["name"]
+    found = cluster.find(INSTANCE, instance)
+    if found is None:
+        return
+    asked = (found["metadata"].get("annotations") or {}).get(f"{GROUP}/resume-requested-at")
+    pending = asked and asked != (found.get("status", {}).get("handledRequests") or {}).get("resume")
+    if not found["spec"].get("running", True) or (found.get("status", {}).get("stopped") and not pending):
+        raise CliError(f"{name} is on the instance {instance}, which is stopped: kubectl flow instance start {instance} starts both")
 
 
 @contextmanager

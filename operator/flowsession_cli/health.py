@@ -85,6 +85,7 @@ def examined(cluster: Cluster) -> Iterator[Line]:
     checks: Mapping[str, Callable[[], Iterator[Line]]] = {
         "the CRDs' fields": lambda: _schema(cluster),
         "the operator": lambda: _operator(cluster),
+        "the namespace": lambda: _there(cluster),
         "your rights": lambda: _rights(cluster, user, namespace),
         "VM sizes": lambda: _sizes(cluster),
         "images": lambda: _images(cluster, namespace),
@@ -92,6 +93,12 @@ def examined(cluster: Cluster) -> Iterator[Line]:
     with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
         for lines in pool.map(lambda what: _done(what, checks[what]), checks):
             yield from lines
+
+
+def _there(cluster: Cluster) -> Iterator[Line]:
+    """Nothing, unless the namespace is missing."""
+    cluster.refuse_missing_namespace()
+    yield from ()
 
 
 def _done(what: str, check: Callable[[], Iterator[Line]]) -> list[Line]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ def of_folder(folder: Path) -> str:
 def checked(name: str, kind: str = "session") -> str:
     """The name, if objects can be called so."""
     if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
-        raise CliError(f"{name} is no name for a {kind}: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise CliError(f"{name} is no name for {article} {kind}: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
     return name
 
 
@@ -61,6 +63,7 @@ def session(cluster: Cluster, target: str) -> Object:
 
 def _missing(cluster: Cluster, name: str) -> str:
     """What there is in place of a session: a run or an environment of that name, or other sessions."""
+    cluster.refuse_missing_namespace()
     if name in cluster.names(RUN):
         return f"{name} is a run, and no session: kubectl flow run show {name} shows it"
     if name in cluster.names(ENVIRONMENT):
@@ -79,6 +82,7 @@ def found(cluster: Cluster, kind: str, name: str, *, what: str, otherwise: str) 
     """The object. Raises NotFound with the names of those that there are, or `otherwise`. `what`: what its kind is called."""
     thing = cluster.find(kind, name)
     if thing is None:
+        cluster.refuse_missing_namespace()
         raise NotFound(f"there is no {what} {name}; {others(cluster.names(kind), otherwise)}")
     return thing
 
@@ -89,12 +93,16 @@ def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
     name = of_folder(folder) if folder else target
     found = cluster.find(ENVIRONMENT, name)
     if found is None:
-        advice = others(cluster.names(ENVIRONMENT), "there is none here")
-        start = (
-            f"kubectl flow start {target or '.'} makes it of the folder" if folder else "kubectl flow start DIR makes one of a flow folder"
-        )
-        raise NotFound(f"there is no environment {name}; {advice}; {start}")
+        raise NotFound(no_environment(cluster, name, target or "." if folder else ""))
     return found, folder
+
+
+def no_environment(cluster: Cluster, name: str, folder: str = "") -> str:
+    """That there is none of that name, those that there are, and how one is made, of `folder` if that is meant."""
+    cluster.refuse_missing_namespace()
+    advice = others(cluster.names(ENVIRONMENT), "there is none here")
+    start = f"{shlex.quote(folder)} makes it of the folder" if folder else "DIR makes one of a flow folder"
+    return f"there is no environment {name}; {advice}; kubectl flow start {start}"
 
 
 def usable(cluster: Cluster, target: str) -> Object:
@@ -110,6 +118,7 @@ def usable(cluster: Cluster, target: str) -> Object:
             cluster, name, lambda thing: follow.is_ready(thing, found["metadata"]["generation"]) and not is_suspended(thing)
         )
     follow.refuse_stuck(name, found)
+    follow.refuse_stopped_instance(cluster, name, found)
     ready = render.condition(found, "Ready")
     print(f"{name} is not ready yet: {ready.get('message') or 'the operator has not looked at it'}", file=sys.stderr, flush=True)
     return follow.until_ready(cluster, name)

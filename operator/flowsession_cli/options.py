@@ -28,7 +28,10 @@ class Listing:
         if self.output or self.watch:
             cluster.become("get", kind, *chosen, *([f"-o={self.output}"] if self.output else []), *(["-w"] if self.watch else []))
         render.prepare()
-        return cluster.objects(kind, *chosen)
+        found = cluster.objects(kind, *chosen)
+        if not found and not self.all_namespaces:
+            cluster.refuse_missing_namespace()
+        return found
 
     def heads(self, *heads: str) -> tuple[str, ...]:
         """With the namespace before them where they are of all."""

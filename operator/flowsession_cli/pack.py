@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ ASIDE = ".session"
 
 _NAMED = 3
 """Files and folders that a refusal for size names."""
+
+_WORTH_NAMING = 50_000
+"""Bytes of the smallest file that it names."""
 
 _OF_SESSION = re.compile(re.escape(ASIDE) + r"\d*$")
 
@@ -80,11 +84,13 @@ def flow_folder(folder: Path) -> Path:
     """The folder itself, absolute. Raises CliError with the nearest flow folder if it is none."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept as they are named
     if not folder.is_dir():
-        raise CliError(f"{folder} is no folder: name the folder with flow.dag.yaml, flow.flex.yaml or a .prompty in it")
+        what = "is no folder" if folder.exists() else "is not there"
+        raise CliError(f"{folder} {what}: name the folder with flow.dag.yaml, flow.flex.yaml or a .prompty in it")
     if is_flow(folder):
         return folder
-    near = _nearest(folder)
-    advice = f"the nearest flow is in {_shown(near)}: kubectl flow start {_shown(near)}" if near else "name the folder that holds one"
+    found = _nearest(folder)
+    near = _shown(found) if found else ""
+    advice = f"the nearest flow is in {near}: kubectl flow start {shlex.quote(near)}" if near else "name the folder that holds one"
     raise CliError(f"{folder} is no flow folder, it has no flow.dag.yaml, flow.flex.yaml or single .prompty; {advice}")
 
 
@@ -248,8 +254,9 @@ def _refuse_large(root: Path, paths: Sequence[Path]) -> None:
 
 
 def _large(root: Path, paths: Sequence[Path]) -> str:
-    largest = sorted(paths, key=lambda path: -path.stat().st_size)[:_NAMED]
-    return f" the largest are {', '.join(f'{path.relative_to(root)} ({_mb(path.stat().st_size)})' for path in largest)}:"
+    sizes = sorted(((path.stat().st_size, path) for path in paths), reverse=True)[:_NAMED]
+    named = [f"{path.relative_to(root)} ({_mb(size)})" for size, path in sizes if size >= max(_WORTH_NAMING, sizes[0][0] / 100)]
+    return f" the largest {'are' if len(named) > 1 else 'is'} {', '.join(named)}:" if named else ""
 
 
 def _mb(size: int) -> str:

@@ -46,9 +46,9 @@ def kept(cluster: Cluster, run: Object) -> Iterator[Files]:
         yield (entry for one in config_maps for entry in _of_config_map(cluster, one))
     elif claim := outputs.get("persistentVolumeClaim"):
         folder = str(PurePosixPath(_CLAIMS, claim["claimName"], claim.get("path") or "."))
-        pod = _pod_with(cluster, claim["claimName"], run)
-        packed = cluster.printed(pod, "tar", "-C", folder, "-cf", "-", ".")
-        with packed as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        session = _session_with(cluster, claim["claimName"], run)
+        packed = cluster.printed(str(session["status"]["podName"]), "tar", "-C", folder, "-cf", "-", ".")
+        with packed as stream, _opened(stream, claim["claimName"], session) as archive:
             yield _members(archive)
     else:
         message = next((entry["message"] for entry in run["status"].get("conditions") or () if entry["type"] == "Complete"), "")
@@ -144,13 +144,27 @@ def _members(archive: tarfile.TarFile) -> Files:
             yield path.as_posix(), file
 
 
-def _pod_with(cluster: Cluster, claim: str, run: Object) -> str:
-    """The pod of a session that mounts the claim: the run's own first; one that is suspended is resumed."""
+def _opened(stream: IO[bytes], claim: str, session: Object) -> tarfile.TarFile:
+    """The archive. Raises CliError if there is nothing in it: a session's pod may be older than its spec.claims."""
+    try:
+        return tarfile.open(fileobj=stream, mode="r|")
+    except tarfile.ReadError:
+        name, pod = session["metadata"]["name"], session["status"]["podName"]
+        raise CliError(
+            f"pod {pod} doesn't have the run's folder on claim {claim}: if {name} began before its spec.claims had that,"
+            f" kubectl flow reset {name} mounts it; else the folder is gone"
+        ) from None
+
+
+def _session_with(cluster: Cluster, claim: str, run: Object) -> Object:
+    """A session that mounts the claim, Ready: the run's own first; one that is suspended is resumed."""
     own = run["status"].get("sessionName")
     there = [session for session in cluster.objects(SESSION) if claim in {one["claimName"] for one in session["spec"].get("claims") or ()}]
     there.sort(key=lambda session: (session.get("status", {}).get("phase") != "Running", session["metadata"]["name"] != own))
     if not there:
+        patch = json.dumps({"spec": {"claims": [{"claimName": claim, "readOnly": True}]}}, separators=(",", ":"))
         raise CliError(
-            f"the outputs of {run['metadata']['name']} lie on claim {claim}, and no session here mounts it: name it in spec.claims of one"
+            f"the outputs of {run['metadata']['name']} lie on claim {claim}, and no session here mounts it: have one mount it,"
+            f" kubectl patch csess NAME --type=merge -p '{patch}', and kubectl flow reset NAME"
         )
-    return str(naming.usable(cluster, there[0]["metadata"]["name"])["status"]["podName"])
+    return naming.usable(cluster, there[0]["metadata"]["name"])

@@ -12,6 +12,7 @@ _ASKED = re.compile(r"flowsession\.dev/([a-z-]+)-requested-at")
 """The annotations by which the operator's messages say what to ask for: here they are commands."""
 
 _OF_SIZES = "kubectl flow size ls shows sizes, their nodes and free quota; kubectl flow set {name} --size SIZE takes another one"
+_MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _OF_INSTALL = "kubectl flow install {name} tries the same again"
 
 _SESSION = {
@@ -41,6 +42,9 @@ def of_session(thing: Object, environment: Object | None, bad: Mapping[str, Obje
 def _of_session(thing: Object, environment: Object | None, bad: Mapping[str, Object]) -> Iterator[str]:
     ready = render.condition(thing, "Ready")
     running, reason = ready.get("status") == "True", ready.get("reason", "")
+    if claim := _MISSING_CLAIM.search(ready.get("message", "")):
+        yield f"kubectl get pvc shows the claims that are there; create {claim[1]}, or name one of them"
+        return
     if "end sessions" in ready.get("message", ""):
         yield "kubectl flow ls shows what runs, and kubectl flow stop NAME ends it"
     own_image = ready.get("message", "").startswith("spec.baseImage")

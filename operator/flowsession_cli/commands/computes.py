@@ -9,7 +9,7 @@ import click
 from flowsession_cli import app, changes, costs, naming, options, quantity, render
 from flowsession_cli.asking import ask
 from flowsession_cli.cluster import INSTANCE, SIZE, Cluster, Object, manifest
-from flowsession_cli.errors import CliError, detaching
+from flowsession_cli.errors import CliError, Forbidden, detaching
 from flowsession_cli.wanted import idle_of
 
 _NAME = click.argument("name", shell_complete=app.complete(INSTANCE))
@@ -123,18 +123,31 @@ def create_command(cluster: Cluster, name: str, size: str, idle: str, identity: 
 
     kubectl flow start --instance NAME starts a session on it.
     """
+    naming.checked(name, "instance")
+    _refuse_unknown_size(cluster, size)
     spec: Object = {"user": cluster.user(), "vmSize": size}
     if idle:
         wanted = idle_of(idle)
         spec["idle"] = wanted | ({"action": "Stop"} if wanted["action"] == "Delete" else {})
     if identity:
         spec["identity"] = {"type": "Managed", "serviceAccountName": identity}
-    cluster.create(manifest("ComputeInstance", naming.checked(name, "instance"), spec))
+    cluster.create(manifest("ComputeInstance", name, spec))
     if wait:
         _until_runs(cluster, name)
         click.echo(f"kubectl flow start --instance {name} starts a session on it, kubectl flow instance stop {name} releases it")
     else:
         click.echo(f"{name} starts; kubectl flow instance ls shows it")
+
+
+def _refuse_unknown_size(cluster: Cluster, name: str) -> None:
+    """Raises CliError with the sizes that there are. Where they can't be read, the operator judges."""
+    try:
+        sizes = cluster.objects(SIZE)
+    except Forbidden:
+        return
+    known = [size["spec"]["azureName"] for size in sizes]
+    if name not in (*known, *(size["metadata"]["name"] for size in sizes)):
+        raise CliError(f"there is no VM size {name}; {naming.others(known, 'this cluster has none, and so no instances')}")
 
 
 @instance_command.command("ls")
@@ -192,6 +205,9 @@ def start_command(cluster: Cluster, name: str, wait: bool) -> None:
 def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Release an instance's machine; instance and sessions stay, and wait."""
     instance = _found(cluster, name)
+    if not instance["spec"].get("running", True):
+        click.echo(f"{name} is stopped already; kubectl flow instance start {name} starts it again")
+        return
     if (count := instance.get("status", {}).get("sessions", 0)) > 0:
         sessions = "its session" if count == 1 else f"its {count} sessions"
         ask(f"Stop {name}? What runs in {sessions} ends; what was edited in flow folders is saved.", yes=yes)

@@ -105,6 +105,7 @@ def ls_command(cluster: Cluster) -> None:
     """List connections, and which environments use them."""
     found = connections.every(cluster)
     if not found:
+        cluster.refuse_missing_namespace()
         click.echo("no connections here: kubectl flow connection create -f connection.yaml makes one", err=True)
         return
     environments = cluster.objects(ENVIRONMENT)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -51,7 +53,11 @@ def open_command(cluster: Cluster, name: str, port: str, local_port: int | None,
     if name.isdigit() and not port:
         name, port = "", name
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise CliError(f"{port or 'no port'} is no port: kubectl flow open {name or 'NAME'} 8501", code=2)
+        wrong = f"{port} is no port" if port else "the port is missing"
+        raise CliError(f"{wrong}: kubectl flow open {name or 'NAME'} 8501", code=2)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     try:
         _Opened(cluster, int(port), browser=browser).keep(name, local_port or _free(int(port)))
     except KeyboardInterrupt:
@@ -159,6 +165,11 @@ def _listen(stream: "subprocess.IO[str]", words: list[str]) -> None:  # type: ig
     for line in stream:
         if line.strip():
             words.append(re.sub(r"^[EWI]\d{4} \S+\s+\d+ \S+\] ", "", line.strip()).removeprefix("error: "))
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal has it
+    """End by an exception, so that kubectl ends too: it has a process group of its own."""
+    sys.exit(128 + number)
 
 
 def _free(port: int) -> int:

@@ -53,9 +53,12 @@ def idle_end(session: Object, now: float) -> str:
 
 @click.command("status")
 @_NAME
+@click.option("-o", "--output", default="", metavar="json|yaml|name", help="The object, as kubectl get prints it.")
 @app.common
-def status_command(cluster: Cluster, name: str) -> None:
+def status_command(cluster: Cluster, name: str, output: str) -> None:
     """Show one session on one screen: state, place, cost, packages, edits, runs and its last Events."""
+    if output:
+        cluster.become("get", SESSION, naming.of_target(name), f"-o={output}")
     render.prepare()
     session = naming.session(cluster, name)
     name = session["metadata"]["name"]
@@ -110,7 +113,8 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
         return ""
     files = ", ".join((edits.get("files") or ())[:5])
     saved = f", saved {render.age(edits['savedAt'], now)} ago" if edits.get("savedAt") else ", not saved yet"
-    return f"{edits['count']} files ({files}){edits.get('notSaved') or saved}"
+    many = "1 file" if edits["count"] == 1 else f"{edits['count']} files"
+    return f"{many} ({files}){edits.get('notSaved') or saved}"
 
 
 @click.command("stop")
@@ -119,11 +123,13 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
 @app.common
 def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
     """Delete a session. Its edits are saved for the next one of the same user and environment."""
-    name = naming.session(cluster, name)["metadata"]["name"]
+    session = naming.session(cluster, name)
+    name, environment = session["metadata"]["name"], session["spec"]["environmentRef"]["name"]
     again = f" {keeper} manages it and makes it again: take it out there." if (keeper := owners.keeper(cluster, SESSION, name)) else ""
     ask(f"Delete the session {name}? What was edited in its flow folder is saved, packages installed by hand are gone.{again}", yes=yes)
     cluster.delete(SESSION, name)
-    click.echo(f"{name} is being deleted; kubectl flow start starts it again")
+    way = environment if name == environment else f"{environment} --name {name}"
+    click.echo(f"{name} is being deleted; kubectl flow start {way} starts it again")
 
 
 @click.command("suspend")

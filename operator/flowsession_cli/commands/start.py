@@ -10,7 +10,7 @@ import click
 
 from flowsession_cli import app, follow, installer, naming, owners, pack, pushed, render, wanted
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
-from flowsession_cli.errors import INTERRUPTED, CliError
+from flowsession_cli.errors import INTERRUPTED, CliError, NotFound
 
 
 @click.command("start")
@@ -62,12 +62,14 @@ class Start:
             name = naming.checked(name or target)
         with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
             user = pool.submit(self._cluster.user)
-            there = pool.submit(self._cluster.find if packed else self._cluster.get, ENVIRONMENT, environment)
+            there = pool.submit(self._cluster.find, ENVIRONMENT, environment)
             before = pool.submit(pushed.found, self._cluster, name)
             session = self._cluster.find(SESSION, name)
         self._user = user.result()
-        self._refuse_other(name, environment, session)
         found = there.result()
+        if found is None and not packed:
+            raise NotFound(naming.no_environment(self._cluster, environment))
+        self._refuse_other(name, environment, session)
         objects, revision = self._objects_of_folder(name, folder, packed, found, before.result()) if packed else ([], "")
         if (made := self._session(name, environment, session)) is not None:
             objects.append(made)

@@ -54,6 +54,10 @@ class FakeCluster(cluster.Cluster):
     def names(self, kind: str, *options: str) -> list[str]:
         return [name for of, name in self.things if of == kind]
 
+    def refuse_missing_namespace(self) -> None:
+        if self.__dict__.get("missing"):
+            raise NotFound(f"there is no namespace {self.missing}")
+
     def managed_fields(self, kind: str, name: str) -> list[Object]:
         found: list[Object] = self.things.get((kind, name), {}).get("metadata", {}).get("managedFields", [])
         return found

@@ -106,6 +106,12 @@ def test_an_error_of_ours_is_one_sentence_too(capsys):
     assert capsys.readouterr().err == "kubectl flow: an error of this program, ValueError: odd; --debug shows where, for a report of it\n"
 
 
+def test_a_file_that_cannot_be_written_is_no_error_of_ours(capsys):
+    assert __main__._report(FileNotFoundError(2, "No such file or directory", "/nowhere/x")) == 1
+    assert __main__._report(OSError(28, "No space left on device")) == 1
+    assert capsys.readouterr().err == "kubectl flow: /nowhere/x: No such file or directory\nkubectl flow: No space left on device\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed(shell):
     done = program("completion", shell)
@@ -180,6 +186,52 @@ def test_a_session_that_is_not_there_names_those_that_are(cluster):
     session(cluster, "other")
     with pytest.raises(CliError, match="there is no session chat; there are other; kubectl flow why chat"):
         naming.session(cluster, "chat")
+
+
+@pytest.mark.parametrize(
+    ("environment", "way"), [("chat", "kubectl flow start chat starts"), ("team", "kubectl flow start team --name chat starts")]
+)
+def test_a_session_that_is_stopped_is_started_again_by_its_environment(cluster, environment, way):
+    session(cluster)["spec"]["environmentRef"]["name"] = environment
+    words = ("stop", "chat", "--yes")
+    assert way in run(*words).output
+
+
+@pytest.mark.parametrize("words", [("ls",), ("run", "ls"), ("top",), ("connection", "ls"), ("status", "chat"), ("env", "show", "chat")])
+def test_where_nothing_is_found_a_missing_namespace_is_told(cluster, words):
+    cluster.__dict__["missing"] = "team"
+    assert str(run(*words).exception) == "there is no namespace team"
+
+
+def test_status_hands_out_the_object_too(cluster, monkeypatch):
+    def become(*words):
+        raise SystemExit(" ".join(words))
+
+    monkeypatch.setitem(cluster.__dict__, "become", become)
+    words = ("status", "chat", "-o", "yaml")
+    assert str(run(*words).exception) == f"get {SESSION} chat -o=yaml"
+
+
+@pytest.mark.parametrize(
+    ("running", "status", "asked", "waits"),
+    [
+        (False, {}, "", False),
+        (True, {"stopped": {"by": "Idle"}}, "", False),
+        (True, {"stopped": {"by": "Idle"}, "handledRequests": {"resume": "one"}}, "one", False),
+        (True, {"stopped": {"by": "Idle"}, "handledRequests": {"resume": "one"}}, "two", True),
+        (True, {}, "", True),
+    ],
+)
+def test_a_session_on_a_stopped_instance_is_not_waited_for(cluster, running, status, asked, waits):
+    thing = session(cluster, observedGeneration=1, conditions=[condition("Ready", "False", "InstanceStopped", "it is stopped")])
+    thing["spec"]["compute"] = {"type": "Instance", "instanceRef": {"name": "box"}}
+    box = cluster.put("ComputeInstance", "box", spec={"running": running}, status=status)
+    box["metadata"]["annotations"] = {"flowsession.dev/resume-requested-at": asked}
+    if waits:
+        assert follow.is_ready(naming.usable(cluster, "chat"))
+    else:
+        with pytest.raises(CliError, match="chat is on the instance box, which is stopped: kubectl flow instance start box starts both"):
+            naming.usable(cluster, "chat")
 
 
 def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluster, capsys):

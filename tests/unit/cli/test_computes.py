@@ -135,6 +135,11 @@ def test_sizes_are_listed_with_price_quota_and_nodes(there):
 
 
 def test_an_instance_is_made_followed_stopped_and_started(there):
+    assert "there is no VM size D4; this cluster has none" in str(flow("instance", "create", "box", "--size", "D4").exception)
+    there.add(SIZE, "d2", spec={"azureName": "D2"}, status={})
+    assert "there is no VM size D4; there are D2" in str(flow("instance", "create", "box", "--size", "D4").exception)
+    assert (INSTANCE, "box") not in there.things
+    there.add(SIZE, "d4", spec={"azureName": "D4"}, status={})
     made = flow("instance", "create", "box", "--size", "D4", "--idle", "2h", "--identity", "nightly")
     assert made.exit_code == 0, made.exception
     assert there.things[INSTANCE, "box"]["spec"] == {
@@ -148,6 +153,7 @@ def test_an_instance_is_made_followed_stopped_and_started(there):
     assert "What runs in its 2 sessions ends" in str(flow("instance", "stop", "box").exception)
     assert flow("instance", "stop", "box", "-y").exit_code == 0
     assert there.things[INSTANCE, "box"]["spec"]["running"] is False
+    assert flow("instance", "stop", "box").output == "box is stopped already; kubectl flow instance start box starts it again\n"
     assert flow("instance", "start", "box").exit_code == 0
     assert there.things[INSTANCE, "box"]["spec"]["running"] is True
     assert flow("instance", "start", "box").output == "box is not stopped: it is Running\n"

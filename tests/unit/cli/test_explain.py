@@ -46,6 +46,13 @@ def test_scheduler_and_kubelet_have_their_say_once():
     assert not [row for row in told.rows if row[0] == "pod"], "the operator has said it"
 
 
+def test_a_claim_that_is_missing_is_no_matter_of_sizes():
+    found = of(condition("Ready", "False", "Unschedulable", 'no node: persistentvolumeclaim "results" not found'))
+    assert [text for title, text in found.rows if title == "do"] == [
+        "kubectl get pvc shows the claims that are there; create results, or name one of them"
+    ]
+
+
 def test_since_when_it_is_so():
     ready = condition("Ready", "False", "ImagePullFailed", "no such image") | {"lastTransitionTime": "2027-01-15T07:57:00Z"}
     assert of(ready).headline == "chat is not running: it is Pending (for 3m)"

@@ -92,6 +92,11 @@ def test_all_is_well(fake):
     ]
 
 
+def test_a_namespace_that_is_missing(fake):
+    fake.__dict__["missing"] = "team"
+    assert (False, "there is no namespace team") in told(fake)
+
+
 def size(fake, *, nodes, available):
     status = {"nodes": nodes, "conditions": [condition("Available", available, "Any", "")]}
     fake.things[cluster.SIZE, "d2"] = {"spec": {"azureName": "Standard_D2s_v5"}, "status": status}

@@ -73,7 +73,9 @@ def test_large_folders_are_refused_by_what_is_large(folder):
         pack.pack(folder)
     with (folder / "model.bin").open("wb") as file:
         file.truncate(300_000_000)
-    with pytest.raises(CliError, match=r"the folder has 300\.0 MB, and a flow at most 8\.4 MB; the largest are model\.bin"):
+    with pytest.raises(
+        CliError, match=r"the folder has 300\.0 MB, and a flow at most 8\.4 MB; the largest is model\.bin \(300\.0 MB\): name"
+    ):
         pack.pack(folder)
 
 
@@ -91,8 +93,13 @@ def test_a_folder_without_a_flow_names_the_nearest(folder, monkeypatch):
     (folder / "data").mkdir()
     with pytest.raises(CliError, match=r"the nearest flow is in chat"):
         pack.flow_folder(folder / "data")
-    with pytest.raises(CliError, match="is no folder"):
+    with pytest.raises(CliError, match="nothing is not there: name the folder"):
         pack.flow_folder(folder / "nothing")
+    with pytest.raises(CliError, match=r"flow\.dag\.yaml is no folder: name the folder"):
+        pack.flow_folder(folder / "flow.dag.yaml")
+    folder.rename(folder.parent / "my chat")
+    with pytest.raises(CliError, match="kubectl flow start 'my chat'"):
+        pack.flow_folder(folder.parent)
 
 
 def test_a_sessions_version_of_a_file_stays_here(tmp_path):

@@ -1,5 +1,7 @@
 """`open`: a port that is forwarded, told, and forwarded again when its connection breaks."""
 
+import os
+import signal
 import socket
 import sys
 import webbrowser
@@ -107,9 +109,30 @@ def test_what_cannot_be_forwarded_is_told(cluster, tmp_path, words, said):
     assert said in str(opened(tmp_path, "chat", "8501", "--local-port", "18501", left=f"refused {words}").exception)
 
 
-@pytest.mark.parametrize("words", [("chat",), ("chat", "http"), ("chat", "0"), ("chat", "65536")])
+@pytest.mark.parametrize("words", [("chat", "http"), ("chat", "0"), ("chat", "65536")])
 def test_a_port_is_a_number(cluster, tmp_path, words):
     assert "is no port: kubectl flow open chat 8501" in str(opened(tmp_path, *words).exception)
+    assert str(opened(tmp_path, "chat").exception) == "the port is missing: kubectl flow open chat 8501"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_ends_kubectl_too(cluster, tmp_path, monkeypatch, number):
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    forwards = []
+    popen = ports.subprocess.Popen
+
+    def started(*words, **options):
+        forwards.append(popen(*words, **options))
+        return forwards[-1]
+
+    monkeypatch.setattr(ports.subprocess, "Popen", started)
+    monkeypatch.setattr(ports._Opened, "_tell", lambda *_: os.kill(os.getpid(), number))
+    try:
+        assert opened(tmp_path, "chat", "8501").exit_code == 128 + number
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert [process.returncode for process in forwards] == [0, -signal.SIGKILL]
 
 
 def test_a_port_that_is_taken_here_gives_way():

@@ -406,9 +406,14 @@ def test_outputs_on_a_claim_come_through_a_session_that_mounts_it(there, tmp_pat
     monkeypatch.chdir(tmp_path)
     kept(there, outputs={"persistentVolumeClaim": {"claimName": "results", "path": "runs/answers-01234567"}})
     there.prints = None
-    assert "no session here mounts it: name it in spec.claims" in str(flow_run("download", "answers").exception)
+    said = str(flow_run("download", "answers").exception)
+    assert "no session here mounts it: have one mount it" in said
+    assert """--type=merge -p '{"spec":{"claims":[{"claimName":"results","readOnly":true}]}}'""" in said
     spec = {"environmentRef": {"name": "chat"}, "claims": [{"claimName": "results"}]}
     there.put("ComputeSession", "chat", spec=spec, status=ready_status())
+    there.__dict__["prints"] = b""
+    assert "kubectl flow reset chat mounts it" in str(flow_run("download", "answers").exception)
+    there.commands.clear()
     there.__dict__["prints"] = archive({f"./{name}": text for name, text in FILES.items()})
     assert flow_run("download", "answers").exit_code == 0
     assert there.commands == [("chat-1", "tar", "-C", "/claims/results/runs/answers-01234567", "-cf", "-", ".")]

@@ -137,7 +137,7 @@ def test_an_environment_that_is_there_is_started_as_it_is():
     run(cluster, "team", "mine")
     assert cluster.applied == ["ComputeSession"]
     assert cluster.get(SESSION, "mine")["spec"]["environmentRef"] == {"name": "team"}
-    with pytest.raises(CliError):
+    with pytest.raises(CliError, match="there is no environment nothing; there are team; kubectl flow start DIR makes one"):
         run(cluster, "nothing")
 
 
@@ -147,6 +147,13 @@ def test_a_start_that_cannot_go_on_says_why(folder):
     with pytest.raises(CliError, match=r"chat can't start: no size fits \(NoSizeFits\)"):
         follow.refuse_stuck("chat", {"metadata": {"generation": 1}, "status": stuck})
     follow.refuse_stuck("chat", {"metadata": {"generation": 2}, "status": stuck})  # the operator has not seen this spec yet
+
+
+@pytest.mark.parametrize("reason", ["InstanceNotFound", "InstanceOfAnotherUser", "SizeNotFound"])
+def test_a_start_that_names_what_is_not_there_is_not_waited_for(reason):
+    status = {"observedGeneration": 1, "conditions": [condition("Ready", "False", reason, "there is no such thing")]}
+    with pytest.raises(CliError, match=rf"chat can't start: there is no such thing \({reason}\)"):
+        follow.refuse_stuck("chat", {"metadata": {"generation": 1}, "status": status})
 
 
 def test_interrupted_it_says_that_the_start_goes_on(folder, monkeypatch):

@@ -80,7 +80,7 @@ _OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
 
 
 def compare_settings(draft: Draft, live: Live) -> bool:
-    """Write that `env` or `podMetadata` of the spec have changed since the pod's creation: they hold from the next start on."""
+    """Write that `env`, `claims` or `podMetadata` of the spec have changed since the pod's creation: they hold from the next start on."""
     pod = live.pod
     changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
     reason = draft.reason("InSync")
@@ -88,7 +88,7 @@ def compare_settings(draft: Draft, live: Live) -> bool:
     if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
         draft.judge("InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
     elif changed and reason in ("InSync", *_OF_SETTINGS):
-        message = f"spec.env or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
+        message = f"spec.env, spec.claims or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
         draft.judge("InSync", False, "SettingsChanged", message)
     elif not changed and reason in _OF_SETTINGS:
         draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")

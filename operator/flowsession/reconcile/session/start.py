@@ -150,7 +150,7 @@ def _outdated(draft: Draft, pod: PodView) -> str:
         return f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it"
     if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
         return "the session's ServiceAccount has changed; starting again with it"
-    changed = "spec.env or spec.podMetadata have changed before the session ran; starting again with them"
+    changed = "spec.env, spec.claims or spec.podMetadata have changed before the session ran; starting again with them"
     return changed if _has_wrong_settings(draft, pod) else ""
 
 
