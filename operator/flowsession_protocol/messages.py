@@ -13,6 +13,8 @@ CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
 RUN_STATES = ("Running", "Completed", "Failed", "Canceled", "Lost")
 RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid", "LinesFailed", "RunFailed", "SessionIncompatible")
 """Why a run failed, as conditions have it."""
+CANCELED = "canceled"
+"""Message of a run that was canceled; in its place the last refusal of an endpoint that its log has, if there is one."""
 LAYERS = ("image", "requirements", "dependency")
 """Where a package comes from."""
 

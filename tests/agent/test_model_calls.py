@@ -248,6 +248,26 @@ def test_a_run_tells_the_same_of_each_line(bed: Bed) -> None:
     assert not any(value in kept for value in (KEY, OWN, TOKEN))
 
 
+def test_a_run_that_gives_a_node_a_connection_of_no_use_says_why(bed: Bed) -> None:
+    bed.push({**CHAT, "data.jsonl": b'{"q": "hello"}\n'})
+    order = {"id": "r-2", "name": "given", "data": "data.jsonl", "columnMapping": {"question": "${data.q}"}}
+    node = next(line.split()[-1] for line in CHAT["flow.dag.yaml"].decode().splitlines() if "- name:" in line)
+    assert bed.agent.call("PUT", "/v1/runs", {**order, "connections": {node: {"connection": "open_ai_conection"}}})[0] == 200
+    end = over(bed.agent, "r-2")
+    assert "'open_ai_conection' is not known in this session: is 'open_ai_connection' meant?" in end["message"], end
+
+
+def test_a_canceled_run_says_what_an_endpoint_has_answered_last(bed: Bed) -> None:
+    bed.push({**CHAT, "data.jsonl": b'{"q": "exhausted"}\n'})
+    order = {"id": "r-3", "name": "waits", "data": "data.jsonl", "columnMapping": {"question": "${data.q}"}}
+    assert bed.agent.call("PUT", "/v1/runs", order)[0] == 200
+    eventually("it was asked", lambda: any("exhausted" in json.dumps(call.body) for call in bed.model.calls))
+    bed.agent.call("DELETE", "/v1/runs?id=r-3")
+    end = over(bed.agent, "r-3")
+    assert (end["state"], "answers 429, it takes no more calls for now" in end["message"]) == ("Canceled", True), end
+    assert "Retry-After=3600" in end["logTail"]
+
+
 def test_an_identity_without_its_role_is_told_what_to_grant(bed: Bed) -> None:
     bed.model.keys.discard(TOKEN)
     try:

@@ -1,6 +1,7 @@
 """Runs over data in the session, by prompt flow itself, which is the oracle too: counts, outputs, metrics, failures, order, cancel."""
 
 import base64
+import codecs
 import http.client
 import io
 import json
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,8 @@ def run(text: str) -> str:
     if text == "wait":
         while not os.path.exists("/tmp/" + os.environ["FLOWSESSION_POD_UID"] + "-go"):
             time.sleep(0.05)
+    if text.startswith("nap"):
+        time.sleep(0.5)
     return text.upper()
 """
 COUNT = b"""\
@@ -173,11 +177,12 @@ def test_counts_are_told_while_it_goes_on_and_a_second_run_waits(session: Callab
         (b"", {"data": "no.jsonl"}, "DataNotFound", "there is no no.jsonl in the flow folder"),
         (b"", {}, "DataInvalid", "Couldn't find any inputs data"),
         (data("a") + b"{oops\n", {}, "DataInvalid", "line 2 of data.jsonl is not JSON"),
+        (codecs.BOM_UTF8 + data("a"), {}, "DataInvalid", "line 1 of data.jsonl begins with a byte order mark"),
         (data("a"), {"columnMapping": {"text": "${data.wrod}"}}, "DataInvalid", "wrod"),
         (data("a"), {"columnMapping": {"text": "fixed"}}, "FlowInvalid", "at least one mapping binding"),
         (data("quiet"), {}, "AggregationFailed", "too quiet"),
     ],
-    ids=["no file", "empty", "not JSON", "no such column", "constant", "aggregation"],
+    ids=["no file", "empty", "not JSON", "byte order mark", "no such column", "constant", "aggregation"],
 )
 def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, members: dict[str, Any], code: str, says: str) -> None:
     agent = session(content)
@@ -188,6 +193,31 @@ def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, me
     if code == "DataNotFound":
         status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
         assert (status, refused["code"]) == (404, "NoOutputs"), "there is nothing to keep"
+
+
+def test_a_line_whose_inputs_are_refused_costs_the_others_nothing(session: Callable[..., Agent]) -> None:
+    shout = b"from promptflow.core import tool\n\n@tool\ndef run(text: int) -> str:\n    return str(text)\n"
+    agent = session(
+        data("1", "2", "x"), {**FLOW, "flow.dag.yaml": DAG.replace(b"text: {type: string}", b"text: {type: int}"), "shout.py": shout}
+    )
+    order(agent)
+    end = over(agent)
+    assert (end["code"], [error["line"] for error in end["errors"]]) == ("LinesFailed", [2]), end
+    assert "does not match the expected type 'int'" in end["message"]
+    assert end["metrics"] == {"answers": "2"}
+    kept = outputs(agent)
+    assert [line["answer"] for line in lines(kept["flow_outputs/output.jsonl"])] == ["1", "2"]
+    assert [line["line_number"] for line in lines(kept["inputs.jsonl"])] == [0, 1, 2]
+
+
+def test_where_prompt_flow_itself_fails_among_the_lines_no_flow_is_blamed(session: Callable[..., Agent]) -> None:
+    shout = SHOUT.replace(b"    if text == ", b"    if text == 'leave':\n        raise SystemExit(3)\n    if text == ", 1)
+    agent = session(data("a", "b", "leave"), {**FLOW, "shout.py": shout})
+    order(agent, concurrency=1)
+    end = over(agent)
+    assert end["code"] == "RunFailed", end
+    assert "prompt flow itself failed when 2 of 3 lines were done, which keep their outputs: " in end["message"]
+    assert [line["answer"] for line in lines(outputs(agent)["flow_outputs/output.jsonl"])] == ["A", "B"]
 
 
 def test_outputs_that_are_too_large_stay_in_the_session(session: Callable[..., Agent]) -> None:
@@ -408,6 +438,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
             "shout.py": SEEN,
             "count.py": b"from promptflow.core import tool\n\n@tool\ndef run(answers: list): ...\n",
             "vars.env": b"A=1\n",
+            "array.jsonl": b"",  # no module, though one is called so
         },
     )
     found = {}
@@ -452,6 +483,20 @@ def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callab
     kept = outputs(agent)
     assert lines(kept["flow_outputs/output.jsonl"]) == [{"line_number": 0, "answer": "A"}, {"line_number": 2, "answer": "B"}]
     assert kept["data.jsonl"] == data("a", "wait", "b")
+
+
+def test_a_cancel_lets_no_more_lines_begin(session: Callable[..., Agent]) -> None:
+    agent = session(data(*(f"nap {number}" for number in range(40))))
+    order(agent, concurrency=2)
+    eventually("some lines are done", lambda: told(agent)["lines"]["completed"] >= 2)
+    before = time.monotonic()
+    agent.call("DELETE", "/v1/runs?id=r-1")
+    end = over(agent)
+    assert (end["state"], time.monotonic() - before < 10) == ("Canceled", True), end
+    assert end["lines"]["completed"] < 20, "two at a time, half a second each"
+    kept = outputs(agent)
+    assert len(lines(kept["flow_outputs/output.jsonl"])) == end["lines"]["completed"]
+    assert len(lines(kept["inputs.jsonl"])) >= end["lines"]["completed"]
 
 
 def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Agent], tmp_path: Path) -> None:

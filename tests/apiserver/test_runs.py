@@ -33,6 +33,7 @@ def test_a_run_goes_to_the_users_session_and_its_outputs_are_kept(ready: Lab) ->
     lab, before = ready, ready.recorder.mark()
     run = lab.create_run(columnMapping={"text": "${data.word}"})
     found = lab.until_run("Running")
+    assert run["spec"].keys().isdisjoint(("resources", "identity")), "absent means any"
     assert (found["phase"], found["sessionName"], found["podName"]) == ("Running", "ada", lab.the_pod()["metadata"]["name"])
     agent, uid = lab.agent(), run["metadata"]["uid"]
     (ordered,) = [call.body for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")]
@@ -263,6 +264,10 @@ def test_a_run_yaml_is_taken_as_it_is(ready: Lab) -> None:
     body = ordered(lab, run)
     assert (body["data"], body["columnMapping"]) == ("data.jsonl", {"text": "${data.word}", "top": 3})
     assert (body["displayName"], body["tags"]) == ("Nightly", {"team": "support"})
+    lab.create_run("larger", data=None, runYaml="data: data.jsonl\nresources: {instance_type: Standard_D64s_v5}")
+    assert lab.until_run("SessionNotReady", "larger", says="session 'larger-")["phase"] == "Queued"
+    lab.create_run("managed", data=None, runYaml="data: data.jsonl\nidentity: {type: managed}")
+    lab.until_run("RunYamlInvalid", "managed", says="add identity: {type: Managed}")
     lab.create_run("typo", data=None, runYaml="data: data.jsonl\nresources: {instance_typo: x}")
     end = lab.until_run("RunYamlInvalid", "typo", says="unknown key 'instance_typo': did you mean 'instance_type'?")
     assert end["phase"] == "Failed"

@@ -109,7 +109,7 @@ def _convert(  # noqa: C901, PLR0912 - one branch for each form that pydantic em
     if "properties" in out:
         out["properties"] = {k: _convert(v, definitions, path=f"{path}.{k}", inside=inside) for k, v in out["properties"].items()}
         out.pop("additionalProperties", None)
-        _default_filled_objects(out)
+        _default_filled_objects(out, may_be_absent={k for k, v in node["properties"].items() if "anyOf" in v})
     elif isinstance(out.get("additionalProperties"), dict):
         out["additionalProperties"] = _convert(out["additionalProperties"], definitions, path=f"{path}.*", inside=inside)
     elif out.get("additionalProperties") is True:
@@ -134,12 +134,15 @@ def _joined_validations(inner: Schema, outer: Schema) -> Schema:
     return {"x-kubernetes-validations": rules} if rules else {}
 
 
-def _default_filled_objects(schema: Schema) -> None:
-    """An optional object whose members have defaults gets `default: {}`, so that the server fills them in and explain shows them."""
-    required = schema.get("required", [])
+def _default_filled_objects(schema: Schema, may_be_absent: set[str]) -> None:
+    """An optional object whose members have defaults gets `default: {}`, so that the server fills them in and explain shows them.
+
+    Those that may be absent (`X | None`) stay so: there an absent object says something else than one with all defaults.
+    """
+    kept_out = {*schema.get("required", []), *may_be_absent}
     for name, child in schema["properties"].items():
         members = child.get("properties", {})
-        if name not in required and any("default" in m for m in members.values()) and not child.get("required"):
+        if name not in kept_out and any("default" in m for m in members.values()) and not child.get("required"):
             child["default"] = {}
 
 

@@ -30,17 +30,26 @@ LARGEST = 256 * 1024
 """Bytes of a flow's file that are read."""
 
 
-def advice(words: str, flow: str, environ: Mapping[str, str], *, log: str = "", node: str = "") -> str:
+def advice(
+    words: str,
+    flow: str,
+    environ: Mapping[str, str],
+    *,
+    log: str = "",
+    node: str = "",
+    connections: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
     """Return the sentence on a failed call of a model in these words; empty where they tell of none.
 
-    `flow`: the flow's file; `node`: the one that failed, if that is known; `log`: what was logged until then. It holds no values.
+    `flow`: the flow's file; `node`: the one that failed, if that is known; `log`: what was logged until then; `connections`: those that
+    nodes are given in place of the flow's own. It holds no values.
     """
     statuses = [int(next(filter(None, found))) for found in _STATUS.findall(words)]
     found = statuses[-1] if statuses else 0
     if found < 400 and not any(kind.search(words) for kind in (_UNREACHABLE, _SILENT, _NO_TOKEN)):
         return ""
     nodes = [next(filter(None, match)) for match in _NODE.findall(f"{log}\n{words}")]
-    connection = _connection(flow, node or (nodes[-1] if nodes else ""), mounted.listed(environ))
+    connection = _connection(flow, node or (nodes[-1] if nodes else ""), mounted.listed(environ), connections or {})
     name = f"connection {connection.name!r}" if connection else "a connection"
     secret = f"Secret {connection.secret!r}" if connection else "its Secret"
     keyless = connection is not None and any(MEID.encode() in content for content in connection.keys().values())
@@ -69,8 +78,12 @@ def _why(status: int, words: str, secret: str, *, keyless: bool) -> str:
     return ": correct what the flow asks of it"
 
 
-def _connection(flow: str, node: str, listed: list[Mounted]) -> Mounted | None:
-    """The connection that the node names, or else the flow; None where that can't be told."""
+def _connection(flow: str, node: str, listed: list[Mounted], given: Mapping[str, Mapping[str, str]]) -> Mounted | None:
+    """The connection that the node is given or names, or else the flow; None where that can't be told."""
+    names = {fields.get("connection") for of, fields in given.items() if node in ("", of)} - {None}
+    if names:
+        found = [one for one in listed if one.name in names]
+        return found[0] if len(names) == len(found) == 1 else None
     try:
         with open(flow, encoding="utf-8-sig", errors="replace") as file:
             text = file.read(LARGEST)

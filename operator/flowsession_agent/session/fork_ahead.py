@@ -13,6 +13,7 @@ import io
 import os
 import sys
 import threading
+from importlib import machinery
 from multiprocessing import context, popen_spawn_posix, reduction, spawn, util
 
 TYPE_CHECKING = False
@@ -43,13 +44,19 @@ def offer() -> None:
 
     def take_over(process: Any) -> Any:
         context.SpawnProcess._Popen = spawned  # type: ignore[method-assign]
-        if os.environ == environ and modules.isdisjoint(name.partition(".")[0] for name in os.listdir()):
+        if os.environ == environ and modules.isdisjoint(own_modules()):
             return _Popen(process, pid, write, ended)
         os.close(write)  # it ends
         os.close(ended)
         return spawned(process)
 
     context.SpawnProcess._Popen = staticmethod(take_over)  # type: ignore[method-assign,assignment]
+
+
+def own_modules() -> set[str]:
+    """Return the names by which modules and packages of the working directory can be imported; data may be called like a module."""
+    suffixes = tuple(machinery.all_suffixes())
+    return {name.partition(".")[0] for name in os.listdir() if name.endswith(suffixes) or os.path.isdir(name)}
 
 
 class _Popen(popen_spawn_posix.Popen):

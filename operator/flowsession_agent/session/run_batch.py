@@ -6,9 +6,14 @@ below `out` what prompt flow keeps of a run.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gc
 import json
 import os
+import queue
+import re
+import signal
 import sys
 import threading
 
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LOOK_SECONDS = 0.5
+EMPTY_SECONDS = 0.1
+"""After so long without a line to take the queue of lines is empty."""
 MOST_ERRORS = 10
 LONGEST = 500
 FIRST_ERROR = "First error message is: "
@@ -74,16 +81,20 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
+    environ = dict(os.environ)  # prompt flow sets some of its own
     keep_data(data, kept)
     progress.start()
+    stopped = stop_at_interrupt()
+    know_lines_by_number()
     try:
         client = PFClient(config={"run.output_path": order["outputs"]})
         done = submit(client, order)
         tokens = tokens_of(done)
+        problem = {"canceled": True} if stopped.is_set() else {}
     except KeyboardInterrupt:
         problem = {"canceled": True}
     except Exception as error:  # whatever prompt flow, or the flow's own code, raises before lines are run
-        problem = {"code": "FlowInvalid", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
+        problem = {"code": "FlowInvalid", "message": (_no_connection(error, environ) or f"{type(error).__name__}: {error}")[:LONGEST]}
     finally:
         progress.stop()
     known = read(os.path.join(kept, "error.json"))
@@ -92,7 +103,9 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         problem = {"code": "DataInvalid" if message.startswith(NO_LINES) else "FlowInvalid", "message": message}
     errors = progress.errors()
     failed_nodes = _failed_aggregations(known)
-    if not problem and progress.seen:
+    if progress.seen and problem.get("code") == "FlowInvalid":  # it was loaded and run all right
+        problem = _ended_early(progress, problem["message"])
+    elif not problem and progress.seen:
         problem = _verdict(progress, failed_nodes)
     metrics = read(os.path.join(kept, "metrics.json"))
     return {
@@ -102,6 +115,65 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         "tokens": tokens,
         "metrics": {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metrics.items()},
     }
+
+
+def stop_at_interrupt() -> threading.Event:
+    """From now on the first SIGINT has prompt flow's batch engine begin no more lines, and keep those that are done; the event tells of it.
+
+    The engine listens for it in the main thread alone, and PFClient runs it in another one: a KeyboardInterrupt here would wait for that
+    thread, and so for all lines. Another version of prompt flow, without these parts, is left alone.
+    """
+    stopped = threading.Event()
+    try:
+        from promptflow.batch import BatchEngine  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.executor._line_execution_process_pool import (  # type: ignore[import-not-found,unused-ignore]
+            LineExecutionProcessPool,
+        )
+
+        run_lines, close, _ = BatchEngine.run, LineExecutionProcessPool.close, BatchEngine.cancel
+    except (ImportError, AttributeError):
+        return stopped
+    engines: list[Any] = []
+
+    def noted(self: Any, *arguments: Any, **named: Any) -> Any:
+        engines.append(self)
+        return run_lines(self, *arguments, **named)
+
+    def emptied(self: Any) -> None:
+        with contextlib.suppress(queue.Empty, AttributeError):
+            while stopped.is_set():
+                self._task_queue.get(timeout=EMPTY_SECONDS)
+        close(self)
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        if stopped.is_set() or not engines:
+            raise KeyboardInterrupt
+        stopped.set()
+        for engine in engines:
+            engine.cancel()
+
+    BatchEngine.run, LineExecutionProcessPool.close = noted, emptied
+    signal.signal(signal.SIGINT, interrupt)
+    return stopped
+
+
+def know_lines_by_number() -> None:
+    """Have prompt flow keep its record of a line whose inputs it refuses with the line's number as inputs, as it looks there for it.
+
+    It keeps none (1.18.5), and then fails where it writes inputs, outputs and metrics of all lines.
+    """
+    from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
+        LocalStorageOperations,
+    )
+
+    persist = LocalStorageOperations.persist_flow_run
+
+    def numbered(self: Any, run_info: Any) -> None:
+        if run_info.inputs is None:
+            run_info.inputs = {"line_number": run_info.index}
+        persist(self, run_info)
+
+    LocalStorageOperations.persist_flow_run = numbered
 
 
 def submit(client: Any, order: dict[str, Any]) -> Any:
@@ -216,11 +288,26 @@ def unreadable(data: str, shown: str, error: Exception) -> str:
     if data.endswith(".jsonl"):
         with open(data, "rb") as file:
             for number, line in enumerate(file, 1):
+                if line.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    return f"line {number} of {shown} begins with a byte order mark, which JSON has not: save it as UTF-8 without one"
                 try:
-                    json.loads(line or b"0") if line.strip() else None
+                    json.loads(line.decode()) if line.strip() else None
                 except ValueError as problem:
                     return f"line {number} of {shown} is not JSON: {problem}"[:LONGEST]
+    elif (message := _not_utf8(data)) is not None:
+        return f"{shown} is not UTF-8: {message}; save it as UTF-8"
     return f"{shown} can't be read: {error}"[:LONGEST]
+
+
+def _not_utf8(data: str) -> str | None:
+    """Return at which line a text file is something else than UTF-8."""
+    with open(data, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as problem:
+                return f"line {number} has the byte {line[problem.start]:#04x}"
+    return None
 
 
 def write(path: str, members: dict[str, Any]) -> None:
@@ -308,6 +395,26 @@ def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str
     if failed_nodes:
         return {"code": "AggregationFailed", "message": f"node {failed_nodes[0]['node']}: {failed_nodes[0]['message']}"[:LONGEST]}
     return {}
+
+
+def _no_connection(error: Exception, environ: dict[str, str]) -> str:
+    """Why prompt flow finds no connection of a name, where the session with these variables knows more than that; else empty."""
+    found = re.search(r"Connection '([^']+)' is not found", str(error))
+    if found is None or type(error).__name__ != "ConnectionNotFoundError":
+        return ""
+    from flowsession_agent.check import connections
+
+    return (connections.known(environ).trouble(found[1]) or ("", ""))[1]
+
+
+def _ended_early(progress: Progress, words: str) -> dict[str, Any]:
+    """The verdict on a run in which prompt flow itself failed after it had begun with the lines."""
+    lines = progress.lines()
+    if lines["failed"]:
+        found = _verdict(progress, [])
+        return {**found, "message": f"{found['message']} (and then prompt flow itself failed: {words})"[:LONGEST]}
+    message = f"prompt flow itself failed when {lines['completed']} of {lines['total']} lines were done, which keep their outputs: {words}"
+    return {"code": "RunFailed", "message": message[:LONGEST]}
 
 
 def _failed_aggregations(error: dict[str, Any]) -> list[dict[str, Any]]:

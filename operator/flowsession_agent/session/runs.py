@@ -14,11 +14,11 @@ from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_agent.session.spare import FOREVER
 from flowsession_protocol import flow_files, limits
-from flowsession_protocol.messages import RUN_FAILURES
+from flowsession_protocol.messages import CANCELED, RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Mapping
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
@@ -177,13 +177,14 @@ class Runs:
             run.errors = _errors(result.get("errors"))
             run.metrics = _metrics(result.get("metrics"))
             run.tokens = _tokens(result.get("tokens"))
-            run.log_tail = _log_tail(run.output) if run.code else ""
+            run.log_tail = _log_tail(run.output) if run.code or result.get("canceled") else ""
             run.state = "Canceled" if result.get("canceled") else "Failed" if run.code else "Completed"
             run.version += 1
             self._changed.notify_all()
         self._activity.end(what)
 
     def _result(self, run: Run) -> dict[str, Any]:
+        from flowsession_agent.connections import refusals
         from flowsession_agent.session import cgroup
 
         python, environ = key = self._connections.ready()
@@ -215,9 +216,10 @@ class Runs:
         self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
         if outcome.stopped:
-            return {**result, "canceled": True, "code": "", "message": "canceled"}
+            refused = refusals.advice(_log_tail(run.output), flow, os.environ, connections=run.order.get("connections"))
+            return {**result, "canceled": True, "code": "", "message": refused or CANCELED}
         if result and outcome.exit_code == 0:
-            return _with_advice(result, flow)
+            return _with_advice(result, flow, run.order.get("connections"))
         if cgroup.killed_for_memory() > killed_before:
             return {
                 "code": "RunFailed",
@@ -262,13 +264,13 @@ class Runs:
             os.makedirs(run.folder, exist_ok=True)
 
 
-def _with_advice(result: dict[str, Any], flow: str) -> dict[str, Any]:
+def _with_advice(result: dict[str, Any], flow: str, connections: Mapping[str, Mapping[str, str]] | None) -> dict[str, Any]:
     """What came of a run; where an endpoint refused, with the connection and the way out before prompt flow's words."""
     from flowsession_agent.connections import refusals
 
     for error in result.get("errors") or ():
         words = str(error.get("message", ""))
-        message = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")))
+        message = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")), connections=connections)
         if message:
             error["message"] = f"{message} ({words})"
             result["message"] = str(result.get("message", "")).replace(words, error["message"])

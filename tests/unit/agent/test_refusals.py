@@ -82,3 +82,12 @@ def test_what_is_no_call_of_an_endpoint_needs_no_advice(environ: dict[str, str])
 
 def test_a_connection_that_cannot_be_told_is_not_guessed(environ: dict[str, str]) -> None:
     assert advice(OPENAI.format("AuthenticationError", 401), environ["FLOW"], environ).startswith("a connection: its endpoint answers 401")
+
+
+def test_a_connection_that_a_run_gives_the_node_is_the_one_that_is_named(environ: dict[str, str]) -> None:
+    words, given = OPENAI.format("AuthenticationError", 401), {"ask": {"connection": "search-it"}}
+    assert "connection 'search-it'" in advice(words, environ["FLOW"], environ, node="ask", connections=given)
+    assert "connection 'search-it'" in advice(words, environ["FLOW"], environ, connections=given)
+    assert "connection 'open_ai_connection'" in advice(words, environ["FLOW"], environ, node="ask", connections={"ask": {"model": "x"}})
+    other = {"ask": {"connection": "of prompt flow's own store"}}
+    assert advice(words, environ["FLOW"], environ, node="ask", connections=other).startswith("a connection: ")

@@ -97,6 +97,11 @@ def test_an_object_whose_members_have_defaults_gets_an_empty_one():
     assert member(Inner, Inner())["default"] == {}
 
 
+def test_an_object_that_may_be_absent_stays_absent():
+    """A run without `resources` takes those of its run.yml."""
+    assert "default" not in member(Inner | None, None)
+
+
 def test_an_object_with_required_members_gets_no_default():
     class Needs(BaseModel):
         name: str

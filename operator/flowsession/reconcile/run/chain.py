@@ -19,6 +19,7 @@ from flowsession.reconcile.run import guest
 from flowsession.reconcile.run.draft import RunDraft
 from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from flowsession.reconcile.size.choice import canonical
+from flowsession_protocol.messages import CANCELED
 
 COUNT_SECONDS = 10.0
 """Minimum seconds between two writes of the counts alone."""
@@ -270,6 +271,9 @@ def _follow(draft: RunDraft) -> None:
 
 def _without_pod(draft: RunDraft, cause: str) -> None:
     """The pod is gone: outputs on a claim are there still, and the run goes on from them in the next pod, once."""
+    session = draft.status.get("sessionName")
+    if any(place.session == session and place.phase in WITHOUT_COMPUTE for place in draft.snapshot.sessions):
+        cause = f"session {session!r} was suspended"
     if draft.snapshot.spec.outputs_claim is None or draft.status.get("resumes"):
         _lost(draft, cause)
         return
@@ -424,12 +428,13 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
         draft.put("outputs", {"configMapNames": [name]})
     draft.put("metrics", dict(answer.metrics) or None)
     draft.put("tokens", dict(answer.tokens) or None)
-    draft.put("logTail", answer.log_tail or None)
+    draft.put("logTail", None if snapshot.spec.cancel else answer.log_tail or None)
     draft.put("errors", [_problem(error) for error in answer.errors] or None)
     lines = draft.status["lines"]
     if answer.state == "Canceled" and not snapshot.spec.cancel:
         done = f"after {snapshot.spec.timeout_seconds} s {lines['completed'] + lines['failed']} of {lines['total']} lines were done"
-        draft.end(RunPhase.FAILED, "TimedOut", f"{done}, whose outputs are kept: raise spec.timeoutSeconds in a new run")
+        last = f". Its log says last: {answer.message}" if answer.message not in ("", CANCELED) else ""
+        draft.end(RunPhase.FAILED, "TimedOut", f"{done}, whose outputs are kept: raise spec.timeoutSeconds in a new run{last}")
     elif answer.state == "Canceled":
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")
     elif answer.code:

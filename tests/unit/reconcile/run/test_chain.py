@@ -181,6 +181,12 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
         (RunView(answer=DONE, lost_outputs="its outputs have 50 MB"), "Failed", "OutputsTooLarge", "but its outputs have 50 MB"),
         (RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), "Failed", "TimedOut", "after 60 s 3 of 40 lines"),
         (
+            RunView(answer=replace(DONE, state="Canceled", message="connection 'a': its endpoint answers 429"), archive="eA=="),
+            "Failed",
+            "TimedOut",
+            "in a new run. Its log says last: connection 'a': its endpoint answers 429",
+        ),
+        (
             RunView(answer=replace(DONE, state="Failed", code="LinesFailed", message="2 of 40"), lost_outputs="too large"),
             "Failed",
             "LinesFailed",
@@ -216,6 +222,12 @@ def test_a_pod_that_is_lost_ends_it(gone: Any, says: str) -> None:
     assert verdict(status, "Complete") == ("False", "SessionLost")
     assert says in condition(status, "Complete")["message"]
     assert "32 of 40 lines were run" in condition(status, "Complete")["message"]
+
+
+def test_a_suspended_session_is_told_as_the_cause() -> None:
+    gone = pod(phase="Failed", container=container(ended_reason="Error", ended_code=143))
+    _, status = after(placed(RunView(answer=RUNNING), pod=gone, sessions=(replace(HOME, pod="", phase="Suspended"),)))
+    assert condition(status, "Complete")["message"].startswith(f"session {HOME.session!r} was suspended; 32 of 40 lines were run")
 
 
 def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
