@@ -7,17 +7,14 @@ below `out` what prompt flow keeps of a run.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import gc
 import json
 import os
-import queue
 import re
-import signal
 import sys
 import threading
 
-from flowsession_agent.session import fork_ahead, quick_looks, traces
+from flowsession_agent.session import batch_engine, fork_ahead, traces
 from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 LOOK_SECONDS = 0.5
-EMPTY_SECONDS = 0.1
-"""After so long without a line to take the queue of lines is empty."""
 MOST_ERRORS = 10
 LONGEST = 500
 FIRST_ERROR = "First error message is: "
@@ -59,7 +54,7 @@ def main() -> None:
         return
     gc.freeze()
     fork_ahead.offer()
-    quick_looks.shorten()
+    batch_engine.look_soon()
     gc.enable()
     with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
         write(os.path.join(folder, "result.json"), run(order, folder))
@@ -84,8 +79,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     environ = dict(os.environ)  # prompt flow sets some of its own
     keep_data(data, kept)
     progress.start()
-    stopped = stop_at_interrupt()
-    know_lines_by_number()
+    stopped = batch_engine.stop_at_interrupt()
+    batch_engine.know_lines_by_number()
     try:
         client = PFClient(config={"run.output_path": order["outputs"]})
         done = submit(client, order)
@@ -115,65 +110,6 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         "tokens": tokens,
         "metrics": {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metrics.items()},
     }
-
-
-def stop_at_interrupt() -> threading.Event:
-    """From now on the first SIGINT has prompt flow's batch engine begin no more lines, and keep those that are done; the event tells of it.
-
-    The engine listens for it in the main thread alone, and PFClient runs it in another one: a KeyboardInterrupt here would wait for that
-    thread, and so for all lines. Another version of prompt flow, without these parts, is left alone.
-    """
-    stopped = threading.Event()
-    try:
-        from promptflow.batch import BatchEngine  # type: ignore[import-not-found,unused-ignore]
-        from promptflow.executor._line_execution_process_pool import (  # type: ignore[import-not-found,unused-ignore]
-            LineExecutionProcessPool,
-        )
-
-        run_lines, close, _ = BatchEngine.run, LineExecutionProcessPool.close, BatchEngine.cancel
-    except (ImportError, AttributeError):
-        return stopped
-    engines: list[Any] = []
-
-    def noted(self: Any, *arguments: Any, **named: Any) -> Any:
-        engines.append(self)
-        return run_lines(self, *arguments, **named)
-
-    def emptied(self: Any) -> None:
-        with contextlib.suppress(queue.Empty, AttributeError):
-            while stopped.is_set():
-                self._task_queue.get(timeout=EMPTY_SECONDS)
-        close(self)
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        if stopped.is_set() or not engines:
-            raise KeyboardInterrupt
-        stopped.set()
-        for engine in engines:
-            engine.cancel()
-
-    BatchEngine.run, LineExecutionProcessPool.close = noted, emptied
-    signal.signal(signal.SIGINT, interrupt)
-    return stopped
-
-
-def know_lines_by_number() -> None:
-    """Have prompt flow keep its record of a line whose inputs it refuses with the line's number as inputs, as it looks there for it.
-
-    It keeps none (1.18.5), and then fails where it writes inputs, outputs and metrics of all lines.
-    """
-    from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
-        LocalStorageOperations,
-    )
-
-    persist = LocalStorageOperations.persist_flow_run
-
-    def numbered(self: Any, run_info: Any) -> None:
-        if run_info.inputs is None:
-            run_info.inputs = {"line_number": run_info.index}
-        persist(self, run_info)
-
-    LocalStorageOperations.persist_flow_run = numbered
 
 
 def submit(client: Any, order: dict[str, Any]) -> Any:

@@ -7,14 +7,14 @@ from types import ModuleType
 
 import pytest
 
-from flowsession_agent.session import quick_looks
+from flowsession_agent.session import batch_engine
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """Prompt flow's modules, each as one that waits."""
     made = {}
-    for name, used in quick_looks.LOOKS.items():
+    for name, used in batch_engine.LOOKS.items():
         parts = name.split(".")
         for number in range(1, len(parts) + 1):
             monkeypatch.setitem(sys.modules, ".".join(parts[:number]), ModuleType(".".join(parts[:number])))
@@ -34,9 +34,9 @@ def waits(monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], *, ran
     monkeypatch.setattr(time, "sleep", asked.append)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    quick_looks.shorten()
+    batch_engine.look_soon()
     now[0] += ran
-    for name, used in quick_looks.LOOKS.items():
+    for name, used in batch_engine.LOOKS.items():
         waited = engine[name].__dict__[used].sleep(1)
         if waited is not None:
             with pytest.raises(StopIteration):
@@ -48,11 +48,11 @@ def waits(monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], *, ran
 def test_a_look_comes_after_a_twentieth_of_the_run(
     monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], ran: float, wait: float
 ) -> None:
-    assert waits(monkeypatch, engine, ran=ran) == [pytest.approx(wait)] * len(quick_looks.LOOKS)
+    assert waits(monkeypatch, engine, ran=ran) == [pytest.approx(wait)] * len(batch_engine.LOOKS)
 
 
 def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> None:
-    quick_looks.shorten()
+    batch_engine.look_soon()
     (batch, *_) = engine.values()
     assert batch.__dict__["asyncio"].create_task is asyncio.create_task
     assert "flowsession" not in (asyncio.sleep.__module__, time.sleep.__module__)
@@ -60,4 +60,4 @@ def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> 
 
 def test_another_version_of_prompt_flow_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "promptflow", None)  # no import of it succeeds
-    quick_looks.shorten()
+    batch_engine.look_soon()

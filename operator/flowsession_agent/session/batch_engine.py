@@ -1,0 +1,120 @@
+"""Runs in the session's Python, not in the agent's: what of prompt flow's batch engine goes otherwise in a FlowRun than in `pf run create`.
+
+Each part is for prompt flow 1.18.5, and leaves another version alone where that lacks what it changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import queue
+import signal
+import threading
+import time
+from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+LOOKS = {
+    "promptflow.batch._batch_engine": "asyncio",
+    "promptflow.executor._line_execution_process_pool": "asyncio",
+    "promptflow.executor._process_manager": "time",
+}
+"""By prompt flow's module, the module whose `sleep` it waits by (1.18.5)."""
+
+SHARE = 0.05
+SHORTEST_SECONDS = 0.02
+EMPTY_SECONDS = 0.1
+"""After so long without a line to take the queue of lines is empty."""
+
+
+def look_soon() -> None:
+    """From now on the engine looks soon whether something has happened.
+
+    It looks once a second whether the processes for the lines are there, whether all lines are done, and whether the task that waits for
+    that is: together two to three seconds of a run that takes one. Here each look comes after a twentieth of the time that the run has
+    taken, so that a short one is noticed at once, and a long one is looked at as seldom as before.
+    """
+    began = time.monotonic()
+
+    def pause(seconds: float) -> float:
+        return min(seconds, max(SHORTEST_SECONDS, SHARE * (time.monotonic() - began)))
+
+    for name, used in LOOKS.items():
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(name)
+            if isinstance(original := getattr(module, used, None), ModuleType):
+                setattr(module, used, _like(original, pause))
+
+
+def stop_at_interrupt() -> threading.Event:
+    """From now on the first SIGINT has prompt flow's batch engine begin no more lines, and keep those that are done; the event tells of it.
+
+    The engine listens for it in the main thread alone, and PFClient runs it in another one: a KeyboardInterrupt here would wait for that
+    thread, and so for all lines.
+    """
+    stopped = threading.Event()
+    try:
+        from promptflow.batch import BatchEngine  # type: ignore[import-not-found,unused-ignore]
+        from promptflow.executor._line_execution_process_pool import (  # type: ignore[import-not-found,unused-ignore]
+            LineExecutionProcessPool,
+        )
+
+        run_lines, close, _ = BatchEngine.run, LineExecutionProcessPool.close, BatchEngine.cancel
+    except (ImportError, AttributeError):
+        return stopped
+    engines: list[Any] = []
+
+    def noted(self: Any, *arguments: Any, **named: Any) -> Any:
+        engines.append(self)
+        return run_lines(self, *arguments, **named)
+
+    def emptied(self: Any) -> None:
+        with contextlib.suppress(queue.Empty, AttributeError):
+            while stopped.is_set():
+                self._task_queue.get(timeout=EMPTY_SECONDS)
+        close(self)
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        if stopped.is_set() or not engines:
+            raise KeyboardInterrupt
+        stopped.set()
+        for engine in engines:
+            engine.cancel()
+
+    BatchEngine.run, LineExecutionProcessPool.close = noted, emptied
+    signal.signal(signal.SIGINT, interrupt)
+    return stopped
+
+
+def know_lines_by_number() -> None:
+    """Have prompt flow keep its record of a line whose inputs it refuses with the line's number as inputs, as it looks there for it.
+
+    It keeps none (1.18.5), and then fails where it writes inputs, outputs and metrics of all lines.
+    """
+    try:
+        from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
+            LocalStorageOperations,
+        )
+
+        persist = LocalStorageOperations.persist_flow_run
+    except (ImportError, AttributeError):
+        return
+
+    def numbered(self: Any, run_info: Any) -> None:
+        if run_info.inputs is None:
+            run_info.inputs = {"line_number": run_info.index}
+        persist(self, run_info)
+
+    LocalStorageOperations.persist_flow_run = numbered
+
+
+def _like(original: ModuleType, pause: Callable[[float], float]) -> ModuleType:
+    """Return a module that is that one but for its `sleep`."""
+    sleep: Callable[..., Any] = original.sleep
+    made = ModuleType(original.__name__)
+    made.__dict__.update(vars(original))
+    made.__dict__["sleep"] = lambda seconds, *rest: sleep(pause(seconds), *rest)
+    return made
