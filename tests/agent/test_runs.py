@@ -175,14 +175,15 @@ def test_counts_are_told_while_it_goes_on_and_a_second_run_waits(session: Callab
     ("content", "members", "code", "says"),
     [
         (b"", {"data": "no.jsonl"}, "DataNotFound", "there is no no.jsonl in the flow folder"),
-        (b"", {}, "DataInvalid", "Couldn't find any inputs data"),
+        (b"", {}, "DataInvalid", "data.jsonl has no lines: a run needs one at least"),
+        (b"\n\n", {}, "DataInvalid", "data.jsonl has no lines"),
         (data("a") + b"{oops\n", {}, "DataInvalid", "line 2 of data.jsonl is not JSON"),
         (codecs.BOM_UTF8 + data("a"), {}, "DataInvalid", "line 1 of data.jsonl begins with a byte order mark"),
         (data("a"), {"columnMapping": {"text": "${data.wrod}"}}, "DataInvalid", "wrod"),
         (data("a"), {"columnMapping": {"text": "fixed"}}, "FlowInvalid", "at least one mapping binding"),
         (data("quiet"), {}, "AggregationFailed", "too quiet"),
     ],
-    ids=["no file", "empty", "not JSON", "byte order mark", "no such column", "constant", "aggregation"],
+    ids=["no file", "empty", "empty lines", "not JSON", "byte order mark", "no such column", "constant", "aggregation"],
 )
 def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, members: dict[str, Any], code: str, says: str) -> None:
     agent = session(content)

@@ -25,7 +25,8 @@ LOOK_SECONDS = 0.5
 MOST_ERRORS = 10
 LONGEST = 500
 FIRST_ERROR = "First error message is: "
-NO_LINES = ("Couldn't find any inputs data", "The input for batch run is incorrect")
+NO_DATA = "Couldn't find any inputs data"
+NO_LINES = (NO_DATA, "The input for batch run is incorrect")
 """How prompt flow begins its words about data, or a mapping of it, that gives no lines to run; its record has no more than words."""
 
 
@@ -96,6 +97,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     if not problem and not progress.seen and known:
         message = _words(known).replace(FIRST_ERROR, "", 1)
         problem = {"code": "DataInvalid" if message.startswith(NO_LINES) else "FlowInvalid", "message": message}
+        if message.startswith(NO_DATA) and data and not total:
+            problem["message"] = f"{order.get('shown')} has no lines: a run needs one at least"
     errors = progress.errors()
     failed_nodes = _failed_aggregations(known)
     if progress.seen and problem.get("code") == "FlowInvalid":  # it was loaded and run all right

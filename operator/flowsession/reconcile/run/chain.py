@@ -272,7 +272,10 @@ def _follow(draft: RunDraft) -> None:
 def _without_pod(draft: RunDraft, cause: str) -> None:
     """The pod is gone: outputs on a claim are there still, and the run goes on from them in the next pod, once."""
     session = draft.status.get("sessionName")
-    if any(place.session == session and place.phase in WITHOUT_COMPUTE for place in draft.snapshot.sessions):
+    place = next((place for place in draft.snapshot.sessions if place.session == session), None)
+    if place is None:
+        cause = f"session {session!r} was deleted"
+    elif place.phase in WITHOUT_COMPUTE:
         cause = f"session {session!r} was suspended"
     if draft.snapshot.spec.outputs_claim is None or draft.status.get("resumes"):
         _lost(draft, cause)

@@ -230,6 +230,12 @@ def test_a_suspended_session_is_told_as_the_cause() -> None:
     assert condition(status, "Complete")["message"].startswith(f"session {HOME.session!r} was suspended; 32 of 40 lines were run")
 
 
+@pytest.mark.parametrize("gone", [None, pod(phase="Failed", container=container(ended_reason="Error", ended_code=143))])
+def test_a_deleted_session_is_told_as_the_cause(gone: Any) -> None:
+    _, status = after(placed(RunView(answer=RUNNING), pod=gone, sessions=()))
+    assert condition(status, "Complete")["message"].startswith(f"session {HOME.session!r} was deleted; 32 of 40 lines were run")
+
+
 def test_a_run_that_was_refused_by_a_session_which_then_ended_waits_for_the_next() -> None:
     _, status = after(placed(RunView(refused="Retired"), pod=None, sessions=()))
     assert (status["phase"], verdict(status, "Complete")[1]) == ("Queued", "SessionNotReady")
