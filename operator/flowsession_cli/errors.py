@@ -18,11 +18,11 @@ INTERRUPTED = 130
 
 @contextmanager
 def detaching(name: str, *, shows: str, ends: str) -> Iterator[None]:
-    """Lets ^C end what shows a thing, and nothing else, which it says. `shows`, `ends`: the commands that do."""
+    """Lets ^C end what shows a thing, and nothing else, which it says. `shows`: a command; `ends`: what another one does to it."""
     try:
         yield
     except KeyboardInterrupt:
-        raise CliError(f"detached: {name} goes on without you; {shows} shows it, {ends} ends it", code=INTERRUPTED) from None
+        raise CliError(f"detached: {name} goes on without you; {shows} shows it, {ends}", code=INTERRUPTED) from None
 
 
 class NotFound(CliError):

@@ -48,7 +48,7 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: b
 
 def detaching(name: str) -> contextlib.AbstractContextManager[None]:
     """Lets ^C end what shows a session, and nothing else, which it says."""
-    return errors.detaching(name, shows=f"kubectl flow status {name}", ends=f"kubectl flow stop {name}")
+    return errors.detaching(name, shows=f"kubectl flow status {name}", ends=f"kubectl flow stop {name} deletes the session")
 
 
 def resolved(cluster: Cluster, name: str, *, other_than: str = "") -> Object:

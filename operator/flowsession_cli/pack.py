@@ -30,7 +30,8 @@ _NAMED = 3
 _WORTH_NAMING = 50_000
 """Bytes of the smallest file that it names."""
 
-_OF_SESSION = re.compile(re.escape(ASIDE) + r"\d*$")
+_OF_SESSION = re.compile(rf"({re.escape(ASIDE)}|\.kept)\d*$")
+"""`.kept` is what a session's agent appends, of an edit that a push has moved aside."""
 
 _DEPTH = 3
 """How many folders deep the nearest flow is looked for."""

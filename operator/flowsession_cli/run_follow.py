@@ -23,7 +23,7 @@ _COLUMNS_OF_COUNTS = 34
 
 def until_over(cluster: Cluster, name: str) -> Object:
     """The run when it is over. Shows how it goes on; ^C leaves it to itself. Raises CliError if it is gone."""
-    ways = {"shows": f"kubectl flow run stream {name}", "ends": f"kubectl flow run cancel {name}"}
+    ways = {"shows": f"kubectl flow run stream {name}", "ends": f"kubectl flow run cancel {name} cancels it"}
     with detaching(name, **ways), _shown(name) as show:
         for run in changes.of(cluster, RUN, name, noun="run", deleted=", and its outputs in ConfigMaps with it"):
             show(run)

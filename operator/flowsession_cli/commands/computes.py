@@ -224,7 +224,7 @@ def _until_runs(cluster: Cluster, name: str) -> None:
     """Print each change until it runs; ^C leaves it to itself. Raises CliError if it can't."""
     began, last = time.time(), ""
     generation = cluster.get(INSTANCE, name)["metadata"].get("generation", 0)
-    with detaching(name, shows="kubectl flow instance ls", ends=f"kubectl flow instance stop {name}"):
+    with detaching(name, shows="kubectl flow instance ls", ends=f"kubectl flow instance stop {name} stops it"):
         for instance in changes.of(cluster, INSTANCE, name, noun="instance"):
             status, ready = instance.get("status", {}), render.condition(instance, "Ready")
             text = ": ".join(part for part in (status.get("phase") or "New", ready.get("message")) if part)

@@ -103,11 +103,11 @@ def test_a_folder_without_a_flow_names_the_nearest(folder, monkeypatch):
 
 
 def test_a_sessions_version_of_a_file_stays_here(tmp_path):
-    for name in ("flow.dag.yaml", "a.py", "a.py.session", "a.py.session2", "notes.session"):
+    for name in ("flow.dag.yaml", "a.py", "a.py.session", "a.py.session2", "notes.session", "a.py.kept", "a.py.kept2", "b.kept"):
         (tmp_path / name).write_text("x")
     packed = pack.pack(tmp_path)
-    assert packed.asides == ["a.py.session", "a.py.session2"]
-    assert sorted(packed.files) == ["a.py", "flow.dag.yaml", "notes.session"]
+    assert packed.asides == ["a.py.kept", "a.py.kept2", "a.py.session", "a.py.session2"]
+    assert sorted(packed.files) == ["a.py", "b.kept", "flow.dag.yaml", "notes.session"]
 
 
 def test_what_changed_is_told_apart():

@@ -54,7 +54,7 @@ def test_interrupted_it_says_that_the_start_goes_on(folder):
     terminal.press(b"\x03")
     assert terminal.end() == 130
     assert "detached: chat goes on without you" in terminal.seen
-    assert terminal.seen.rstrip().endswith("ends it"), "nothing is drawn after that"
+    assert terminal.seen.rstrip().endswith("kubectl flow stop chat deletes the session"), "nothing is drawn after that"
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"NO_COLOR": "1"}], ids=str)
