@@ -75,7 +75,7 @@ def _missing(cluster: Cluster, name: str) -> str:
 
 def others(names: Sequence[str], otherwise: str) -> str:
     """The names that there are, for whoever named one that isn't there; `otherwise` where there are none."""
-    return f"there are {', '.join(names[:10])}" if names else otherwise
+    return f"there {'are' if len(names) > 1 else 'is'} {', '.join(names[:10])}" if names else otherwise
 
 
 def found(cluster: Cluster, kind: str, name: str, *, what: str, otherwise: str) -> Object:

@@ -16,6 +16,7 @@ from apiserver.background import Background
 from apiserver.conftest import Cluster
 from apiserver.lab import Lab
 from apiserver.relay import Relay
+from apiserver.test_sizes import D2, Sizes
 from localcluster import binaries, kubeconfig
 from localcluster.kubeconfig import Api as Access
 
@@ -242,15 +243,22 @@ def test_environments_sizes_instances_and_costs(started: Lab, flow: Flow, folder
     for request, told in (("refresh", "nothing changed in the flow folder"), ("check-version", "("), ("update", "")):
         asked = flow("env", request, "chat")
         assert (asked.returncode, told in asked.stdout) == (0, True), asked
-    made = flow("instance", "create", "box", "--size", "Standard_Nothing", "--idle", "2h", "--no-wait")
-    assert made.returncode == 0, made.stderr
-    assert lab.api.get(lab.path("computeinstances", "box"))["spec"]["idle"] == {"action": "Stop", "timeoutSeconds": 7200}
-    assert flow("instance", "stop", "box").returncode == 0
-    assert flow("instance", "ls").stdout.splitlines()[1].split()[0] == "box"
-    assert flow("size", "ls").returncode == 0
-    shown = flow("top")
-    assert {line.split()[1] for line in shown.stdout.splitlines()[1:3]} == {"box", "chat"}, shown
-    assert "all: 1 session, 1 instance" in shown.stdout
+    sizes = Sizes(lab)
+    sizes.create(D2)
+    try:
+        refused = flow("instance", "create", "box", "--size", "Standard_Nothing")
+        assert refused.stderr.startswith(f"kubectl flow: there is no VM size Standard_Nothing; there is {D2}"), refused.stderr
+        made = flow("instance", "create", "box", "--size", D2, "--idle", "2h", "--no-wait")
+        assert made.returncode == 0, made.stderr
+        assert lab.api.get(lab.path("computeinstances", "box"))["spec"]["idle"] == {"action": "Stop", "timeoutSeconds": 7200}
+        assert flow("instance", "stop", "box", "--yes").returncode == 0
+        assert flow("instance", "ls").stdout.splitlines()[1].split()[0] == "box"
+        assert D2 in flow("size", "ls").stdout
+        shown = flow("top")
+        assert {line.split()[1] for line in shown.stdout.splitlines()[1:3]} == {"box", "chat"}, shown
+        assert "all: 1 session, 1 instance" in shown.stdout
+    finally:
+        sizes.remove_all()
 
 
 @pytest.fixture

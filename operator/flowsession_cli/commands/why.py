@@ -92,7 +92,7 @@ def _find(look: Look, kind: str, name: str) -> explain.Finding:
     if environment is not None and kind in ("", "environment"):
         return explain.environment(environment, look.events(name, "FlowEnvironment"))
     names = look.cluster.names({"run": RUN, "environment": ENVIRONMENT, "instance": INSTANCE}.get(kind, SESSION))
-    advice = f"there are {', '.join(names[:10])}" if names else "there is none"
+    advice = naming.others(names, "there is none")
     what = kind or "session"
     raise CliError(f"there is no {what} {name}, and no Event tells of one, which the cluster keeps for an hour: {advice}")
 

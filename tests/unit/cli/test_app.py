@@ -184,7 +184,7 @@ def test_what_argo_has_written_is_not_changed_over_its_head(cluster, words, said
 
 def test_a_session_that_is_not_there_names_those_that_are(cluster):
     session(cluster, "other")
-    with pytest.raises(CliError, match="there is no session chat; there are other; kubectl flow why chat"):
+    with pytest.raises(CliError, match="there is no session chat; there is other; kubectl flow why chat"):
         naming.session(cluster, "chat")
 
 

@@ -137,7 +137,7 @@ def test_sizes_are_listed_with_price_quota_and_nodes(there):
 def test_an_instance_is_made_followed_stopped_and_started(there):
     assert "there is no VM size D4; this cluster has none" in str(flow("instance", "create", "box", "--size", "D4").exception)
     there.add(SIZE, "d2", spec={"azureName": "D2"}, status={})
-    assert "there is no VM size D4; there are D2" in str(flow("instance", "create", "box", "--size", "D4").exception)
+    assert "there is no VM size D4; there is D2" in str(flow("instance", "create", "box", "--size", "D4").exception)
     assert (INSTANCE, "box") not in there.things
     there.add(SIZE, "d4", spec={"azureName": "D4"}, status={})
     made = flow("instance", "create", "box", "--size", "D4", "--idle", "2h", "--identity", "nightly")
@@ -157,7 +157,7 @@ def test_an_instance_is_made_followed_stopped_and_started(there):
     assert flow("instance", "start", "box").exit_code == 0
     assert there.things[INSTANCE, "box"]["spec"]["running"] is True
     assert flow("instance", "start", "box").output == "box is not stopped: it is Running\n"
-    assert "there is no instance bax; there are box" in str(flow("instance", "start", "bax").exception)
+    assert "there is no instance bax; there is box" in str(flow("instance", "start", "bax").exception)
 
 
 def test_an_instance_that_idleness_stopped_is_started_by_request(there):
@@ -230,7 +230,7 @@ def test_environments_are_listed_and_shown(there):
     assert flow("env", "ls").stdout.splitlines()[1].split()[:2] == ["chat", "yes"]
     thing["status"] = {"conditions": [condition("Ready", "False", "FlowInvalid", "flow.dag.yaml line 3: odd")]}
     assert "flow.dag.yaml line 3: odd" in flow("env", "show", "chat").stdout
-    assert "there is no environment nothing; there are chat" in str(flow("env", "show", "nothing").exception)
+    assert "there is no environment nothing; there is chat" in str(flow("env", "show", "nothing").exception)
 
 
 def test_check_version_and_update_tell_what_came_of_it(there):

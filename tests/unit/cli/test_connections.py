@@ -196,4 +196,4 @@ def test_who_uses_it_is_told_before_it_is_deleted(fake):
     assert fake.deleted == []
     assert typed("rm", "open-ai-connection", "-y").exception is None
     assert fake.deleted == [("secret", "open-ai-connection")]
-    assert "there is no connection nothing; there are open-ai-connection" in str(typed("show", "nothing").exception)
+    assert "there is no connection nothing; there is open-ai-connection" in str(typed("show", "nothing").exception)

@@ -123,7 +123,7 @@ def test_a_kind_before_a_name_of_nothing(fake):
     done = CliRunner().invoke(app.cli, ["why", "run/other"])
     assert isinstance(done.exception, CliError)
     assert str(done.exception).startswith("there is no run other, and no Event tells of one")
-    assert str(done.exception).endswith("there are chat")
+    assert str(done.exception).endswith("there is chat")
 
 
 def test_the_events_of_a_pod_that_is_gone_are_found_by_its_name():

@@ -87,7 +87,7 @@ def test_a_suspended_session_is_resumed_which_is_said(cluster):
         (("nothing", "chat:"), "there is no nothing here"),
         (("chat:", "."), "names no file: write chat:PATH; chat:. is the whole flow folder"),
         (("chat:a", "nowhere/b"), "there is no folder nowhere here"),
-        (("other:a", "."), "there is no session other; there are chat"),
+        (("other:a", "."), "there is no session other; there is chat"),
     ],
 )
 def test_what_makes_no_sense_is_told(cluster, words, said):

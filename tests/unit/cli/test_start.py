@@ -137,7 +137,7 @@ def test_an_environment_that_is_there_is_started_as_it_is():
     run(cluster, "team", "mine")
     assert cluster.applied == ["ComputeSession"]
     assert cluster.get(SESSION, "mine")["spec"]["environmentRef"] == {"name": "team"}
-    with pytest.raises(CliError, match="there is no environment nothing; there are team; kubectl flow start DIR makes one"):
+    with pytest.raises(CliError, match="there is no environment nothing; there is team; kubectl flow start DIR makes one"):
         run(cluster, "nothing")
 
 
