@@ -167,11 +167,15 @@ def test_an_evicted_pod_is_told_by_its_cause_and_comes_back(cluster: Cluster) ->
     cluster.until_told("s", "NodeDrained")
 
 
-def test_the_last_session_takes_the_package_lists_with_it(cluster: Cluster) -> None:
+def test_the_list_of_packages_stays_for_the_next_session_and_goes_with_the_environment(cluster: Cluster) -> None:
     cluster.apply(environment(), session())
     cluster.until_ready("s")
     listed = cluster.until("the packages are listed", lambda: cluster.status("s").get("packages"))
     cluster.kubectl("delete", "csess", "s")
+    cluster.apply(session("next"))
+    cluster.until_ready("next")
+    assert cluster.until("the packages are listed", lambda: cluster.status("next").get("packages")) == listed
+    cluster.kubectl("delete", "csess,fenv", "--all")
     cluster.until_gone("configmap", listed["configMapName"], 60)
 
 
