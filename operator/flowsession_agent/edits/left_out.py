@@ -65,9 +65,9 @@ class Rule:
         body = line[1:] if self.negates else line
         body = body[1:] if body.startswith(("\\#", "\\!")) else body
         self.only_folders = body.endswith("/")
-        body = body.rstrip("/")
+        body = body[:-1] if self.only_folders else body  # one slash, as git does: of two the rule names nothing
         self._anchored = "/" in body
-        parts = body.lstrip("/").split("/")
+        parts = body.removeprefix("/").split("/")
         self._parts = [None if part == "**" else Glob(part) for part in parts]
 
     def fits(self, parts: list[str], *, folder: bool, count: list[int]) -> bool:
