@@ -257,4 +257,4 @@ def test_an_idle_session_costs_next_to_nothing(pod: Agent) -> None:
     before, began = processor_ms(pod.pid), time.monotonic()
     time.sleep(6)
     took = processor_ms(pod.pid) - before
-    assert took / (time.monotonic() - began) < 5, f"{took:.1f} ms in 6 s"
+    assert took / (time.monotonic() - began) < 8, f"{took:.1f} ms in 6 s"
