@@ -30,8 +30,7 @@ _NAMED = 3
 _WORTH_NAMING = 50_000
 """Bytes of the smallest file that it names."""
 
-_OF_SESSION = re.compile(rf"({re.escape(ASIDE)}|\.kept)\d*$")
-"""`.kept` is what a session's agent appends, of an edit that a push has moved aside."""
+_OF_SESSION = re.compile(rf"({re.escape(ASIDE)}|{re.escape(flow_files.MOVED_ASIDE)})\d*$")
 
 _DEPTH = 3
 """How many folders deep the nearest flow is looked for."""

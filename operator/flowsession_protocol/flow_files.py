@@ -1,4 +1,4 @@
-"""Which file of a flow folder is the flow, and of which kind: as promptflow-core's `resolve_flow_path` (1.18.5) has it."""
+"""Names in a flow folder. Which file is the flow, and of which kind: as promptflow-core's `resolve_flow_path` (1.18.5) has it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 DAG = ("flow.dag.yaml", "flow.dag.yml")
 FLEX = ("flow.flex.yaml", "flow.flex.yml")
 PROMPTY = ".prompty"
+
+MOVED_ASIDE = ".kept"
+"""What a session appends to the name of a file that had to give way to another one; a number follows where that name is taken."""
 
 
 def candidates(names: Iterable[str]) -> list[str]:

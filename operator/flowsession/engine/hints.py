@@ -46,10 +46,10 @@ class Hints(asyncio.DatagramProtocol):
         now = self._cache.clock()
         if not self._by_address.of(address, now).take(now) or not self._all.take(now):
             return "too many"
-        message = datagrams.read(data)
-        if message is None:
+        datagram = datagrams.read(data)
+        if datagram is None:
             return "unreadable"
-        uid, word = message
+        uid, word = datagram
         name = self._cache.pod_names.get(uid)
         pod = self._cache.pods.get(name) if name else None
         if pod is None or not pod.session:

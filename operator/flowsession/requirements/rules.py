@@ -86,8 +86,8 @@ class Judged:
 
 def shown(text: str) -> str:
     """A line for a message: not too long, and without what may be a password. It goes first: the end may hold the @ that tells it."""
-    shown = masked(text)
-    return repr(shown if len(shown) <= 120 else f"{shown[:120]}...")
+    words = masked(text)
+    return repr(words if len(words) <= 120 else f"{words[:120]}...")
 
 
 def options(line: Line) -> Judged:

@@ -9,6 +9,7 @@ from flowsession_agent.edits import archive, pushed, saved
 from flowsession_agent.edits.scan import DELETED, LINK, Scanner, printable
 from flowsession_agent.session.baseline import Baseline
 from flowsession_agent.session.record import Record
+from flowsession_protocol import flow_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def lines(home: Home) -> Iterator[str]:
     for edit in [edit for edit in now.edits if edit.path not in kept][:MOST_FILES]:
         yield from _of_edit(home, edit, before.get(edit.path, None if edit.path in record.pushed else b""))
     for name in sorted(kept)[:MOST_FILES]:
-        original = name.rpartition(".kept")[0]
+        original = name.rpartition(flow_files.MOVED_ASIDE)[0]
         yield from _difference(printable(original), printable(name), _read(home, original), _read(home, name))
     entry = record.saved
     if "flowRevision" in entry and not entry["restored"]:

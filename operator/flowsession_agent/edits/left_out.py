@@ -10,6 +10,8 @@ import os
 import re
 import stat
 
+from flowsession_protocol import flow_files
+
 IGNORE_FILES = (".amlignore", ".gitignore")
 """The first that is there counts, as in Azure Machine Learning."""
 LARGEST = 64 * 1024
@@ -43,7 +45,7 @@ SECRET_ENDINGS = (".pem", ".key", ".pfx", ".p12", ".jks", ".keystore", ".kdbx", 
 SECRET_FOLDERS = frozenset((".ssh", ".aws", ".azure", ".gnupg", ".kube"))
 TEMPLATES = (".example", ".sample", ".template", ".dist")
 """What `.env.example` ends with: there to be shown."""
-_KEPT = re.compile(r"\.kept\d{0,9}$")
+_KEPT = re.compile(rf"{re.escape(flow_files.MOVED_ASIDE)}\d{{0,9}}$")
 
 
 def looks_secret(path: str) -> bool:

@@ -49,17 +49,17 @@ def other_system(text: str, lines: list[Line]) -> str:
     for name, version, tags in HINT.findall(text):
         systems = {"Windows" if tag.startswith("win") else "macOS" if tag.startswith("macosx") else "" for tag in re.findall(r"\w+", tags)}
         if systems and "" not in systems:
-            return _said(normalise(name), f"{name} {version}", " and ".join(sorted(systems)), lines, text)
+            return _sentence(normalise(name), f"{name} {version}", " and ".join(sorted(systems)), lines, text)
     named = names_in(text)
     for line in lines:
         if line.name in named and system_of(line.name):
-            return _said(line.name, line.text, system_of(line.name), lines, text)
+            return _sentence(line.name, line.text, system_of(line.name), lines, text)
     return ""
 
 
 def of_system(name: str, what: str, lines: list[Line]) -> str:
     """Return the same of a distribution that is known to be for one system, and that a tool names `what`."""
-    return _said(normalise(name), what, system_of(normalise(name)), lines, "")
+    return _sentence(normalise(name), what, system_of(normalise(name)), lines, "")
 
 
 def other_python(text: str) -> str:
@@ -85,7 +85,7 @@ def local_version(wanted: str, lines: list[Line]) -> str:
     return f"versions with {shown} are on an index of their own: add the line --extra-index-url {index}, or leave {shown} out"
 
 
-def _said(name: str, what: str, system: str, lines: list[Line], text: str) -> str:
+def _sentence(name: str, what: str, system: str, lines: list[Line], text: str) -> str:
     own = [line for line in lines if line.name == name]
     if own:
         alike = [line for line in lines if line.name and system_of(line.name) == system and "sys_platform" not in line.text]

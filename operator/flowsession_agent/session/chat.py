@@ -55,10 +55,10 @@ class Chat:
         if isinstance(outputs, dict):
             output = outputs[self._output] if self._output in outputs else outputs.get("output", outputs)
         if self._in_roles:
-            message: list[Any] = [{"role": "user", "content": self._message}, {"role": "assistant", "content": output}]
+            turns: list[Any] = [{"role": "user", "content": self._message}, {"role": "assistant", "content": output}]
         else:
-            message = [{"inputs": {self._input: self._message}, "outputs": outputs}]
-        return {"output": output, "history": [*self._history, *message]}
+            turns = [{"inputs": {self._input: self._message}, "outputs": outputs}]
+        return {"output": output, "history": [*self._history, *turns]}
 
 
 def _listed(name: str, value: Any) -> list[Any]:

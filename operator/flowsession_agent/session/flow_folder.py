@@ -9,7 +9,7 @@ import stat
 from flowsession_agent.digests import of_content
 from flowsession_agent.errors import bad_request
 from flowsession_agent.session.baseline import NOT_KNOWN
-from flowsession_protocol import limits
+from flowsession_protocol import flow_files, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def make_room(root: str, name: str) -> tuple[str, list[str]]:
 
 def move_aside(path: str) -> str:
     """Rename what lies at `path` to `NAME.kept`, or the first of `NAME.kept2`, ... that is free; returns the new path."""
-    number, kept = 1, f"{path}.kept"
+    number, kept = 1, f"{path}{flow_files.MOVED_ASIDE}"
     while os.path.lexists(kept):
-        number, kept = number + 1, f"{path}.kept{number}"
+        number, kept = number + 1, f"{path}{flow_files.MOVED_ASIDE}{number}"
     os.rename(path, kept)
     return kept
 

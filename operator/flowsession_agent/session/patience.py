@@ -23,7 +23,7 @@ class Patience:
         self._gone = gone
         self._clock = clock
         self._until = clock() + seconds
-        self._said = ""
+        self._reported = ""
         self.job: Job | None = None
         self.vain = False
 
@@ -36,6 +36,6 @@ class Patience:
     def look(self, printed: str) -> None:
         """Take in the end of what the flow has printed so far."""
         pauses = list(_PAUSE.finditer(printed))
-        if pauses and pauses[-1][0] != self._said:
-            self._said = pauses[-1][0]
+        if pauses and pauses[-1][0] != self._reported:
+            self._reported = pauses[-1][0]
             self.vain = self._clock() + float(pauses[-1][1]) > self._until

@@ -12,7 +12,7 @@ class TraceLog:
     """Says each problem once, and again only after another one."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self._reported = ""
 
     def look(self, folder: str) -> None:
         """Say what a test or run left in its folder."""
@@ -21,6 +21,6 @@ class TraceLog:
                 problem = file.read(1000)
         except OSError:
             return
-        if problem != self._said:
-            self._said = problem
+        if problem != self._reported:
+            self._reported = problem
             print(f"flowsession agent: {problem}", file=sys.stderr, flush=True)

@@ -139,10 +139,10 @@ class Exporter:
 
         if time.monotonic() < self._paused_until:
             return SpanExportResult.FAILURE
-        message = [f"no answer within {SEND_SECONDS:.0f} s"]
+        problems = [f"no answer within {SEND_SECONDS:.0f} s"]
 
         def send() -> None:
-            message[0] = self._send(spans)
+            problems[0] = self._send(spans)
 
         thread = threading.Thread(target=send, daemon=True)
         try:
@@ -151,7 +151,7 @@ class Exporter:
             send()
         else:
             thread.join(SEND_SECONDS)
-        problem = message[0]
+        (problem,) = problems
         if not problem:
             return SpanExportResult.SUCCESS
         self._paused_until = time.monotonic() + PAUSE_SECONDS

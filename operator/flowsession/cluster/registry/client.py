@@ -85,7 +85,7 @@ class RegistryClient:
     async def _base(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
         """What the image was built on, and where that is now. What goes wrong on this way is no reason to withhold the rest."""
         try:
-            base = _said(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
+            base = _base_of(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
         except RegistryError:
             return None
         if base is None:
@@ -105,13 +105,13 @@ class RegistryClient:
             if first is None:
                 return None
             manifest = await self._manifest(access, first["digest"])
-            if base := _said(manifest.get("annotations")):
+            if base := _base_of(manifest.get("annotations")):
                 return base
         digest = str(_dict(manifest.get("config")).get("digest"))
         if not _DIGEST.fullmatch(digest):
             return None
         answer = await self._http.request("GET", access, f"blobs/{digest}", accept="*/*", limit=LARGEST)
-        return _said(_dict(_document(answer, digest, access).get("config")).get("Labels"))
+        return _base_of(_dict(_document(answer, digest, access).get("config")).get("Labels"))
 
 
 def _document(answer: Answer, digest: str, access: Access) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _document(answer: Answer, digest: str, access: Access) -> dict[str, Any]:
     return document
 
 
-def _said(labels: object) -> Base | None:
+def _base_of(labels: object) -> Base | None:
     """What labels or annotations say of the base image, if they do."""
     found = _dict(labels)
     name, digest = found.get(BASE_NAME), found.get(BASE_DIGEST)

@@ -33,7 +33,7 @@ class Imaging:
 
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
         """Take in a session that was added, changed or deleted: it may be the first to show whether the image has prompt flow."""
-        before, after = (_said(one) if one else None for one in (known, entry))
+        before, after = (_report(one) if one else None for one in (known, entry))
         for one, report, by in ((known, before, -1), (entry, after, 1)):
             if one is not None and report is not None and not one.spec.base_image:
                 _count(self._promptflow, one.environment, report, by)
@@ -90,7 +90,7 @@ def _count(counters: dict[Name, Counter[T]], environment: Name, report: T, by: i
         del counters[environment]
 
 
-def _said(session: SessionEntry) -> tuple[str, bool] | None:
+def _report(session: SessionEntry) -> tuple[str, bool] | None:
     """Return the name of the session's image, and whether it has prompt flow if its packages have been listed."""
     found = (session.status.get("packages") or {}).get("promptflow")
     return None if found is None else (session.status.get("baseImage") or "", bool(found))

@@ -18,8 +18,8 @@ _LABELS = {
 
 def tool_of(labels: Mapping[str, str], annotations: Mapping[str, str]) -> str:
     """Return the name of the tool that applies an object with these labels and annotations; empty if there is none."""
-    found = [tool for name, tool in _ANNOTATIONS.items() if name in annotations]
-    return next(iter([*found, *(tool for name, tool in _LABELS.items() if name in labels)]), "")
+    of_each = ((_ANNOTATIONS, annotations), (_LABELS, labels))
+    return next((tool for marks, metadata in of_each for name, tool in marks.items() if name in metadata), "")
 
 
 def warn(draft: Draft) -> None:
