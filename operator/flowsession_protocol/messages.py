@@ -382,7 +382,7 @@ class _Run(TypedDict):
 
 
 class Run(_Run, total=False):
-    """The members of `/v1/runs`; all but those of `_Run` once it is over."""
+    """The members of `/v1/runs`; all but those of `_Run` once it is over, and `message` before: what its lines wait for."""
 
     code: str
     message: str

@@ -261,11 +261,31 @@ def test_a_canceled_run_says_what_an_endpoint_has_answered_last(bed: Bed) -> Non
     bed.push({**CHAT, "data.jsonl": b'{"q": "exhausted"}\n'})
     order = {"id": "r-3", "name": "waits", "data": "data.jsonl", "columnMapping": {"question": "${data.q}"}}
     assert bed.agent.call("PUT", "/v1/runs", order)[0] == 200
-    eventually("it was asked", lambda: any("exhausted" in json.dumps(call.body) for call in bed.model.calls))
+    while not (now := bed.agent.call("GET", "/v1/runs?id=r-3&since=1&wait=10")[1])["message"]:
+        assert now["state"] == "Running", now
+    said = "connection 'open_ai_connection': its endpoint answers 429: line 0 asks again at "
+    assert now["message"].startswith(said), "in an hour"
     bed.agent.call("DELETE", "/v1/runs?id=r-3")
     end = over(bed.agent, "r-3")
     assert (end["state"], "answers 429, it takes no more calls for now" in end["message"]) == ("Canceled", True), end
     assert "Retry-After=3600" in end["logTail"]
+
+
+def test_lines_that_never_end_name_what_they_may_wait_for(bed: Bed) -> None:
+    ends = "import os\nfrom promptflow.core import tool\n\n@tool\ndef run(text: str):\n    os._exit(3) if text == 'gone' else None\n"
+    dag = CHAT["flow.dag.yaml"] + b'- {name: end, type: python, source: {type: code, path: end.py}, inputs: {text: "${inputs.question}"}}\n'
+    lines = b'{"q": "slow"}\n{"q": "exhausted"}\n{"q": "gone"}\n'
+    bed.push({**CHAT, "flow.dag.yaml": dag, "end.py": ends.encode(), "data.jsonl": lines})
+    order = {"id": "r-4", "name": "silent", "data": "data.jsonl", "columnMapping": {"question": "${data.q}"}}
+    bed.model.slow.clear()
+    assert bed.agent.call("PUT", "/v1/runs", {**order, "concurrency": 3, "lineSeconds": 3})[0] == 200
+    slow, refused, gone = (error["message"] for error in over(bed.agent, "r-4")["errors"])
+    bed.model.slow.set()
+    assert slow.startswith("if it waited for connection 'open_ai_connection', whose endpoint is slow or silent: correct"), slow
+    assert "Secret 'open-ai'" in slow
+    assert slow.endswith("(Line 0 execution timeout for exceeding 3 seconds)"), slow
+    assert refused.startswith("connection 'open_ai_connection': its endpoint answers 429, it takes no more calls for now"), refused
+    assert gone.startswith("its process ended in the middle of it: a tool"), gone
 
 
 def test_an_identity_without_its_role_is_told_what_to_grant(bed: Bed) -> None:

@@ -6,7 +6,9 @@ flow's llm nodes, prompty and most tools use, and of requests and httpx.
 
 from __future__ import annotations
 
+import calendar
 import re
+import time
 
 from flowsession_agent.connections import mounted
 from flowsession_agent.connections.identity import ROLE
@@ -22,12 +24,16 @@ _STATUS = re.compile(r"Error code: (\d{3})\b|\b(\d{3}) (?:Client|Server) Error: 
 _UNREACHABLE = re.compile(r"\b(APIConnectionError|ConnectError|NewConnectionError)\b")
 _SILENT = re.compile(r"\b(APITimeoutError|ReadTimeout|ConnectTimeout)\b")
 _RETRY_AFTER = re.compile(r"Retry-After=([0-9.]+)")
+_WAIT = re.compile(r"^(\S+ \S+ [+-]\d{4}) .*\[\S+ in line (\d+) .*\bBack off ([0-9.]+) seconds for retry", re.MULTILINE)
 _NO_TOKEN = re.compile(r"\b(ClientAuthenticationError|CredentialUnavailableError|DefaultAzureCredential failed)\b")
 _NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[([^\s\[]{1,200}) in line \d+ ")
 _IN_USE = "which is in use within two minutes, without a restart"
 _STATUSES = {401: "it does not take the key", 403: "the key may not do this", 404: "it knows no such address, model or deployment"}
+_STAMP = "%Y-%m-%d %H:%M:%S +0000"
 LARGEST = 256 * 1024
 """Bytes of a flow's file that are read."""
+LEAST_WAIT = 10.0
+"""Seconds that a line must still wait for an endpoint for it to be told."""
 
 
 def advice(
@@ -50,8 +56,7 @@ def advice(
         return ""
     nodes = [next(filter(None, match)) for match in _NODE.findall(f"{log}\n{words}")]
     connection = _connection(flow, node or (nodes[-1] if nodes else ""), mounted.listed(environ), connections or {})
-    name = f"connection {connection.name!r}" if connection else "a connection"
-    secret = f"Secret {connection.secret!r}" if connection else "its Secret"
+    name, secret = _names(connection)
     keyless = connection is not None and any(MEID.encode() in content for content in connection.keys().values())
     if found < 400 and _NO_TOKEN.search(words):
         return f"{name} authenticates as the session, whose identity gets no token: `flow check` says why"
@@ -60,6 +65,42 @@ def advice(
     if _SILENT.search(words):
         return f"{name}: its endpoint does not answer: test again later, or correct the address in {secret}, {_IN_USE}"
     return f"{name}: its endpoint can't be reached: correct the address in {secret}, {_IN_USE}, or let sessions reach it"
+
+
+def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connections: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """Return the sentence on lines of a run that wait now until they may ask an endpoint again; empty where none waits for long.
+
+    `log`: the end of the run's log; `now`: seconds since 1970.
+    """
+    late: dict[int, float] = {}
+    for found in _WAIT.finditer(log):
+        line, began, seconds = int(found[2]), time.strptime(found[1], _STAMP), float(found[3])
+        late[line] = calendar.timegm(began) + seconds
+        if late[line] < now + LEAST_WAIT or f"-Line number({line}) " in log[found.end() :]:
+            del late[line]
+    if not late:
+        return ""
+    first = min(late, key=lambda line: late[line])
+    words = "\n".join(text for text in log.splitlines() if f" in line {first} " in text)
+    statuses, nodes = _STATUS.findall(words), [next(filter(None, match)) for match in _NODE.findall(words)]
+    name, _ = _names(_connection(flow, nodes[-1] if nodes else "", mounted.listed(environ), connections or {}))
+    answers = f"its endpoint answers {next(filter(None, statuses[-1]))}" if statuses else "its endpoint refuses the call"
+    clock = time.strftime("%H:%M:%S", time.gmtime(late[first]))
+    lines = f"line {first} asks again" if len(late) == 1 else f"{len(late)} lines wait, and line {first} asks again first,"
+    return f"{name}: {answers}: {lines} at {clock} UTC"
+
+
+def silence(flow: str, environ: Mapping[str, str], connections: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """Return the sentence on the endpoint for which a flow may have waited until its time was up; empty where none is known."""
+    connection = _connection(flow, "", mounted.listed(environ), connections or {})
+    if connection is None:
+        return ""
+    name, secret = _names(connection)
+    return f"if it waited for {name}, whose endpoint is slow or silent: correct the address in {secret}, {_IN_USE}, or give it more time"
+
+
+def _names(connection: Mounted | None) -> tuple[str, str]:
+    return (f"connection {connection.name!r}", f"Secret {connection.secret!r}") if connection else ("a connection", "its Secret")
 
 
 def _why(status: int, words: str, secret: str, *, keyless: bool) -> str:

@@ -12,13 +12,14 @@ from flowsession_agent.errors import ApiError
 from flowsession_agent.session import guest_flow, run_batch, run_inputs, run_order, run_outputs
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
+from flowsession_agent.session.run_log import OUT_OF_MEMORY, RunLog
 from flowsession_agent.session.spare import FOREVER
 from flowsession_protocol import flow_files, limits
 from flowsession_protocol.messages import CANCELED, RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from typing import Any, Callable
 
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
@@ -52,6 +53,7 @@ class Run:
         self.errors: list[messages.RunError] = []
         self.metrics: dict[str, str] = {}
         self.tokens: messages.Tokens = {}
+        self.log = RunLog(self.output)
         self.log_tail = ""
         self.canceled = False
 
@@ -68,7 +70,9 @@ class Run:
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
         state: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
-        if self.state != "Running":
+        if self.state == "Running":
+            state["message"] = self.message
+        else:
             state.update({"code": self.code, "message": self.message, "errors": self.errors, "metrics": self.metrics})
             state.update({"tokens": self.tokens, "logTail": self.log_tail})
         return state
@@ -177,14 +181,13 @@ class Runs:
             run.errors = _errors(result.get("errors"))
             run.metrics = _metrics(result.get("metrics"))
             run.tokens = _tokens(result.get("tokens"))
-            run.log_tail = _log_tail(run.output) if run.code or result.get("canceled") else ""
+            run.log_tail = run.log.tail() if run.code or result.get("canceled") else ""
             run.state = "Canceled" if result.get("canceled") else "Failed" if run.code else "Completed"
             run.version += 1
             self._changed.notify_all()
         self._activity.end(what)
 
     def _result(self, run: Run) -> dict[str, Any]:
-        from flowsession_agent.connections import refusals
         from flowsession_agent.session import cgroup
 
         python, environ = key = self._connections.ready()
@@ -210,21 +213,20 @@ class Runs:
             return {"code": "DataNotFound", "message": message}
         given = os.path.join(run.folder, "order.json")
         run_batch.write(given, order)
+        run.log = RunLog(run.output, flow, run.order.get("connections"))
         killed_before = cgroup.killed_for_memory()
         with self._spares.work():
             outcome = self._begin(key, [given, run.folder], root, lambda: run.canceled).finish()
         self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
+        short_of_memory = cgroup.killed_for_memory() > killed_before
         if outcome.stopped:
-            refused = refusals.advice(_log_tail(run.output), flow, os.environ, connections=run.order.get("connections"))
-            return {**result, "canceled": True, "code": "", "message": refused or CANCELED}
+            return {**result, "canceled": True, "code": "", "message": run.log.last_words() or CANCELED}
         if result and outcome.exit_code == 0:
-            return _with_advice(result, flow, run.order.get("connections"))
-        if cgroup.killed_for_memory() > killed_before:
-            return {
-                "code": "RunFailed",
-                "message": "the session ran out of memory: choose a larger size, or let the flow hold less at once",
-            }
+            run.log.explain(result, short_of_memory=short_of_memory)
+            return result
+        if short_of_memory:
+            return {"code": "RunFailed", "message": f"the session {OUT_OF_MEMORY}"}
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
 
     def _begin(self, key: Key, arguments: list[str], cwd: str, canceled: Callable[[], bool]) -> Job:
@@ -246,11 +248,11 @@ class Runs:
                 os.unlink(os.path.join(run.folder, name))
 
     def _look(self, run: Run) -> None:
-        """Take in the counts that the run's process has written since."""
+        """Take in the counts that the run's process has written since, and what the run waits for."""
         if run.state == "Running":
-            lines = _grown(run.lines, run_batch.read(os.path.join(run.folder, "progress.json")))
-            if lines != run.lines:
-                run.lines = lines
+            lines, waits = _grown(run.lines, run_batch.read(os.path.join(run.folder, "progress.json"))), run.log.wait()
+            if (lines, waits) != (run.lines, run.message):
+                run.lines, run.message = lines, waits
                 run.version += 1
 
     def _folder(self, run_id: str) -> str:
@@ -262,19 +264,6 @@ class Runs:
         for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
             shutil.rmtree(run.folder, ignore_errors=True)
             os.makedirs(run.folder, exist_ok=True)
-
-
-def _with_advice(result: dict[str, Any], flow: str, connections: Mapping[str, Mapping[str, str]] | None) -> dict[str, Any]:
-    """What came of a run; where an endpoint refused, with the connection and the way out before prompt flow's words."""
-    from flowsession_agent.connections import refusals
-
-    for error in result.get("errors") or ():
-        words = str(error.get("message", ""))
-        message = refusals.advice(words, flow, os.environ, node=str(error.get("node", "")), connections=connections)
-        if message:
-            error["message"] = f"{message} ({words})"
-            result["message"] = str(result.get("message", "")).replace(words, error["message"])
-    return result
 
 
 def _lost(run_id: str) -> messages.Run:
@@ -315,15 +304,3 @@ def _tokens(found: Any) -> messages.Tokens:
         if isinstance(items.get(name), int):
             tokens[name] = items[name]
     return tokens
-
-
-def _log_tail(folder: str) -> str:
-    """The end of prompt flow's log of the run, from the beginning of a line."""
-    try:
-        with open(os.path.join(folder, "logs.txt"), "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limits.RUN_LOG_TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return text if size <= limits.RUN_LOG_TAIL else text.partition("\n")[2]

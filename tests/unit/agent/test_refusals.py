@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsession_agent.connections.refusals import advice
+from flowsession_agent.connections.refusals import advice, silence, wait
 
 DAG = """
 inputs: {question: {type: string}}
@@ -91,3 +91,41 @@ def test_a_connection_that_a_run_gives_the_node_is_the_one_that_is_named(environ
     assert "connection 'open_ai_connection'" in advice(words, environ["FLOW"], environ, node="ask", connections={"ask": {"model": "x"}})
     other = {"ask": {"connection": "of prompt flow's own store"}}
     assert advice(words, environ["FLOW"], environ, node="ask", connections=other).startswith("a connection: ")
+
+
+def waits(line: int, at: str, seconds: float, node: str = "ask") -> str:
+    before = f"2026-11-29 {at} +0000   21323 execution          WARNING  [{node} in line {line} (index starts from 0)] stderr> "
+    return (
+        f"{before}Exception occurs: RateLimitError: Error code: 429 - Rate limit reached\n"
+        f"{before}RateLimitError #0, Retry-After={seconds:.0f}, Back off {seconds} seconds for retry.\n"
+    )
+
+
+NOW = 1795982404.0
+"""2026-11-29 20:00:04 UTC."""
+DONE = "2026-11-29 20:00:03 +0000   21049 execution.bulk     INFO     Process name(F-2:1)-Process id(21315)-Line number({}) completed.\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", ""),
+        (waits(1, "20:00:04", 30.0), "line 1 asks again at 20:00:34 UTC"),
+        (waits(1, "20:00:04", 9.0), ""),
+        (waits(1, "19:59:04", 60.0), ""),
+        (waits(1, "20:00:02", 3600.0) + DONE.format(1), ""),
+        (waits(1, "20:00:02", 3600.0) + DONE.format(11), "line 1 asks again at 21:00:02 UTC"),
+        (waits(1, "19:00:00", 5000.0) + waits(1, "20:00:00", 60.0), "line 1 asks again at 20:01:00 UTC"),
+        (waits(1, "20:00:00", 60.0) + waits(12, "20:00:00", 20.0), "2 lines wait, and line 12 asks again first, at 20:00:20 UTC"),
+    ],
+)
+def test_lines_that_wait_for_long_are_told_while_they_do(log: str, told: str, environ: dict[str, str]) -> None:
+    found = wait(log, environ["FLOW"], environ, now=NOW)
+    assert found == (f"connection 'open_ai_connection': its endpoint answers 429: {told}" if told else "")
+
+
+def test_only_an_endpoint_that_is_known_is_called_silent(environ: dict[str, str], tmp_path: Path) -> None:
+    assert silence(environ["FLOW"], environ) == "", "two are named there"
+    given = {"ask": {"connection": "open_ai_connection"}}
+    assert silence(environ["FLOW"], environ, given).startswith("if it waited for connection 'open_ai_connection'")
+    assert silence(environ["FLOW"], {}) == ""

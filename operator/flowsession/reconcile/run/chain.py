@@ -342,7 +342,10 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
     elif not answer.over:
         draft.count(answer)
         draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
-        draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
+        if answer.message:
+            draft.goes_on(RunPhase.RUNNING, "EndpointBusy", f"session {session!r} runs it; {answer.message}")
+        else:
+            draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
     elif view.failures >= SILENT_FAILURES:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
 
@@ -436,7 +439,7 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
     lines = draft.status["lines"]
     if answer.state == "Canceled" and not snapshot.spec.cancel:
         done = f"after {snapshot.spec.timeout_seconds} s {lines['completed'] + lines['failed']} of {lines['total']} lines were done"
-        last = f". Its log says last: {answer.message}" if answer.message not in ("", CANCELED) else ""
+        last = f"; {answer.message}" if answer.message not in ("", CANCELED) else ""
         draft.end(RunPhase.FAILED, "TimedOut", f"{done}, whose outputs are kept: raise spec.timeoutSeconds in a new run{last}")
     elif answer.state == "Canceled":
         draft.end(RunPhase.CANCELED, "Canceled", f"canceled after {lines['completed'] + lines['failed']} of {lines['total']} lines")

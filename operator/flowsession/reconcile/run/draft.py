@@ -13,7 +13,10 @@ class RunDraft(Draft):
     KIND = "FlowRun"
     PROBLEMS = ("Complete",)
     NO_PROBLEM = frozenset(
-        {"Preparing", "Running", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Resumed", "Resolving", "Canceled"}
+        {
+            *("Preparing", "Running", "EndpointBusy", "RunsAhead", "SessionNotReady", "RunUnfinished", "KeepingOutputs", "Resumed"),
+            *("Resolving", "Canceled"),
+        }
     )
 
     def __init__(self, snapshot: RunSnapshot, now: float) -> None:

@@ -171,6 +171,16 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
     assert status["lines"]["completed"] == 31
 
 
+def test_what_its_lines_wait_for_is_told_and_is_over_by_itself() -> None:
+    waits = "connection 'open_ai': its endpoint answers 429: line 3 asks again at 08:00:00 UTC"
+    plan, status = after(placed(RunView(answer=replace(RUNNING, message=waits))))
+    assert (status["phase"], condition(status, "Complete")["reason"]) == ("Running", "EndpointBusy")
+    assert condition(status, "Complete")["message"].endswith(f"; {waits}")
+    assert not plan.events
+    _, status = after(placed(RunView(answer=RUNNING), status=status))
+    assert condition(status, "Complete")["reason"] == "Running"
+
+
 # -- its end
 
 
@@ -181,10 +191,10 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
         (RunView(answer=DONE, lost_outputs="its outputs have 50 MB"), "Failed", "OutputsTooLarge", "but its outputs have 50 MB"),
         (RunView(answer=replace(DONE, state="Canceled", completed=3), archive="eA=="), "Failed", "TimedOut", "after 60 s 3 of 40 lines"),
         (
-            RunView(answer=replace(DONE, state="Canceled", message="connection 'a': its endpoint answers 429"), archive="eA=="),
+            RunView(answer=replace(DONE, state="Canceled", message="its log says last: connection 'a': 429"), archive="eA=="),
             "Failed",
             "TimedOut",
-            "in a new run. Its log says last: connection 'a': its endpoint answers 429",
+            "in a new run; its log says last: connection 'a': 429",
         ),
         (
             RunView(answer=replace(DONE, state="Failed", code="LinesFailed", message="2 of 40"), lost_outputs="too large"),

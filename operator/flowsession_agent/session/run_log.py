@@ -1,0 +1,83 @@
+"""Prompt flow's log of a run, and what it adds to the words of a line that failed or waits: the cause, its place and the way out."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from flowsession_protocol import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Mapping
+
+OUT_OF_MEMORY = "ran out of memory: choose a larger size, let the flow hold less at once, or run fewer lines at once"
+CRASHED = "its process ended in the middle of it: a tool, or native code that it calls, ended it, or another process killed it"
+_TOO_LATE = re.compile(r"Line \d+ execution timeout for exceeding")
+_CRASH = re.compile(r"Process crashed while executing line")
+_TAIL = 64 * 1024
+"""Bytes at the end in which waits are looked for."""
+
+
+class RunLog:
+    """The log below the folder in which prompt flow keeps a run of `flow`; `connections`: those that its nodes are given in the run."""
+
+    def __init__(self, folder: str, flow: str = "", connections: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self._path = os.path.join(folder, "logs.txt")
+        self._flow = flow
+        self._connections = connections
+        self._seen = (-1, 0)
+        """Size and time of change in which no line was found to wait."""
+
+    def tail(self, most: int = limits.RUN_LOG_TAIL) -> str:
+        """The end of it, from the beginning of a line."""
+        try:
+            with open(self._path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - most))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return text if size <= most else text.partition("\n")[2]
+
+    def last_words(self) -> str:
+        """Why a run that was ended from outside may have taken so long: what an endpoint answered or didn't; empty where it asks none."""
+        from flowsession_agent.connections import refusals
+
+        refused = refusals.advice(self.tail(), self._flow, os.environ, connections=self._connections)
+        return f"its log says last: {refused}" if refused else refusals.silence(self._flow, os.environ, self._connections)
+
+    def wait(self) -> str:
+        """The sentence on lines that wait for an endpoint now; empty where none does."""
+        from flowsession_agent.connections import refusals
+
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return ""
+        if (status.st_size, status.st_mtime_ns) == self._seen:
+            return ""
+        found = refusals.wait(self.tail(_TAIL), self._flow, os.environ, now=time.time(), connections=self._connections)
+        if not found:
+            self._seen = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def explain(self, result: dict[str, Any], *, short_of_memory: bool) -> None:
+        """Put cause and way out before prompt flow's words in `errors` and `message` of a run's result."""
+        for error in result.get("errors") or ():
+            words = str(error.get("message", ""))
+            if cause := self._cause(words, str(error.get("node", "")), error.get("line"), short_of_memory=short_of_memory):
+                error["message"] = f"{cause} ({words})"
+                result["message"] = str(result.get("message", "")).replace(words, error["message"])
+
+    def _cause(self, words: str, node: str, line: object, *, short_of_memory: bool) -> str:
+        from flowsession_agent.connections import refusals
+
+        if _CRASH.match(words):
+            return f"the session {OUT_OF_MEMORY}" if short_of_memory else CRASHED
+        if not _TOO_LATE.match(words):
+            return refusals.advice(words, self._flow, os.environ, node=node, connections=self._connections)
+        of_line = "\n".join(text for text in self.tail(_TAIL).splitlines() if f" in line {line} " in text)
+        found = refusals.advice(of_line, self._flow, os.environ, connections=self._connections)
+        return found or refusals.silence(self._flow, os.environ, self._connections)
