@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import threading
@@ -93,6 +94,8 @@ WORK: dict[str, list[list[str]]] = {
 }
 """What is done in a session after its start: commands for `kubectl exec`, one after the other."""
 
+TOLD = re.compile(r"^(began|ended|failed) ([0-9.]+)$", re.MULTILINE)
+
 
 @dataclass
 class Run:
@@ -109,9 +112,8 @@ class Run:
 
     @property
     def times(self) -> list[tuple[str, float]]:
-        """What the work told of itself: began, ended, failed."""
-        lines = [line.split() for line in (self.told or "").splitlines()]
-        return [(what, float(at)) for what, at in lines]
+        """What the work told of itself: began, ended, failed. Where it told nothing, the message is the end of the agent's log."""
+        return [(found[1], float(found[2])) for found in TOLD.finditer(self.told or "")]
 
     @property
     def cut_off(self) -> bool:

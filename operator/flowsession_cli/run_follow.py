@@ -33,8 +33,10 @@ def until_over(cluster: Cluster, name: str) -> Object:
 
 
 def tell_end(run: Object) -> None:
-    """Print what came of it: failed lines on standard error, metrics and how to see more on standard output."""
+    """Print what came of it: warnings and failed lines on standard error, metrics and how to see more on standard output."""
     status, name = run["status"], run["metadata"]["name"]
+    for warning in status.get("warnings") or ():
+        print(f"warning: {warning}", file=sys.stderr)
     errors = status.get("errors") or ()
     for problem in errors:
         print(f"{place(problem)}: {problem['message']}", file=sys.stderr)

@@ -64,7 +64,7 @@ FINGERPRINTS = 2_000
 
 
 RUN_ERRORS = 10
-"""Failed lines of a run that its state names."""
+"""Failed lines of a run that its state names, and warnings."""
 
 RUN_METRICS = 100
 """Metrics of a run."""

@@ -382,8 +382,9 @@ class _Run(TypedDict):
 
 
 class Run(_Run, total=False):
-    """The members of `/v1/runs`; all but those of `_Run` once it is over, and `message` before: what its lines wait for."""
+    """The members of `/v1/runs`; all but those of `_Run` once it is over, and before that what it has no use for, and waits for."""
 
+    warnings: list[str]
     code: str
     message: str
     errors: list[RunError]

@@ -178,12 +178,13 @@ def test_counts_are_told_while_it_goes_on_and_a_second_run_waits(session: Callab
         (b"", {}, "DataInvalid", "data.jsonl has no lines: a run needs one at least"),
         (b"\n\n", {}, "DataInvalid", "data.jsonl has no lines"),
         (data("a") + b"{oops\n", {}, "DataInvalid", "line 2 of data.jsonl is not JSON"),
+        (data("a") + b'\n"b"\n', {}, "DataInvalid", "line 3 of data.jsonl is no object: write the columns by name"),
         (codecs.BOM_UTF8 + data("a"), {}, "DataInvalid", "line 1 of data.jsonl begins with a byte order mark"),
         (data("a"), {"columnMapping": {"text": "${data.wrod}"}}, "DataInvalid", "wrod"),
         (data("a"), {"columnMapping": {"text": "fixed"}}, "FlowInvalid", "at least one mapping binding"),
         (data("quiet"), {}, "AggregationFailed", "too quiet"),
     ],
-    ids=["no file", "empty", "empty lines", "not JSON", "byte order mark", "no such column", "constant", "aggregation"],
+    ids=["no file", "empty", "empty lines", "not JSON", "no object", "byte order mark", "no such column", "constant", "aggregation"],
 )
 def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, members: dict[str, Any], code: str, says: str) -> None:
     agent = session(content)
@@ -194,6 +195,21 @@ def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, me
     if code == "DataNotFound":
         status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
         assert (status, refused["code"]) == (404, "NoOutputs"), "there is nothing to keep"
+
+
+def test_a_table_of_nothing_but_its_header_has_no_lines(session: Callable[..., Agent]) -> None:
+    agent = session(files={**FLOW, "words.csv": b"word,more\n"})
+    order(agent, data="words.csv")
+    assert over(agent)["message"] == "words.csv has no lines: a run needs one at least"
+
+
+def test_a_mapping_of_what_is_no_input_is_a_warning(session: Callable[..., Agent]) -> None:
+    agent = session(data("a"))
+    order(agent, columnMapping={**MAPPING, "txet": "${data.word}", "false": "x"})
+    end = over(agent)
+    assert (end["state"], len(end["warnings"])) == ("Completed", 2)
+    assert end["warnings"][0] == "columnMapping: The flow has no input 'txet': is 'text' meant? Its inputs are text"
+    assert end["warnings"][1].endswith("YAML takes a bare n, y, no, yes, off or on for that: put it into quotes")
 
 
 def test_a_line_whose_inputs_are_refused_costs_the_others_nothing(session: Callable[..., Agent]) -> None:

@@ -305,7 +305,9 @@ class FlowRunStatus(Model):
         default=None, description="How many times it went on in another container of its pod, without the lines that were done; 1 at most."
     )
     outputs: RunOutputs | None = Field(default=None, description="Where the outputs are kept.")
-    warnings: list[str] | None = Field(default=None, description="What of the spec or of runYaml has no effect, and why.")
+    warnings: list[str] | None = Field(
+        default=None, description="What of the spec or of runYaml has no effect, such as a mapping of an input that the flow hasn't got."
+    )
     errors: list[RunProblem] | None = Field(default=None, description="The first ten failures.")
     log_tail: str | None = Field(default=None, description="The end of prompt flow's log of the run, where it failed.")
     started_at: Timestamp | None = Field(default=None, description="When the session began with it.")

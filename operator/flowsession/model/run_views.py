@@ -29,6 +29,8 @@ class RunAnswer:
     code: str = ""
     """Why it failed; empty: it did not."""
     message: str = ""
+    """The cause; of one that goes on, what its lines wait for."""
+    warnings: tuple[str, ...] = ()
     errors: tuple[RunFailure, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)

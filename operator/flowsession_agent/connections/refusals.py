@@ -24,7 +24,9 @@ _STATUS = re.compile(r"Error code: (\d{3})\b|\b(\d{3}) (?:Client|Server) Error: 
 _UNREACHABLE = re.compile(r"\b(APIConnectionError|ConnectError|NewConnectionError)\b")
 _SILENT = re.compile(r"\b(APITimeoutError|ReadTimeout|ConnectTimeout)\b")
 _RETRY_AFTER = re.compile(r"Retry-After=([0-9.]+)")
-_WAIT = re.compile(r"^(\S+ \S+ [+-]\d{4}) .*\[\S+ in line (\d+) .*\bBack off ([0-9.]+) seconds for retry", re.MULTILINE)
+_WAIT = re.compile(
+    r"^(\d\S{9} \S{8} [+-]\d{4}) [^\[\n]*\[[^\s\[]{1,200} in line (\d+) [^\n]*? Back off ([0-9.]+) seconds for retry", re.MULTILINE
+)
 _NO_TOKEN = re.compile(r"\b(ClientAuthenticationError|CredentialUnavailableError|DefaultAzureCredential failed)\b")
 _NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[([^\s\[]{1,200}) in line \d+ ")
 _IN_USE = "which is in use within two minutes, without a restart"

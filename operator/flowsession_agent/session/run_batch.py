@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5
 MOST_ERRORS = 10
 LONGEST = 500
+NO_OBJECT = 'line {} of {} is no object: write the columns by name, as in {{"question": ...}}'
 FIRST_ERROR = "First error message is: "
 NO_DATA = "Couldn't find any inputs data"
 NO_LINES = (NO_DATA, "The input for batch run is incorrect")
@@ -73,8 +74,11 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         if not data and earlier:
             return {"code": "DataInvalid", "message": f"run {earlier['name']} has no outputs that can be read: {error}"[:LONGEST]}
         return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
+    if data and (lacking := _no_columns(data, str(order.get("shown")))):
+        return {"code": "DataInvalid", "message": lacking}
     kept = os.path.join(order["outputs"], order["name"])
-    progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total)
+    warnings = _no_inputs(order)
+    progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total, warnings)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
     environ = dict(os.environ)  # prompt flow sets some of its own
@@ -230,12 +234,36 @@ def unreadable(data: str, shown: str, error: Exception) -> str:
                 if line.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     return f"line {number} of {shown} begins with a byte order mark, which JSON has not: save it as UTF-8 without one"
                 try:
-                    json.loads(line.decode()) if line.strip() else None
+                    found = json.loads(line.decode()) if line.strip() else {}
                 except ValueError as problem:
                     return f"line {number} of {shown} is not JSON: {problem}"[:LONGEST]
+                if not isinstance(found, dict):
+                    return NO_OBJECT.format(number, shown)
     elif (message := _not_utf8(data)) is not None:
         return f"{shown} is not UTF-8: {message}; save it as UTF-8"
     return f"{shown} can't be read: {error}"[:LONGEST]
+
+
+def _no_columns(data: str, shown: str) -> str:
+    """Return at which line a file of JSON lines has something else than an object; prompt flow takes such data for columns 0, 1, ..."""
+    if data.endswith(".jsonl"):
+        with open(data, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.lstrip().startswith(b"{") and line.strip():
+                    return f'line {number} of {shown} is no object: write the columns by name, as in {{"question": ...}}'
+    return ""
+
+
+def _no_inputs(order: dict[str, Any]) -> list[str]:
+    """Return a sentence for each name in the mapping that the flow has no input of; prompt flow leaves those out."""
+    from flowsession_agent.session import flow_inputs
+
+    found = []
+    for name in order["columnMapping"]:
+        if refused := flow_inputs.refusal(order["file"], [name]):
+            bare = "; YAML takes a bare n, y, no, yes, off or on for that: put it into quotes" if name in ("true", "false") else ""
+            found.append(f"columnMapping: {refused['message'].rstrip('.')}{bare}")
+    return found[:MOST_ERRORS]
 
 
 def _not_utf8(data: str) -> str | None:
@@ -269,10 +297,11 @@ def read(path: str) -> dict[str, Any]:
 class Progress:
     """Counts the records of lines that prompt flow writes, one file each, and tells the agent while the run goes on."""
 
-    def __init__(self, records: str, counts: str, total: int) -> None:
+    def __init__(self, records: str, told: str, total: int, warnings: list[str]) -> None:
         self._records = records
-        self._counts = counts
+        self._told = told
         self._total = total
+        self._warnings = warnings
         self._failed: dict[int, dict[str, Any]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -320,7 +349,7 @@ class Progress:
         return len(self.seen) > known
 
     def _tell(self) -> None:
-        write(self._counts, self.lines())
+        write(self._told, {**self.lines(), "warnings": self._warnings})
 
 
 def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str, Any]:

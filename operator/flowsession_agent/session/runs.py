@@ -50,6 +50,7 @@ class Run:
         self.code = ""
         self.message = ""
         self.lines: messages.Lines = {"total": 0, "completed": 0, "failed": 0}
+        self.warnings: list[str] = []
         self.errors: list[messages.RunError] = []
         self.metrics: dict[str, str] = {}
         self.tokens: messages.Tokens = {}
@@ -70,6 +71,8 @@ class Run:
     def members(self) -> messages.Run:
         """What `/v1/runs` tells."""
         state: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
+        if self.warnings:
+            state["warnings"] = self.warnings
         if self.state == "Running":
             state["message"] = self.message
         else:
@@ -203,6 +206,7 @@ class Runs:
         order = {
             **{name: value for name, value in run.order.items() if name != "guest"},
             **inputs,
+            "file": flow,
             "flow": flow if flow.endswith(flow_files.PROMPTY) else os.path.dirname(flow),
             "processors": cgroup.processors(),
             "outputs": run.outputs,
@@ -250,9 +254,10 @@ class Runs:
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since, and what the run waits for."""
         if run.state == "Running":
-            lines, waits = _grown(run.lines, run_batch.read(os.path.join(run.folder, "progress.json"))), run.log.wait()
-            if (lines, waits) != (run.lines, run.message):
-                run.lines, run.message = lines, waits
+            progress = run_batch.read(os.path.join(run.folder, "progress.json"))
+            found = _grown(run.lines, progress), _warnings(progress.get("warnings")), run.log.wait()
+            if found != (run.lines, run.warnings, run.message):
+                run.lines, run.warnings, run.message = found
                 run.version += 1
 
     def _folder(self, run_id: str) -> str:
@@ -278,6 +283,10 @@ def _grown(lines: messages.Lines, found: Any) -> messages.Lines:
         for name, before in (("total", lines["total"]), ("completed", lines["completed"]), ("failed", lines["failed"]))
     )
     return {"total": total, "completed": completed, "failed": failed}
+
+
+def _warnings(found: Any) -> list[str]:
+    return [str(text)[: limits.PROBLEM] for text in found[: limits.RUN_ERRORS]] if isinstance(found, list) else []
 
 
 def _errors(found: Any) -> list[messages.RunError]:

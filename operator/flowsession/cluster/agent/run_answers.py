@@ -63,11 +63,16 @@ def _answer(document: dict[str, Any]) -> RunAnswer:
         failed=int(number(counts.get("failed"), limit=MOST_LINES)),
         code=(code if code in RUN_FAILURES else "RunFailed") if failed else "",
         message=word(document.get("message"), limits.PROBLEM),
+        warnings=_warnings(document.get("warnings")),
         errors=_errors(document.get("errors")),
         metrics=_metrics(document.get("metrics")),
         tokens=_tokens(document.get("tokens")),
         log_tail=text(document.get("logTail"), limits.RUN_LOG_TAIL),
     )
+
+
+def _warnings(value: object) -> tuple[str, ...]:
+    return tuple(word(item, limits.PROBLEM) for item in value[: limits.RUN_ERRORS]) if isinstance(value, list) else ()
 
 
 def _errors(value: object) -> tuple[RunFailure, ...]:

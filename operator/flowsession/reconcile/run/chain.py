@@ -118,7 +118,7 @@ def _may_run(draft: RunDraft) -> bool:
     if snapshot.problem:
         draft.end(RunPhase.FAILED, "RunYamlInvalid", snapshot.problem)
         return False
-    draft.put("warnings", _warnings(snapshot) or None)
+    draft.warn(_warnings(snapshot))
     return spec.builds_on is None or _earlier_is_over(draft, spec.builds_on)
 
 

@@ -1,5 +1,7 @@
 """A run's plan in the making."""
 
+from collections.abc import Sequence
+
 from flowsession.api.run import RunPhase
 from flowsession.model import stalled, times
 from flowsession.model.draft import Draft
@@ -29,8 +31,13 @@ class RunDraft(Draft):
         self.judge("Complete", False, reason, message)
         self.judge("Reconciling", True, reason, message)
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Say what has no effect, beside what is said of that already."""
+        self.put("warnings", list(dict.fromkeys([*(self.status.get("warnings") or ()), *warnings])) or None)
+
     def count(self, answer: RunAnswer) -> None:
-        """Take in the agent's counts; they never go back."""
+        """Take in the agent's counts, which never go back, and warnings."""
+        self.warn(answer.warnings)
         before = self.before.get("lines") or {}
         lines = {name: max(int(before.get(name) or 0), int(getattr(answer, name))) for name in ("total", "completed", "failed")}
         failed = f", {lines['failed']} failed" if lines["failed"] else ""
