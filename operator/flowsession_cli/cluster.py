@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, NoReturn
 
 from flowsession.api import API_VERSION, GROUP
+from flowsession_cli import executing
 from flowsession_cli.errors import CliError, Forbidden
 from flowsession_cli.failures import failure
 
@@ -236,9 +237,12 @@ class Cluster:
             raise failure(stderr)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
-        """Becomes a command in a session's pod."""
+        """Goes on as a command in a session's pod: standard streams, signals and the exit status are its own."""
         options = [*(["-i"] if stdin else []), *(["-t"] if tty else [])]
-        self.become("exec", *options, pod, "-c", "session", "--", *command)
+        try:
+            sys.exit(executing.run(self.command("exec", *options, pod, "-c", "session", "--", *command)))
+        except FileNotFoundError:
+            raise _without_kubectl() from None
 
 
 class StandardError:

@@ -91,8 +91,11 @@ def examined(cluster: Cluster) -> Iterator[Line]:
         "images": lambda: _images(cluster, namespace),
     }
     with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
-        for lines in pool.map(lambda what: _done(what, checks[what]), checks):
-            yield from lines
+        missing = False
+        for what, lines in zip(checks, pool.map(lambda what: _done(what, checks[what]), checks), strict=True):
+            if not (missing and what in ("your rights", "images")):  # of a namespace that is not there they mean nothing
+                yield from lines
+            missing = missing or (what == "the namespace" and bool(lines))
 
 
 def _there(cluster: Cluster) -> Iterator[Line]:

@@ -45,7 +45,8 @@ def tell_end(run: Object) -> None:
     for metric, value in (status.get("metrics") or {}).items():
         print(f"{metric}: {value}")
     if status.get("outputs"):
-        print(f"kubectl flow run details {name} shows its lines, kubectl flow run download {name} brings its files here")
+        print(f"kubectl flow run details {name}   shows its lines")
+        print(f"kubectl flow run download {name}  brings its files here")
     elif status["phase"] == "Failed":
         print(f"kubectl flow run logs {name} shows its log", file=sys.stderr)
 

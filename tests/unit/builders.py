@@ -91,6 +91,7 @@ def container(**fields: Any) -> ContainerView:
         "ended_reason": "",
         "ended_code": 0,
         "ended_message": "",
+        "ended_at": None,
         "image_id": "runtime@sha256:1",
     }
     return ContainerView(**{**known, **fields})

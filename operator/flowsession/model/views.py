@@ -71,6 +71,7 @@ class ContainerView:
     """Why its last run ended: from the present state if that is terminated, else from the last state."""
     ended_code: int
     ended_message: str
+    ended_at: float | None
     image_id: str
 
 

@@ -76,7 +76,7 @@ def screen(environment: Object, sessions: list[str]) -> list[tuple[str, str]]:
     status, spec, meta = environment.get("status", {}), environment["spec"], environment["metadata"]
     ready, newer = render.condition(environment, "Ready"), render.condition(environment, _NEWER)
     flow, source = status.get("flow") or {}, status.get("source") or {}
-    counts = [f"{flow[key]} {key}" for key in ("nodes", "includes") if flow.get(key)]
+    counts = [f"{flow[key]} {key if flow[key] != 1 else key[:-1]}" for key in ("nodes", "includes") if flow.get(key)]
     file = status.get("requirementsFile")
     return [
         ("environment", meta["name"] + (f" of {spec['owner']}" if spec.get("owner") else "")),

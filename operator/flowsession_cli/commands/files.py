@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -93,10 +95,28 @@ def _download(cluster: Cluster, name: str, path: str, target: Path) -> None:
         raise CliError(f"there is no folder {target.parent} here")
     session = naming.usable(cluster, name)
     name = session["metadata"]["name"]
-    _copy(cluster, [f"{session['status']['podName']}:{path}", _local(target), f"--retries={_RETRIES}"], name, path)
-    if not os.path.lexists(target):
-        raise CliError(_MISSING.format(remote=path, name=name))
+    with _whole(target) as part:
+        _copy(cluster, [f"{session['status']['podName']}:{path}", _local(part), f"--retries={_RETRIES}"], name, path)
+        if not os.path.lexists(part):
+            raise CliError(_MISSING.format(remote=path, name=name))
     click.echo(f"{path} of {name} is here as {target}")
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """Where to write: beside the target, which is there, or replaced, once all is; an existing folder gets the files themselves."""
+    if target.is_dir():
+        yield target
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _local(path: Path) -> str:

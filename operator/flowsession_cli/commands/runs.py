@@ -206,7 +206,7 @@ def show_details(out: "Console", lines: list[Object]) -> None:
     """A table as wide as the terminal; where that is too narrow for it, one value below the other."""
     columns = [(kind, key) for kind in ("inputs", "outputs") for key in dict.fromkeys(key for line in lines for key in line[kind])]
     heads = ["line", *(f"{kind}.{key}" for kind, key in columns)]
-    rows = [[str(line["line_number"]), *(_cell(line, kind, key) for kind, key in columns)] for line in lines]
+    rows = [[str(line["line_number"]), *(_cell(line, kind, key, whole=out.is_terminal) for kind, key in columns)] for line in lines]
     widths = [len("line"), *(max(_NARROW, len(head)) for head in heads[1:])]
     if out.width < sum(widths) + 3 * len(columns):
         for row in rows:
@@ -227,12 +227,13 @@ def show_details(out: "Console", lines: list[Object]) -> None:
     out.file.write("\n".join(text.rstrip() for text in captured.get().strip("\n").splitlines()) + "\n")
 
 
-def _cell(line: Object, kind: str, key: str) -> str:
+def _cell(line: Object, kind: str, key: str, *, whole: bool) -> str:
+    """The text of a value; `whole`: with its own line ends, else on one line."""
     if kind == "outputs" and "error" in line:
         return "(Failed)"
     value = line[kind].get(key)
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text.replace("\r", "").replace("\n", "\\n")
+    return text.replace("\r", "") if whole else text.replace("\r", "").replace("\n", "\\n")
 
 
 @run_command.command("logs", cls=options.ByName)

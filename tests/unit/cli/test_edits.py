@@ -69,7 +69,7 @@ def session(tmp_path, monkeypatch):
         target.write(content[: len(content) // 2] if made.broken >= 0 else content)
 
     cluster.__dict__.update(read_from=read_from, executed=[])
-    monkeypatch.setattr(FakeCluster, "become", lambda self, *words: cluster.executed.append(words))
+    monkeypatch.setattr("flowsession_cli.executing.run", lambda command: cluster.executed.append(tuple(command[1:])))
     made.cluster = cluster
     return made
 

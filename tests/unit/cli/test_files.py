@@ -1,5 +1,6 @@
 """`cp`: what kubectl cp is called with, and what its words mean."""
 
+import re
 import sys
 
 import click
@@ -61,7 +62,8 @@ def test_from_a_session(cluster, tmp_path, source, target, here):
     if here.startswith("there"):
         (tmp_path / "there").mkdir()
     assert copied(source, target).exit_code == 0
-    assert (tmp_path / "called").read_text().splitlines()[3:] == [f"chat-1:{source[5:]}", here, "--retries=5"]
+    called = (tmp_path / "called").read_text().splitlines()[3:]
+    assert [called[0], re.sub(r"\.([^/]*)\.\d+\.part$", r"\1", called[1]), called[2]] == [f"chat-1:{source[5:]}", here, "--retries=5"]
     assert (tmp_path / here).exists()
 
 
@@ -130,3 +132,14 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_sent(cluster, tmp
     (tmp_path / "kubectl.py").write_text("import sys\nassert sys.argv[1] == 'exec'\nsys.exit('command terminated with exit code 1')")
     said = str(copied("a", "chat:no/such/").exception)
     assert said == "there is no folder no/such in chat: kubectl flow exec chat -- mkdir -p no/such makes it"
+
+
+@pytest.mark.parametrize("there", ["", "before"])
+def test_what_is_broken_off_leaves_no_part_and_what_was_there(cluster, tmp_path, there):
+    if there:
+        (tmp_path / "x").write_text(there)
+    call = "import pathlib, sys\npathlib.Path(sys.argv[-2]).write_text('half')\nsys.exit('error: unexpected EOF')"
+    (tmp_path / "kubectl.py").write_text(call)
+    assert "only a part was copied" in str(copied("chat:x", "x").exception)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".x", "x"))] == (["x"] if there else [])
+    assert not there or (tmp_path / "x").read_text() == there

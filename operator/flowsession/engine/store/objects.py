@@ -368,5 +368,6 @@ def _container(status: Object) -> ContainerView:
         ended_reason=ended.get("reason", ""),
         ended_code=int(ended.get("exitCode") or 0),
         ended_message=(ended.get("message") or "")[:4000],
+        ended_at=times.parse(ended.get("finishedAt")),
         image_id=status.get("imageID", ""),
     )

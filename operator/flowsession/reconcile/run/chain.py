@@ -474,8 +474,11 @@ def _lost(draft: RunDraft, cause: str) -> None:
 
 
 def _restarted(draft: RunDraft) -> str:
+    """The cause; how its container ended only where the kubelet has told of that already, and not of an earlier end still."""
     container = draft.snapshot.pod.container if draft.snapshot.pod else None
-    why = f" ({container.ended_reason}, exit code {container.ended_code})" if container and container.ended_reason else ""
+    began = times.moment(draft.status.get("startedAt"), draft.snapshot.created_at)
+    ended = container is not None and container.ended_reason and container.ended_at is not None and container.ended_at >= began
+    why = f" ({container.ended_reason}, exit code {container.ended_code})" if container is not None and ended else ""
     return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{why}"
 
 

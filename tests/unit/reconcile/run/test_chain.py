@@ -266,9 +266,14 @@ def test_what_was_fetched_before_the_pod_went_is_kept() -> None:
 
 
 def test_a_restarts_cause_is_told() -> None:
-    killed = pod(container=container(restarts=1, ended_reason="OOMKilled", ended_code=137))
+    killed = pod(container=container(restarts=1, ended_reason="OOMKilled", ended_code=137, ended_at=NOW))
     _, status = after(placed(RunView(answer=RunAnswer("Lost"), again_asked=True), pod=killed))
     assert "(OOMKilled, exit code 137)" in condition(status, "Complete")["message"]
+    earlier = pod(container=replace(killed.container, ended_at=NOW - 60.0))
+    _, status = after(
+        placed(RunView(answer=RunAnswer("Lost"), again_asked=True), pod=earlier, status={**PLACED, "startedAt": stamp(NOW - 30)})
+    )
+    assert "OOMKilled" not in condition(status, "Complete")["message"], "the kubelet has not told of the last end yet"
 
 
 def test_outputs_that_the_api_server_refuses_are_tried_again() -> None:
