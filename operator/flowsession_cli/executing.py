@@ -28,8 +28,8 @@ def run(command: Sequence[str]) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hand_on)
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    for number in early:
-        process.send_signal(number)
+    for missed in early:
+        process.send_signal(missed)
     assert process.stderr
     held = b""
     while piece := os.read(process.stderr.fileno(), _PIECE):
