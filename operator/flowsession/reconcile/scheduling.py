@@ -23,7 +23,9 @@ def unschedulable(draft: Draft, pod: PodView, seen: ScalingView | None, what: st
     _read_events(draft, pod, seen)
     if seen is not None and seen.reason in _SCALING_UP:
         return "ScalingUp", f"a node is being added for the {what}: {seen.message}"
-    message = f"no node has room for the {what}: {pod.unscheduled_message}"
+    of_a_claim = "persistentvolumeclaim" in pod.unscheduled_message.lower()
+    message = f"the {what} waits for a claim" if of_a_claim else f"no node has room for the {what}"
+    message = f"{message}: {pod.unscheduled_message}"
     return "Unschedulable", f"{message}; the autoscaler adds none: {seen.message}" if seen is not None and seen.message else message
 
 

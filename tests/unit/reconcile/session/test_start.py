@@ -422,6 +422,12 @@ def test_no_room_is_said_at_once_in_the_schedulers_words():
     assert [event.reason for event in decide(snapshot).events] == ["Unschedulable"]
 
 
+@pytest.mark.parametrize("words", ['persistentvolumeclaim "data" not found', "pod has unbound immediate PersistentVolumeClaims"])
+def test_a_claim_that_is_not_there_is_no_lack_of_room(words):
+    status = status_after(session_snapshot(pending_pod(node="", container=None, unscheduled_message=words)))
+    assert condition(status, "Ready")["message"] == f"the session waits for a claim: {words}"
+
+
 PULL = 'failed to pull and unpack image "x": not found'
 
 
