@@ -89,7 +89,7 @@ WORK: dict[str, list[list[str]]] = {
     "terminals, one after the other": [["sh", "-c", SHELL.replace("SECONDS", "HALF")]] * 2,
     "a busy process that ends": [left_behind(BUSY)],
     "a busy process that falls asleep": [left_behind(BUSY + "time.sleep(100000)")],
-    "a run in progress": [left_behind(RUN)],
+    "a test in progress": [left_behind(RUN)],
     SHORT: [["sh", "-c", NOTE]] * 6,
 }
 """What is done in a session after its start: commands for `kubectl exec`, one after the other."""
@@ -195,7 +195,7 @@ class Api:
 
 def live(run: Run, api: Api, kubectl: Kubectl) -> None:
     """One session from its creation to its end."""
-    environment = "napping" if run.work == "a run in progress" else "plain"
+    environment = "napping" if run.work == "a test in progress" else "plain"
     idle = {"action": "Delete", "timeoutSeconds": run.timeout}
     api.create("computesessions", "ComputeSession", run.name, {"environmentRef": {"name": environment}, "user": run.name, "idle": idle})
     api.until("pod", run, 900)

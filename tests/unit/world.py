@@ -183,8 +183,13 @@ class Todo:
         self.clock = clock
         self.now = True
         self.due = float("inf")
+        self.others = 0
+        """Decisions about others that are due."""
         self.pods: dict[Key, float] = {}
         """Pods whose session is gone, and when they are due."""
+
+    def __len__(self) -> int:
+        return self.others
 
     def add(self, key: Key) -> None:
         if key == SESSION:
@@ -216,6 +221,11 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.deferred: list[Event] = []
+
+    def defer(self, key: Key, uid: str, event: Event) -> bool:
+        self.deferred.append(event)
+        return True
 
     async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
         self.events.append(event)

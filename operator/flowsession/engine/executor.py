@@ -41,6 +41,9 @@ REPORTED_SECONDS = 60.0
 """How long the Event of what failed or came too late stands for the next try."""
 
 
+BUSY = 16
+"""Decisions that are due from which on what went well is told later: an Event costs the API server half of what a status does."""
+
 CLAIMED = frozenset({"IdleSoon"})
 """Reasons of Events that the status says people were told of."""
 
@@ -124,24 +127,27 @@ class Executor:
         if plan.status is not None and not await self._patch(plan.status):
             return False
         self._reported.pop(uid, None)
-        await self._tell(key, uid, [event for event in plan.events if event.reason not in CLAIMED])
+        await self._tell(key, uid, [event for event in plan.events if event.reason not in CLAIMED], now=len(self._queue) < BUSY)
         self._reported.pop(uid, None)
         return True
 
-    async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True) -> bool:
+    async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True, now: bool = True) -> bool:
         """Whether all of a plan's Events are written; one that was written lately for a plan that failed after it is not written anew.
 
-        With `late`, one that the API server does not take for now is left to the recorder, and stands for written.
+        With `late`, one that the API server does not take for now is left to the recorder, and stands for written; so is, unless `now`,
+        each that is no warning.
         """
         if not events:
             return True
-        now = self._cache.clock()
-        self._reported = {known: reported for known, reported in self._reported.items() if now - reported[0] < REPORTED_SECONDS}
-        _, before = self._reported.get(uid, (now, frozenset()))
+        at = self._cache.clock()
+        self._reported = {known: reported for known, reported in self._reported.items() if at - reported[0] < REPORTED_SECONDS}
+        _, before = self._reported.get(uid, (at, frozenset()))
         for event in events:
-            if event.reason not in before and not await self._recorder.record(key, uid, event, late=late) and not late:
+            if event.reason in before or (not now and not event.warning and self._recorder.defer(key, uid, event)):
+                continue
+            if not await self._recorder.record(key, uid, event, late=late) and not late:
                 return False
-        self._reported[uid] = (now, frozenset(event.reason for event in events))
+        self._reported[uid] = (at, frozenset(event.reason for event in events))
         return True
 
     def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:

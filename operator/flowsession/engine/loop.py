@@ -1,6 +1,7 @@
 """The engine: primes the cache, keeps workers on the queue, and re-lists now and then what a watch may have missed."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
@@ -52,6 +53,9 @@ SILENT_SECONDS = 30.0
 BEGINNER_SECONDS = 20.0
 """For so long a session without a pod lets those go first that are nearer to Ready: of a thousand that come at once the first is served
 while the last waits, and not all of them at the end."""
+
+LAST_EVENTS_SECONDS = 2.0
+"""For so long the operator's own end may wait for Events."""
 
 RESYNC_SECONDS = 300.0
 FIRST_RESYNC_SECONDS = 10.0
@@ -127,8 +131,11 @@ class Engine:
         self._tasks.start("events", self._recorder.write_late_for_ever)
 
     async def stop(self) -> None:
-        """Ends the workers; a write that is under way is awaited by nobody, as after a kill."""
+        """Ends the workers; a write that is under way is awaited by nobody, as after a kill. Events that were deferred are written."""
         await self._tasks.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_EVENTS_SECONDS):
+                await self._recorder.write_late()
         await self._agents.close()
         await self._run_calls.close()
         await self._checks.close()

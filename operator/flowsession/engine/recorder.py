@@ -17,6 +17,7 @@ from flowsession.model.plan import Event
 log = logging.getLogger(__name__)
 
 REMEMBERED = 4096
+MOST_DEFERRED = REMEMBERED // 2
 CORE_KINDS = frozenset({"Pod", "ConfigMap", "ResourceQuota"})
 """Those of v1."""
 RETRY_SECONDS = 5.0
@@ -27,6 +28,11 @@ RETRIED_SECONDS = 600.0
 BURST = 25
 """Events about one object that may come at once; then one every REFILL_SECONDS, as client-go's spam filter has it."""
 REFILL_SECONDS = 300.0
+
+
+def _about(key: Key, uid: str, event: Event) -> tuple[Key, str]:
+    """The object that an Event is about, by key and uid."""
+    return (key, uid) if event.about is None else (Key(event.about.kind, key.namespace, event.about.name), event.about.uid)
 
 
 class Recorder:
@@ -57,18 +63,25 @@ class Recorder:
                     return False
         return True
 
+    def defer(self, key: Key, uid: str, event: Event) -> bool:
+        """Leave an Event for a moment in which others wait less; False where too many wait already."""
+        if len(self._unwritten) >= MOST_DEFERRED:
+            return False
+        key, uid = _about(key, uid, event)
+        self._unwritten[uid, event.reason, event.message] = (time.monotonic(), key, event)
+        return True
+
     async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
         """Write an Event about an object, or count the same one up. False where the API server did not take it for now: then it is
         tried again for a while, unless the caller does that (`late` is false)."""
-        if event.about is not None:
-            key, uid = Key(event.about.kind, key.namespace, event.about.name), event.about.uid
+        key, uid = _about(key, uid, event)
         return await self._record(key, uid, event, time.monotonic() if late else None)
 
     async def _record(self, key: Key, uid: str, event: Event, since: float | None) -> bool:
         self._unwritten.pop((uid, event.reason, event.message), None)
         if not self._may(uid):
             return True
-        now = times.stamp(time.time())
+        now = times.stamp(time.time() - (0.0 if since is None else time.monotonic() - since))
         same = (uid, event.reason, event.message)
         try:
             if same in self._written:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowsession.cluster import errors
-from flowsession.engine.executor import LISTS_AT_ONCE, SECONDS_PER_STATUS, STATUSES_AT_ONCE
+from flowsession.engine.executor import BUSY, LISTS_AT_ONCE, SECONDS_PER_STATUS, STATUSES_AT_ONCE
 from flowsession.model.plan import AnnotatePod, Create, Delete, Event, PatchStatus, Plan
 from unit.builders import NAME, NAMESPACE, NOW
 from unit.world import BOX, SESSION, World, _run
@@ -219,3 +219,14 @@ def test_when_an_instance_was_written_is_remembered(world):
     carry_out(world, Plan(status=write))
     assert world.cache.sizing.instances.written_at[NAMESPACE, BOX] == world.clock()
     assert world.snapshots.instance((NAMESPACE, BOX), world.clock()).written_at == world.clock()
+
+
+@pytest.mark.parametrize("others", [BUSY - 1, BUSY])
+def test_where_many_wait_what_went_well_is_told_later_and_what_did_not_or_ends_at_once(world, others):
+    world.todo.others = others
+    ready, refused = Event(False, "Ready", "it runs"), Event(True, "InstallFailed", "no such package")
+    carry_out(world, replace(warn(world), events=(ready, refused, WARNING)))
+    assert (ready in world.told.deferred, ready in world.told.events) == (others == BUSY, others < BUSY)
+    assert {refused, WARNING} <= set(world.told.events)
+    carry_out(world, end_of(world, valid_until=None))
+    assert IDLE in world.told.events

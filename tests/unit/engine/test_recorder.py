@@ -8,10 +8,10 @@ import pytest
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
 from flowsession.engine import recorder
-from flowsession.engine.recorder import RETRIED_SECONDS, Recorder
+from flowsession.engine.recorder import MOST_DEFERRED, RETRIED_SECONDS, Recorder
 from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Event
-from unit.builders import NAME, NAMESPACE, NOW
+from unit.builders import NAME, NAMESPACE, NOW, stamp
 
 KEY = Key("ComputeSession", NAMESPACE, NAME)
 WARNING = Event(True, "IdleSoon", "in a minute")
@@ -66,6 +66,21 @@ async def test_what_was_not_taken_for_now_is_written_later_and_once(events, serv
     await events.write_late()
     await events.write_late()
     assert [event["reason"] for event in server.written] == ["IdleSoon"]
+
+
+async def test_what_is_deferred_is_written_with_the_time_at_which_it_happened(events, server, clock):
+    ready = Event(False, "Ready", "it runs")
+    assert events.defer(KEY, "u", ready)
+    assert server.written == []
+    clock.now += 7.0
+    await events.write_late()
+    await events.write_late()
+    assert [(event["reason"], event["firstTimestamp"]) for event in server.written] == [("Ready", stamp(NOW - 7.0))]
+
+
+async def test_only_so_many_are_deferred(events):
+    deferred = [events.defer(KEY, f"u{number}", WARNING) for number in range(MOST_DEFERRED + 1)]
+    assert deferred == [True] * MOST_DEFERRED + [False]
 
 
 async def test_what_was_refused_is_not_tried_again(events, server):
