@@ -476,7 +476,8 @@ def _lost(draft: RunDraft, cause: str) -> None:
     if draft.status.get("outputs"):
         draft.end(RunPhase.FAILED, "SessionLost", f"{done}, whose outputs are kept: create a run with resumeFrom {draft.snapshot.name!r}")
     else:
-        draft.end(RunPhase.FAILED, "SessionLost", f"{done}, and their outputs went with the pod: create the run again")
+        gone = "went with the pod" if draft.snapshot.pod is None or draft.snapshot.pod.phase in ENDED else "were not kept"
+        draft.end(RunPhase.FAILED, "SessionLost", f"{done}, and their outputs {gone}: create the run again")
 
 
 def _restarted(draft: RunDraft) -> str:
@@ -485,7 +486,8 @@ def _restarted(draft: RunDraft) -> str:
     began = times.moment(draft.status.get("startedAt"), draft.snapshot.created_at)
     ended = container is not None and container.ended_reason and container.ended_at is not None and container.ended_at >= began
     why = f" ({container.ended_reason}, exit code {container.ended_code})" if container is not None and ended else ""
-    return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{why}"
+    again = " once more" if draft.status.get("resumes") else ""
+    return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{again}{why}"
 
 
 def _problem(error: RunFailure) -> dict[str, object]:

@@ -212,9 +212,14 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
 
 
 def time_out(draft: Draft, pod: PodView, stage: str) -> None:
-    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on."""
+    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on.
+
+    The time of a container that is restarted after the session had been Ready begins with the end of the one before.
+    """
     limit = draft.snapshot.spec.start_timeout_seconds
     began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
+    if draft.status.get("readyAt") and pod.container is not None:
+        began = max(began, pod.container.ended_at or began)
     if draft.now < began + limit:
         draft.look_again(began + limit)
         return

@@ -15,6 +15,7 @@ from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests import run_outputs
 from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
 from flowsession.model.run_views import Earlier, RunAnswer, RunFailure, RunReply, RunView
+from flowsession.model.views import PodView
 from flowsession.reconcile.run import chain
 from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from unit.builders import NAMESPACE, NOW, POD, applied, condition, container, pod, stamp, verdict
@@ -328,6 +329,22 @@ def test_tokens_and_the_end_of_the_log_are_told() -> None:
     found = replace(DONE, tokens={"prompt": 3, "total": 5}, log_tail="the end\n")
     _, status = after(placed(RunView(answer=found, archive="eA==")))
     assert (status["tokens"], status["logTail"]) == ({"prompt": 3, "total": 5}, "the end\n")
+
+
+@pytest.mark.parametrize(
+    ("there", "cause", "outputs"),
+    [
+        (pod(), "the container of session 'alice-flow' was restarted in the middle of the run once more", "were not kept"),
+        (None, f"pod {POD} was deleted", "went with the pod"),
+    ],
+)
+def test_a_run_that_is_lost_says_how_often_and_where_its_outputs_are(there: PodView | None, cause: str, outputs: str) -> None:
+    view = RunView(answer=RunAnswer("Lost"), again_asked=True) if there else RunView(answer=RUNNING)
+    status = {**PLACED, "resumes": 1, "lines": {"total": 40, "completed": 7, "failed": 0}}
+    found = placed(view, pod=there, status=status)
+    message = condition(after(found)[1], "Failed")["message"]
+    assert message.startswith(cause)
+    assert message.endswith(f"and their outputs {outputs}: create the run again")
 
 
 def test_a_run_whose_container_was_restarted_goes_on_once() -> None:

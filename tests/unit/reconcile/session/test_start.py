@@ -607,6 +607,15 @@ def test_the_timeout_is_not_early():
     assert decide(snapshot).look_again_at == NOW + 1
 
 
+@pytest.mark.parametrize(("ready", "reason"), [(True, "OutOfMemory"), (False, "StartTimeout")])
+def test_the_timeout_of_a_restarted_container_counts_from_the_end_of_the_one_that_ran(ready, reason):
+    killed = waiting("CrashLoopBackOff", ended_reason="OOMKilled", ended_code=137, ended_at=NOW - 5.0, restarts=1)
+    made = pending_pod(container=killed, created_at=NOW - 3600)
+    status = {"podName": made.name, "incarnation": 1, **({"readyAt": stamp(NOW - 3500)} if ready else {})}
+    after = status_after(session_snapshot(made, status=status, spec=session_spec(startTimeoutSeconds=600)))
+    assert verdict(after, "Ready") == ("False", reason)
+
+
 def test_the_timeout_counts_from_the_present_incarnation():
     status = status_after(settled_snapshot(pods=()))
     second = pending_pod(name=POD_2, uid="pod-2", created_at=NOW + 1)
