@@ -4,6 +4,7 @@ from flowsession.api.session import Phase
 from flowsession.model.plan import Follow, Probe
 from flowsession.model.times import moment
 from flowsession.reconcile.flow_valid import CONDITION, NO_FLOW, verdict_of
+from flowsession.reconcile.session.agent import settled
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.install import follow
 
@@ -25,7 +26,9 @@ WRITE_SECONDS = 3.0
 def judge(draft: Draft, live: Live) -> bool:
     """Write whether the flow is valid."""
     pod, environment, agent = live.pod, live.environment, live.agent
-    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
+    if agent is None or agent.state is None or draft.status.get("phase") != Phase.RUNNING.value:
+        return True
+    if agent.delivered is None and not settled(draft, pod):  # one that is settled gets nothing delivered by an operator that starts anew
         return True
     state, check = agent.state, agent.state.check
     if environment.files is None:
@@ -53,15 +56,15 @@ def follow_the_check(draft: Draft, live: Live) -> bool:
 
     An agent checks by itself when something changes that its operator does not see, such as a connection's Secret.
     """
-    agent = live.agent
-    if agent is None or agent.state is None or agent.delivered is None or draft.status.get("phase") != Phase.RUNNING.value:
+    agent, hint = live.agent, draft.snapshot.hint
+    if draft.status.get("phase") != Phase.RUNNING.value:
         return True
-    state = agent.state
-    if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:
-        follow(draft, agent, Follow(since=state.version, seconds=POLL_SECONDS))
-    hint = draft.snapshot.hint
-    if hint is not None and hint.checked_at > agent.state_at:
-        draft.ask(agent, Probe(), not_before=agent.asked_at + LEAST_BETWEEN_CALLS)
+    if agent is not None and agent.state is not None and agent.delivered is not None:
+        state = agent.state
+        if state.check.state == "Running" and state.install.state != "Running" and not state.retired and agent.polls < MOST_POLLS:
+            follow(draft, agent, Follow(since=state.version, seconds=POLL_SECONDS))
+    if hint is not None and hint.checked_at > (agent.state_at if agent else 0.0):
+        draft.ask(agent, Probe(), not_before=agent.asked_at + LEAST_BETWEEN_CALLS if agent else 0.0)
     return True
 
 

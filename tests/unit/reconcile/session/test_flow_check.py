@@ -349,3 +349,13 @@ def test_a_settled_session_is_asked_when_its_agent_announces_another_verdict_and
 def test_an_agent_that_announces_verdicts_all_the_time_is_asked_now_and_then():
     plan = announced(NOW - 0.5, asked_at=NOW - 1)
     assert (plan.call, plan.look_again_at) == (None, NOW - 1 + LEAST_BETWEEN_CALLS)
+
+
+def test_an_operator_that_starts_anew_takes_in_another_verdict_of_a_settled_session():
+    """It has delivered nothing to that agent, and has no reason to."""
+    hint, status = Hint(checked_at=NOW - 1), ready_status(FLOW)
+    assert decide(session_snapshot(pod(), hint=hint, environment=FLOW, status=status)).call == Probe()
+    view = agent(state(FLOW, check=checked("Invalid", problems=(MISSING,))), FLOW, delivered=None, edits_at=NOW)
+    found = session_snapshot(pod(), agent=view, hint=hint, environment=FLOW, status=status)
+    assert verdict(status_after(found), "FlowValid")[0] == "False"
+    assert decide(found).call is None
