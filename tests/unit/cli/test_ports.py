@@ -127,6 +127,7 @@ def test_a_closed_terminal_ends_kubectl_too(cluster, tmp_path, monkeypatch, numb
 
     monkeypatch.setattr(ports.subprocess, "Popen", started)
     monkeypatch.setattr(ports._Opened, "_tell", lambda *_: os.kill(os.getpid(), number))
+    signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
     try:
         assert opened(tmp_path, "chat", "8501").exit_code == 128 + number
     finally:
