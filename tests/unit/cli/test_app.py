@@ -246,6 +246,7 @@ def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluste
     [
         (("test", "chat"), ["flow", "test"]),
         (("test", "chat", "--inputs", "a=b c", "--node", "n"), ["flow", "test", "--inputs", "a=b c", "--node", "n"]),
+        (("test", "chat", "--traceback"), ["flow", "test", "--traceback"]),
         (("test", "chat", "--inputs", "a=b", "c=d e", "--inputs", "f=g"), ["flow", "test", "--inputs", "a=b", "c=d e", "f=g"]),
         (("chat", "chat", "--inputs", "a=b", "--variant", "n.v"), ["flow", "chat", "--inputs", "a=b", "--variant", "n.v"]),
         (("check", "chat"), ["flow", "check"]),
