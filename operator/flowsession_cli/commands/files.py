@@ -20,7 +20,7 @@ _RETRIES = 5
 
 _LINK = re.compile(r'warning: skipping symlink: "([^"]*)"')
 _NOISE = re.compile(
-    r"[EWI]\d{4} |tar: Removing leading|tar: (?:Exiting with failure|Error is not recoverable)|command terminated|tar: .{0,999} in the future|tar: ?$"
+    r"[EWI]\d{4} |command terminated|tar: (?:Removing leading|Exiting with failure|Error is not recoverable|.{0,999} in the future|$)|tar:$"
 )
 _UNREADABLE = re.compile(r"Cannot stat|Cannot open|[Cc]an't open")
 """What tar says of a file that it leaves out: kubectl takes no notice of how it ends."""

@@ -66,8 +66,8 @@ def test_what_ends_this_ends_the_command() -> None:
     ("words", "status", "said"),
     [
         (
-            'error: unable to upgrade connection: pods "a" is forbidden: User "ada" cannot create resource "pods/exec" in API group "" in the'
-            ' namespace "team"',
+            'error: unable to upgrade connection: pods "a" is forbidden: User "ada" cannot create resource "pods/exec" in API group ""'
+            ' in the namespace "team"',
             1,
             "ada may not create pods/exec in namespace team: the cluster's role edit has that right",
         ),
