@@ -35,7 +35,7 @@ _STAMP = "%Y-%m-%d %H:%M:%S +0000"
 LARGEST = 256 * 1024
 """Bytes of a flow's file that are read."""
 LEAST_WAIT = 10.0
-"""Seconds that a line must still wait for an endpoint for it to be told."""
+"""Seconds that a wait for an endpoint must take for it to be told."""
 
 
 def advice(
@@ -78,7 +78,7 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
     for found in _WAIT.finditer(log):
         line, began, seconds = int(found[2]), time.strptime(found[1], _STAMP), float(found[3])
         late[line] = calendar.timegm(began) + seconds
-        if late[line] < now + LEAST_WAIT or f"-Line number({line}) " in log[found.end() :]:
+        if seconds < LEAST_WAIT or late[line] <= now or f"-Line number({line}) " in log[found.end() :]:
             del late[line]
     if not late:
         return ""
