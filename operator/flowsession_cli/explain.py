@@ -47,10 +47,8 @@ def session(
     phase = status.get("phase") or "New"
     if "deletionTimestamp" in thing["metadata"]:
         return Finding(f"{name} is being deleted", _story(Rows(), events=events), well=False)
-    if not ready and now - render.seconds_of(thing["metadata"]["creationTimestamp"]) < _NEW_SECONDS:
-        return Finding(f"{name} is not running yet: it was made a moment ago", [("now", "the operator is about to look at it")], well=False)
     if not ready:
-        return Finding(f"{name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
+        return _unseen(thing, now)
     running = ready["status"] == "True"
     bad = {kind: found for kind in _CONDITIONS if (found := render.condition(thing, kind)).get("status") == "False"}
     if not running and ready.get("reason") in _ON_ITS_WAY:
@@ -82,6 +80,14 @@ def session(
     for line in log.splitlines()[-TAIL_LINES:]:
         rows.add("log", line)
     return Finding(_headline(name, phase, ready, on_its_way=on_its_way, now=now), rows, well=False)
+
+
+def _unseen(thing: Object, now: float) -> Finding:
+    """Of a session of which the operator has said nothing."""
+    name = thing["metadata"]["name"]
+    if now - render.seconds_of(thing["metadata"]["creationTimestamp"]) < _NEW_SECONDS:
+        return Finding(f"{name} is not running yet: it was made a moment ago", [("now", "the operator is about to look at it")], well=False)
+    return Finding(f"{name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
 
 
 def _headline(name: str, phase: str, ready: Object, *, on_its_way: bool, now: float) -> str:
