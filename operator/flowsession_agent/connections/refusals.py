@@ -36,7 +36,7 @@ _STATUSES = {401: "it does not take the key", 403: "the key may not do this", 40
 LARGEST = 256 * 1024
 """Bytes of a flow's file that are read."""
 LEAST_WAIT = 10.0
-"""Seconds that a line must still wait for an endpoint for it to be told."""
+"""Seconds that a wait for an endpoint must take for it to be told."""
 
 
 def advice(
@@ -80,7 +80,7 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
         stamp, sign, hours, minutes, number, seconds = found.groups()
         line, ahead = int(number), int(f"{sign}1") * (3600 * int(hours) + 60 * int(minutes))
         late[line] = _moment(stamp) - ahead + float(seconds)
-        if late[line] < now + LEAST_WAIT or f"-Line number({line}) " in log[found.end() :]:
+        if float(seconds) < LEAST_WAIT or late[line] <= now or f"-Line number({line}) " in log[found.end() :]:
             del late[line]
     if not late:
         return ""

@@ -6,6 +6,7 @@ Each part is for prompt flow 1.18.5, and leaves another version alone where that
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib
 import queue
 import signal
@@ -28,6 +29,8 @@ SHARE = 0.05
 SHORTEST_SECONDS = 0.02
 EMPTY_SECONDS = 0.1
 """After so long without a line to take the queue of lines is empty."""
+NEXT_PROCESS_SECONDS = 5.0
+"""So long the next process may take to begin; that one may end at once too."""
 
 
 def look_soon() -> None:
@@ -109,6 +112,54 @@ def know_lines_by_number() -> None:
         persist(self, run_info)
 
     LocalStorageOperations.persist_flow_run = numbered
+
+
+def keep_nodes_without_end() -> None:
+    """Have prompt flow keep its record of a node whose tool has left by `sys.exit`, with the present time as the end that it lacks.
+
+    It fails at such a record (1.18.5), and with it the whole run; the end of the line's process is an error of that line alone.
+    """
+    try:
+        from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
+            LocalStorageOperations,
+        )
+
+        persist = LocalStorageOperations.persist_node_run
+    except (ImportError, AttributeError):
+        return
+
+    def ended(self: Any, run_info: Any) -> None:
+        if run_info.end_time is None:
+            run_info.end_time = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)  # as prompt flow's own
+        persist(self, run_info)
+
+    LocalStorageOperations.persist_node_run = ended
+
+
+def await_next_process() -> None:
+    """Have prompt flow begin a line after one whose process has ended in the next process, not in the one that is gone.
+
+    It orders another process and takes the next line to the one that it knows, which may still be the one that has ended: that line was
+    told to have crashed too, and the one after it (1.18.5).
+    """
+    try:
+        from promptflow.executor._process_manager import (  # type: ignore[import-not-found,unused-ignore]
+            AbstractProcessManager,
+        )
+
+        known, is_alive = AbstractProcessManager.get_process_info, AbstractProcessManager.is_process_alive
+    except (ImportError, AttributeError):
+        return
+
+    def alive(self: Any, index: int) -> Any:
+        until = time.monotonic() + NEXT_PROCESS_SECONDS
+        found = known(self, index)
+        while not is_alive(self, found[1]) and time.monotonic() < until:
+            time.sleep(SHORTEST_SECONDS)
+            found = known(self, index)
+        return found
+
+    AbstractProcessManager.get_process_info = alive
 
 
 def _like(original: ModuleType, pause: Callable[[float], float]) -> ModuleType:

@@ -29,10 +29,11 @@ def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -
     if name is None or known is None:
         return None
     whose = f"The node {node!r}" if node else "The flow"
-    return {"code": "UnknownInput", "message": _unknown(f"{whose} has no input {name!r}", name, known, "inputs")}
+    return {"code": "UnknownInput", "message": unknown(f"{whose} has no input {name!r}", name, known, "inputs")}
 
 
-def _unknown(message: str, name: str, known: list[str], what: str) -> str:
+def unknown(message: str, name: str, known: list[str], what: str) -> str:
+    """Return the message with the nearest of the known names, and all of them; `what`: what they are, in the plural."""
     if not known:
         return f"{message}: it has no {what}."
     near = difflib.get_close_matches(name, known, 1)
@@ -42,13 +43,13 @@ def _unknown(message: str, name: str, known: list[str], what: str) -> str:
 
 def _unknown_node(flow: str, node: str) -> str:
     known = [str(found.get("name")) for found in declared(flow).get("nodes") or ()]
-    return "" if node in known else _unknown(f"The flow has no node {node!r}", node, known, "nodes")
+    return "" if node in known else unknown(f"The flow has no node {node!r}", node, known, "nodes")
 
 
 def _unknown_variant(flow: str, variant: str) -> str:
     variants = declared(flow).get("node_variants") or {}
     known = [f"${{{node}.{name}}}" for node, found in variants.items() for name in found.get("variants") or ()]
-    return "" if variant in known else _unknown(f"The flow has no variant {variant!r}", variant, known, "variants")
+    return "" if variant in known else unknown(f"The flow has no variant {variant!r}", variant, known, "variants")
 
 
 def _of_node(flow: str, node: str) -> list[str]:

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 
-from flowsession_agent.session import batch_engine, fork_ahead, traces
+from flowsession_agent.session import batch_engine, flow_inputs, fork_ahead, traces
 from flowsession_agent.session.run_outputs import DATA, OUTPUTS, RECORDS, record
 
 TYPE_CHECKING = False
@@ -27,6 +27,8 @@ LONGEST = 500
 NO_OBJECT = 'line {} of {} is no object: write the columns by name, as in {{"question": ...}}'
 FIRST_ERROR = "First error message is: "
 NO_DATA = "Couldn't find any inputs data"
+NO_RELATION = "Couldn't find these mapping relations: "
+_REFERENCE = re.compile(r"\$\{(data|run\.outputs)\.([^{}]+)\}")
 NO_LINES = (NO_DATA, "The input for batch run is incorrect")
 """How prompt flow begins its words about data, or a mapping of it, that gives no lines to run; its record has no more than words."""
 
@@ -76,6 +78,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         return {"code": "DataInvalid", "message": unreadable(str(data), str(order.get("shown")), error)}
     if data and (lacking := _no_columns(data, str(order.get("shown")))):
         return {"code": "DataInvalid", "message": lacking}
+    if order.get("variant") and (unknown := flow_inputs.refusal(order["file"], [], variant=order["variant"])):
+        return {"code": "FlowInvalid", "message": unknown["message"].rstrip(".")[:LONGEST]}
     kept = os.path.join(order["outputs"], order["name"])
     warnings = _no_inputs(order)
     progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total, warnings)
@@ -86,6 +90,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress.start()
     stopped = batch_engine.stop_at_interrupt()
     batch_engine.know_lines_by_number()
+    batch_engine.keep_nodes_without_end()
+    batch_engine.await_next_process()
     try:
         client = PFClient(config={"run.output_path": order["outputs"]})
         done = submit(client, order)
@@ -103,6 +109,8 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
         problem = {"code": "DataInvalid" if message.startswith(NO_LINES) else "FlowInvalid", "message": message}
         if message.startswith(NO_DATA) and data and not total:
             problem["message"] = f"{order.get('shown')} has no lines: a run needs one at least"
+        elif unknown_columns := _unknown_columns(message, order):
+            problem["message"] = unknown_columns
     errors = progress.errors()
     failed_nodes = _failed_aggregations(known)
     if progress.seen and problem.get("code") == "FlowInvalid":  # it was loaded and run all right
@@ -235,6 +243,8 @@ def unreadable(data: str, shown: str, error: Exception) -> str:
                     return f"line {number} of {shown} begins with a byte order mark, which JSON has not: save it as UTF-8 without one"
                 try:
                     found = json.loads(line.decode()) if line.strip() else {}
+                except json.JSONDecodeError as problem:
+                    return f"line {number} of {shown} is not JSON: {problem.msg} at column {problem.pos + 1}"[:LONGEST]
                 except ValueError as problem:
                     return f"line {number} of {shown} is not JSON: {problem}"[:LONGEST]
                 if not isinstance(found, dict):
@@ -250,20 +260,44 @@ def _no_columns(data: str, shown: str) -> str:
         with open(data, "rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.lstrip().startswith(b"{") and line.strip():
-                    return f'line {number} of {shown} is no object: write the columns by name, as in {{"question": ...}}'
+                    return NO_OBJECT.format(number, shown)
     return ""
 
 
 def _no_inputs(order: dict[str, Any]) -> list[str]:
     """Return a sentence for each name in the mapping that the flow has no input of; prompt flow leaves those out."""
-    from flowsession_agent.session import flow_inputs
-
     found = []
     for name in order["columnMapping"]:
         if refused := flow_inputs.refusal(order["file"], [name]):
             bare = "; YAML takes a bare n, y, no, yes, off or on for that: put it into quotes" if name in ("true", "false") else ""
             found.append(f"columnMapping: {refused['message'].rstrip('.')}{bare}")
     return found[:MOST_ERRORS]
+
+
+def _unknown_columns(words: str, order: dict[str, Any]) -> str:
+    """Return what the data has in place of the columns that prompt flow's words on a mapping name; empty where they name none of it."""
+    data, earlier = order.get("data"), order.get("earlier") or {}
+    sources = {
+        "data": (data, f"{order.get('shown')} has no column", "columns"),
+        "run.outputs": (os.path.join(earlier.get("folder", ""), OUTPUTS), f"run {earlier.get('name')} has no output", "outputs"),
+    }
+    found = []
+    for source, column in _REFERENCE.findall(words.partition(NO_RELATION)[2]):
+        path, has_no, what = sources[source]
+        known = _columns(path)
+        if known and column not in known:
+            found.append(f"columnMapping: {flow_inputs.unknown(f'{has_no} {column!r}', column, known, what).rstrip('.')}")
+    return "; ".join(found)[:LONGEST]
+
+
+def _columns(data: str | None) -> list[str]:
+    """Return the columns that prompt flow finds in a file; empty where there is none, or it can't be read."""
+    try:
+        from promptflow._utils.load_data import load_df  # type: ignore[import-not-found,unused-ignore]
+
+        return [str(name) for name in load_df(data).columns if name != "line_number"] if data and os.path.exists(data) else []
+    except Exception:  # prompt flow's own words are told then
+        return []
 
 
 def _not_utf8(data: str) -> str | None:

@@ -16,8 +16,10 @@ OUT_OF_MEMORY = "ran out of memory: choose a larger size, let the flow hold less
 CRASHED = "its process ended in the middle of it: a tool, or native code that it calls, ended it, or another process killed it"
 _TOO_LATE = re.compile(r"Line \d+ execution timeout for exceeding")
 _CRASH = re.compile(r"Process crashed while executing line")
+_STATE = re.compile(r"-Line number\((\d+)\) (start execution|completed|failed)")
+_MOST_LINES = 5
 _TAIL = 64 * 1024
-"""Bytes at the end in which waits are looked for."""
+"""Bytes at the end in which waits, and lines under way, are looked for."""
 
 
 class RunLog:
@@ -42,11 +44,18 @@ class RunLog:
         return text if size <= most else text.partition("\n")[2]
 
     def last_words(self) -> str:
-        """Why a run that was ended from outside may have taken so long: what an endpoint answered or didn't; empty where it asks none."""
+        """Why a run that was ended from outside may have taken so long: the lines under way, and what an endpoint answered or didn't."""
         from flowsession_agent.connections import refusals
 
         refused = refusals.advice(self.tail(), self._flow, os.environ, connections=self._connections)
-        return f"its log says last: {refused}" if refused else refusals.silence(self._flow, os.environ, self._connections)
+        cause = f"its log says last: {refused}" if refused else refusals.silence(self._flow, os.environ, self._connections)
+        return "; ".join(filter(None, (self._under_way(), cause)))
+
+    def _under_way(self) -> str:
+        states = {int(line): state for line, state in _STATE.findall(self.tail(_TAIL))}
+        lines = sorted(line for line, state in states.items() if state == "start execution")
+        numbers = f"{', '.join(map(str, lines[:_MOST_LINES]))}{', ...' if len(lines) > _MOST_LINES else ''}"
+        return f"line{'s' * (len(lines) > 1)} {numbers} {'was' if len(lines) == 1 else 'were'} under way" if lines else ""
 
     def wait(self) -> str:
         """The sentence on lines that wait for an endpoint now; empty where none does."""
@@ -65,11 +74,13 @@ class RunLog:
 
     def explain(self, result: dict[str, Any], *, short_of_memory: bool) -> None:
         """Put cause and way out before prompt flow's words in `errors` and `message` of a run's result."""
+        said = str(result.get("message", ""))
         for error in result.get("errors") or ():
             words = str(error.get("message", ""))
             if cause := self._cause(words, str(error.get("node", "")), error.get("line"), short_of_memory=short_of_memory):
                 error["message"] = f"{cause} ({words})"
-                result["message"] = str(result.get("message", "")).replace(words, error["message"])
+                if result.get("message") == said:  # the first is told there
+                    result["message"] = said.replace(words, error["message"])
 
     def _cause(self, words: str, node: str, line: object, *, short_of_memory: bool) -> str:
         from flowsession_agent.connections import refusals

@@ -129,6 +129,5 @@ def _files(folder: str, wanted: tuple[str, ...]) -> Iterator[str]:
 
 
 def _too_large(what: str, folder: str) -> ApiError:
-    return ApiError(
-        413, "TooLarge", f"its outputs have {what}. They lie in the session, in {folder}, as long as it lives: copy them from there"
-    )
+    way_out = "copy them from there, and keep those of a new run on a claim (spec.outputs.persistentVolumeClaim)"
+    return ApiError(413, "TooLarge", f"its outputs have {what}. They lie in the session, in {folder}, as long as it lives: {way_out}")

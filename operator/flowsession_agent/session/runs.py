@@ -252,8 +252,11 @@ class Runs:
                 os.unlink(os.path.join(run.folder, name))
 
     def _look(self, run: Run) -> None:
-        """Take in the counts that the run's process has written since, and what the run waits for."""
-        if run.state == "Running":
+        """Take in the counts that the run's process has written since, and what the run waits for.
+
+        An ending agent interrupts the lines under way. Prompt flow records them as failed, and they are run again in the next pod.
+        """
+        if run.state == "Running" and not self._children.ending:
             progress = run_batch.read(os.path.join(run.folder, "progress.json"))
             found = _grown(run.lines, progress), _warnings(progress.get("warnings")), run.log.wait()
             if found != (run.lines, run.warnings, run.message):

@@ -345,9 +345,15 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
         if answer.message:
             draft.goes_on(RunPhase.RUNNING, "EndpointBusy", f"session {session!r} runs it; {answer.message}")
         else:
-            draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it")
+            draft.goes_on(RunPhase.RUNNING, "Running", f"session {session!r} runs it{_why_it_ends(draft)}")
     elif view.failures >= SILENT_FAILURES:
         draft.goes_on(RunPhase.RUNNING, "KeepingOutputs", f"its lines are run, but its agent does not give the outputs: {view.message}")
+
+
+def _why_it_ends(draft: RunDraft) -> str:
+    if draft.snapshot.spec.cancel:
+        return " to the end of the lines under way, for up to 20 s: it is canceled"
+    return " to the end of the lines under way, for up to 20 s: its time is up" if draft.now >= _times_out_at(draft) else ""
 
 
 def _return(draft: RunDraft) -> None:
@@ -420,7 +426,7 @@ def _refused(draft: RunDraft) -> None:
 def _finish(draft: RunDraft, answer: RunAnswer) -> None:
     """Keep the outputs, and say how it ended."""
     snapshot, view = draft.snapshot, draft.snapshot.view
-    draft.count(answer)
+    draft.count(answer, final=True)
     draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
     name = run_outputs.name_of(snapshot.name, snapshot.uid)
     if view.archive and name in snapshot.refused_config_maps:

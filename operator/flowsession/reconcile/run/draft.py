@@ -35,11 +35,12 @@ class RunDraft(Draft):
         """Say what has no effect, beside what is said of that already."""
         self.put("warnings", list(dict.fromkeys([*(self.status.get("warnings") or ()), *warnings])) or None)
 
-    def count(self, answer: RunAnswer) -> None:
-        """Take in the agent's counts, which never go back, and warnings."""
+    def count(self, answer: RunAnswer, *, final: bool = False) -> None:
+        """Take in the agent's counts, which never go back, and warnings; failed lines that were run again are no longer failed."""
         self.warn(answer.warnings)
         before = self.before.get("lines") or {}
         lines = {name: max(int(before.get(name) or 0), int(getattr(answer, name))) for name in ("total", "completed", "failed")}
+        lines["failed"] = answer.failed if final else min(lines["failed"], max(answer.failed, lines["total"] - lines["completed"]))
         failed = f", {lines['failed']} failed" if lines["failed"] else ""
         self.put("lines", lines)
         self.put("progress", f"{lines['completed'] + lines['failed']}/{lines['total']}{failed}")
@@ -59,3 +60,5 @@ class RunDraft(Draft):
             self.judge("Failed", True, reason, message)
         if phase == RunPhase.FAILED:
             self.judge(stalled.CONDITION, True, reason, message)
+            if reason in self.NO_PROBLEM:  # RunUnfinished: while it waits for a run that is no problem
+                self.event(warning=True, reason=reason, message=message)

@@ -171,6 +171,22 @@ def test_counts_alone_are_written_at_most_once_in_ten_seconds() -> None:
     assert status["lines"]["completed"] == 31
 
 
+@pytest.mark.parametrize(
+    ("answer", "progress"),
+    [
+        (replace(RUNNING, completed=30, failed=0), "34/40, 4 failed"),
+        (replace(RUNNING, completed=38, failed=0), "40/40, 2 failed"),
+        (replace(RUNNING, completed=38, failed=2), "40/40, 2 failed"),
+        (DONE, "40/40"),
+        (replace(DONE, state="Failed", code="LinesFailed", completed=37, failed=1), "38/40, 1 failed"),
+    ],
+)
+def test_lines_that_failed_and_were_run_again_in_the_next_pod_count_once(answer: RunAnswer, progress: str) -> None:
+    before = {**PLACED, "lines": {"total": 40, "completed": 28, "failed": 4}}
+    _, status = after(placed(RunView(answer=answer, archive="eA==" if answer.over else ""), status=before))
+    assert status["progress"] == progress
+
+
 def test_what_its_lines_wait_for_is_told_and_is_over_by_itself() -> None:
     waits = "connection 'open_ai': its endpoint answers 429: line 3 asks again at 08:00:00 UTC"
     plan, status = after(placed(RunView(answer=replace(RUNNING, message=waits))))
@@ -179,6 +195,16 @@ def test_what_its_lines_wait_for_is_told_and_is_over_by_itself() -> None:
     assert not plan.events
     _, status = after(placed(RunView(answer=RUNNING), status=status))
     assert condition(status, "Complete")["reason"] == "Running"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "more", "says"),
+    [(10.0, {}, "runs it"), (61.0, {}, "for up to 20 s: its time is up"), (10.0, {"cancel": True}, "for up to 20 s: it is canceled")],
+)
+def test_while_it_ends_it_says_why(seconds: float, more: dict[str, Any], says: str) -> None:
+    status = {**PLACED, "startedAt": stamp(NOW - seconds)}
+    found = placed(RunView(answer=RUNNING, cancel_asked=True), spec=spec(timeoutSeconds=60, **more), status=status)
+    assert condition(after(found)[1], "Complete")["message"].endswith(says)
 
 
 # -- its end
@@ -455,8 +481,11 @@ EARLIER = Earlier("first", "abcdefghij", USER, "Completed", ("first-outputs-abcd
 )
 def test_the_run_that_it_builds_on(earlier: Earlier | None, age: int, phase: str, reason: str, says: str) -> None:
     found = snapshot(spec=spec(run="first"), earlier=earlier, created_at=NOW - age)
-    _, status = after(found)
+    plan, status = after(found)
     assert (status["phase"], verdict(status, "Complete")) == (phase, ("False", reason))
+    warned = [(event.reason, event.message) for event in plan.events if event.warning]
+    told = phase == "Failed" or reason == "RunNotFound"
+    assert warned == ([(reason, condition(status, "Complete")["message"])] if told else []), "once"
     assert says in condition(status, "Complete")["message"]
 
 
