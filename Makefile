@@ -46,7 +46,7 @@ test: packages lint test-unit ## everything: lint and types, unit, then end to e
 .PHONY: test-below
 test-below: packages $(READY)
 	@$(PYTEST) -n 2 --dist loadfile tests/apiserver
-	@$(PYTEST) -n 2 tests/chart tests/agent
+	@$(PYTEST) -n 3 tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q -n 2 tests/unit tests/scale/test_checker.py

@@ -1,8 +1,13 @@
 """The commands that the README and the documents tell people to type."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
+
+from flowsession_cli import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -25,6 +30,21 @@ class Command:
 def commands() -> list[Command]:
     """All of them, in the order of the documents: lines of `console` blocks after the prompt, and commands in a sentence."""
     return [Command(str(path.relative_to(ROOT)), text) for path in DOCUMENTS for text in in_text(path.read_text())]
+
+
+def of_help() -> list[str]:
+    """The commands that `kubectl flow --help` and its commands' own tell people to type, in their order."""
+    lines = [line.strip() for text in _helps(app.cli) for block in text.split("\b\n")[1:] for line in block.split("\n\n")[0].splitlines()]
+    found = [re.search(r"(?:source <\()?kubectl[ -]flow .*", line) for line in lines]
+    return [re.split(r"\s{2,}", match[0])[0] for match in found if match]
+
+
+def _helps(command: click.Command) -> Iterator[str]:
+    yield command.help or ""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context := click.Context(command)):
+            if (found := command.get_command(context, name)) is not None:
+                yield from _helps(found)
 
 
 def in_text(markdown: str) -> list[str]:

@@ -11,6 +11,9 @@ from flowsession_cli.cluster import Object
 TAIL_LINES = 8
 """Lines of an installer's errors, or of a log, that are shown."""
 
+_NEW_SECONDS = 10.0
+"""How long a session may be there before it is odd that the operator has said nothing of it."""
+
 _CONDITIONS = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "FlowValid", "InSync", "EditsInPlace")
 """A session's in the order of a start."""
 
@@ -45,7 +48,7 @@ def session(
     if "deletionTimestamp" in thing["metadata"]:
         return Finding(f"{name} is being deleted", _story(Rows(), events=events), well=False)
     if not ready:
-        return Finding(f"{name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
+        return _unseen(thing, now)
     running = ready["status"] == "True"
     bad = {kind: found for kind in _CONDITIONS if (found := render.condition(thing, kind)).get("status") == "False"}
     if not running and ready.get("reason") in _ON_ITS_WAY:
@@ -77,6 +80,14 @@ def session(
     for line in log.splitlines()[-TAIL_LINES:]:
         rows.add("log", line)
     return Finding(_headline(name, phase, ready, on_its_way=on_its_way, now=now), rows, well=False)
+
+
+def _unseen(thing: Object, now: float) -> Finding:
+    """Of a session of which the operator has said nothing."""
+    name = thing["metadata"]["name"]
+    if now - render.seconds_of(thing["metadata"]["creationTimestamp"]) < _NEW_SECONDS:
+        return Finding(f"{name} is not running yet: it was made a moment ago", [("now", "the operator is about to look at it")], well=False)
+    return Finding(f"{name} is not running: nobody has looked at it", [("cause", ways.NO_OPERATOR)], well=False)
 
 
 def _headline(name: str, phase: str, ready: Object, *, on_its_way: bool, now: float) -> str:
@@ -185,8 +196,8 @@ def instance(thing: Object, pod_events: Sequence[Object], events: Sequence[Objec
     return Finding(f"instance {name} is not running: it is {phase}", rows, well=False)
 
 
-def gone(name: str, events: Sequence[Object], environment: Object | None) -> Finding:
-    """Explain what is not there any more, by its Events, which the cluster keeps for an hour."""
+def gone(name: str, events: Sequence[Object], environment: Object | None, *, kind: str = "") -> Finding:
+    """Explain what is not there any more, by its Events, which the cluster keeps for an hour. `kind`: the one that was asked about."""
     rows = Rows()
     ends = [row for row in render.folded(events, len(events)) if _ENDS.search(row[2])]
     if ends:
@@ -199,7 +210,7 @@ def gone(name: str, events: Sequence[Object], environment: Object | None) -> Fin
     for stamp, reason, message in render.folded(events, 8):
         if not rows.have(message):
             rows.append((render.clock(stamp), f"{reason}: {message}"))
-    return Finding(f"there is no session or run {name} now; what was said of it, the last at the end", rows, well=False)
+    return Finding(f"there is no {kind or 'session or run'} {name} now; what was said of it, the last at the end", rows, well=False)
 
 
 def _words_of(found: Object) -> str:

@@ -4,11 +4,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flowsession_cli import follow, pack, render
-from flowsession_cli.cluster import ENVIRONMENT, RUN, SESSION, Cluster, Object
+from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError, NotFound
 
 LONGEST_FILE = 255
@@ -16,6 +16,15 @@ LONGEST_FILE = 255
 
 LONGEST = 50
 """Characters of an object's name: names of pods and labels are made of it."""
+
+
+_SHOWN: Mapping[str, str] = {
+    "session": "leave session/ away",
+    "run": "kubectl flow run show {}",
+    "env": "kubectl flow env show {}",
+    "instance": "kubectl flow instance ls",
+}
+"""What shows a thing that is named with its kind, as only `why` takes it."""
 
 
 def is_folder(target: str) -> bool:
@@ -47,6 +56,9 @@ def of_target(target: str) -> str:
     """The name that a target means: that of a flow folder, or itself, even beside a folder of that name that holds no flow."""
     if target.startswith("-"):
         raise CliError(f"{target} is no name: names begin with a small letter or a digit", code=2)
+    kind, _, name = target.partition("/")
+    if name and kind in _SHOWN and not Path(target).exists():
+        raise CliError(f"{target} is no session, which is meant here: {_SHOWN[kind].format(name)}", code=2)
     if is_folder(target) and (not target or os.sep in target or target in (".", "..") or pack.is_flow(Path(target))):
         return of_folder(pack.flow_folder(Path(target or ".")))
     return target
@@ -66,6 +78,8 @@ def _missing(cluster: Cluster, name: str) -> str:
     cluster.refuse_missing_namespace()
     if name in cluster.names(RUN):
         return f"{name} is a run, and no session: kubectl flow run show {name} shows it"
+    if name in cluster.names(INSTANCE):
+        return f"{name} is an instance, and no session: kubectl flow why instance/{name} says how it is"
     if name in cluster.names(ENVIRONMENT):
         why = f"kubectl flow why {name} says what became of it"
         return f"the environment {name} has no session of that name: kubectl flow start {name} starts one, and {why}"

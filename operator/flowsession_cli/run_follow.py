@@ -44,8 +44,12 @@ def tell_end(run: Object) -> None:
         print(f"{failed - len(errors)} more lines failed", file=sys.stderr)
     for metric, value in (status.get("metrics") or {}).items():
         print(f"{metric}: {value}")
+    lines = status.get("lines") or {}
     if status.get("outputs"):
-        print(f"kubectl flow run details {name}   shows its lines")
+        if lines.get("completed") or lines.get("failed"):
+            print(f"kubectl flow run details {name}   shows its lines")
+        else:
+            print(f"kubectl flow run logs {name}      shows its log")
         print(f"kubectl flow run download {name}  brings its files here")
     elif status["phase"] == "Failed":
         print(f"kubectl flow run logs {name} shows its log", file=sys.stderr)

@@ -240,6 +240,42 @@ def test_docs_kubectl_flow(shell: Shell, flows: Path) -> None:
     assert any("chat is suspended: it is resumed" in text and "Still there?" in text for text in printed)
 
 
+def test_every_example_of_help(shell: Shell, tmp_path: Path) -> None:
+    chat = tmp_path / "flows" / "chat"
+    chat.mkdir(parents=True)
+    inputs = "inputs:\n  question: {type: string, default: hello, is_chat_input: true}\n  chat_history: {type: list, default: []}\n"
+    (chat / "flow.flex.yaml").write_text(f"entry: main:answer\n{inputs}")
+    (chat / "main.py").write_text("def answer(question: str, chat_history: list = ()) -> str:\n    return question\n")
+    (chat / "train.py").write_text("print('trained')\n")
+    (chat / "run.yml").write_text('flow: .\ndata: questions.jsonl\ncolumn_mapping: {question: "${data.question}"}\n')
+    for folder in (tmp_path, chat):
+        (folder / "questions.jsonl").write_text('{"question": "one"}\n{"question": "two"}\n')
+    (tmp_path / "requirements.txt").write_text("six\n")
+    (tmp_path / "connection.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: sk-of-an-example\n")
+    apply(shell, tmp_path, json.dumps(environment("team-environment", requirementsText="")))
+    in_folder = ("kubectl flow start", "kubectl flow test", "kubectl flow chat", "kubectl flow run create")
+    before = {
+        "kubectl flow cp chat:/tmp/report.html .": "kubectl flow exec chat -- touch /tmp/report.html",
+        "kubectl flow open chat 8501": "kubectl flow exec chat -- sh -c 'setsid python3 -m http.server 8501 > /dev/null 2>&1 &'",
+        "kubectl flow run create --resume-from answers": "cd flows/chat && kubectl flow run create --name answers -f run.yml",
+    }
+    printed = {}
+    for text in documents.of_help():
+        if text in before:
+            shell(before[text], tmp_path)
+        typed = text.replace("NAME", "chat").replace("Standard_D4s_v5", "none").replace("chat-of-last-week", "mine")
+        typed = typed.replace("kubectl flow set", "kubectl flow set --yes")
+        typed = f"timeout -s INT --preserve-status 20 {typed}" if " open " in typed else typed
+        typed = re.sub(r"source <\((.* zsh)\)|(.*) \| source", r"\1\2", typed)  # this shell is bash
+        there = chat if text.startswith(in_folder) and "flows/" not in text and "team-environment" not in text else tmp_path
+        printed[text] = shell(typed, there)
+    assert len(printed) > 20
+    assert "trained" in printed["kubectl flow exec NAME -- python train.py"]
+    assert "port 8501 of chat is at http://127.0.0.1:8501/" in printed["kubectl flow open chat 8501"]
+    assert "Completed 2/2" in printed["kubectl flow run create -f run.yml"]
+    assert "sk-of-an-example" not in "".join(printed.values())
+
+
 def test_docs_migration(shell: Shell, flows: Path) -> None:
     made, started = (
         block.replace("  compute: {vmSize: Standard_D2s_v5}", "  # compute: {vmSize: Standard_D2s_v5}") for block in _manifests("migration")

@@ -25,13 +25,14 @@ _UNREACHABLE = re.compile(r"\b(APIConnectionError|ConnectError|NewConnectionErro
 _SILENT = re.compile(r"\b(APITimeoutError|ReadTimeout|ConnectTimeout)\b")
 _RETRY_AFTER = re.compile(r"Retry-After=([0-9.]+)")
 _WAIT = re.compile(
-    r"^(\d\S{9} \S{8} [+-]\d{4}) [^\[\n]*\[[^\s\[]{1,200} in line (\d+) [^\n]*? Back off ([0-9.]+) seconds for retry", re.MULTILINE
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ([+-])(\d\d)(\d\d) [^\[\n]*\[[^\s\[]{1,200} in line (\d{1,9}) [^\n]*?"
+    r" Back off (\d{1,7}(?:\.\d+)?) seconds for retry",
+    re.MULTILINE,
 )
 _NO_TOKEN = re.compile(r"\b(ClientAuthenticationError|CredentialUnavailableError|DefaultAzureCredential failed)\b")
 _NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']+)'|\[([^\s\[]{1,200}) in line \d+ ")
 _IN_USE = "which is in use within two minutes, without a restart"
 _STATUSES = {401: "it does not take the key", 403: "the key may not do this", 404: "it knows no such address, model or deployment"}
-_STAMP = "%Y-%m-%d %H:%M:%S +0000"
 LARGEST = 256 * 1024
 """Bytes of a flow's file that are read."""
 LEAST_WAIT = 10.0
@@ -76,9 +77,10 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
     """
     late: dict[int, float] = {}
     for found in _WAIT.finditer(log):
-        line, began, seconds = int(found[2]), time.strptime(found[1], _STAMP), float(found[3])
-        late[line] = calendar.timegm(began) + seconds
-        if seconds < LEAST_WAIT or late[line] <= now or f"-Line number({line}) " in log[found.end() :]:
+        stamp, sign, hours, minutes, number, seconds = found.groups()
+        line, ahead = int(number), int(f"{sign}1") * (3600 * int(hours) + 60 * int(minutes))
+        late[line] = _moment(stamp) - ahead + float(seconds)
+        if float(seconds) < LEAST_WAIT or late[line] <= now or f"-Line number({line}) " in log[found.end() :]:
             del late[line]
     if not late:
         return ""
@@ -90,6 +92,14 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
     clock = time.strftime("%H:%M:%S", time.gmtime(late[first]))
     lines = f"line {first} asks again" if len(late) == 1 else f"{len(late)} lines wait, and line {first} asks again first,"
     return f"{name}: {answers}: {lines} at {clock} UTC"
+
+
+def _moment(stamp: str) -> float:
+    """Seconds since 1970 of a log's time, taken for UTC; 0 for none that there is."""
+    try:
+        return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
+    except ValueError:
+        return 0.0
 
 
 def silence(flow: str, environ: Mapping[str, str], connections: Mapping[str, Mapping[str, str]] | None = None) -> str:

@@ -120,7 +120,8 @@ def refuse_conflicts(found: list[str]) -> None:
             409,
             "Edited",
             f"Edited here, or changed by the environment since, so not restored: {names}. "
-            "Run `flow restore --force` to restore them all the same: what is there now is then kept beside them as NAME.kept.",
+            "Run `flow restore --force` (from outside: `kubectl flow edits SESSION restore --yes`) to restore them all the same: what is"
+            " there now is then kept beside them as NAME.kept.",
         )
 
 

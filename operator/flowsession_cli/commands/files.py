@@ -13,13 +13,19 @@ import click
 from flowsession_cli import app, naming
 from flowsession_cli.cluster import SESSION, Cluster
 from flowsession_cli.errors import CliError
+from flowsession_cli.failures import failure
 
 _RETRIES = 5
 """How often kubectl goes on where a connection broke, when it reads from a session."""
 
 _LINK = re.compile(r'warning: skipping symlink: "([^"]*)"')
-_NOISE = re.compile(r"[EWI]\d{4} |tar: Removing leading|tar: Exiting with failure|command terminated|tar: .{0,999} in the future")
+_NOISE = re.compile(
+    r"[EWI]\d{4} |command terminated|tar: (?:Removing leading|Exiting with failure|Error is not recoverable|.{0,999} in the future|$)|tar:$"
+)
+_UNREADABLE = re.compile(r"Cannot stat|Cannot open|[Cc]an't open")
+"""What tar says of a file that it leaves out: kubectl takes no notice of how it ends."""
 _MISSING = "there is no {remote} in {name}; paths there begin in the flow folder: kubectl flow exec {name} -- ls shows it"
+_UNREAD = "{remote} in {name} could not be read: kubectl flow exec {name} -- ls -ld {remote} shows who may"
 _BROKEN = "the connection to {name} broke, and only a part was copied: copy again"
 _SIGNS: Mapping[str, str] = {
     "Cannot stat: No such file": _MISSING,
@@ -72,15 +78,35 @@ def _parts(text: str) -> tuple[str, str] | None:
 def _upload(cluster: Cluster, source: Path, name: str, path: str) -> None:
     if not source.exists():
         raise CliError(f"there is no {source} here")
+    _local(source)
     session = naming.usable(cluster, name)
     name = session["metadata"]["name"]
-    path = path or "."
-    if path.endswith("/") or path in (".", ".."):
-        path = f"{path.rstrip('/')}/{source.resolve().name}" if path.strip("/") else f"/{source.resolve().name}"
     pod = session["status"]["podName"]
+    path = path or "."
+    named_folder = path.endswith("/") or path in (".", "..")
+    if named_folder or _is_folder(cluster, pod, path):
+        path = f"{path.rstrip('/')}/{source.resolve().name}"
     _refuse_missing_folder(cluster, pod, name, path)
-    _copy(cluster, [_local(source), f"{pod}:{path}"], name, path)
+    if source.is_dir() and _is_folder(cluster, pod, path):  # as cp -r does: its files come to those that are there
+        _copy(cluster, [f"{_local(source)}/.", f"{pod}:{path}"], name, path)
+    else:
+        _upload_whole(cluster, source, pod, name, path)
     click.echo(f"{source} is in {name} as {path.removeprefix('./')}")
+
+
+def _upload_whole(cluster: Cluster, source: Path, pod: str, name: str, path: str) -> None:
+    """Copies beside the target, which is there, or replaced, once all is."""
+    folder, slash, last = path.rpartition("/")
+    part_name = f".{last}.{os.getpid()}.part"
+    part = f"{folder}{slash}{part_name}"
+    try:
+        _copy(cluster, [_local(source), f"{pod}:{part}"], name, path, part=part_name, target=last)
+        done = _ran(cluster, pod, "mv", "-fT", "--", part, path)
+        if done.returncode:
+            raise CliError(f"{path} of {name} was not replaced: {_words(done.stderr) or 'mv gives no reason'}")
+    except BaseException:
+        _ran(cluster, pod, "rm", "-rf", "--", part)
+        raise
 
 
 def _download(cluster: Cluster, name: str, path: str, target: Path) -> None:
@@ -96,9 +122,11 @@ def _download(cluster: Cluster, name: str, path: str, target: Path) -> None:
     session = naming.usable(cluster, name)
     name = session["metadata"]["name"]
     with _whole(target) as part:
-        _copy(cluster, [f"{session['status']['podName']}:{path}", _local(part), f"--retries={_RETRIES}"], name, path)
+        words = [f"{session['status']['podName']}:{path}", _local(part), f"--retries={_RETRIES}"]
+        _copy(cluster, words, name, path, part=part.name, target=target.name)
         if not os.path.lexists(part):
-            raise CliError(_MISSING.format(remote=path, name=name))
+            there = not _ran(cluster, session["status"]["podName"], "test", "-e", path).returncode
+            raise CliError((_UNREAD if there else _MISSING).format(remote=path, name=name))
     click.echo(f"{path} of {name} is here as {target}")
 
 
@@ -120,38 +148,57 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 def _local(path: Path) -> str:
-    """As kubectl takes it for a local one: a colon would name a pod."""
-    return os.path.relpath(path) if ":" not in str(path) else f"./{os.path.relpath(path)}"
+    """As kubectl takes it. Raises CliError where it can't."""
+    if ":" in (found := os.path.relpath(path)):
+        raise CliError(f"{path} can't be copied, since kubectl cp takes what stands before a colon for a pod: give it another name here")
+    return found
 
 
-def _copy(cluster: Cluster, words: list[str], name: str, remote: str) -> None:
-    """Raises CliError with what tar or kubectl say, in one sentence."""
+def _copy(cluster: Cluster, words: list[str], name: str, remote: str, *, part: str = "", target: str = "") -> None:
+    """Raises CliError with what tar or kubectl say, in one sentence. `part`: a file's name in their words for that of `target`."""
     call = cluster.command("cp", "-c", "session", *words)
     done = subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
     )
-    lines = [line for line in done.stdout.splitlines() if line.strip() and not _NOISE.match(line)]
-    if done.returncode or "Cannot stat" in done.stdout:
+    said = done.stdout.replace(part, target) if part else done.stdout
+    if done.returncode or _UNREADABLE.search(said):
+        if "forbidden" in said:
+            raise failure(said)
         for sign, sentence in _SIGNS.items():
-            if sign in done.stdout:
-                raise CliError(sentence.format(remote=remote, name=name, reason=" ".join(lines)))
-        raise CliError(f"{remote} of {name} was not copied: {' '.join(lines) or 'kubectl cp gives no reason'}")
-    for line in lines:
+            if sign in said:
+                raise CliError(sentence.format(remote=remote, name=name, reason=_words(said)))
+        raise CliError(f"{remote} of {name} was not copied: {_words(said) or 'kubectl cp gives no reason'}")
+    for line in _lines(said):
         link = _LINK.match(line)
         click.echo(f"left out: {link[1]}, a link" if link else line, err=True)
+
+
+def _lines(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.strip() and not _NOISE.match(line)]
+
+
+def _words(said: str) -> str:
+    return " ".join(line for line in _lines(said) if not _LINK.match(line))
+
+
+def _ran(cluster: Cluster, pod: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A command in the session."""
+    call = cluster.command("exec", pod, "-c", "session", "--", *command)
+    return subprocess.run(
+        call, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+    )
+
+
+def _is_folder(cluster: Cluster, pod: str, path: str) -> bool | None:
+    """None where the session can't tell. Raises CliError where it may not be asked."""
+    done = _ran(cluster, pod, "test", "-d", path)
+    if "forbidden" in done.stderr:
+        raise failure(done.stderr)
+    return None if done.returncode and "command terminated with exit code 1" not in done.stderr else not done.returncode
 
 
 def _refuse_missing_folder(cluster: Cluster, pod: str, name: str, path: str) -> None:
     """Raises CliError where there is none to copy into: kubectl would wait long for tar, which is gone by then."""
     folder = os.path.dirname(path.rstrip("/"))  # noqa: PTH120 - it is a path there
-    if folder not in ("", ".", "/"):
-        done = subprocess.run(
-            cluster.command("exec", pod, "-c", "session", "--", "test", "-d", folder),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode and "command terminated with exit code 1" in done.stderr:
-            raise CliError(f"there is no folder {folder} in {name}: kubectl flow exec {name} -- mkdir -p {folder} makes it")
+    if folder not in ("", ".", "/") and _is_folder(cluster, pod, folder) is False:
+        raise CliError(f"there is no folder {folder} in {name}: kubectl flow exec {name} -- mkdir -p {folder} makes it")

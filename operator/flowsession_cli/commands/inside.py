@@ -20,8 +20,11 @@ _TARGET = click.argument("target", default="", metavar="[NAME or DIR]", shell_co
 @click.option("--inputs-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JSON file with inputs, by name.")
 @click.option("--node", default="", help="Run this node alone; the inputs are the node's.")
 @click.option("--variant", default="", metavar="NODE.VARIANT", help="Run with this variant of a node.")
+@click.option("--traceback", is_flag=True, help="When the flow fails, show all that it wrote.")
 @app.common
-def test_command(cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_file: Path | None, node: str, variant: str) -> None:
+def test_command(
+    cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_file: Path | None, node: str, variant: str, traceback: bool
+) -> None:
     """Run the flow once and print its outputs as JSON.
 
     In the session of that name, or of that flow folder; without an argument of the folder that you are in. A suspended session is resumed.
@@ -31,7 +34,7 @@ def test_command(cluster: Cluster, target: str, inputs: tuple[str, ...], inputs_
     """
     values = _checked([*_of_file(inputs_file), *inputs])
     chosen = [*(["--node", node] if node else []), *(["--variant", variant] if variant else [])]
-    words = ["flow", "test", *(["--inputs", *values] if values else []), *chosen]
+    words = ["flow", "test", *(["--inputs", *values] if values else []), *chosen, *(["--traceback"] if traceback else [])]
     _execute(cluster, target, words, interactive=False)
 
 

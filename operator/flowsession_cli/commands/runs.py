@@ -180,7 +180,7 @@ def details_command(cluster: Cluster, name: str, max_results: int, all_results: 
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     if not shown:
-        click.echo(f"no line of {name} was run", err=True)
+        click.echo(f"no line of {name} was run: kubectl flow why run/{name} says why", err=True)
         return
     out = render.console()
     show_details(out, shown)

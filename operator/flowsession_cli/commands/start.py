@@ -12,6 +12,9 @@ from flowsession_cli import app, follow, installer, naming, owners, pack, pushed
 from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manifest
 from flowsession_cli.errors import INTERRUPTED, CliError, NotFound
 
+_EDITS = 5
+"""Edited files that are named."""
+
 
 @click.command("start")
 @click.argument("target", default="", metavar="[DIR or ENVIRONMENT]", shell_complete=app.complete(ENVIRONMENT))
@@ -192,13 +195,17 @@ def _has_flow(session: Object, revision: str) -> bool:
 def _tell_folder(folder: Path, packed: pack.Packed, change: pack.Change | None) -> None:
     if change is None:
         place = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
-        click.echo(f"{folder.name}: {len(packed.files)} files, {packed.size / 1000:.1f} kB packed{place}")
+        click.echo(f"{folder.name}: {_files(packed)}, {packed.size / 1000:.1f} kB packed{place}")
         return
     if not change:
-        click.echo(f"{folder.name}: nothing changed in its {len(packed.files)} files")
+        click.echo(f"{folder.name}: nothing changed in its {_files(packed)}")
     for word, names in (("added", change.added), ("changed", change.changed), ("removed", change.removed)):
         for name in names:
             click.echo(f"{word}: {name}")
+
+
+def _files(packed: pack.Packed) -> str:
+    return "1 file" if len(packed.files) == 1 else f"{len(packed.files)} files"
 
 
 def _tell_use(session: Object, *, flow: bool) -> None:
@@ -207,7 +214,12 @@ def _tell_use(session: Object, *, flow: bool) -> None:
     whole: Object = next((stage for stage in status.get("stages") or () if stage["name"] == render.WHOLE), {})
     took = f", {whole['seconds']:.1f} s from its start" if whole.get("seconds") is not None else ""
     out.print(f"{name} runs on {status.get('nodeName', 'its node')}{took}")
+    files = [file for file in (status.get("edits") or {}).get("files") or () if not file.startswith("~/")] if flow else []
+    if files:
+        named = ", ".join(files[:_EDITS]) + (", ..." if len(files) > _EDITS else "")
+        out.print(f"edited in the session, and as it is there: {named}; kubectl flow edits {name} diff shows it")
     rows = [("kubectl flow test " + name, "run the flow once")] if flow else []
     rows += [(f"kubectl flow sh {name}", "a terminal in it"), (f"kubectl flow stop {name}", "end it")]
     for command, text in rows:
-        out.print(f"  {command:<38}{text}")
+        line = f"  {command:<38}{text}"
+        out.print(line if len(line) <= out.width else f"  {command}")

@@ -23,6 +23,8 @@ _KINDS = {
 }
 """What may stand before a name, as `run/NAME`; kubectl's short names too."""
 
+_API_KINDS = {"session": "ComputeSession", "run": "FlowRun", "instance": "ComputeInstance"}
+
 
 @click.command("why")
 @click.argument("name", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
@@ -84,11 +86,15 @@ def _find(look: Look, kind: str, name: str) -> explain.Finding:
     for of, find in _FINDERS.items():
         if kind in ("", of) and (found := find(look, name)) is not None:
             return found
-    environment = look.cluster.find(ENVIRONMENT, name) if kind != "instance" else None
+    environment = look.cluster.find(ENVIRONMENT, name) if kind in ("", "session", "environment") else None
     if kind != "environment":
-        kinds = ("ComputeSession", "FlowRun", "ComputeInstance") if environment else ()
-        if events := look.events(name, *(kinds or ("ComputeSession", "FlowRun", "ComputeInstance", "FlowEnvironment"))):
-            return explain.gone(name, events, environment)
+        kinds = (
+            (_API_KINDS[kind],)
+            if kind
+            else ("ComputeSession", "FlowRun", "ComputeInstance", *(() if environment else ("FlowEnvironment",)))
+        )
+        if events := look.events(name, *kinds):
+            return explain.gone(name, events, environment, kind=kind)
     if environment is not None and kind in ("", "environment"):
         return explain.environment(environment, look.events(name, "FlowEnvironment"))
     names = look.cluster.names({"run": RUN, "environment": ENVIRONMENT, "instance": INSTANCE}.get(kind, SESSION))

@@ -111,6 +111,11 @@ DONE = "2026-11-29 20:00:03 +0000   21049 execution.bulk     INFO     Process na
     [
         ("", ""),
         (waits(1, "20:00:04", 30.0), "line 1 asks again at 20:00:34 UTC"),
+        (waits(1, "21:30:04", 30.0).replace("+0000", "+0130"), "line 1 asks again at 20:00:34 UTC"),
+        (waits(1, "16:30:04", 30.0).replace("+0000", "-0330"), "line 1 asks again at 20:00:34 UTC"),
+        (waits(1, "29:99:99", 30.0), ""),
+        (waits(1, "20:00:04", 30.0).replace("off 30.0 s", "off 3.0.0 s"), ""),
+        (waits(1, "20:00:04", 1e15), ""),
         (waits(1, "20:00:04", 9.0), ""),
         (waits(1, "19:59:35", 30.0), "line 1 asks again at 20:00:05 UTC"),
         (waits(1, "19:59:34", 30.0), ""),

@@ -189,6 +189,20 @@ def test_a_session_that_is_not_there_names_those_that_are(cluster):
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("box", "box is an instance, and no session: kubectl flow why instance/box"),
+        ("run/one", "run/one is no session, which is meant here: kubectl flow run show one"),
+        ("session/chat", "session/chat is no session, which is meant here: leave session/ away"),
+    ],
+)
+def test_what_is_no_session_is_told_with_what_shows_it(cluster, name, said):
+    cluster.put("ComputeInstance", "box", spec={}, status={})
+    with pytest.raises(CliError, match=said):
+        naming.session(cluster, name)
+
+
+@pytest.mark.parametrize(
     ("environment", "way"), [("chat", "kubectl flow start chat starts"), ("team", "kubectl flow start team --name chat starts")]
 )
 def test_a_session_that_is_stopped_is_started_again_by_its_environment(cluster, environment, way):
@@ -246,6 +260,7 @@ def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluste
     [
         (("test", "chat"), ["flow", "test"]),
         (("test", "chat", "--inputs", "a=b c", "--node", "n"), ["flow", "test", "--inputs", "a=b c", "--node", "n"]),
+        (("test", "chat", "--traceback"), ["flow", "test", "--traceback"]),
         (("test", "chat", "--inputs", "a=b", "c=d e", "--inputs", "f=g"), ["flow", "test", "--inputs", "a=b", "c=d e", "f=g"]),
         (("chat", "chat", "--inputs", "a=b", "--variant", "n.v"), ["flow", "chat", "--inputs", "a=b", "--variant", "n.v"]),
         (("check", "chat"), ["flow", "check"]),

@@ -1,11 +1,25 @@
 """Running kubectl in this program's place."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from flowsession_cli import executing
+from flowsession_cli.errors import CliError
+
 RUN = "import sys; from flowsession_cli import executing; sys.exit(executing.run(sys.argv[1:]))"
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The signal handlers as they were."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def ran(script: str) -> "subprocess.CompletedProcess[str]":
@@ -26,6 +40,12 @@ def ran(script: str) -> "subprocess.CompletedProcess[str]":
             "command terminated with exit code 1\nit says\n",
         ),
         ("kill -KILL $$", 137, "", ""),
+        (
+            "echo 'error: Internal error occurred: no' >&2; echo command terminated with exit code 1 >&2; exit 1",
+            1,
+            "",
+            "error: Internal error occurred: no\n",
+        ),
     ],
 )
 def test_streams_and_status_are_its_own_without_kubectls_word_on_it(script: str, status: int, stdout: str, stderr: str) -> None:
@@ -40,3 +60,35 @@ def test_what_ends_this_ends_the_command() -> None:
         assert process.stdout.readline() == "up\n"
         process.terminate()
         assert process.wait(10) == 143
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (
+            'error: unable to upgrade connection: pods "a" is forbidden: User "ada" cannot create resource "pods/exec" in API group ""'
+            ' in the namespace "team"',
+            1,
+            "ada may not create pods/exec in namespace team: the cluster's role edit has that right",
+        ),
+        ('error: Internal error occurred: failed: exec: "vi": executable file not found in $PATH', 127, "the session has no program vi"),
+        ('error: Internal error occurred: failed: exec: "/x y": stat /x y: no such file or directory', 127, "no program /x y"),
+        ('error: Internal error occurred: failed: exec: "./a": permission denied', 126, "the session may not run ./a: chmod +x"),
+    ],
+)
+def test_what_could_not_run_is_one_sentence(words: str, status: int, said: str) -> None:
+    with pytest.raises(CliError) as caught:
+        executing.run(["sh", "-c", f"echo '{words}' >&2; exit 1"])
+    assert said in str(caught.value)
+    assert caught.value.code == status
+
+
+def test_kubectls_way_to_end_at_the_second_interrupt_is_that_of_one() -> None:
+    heeded = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"  # the tests may run where it is ignored
+    script = "trap 'exit 1' INT; echo up; i=0; while [ $((i += 1)) -lt 50 ]; do sleep 0.1; done"
+    process = subprocess.Popen([sys.executable, "-c", heeded, "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    with process, process.stdout:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130

@@ -1,9 +1,11 @@
 """`why`: what the corpus of failures doesn't show: which thing a name means, options that go on, and words that come once."""
 
+import time
+
 import pytest
 from click.testing import CliRunner
 
-from flowsession_cli import app, cluster, explain, ways
+from flowsession_cli import app, cluster, explain, render, ways
 from flowsession_cli.errors import CliError
 from unit.cli.fakes import FakeCluster, condition, event, ready_status
 
@@ -124,6 +126,22 @@ def test_a_kind_before_a_name_of_nothing(fake):
     assert isinstance(done.exception, CliError)
     assert str(done.exception).startswith("there is no run other, and no Event tells of one")
     assert str(done.exception).endswith("there is chat")
+
+
+def test_a_kind_before_the_name_of_another_kind_tells_of_the_one_that_was_asked_about(fake):
+    fake.told.append(event("chat", "Running", "ready"))
+    assert str(CliRunner().invoke(app.cli, ["why", "instance/chat"]).exception).startswith("there is no instance chat, and no Event")
+    fake.told.append(event("chat", "Stopped", "stopped") | {"involvedObject": {"kind": "ComputeInstance", "name": "chat"}})
+    assert CliRunner().invoke(app.cli, ["why", "instance/chat"]).output.startswith("there is no instance chat now")
+
+
+def test_a_session_that_was_made_a_moment_ago_is_no_sign_of_a_missing_operator(fake, monkeypatch):
+    fake.things[cluster.SESSION, "chat"]["status"] = {}
+    made = render.seconds_of(fake.things[cluster.SESSION, "chat"]["metadata"]["creationTimestamp"])
+    monkeypatch.setattr(time, "time", lambda: made + 3)
+    assert "it was made a moment ago" in CliRunner().invoke(app.cli, ["why", "chat"]).output
+    monkeypatch.setattr(time, "time", lambda: made + 30)
+    assert "nobody has looked at it" in CliRunner().invoke(app.cli, ["why", "chat"]).output
 
 
 def test_the_events_of_a_pod_that_is_gone_are_found_by_its_name():

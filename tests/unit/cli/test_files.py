@@ -23,7 +23,12 @@ def cluster(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "kubectl.py"
     script.write_text(
-        "import pathlib, sys\nwords = sys.argv[1:]\npathlib.Path('called').write_text('\\n'.join(words))\n"
+        "import pathlib, sys\nwords = sys.argv[1:]\n"
+        "if words[0] == 'exec':\n"
+        "    with open('ran', 'a') as ran: print(*words[5:], file=ran)\n"
+        "    missing = words[5:7] == ['test', '-d'] and words[7] not in ('/there', '/there/down', 'data', '/tmp')\n"
+        "    sys.exit('command terminated with exit code 1' if missing else 0)\n"
+        "pathlib.Path('called').write_text('\\n'.join(words))\n"
         "said = pathlib.Path('said')\n"
         "if said.exists(): sys.exit(said.read_text())\n"
         "if words[-1].startswith('--retries'): pathlib.Path(words[-2]).write_text('x')\n"
@@ -50,8 +55,56 @@ def test_to_a_session(cluster, tmp_path, target, there):
     (tmp_path / "ünï.txt").write_text("x")
     done = copied("ünï.txt", target)
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "called").read_text().splitlines()[3:] == ["ünï.txt", f"chat-1:{there}"]
+    called = (tmp_path / "called").read_text().splitlines()[3:]
+    folder, slash, last = there.rpartition("/")
+    part = re.fullmatch(rf"chat-1:({re.escape(folder + slash)}\.{re.escape(last)}\.\d+\.part)", called[1])
+    assert called[0] == "ünï.txt"
+    assert part
+    assert (tmp_path / "ran").read_text().splitlines()[-1] == f"mv -fT -- {part[1]} {there}"
     assert f"ünï.txt is in chat as {there.removeprefix('./')}\n" in done.output
+
+
+@pytest.mark.parametrize(
+    ("target", "there"),
+    [("/there/", "/there/down"), ("/there", "/there/down"), ("/there/down", "/there/down/down"), ("/tmp/new", "/tmp/new")],
+)
+def test_a_folder_comes_to_where_cp_would_bring_it(cluster, tmp_path, target, there):
+    (tmp_path / "down").mkdir()
+    assert f"down is in chat as {there}\n" in copied("down", f"chat:{target}").output
+    called = (tmp_path / "called").read_text().splitlines()[3:]
+    if there == "/there/down":
+        assert called == ["down/.", "chat-1:/there/down"], "its files come to those that are there"
+    else:
+        assert (tmp_path / "ran").read_text().splitlines()[-1] == f"mv -fT -- {called[1].removeprefix('chat-1:')} {there}"
+
+
+def test_what_is_broken_off_on_its_way_there_leaves_no_part(cluster, tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "said").write_text("error: unexpected EOF")
+    assert "only a part was copied" in str(copied("a", "chat:/tmp/a").exception)
+    part = (tmp_path / "called").read_text().splitlines()[-1].removeprefix("chat-1:")
+    assert (tmp_path / "ran").read_text().splitlines()[-1] == f"rm -rf -- {part}"
+
+
+def test_a_name_that_kubectl_takes_for_a_pods_is_told(cluster, tmp_path):
+    (tmp_path / "a:b").touch()
+    assert "a:b can't be copied" in str(copied("./a:b", "chat:").exception)
+
+
+def test_a_file_that_may_not_be_read_is_a_failure_though_kubectl_knows_of_none(cluster, tmp_path):
+    script = tmp_path / "kubectl.py"
+    script.write_text("import sys\nprint('tar: x/a: Cannot open: Permission denied')\n")
+    assert "x in chat is not the session's to write or read: tar: x/a: Cannot open" in str(copied("chat:x", "x").exception)
+    script.write_text("")
+    assert "x in chat could not be read" in str(copied("chat:x", "x").exception), "its words may be lost"
+
+
+@pytest.mark.parametrize("words", [("chat:x", "."), ("a", "chat:")], ids=str)
+def test_a_missing_right_is_told_with_its_role(cluster, tmp_path, words):
+    (tmp_path / "a").touch()
+    refused = 'pods "chat-1" is forbidden: User "ada" cannot create resource "pods/exec" in API group "" in the namespace "team"'
+    (tmp_path / "kubectl.py").write_text(f"import sys\nsys.exit('error: unable to upgrade connection: ' + {refused!r})")
+    assert str(copied(*words).exception).startswith("ada may not create pods/exec in namespace team: the cluster's role edit has that")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +165,8 @@ def test_what_goes_wrong_there_is_one_sentence(cluster, tmp_path, words, said):
 
 
 def test_what_copies_nothing_is_a_failure(cluster, monkeypatch):
-    monkeypatch.setattr(files, "_copy", lambda *_: None)
+    monkeypatch.setattr(files, "_copy", lambda *_, **__: None)
+    cluster.__dict__["command"] = lambda *_: ["false"]
     assert "there is no x in chat" in str(copied("chat:x", ".").exception)
 
 
@@ -123,8 +177,11 @@ def test_sessions_complete_with_their_colon(cluster):
 
 def test_links_that_are_not_copied_are_told(cluster, tmp_path):
     call = tmp_path / "kubectl.py"
-    call.write_text("import pathlib\nprint('warning: skipping symlink: \"down/pw\" -> \"/x\" (consider ...)')\npathlib.Path('x').touch()")
-    assert "left out: down/pw, a link\n" in copied("chat:x", ".").output
+    call.write_text(
+        "import pathlib, sys\nhere = pathlib.Path(sys.argv[-2])\nhere.mkdir()\n"
+        'print(f\'warning: skipping symlink: "{here}/pw" -> "/x" (consider ...)\')'
+    )
+    assert "left out: x/pw, a link\n" in copied("chat:x", ".").output
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_sent(cluster, tmp_path):

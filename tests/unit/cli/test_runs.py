@@ -281,6 +281,12 @@ def test_a_run_that_completes_is_success(there):
     assert flow_run("stream", "--name", "answers").exit_code == 0
 
 
+@pytest.mark.parametrize(("lines", "way"), [({"total": 5, "completed": 4, "failed": 1}, "details"), ({"total": 5}, "logs")])
+def test_what_shows_more_of_a_run_that_is_over_has_more_to_show(lines, way, capsys):
+    run_follow.tell_end({"metadata": {"name": "one"}, "status": {"phase": "Failed", "lines": lines, "outputs": {"configMap": "x"}}})
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"kubectl flow run {way} one ")
+
+
 def test_a_broken_connection_is_told_once_and_made_again(there):
     there.put("FlowRun", "answers", spec=run()["spec"], status={})
     lost = Unreachable("the cluster doesn't answer: refused")

@@ -43,7 +43,7 @@ def test_a_folder_becomes_three_objects_and_a_ready_session(folder, capsys):
         "env": [{"name": "A", "value": "1"}],
     }
     said = capsys.readouterr().out
-    assert "chat: 1 files" in said
+    assert "chat: 1 file, " in said
     assert "chat runs on node-b" in said
     assert "kubectl flow test chat" in said
 
@@ -54,7 +54,17 @@ def test_a_second_start_of_the_same_writes_nothing(folder, capsys):
     cluster.applied.clear()
     run(cluster, folder)
     assert cluster.applied == []
-    assert "nothing changed in its 1 files" in capsys.readouterr().out
+    assert "nothing changed in its 1 file\n" in capsys.readouterr().out
+
+
+def test_edits_that_a_start_leaves_as_they_are_in_the_session_are_named(folder, capsys, monkeypatch):
+    cluster = FakeCluster()
+    run(cluster, folder)
+    assert "edited" not in capsys.readouterr().out
+    edits = {"count": 2, "files": ["~/.promptflow/pf.sqlite", "main.py"]}
+    monkeypatch.setattr("unit.cli.fakes.ready_status", lambda generation: ready_status(generation) | {"edits": edits})
+    run(cluster, folder)
+    assert "as it is there: main.py; kubectl flow edits chat diff" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_second_start_pushes_what_changed_and_says_so(folder, capsys, monkeypatch):
