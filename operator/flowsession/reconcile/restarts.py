@@ -70,6 +70,8 @@ def cause_of_end(pod: PodView) -> tuple[str, str]:
         return reason, f"pod {pod.name} {words}" + (f": {pod.message}" if pod.message else "")
     if container and container.ended_reason == "OOMKilled":
         return "OutOfMemory", f"pod {pod.name} was killed for memory"
+    if pod.deleting_since is not None:
+        return "PodFailed", f"pod {pod.name} was deleted"
     how = died(pod)[1] if container and container.ended_reason else "its container ended"
     return "PodFailed", f"pod {pod.name} ended ({pod.reason or pod.phase}): {pod.message or pod.reason or how}"
 

@@ -292,6 +292,12 @@ def test_what_was_fetched_before_the_pod_went_is_kept() -> None:
     assert status["outputs"] == {"configMapNames": [made.manifest["metadata"]["name"]]}
 
 
+def test_a_pod_that_was_deleted_is_told_as_that() -> None:
+    gone = pod(phase="Failed", deleting_since=NOW, container=container(ended_reason="Error", ended_code=143))
+    _, status = after(placed(RunView(answer=RUNNING), pod=gone))
+    assert condition(status, "Complete")["message"].startswith(f"pod {POD} was deleted; 32 of 40 lines")
+
+
 def test_a_restarts_cause_is_told() -> None:
     killed = pod(container=container(restarts=1, ended_reason="OOMKilled", ended_code=137, ended_at=NOW))
     _, status = after(placed(RunView(answer=RunAnswer("Lost"), again_asked=True), pod=killed))
