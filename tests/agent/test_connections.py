@@ -202,7 +202,8 @@ def test_what_is_wrong_with_a_secret_is_named_without_its_values(keys: dict[str,
 def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
     start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets, operators_port: socket.socket
 ) -> None:
-    """And the operator, which doesn't read the Secret, is told by a datagram that the flow was checked with another result."""
+    """And the operator, which doesn't read the Secret, is told by a datagram that the flow was checked with another result, even where
+    a test was the first to use the Secret."""
     agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
     to = f"127.0.0.1:{operators_port.getsockname()[1]}"
     agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")}, editsAddress=to)
@@ -217,10 +218,10 @@ def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
             pass
     operators_port.settimeout(60)
     secrets.write("open-ai", open_ai(model.url))
+    assert agent.flow("test", "--inputs", "question=hello").returncode == 0
     while b" checked\n" not in operators_port.recv(1000):
         pass
     assert agent.state()["check"]["verdict"] == "Valid"
-    assert agent.flow("test", "--inputs", "question=hello").returncode == 0
 
 
 CORE_TOOL = b"""
