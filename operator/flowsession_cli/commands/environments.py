@@ -109,8 +109,10 @@ def update_command(cluster: Cluster, target: str) -> None:
     status, old, name = after.get("status", {}), before.get("status", {}), after["metadata"]["name"]
     found = [event for event in cluster.events(name, "FlowEnvironment") if str(event.get("reason", "")).startswith("Image")]
     recent = [event for event in found if (stamp := event_time(event)) and render.seconds_of(stamp) >= asked_at - _CLOCK_SECONDS]
-    newer = render.condition(after, _NEWER)
-    click.echo(recent[-1].get("message") or recent[-1].get("note") if recent else newer.get("message", ""))
+    message = str(recent[-1].get("message") or recent[-1].get("note") or "") if recent else ""
+    if message and recent[-1].get("reason") == "ImageNotUpdated":
+        raise CliError(message)
+    click.echo(message or render.condition(after, _NEWER).get("message", ""))
     if (old.get("baseImage"), old.get("imageDigest")) != (status.get("baseImage"), status.get("imageDigest")):
         click.echo(f"{name} is on {status.get('baseImage')}: kubectl flow reset restarts a session with it")
 

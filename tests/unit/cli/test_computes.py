@@ -246,6 +246,8 @@ def test_check_version_and_update_tell_what_came_of_it(there):
         "it is on runtime:2 now",
         "chat is on runtime:2: kubectl flow reset restarts a session with it",
     ]
+    there.told.append(event("chat", "ImageNotUpdated", "nothing has changed: the registry does not answer") | about)
+    assert str(flow("env", "update", "chat").exception) == "nothing has changed: the registry does not answer"
 
 
 def test_refresh_says_whether_the_flow_changed(there):
