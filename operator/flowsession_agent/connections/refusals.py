@@ -108,7 +108,7 @@ def silence(flow: str, environ: Mapping[str, str], connections: Mapping[str, Map
     if connection is None:
         return ""
     name, secret = _names(connection)
-    return f"if it waited for {name}, whose endpoint is slow or silent: correct the address in {secret}, {_IN_USE}, or give it more time"
+    return f"if it waited for {name}, whose endpoint is slow or silent: correct the address in {secret}, {_IN_USE}"
 
 
 def _names(connection: Mounted | None) -> tuple[str, str]:
