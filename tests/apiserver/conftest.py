@@ -27,12 +27,23 @@ from localcluster.controlplane import ControlPlane
 from localcluster.daemons import Daemon
 from localcluster.kubeconfig import Api as Access
 from localcluster.ports import free_port
-from needed_programs import pytest_collection_modifyitems  # noqa: F401
+from needed_programs import pytest_collection_modifyitems as check_programs
+
+_LONGEST = ("test_instance_kill.py", "test_kill.py", "test_runs.py", "test_sources.py", "test_instances.py", "test_agents.py")
+"""Files with many minutes of waiting."""
 
 # The last thing that cleans up, should the tests themselves be killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"
 _FAILED = pytest.StashKey[bool]()
 _CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller,validatingadmissionpolicy-status-controller"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that the others are run beside them and not before them."""
+    check_programs(items)
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent != folder or item.path.name not in _LONGEST)
 
 
 class PrivateControlPlane(ControlPlane):
