@@ -57,7 +57,7 @@ class Shell:
         self._state.write_text(self._state.read_text() + f"export KUBECONFIG={self._config}\n")
         told = f"{done.stdout}\n{done.stderr}"
         assert done.returncode == 0, f"$ {command}\n{told}\n{self._cluster.kubectl.attempt('describe', 'csess,fenv').stdout}"
-        assert "Warning:" not in done.stderr, f"$ {command}\n{told}"
+        assert not re.search(r"^Warning:", done.stderr, re.MULTILINE), f"$ {command}\n{told}"
         return told
 
 
