@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from needed_programs import pytest_collection_modifyitems  # noqa: F401
+from needed_programs import pytest_collection_modifyitems as check_programs
 
 from . import support
 from .editing import PUSHED
 from .support import Agent, Operator
+
+_LONGEST = ("test_runs.py", "test_run_oracle.py", "test_traces.py", "test_model_calls.py", "test_install.py", "test_guest_runs.py")
+"""Files that take minutes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that the others are run beside them and not before them."""
+    check_programs(items)
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent == folder and (1 if item.path.name in _LONGEST else 2))
 
 
 def pytest_configure() -> None:
