@@ -128,6 +128,11 @@ def span(seconds: float) -> str:
     return f"{seconds // 3600}h" if seconds < 48 * 3600 else f"{seconds // 86400}d"
 
 
+def files(count: int) -> str:
+    """So many files, in words."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def clock(stamp: str) -> str:
     """The time of day, here."""
     return datetime.fromtimestamp(seconds_of(stamp), UTC).astimezone().strftime("%H:%M:%S") if stamp else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import longest_first
 from needed_programs import pytest_collection_modifyitems as check_programs
 
 from . import support
@@ -19,10 +20,8 @@ _LONGEST = ("test_runs.py", "test_run_oracle.py", "test_traces.py", "test_model_
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that the others are run beside them and not before them."""
     check_programs(items)
-    folder = Path(__file__).parent
-    items.sort(key=lambda item: item.path.parent == folder and (1 if item.path.name in _LONGEST else 2))
+    longest_first.sort(items, Path(__file__).parent, _LONGEST)
 
 
 def pytest_configure() -> None:

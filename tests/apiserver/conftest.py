@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+import longest_first
 from apiserver import policies
 from apiserver.agents import HttpAgent
 from apiserver.api import Api, Object, Refused, eventually
@@ -40,10 +41,8 @@ _CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that the others are run beside them and not before them."""
     check_programs(items)
-    folder = Path(__file__).parent
-    items.sort(key=lambda item: item.path.parent != folder or item.path.name not in _LONGEST)
+    longest_first.sort(items, Path(__file__).parent, _LONGEST)
 
 
 class PrivateControlPlane(ControlPlane):

@@ -53,12 +53,10 @@ def advice(
     `flow`: the flow's file; `node`: the one that failed, if that is known; `log`: what was logged until then; `connections`: those that
     nodes are given in place of the flow's own. It holds no values.
     """
-    statuses = [int(next(filter(None, found))) for found in _STATUS.findall(words)]
-    found = statuses[-1] if statuses else 0
+    found = int(_last(_STATUS, words) or 0)
     if found < 400 and not any(kind.search(words) for kind in (_UNREACHABLE, _SILENT, _NO_TOKEN)):
         return ""
-    nodes = [next(filter(None, match)) for match in _NODE.findall(f"{log}\n{words}")]
-    connection = _connection(flow, node or (nodes[-1] if nodes else ""), mounted.listed(environ), connections or {})
+    connection = _connection(flow, node or _last(_NODE, f"{log}\n{words}"), mounted.listed(environ), connections or {})
     name, secret = _names(connection)
     keyless = connection is not None and any(MEID.encode() in content for content in connection.keys().values())
     if found < 400 and _NO_TOKEN.search(words):
@@ -85,13 +83,24 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
     if not late:
         return ""
     first = min(late, key=lambda line: late[line])
-    words = "\n".join(text for text in log.splitlines() if f" in line {first} " in text)
-    statuses, nodes = _STATUS.findall(words), [next(filter(None, match)) for match in _NODE.findall(words)]
-    name, _ = _names(_connection(flow, nodes[-1] if nodes else "", mounted.listed(environ), connections or {}))
-    answers = f"its endpoint answers {next(filter(None, statuses[-1]))}" if statuses else "its endpoint refuses the call"
+    words = of_line(log, first)
+    name, _ = _names(_connection(flow, _last(_NODE, words), mounted.listed(environ), connections or {}))
+    status = _last(_STATUS, words)
+    answers = f"its endpoint answers {status}" if status else "its endpoint refuses the call"
     clock = time.strftime("%H:%M:%S", time.gmtime(late[first]))
     lines = f"line {first} asks again" if len(late) == 1 else f"{len(late)} lines wait, and line {first} asks again first,"
     return f"{name}: {answers}: {lines} at {clock} UTC"
+
+
+def of_line(log: str, line: object) -> str:
+    """What a run's log says of the nodes in a line of data."""
+    return "\n".join(text for text in log.splitlines() if f" in line {line} " in text)
+
+
+def _last(pattern: re.Pattern[str], words: str) -> str:
+    """What the pattern finds last, by whichever of its groups; empty where it finds nothing."""
+    found = pattern.findall(words)
+    return next(filter(None, found[-1])) if found else ""
 
 
 def _moment(stamp: str) -> float:

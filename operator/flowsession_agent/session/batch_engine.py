@@ -92,48 +92,39 @@ def stop_at_interrupt() -> threading.Event:
     return stopped
 
 
-def know_lines_by_number() -> None:
-    """Have prompt flow keep its record of a line whose inputs it refuses with the line's number as inputs, as it looks there for it.
+def complete_records() -> None:
+    """Have prompt flow keep its records of lines and nodes with what it fails for want of, and then the whole run with it (1.18.5).
 
-    It keeps none (1.18.5), and then fails where it writes inputs, outputs and metrics of all lines.
+    A line whose inputs it refuses gets the line's number as inputs, as it looks there for it; a node whose tool has left by `sys.exit` the
+    present time as its end: the end of the line's process is an error of that line alone.
     """
     try:
         from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
             LocalStorageOperations,
         )
-
-        persist = LocalStorageOperations.persist_flow_run
-    except (ImportError, AttributeError):
+    except ImportError:
         return
+    for name, complete in (("persist_flow_run", _with_inputs), ("persist_node_run", _with_end)):
+        if (persist := getattr(LocalStorageOperations, name, None)) is not None:
+            setattr(LocalStorageOperations, name, _completed(persist, complete))
 
-    def numbered(self: Any, run_info: Any) -> None:
-        if run_info.inputs is None:
-            run_info.inputs = {"line_number": run_info.index}
+
+def _completed(persist: Callable[..., None], complete: Callable[[Any], None]) -> Callable[..., None]:
+    def persist_completed(self: Any, run_info: Any) -> None:
+        complete(run_info)
         persist(self, run_info)
 
-    LocalStorageOperations.persist_flow_run = numbered
+    return persist_completed
 
 
-def keep_nodes_without_end() -> None:
-    """Have prompt flow keep its record of a node whose tool has left by `sys.exit`, with the present time as the end that it lacks.
+def _with_inputs(run_info: Any) -> None:
+    if run_info.inputs is None:
+        run_info.inputs = {"line_number": run_info.index}
 
-    It fails at such a record (1.18.5), and with it the whole run; the end of the line's process is an error of that line alone.
-    """
-    try:
-        from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
-            LocalStorageOperations,
-        )
 
-        persist = LocalStorageOperations.persist_node_run
-    except (ImportError, AttributeError):
-        return
-
-    def ended(self: Any, run_info: Any) -> None:
-        if run_info.end_time is None:
-            run_info.end_time = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)  # as prompt flow's own
-        persist(self, run_info)
-
-    LocalStorageOperations.persist_node_run = ended
+def _with_end(run_info: Any) -> None:
+    if run_info.end_time is None:
+        run_info.end_time = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)  # as prompt flow's own
 
 
 def await_next_process() -> None:

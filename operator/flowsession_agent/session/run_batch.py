@@ -89,8 +89,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     keep_data(data, kept)
     progress.start()
     stopped = batch_engine.stop_at_interrupt()
-    batch_engine.know_lines_by_number()
-    batch_engine.keep_nodes_without_end()
+    batch_engine.complete_records()
     batch_engine.await_next_process()
     try:
         client = PFClient(config={"run.output_path": order["outputs"]})

@@ -89,7 +89,6 @@ class RunLog:
             return f"the session {OUT_OF_MEMORY}" if short_of_memory else CRASHED
         if not _TOO_LATE.match(words):
             return refusals.advice(words, self._flow, os.environ, node=node, connections=self._connections)
-        of_line = "\n".join(text for text in self.tail(_TAIL).splitlines() if f" in line {line} " in text)
-        found = refusals.advice(of_line, self._flow, os.environ, connections=self._connections)
+        found = refusals.advice(refusals.of_line(self.tail(_TAIL), line), self._flow, os.environ, connections=self._connections)
         silent = refusals.silence(self._flow, os.environ, self._connections)
         return found or (f"{silent}, or raise spec.lines.timeoutSeconds" if silent else "")

@@ -113,8 +113,7 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
         return ""
     files = ", ".join((edits.get("files") or ())[:5])
     saved = f", saved {render.age(edits['savedAt'], now)} ago" if edits.get("savedAt") else ", not saved yet"
-    many = "1 file" if edits["count"] == 1 else f"{edits['count']} files"
-    return f"{many} ({files}){edits.get('notSaved') or saved}"
+    return f"{render.files(edits['count'])} ({files}){edits.get('notSaved') or saved}"
 
 
 @click.command("stop")

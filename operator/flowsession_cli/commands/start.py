@@ -195,17 +195,13 @@ def _has_flow(session: Object, revision: str) -> bool:
 def _tell_folder(folder: Path, packed: pack.Packed, change: pack.Change | None) -> None:
     if change is None:
         place = f", the flow in {packed.flow_path}" if packed.flow_path != "." else ""
-        click.echo(f"{folder.name}: {_files(packed)}, {packed.size / 1000:.1f} kB packed{place}")
+        click.echo(f"{folder.name}: {render.files(len(packed.files))}, {packed.size / 1000:.1f} kB packed{place}")
         return
     if not change:
-        click.echo(f"{folder.name}: nothing changed in its {_files(packed)}")
+        click.echo(f"{folder.name}: nothing changed in its {render.files(len(packed.files))}")
     for word, names in (("added", change.added), ("changed", change.changed), ("removed", change.removed)):
         for name in names:
             click.echo(f"{word}: {name}")
-
-
-def _files(packed: pack.Packed) -> str:
-    return "1 file" if len(packed.files) == 1 else f"{len(packed.files)} files"
 
 
 def _tell_use(session: Object, *, flow: bool) -> None:

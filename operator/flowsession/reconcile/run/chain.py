@@ -351,9 +351,8 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
 
 
 def _why_it_ends(draft: RunDraft) -> str:
-    if draft.snapshot.spec.cancel:
-        return " to the end of the lines under way, for up to 20 s: it is canceled"
-    return " to the end of the lines under way, for up to 20 s: its time is up" if draft.now >= _times_out_at(draft) else ""
+    why = "it is canceled" if draft.snapshot.spec.cancel else "its time is up" if draft.now >= _times_out_at(draft) else ""
+    return f" to the end of the lines under way, for up to 20 s: {why}" if why else ""
 
 
 def _return(draft: RunDraft) -> None:
