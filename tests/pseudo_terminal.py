@@ -49,13 +49,17 @@ class PseudoTerminal:
         """As if typed."""
         os.write(self._fd, keys)
 
+    def close(self) -> int:
+        """Close the terminal while the command lives; returns its exit status."""
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
     def end(self, *, seconds: float = 60) -> int:
         """The exit status."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):
             continue
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.close()
 
     def _read(self, deadline: float) -> bool:
         """Take in what comes before the deadline, or fail; False at the end."""

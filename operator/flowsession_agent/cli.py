@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--force", action="store_true", help="also over files edited here, which are kept as NAME.kept")
     restore.set_defaults(run=_restore)
     commands.add_parser("keep-alive", help="count as work now, so that the session is kept").set_defaults(run=_keep_alive)
+    hang_up = commands.add_parser("hang-up")  # of programs, for what they started by `kubectl exec`
+    hang_up.add_argument("call", metavar="CALL")
+    hang_up.add_argument("signal", choices=("HUP", "INT", "TERM"))
+    hang_up.set_defaults(run=_hang_up)
     return parser
 
 
@@ -343,6 +347,15 @@ def _restore(arguments: argparse.Namespace) -> None:
             print(f"{verb:<7}  {name}")
     if not any(done[verb] for verb in ("written", "deleted", "kept")):
         print(f"The flow folder has the edits of {done['name']} already.")
+
+
+def _hang_up(arguments: argparse.Namespace) -> None:
+    import signal
+
+    from flowsession_agent.session.hang_up import hang_up
+
+    if not hang_up(arguments.call, signal.Signals[f"SIG{arguments.signal}"]):
+        raise CommandError("nothing of that call runs here any more.")
 
 
 def _keep_alive(_: argparse.Namespace) -> None:

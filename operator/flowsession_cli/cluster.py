@@ -8,7 +8,9 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +40,9 @@ PATIENCE_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 LINGERS_SECONDS = 1.0
 """How long the end of standard error is waited for: a login program may leave a process behind that holds it."""
+
+HANG_UP_SECONDS = 10.0
+"""How long the cluster may take to hear that a command's client is gone."""
 
 _PIECE = 65536
 
@@ -237,10 +242,28 @@ class Cluster:
             raise failure(stderr)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
-        """Goes on as a command in a session's pod: standard streams, signals and the exit status are its own."""
+        """Goes on as a command in a session's pod: standard streams, signals and the exit status are its own, and it ends with this
+        program where that can still say so. A terminal hangs up."""
         options = [*(["-i"] if stdin else []), *(["-t"] if tty else [])]
+        call = secrets.token_hex(8)
+
+        def hang_up(number: int) -> None:
+            name = "HUP" if tty else signal.Signals(number).name.removeprefix("SIG")
+            words = self.command("exec", pod, "-c", "session", "--", "flow", "hang-up", call, name)
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    timeout=HANG_UP_SECONDS,
+                    check=False,
+                )
+
         try:
-            sys.exit(executing.run(self.command("exec", *options, pod, "-c", "session", "--", *command)))
+            words = self.command("exec", *options, pod, "-c", "session", "--", "env", f"FLOWSESSION_CALL={call}", *command)
+            sys.exit(executing.run(words, hang_up))
         except FileNotFoundError:
             raise _without_kubectl() from None
 

@@ -100,14 +100,31 @@ def find(cluster: Cluster, name: str) -> Object:
         advice = naming.others(
             [thing["metadata"]["name"] for thing in every(cluster)], "kubectl flow connection create -f connection.yaml makes one"
         )
-        what = f"Secret {secret_name(name)} is no connection, it has no label {LABEL}" if found else f"there is no connection {name}"
-        raise NotFound(f"{what}; {advice}")
+        if found is not None:
+            raise NotFound(f"Secret {secret_name(name)} is not known as a connection: {how_to_label(secret_name(name))}; {advice}")
+        raise NotFound(f"there is no connection {name}; {advice}")
     return found
 
 
 def every(cluster: Cluster) -> list[Object]:
     """The connections of the namespace."""
     return cluster.objects(SECRET, f"-l={LABEL}=true")
+
+
+def unlabelled(cluster: Cluster, environments: list[Object], listed: list[Object]) -> list[tuple[str, str]]:
+    """The Secrets that environments use as connections and that have no label, each with the first environment that does."""
+    uses: dict[str, str] = {}
+    for thing in environments:
+        for entry in thing["spec"].get("connections") or ():
+            uses.setdefault(entry["secretName"], thing["metadata"]["name"])
+    for secret in listed:
+        uses.pop(secret["metadata"]["name"], None)
+    return [(name, of) for name, of in uses.items() if cluster.find(SECRET, name)]
+
+
+def how_to_label(name: str) -> str:
+    """The way out for a Secret without the label."""
+    return f"kubectl label secret {name} {LABEL}=true makes it one of these"
 
 
 def is_connection(secret: Object) -> bool:

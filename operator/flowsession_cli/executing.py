@@ -1,12 +1,13 @@
 """Running kubectl in this program's place, without its own word on a command that failed: that has said itself what is wrong. What kubectl
 says where the command could not run becomes a sentence."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from flowsession_cli.errors import INTERRUPTED, CliError
@@ -21,22 +22,27 @@ _FAILED = b"command terminated with exit code "
 _REFUSED = (b"error: unable to upgrade connection: ", b"error: Internal error occurred: ", b"Error from server (")
 """How it begins its last line where no command ran."""
 
-_OWN = (_FAILED, *_REFUSED)
-_PROGRAM = re.compile(r'exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)')
+_ENV = b"env: "
+"""How env begins its only line where it can't become the command."""
+
+_OWN = (_FAILED, *_REFUSED, _ENV)
+_PROGRAM = re.compile(
+    r"""exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)"""
+    r"""|env: (?:can't execute )?[‘'"]?(.{1,999}?)[’'"]?: (?:(Permission denied)|No such file)"""
+)
 
 _PIECE = 65536
 
 
-def run(command: Sequence[str]) -> int:
-    """The exit status; standard input, output and signals are the command's own. Raises FileNotFoundError without kubectl, and CliError
-    where the command could not run."""
+def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None) -> int:
+    """The exit status; standard input, output and signals are the command's own. `ended` is called with the first signal that this
+    program got, when kubectl has ended. Raises FileNotFoundError without kubectl, and CliError where the command could not run."""
     early: list[int] = []
-    interrupted = False
+    signals: list[int] = []
     process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = interrupted or number == signal.SIGINT
+        signals.append(number)
         if process is None:
             early.append(number)
         else:
@@ -53,33 +59,41 @@ def run(command: Sequence[str]) -> int:
     while piece := os.read(process.stderr.fileno(), _PIECE):
         held = _passed_on(held + piece)
     status = process.wait()
-    if interrupted and status == 1:
+    if signals:
+        ended(signals[0])
+    if signal.SIGINT in signals and status == 1:
         return INTERRUPTED  # kubectl's status at its second ^C, which the terminal and this program send
-    if status and held.startswith(_REFUSED):
-        raise _sentence(held.decode(errors="replace"))
-    if not held.startswith(_FAILED):
-        _write(held)
+    said = b"".join(line for line in held.splitlines(keepends=True) if not line.startswith(_FAILED))
+    ran = said != held
+    if status and ((said.startswith(_REFUSED) and not ran) or (said.startswith(_ENV) and status in (NO_PROGRAM, NOT_TO_BE_RUN))):
+        raise _sentence(said.decode(errors="replace"))
+    _write(said)
     return status if status >= 0 else 128 - status
 
 
 def _sentence(words: str) -> CliError:
     if program := _PROGRAM.search(words):
-        if program[2]:
-            return CliError(f"the session may not run {program[1]}: chmod +x makes a file a program, where it is yours", code=NOT_TO_BE_RUN)
-        return CliError(f"the session has no program {program[1]}: kubectl flow sh opens a terminal to look for it", code=NO_PROGRAM)
+        name = program[1] or program[3]
+        if program[2] or program[4]:
+            return CliError(f"the session may not run {name}: chmod +x makes a file a program, where it is yours", code=NOT_TO_BE_RUN)
+        return CliError(f"the session has no program {name}: kubectl flow sh opens a terminal to look for it", code=NO_PROGRAM)
     return failure(words)
 
 
 def _passed_on(text: bytes) -> bytes:
-    """Write a text but for a last line that may be kubectl's own; returns that."""
-    start = text.rstrip(b"\n").rfind(b"\n") + 1
-    last = text[start:]
-    if not (last.startswith(_OWN) or (last and any(own.startswith(last) for own in _OWN))):
-        start = len(text)
+    """Write a text but for its last lines that may be kubectl's or env's own; returns those."""
+    start = len(text)
+    while start and _may_be_own(text[(before := text.rfind(b"\n", 0, start - 1) + 1) : start]):
+        start = before
     _write(text[:start])
     return text[start:]
 
 
+def _may_be_own(line: bytes) -> bool:
+    return line.startswith(_OWN) or any(own.startswith(line) for own in _OWN)
+
+
 def _write(text: bytes) -> None:
-    sys.stderr.buffer.write(text)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # of a terminal that is closed
+        sys.stderr.buffer.write(text)
+        sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,6 +53,28 @@ def test_an_executed_command_is_work_while_it_lives(pod: Agent) -> None:
         eventually("busy", lambda: activity(pod) == {"busy": True, "idleSeconds": 0, "what": "exec sleep 600"})
     becomes_idle(pod)
     assert activity(pod)["what"] == "exec sleep 600"
+
+
+def test_what_a_client_left_is_ended_by_its_call_and_nothing_else_is(pod: Agent) -> None:
+    def hang_up(call: str) -> int:
+        return pod.execute(*pod.command("hang-up", call, "HUP")[0]).wait()
+
+    def running() -> dict[str, int]:
+        """All below this test: what is executed is not the agent's descendant."""
+        return {line.rstrip(): pid for pid, line in support.descendants(os.getpid()).items()}
+
+    called = pod.execute("setsid", "env", "FLOWSESSION_CALL=a1", "sh", "-c", "setsid sleep 601 & sleep 602 & wait")
+    try:
+        with pod.executing("sleep", "603"):
+            eventually("all run", lambda: {"sleep 601", "sleep 602"} <= set(running()))
+            assert hang_up("a2") == 1
+            assert "sleep 602" in running()
+            assert hang_up("a1") == 0
+            eventually("its group is gone", lambda: "sleep 602" not in running())
+            assert {"sleep 601", "sleep 603"} <= set(running())
+            called.wait()
+    finally:
+        kill(pod, [pid for line, pid in running().items() if re.fullmatch("sleep 60[12]", line)])
 
 
 def test_idle_seconds_never_run_ahead_of_the_clock(pod: Agent) -> None:

@@ -23,13 +23,16 @@ CONTROL_C = b"\x03"
 class Terminal(PseudoTerminal):
     """`kubectl flow` in a terminal of its own, and what stands on its screen."""
 
-    def __init__(self, cluster: Cluster, folder: Path, columns: int, *words: str) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, columns: int, *words: str, reads: str = "") -> None:
+        """`reads`: a file for standard input, so that the command in the session has no terminal."""
         kubectl = cluster.kubectl
         environ = {**os.environ, "TERM": "xterm-256color", "KUBECONFIG": str(kubectl.kubeconfig), "LANG": "C.UTF-8"}
         environ["PATH"] = f"{Path(sys.executable).parent}:{kubectl.program.parent}:{environ['PATH']}"
         self._screen = pyte.Screen(columns, 60)
         self._stream = pyte.ByteStream(self._screen)
-        command = [str(kubectl.program), "flow", *words, "-n", cluster.namespace]
+        command = [str(kubectl.program), "flow", words[0], "-n", cluster.namespace, *words[1:]]
+        if reads:
+            command = ["/bin/sh", "-c", f'exec "$@" < {reads}', "sh", *command]
         super().__init__(command, folder, environ, columns=columns, lines=60)
 
     def take(self, piece: bytes) -> None:
@@ -40,6 +43,11 @@ class Terminal(PseudoTerminal):
     def text(self) -> str:
         """What stands there, without the blank ends."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+
+def processes(cluster: Cluster, pod: str) -> str:
+    """The command lines of all that runs in a pod."""
+    return cluster.exec(pod, "sh", "-c", r"cat /proc/[0-9]*/cmdline | tr '\0' ' '")
 
 
 def masked(text: str) -> str:
@@ -99,6 +107,19 @@ def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
     shell.until("^C\nflow@talk")
     shell.press(b"exit 7\r")
     assert shell.end() == 7, shell.text
+
+    closed = Terminal(cluster, folder, 80, "sh")
+    closed.until("flow@talk")
+    closed.press(b"sh -c 'echo as$((1))leep; exec sleep 1001'\r")
+    closed.until("as1leep")
+    closed.close()
+    pod = cluster.status("talk")["podName"]
+    cluster.until("the shell is gone with its terminal", lambda: "sleep 1001" not in processes(cluster, pod) or None)
+    piped = Terminal(cluster, folder, 80, "exec", "talk", "--", "sh", "-c", "echo up; exec sleep 1002", reads="/dev/null")
+    piped.until("up")
+    piped.press(CONTROL_C)
+    assert piped.end() == 130, piped.text
+    cluster.until("the command is gone with its client", lambda: "sleep 1002" not in processes(cluster, pod) or None)
 
     stop = Terminal(cluster, folder, 80, "stop")
     stop.until("[y/N]")

@@ -104,11 +104,12 @@ def _use(cluster: Cluster, environment: Object, name: str, secret: str) -> None:
 def ls_command(cluster: Cluster) -> None:
     """List connections, and which environments use them."""
     found = connections.every(cluster)
-    if not found:
+    environments = cluster.objects(ENVIRONMENT)
+    unlabelled = connections.unlabelled(cluster, environments, found)
+    if not found and not unlabelled:
         cluster.refuse_missing_namespace()
         click.echo("no connections here: kubectl flow connection create -f connection.yaml makes one", err=True)
         return
-    environments = cluster.objects(ENVIRONMENT)
     rows = [
         (
             secret["metadata"]["name"],
@@ -118,7 +119,10 @@ def ls_command(cluster: Cluster) -> None:
         )
         for secret in found
     ]
-    render.table(render.console(), ("NAME", "TYPE", "USED BY", "AGE"), rows)
+    if rows:
+        render.table(render.console(), ("NAME", "TYPE", "USED BY", "AGE"), rows)
+    for name, of in unlabelled:
+        click.echo(f"environment {of} uses Secret {name} too, which is not listed: {connections.how_to_label(name)}", err=True)
 
 
 @connection_command.command("show")

@@ -49,7 +49,9 @@ class FakeCluster(cluster.Cluster):
     def objects(self, kind: str, *options: str) -> list[Object]:
         if kind == "events":
             return [event for event in self.told if not options or _selected(event["involvedObject"], options[0])]
-        return [thing for (of, _), thing in self.things.items() if of == kind]
+        wanted = [option[3:].split("=", 1) for option in options if option.startswith("-l=")]
+        found = [thing for (of, _), thing in self.things.items() if of == kind]
+        return [thing for thing in found if all((thing["metadata"].get("labels") or {}).get(name) == value for name, value in wanted)]
 
     def names(self, kind: str, *options: str) -> list[str]:
         return [name for of, name in self.things if of == kind]

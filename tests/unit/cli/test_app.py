@@ -272,11 +272,12 @@ def test_a_suspended_session_is_resumed_by_what_needs_it_and_that_is_said(cluste
 def test_commands_go_to_the_sessions_pod(cluster, monkeypatch, words, command):
     session(cluster)
     called = []
-    monkeypatch.setattr("flowsession_cli.executing.run", called.append)
+    monkeypatch.setattr("flowsession_cli.executing.run", lambda command, _: called.append(command))
     assert run(*words).exception is None
     given = tuple(called[0][called[0].index("exec") :])
     assert given[: given.index("--") + 1] == ("exec", *(["-i"] if words[0] in ("exec", "chat") else []), "chat-1", "-c", "session", "--")
-    assert list(given[given.index("--") + 1 :]) == command
+    env, call, *rest = given[given.index("--") + 1 :]
+    assert (env, call.partition("=")[0], rest) == ("env", "FLOWSESSION_CALL", command)
 
 
 def test_inputs_of_a_file(tmp_path):

@@ -169,6 +169,18 @@ def test_the_list_says_who_uses_them(fake):
     assert "sk-1" not in shown
 
 
+def test_a_secret_that_is_used_without_the_label_is_told_with_the_way_out(fake):
+    secret(fake)
+    secret(fake, "open-ai", labels={})
+    environment(fake, "chat", "open_ai_connection", "open_ai", "gone")
+    environment(fake, "talk", "open_ai")
+    way = "kubectl label secret open-ai flowsession.dev/connection=true"
+    said = [line for line in typed("ls").output.splitlines() if "not listed" in line]
+    assert [line.partition(":")[0] for line in said] == ["environment chat uses Secret open-ai too, which is not listed"]
+    assert way in said[0]
+    assert way in str(typed("show", "open_ai").exception)
+
+
 @pytest.mark.parametrize(
     "data",
     [

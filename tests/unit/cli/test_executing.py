@@ -40,6 +40,9 @@ def ran(script: str) -> "subprocess.CompletedProcess[str]":
             "command terminated with exit code 1\nit says\n",
         ),
         ("kill -KILL $$", 137, "", ""),
+        ("echo 'env: what' >&2; echo command terminated with exit code 1 >&2; exit 1", 1, "", "env: what\n"),
+        ("echo env: >&2; echo env: ok >&2; echo last >&2", 0, "", "env:\nenv: ok\nlast\n"),
+        ("echo >&2; echo command terminated with exit code 1 >&2; exit 1", 1, "", "\n"),
         (
             "echo 'error: Internal error occurred: no' >&2; echo command terminated with exit code 1 >&2; exit 1",
             1,
@@ -74,13 +77,32 @@ def test_what_ends_this_ends_the_command() -> None:
         ('error: Internal error occurred: failed: exec: "vi": executable file not found in $PATH', 127, "the session has no program vi"),
         ('error: Internal error occurred: failed: exec: "/x y": stat /x y: no such file or directory', 127, "no program /x y"),
         ('error: Internal error occurred: failed: exec: "./a": permission denied', 126, "the session may not run ./a: chmod +x"),
+        ("env: ‘vi’: No such file or directory", 127, "the session has no program vi: kubectl flow sh"),
+        ("env: can’t execute ./a: Permission denied".replace("can’t", "can'\\''t"), 126, "the session may not run ./a: chmod +x"),
     ],
 )
 def test_what_could_not_run_is_one_sentence(words: str, status: int, said: str) -> None:
+    ends = f"echo command terminated with exit code {status} >&2; exit {status}" if words.startswith("env") else "exit 1"
     with pytest.raises(CliError) as caught:
-        executing.run(["sh", "-c", f"echo '{words}' >&2; exit 1"])
+        executing.run(["sh", "-c", f"echo '{words}' >&2; {ends}"])
     assert said in str(caught.value)
     assert caught.value.code == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_whoever_is_ended_says_so_once_kubectl_has_ended(number: signal.Signals) -> None:
+    script = (
+        "import signal, sys; from flowsession_cli import executing; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "sys.exit(executing.run(sys.argv[1:], lambda number: print('ended by', number, flush=True)))"
+    )
+    waits = "trap 'echo gone; exit 3' HUP TERM INT; echo up; i=0; while [ $((i += 1)) -lt 100 ]; do sleep 0.1; done"
+    process = subprocess.Popen([sys.executable, "-c", script, "sh", "-c", waits], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    with process, process.stdout:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.stdout.read() == f"gone\nended by {number.value}\n"
+        assert process.wait(10) == 3
 
 
 def test_kubectls_way_to_end_at_the_second_interrupt_is_that_of_one() -> None:
