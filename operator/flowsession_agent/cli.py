@@ -156,6 +156,8 @@ def _chat(arguments: argparse.Namespace) -> None:
             import readline  # noqa: F401 - so that lines can be edited
     order: dict[str, Any] = {"inputs": _inputs(arguments.inputs), "variant": _variant(arguments.variant), "stream": True}
     history = None
+    if at_terminal:
+        _refuse_no_chat(order)
     while True:
         try:
             message = input("User: " if at_terminal else "")
@@ -174,6 +176,15 @@ def _chat(arguments: argparse.Namespace) -> None:
             if not at_terminal or error.code == "NoChatFlow":
                 raise
             print(f"flow: {error}", file=sys.stderr)
+
+
+def _refuse_no_chat(order: dict[str, Any]) -> None:
+    """Raise CommandError before anything is typed for a flow that can't chat, or not with these inputs."""
+    try:
+        call("POST", "/v1/test", {**order, "stream": False, "chat": {"message": None, "history": None}})
+    except CommandError as error:
+        if error.code in ("NoFlow", "NoChatFlow", "UnknownInput", "UnknownVariant"):
+            raise
 
 
 def _round(order: dict[str, Any]) -> list[Any]:

@@ -15,6 +15,8 @@ class Case:
     earlier: str = ""
     failed: tuple[int, ...] = ()
     """The lines that are meant to fail."""
+    words: str = ""
+    """What the run says where prompt flow says less."""
 
 
 def python(name: str, inputs: str = 'text: "${inputs.text}"', more: str = "") -> str:
@@ -144,7 +146,11 @@ CASES: dict[str, Case] = {
     "a default for what is not there": Case(
         {**PLAIN, "flow.dag.yaml": dag(python("shout"), inputs="text: {type: string, default: none}")}, "flow: .\ndata: data.jsonl\n"
     ),
-    "a column that is not there": Case(PLAIN, 'flow: .\ndata: data.jsonl\ncolumn_mapping: {text: "${data.wrd}"}\n'),
+    "a column that is not there": Case(
+        PLAIN,
+        'flow: .\ndata: data.jsonl\ncolumn_mapping: {text: "${data.wrd}"}\n',
+        words="columnMapping: data.jsonl has no column 'wrd': is 'word' meant?",
+    ),
     "chain and two outputs": Case(
         {
             **PLAIN,

@@ -223,6 +223,10 @@ def test_what_is_no_chat_flow_is_told_what_it_lacks(talked: Agent) -> None:
         chatted = talked.flow("chat", stdin="hi\n")
         assert chatted.returncode == 1
         assert chatted.stderr == "flow: The flow is no chat flow: one input must be marked is_chat_input: true, and none is.\n"
+        with in_new_terminal(talked, "chat") as (chat, controller):  # before anything is typed
+            assert chat.wait(60) == 1
+            assert b"User" not in (said := os.read(controller, 65536)), said
+            assert b"must be marked is_chat_input: true" in said
     finally:
         assert talked.put("p1", "f1", files=CHAT)[0] == 200
 

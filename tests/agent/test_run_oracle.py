@@ -116,7 +116,7 @@ def differences(name: str, case: Case, ours: dict[str, Any], theirs: dict[str, A
     folder = Path(theirs.get("folder", "/nowhere"))
     if theirs["error"] or not (folder / "flow_outputs/output.jsonl").exists():
         said = theirs["error"] or json.loads((folder / "error.json").read_text())["message"].removeprefix("First error message is: ")
-        both = ours["state"] == "Failed" and said[:60] in ours["message"]
+        both = ours["state"] == "Failed" and (case.words or said[:60]) in ours["message"]
         return [] if both else [f"{name}: {ours['state']}: {ours['message']} but {said}"]
     pairs = {
         "outputs": (lines(ours["files"].get("flow_outputs/output.jsonl", b"")), lines((folder / "flow_outputs/output.jsonl").read_bytes())),

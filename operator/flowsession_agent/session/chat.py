@@ -19,7 +19,7 @@ HISTORY = "chat_history"
 class Chat:
     """Raises ApiError with 422 NoChatFlow for a flow that is none, in prompt flow's terms (is_executable_chat_flow in its source)."""
 
-    def __init__(self, flow: str, message: str, history: list[Any] | None, *, given: dict[str, Any]) -> None:
+    def __init__(self, flow: str, message: str | None, history: list[Any] | None, *, given: dict[str, Any]) -> None:
         """`history` is None in the first round: it is then what is `given` among the flow's inputs, or the flow's own."""
         try:
             declared = flow_inputs.declared(flow)

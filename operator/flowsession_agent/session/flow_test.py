@@ -90,7 +90,8 @@ class Tests:
         started = time.monotonic()
         killed_before = cgroup.killed_for_memory()
         patience = Patience(gone, seconds=SECONDS)
-        patience.job = self._begin([flow, given, taken], key, patience)
+        anew = "chat" in order and order["chat"]["message"] is None
+        patience.job = self._begin([flow, given, taken], key, patience, anew=anew)
         outcome = patience.job.finish()
         seconds = round(time.monotonic() - started, 2)
         self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
@@ -112,11 +113,11 @@ class Tests:
         # The history that a chat gives comes back with the answer: it doesn't count.
         return {**_answer(taken, outcome.stderr, most=OUTPUT_LIMIT + os.path.getsize(given)), "seconds": seconds}
 
-    def _begin(self, arguments: list[str], key: Key, gone: Callable[[], bool]) -> Job:
-        """The job in which a test has begun."""
+    def _begin(self, arguments: list[str], key: Key, gone: Callable[[], bool], *, anew: bool) -> Job:
+        """The job in which a test has begun. `anew`: in no process that has imported prompt flow, which it doesn't need."""
         from flowsession_agent.scripts import RUN_FLOW
 
-        job = self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
+        job = None if anew else self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
         if job is None:
             self._give_up_with_the_pod()
             job = self._spares.begin_anew(key, RUN_FLOW, arguments, cwd=self._home.flow)
@@ -134,6 +135,7 @@ def read_order(members: Any) -> dict[str, Any]:
     """What to test of the body of a call. Raises ApiError with 400.
 
     `inputs` by name, and perhaps a `node` or `variant`, `chat` with the `message` and `history` of one round, and whether to `stream`.
+    Without a `message` nothing is run: it is asked whether the flow can chat.
     """
     found = members if isinstance(members, dict) else {"inputs": None}
     inputs, node, variant, stream = found.get("inputs", {}), found.get("node", ""), found.get("variant", ""), found.get("stream", False)
@@ -146,8 +148,8 @@ def read_order(members: Any) -> dict[str, Any]:
         return order
     chat = found["chat"]
     message, history = (chat.get("message"), chat.get("history")) if isinstance(chat, dict) else (None, None)
-    if not isinstance(message, str) or not isinstance(history, (list, type(None))) or node:
-        raise bad_request("chat must be an object with message, a string, and history, a list or null; and goes without node.")
+    if not isinstance(message, (str, type(None))) or not isinstance(history, (list, type(None))) or node:
+        raise bad_request("chat must be an object with message, a string or null, and history, a list or null; and goes without node.")
     return {**order, "chat": {"message": message, "history": history}}
 
 

@@ -1,8 +1,8 @@
 """Runs in the session's Python, not in the agent's: one flow, once, by prompt flow's own SDK.
 
 `run_flow FLOW ORDER OUTPUT`: a flow's file, and the files with what to run and for the outputs, as JSON; flows print what they like on the
-standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with, `chat` for one round of a chat,
-and `stream`, a FIFO for what is streamed.
+standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with, `chat` for one round of a chat
+(without a message only whether it can be one), and `stream`, a FIFO for what is streamed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ def main() -> None:
     except ApiError as error:
         _write(output_file, {"refused": {"code": error.code, "message": error.message}})
         sys.exit(REFUSED)
+    if chat and order["chat"]["message"] is None:
+        _write(output_file, {"outputs": {}})
+        return
     # Prompt flow imports 2,200 modules, 1.5 s of processor, and a fifth of it goes into looking for garbage that isn't there.
     gc.disable()
     try:
