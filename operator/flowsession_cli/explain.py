@@ -192,7 +192,8 @@ def instance(thing: Object, pod_events: Sequence[Object], events: Sequence[Objec
     rows.add("cause", _words_of(ready))
     for way in ways.of_instance(thing):
         rows.add("do", way)
-    _story(rows, pods=pod_events, events=events)
+    if ready.get("reason") != "Stopped":  # of one that was stopped it would be that of an earlier start
+        _story(rows, pods=pod_events, events=events)
     return Finding(f"instance {name} is not running: it is {phase}", rows, well=False)
 
 

@@ -235,6 +235,7 @@ class Edits(Model):
     )
     problem: str | None = Field(default=None, description="Why saved edits could not be restored.")
     not_saved: str | None = Field(default=None, description="Why the present edits can't be saved; absent: they can.")
+    discarded: bool | None = Field(default=None, description="True: the present edits are not to be saved, as somebody has asked for.")
     left_out: int | None = Field(
         default=None,
         description="Number of files that are not saved, by their names or an ignore file; `flow edits` in the session names them.",

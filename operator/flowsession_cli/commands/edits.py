@@ -85,6 +85,8 @@ def _tell_saved(session: Object) -> None:
     if (more := saved.get("count", 0) - len(saved.get("files") or ())) > 0:
         click.echo(f"... and {more} more")
     when = f", saved {render.age(saved['savedAt'])} ago" if saved.get("savedAt") else ", which were not saved" if saved.get("count") else ""
+    if saved.get("discarded"):
+        when = ", let go by edits discard"
     click.echo(f"{name} is suspended; when it ended it had {saved.get('count', 0)} edited files{when}", err=True)
 
 

@@ -187,7 +187,10 @@ class _Install:
         for warning in (status.get("install") or {}).get("warnings") or ():
             click.echo(f"warning: {warning}", err=True)
         installer.refuse_failed(session)
-        click.echo(f"{self._name}: {found.get('message')}")
+        if status.get("install") == self._session.get("status", {}).get("install") and not naming.is_suspended(self._session):
+            click.echo(f"{self._name} has what the requirements ask for: nothing was to be installed")
+        else:
+            click.echo(f"{self._name}: {found.get('message')}")
 
 
 def _is_over(session: Object, revision: str) -> bool:

@@ -113,6 +113,8 @@ def _edits(edits: Mapping[str, Any] | None, now: float) -> str:
         return ""
     files = ", ".join((edits.get("files") or ())[:5])
     saved = f", saved {render.age(edits['savedAt'], now)} ago" if edits.get("savedAt") else ", not saved yet"
+    if edits.get("discarded"):
+        saved = ", not to be saved, as was asked for"
     return f"{render.files(edits['count'])} ({files}){edits.get('notSaved') or saved}"
 
 

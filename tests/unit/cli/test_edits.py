@@ -260,6 +260,8 @@ def test_a_suspended_session_lists_what_was_saved_without_being_resumed(session)
     said = typed("chat").output
     assert said.startswith("a.py\n... and 1 more\nchat is suspended; when it ended it had 2 edited files, saved ")
     assert not session.cluster.executed
+    status["edits"] = saved | {"discarded": True}
+    assert "it had 2 edited files, let go by edits discard" in typed("chat").output
 
 
 def test_a_claims_files_are_where_they_are(session):

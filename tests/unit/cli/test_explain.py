@@ -48,6 +48,13 @@ def test_scheduler_and_kubelet_have_their_say_once():
     assert not [row for row in told.rows if row[0] == "pod"], "the operator has said it"
 
 
+def test_an_instance_that_was_stopped_is_not_told_with_what_an_earlier_start_waited_for():
+    words = [event("box-1", "FailedScheduling", "0/2 nodes are available")]
+    for reason, shown in (("Stopped", False), ("Starting", True)):
+        box = {"metadata": {"name": "box"}, "status": {"phase": reason, "conditions": [condition("Ready", "False", reason, "so it is")]}}
+        assert any("0/2 nodes" in text for _, text in explain.instance(box, words, ()).rows) is shown
+
+
 def test_a_claim_that_is_missing_is_no_matter_of_sizes():
     found = of(condition("Ready", "False", "Unschedulable", 'no node: persistentvolumeclaim "results" not found'))
     assert [text for title, text in found.rows if title == "do"] == [

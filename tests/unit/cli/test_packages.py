@@ -104,6 +104,11 @@ def test_install_saves_and_installs(cluster):
     assert cluster.get(ENVIRONMENT, "chat")["spec"]["requirementsText"] == "pandas\n"
 
 
+def test_an_install_with_nothing_to_do_says_so_and_repeats_no_figures_of_the_one_before(cluster):
+    cluster.things[SESSION, "chat"]["status"]["install"] = cluster.install
+    assert typed("install", "chat").output.endswith("\nchat has what the requirements ask for: nothing was to be installed\n")
+
+
 def test_requirements_of_a_pushed_folder_are_replaced_in_it(cluster, tmp_path):
     flow = tmp_path / "chat"
     flow.mkdir()

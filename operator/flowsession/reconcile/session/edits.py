@@ -103,6 +103,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
         revision=revision,
         problem=edits.problem or None,
         not_saved=before.get("notSaved") if edits.revision else None,
+        discarded=True if edits.count and not edits.revision else None,
         left_out=edits.left_out or None,
     )
     draft.put("edits", shown.to_wire() if edits.count or saved_to or edits.left_out else None)

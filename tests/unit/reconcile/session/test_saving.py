@@ -51,6 +51,13 @@ def test_the_agent_is_told_that_its_edits_are_safe_during_its_long_poll_too():
     assert decide(replace(snapshot, agent=replace(snapshot.agent, following=False))).call is None, "another call comes first"
 
 
+def test_edits_that_were_let_go_are_told_as_such():
+    flow = resolved(files={"flow.dag.yaml": DAG})
+    let_go = state(flow, edits=EditsView(revision="", count=1, files=("a.py",)))
+    plan = decide(settled_snapshot(flow, agent=agent(let_go, flow, calling=True)))
+    assert plan.status.status["edits"] == {"count": 1, "files": ["a.py"], "discarded": True}
+
+
 def test_a_settled_session_costs_nothing_whatever_was_saved_before():
     world = saved_by_hint(editing())
     world.settle()
