@@ -25,7 +25,7 @@ def test_a_run_is_saved_and_the_next_session_has_it(start: StartAgent, session: 
     leave_a_run(session)
     (flow(session) / "a.py").write_bytes(b"print(2)")
     found = edits(session)
-    assert found["files"] == ["~/.promptflow/.runs/r1/outputs.jsonl", "~/.promptflow/pf.sqlite", "a.py"]
+    assert found["files"] == ["a.py", "~/.promptflow/.runs/r1/outputs.jsonl", "~/.promptflow/pf.sqlite"]
     assert found["waiting"] is True
     other = start(FLOWSESSION_HOME=str(tmp_path / "other"))
     other.put("p1", "f1", files=PUSHED, savedEdits=saved_of(session))

@@ -229,7 +229,8 @@ def _revision(edits: list[Edit]) -> str:
 
 
 def _names(now: Snapshot, most: int) -> list[str]:
-    return [edit.shown[:NAME_LENGTH] for edit in now.edits[:most]]
+    """The first names, those of the home after those of the flow folder: prompt flow keeps its records there."""
+    return [edit.shown[:NAME_LENGTH] for edit in sorted(now.edits, key=lambda edit: edit.path.startswith(HOME_PREFIX))[:most]]
 
 
 def _too_large(now: Snapshot) -> ApiError:
