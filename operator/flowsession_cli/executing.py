@@ -23,9 +23,9 @@ _REFUSED = (b"error: unable to upgrade connection: ", b"error: Internal error oc
 """How it begins its last line where no command ran."""
 
 _ENV = b"env: "
-"""How env begins its only line where it can't become the command."""
+"""How env begins the one line that it says where it can't become the command."""
 
-_OWN = (_FAILED, *_REFUSED, _ENV)
+_OWN = (_FAILED, *_REFUSED)
 _PROGRAM = re.compile(
     r"""exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)"""
     r"""|env: (?:can't execute )?[‘'"]?(.{1,999}?)[’'"]?: (?:(Permission denied)|No such file)"""
@@ -55,9 +55,12 @@ def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None)
     for missed in early:
         process.send_signal(missed)
     assert process.stderr
-    held = b""
+    held, silent = b"", True
     while piece := os.read(process.stderr.fileno(), _PIECE):
-        held = _passed_on(held + piece)
+        text = held + piece
+        held = _own_end(text, _ENV if silent else b"")
+        _write(text[: len(text) - len(held)])
+        silent = silent and held == text
     status = process.wait()
     if signals:
         ended(signals[0])
@@ -80,17 +83,16 @@ def _sentence(words: str) -> CliError:
     return failure(words)
 
 
-def _passed_on(text: bytes) -> bytes:
-    """Write a text but for its last lines that may be kubectl's or env's own; returns those."""
+def _own_end(text: bytes, beginning: bytes) -> bytes:
+    """The last lines of a text that may be kubectl's own, the first of all with that beginning too."""
     start = len(text)
-    while start and _may_be_own(text[(before := text.rfind(b"\n", 0, start - 1) + 1) : start]):
+    while start and _may_begin(text[(before := text.rfind(b"\n", 0, start - 1) + 1) : start], (*_OWN, beginning) if not before else _OWN):
         start = before
-    _write(text[:start])
     return text[start:]
 
 
-def _may_be_own(line: bytes) -> bool:
-    return line.startswith(_OWN) or any(own.startswith(line) for own in _OWN)
+def _may_begin(line: bytes, beginnings: Sequence[bytes]) -> bool:
+    return any(own and (line.startswith(own) or own.startswith(line)) for own in beginnings)
 
 
 def _write(text: bytes) -> None:

@@ -41,7 +41,7 @@ def ran(script: str) -> "subprocess.CompletedProcess[str]":
         ),
         ("kill -KILL $$", 137, "", ""),
         ("echo 'env: what' >&2; echo command terminated with exit code 1 >&2; exit 1", 1, "", "env: what\n"),
-        ("echo env: >&2; echo env: ok >&2; echo last >&2", 0, "", "env:\nenv: ok\nlast\n"),
+        ("echo env: a >&2; echo env: b >&2; echo last >&2", 0, "", "env: a\nenv: b\nlast\n"),
         ("echo >&2; echo command terminated with exit code 1 >&2; exit 1", 1, "", "\n"),
         (
             "echo 'error: Internal error occurred: no' >&2; echo command terminated with exit code 1 >&2; exit 1",
