@@ -1,17 +1,24 @@
 """Starts operators quickly: has all imported already, forks for each line on standard input, and runs flowsession's own main there.
 
 Importing the operator's libraries takes 1.5 s of CPU, and these tests kill and start it dozens of times. Each line is a JSON object
-with `argv`, `log`, and `constants` ("module:NAME" -> value, for pauses that no test can wait for); the answer is a pid.
+with `argv`, `log`, and `constants` ("module:NAME" -> value, for pauses that no test can wait for); the answer is a pid. The workers of
+these operators are forked too, for `forked_worker.py`, which an operator starts as its worker's command.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
 import os
+import select
 import signal
+import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 import flowsession.__main__ as operator
+from flowsession.engine import resolutions, resolve_worker
 
 
 def die_with_parent() -> None:
@@ -23,14 +30,67 @@ def main() -> None:
     """Until standard input ends."""
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for line in sys.stdin:
-        order = json.loads(line)
+    name = f"flowsession-zygote-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as workers:
+        workers.bind(f"\0{name}")
+        workers.listen()
+        stand_in = (sys.executable, "-IS", str(Path(__file__).with_name("forked_worker.py")), name)
+        resolutions.WorkerResolutions.__init__.__kwdefaults__["command"] = stand_in
+        orders = sys.stdin.buffer.raw  # type: ignore[attr-defined]
+        while True:
+            ready, _, _ = select.select([orders, workers], [], [])
+            if workers in ready:
+                _fork_worker(workers)
+            if orders in ready:
+                line = _line(orders)
+                if not line:
+                    return
+                print(_fork_operator(json.loads(line), workers), flush=True)
+
+
+def _line(orders: Any) -> bytes:
+    """The next line: one is written after the one before was answered."""
+    line = b""
+    while not line.endswith(b"\n") and (piece := orders.read(65536)):
+        line += piece
+    return line
+
+
+def _fork_operator(order: dict[str, Any], workers: socket.socket) -> int:
+    pid = os.fork()
+    if pid == 0:
+        workers.close()
+        _become(order)
+        operator.main()
+        sys.exit(0)
+    return pid
+
+
+def _fork_worker(workers: socket.socket) -> None:
+    """Fork the worker, and what tells its caller how it ended."""
+    caller, _ = workers.accept()
+    _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+    if not os.fork():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         pid = os.fork()
-        if pid == 0:
-            _become(order)
-            operator.main()
-            sys.exit(0)
-        print(pid, flush=True)
+        if not pid:
+            die_with_parent()
+            caller.close()
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+                os.close(stream)
+            sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+            resolve_worker.main()
+            os._exit(0)
+        for stream in streams:
+            os.close(stream)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        with contextlib.suppress(OSError):  # its operator was killed
+            caller.sendall(str(os.waitpid(pid, 0)[1]).encode())
+        os._exit(0)
+    caller.close()
+    for stream in streams:
+        os.close(stream)
 
 
 def _become(order: dict) -> None:
