@@ -79,8 +79,9 @@ def _fork_worker(workers: socket.socket) -> None:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
-            sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+            kept = sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
             resolve_worker.main()
+            del kept
             os._exit(0)
         for stream in streams:
             os.close(stream)
