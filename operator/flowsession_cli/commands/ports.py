@@ -1,5 +1,6 @@
 """`kubectl flow open`: a port of a session on this machine, and in its browser."""
 
+import contextlib
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from flowsession_cli.errors import CliError, Unreachable
 _LOOPBACK = "127.0.0.1"
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 _LONGEST_PAUSE = 10.0
+_LOOK_SECONDS = 5.0
 
 _WAIT = """
 import select, socket, sys
@@ -83,9 +85,10 @@ class _Opened:
                 if forwards:
                     pause = 0.5
                     self._tell(name, local)
-                process.wait()
+                lost = self._await_end(process, name, pod)
             self._refuse_taken(words, local)
-            click.echo(f"the connection to {name} broke ({words[-1] if words else 'no reason was given'}): it is made again", err=True)
+            reason = lost or (words[-1] if words else "no reason was given")
+            click.echo(f"the connection to {name} broke ({reason}): it is made again", err=True)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             session = self._found_again(name)
@@ -93,6 +96,17 @@ class _Opened:
                 raise CliError(f"{name} was suspended: kubectl flow open {name} {self._port} resumes it")
             if not follow.is_ready(session):
                 session = follow.until_ready(self._cluster, name)
+
+    def _await_end(self, process: "subprocess.Popen[str]", name: str, pod: str) -> str:
+        """Return at kubectl's end, or when the pod is lost and why: kubectl itself sees that only where the port is used next."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_SECONDS)
+                return ""
+            with contextlib.suppress(Unreachable):
+                session = self._cluster.find(SESSION, name)
+                if session is None or session.get("status", {}).get("podName") != pod:
+                    return f"its pod {pod} is gone"
 
     def _found_again(self, name: str) -> Object:
         """The session, once the cluster answers. Raises CliError if it is gone."""

@@ -80,6 +80,21 @@ def test_a_browser_is_opened_once_and_a_broken_connection_is_made_again(cluster,
     assert shown == ["http://127.0.0.1:18501/"]
 
 
+def test_a_pod_that_is_lost_is_noticed_before_the_port_is_used(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ports, "_LOOK_SECONDS", 0.01)
+    session = cluster.things["computesessions.flowsession.dev", "chat"]
+
+    def told(self, name, local):
+        if (tmp_path / "moved").exists():
+            raise KeyboardInterrupt
+        session["status"]["podName"] = "chat-2"
+        (tmp_path / "moved").touch()
+
+    monkeypatch.setattr(ports._Opened, "_tell", told)
+    done = opened(tmp_path, "chat", "8501", left="stay\nstay")
+    assert "the connection to chat broke (its pod chat-1 is gone): it is made again" in done.output
+
+
 def test_it_waits_for_a_listener_and_says_so(cluster, tmp_path):
     (tmp_path / "silent").touch()
     done = opened(tmp_path, "chat", "8501", "--no-browser")
