@@ -38,6 +38,8 @@ class FakeAgent:
     install: messages.Install = field(default_factory=lambda: _install("None"))
     settled: str = ""
     """Revision of the edits that the operator has dealt with."""
+    let_go: bool = False
+    """`flow edits --discard` was run."""
     too_large: bool = False
     """Its edits are more than can be saved."""
     unheard: bool = False
@@ -141,7 +143,7 @@ class FakeAgent:
     @property
     def waiting(self) -> bool:
         """Whether there are edits that nobody has saved, as far as it knows."""
-        return bool(self.edits) and self.edits not in (self.settled, self.volume.get("came"))
+        return bool(self.edits) and not self.let_go and self.edits not in (self.settled, self.volume.get("came"))
 
     def changed(self) -> None:
         """There is news for a long poll."""
@@ -228,7 +230,7 @@ class FakeAgent:
                 "count": int(bool(edits)),
                 "files": ["a.py"] if edits else [],
                 "bytes": len(edits),
-                "revision": edits,
+                "revision": "" if self.let_go else edits,
                 "offered": "" if self.volume.get("restored") else self.volume.get("offered", ""),
                 "restored": self.restored,
                 "waiting": self.waiting,
@@ -253,7 +255,7 @@ class FakeAgent:
 
     def _packed_edits(self) -> Reply:
         content = self.edits
-        if not content:
+        if not content or self.let_go:
             return 404, {"code": "NoEdits", "message": "nothing was edited"}
         if self.too_large:
             return 413, {"code": "EditsTooLarge", "message": "2 MB are too much; see flow edits"}

@@ -630,7 +630,7 @@ class World:
             running = pod["status"]["phase"] == "Running" and not pod["metadata"].get("deletionTimestamp")
             ends = {pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["uid"]}
             taken = ends & {deletion.uid for deletion in plan.deletes}
-            if running and taken and agent and agent.volume.get("edits") and not excused:
+            if running and taken and agent and agent.volume.get("edits") and not agent.let_go and not excused:
                 return agent, pod["metadata"]["uid"]
         return None
 

@@ -87,7 +87,8 @@ def _tell_saved(session: Object) -> None:
     when = f", saved {render.age(saved['savedAt'])} ago" if saved.get("savedAt") else ", which were not saved" if saved.get("count") else ""
     if saved.get("discarded"):
         when = ", let go by edits discard"
-    click.echo(f"{name} is suspended; when it ended it had {saved.get('count', 0)} edited files{when}", err=True)
+    count = saved.get("count", 0)
+    click.echo(f"{name} is suspended; when it ended it had {count} edited file{'' if count == 1 else 's'}{when}", err=True)
 
 
 def _refuse_claim(cluster: Cluster, session: Object) -> None:

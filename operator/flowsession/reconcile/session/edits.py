@@ -5,7 +5,7 @@ from typing import Any
 from flowsession.api.session import Edits
 from flowsession.manifests import saved_edits
 from flowsession.model import times
-from flowsession.model.agent_views import FRESH_SECONDS, AgentView, SavedEdits
+from flowsession.model.agent_views import FRESH_SECONDS, AgentView, EditsView, SavedEdits
 from flowsession.model.plan import Delete, Reopen, TakeEdits
 from flowsession.reconcile.session.draft import Draft
 from flowsession_protocol import messages
@@ -54,9 +54,10 @@ def store(draft: Draft, agent: AgentView) -> str | None:
     snapshot, edits, before = draft.snapshot, agent.state.edits, record(draft)
     went_on, former = before.get("revision"), before.get("savedTo") or ""
     if not edits.revision:
-        if went_on and former:
+        superseded = bool(went_on and former)
+        if superseded:
             draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
-            draft.put("edits", _without_saved(before))
+        draft.put("edits", _let_go(before, edits, superseded=superseded))
         return ""
     where, user = snapshot.where, snapshot.spec.user
     same = edits.revision == went_on
@@ -167,6 +168,10 @@ def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
     }
 
 
-def _without_saved(before: dict[str, Any]) -> dict[str, Any] | None:
-    left = {name: value for name, value in before.items() if name not in ("savedTo", "savedAt", "revision", "notSaved")}
-    return left if left.get("count") or left.get("leftOut") else None
+def _let_go(before: dict[str, Any], edits: EditsView, *, superseded: bool) -> dict[str, Any] | None:
+    """Return `edits` of the status where none of the present ones are to be saved. `superseded`: nor are those that were."""
+    gone = ("count", "files", "discarded", "notSaved", *(("savedTo", "savedAt", "revision") if superseded else ()))
+    left = {name: value for name, value in before.items() if name not in gone}
+    if edits.count:
+        left |= Edits(count=edits.count, files=list(edits.files[:MOST_SHOWN]) or None, discarded=True).to_wire()
+    return left if {"count", "savedTo", "leftOut"} & set(left) else None

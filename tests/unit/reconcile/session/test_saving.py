@@ -58,6 +58,15 @@ def test_edits_that_were_let_go_are_told_as_such():
     assert plan.status.status["edits"] == {"count": 1, "files": ["a.py"], "discarded": True}
 
 
+def test_a_session_that_is_suspended_after_its_edits_were_let_go_says_so():
+    world = saved_by_hint(editing())
+    world.agent().let_go = True
+    world.agent().changed()
+    world.live(6.0)  # an answer of a moment ago is acted on
+    assert suspended(world).status()["edits"] == {"count": 1, "files": ["a.py"], "discarded": True}
+    assert world.saved_edits == set()
+
+
 def test_a_settled_session_costs_nothing_whatever_was_saved_before():
     world = saved_by_hint(editing())
     world.settle()
