@@ -26,10 +26,7 @@ _ENV = b"env: "
 """How env begins the one line that it says where it can't become the command."""
 
 _OWN = (_FAILED, *_REFUSED)
-_PROGRAM = re.compile(
-    r"""exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)"""
-    r"""|env: (?:can't execute )?[‘'"]?(.{1,999}?)[’'"]?: (?:(Permission denied)|No such file)"""
-)
+_PROGRAM = re.compile(r'exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)')
 
 _PIECE = 65536
 
@@ -75,12 +72,18 @@ def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None)
 
 
 def _sentence(words: str) -> CliError:
+    if words.startswith(_ENV.decode()):
+        what, _, reason = words.strip().rpartition(": ")
+        return _no_program(what.removeprefix("env: ").removeprefix("can't execute ").strip("‘’'\""), denied=reason == "Permission denied")
     if program := _PROGRAM.search(words):
-        name = program[1] or program[3]
-        if program[2] or program[4]:
-            return CliError(f"the session may not run {name}: chmod +x makes a file a program, where it is yours", code=NOT_TO_BE_RUN)
-        return CliError(f"the session has no program {name}: kubectl flow sh opens a terminal to look for it", code=NO_PROGRAM)
+        return _no_program(program[1], denied=bool(program[2]))
     return failure(words)
+
+
+def _no_program(name: str, *, denied: bool) -> CliError:
+    if denied:
+        return CliError(f"the session may not run {name}: chmod +x makes a file a program, where it is yours", code=NOT_TO_BE_RUN)
+    return CliError(f"the session has no program {name}: kubectl flow sh opens a terminal to look for it", code=NO_PROGRAM)
 
 
 def _own_end(text: bytes, beginning: bytes) -> bytes:

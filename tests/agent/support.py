@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 def eventually(what: str, look: Callable[[], T], *, seconds: float = 90) -> T:
     """The first true value of `look`; fails naming `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
+        assert (waited := time.monotonic() - began) < seconds, f"{what}: not within {seconds} s"
+        time.sleep(min(0.1, max(0.02, waited / 20)))
 
 
 def base64url(data: bytes) -> str:

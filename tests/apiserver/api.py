@@ -98,7 +98,8 @@ class Api:
 
 def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> T:
     """The first true answer. An AssertionError of `ask` counts as not yet, and is what is raised when the time is over."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         failure: AssertionError | None = None
         answer: Any = None
@@ -110,7 +111,7 @@ def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> 
             return answer
         if time.monotonic() >= deadline:
             raise failure or AssertionError(f"not within {seconds} s: {what or ask}")
-        time.sleep(0.02)
+        time.sleep(min(0.1, max(0.02, (time.monotonic() - began) / 20)))  # each look costs the API server a call
 
 
 def stays(ask: Callable[[], object], *, seconds: float) -> None:

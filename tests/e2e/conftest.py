@@ -74,11 +74,11 @@ class Cluster:
 
     def until(self, what: str, check: Callable[[], T | None], seconds: float = 120.0) -> T:
         """Polls until the check gives something true. The failure shows every session's conditions and the pods."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < seconds:
             if found := check():
                 return found
-            time.sleep(0.1)
+            time.sleep(min(0.25, max(0.1, waited / 40)))
         told = self.kubectl.attempt("describe", "computesessions,flowenvironments").stdout
         pods = self.kubectl.attempt("get", "pods", "-o", "wide").stdout
         raise AssertionError(f"not so after {seconds:.0f} s: {what}\n{told}\n{pods}")
