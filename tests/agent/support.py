@@ -38,7 +38,8 @@ def eventually(what: str, look: Callable[[], T], *, seconds: float = 90) -> T:
         found = look()
         if found:
             return found
-        assert (waited := time.monotonic() - began) < seconds, f"{what}: not within {seconds} s"
+        waited = time.monotonic() - began
+        assert waited < seconds, f"{what}: not within {seconds} s"
         time.sleep(min(0.1, max(0.02, waited / 20)))
 
 
