@@ -276,6 +276,14 @@ def test_names_with_parentheses_and_commands_with_escapes(machine: Machine) -> N
     assert machine.look() == "exec [kworker]"
 
 
+@pytest.mark.parametrize("typed", ["flow test", "bash"])
+@pytest.mark.parametrize("before", ["env FLOWSESSION_CALL=a1b2 ", "/usr/bin/python3 -IS /usr/local/bin/"])
+def test_what_people_typed_is_shown(machine: Machine, before: str, typed: str) -> None:
+    machine.set(50, parent=0, command=before + typed)
+    hidden = typed == "flow test" or before.startswith("env")
+    assert machine.look() == f"exec {'' if hidden else before}{typed}"
+
+
 @pytest.mark.parametrize("command", ["runc init", "/usr/bin/crun init", "/proc/self/exe init", "/proc/self/fd/6 init"])
 def test_the_runtimes_own_process_is_not_shown_as_the_command(machine: Machine, command: str) -> None:
     machine.set(50, parent=0, command=command)

@@ -28,8 +28,8 @@ SHORT_COMMAND = "exec (a short command)"
 RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
 """What the runtime's own process is called until it becomes the command that somebody executes."""
 
-LAUNCHER = re.compile(r"^\S*python[\d.]* -IS \S*/(?=flow\b)")
-"""How the shebang line of the image's `flow` shows up; people typed `flow`."""
+LAUNCHER = re.compile(r"^(?:env FLOWSESSION_CALL=\w* |\S*python[\d.]* -IS \S*/(?=flow\b))")
+"""How `kubectl flow` begins a command (hang_up.py), and how the shebang line of the image's `flow` shows up; people typed what follows."""
 
 
 class Look:
