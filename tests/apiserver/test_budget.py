@@ -21,7 +21,11 @@ def test_a_session_with_nothing_to_install_is_ready_after_two_writes_and_one_mor
     started.create_environment()
     started.until_environment("Resolved")
     before = started.recorder.mark()
+    started.kubelet.hold = bool(more)
     started.create_session()
+    if more:
+        eventually(lambda: started.session().get("status", {}).get("phase"), what="the start is told")
+        started.kubelet.release()
     started.until_ready()
     started.settle()
     lines = started.lines(since=before, without=("flowenvironments",))
