@@ -25,6 +25,7 @@ from flowsession.api import API_VERSION, GROUP
 from flowsession_cli import executing
 from flowsession_cli.errors import CliError, Forbidden
 from flowsession_cli.failures import failure
+from flowsession_protocol.variables import CALL
 
 Object = dict[str, Any]
 """An object as the API has it."""
@@ -262,7 +263,7 @@ class Cluster:
                 )
 
         try:
-            words = self.command("exec", *options, pod, "-c", "session", "--", "env", f"FLOWSESSION_CALL={call}", *command)
+            words = self.command("exec", *options, pod, "-c", "session", "--", "env", f"{CALL}={call}", *command)
             sys.exit(executing.run(words, hang_up))
         except FileNotFoundError:
             raise _without_kubectl() from None

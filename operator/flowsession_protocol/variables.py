@@ -1,4 +1,4 @@
-"""The environment variables of the pods that the operator makes and the agent reads."""
+"""The environment variables of the pods that the operator makes and the agent reads, and of commands that are executed in them."""
 
 HOME = "FLOWSESSION_HOME"
 """The agent's folder, which outlives a container."""
@@ -32,3 +32,6 @@ CONNECTIONS = "FLOWSESSION_CONNECTIONS"
 TRACING = "FLOWSESSION_TRACING"
 """Where spans of tests and runs go: a JSON object with `endpoint`, `content` (whether inputs and outputs are in them), `resource` (the
 attributes of the session), and where the endpoint needs headers `headers`, the folder where a Secret is mounted, and `secret`, its name."""
+
+CALL = "FLOWSESSION_CALL"
+"""A word that no other executed command has, by which its client can have it ended: `flow hang-up WORD SIGNAL`."""

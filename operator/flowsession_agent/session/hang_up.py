@@ -1,7 +1,7 @@
 """Ending what an executed command's client left: Kubernetes doesn't tell a command that `kubectl exec` is gone.
 
-A client that can say so itself starts its command with CALL set to a word that no other has, and runs `flow hang-up WORD SIGNAL` when it
-is ended. The terminal's processes get what they would get if it closed.
+A client that can say so itself gives its command the variable CALL, and runs `flow hang-up` when it is ended. The terminal's processes
+get what they would get if it closed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 
-CALL = "FLOWSESSION_CALL"
+from flowsession_protocol.variables import CALL
 
 
 def hang_up(call: str, number: int, *, proc: str = "/proc") -> int:

@@ -12,6 +12,7 @@ from flowsession_agent.session.exec_trace import ExecTrace
 from flowsession_agent.session.memory_kills import HELPER, SPARE, MemoryKills
 from flowsession_agent.session.pids import COMMAND, NONE, Pids
 from flowsession_agent.session.terminals import Terminal
+from flowsession_protocol.variables import CALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SHORT_COMMAND = "exec (a short command)"
 RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
 """What the runtime's own process is called until it becomes the command that somebody executes."""
 
-LAUNCHER = re.compile(r"^(?:env FLOWSESSION_CALL=\w* |\S*python[\d.]* -IS \S*/(?=flow\b))")
+LAUNCHER = re.compile(rf"^(?:env {CALL}=\w* |\S*python[\d.]* -IS \S*/(?=flow\b))")
 """How `kubectl flow` begins a command (hang_up.py), and how the shebang line of the image's `flow` shows up; people typed what follows."""
 
 
