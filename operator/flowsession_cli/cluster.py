@@ -64,6 +64,10 @@ class Cluster:
         options = (("--kubeconfig", self.kubeconfig), ("--context", self.context), ("--namespace", self.namespace))
         return ["kubectl", *(f"{name}={value}" for name, value in options if value), *words]
 
+    def inside(self, pod: str, *command: str, options: Sequence[str] = ()) -> list[str]:
+        """kubectl's command line for a command in a session's pod."""
+        return self.command("exec", *options, pod, "-c", "session", "--", *command)
+
     def call(self, *words: str, stdin: str = "") -> str:
         """What kubectl prints."""
         stderr = StandardError()
@@ -203,7 +207,7 @@ class Cluster:
     @contextmanager
     def printed(self, pod: str, *command: str) -> Iterator[IO[bytes]]:
         """What a command in a session's pod prints, as it comes. Raises CliError at the end if it failed."""
-        call = self.command("exec", pod, "-c", "session", "--", *command)
+        call = self.inside(pod, *command)
         try:
             process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         except FileNotFoundError:
@@ -231,7 +235,7 @@ class Cluster:
 
     def read_from(self, pod: str, command: Sequence[str], target: IO[bytes]) -> None:
         """Writes what a command in a session's pod prints to a file. Raises CliError with what it says when it fails."""
-        words = self.command("exec", pod, "-c", "session", "--", *command)
+        words = self.inside(pod, *command)
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
         except FileNotFoundError:
@@ -250,7 +254,7 @@ class Cluster:
 
         def hang_up(number: int) -> None:
             name = "HUP" if tty else signal.Signals(number).name.removeprefix("SIG")
-            words = self.command("exec", pod, "-c", "session", "--", "flow", "hang-up", call, name)
+            words = self.inside(pod, "flow", "hang-up", call, name)
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 subprocess.run(
                     words,
@@ -263,7 +267,7 @@ class Cluster:
                 )
 
         try:
-            words = self.command("exec", *options, pod, "-c", "session", "--", "env", f"{CALL}={call}", *command)
+            words = self.inside(pod, "env", f"{CALL}={call}", *command, options=options)
             sys.exit(executing.run(words, hang_up))
         except FileNotFoundError:
             raise _without_kubectl() from None

@@ -3,7 +3,7 @@
 import base64
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,11 @@ def every(cluster: Cluster) -> list[Object]:
 
 def unlabelled(cluster: Cluster, environments: list[Object], listed: list[Object]) -> list[tuple[str, str]]:
     """The Secrets that environments use as connections and that have no label, each with the first environment that does."""
+    labelled = {secret["metadata"]["name"] for secret in listed}
     uses: dict[str, str] = {}
-    for thing in environments:
-        for entry in thing["spec"].get("connections") or ():
-            uses.setdefault(entry["secretName"], thing["metadata"]["name"])
-    for secret in listed:
-        uses.pop(secret["metadata"]["name"], None)
-    return [(name, of) for name, of in uses.items() if cluster.find(SECRET, name)]
+    for of, _, name in _uses(environments):
+        uses.setdefault(name, of)
+    return [(name, of) for name, of in uses.items() if name not in labelled and cluster.find(SECRET, name)]
 
 
 def how_to_label(name: str) -> str:
@@ -135,12 +133,14 @@ def is_connection(secret: Object) -> bool:
 def users(cluster: Cluster, secret: str, environments: list[Object] | None = None) -> list[tuple[str, str]]:
     """The environments that use a Secret, each with the connection's name there."""
     found = environments if environments is not None else cluster.objects(ENVIRONMENT)
-    return [
-        (thing["metadata"]["name"], entry["name"])
-        for thing in found
-        for entry in thing["spec"].get("connections") or ()
-        if entry.get("secretName") == secret
-    ]
+    return [(of, known) for of, known, name in _uses(found) if name == secret]
+
+
+def _uses(environments: list[Object]) -> Iterator[tuple[str, str, str]]:
+    """Each environment with a connection's name there, and its Secret's."""
+    for thing in environments:
+        for entry in thing["spec"].get("connections") or ():
+            yield thing["metadata"]["name"], entry["name"], entry["secretName"]
 
 
 def shown(secret: Object) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None)
     held, silent = b"", True
     while piece := os.read(process.stderr.fileno(), _PIECE):
         text = held + piece
-        held = _own_end(text, _ENV if silent else b"")
+        held = _own_end(text, first=(*_OWN, _ENV) if silent else _OWN)
         _write(text[: len(text) - len(held)])
         silent = silent and held == text
     status = process.wait()
@@ -86,16 +86,19 @@ def _no_program(name: str, *, denied: bool) -> CliError:
     return CliError(f"the session has no program {name}: kubectl flow sh opens a terminal to look for it", code=NO_PROGRAM)
 
 
-def _own_end(text: bytes, beginning: bytes) -> bytes:
-    """The last lines of a text that may be kubectl's own, the first of all with that beginning too."""
+def _own_end(text: bytes, *, first: Sequence[bytes]) -> bytes:
+    """The last lines of a text that may be kubectl's own; `first`: how such a line may begin where it is the first of all."""
     start = len(text)
-    while start and _may_begin(text[(before := text.rfind(b"\n", 0, start - 1) + 1) : start], (*_OWN, beginning) if not before else _OWN):
+    while start:
+        before = text.rfind(b"\n", 0, start - 1) + 1
+        if not _may_begin(text[before:start], _OWN if before else first):
+            break
         start = before
     return text[start:]
 
 
 def _may_begin(line: bytes, beginnings: Sequence[bytes]) -> bool:
-    return any(own and (line.startswith(own) or own.startswith(line)) for own in beginnings)
+    return any(line.startswith(own) or own.startswith(line) for own in beginnings)
 
 
 def _write(text: bytes) -> None:

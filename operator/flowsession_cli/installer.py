@@ -42,7 +42,7 @@ class Installer:
         self._end()
 
     def _begin(self, pod: str) -> None:
-        words = self._cluster.command("exec", pod, "-c", "session", "--", "flow", "packages", "--follow")
+        words = self._cluster.inside(pod, "flow", "packages", "--follow")
         try:
             self._process = subprocess.Popen(
                 words,

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+import polling
 from localcluster.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "operator"
@@ -40,7 +41,7 @@ def eventually(what: str, look: Callable[[], T], *, seconds: float = 90) -> T:
             return found
         waited = time.monotonic() - began
         assert waited < seconds, f"{what}: not within {seconds} s"
-        time.sleep(min(0.1, max(0.02, waited / 20)))
+        time.sleep(polling.pause(waited))
 
 
 def base64url(data: bytes) -> str:

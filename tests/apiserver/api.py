@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import urllib3
 
+import polling
+
 Object = dict[str, Any]
 T = TypeVar("T")
 
@@ -111,7 +113,7 @@ def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> 
             return answer
         if time.monotonic() >= deadline:
             raise failure or AssertionError(f"not within {seconds} s: {what or ask}")
-        time.sleep(min(0.1, max(0.02, (time.monotonic() - began) / 20)))  # each look costs the API server a call
+        time.sleep(polling.pause(time.monotonic() - began))
 
 
 def stays(ask: Callable[[], object], *, seconds: float) -> None:

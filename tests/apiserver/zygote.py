@@ -79,6 +79,7 @@ def _fork_worker(workers: socket.socket) -> None:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
+            # The worker takes their buffers and lets sys.stdout go, which would close the one that it writes to.
             kept = sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
             resolve_worker.main()
             del kept

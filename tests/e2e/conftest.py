@@ -13,6 +13,7 @@ import pytest
 from processes import Processes
 from reading import ReadingKubectl
 
+import polling
 from demo import programs
 from demo.deploy import deploy
 from demo.kubectl import Kubectl
@@ -78,7 +79,7 @@ class Cluster:
         while (waited := time.monotonic() - began) < seconds:
             if found := check():
                 return found
-            time.sleep(min(0.25, max(0.1, waited / 40)))
+            time.sleep(polling.pause(waited, least=0.1, most=0.25))
         told = self.kubectl.attempt("describe", "computesessions,flowenvironments").stdout
         pods = self.kubectl.attempt("get", "pods", "-o", "wide").stdout
         raise AssertionError(f"not so after {seconds:.0f} s: {what}\n{told}\n{pods}")

@@ -108,7 +108,7 @@ def _diff(cluster: Cluster, pod: str) -> None:
     if not render.is_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         cluster.execute(pod, command, stdin=False, tty=False)
     else:
-        _diff_in_colour(cluster.command("exec", pod, "-c", "session", "--", *command))
+        _diff_in_colour(cluster.inside(pod, *command))
 
 
 def _diff_in_colour(words: list[str]) -> None:

@@ -183,7 +183,7 @@ def _words(said: str) -> str:
 
 def _ran(cluster: Cluster, pod: str, *command: str) -> "subprocess.CompletedProcess[str]":
     """A command in the session."""
-    call = cluster.command("exec", pod, "-c", "session", "--", *command)
+    call = cluster.inside(pod, *command)
     return subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
     )

@@ -121,7 +121,7 @@ class _Opened:
 
     def _await_listener(self, name: str, pod: str) -> None:
         """Return when something listens; says so while nothing does. Where that can't be found out, the port is forwarded all the same."""
-        command = self._cluster.command("exec", "-i", pod, "-c", "session", "--", "python3", "-c", _WAIT, str(self._port))
+        command = self._cluster.inside(pod, "python3", "-c", _WAIT, str(self._port), options=("-i",))
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
