@@ -27,6 +27,7 @@ nodes:
 ACT = """\
 import os
 import signal
+import time
 
 from promptflow.core import tool
 
@@ -41,6 +42,8 @@ def act(deed: str) -> str:
         b"x" * (3 << 30)
     elif deed != "nothing":
         os.kill(os.getppid(), getattr(signal, deed))
+        if deed == "SIGTERM":
+            time.sleep(300)  # its end comes from the agent, before its answer
     return deed
 """
 
