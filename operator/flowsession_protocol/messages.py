@@ -15,6 +15,8 @@ RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid
 """Why a run failed, as conditions have it."""
 CANCELED = "canceled"
 """Message of a run that was canceled; in its place the last refusal of an endpoint that its log has, if there is one."""
+RUN_END_SECONDS = 20
+"""How long the lines of a canceled run that are under way have to end; then all of its processes are killed."""
 LAYERS = ("image", "requirements", "dependency")
 """Where a package comes from."""
 

@@ -15,7 +15,7 @@ from flowsession_agent.session.job import Job
 from flowsession_agent.session.run_log import OUT_OF_MEMORY, RunLog
 from flowsession_agent.session.spare import FOREVER
 from flowsession_protocol import flow_files, limits
-from flowsession_protocol.messages import CANCELED, RUN_FAILURES
+from flowsession_protocol.messages import CANCELED, RUN_END_SECONDS, RUN_FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
     from flowsession_protocol import messages
 
-INTERRUPT_SECONDS = 20.0
-"""How long prompt flow gets after SIGINT to end the lines under way; then all of it is killed."""
 LOOK_SECONDS = 0.25
 KEPT_RUNS = 10
 """Runs whose outputs stay in the session, the newest."""
@@ -238,7 +236,7 @@ class Runs:
         from flowsession_agent.scripts import RUN_BATCH
 
         job = self._spares.lend(key, "run_batch", arguments, cwd=cwd) or self._spares.begin_anew(key, RUN_BATCH, arguments, cwd=cwd)
-        job.allow(FOREVER, canceled=canceled, end_within=INTERRUPT_SECONDS)
+        job.allow(FOREVER, canceled=canceled, end_within=RUN_END_SECONDS)
         return job
 
     def _lay_aside(self, run: Run) -> None:

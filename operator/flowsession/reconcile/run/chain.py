@@ -19,7 +19,7 @@ from flowsession.reconcile.run import guest
 from flowsession.reconcile.run.draft import RunDraft
 from flowsession.reconcile.run.snapshot import Place, Rival, RunSnapshot
 from flowsession.reconcile.size.choice import canonical
-from flowsession_protocol.messages import CANCELED
+from flowsession_protocol.messages import CANCELED, RUN_END_SECONDS
 
 COUNT_SECONDS = 10.0
 """Minimum seconds between two writes of the counts alone."""
@@ -352,7 +352,7 @@ def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
 
 def _why_it_ends(draft: RunDraft) -> str:
     why = "it is canceled" if draft.snapshot.spec.cancel else "its time is up" if draft.now >= _times_out_at(draft) else ""
-    return f" to the end of the lines under way, for up to 20 s: {why}" if why else ""
+    return f" to the end of the lines under way, for up to {RUN_END_SECONDS} s: {why}" if why else ""
 
 
 def _return(draft: RunDraft) -> None:

@@ -53,7 +53,7 @@ class RunDraft(Draft):
             self.put("duration", f"{max(0.0, self.now - started):.0f}s")
         completed = phase == RunPhase.COMPLETED
         self.judge("Complete", completed, reason, message)
-        self.judge("Reconciling", False, reason, message)
+        self.judge("Reconciling", False, reason, "")
         if completed:
             self.event(warning=False, reason="Completed", message=message)
         else:

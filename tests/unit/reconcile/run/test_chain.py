@@ -243,7 +243,7 @@ def test_how_it_ends(view: RunView, phase: str, reason: str, says: str) -> None:
     assert says in condition(status, "Complete")["message"]
     assert verdict(status, "Failed") == (("-", "-") if phase == "Completed" else ("True", reason))
     assert verdict(status, "Stalled")[0] == ("True" if phase == "Failed" else "-")
-    assert verdict(status, "Reconciling")[0] == "False"
+    assert (verdict(status, "Reconciling")[0], condition(status, "Reconciling")["message"]) == ("False", "")
     assert status["completedAt"] == stamp(NOW)
 
 
