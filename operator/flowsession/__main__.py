@@ -1,4 +1,4 @@
-"""Starts the operator: `flowsession-operator [--settings FILE] [--agent FILE]`."""
+"""The operator's entry point: `flowsession-operator [--settings FILE] [--agent FILE]`."""
 
 import argparse
 import asyncio
@@ -38,14 +38,14 @@ from flowsession.settings import AgentVia, Settings, load
 log = logging.getLogger(__name__)
 
 GARBAGE_THRESHOLD = 50_000
-"""New objects between two collections. What comes and goes in a burst hardly ever forms circles; each collection walks the whole cache."""
+"""New objects between two garbage collections. Those of a burst hardly ever form cycles, and each collection walks the whole cache."""
 
 
 def main() -> None:
-    """Runs until it is told to stop; exits 1 with one sentence when it can't work."""
+    """Run the operator until a signal stops it. Exit with status 1 and one sentence if it can't work."""
     arguments = _arguments()
     configure_logs(arguments.log_level)
-    gc.freeze()  # what was imported stays: no collection need look at it
+    gc.freeze()  # imported modules stay, so no collection need walk them
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     try:
         settings = load(arguments.settings).model_copy(update={"edits_address": _address(arguments.edits_address)})
@@ -98,10 +98,10 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
 
 
 async def _listen(engine: Engine) -> None:
-    """Watches until the process is told to stop. Raises what ended a watch for good: then a restart is the cure."""
+    """Watch until a signal stops the process. Raises the error that ended a watch for good, since only a restart helps then."""
     stop = asyncio.Event()
     watches = await kopf.spawn_tasks(registry=handlers.registry(engine), settings=handlers.settings(), clusterwide=True, standalone=True)
-    # After kopf's own: it would give this process's other tasks five seconds to end by themselves, and they never do.
+    # After kopf's own handlers, to replace them: those would give the other tasks five seconds to end by themselves, and they never do.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopped = asyncio.get_running_loop().create_task(stop.wait())
@@ -115,7 +115,7 @@ async def _listen(engine: Engine) -> None:
 
 
 def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A watch of kopf's that is cancelled leaves a generator behind, which may fail when the loop closes it: nobody needs to know."""
+    """Ignore errors of async generators: a cancelled kopf watch leaves one behind, which may fail when the loop closes it."""
     if "asyncgen" not in context:
         loop.default_exception_handler(context)
 
@@ -126,7 +126,7 @@ def _archive(path: Path) -> AgentArchive:
 
 
 def _address(text: str) -> str:
-    """HOST:PORT, or nothing: a variable of a Service that was made after this pod stays as it was written."""
+    """Return HOST:PORT, or an empty string: a variable of a Service that was created after this pod is not expanded."""
     return "" if "$(" in text or not text.rpartition(":")[0] else text
 
 

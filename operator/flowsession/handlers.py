@@ -1,4 +1,4 @@
-"""The watches: what kopf watches goes straight into the engine's cache. No other kind of kopf handler is used; see docs/design.md."""
+"""The watches: kopf passes each watch event straight to the engine. No other kind of kopf handler is used; see docs/design.md."""
 
 import dataclasses
 import logging
@@ -23,7 +23,7 @@ _RESOURCES: dict[str, tuple[str, str, str]] = {
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Nothing is copied, stored or compared: there are no change handlers."""
+    """Copies, stores and compares nothing, since no change handlers exist."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -36,7 +36,7 @@ class NoDiffBase(kopf.DiffBaseStorage):
 
 
 class NoProgress(kopf.ProgressStorage):
-    """No handler's progress is kept: event handlers have none."""
+    """Keeps no progress, since event handlers have none."""
 
     def fetch(self, **_: Any) -> None:
         return None
@@ -55,7 +55,7 @@ class NoProgress(kopf.ProgressStorage):
 
 
 def registry(engine: Engine) -> kopf.OperatorRegistry:
-    """The handlers, bound to this engine."""
+    """Return the handlers, bound to this engine."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
     for kind, (group, version, plural) in _RESOURCES.items():
@@ -64,7 +64,7 @@ def registry(engine: Engine) -> kopf.OperatorRegistry:
 
 
 def settings() -> kopf.OperatorSettings:
-    """kopf without its own writes, scans and peers; each line is a measured cost or a known trap."""
+    """Return settings for kopf without its own writes, scans and peers; each line avoids a measured cost or a known trap."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
     chosen.scanning.disabled = True
@@ -78,7 +78,7 @@ def settings() -> kopf.OperatorSettings:
             chosen.watching.label_selectors[_RESOURCES[kind][2]] = selector
     chosen.persistence.diffbase_storage = NoDiffBase()
     chosen.persistence.progress_storage = NoProgress()
-    # One line at INFO for every event otherwise.
+    # Otherwise kopf logs one line at INFO for every event.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return chosen
 
@@ -87,13 +87,13 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     inside = kopf.login_with_service_account(**kwargs)
     if inside is None:
         return kopf.login_with_kubeconfig(**kwargs)
-    # As client-go: by the address from the pod's environment, so that no cluster DNS is needed.
+    # As client-go does, use the address from the pod's environment, so that no cluster DNS is needed.
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     return dataclasses.replace(inside, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
 
 def _hearer(engine: Engine, kind: str) -> Any:
-    # A coroutine, so that it runs in the event loop: kopf calls plain functions in threads, and cache and queue are of one thread.
+    # A coroutine, so that it runs in the event loop: kopf calls plain functions in threads, and cache and queue are not thread-safe.
     async def hear(event: kopf.RawEvent, **_: Any) -> None:
         engine.observe(kind, event["object"], deleted=event["type"] == "DELETED")
 

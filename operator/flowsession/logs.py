@@ -1,4 +1,4 @@
-"""Log lines as JSON, one object a line: what cluster log collectors read without rules."""
+"""Log lines as JSON, one object per line, which cluster log collectors parse without extra rules."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and whatever was given as `extra`."""
+    """JSON with time, level, logger, message, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

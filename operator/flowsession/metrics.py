@@ -1,4 +1,4 @@
-"""What the operator counts about itself, in Prometheus' form."""
+"""The operator's own metrics, for Prometheus."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

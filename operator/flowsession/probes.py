@@ -7,7 +7,7 @@ from flowsession.engine.loop import Engine
 
 
 def application(engine: Engine) -> web.Application:
-    """Return the application: `/healthz` answers while event loop and background tasks run, `/readyz` once the cache holds the cluster."""
+    """Return the application: `/healthz` is 200 while event loop and background tasks run, `/readyz` once the cache holds the cluster."""
 
     async def healthz(_: web.Request) -> web.Response:
         dead = engine.dead

@@ -1,4 +1,4 @@
-"""The operator's settings: what the platform team chose, read from one YAML file that the chart writes."""
+"""The operator's settings, chosen by the platform team and read from one YAML file that the chart writes."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ class AgentVia(StrEnum):
 
 
 class InstallerDefaults(_Settings):
-    """What an environment's installer has where it says nothing itself."""
+    """Installer settings for environments that don't set their own."""
 
     tool: InstallerTool = InstallerTool.AUTO
     timeout_seconds: int = Field(default=600, ge=1)
@@ -33,20 +33,20 @@ class InstallerDefaults(_Settings):
     environment: dict[str, str] = {}
     only_binary: bool = False
     identity_feed_hosts: tuple[str, ...] = ("pkgs.dev.azure.com", "*.pkgs.visualstudio.com")
-    """Servers that a session's identity has a token for; `*.` in front stands for what is below."""
+    """Hosts for which a session's identity has a token; a leading `*.` matches every subdomain."""
 
 
 class PackageCache(_Settings):
-    """The cache that sessions install through; empty: none."""
+    """The cache that sessions install packages through; none if `url` is empty."""
 
     url: str = ""
     """http://HOST:PORT, reached from the sessions' pods."""
     indexes: tuple[str, ...] = ()
-    """URLs of the package indexes that it has."""
+    """URLs of the package indexes that it caches."""
 
 
 class TracingDefaults(_Settings):
-    """Where spans of tests and runs go where an environment names no endpoint of its own."""
+    """Destination of the spans of tests and runs, for environments that name no endpoint."""
 
     otlp_endpoint: str = Field(default="", pattern=OTLP_ENDPOINT)
     headers_secret_name: str = ""
@@ -77,7 +77,7 @@ class PodMetadataRules(_Settings):
 
 
 class SessionDefaults(_Settings):
-    """What a session's pod asks for while no VMSize says otherwise. Quantities as Kubernetes writes them."""
+    """Defaults of a session's pod, unless its VMSize sets them. Quantities are written as in Kubernetes."""
 
     size_name: str = "default"
     requests: dict[str, str] = {"cpu": "100m", "memory": "512Mi"}
@@ -87,7 +87,7 @@ class SessionDefaults(_Settings):
     run_as_user: int = 1000
     termination_grace_period_seconds: int = Field(default=30, ge=0)
     ephemeral_storage_limit: str = "20Gi"
-    """What a session may write to its node, in all its places together; empty: what the node has."""
+    """Limit on all that a session writes to its node's disk; empty: only the node's own."""
     unreachable_seconds: int = Field(default=3600, ge=60)
     edits_retention_days: int = Field(default=30, ge=1)
     pod_metadata: PodMetadataRules = PodMetadataRules()
@@ -102,39 +102,39 @@ class ResolverSettings(_Settings):
 
 
 class SizeSettings(_Settings):
-    """What is so for every VMSize."""
+    """Settings that apply to every VMSize."""
 
     autoscaler: bool = False
-    """Whether something adds nodes for pods that find no room."""
+    """Whether the cluster adds nodes for pods that fit on none."""
     daemonset_requests: dict[str, str] = {"cpu": "300m", "memory": "500Mi"}
-    """What the cluster's own daemonsets request on every node, and sessions can't have."""
+    """Resources that the cluster's DaemonSets request on every node, which sessions can't have."""
     max_pods_per_node: int = Field(default=250, ge=10, le=1000)
-    """For AKS's memory reservation of nodes that are not there yet."""
+    """Determines AKS's memory reservation on nodes that don't exist yet."""
 
 
 class ImageSettings(_Settings):
-    """Which images may be used, and how their registries are asked whether they have moved."""
+    """Which images may be used, and how their registries are asked for newer ones."""
 
     allowed_registries: tuple[str, ...] = ()
-    """Patterns: a registry, or a registry and a path below it. None: every image may be used, and no registry is asked."""
+    """Patterns: a registry, or a registry and a path below it. Empty: any image, and only the default image's registry is asked."""
     check_every_seconds: int = Field(default=0, ge=0)
     """0: only on request."""
     insecure_registries: tuple[str, ...] = ()
     """HOST:PORT of registries that speak plain http."""
     ca_bundle: str = ""
-    """Certificates (PEM) that registries may be signed by, besides the well-known ones."""
+    """CA certificates (PEM) to trust for registries, in addition to the well-known ones."""
     credentials_file: str = ""
-    """A docker config.json, as Secrets of type kubernetes.io/dockerconfigjson hold it; empty: anonymous."""
+    """Path of a docker config.json, as in Secrets of type kubernetes.io/dockerconfigjson; empty: anonymous."""
 
 
 class Settings(_Settings):
-    """Everything that can be set; the chart's values.yaml documents it for people."""
+    """All settings; the chart's values.yaml documents them for users."""
 
     runtime_image: str = "flowsession-runtime:latest"
     image_pull_policy: str = "IfNotPresent"
     agent_via: AgentVia = AgentVia.DIRECT
     edits_address: str = ""
-    """HOST:PORT (UDP) where agents say that edits wait; empty: they can't."""
+    """HOST:PORT (UDP) to which agents announce unsaved edits; empty: they can't."""
     installer: InstallerDefaults = InstallerDefaults()
     package_cache: PackageCache = PackageCache()
     tracing: TracingDefaults = TracingDefaults()
@@ -145,7 +145,7 @@ class Settings(_Settings):
 
 
 def load(path: Path | None) -> Settings:
-    """Return the settings of a file, or the defaults without one. Raises pydantic.ValidationError with the field, OSError of the file."""
+    """Return the settings in a file, or the defaults without one. Raises pydantic.ValidationError with the field, or OSError."""
     if path is None:
         return Settings()
     return Settings.model_validate(yaml.safe_load(path.read_text()) or {})

@@ -1,6 +1,6 @@
 """Make `agent.pyz`, the agent as one file for images that lack it: `python -m flowsession_agent.build OUT`.
 
-The bytes depend on the modules' text only, so that a hash of the file names a version of the agent.
+The bytes depend only on the modules' text, so a hash of the file identifies a version of the agent.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow 
 
 
 class CommandError(Exception):
-    """What the person reads on standard error; the command exits with 1. `code` is the agent's, `tail` what a failed flow has printed."""
+    """A message for standard error; the command exits with 1. `code`: the agent's error code. `tail`: the end of a failed flow's stderr."""
 
     def __init__(self, message: str, *, code: str = "", tail: str = "") -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _only_inputs(argv: Sequence[str]) -> dict[str, str] | None:
-    """Return the inputs of `test [--inputs NAME=VALUE ...]`; None for anything else. `argparse` takes a tenth of a warm test's time."""
+    """Return the inputs of `test [--inputs NAME=VALUE ...]`, else None: it avoids `argparse`, which takes a tenth of a warm test's time."""
     words = list(argv[1:])
     if list(argv[:1]) != ["test"] or (words and words.pop(0) != "--inputs") or any(word.startswith("-") for word in words):
         return None
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--force", action="store_true", help="also over files edited here, which are kept as NAME.kept")
     restore.set_defaults(run=_restore)
     commands.add_parser("keep-alive", help="count as work now, so that the session is kept").set_defaults(run=_keep_alive)
-    hang_up = commands.add_parser("hang-up")  # of programs, for what they started by `kubectl exec`
+    hang_up = commands.add_parser("hang-up")  # for programs, to end what they started by `kubectl exec`
     hang_up.add_argument("call", metavar="CALL")
     hang_up.add_argument("signal", choices=("HUP", "INT", "TERM"))
     hang_up.set_defaults(run=_hang_up)
@@ -118,12 +118,12 @@ def _inputs(words: Sequence[str]) -> dict[str, str]:
 
 
 def _variant(word: str) -> str:
-    """The variant as prompt flow writes it."""
+    """Return the variant as prompt flow writes it."""
     return word if not word or word.startswith("${") else f"${{{word}}}"
 
 
 def _print_outputs(order: dict[str, Any], *, traceback: bool, stream: bool = False) -> None:
-    """Run a test and print its outputs; what is streamed goes to standard error, where it doesn't mix with them."""
+    """Run a test and print its outputs. Streamed text goes to standard error, where it doesn't mix with them."""
     streamed = False
 
     def show(members: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def _print_outputs(order: dict[str, Any], *, traceback: bool, stream: bool = Fal
 
 
 def _chat(arguments: argparse.Namespace) -> None:
-    """Ask and answer until the input ends. What fails in a terminal is printed, and the chat goes on with the history from before."""
+    """Chat until the input ends. In a terminal, print the error of a failed round and continue with the history from before it."""
     import contextlib
 
     at_terminal = sys.stdin.isatty()
@@ -179,7 +179,7 @@ def _chat(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_no_chat(order: dict[str, Any]) -> None:
-    """Raise CommandError before anything is typed for a flow that can't chat, or not with these inputs."""
+    """Raise CommandError, before anything is typed, if the flow can't chat or can't take these inputs."""
     try:
         call("POST", "/v1/test", {**order, "stream": False, "chat": {"message": None, "history": None}})
     except CommandError as error:
@@ -188,7 +188,7 @@ def _refuse_no_chat(order: dict[str, Any]) -> None:
 
 
 def _round(order: dict[str, Any]) -> list[Any]:
-    """Print the answer as it comes; returns the history with it."""
+    """Print the flow's answer as it arrives; return the history including it."""
     streamed = False
 
     def show(members: dict[str, Any]) -> None:
@@ -261,7 +261,7 @@ def _packages(arguments: argparse.Namespace) -> None:
 
 
 def _follow_install() -> None:
-    """Print the installer's lines as they come, each once: what a dry run lists comes again when it is installed."""
+    """Print the installer's lines as they arrive, each once: an install repeats the lines of its dry run."""
     import time
 
     step, seen, printed = "", 0, set()
@@ -377,7 +377,7 @@ def _keep_alive(_: argparse.Namespace) -> None:
 def call(
     method: str, path: str, body: dict[str, Any] | None = None, show: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The agent's answer; raises CommandError with its reason, or when no agent answers. `show` is given what comes before it."""
+    """Return the agent's response; `show` gets partial ones before it. Raises CommandError with the agent's reason, or if no agent runs."""
     import socket
 
     content = json.dumps(body).encode() if body is not None else b""
@@ -391,7 +391,7 @@ def call(
             _wait(connection)
             status, members = _read(answer, show)
     except OSError as error:
-        if sent and isinstance(error, BrokenPipeError):  # not the agent's: who reads what this command prints has gone
+        if sent and isinstance(error, BrokenPipeError):  # not the agent's: the reader of this command's output is gone
             raise
         raise CommandError(f"this pod has no running flowsession agent at {where} ({error.strerror or error}).") from None
     except (ValueError, IndexError):
@@ -403,7 +403,7 @@ def call(
 
 
 def _wait(connection: socket.socket) -> None:
-    """Return when the agent begins to answer; raises BrokenPipeError when nobody reads what this command would print."""
+    """Wait until the agent begins to respond. Raises BrokenPipeError if nobody reads this command's output any more."""
     import select
 
     poll = select.poll()
@@ -419,7 +419,7 @@ def _wait(connection: socket.socket) -> None:
 
 
 def _read(answer: IO[bytes], show: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
-    """Return status and members of an answer, whole or in lines of which the last has the status. Raises ValueError, IndexError."""
+    """Return a response's status and members. In a response in lines, the last line has the status. Raises ValueError, IndexError."""
     status, in_lines = int(answer.readline().split(b" ", 2)[1]), False
     for line in iter(answer.readline, b"\r\n"):
         if not line:

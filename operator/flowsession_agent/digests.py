@@ -1,4 +1,4 @@
-"""SHA-256 by CPython's built-in module: `hashlib` would load OpenSSL, 4 ms of the first answer."""
+"""SHA-256 by CPython's built-in module: `hashlib` would load OpenSSL, which adds 4 ms to the first response."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def sha256(data: bytes = b"") -> Any:
-    """Return a hash object that has taken `data`."""
-    for name in ("_sha2", "_sha256"):  # since Python 3.12, until 3.11
+    """Return a hash object updated with `data`."""
+    for name in ("_sha2", "_sha256"):  # from Python 3.12 on, up to 3.11
         try:
             return __import__(name).sha256(data)
         except ImportError:
@@ -22,10 +22,10 @@ def sha256(data: bytes = b"") -> Any:
 
 
 def fingerprint(size: int, digest: Any) -> str:
-    """Return a content's size and hash in one word; `digest` has taken all of the content."""
+    """Return a content's fingerprint, `SIZE:HASH`. `digest` must be updated with all of the content."""
     return f"{size}:{digest.hexdigest()[: limits.FINGERPRINT_DIGITS]}"
 
 
 def of_content(content: bytes) -> str:
-    """Return the fingerprint of a file that reads `content`."""
+    """Return the fingerprint of `content`."""
     return fingerprint(len(content), sha256(content))

@@ -1,14 +1,14 @@
-"""How the agent runs its own modules in the session's Python: as `-c` programs, so that a zip serves as well as a folder."""
+"""Programs for `python -c` that run the agent's own modules in the session's Python, from a folder or a zip."""
 
 from __future__ import annotations
 
 import os
 
-SOURCES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder, or the zip, that holds the package
+SOURCES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder or zip that holds the package
 
 
 def program(module: str, package: str = "flowsession_agent") -> str:
-    """A program that runs `main()` of a module of the package; neither the package's folder nor the working one stays on sys.path."""
+    """Return a program that runs `main()` of a module of `package`. Neither SOURCES nor the working directory stays on its sys.path."""
     return (
         f"import sys; sys.path[:] = [{SOURCES!r}] + [path for path in sys.path if path]\n"
         f"from {package} import {module}; sys.path.remove({SOURCES!r}); {module}.main()"

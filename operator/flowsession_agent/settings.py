@@ -1,4 +1,4 @@
-"""What the pod's environment variables tell the agent, and where its files lie."""
+"""The agent's settings, from the pod's environment variables, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Home:
     """The paths below `$FLOWSESSION_HOME`, as docs/agent-protocol.md lists them."""
 
     def __init__(self, root: str, *, in_place: str = "", claims: str = "") -> None:
-        """`in_place`: the flow folder where it is a mounted claim's, which `flow` then leads to. `claims`: where other claims are."""
+        """`in_place`: the flow folder on a mounted claim, to which `flow` then links, or empty. `claims`: the folder of other claims."""
         self.root = root
         self.claims = claims
         self._in_place = in_place
@@ -39,25 +39,25 @@ class Home:
 
     @property
     def linked(self) -> str:
-        """The folder below `venvs` that `venv` links to; empty where there is none."""
+        """The name of the folder below `venvs` that `venv` links to; empty if there is no link."""
         try:
             return os.path.basename(os.readlink(self.venv))
         except OSError:
             return ""
 
     def keep(self) -> None:
-        """Make the flow folder again where somebody has removed it: commands start there, and could not any more."""
+        """Recreate the flow folder if someone removed it: commands start there, and would fail without it."""
         if not os.path.isdir(self.flow):
             self.make()
 
     def _give_way(self) -> None:
-        """Remove the folder that the container runtime has made for commands to start in, as root: the flow folder is this user's."""
+        """Remove the folder that the container runtime created as root for commands to start in: this user must own the flow folder."""
         made = os.path.isdir(self.flow) and not os.path.islink(self.flow)
         if made and (self._in_place or not os.access(self.flow, os.W_OK | os.X_OK)):
             os.rmdir(self.flow)
 
     def make(self) -> None:
-        """Make the folders; raises StartError where the pod gives no room to write, or no flow folder where it should."""
+        """Create the folders. Raises StartError if they can't be written, or if the claim lacks its flow folder."""
         if self._in_place and not os.path.isdir(self._in_place):
             raise StartError(f"The claim has no flow folder any more ({self._in_place}): correct path and flowPath of the environment.")
         try:
@@ -91,7 +91,7 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of `environ`; raises StartError naming the variable that is missing or wrong."""
+    """Return the settings in `environ`. Raises StartError naming the variable that is missing or wrong."""
     for name in (variables.HOME, variables.POD_UID, variables.PUBLIC_KEYS):
         if not environ.get(name):
             raise StartError(f"The environment variable {name} is not set: the agent is started by the pod that the operator makes.")

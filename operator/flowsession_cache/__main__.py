@@ -17,7 +17,7 @@ from flowsession_cache.store import Store
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
-"""An index that sends nothing for so long is given up."""
+"""Seconds of silence after which an index is given up."""
 
 
 def arguments() -> argparse.Namespace:
@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
 
 
 async def serve(settings: argparse.Namespace, stop: asyncio.Event) -> None:
-    """Answer until `stop` is set. Raises OSError where the folder can't be written or the port is taken."""
+    """Serve until `stop` is set. Raises OSError if the folder can't be written or the port is taken."""
     store = Store(settings.folder, limit=settings.limit)
     store.open()
     context = ssl.create_default_context()
@@ -40,7 +40,7 @@ async def serve(settings: argparse.Namespace, stop: asyncio.Event) -> None:
         context.load_verify_locations(settings.ca_bundle)
     connector = aiohttp.TCPConnector(ssl=context, limit=0, limit_per_host=64)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-    # trust_env: the company's proxy, by its usual variables. No cookies: what one answer leaves must not change another.
+    # trust_env: the company's proxy, by its usual variables. No cookies: one response must not change another.
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session:
         indexes = {index.key: index for index in (Index(url, session=session, metadata=store.metadata) for url in settings.index)}
         cache = Cache(indexes=indexes, store=store, session=session)

@@ -1,4 +1,4 @@
-"""One file on its way from its index: fetched once for all who ask, proved before its last bytes are given to anybody."""
+"""One file's download from its index: fetched once for all requests, and verified before anybody gets its last bytes."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from flowsession_cache.transport import lost_tls
 
 CHUNK = 256 * 1024
 HELD_BACK = 64 * 1024
-"""Bytes at a file's end that wait for the proof, so that nobody ever has the whole of a file that is not what its index said."""
+"""Bytes at a file's end that wait for its verification, so that nobody ever gets all of a file whose hash differs from its index's."""
 
 LARGEST_METADATA = 4 * 1024 * 1024
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
@@ -25,18 +25,18 @@ log = logging.getLogger("flowsession.cache")
 
 
 class NotKept(Exception):
-    """Nothing is wrong with the file, but this cache can't hold it (too large, no room): ask its index."""
+    """Nothing is wrong with the file, but this cache can't hold it (too large, no room). Fetch it from its index."""
 
 
 class NotBrought(Exception):
-    """The index did not give what it had promised; the text says why."""
+    """The index did not deliver what it had promised; the text says why."""
 
 
 class Download:
-    """A file that is coming. Its end is told to all readers; that one of them goes away changes nothing."""
+    """A download in progress. Its outcome reaches all readers. A reader that leaves changes nothing."""
 
     def __init__(self, file: File, *, store: Store, session: aiohttp.ClientSession, slots: asyncio.Semaphore) -> None:
-        """Raises OSError where the cache's folder has no room for another file."""
+        """Create the incoming file. Raises OSError if the cache's folder has no room for another file."""
         self._file = file
         self._store = store
         self._session = session
@@ -50,7 +50,7 @@ class Download:
         self.size: int | None = None
 
     async def run(self) -> None:
-        """Fetch and prove the file; what the index or the disk does wrong is told to the readers, and not raised."""
+        """Fetch and verify the file. Errors of the index or the disk are raised to the readers, not here."""
         try:
             async with self._slots:
                 await self._fetch()
@@ -74,12 +74,12 @@ class Download:
                 log.warning("%s was not brought: %s", self._file.name, self._error)
             async with self._changed:
                 self._changed.notify_all()
-            os.close(self._descriptor)  # nothing may be awaited after it: as long as others find this download, they read from there
+            os.close(self._descriptor)  # nothing may be awaited after it: readers that still find this download read from there
 
     async def read(self) -> AsyncIterator[bytes]:
-        """The file's bytes as they come; raises NotKept or NotBrought, before the last of them, when they are not to be had.
+        """Yield the file's bytes as they arrive. Raises NotKept or NotBrought, before the last of them, if the download fails.
 
-        The first step must be made before `run` ends: then what was begun is read to its end, wherever the file went.
+        Reading must begin before `run` ends. It then continues to the file's end, wherever the file was moved.
         """
         descriptor = os.dup(self._descriptor)
         try:
@@ -115,7 +115,7 @@ class Download:
                 self._reserve(self._received + len(data))
                 digest.update(data)
                 rest = memoryview(data)
-                while rest:  # a disk that is nearly full takes a part, and refuses the next
+                while rest:  # a nearly full disk accepts a part, and refuses the next
                     rest = rest[os.write(self._descriptor, rest) :]
                 self._received += len(data)
                 async with self._changed:
@@ -124,7 +124,7 @@ class Download:
             raise NotBrought(f"{self._file.url} has the SHA-256 {digest.hexdigest()}, not {self._file.sha256} as its index says")
 
     def _metadata(self) -> bytes:
-        """The metadata inside a wheel, empty for anything else: what PEP 658 has indexes offer beside it."""
+        """Return the metadata inside a wheel, which PEP 658 has indexes offer next to it; empty for anything else."""
         if not self._file.name.endswith(".whl"):
             return b""
         try:
@@ -132,7 +132,7 @@ class Download:
                 found = [info for info in wheel.infolist() if _METADATA.fullmatch(info.filename)]
                 return wheel.read(found[0]) if len(found) == 1 and found[0].file_size <= LARGEST_METADATA else b""
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError):
-            return b""  # the installer will say what it thinks of the wheel
+            return b""  # the installer will report what is wrong with the wheel
 
     def _reserve(self, total: int) -> None:
         if not self._store.takes(total):

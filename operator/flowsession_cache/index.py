@@ -1,4 +1,4 @@
-"""One package index: its projects' pages, remembered for as long as the index itself allows, ten minutes at most."""
+"""One package index: its projects' pages, cached while the index itself allows, ten minutes at most."""
 
 import asyncio
 import re
@@ -15,17 +15,17 @@ from flowsession_cache.pages import Page
 from flowsession_cache.transport import lost_tls
 
 LONGEST_FRESH = 600.0
-"""Seconds for which a page is good without asking again: what PyPI tells everybody."""
+"""Seconds for which a page stays fresh at most, like PyPI's own max-age."""
 
 LARGEST_PAGE = 64 * 1024 * 1024
 REMEMBERED = 96 * 1024 * 1024
-"""Bytes of pages that are remembered for one index."""
+"""Bytes of pages that are cached for one index."""
 
 _MAX_AGE = re.compile(r"max-age=(\d+)")
 
 
 class Unavailable(Exception):
-    """The index has no page to give; carries the status to answer with and why."""
+    """The index gave no page. Carries the status of the response, and why."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -41,10 +41,10 @@ class _Remembered:
 
 
 class Index:
-    """The pages of the index at `url` (the one whose `{url}/{project}/` are its pages)."""
+    """The pages of the index at `url`, which are at `{url}/{project}/`."""
 
     def __init__(self, url: str, *, session: aiohttp.ClientSession, metadata: Mapping[str, str]) -> None:
-        """`metadata` is what the cache knows of wheels that it holds, by their hashes; it grows."""
+        """`metadata`: the SHA-256 of the metadata of wheels that the cache holds, by the wheels' own. It grows."""
         self.url = url.rstrip("/")
         self.key = key_of(url)
         self._session = session
@@ -55,7 +55,7 @@ class Index:
         self._size = 0
 
     async def page(self, project: str, *, fresh: bool = False) -> tuple[Page, int]:
-        """The page of a project (its normalised name), and for how many seconds it is good; `fresh`: ask the index in any case.
+        """Return the page of a project (its normalized name), and the seconds for which it is fresh. `fresh`: ask the index in any case.
 
         Raises Unavailable.
         """
@@ -64,7 +64,7 @@ class Index:
         try:
             async with lock:
                 known = self._pages.get(project)
-                # What another caller fetched while this one waited is fresh enough for anybody.
+                # A page that another caller fetched while this one waited is fresh enough.
                 if known and known.fresh_until > time.monotonic() and (not fresh or known.asked_at >= asked):
                     self._pages.move_to_end(project)
                 else:
@@ -80,7 +80,7 @@ class Index:
                 self._locks.pop(project, None)
 
     def offer(self, project: str, wheel: str) -> None:
-        """A wheel of the project is held from now on: let the project's page offer its metadata."""
+        """Let the project's page offer the metadata of a wheel that is held from now on."""
         if wheel in self._metadata:
             self._held.setdefault(project, {})[wheel] = self._metadata[wheel]
 
@@ -100,7 +100,7 @@ class Index:
                 if lost_tls(url, response):
                     raise Unavailable(502, f"{url} was redirected to an address without TLS")
                 body = await _limited(response)
-                self._held.pop(project, None)  # the new page has them from the start
+                self._held.pop(project, None)  # the new page offers them from the start
                 page = pages.read(
                     body,
                     content_type=response.content_type,

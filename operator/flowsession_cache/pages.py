@@ -1,4 +1,4 @@
-"""An index's page of one project: read as the index wrote it (PEP 691 JSON or PEP 503 HTML), and written with the cache's own addresses."""
+"""An index's page of one project: parsed from the index's own (PEP 691 JSON or PEP 503 HTML), and written with the cache's addresses."""
 
 import gzip
 import html
@@ -13,18 +13,18 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "text/html"
 ACCEPT = f"{JSON_TYPE}, application/vnd.pypi.simple.v1+html;q=0.2, {HTML_TYPE};q=0.01"
-_ABSOLUTE = re.compile(r"https?://[^\s/@#]+/[^\s#]*")  # without credentials, which are nobody else's to use
+_ABSOLUTE = re.compile(r"https?://[^\s/@#]+/[^\s#]*")  # without credentials, which nobody else may use
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
 
 class PageError(Exception):
-    """The index's answer is no page of a package index; the text says why."""
+    """The index's response is not a page of a package index; the text says why."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that an index names together with its SHA-256; one without a hash is never the cache's to bring."""
+    """A file that an index names with its SHA-256. The cache never fetches a file without a hash."""
 
     name: str
     url: str
@@ -33,13 +33,13 @@ class File:
 
 @dataclass(frozen=True)
 class Page:
-    """What the cache answers for a project, and by which hash it knows each file; `.metadata` files (PEP 658) have theirs too.
+    """The cache's response for a project, and the project's files by hash, including `.metadata` files (PEP 658).
 
-    Kept packed: PyPI's pages of 70 packages are 100 MB, and clients take them packed.
+    Kept compressed: PyPI's pages of 70 packages are 100 MB, and clients accept them compressed.
     """
 
     packed: bytes
-    """The document, by gzip."""
+    """The document, compressed by gzip."""
     prefix: str
     _files: bytes
 
@@ -54,12 +54,12 @@ class Page:
         return len(self.packed) + len(self._files)
 
     def file(self, key: str) -> File | None:
-        """The file with this SHA-256 (`.metadata` behind it: the wheel's metadata), None when the page names none."""
+        """Return the file with this SHA-256 (with `.metadata` appended: the wheel's metadata), or None if the page names none."""
         found = json.loads(gzip.decompress(self._files)).get(key)
         return File(*found) if found else None
 
     def offering(self, metadata: Mapping[str, str]) -> "Page":
-        """This page with the metadata of held wheels, so that a resolver needn't read it out of the wheels' ends."""
+        """Return this page with the metadata of held wheels, so that a resolver needn't read it from the wheels' ends."""
         files, document = json.loads(gzip.decompress(self._files)), self.document
         for sha256, digest in metadata.items():
             if sha256 in files and f"{sha256}.metadata" not in files:
@@ -70,16 +70,16 @@ class Page:
         return replace(self, packed=_pack(document))
 
     def html(self) -> bytes:
-        """The same for clients that take no JSON (pip before 22.2)."""
+        """Return the page for clients that accept no JSON (pip before 22.2)."""
         lines = ["<!DOCTYPE html>", '<html><head><meta name="pypi:repository-version" content="1.0"></head><body>']
         lines += [_anchor(file) for file in json.loads(self.document)["files"]]
         return "\n".join([*lines, "</body></html>", ""]).encode()
 
 
 def read(body: bytes, *, content_type: str, base: str, prefix: str, metadata: Mapping[str, str]) -> Page:
-    """The page that the index answered for the address `base`; files with a SHA-256 get addresses below `prefix`.
+    """Parse the index's response from the address `base`. Files with a SHA-256 get addresses below `prefix`.
 
-    `metadata` is what the cache can offer itself, by the wheel's hash. Raises PageError.
+    `metadata`: the SHA-256 of metadata that the cache itself can offer, by the wheel's hash. Raises PageError.
     """
     document = _from_html(body) if "html" in content_type else _from_json(body)
     scheme = urlsplit(base).scheme
@@ -98,7 +98,7 @@ def read(body: bytes, *, content_type: str, base: str, prefix: str, metadata: Ma
         offered = file.pop("core-metadata", None) or offered
         digest = offered.get("sha256", "") if isinstance(offered, dict) else ""
         if isinstance(digest, str) and _DIGEST.fullmatch(digest):
-            # Read from beside the file's own address, and that is where clients look for it.
+            # Fetched from next to the file's own address, where clients look for it too.
             files[f"{sha256}.metadata"] = File(f"{name}.metadata", f"{url}.metadata", digest)
             file.update(_offer(digest))
         elif sha256 in metadata:
@@ -112,7 +112,7 @@ def _link(prefix: str, sha256: str, name: str) -> str:
 
 
 def _offer(digest: str) -> dict[str, Any]:
-    """Under the name of PEP 714 only: at the older one, `dist-info-metadata`, pip 22.3 to 23.0 stop with a TypeError."""
+    """Return the field by PEP 714's name only: at the older one, `dist-info-metadata`, pip 22.3 to 23.0 stop with a TypeError."""
     return {"core-metadata": {"sha256": digest}}
 
 
@@ -157,7 +157,7 @@ def _from_html(body: bytes) -> dict[str, Any]:
         if digest:
             file["core-metadata"] = {algorithm: digest}
         files.append(file)
-    # A page without `<a>` is as likely some portal's login as an empty project.
+    # A page without `<a>` may be an empty project's, but then it is HTML.
     if not files and b"<html" not in body.lower():
         raise PageError("not a page of a package index (no HTML)")
     return {"meta": {"api-version": "1.0"}, "name": "", "files": files}

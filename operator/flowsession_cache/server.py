@@ -1,4 +1,4 @@
-"""What sessions may ask of the cache: a project's page, and a file that such a page names. There is nothing to write to."""
+"""What sessions may request from the cache: a project's page, and a file that such a page names. Nothing can be written."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ from flowsession_cache.pages import File
 from flowsession_cache.store import Store
 
 AT_ONCE = 32
-"""Files that come from indexes at a time; the others wait for their turn."""
+"""Files fetched from indexes at a time. The others wait for their turn."""
 
 DIRECT_SECONDS = 300.0
-"""For how long a file that could not be held is its index's to give."""
+"""Seconds for which requests for a file that could not be held are redirected to its index."""
 
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -27,7 +27,7 @@ log = logging.getLogger("flowsession.cache")
 
 
 class Cache:
-    """The indexes, the files, and who is fetching what."""
+    """The indexes, the files, and the downloads in progress."""
 
     def __init__(self, *, indexes: Mapping[str, Index], store: Store, session: aiohttp.ClientSession) -> None:
         self._indexes = indexes
@@ -39,7 +39,7 @@ class Cache:
         self._direct: dict[str, float] = {}
 
     def application(self) -> web.Application:
-        """GET and HEAD of three addresses; anything else is refused."""
+        """Return the application: GET and HEAD of three addresses. Anything else is refused."""
         application = web.Application(client_max_size=1)
         application.router.add_get("/healthz", self._health)
         application.router.add_get("/{index}/simple/{project}/", self._page)
@@ -51,7 +51,7 @@ class Cache:
 
     async def _page(self, request: web.Request) -> web.Response:
         index, project = self._asked(request)
-        # pip always wants to hear what is newest; a conditional request tells.
+        # pip always wants the newest page, for which a conditional request is enough.
         fresh = any(word in request.headers.get("Cache-Control", "") for word in ("no-cache", "max-age=0"))
         try:
             page, seconds = await index.page(project, fresh=fresh)
@@ -74,7 +74,7 @@ class Cache:
         held = self._store.find(file.sha256)
         if held is not None:
             return web.FileResponse(held, headers=FOREVER)
-        # A part of what isn't here is its index's to give: nobody should have to wait for the whole.
+        # The index itself serves a part of a file that isn't held, so that nobody has to wait for the whole.
         if request.method == "HEAD" or "Range" in request.headers or self._is_direct(file):
             raise web.HTTPFound(file.url)
         try:
@@ -85,7 +85,7 @@ class Cache:
         return await self._pass_on(request, file, download)
 
     async def _named(self, index: Index, project: str, sha256: str, filename: str) -> File:
-        """The file that the index's page names thus; nothing else is fetched, whatever is asked for."""
+        """Return the file that the index's page lists by this hash and name. Nothing else is fetched, whatever is requested."""
         key = f"{sha256}.metadata" if filename.endswith(".metadata") else sha256
         for fresh in (False, True):
             try:
@@ -131,7 +131,7 @@ class Cache:
                     raise web.HTTPFound(file.url) from None
                 raise web.HTTPBadGateway(text=str(error)) from None
             if request.transport is not None:
-                request.transport.abort()  # the reader must see that this is not the whole
+                request.transport.abort()  # the client must see that this is not the whole file
             raise
         finally:
             await chunks.aclose()  # type: ignore[attr-defined]

@@ -1,18 +1,18 @@
-"""The files that the cache holds, each under the SHA-256 that it was found to have, and no more of them than was allowed."""
+"""The files that the cache holds, each under its verified SHA-256, and within the size limit."""
 
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
 
 LARGEST_SHARE = 4
-"""A file that would take more than one part in so many of the room isn't kept: it would drive out everybody's others."""
+"""A file larger than the size limit divided by this isn't kept, since it would drive out everybody's other files."""
 
 SIDE = ".metadata-"
-"""Between a wheel's hash and its metadata's, in the name of the metadata's own file."""
+"""Separator of a wheel's hash and its metadata's, in the name of the metadata's file."""
 
 
 class Store:
-    """A folder of files by hash. What was used longest ago goes first when the room is used up."""
+    """A folder of files by hash. The least recently used are evicted when the limit is reached."""
 
     def __init__(self, folder: Path, *, limit: int) -> None:
         self._files = folder / "files"
@@ -24,7 +24,7 @@ class Store:
         """The SHA-256 of the metadata inside a wheel, by the wheel's own."""
 
     def open(self) -> None:
-        """Take over what an earlier start left, less what it had not finished; raises OSError where the folder can't be written."""
+        """Take over the files that an earlier start left, except unfinished ones. Raises OSError if the folder can't be written."""
         self._files.mkdir(parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
         for unfinished in self._incoming.iterdir():
@@ -39,11 +39,11 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of the files held and of those that are coming."""
+        """Bytes of the files held and of those being fetched."""
         return sum(self._sizes.values()) + self._reserved
 
     def find(self, sha256: str) -> Path | None:
-        """The file with this hash, None when it isn't held. Asking counts as using."""
+        """Return the file with this hash, or None if it isn't held. A call counts as a use."""
         if sha256 not in self._sizes:
             return None
         path = self._files / sha256
@@ -55,34 +55,34 @@ class Store:
         return path
 
     def find_metadata(self, wheel: str) -> Path | None:
-        """The metadata of a wheel that is or was held, in a file of its own."""
+        """Return the metadata's file of a wheel that is or was held, or None."""
         digest = self.metadata.get(wheel)
         return self.find(f"{wheel}{SIDE}{digest}") if digest else None
 
     def takes(self, size: int) -> bool:
-        """Whether a file of `size` bytes is kept at all."""
+        """Return whether a file of `size` bytes is kept at all."""
         return size <= self.limit // LARGEST_SHARE
 
     def incoming(self, sha256: str) -> Path:
-        """Where the bytes of a file go until they are all there and proved."""
+        """Return the path for a file's bytes until they are complete and verified."""
         return self._incoming / sha256
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` more bytes that are coming."""
+        """Reserve room for `size` more bytes that are being fetched."""
         self._make_room(size)
         self._reserved += size
 
     def release(self, size: int) -> None:
-        """Give back what was reserved."""
+        """Release `size` reserved bytes."""
         self._reserved -= size
 
     def keep(self, sha256: str, size: int) -> None:
-        """The incoming file was found to have this hash: it may be served from now on."""
+        """Hold the incoming file, which was found to have this hash, from now on."""
         self.incoming(sha256).rename(self._files / sha256)
         self._sizes[sha256] = size
 
     def keep_metadata(self, wheel: str, content: bytes) -> None:
-        """Put a held wheel's metadata beside it; raises OSError."""
+        """Store a held wheel's metadata next to it. Raises OSError."""
         digest = hashlib.sha256(content).hexdigest()
         name = f"{wheel}{SIDE}{digest}"
         self.incoming(name).write_bytes(content)
@@ -90,11 +90,11 @@ class Store:
         self.metadata[wheel] = digest
 
     def discard(self, sha256: str) -> None:
-        """Remove an incoming file that came to nothing."""
+        """Remove an incoming file whose download failed."""
         self.incoming(sha256).unlink(missing_ok=True)
 
     def halve(self) -> None:
-        """The disk had less room than was allowed: give some back."""
+        """Evict half of the bytes held, since the disk has less room than the limit."""
         self._shrink(sum(self._sizes.values()) // 2)
 
     def _make_room(self, size: int) -> None:
@@ -109,7 +109,7 @@ class Store:
             self._forget_metadata(name)
 
     def _forget_metadata(self, name: str) -> None:
-        """Where the file that went held a wheel's metadata, and not the wheel itself."""
+        """Forget a wheel's metadata if the removed file held that, and not the wheel itself."""
         wheel, _, metadata = name.partition(SIDE)
         if metadata and self.metadata.get(wheel) == metadata:
             del self.metadata[wheel]

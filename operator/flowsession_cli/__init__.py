@@ -1,1 +1,1 @@
-"""`kubectl flow`: flow folders run in the cluster from a terminal. It writes objects and reads statuses; the operator decides."""
+"""`kubectl flow`, which runs flow folders in the cluster from a terminal. It writes objects and reads statuses; the operator decides."""

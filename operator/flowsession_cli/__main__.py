@@ -7,12 +7,12 @@ from flowsession_cli.errors import INTERRUPTED, CliError
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 with one sentence on standard error, 2 wrong usage."""
+    """Run the command line and exit: 0 for success, 1 with one sentence on standard error, 2 for wrong usage."""
     own = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
     if debug := "--debug" in own:
         sys.argv.remove("--debug")
     try:
-        from flowsession_cli import app  # noqa: PLC0415 - a missing library is told in a sentence
+        from flowsession_cli import app  # noqa: PLC0415 - a missing library is reported in a sentence
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
@@ -29,14 +29,14 @@ def main() -> None:
 
 
 def _name() -> str:
-    """As it was called: kubectl starts plugins by the name of their file."""
+    """Return the command as the user typed it: kubectl runs a plugin by the name of its file."""
     name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib costs more than the rest of this module
     name = name.removesuffix(".pyz")
     return name.replace("kubectl-", "kubectl ") if name.startswith("kubectl-") else "kubectl flow"
 
 
 def _report(error: Exception) -> int:
-    """Print the sentence and return the exit code."""
+    """Print the error as one sentence and return the exit code."""
     import click  # noqa: PLC0415
 
     if isinstance(error, CliError):

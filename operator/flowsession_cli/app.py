@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and the options that all have. A command's module is imported when it runs."""
+"""The command line: the list of commands and the options common to all. A command's module is imported only when it runs."""
 
 import importlib
 import shutil
@@ -38,22 +38,22 @@ _ABOUT = {
     "version": ("about", "Print the versions of program and API."),
     "completion": ("about", "Print what makes a shell complete commands and names."),
 }
-"""By command: its module in `commands`, and what the list of commands says."""
+"""For each command, its module in `commands` and its line in the list of commands."""
 
 
 _NARROW = 52
-"""Columns below which click would write lines that are wider than the terminal."""
+"""Width of a terminal, in columns, below which click would write lines wider than the terminal."""
 
 
 class _Help(click.HelpFormatter):
-    """Fits terminals of 40 columns too, and breaks no words there."""
+    """Help formatter that also fits terminals of 40 columns without breaking words."""
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         columns = shutil.get_terminal_size().columns
         super().__init__(indent_increment, width or (max(columns - 2, 20) if columns < _NARROW else None), max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Names in a column beside what they do, which is narrower where there is little room."""
+        """Write names and descriptions in two columns, with a narrower first column in a narrow terminal."""
         super().write_dl(rows, min(col_max, max(self.width // 3, 4)) if self.width < _NARROW else col_max, col_spacing)
 
 
@@ -62,16 +62,16 @@ class _Context(click.Context):
 
 
 class NearestGroup(click.Group):
-    """Tells the nearest name of a mistyped command."""
+    """Command group that suggests the nearest name for a mistyped command."""
 
     context_class = _Context
 
     def known(self) -> list[str]:
-        """The names that its commands have."""
+        """Return the names that its commands are known by."""
         return list(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; None if there is none of that name."""
+        """Return the command, or None if no command has that name."""
         if command := self._command(ctx, cmd_name):
             command.context_class = _Context
         return command
@@ -80,7 +80,7 @@ class NearestGroup(click.Group):
         return super().get_command(ctx, name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """A mistyped command gets the nearest name."""
+        """Resolve the command. Fail with the nearest known name if it is mistyped."""
         import difflib  # noqa: PLC0415
 
         known = self.known()
@@ -92,14 +92,14 @@ class NearestGroup(click.Group):
 
 
 class LazyGroup(NearestGroup):
-    """Imports the module of the one command that runs: `--help` and completion stay fast."""
+    """Command group that imports only the module of the command that runs, so `--help` and completion stay fast."""
 
     def known(self) -> list[str]:
-        """Those of all modules."""
+        """Return the names of all commands."""
         return list(_ABOUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """In the order of use."""
+        """Return the names of the commands in the order of use."""
         return list(_ABOUT)
 
     def _command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - as its base has it
@@ -110,7 +110,7 @@ class LazyGroup(NearestGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """Without an import of each command."""
+        """Write the list of commands without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _ABOUT.items()])
 
@@ -129,7 +129,7 @@ def cli() -> None:
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `-n`, `--context` and `--kubeconfig`; the command gets them as its argument `cluster`."""
+    """Add `-n`, `--context` and `--kubeconfig`, which the command receives as its argument `cluster`."""
 
     @click.option("-n", "--namespace", default="", metavar="NAMESPACE", help="The namespace, instead of the kubeconfig's.")
     @click.option("--context", default="", metavar="CONTEXT", help="The kubeconfig's context to use.")
@@ -143,7 +143,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def around(command: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """The wrapper in place of the command: called alike, with the options of both."""
+    """Return the wrapper with the command's name and docstring, and the options of both."""
     wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
     options = [*getattr(wrapper, "__click_params__", []), *getattr(command, "__click_params__", [])]
     wrapper.__click_params__ = options  # type: ignore[attr-defined] # where click keeps them
@@ -151,7 +151,7 @@ def around(command: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable
 
 
 def complete(kind: str, *options: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return what completes names of that kind, live from the cluster; none where it doesn't answer."""
+    """Return a completion callback for names of that kind, read live from the cluster. It offers none if the cluster doesn't answer."""
 
     def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
         from flowsession_cli.cluster import Cluster  # noqa: PLC0415

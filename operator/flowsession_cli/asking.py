@@ -1,4 +1,4 @@
-"""Asking before something is lost or costs something."""
+"""Ask for confirmation before something is lost or costs something."""
 
 import sys
 
@@ -8,7 +8,7 @@ from flowsession_cli.errors import CliError
 
 
 def ask(question: str, *, yes: bool) -> None:
-    """Return if `--yes` was given or the user agrees. Raises CliError if not, and where nobody can be asked."""
+    """Return if `--yes` was given or the user agrees. Raises CliError if the user declines, or if standard input is no terminal."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""An object as it is and at each change, until whoever looks has seen enough: through watches that end and connections that break."""
+"""Follow an object: its present state and each change, across watches that end and connections that break."""
 
 import sys
 import time
@@ -8,18 +8,18 @@ from flowsession_cli.cluster import Cluster, Object
 from flowsession_cli.errors import NotFound, Unreachable
 
 _PAUSE_SECONDS = (0.5, 5.0)
-"""Before the API server is asked again: at first, and at most."""
+"""Seconds before the API server is asked again: at first, and at most."""
 
 
 def of(cluster: Cluster, kind: str, name: str, *, noun: str, deleted: str = "") -> Iterator[Object]:
-    """The object, again and again; never ends by itself. A connection that breaks is reported, and made again.
+    """Yield the object as it is and at each change, without end. Report a broken connection and connect again.
 
-    Raises NotFound when the object is deleted, with what that means in `deleted`.
+    Raises NotFound when the object is deleted. `deleted`: what that means, for the message.
     """
     first, lost, pause, gone = True, False, _PAUSE_SECONDS[0], f"{noun} {name} was deleted{deleted}"
     while True:
         try:
-            if not first and cluster.find(kind, name) is None:  # a watch would wait for it for ever
+            if not first and cluster.find(kind, name) is None:  # a watch would wait for it forever
                 raise NotFound(gone)
             with cluster.watch(kind, name) as changes:
                 for change in changes:

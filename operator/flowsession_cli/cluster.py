@@ -1,6 +1,6 @@
-"""Talking to the cluster: by the user's own kubectl, so with every kind of kubeconfig, credential and proxy that it knows.
+"""The cluster, through the user's own kubectl, and so with every kind of kubeconfig, credential and proxy that kubectl supports.
 
-kubectl starts in 60 ms where the Python client's import takes half a second; and without compiled libraries the program fits in one file.
+kubectl starts in 60 ms, importing the Python client takes half a second, and without compiled libraries the program fits in one file.
 """
 
 import codecs
@@ -28,7 +28,7 @@ from flowsession_cli.failures import failure
 from flowsession_protocol.variables import CALL
 
 Object = dict[str, Any]
-"""An object as the API has it."""
+"""An object as the API returns it."""
 
 SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
     f"{plural}.{GROUP}" for plural in ("computesessions", "flowenvironments", "flowruns", "computeinstances", "vmsizes")
@@ -36,43 +36,43 @@ SESSION, ENVIRONMENT, RUN, INSTANCE, SIZE = (
 FIELD_MANAGER = "kubectl-flow"
 LOG_LINES = 8
 PATIENCE_SECONDS = 2.0
-"""After which a call that still goes on is taken for one that waits for the user."""
+"""Seconds after which a call that is still running is assumed to wait for the user."""
 
 LOOK_SECONDS = 0.5
 LINGERS_SECONDS = 1.0
-"""How long the end of standard error is waited for: a login program may leave a process behind that holds it."""
+"""Seconds to wait for the end of standard error: a login program may leave a process behind that keeps it open."""
 
 HANG_UP_SECONDS = 10.0
-"""How long the cluster may take to hear that a command's client is gone."""
+"""Seconds the cluster may take to notice that a command's client is gone."""
 
 _PIECE = 65536
 
 _COMMAND_FAILED = re.compile(r"command terminated with exit code \d+")
-"""How kubectl ends its words when it was the command in the pod that failed."""
+"""How kubectl's message ends if the command in the pod failed."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster of the kubeconfig's context. Methods raise CliError with what kubectl said, in one sentence."""
+    """The cluster of the kubeconfig's context. Methods raise CliError with kubectl's message as one sentence."""
 
     namespace: str = ""
     context: str = ""
     kubeconfig: str = ""
 
     def command(self, *words: str) -> list[str]:
-        """kubectl's command line with the user's own options."""
+        """Return kubectl's command line with the user's options."""
         options = (("--kubeconfig", self.kubeconfig), ("--context", self.context), ("--namespace", self.namespace))
         return ["kubectl", *(f"{name}={value}" for name, value in options if value), *words]
 
     def inside(self, pod: str, *command: str, options: Sequence[str] = ()) -> list[str]:
-        """kubectl's command line for a command in a session's pod."""
+        """Return kubectl's command line for a command in a session's pod."""
         return self.command("exec", *options, pod, "-c", "session", "--", *command)
 
     def call(self, *words: str, stdin: str = "") -> str:
-        """What kubectl prints."""
+        """Run kubectl and return what it prints."""
         stderr = StandardError()
         try:
-            # A terminal goes on to kubectl: the kubeconfig's login program may ask something there.
+            # kubectl inherits the terminal: the kubeconfig's login program may ask something there.
             done = subprocess.run(
                 self.command(*words), input=stdin or None, stdout=subprocess.PIPE, stderr=stderr.end, text=True, check=False
             )
@@ -85,49 +85,49 @@ class Cluster:
         return done.stdout
 
     def get(self, kind: str, name: str) -> Object:
-        """The object. Raises NotFound."""
+        """Return the object. Raises NotFound."""
         found: Object = json.loads(self.call("get", kind, name, "-o", "json"))
         return found
 
     def find(self, kind: str, name: str) -> Object | None:
-        """The object; None if there is none."""
+        """Return the object, or None if it doesn't exist."""
         text = self.call("get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
 
     def objects(self, kind: str, *options: str) -> list[Object]:
-        """The objects of that kind."""
+        """Return the objects of that kind."""
         items: list[Object] = json.loads(self.call("get", kind, "-o", "json", *options))["items"]
         return items
 
     def names(self, kind: str, *options: str) -> list[str]:
-        """The names of that kind, for completion: none where nothing answers."""
+        """Return the names of that kind for completion, or none if the cluster doesn't answer."""
         try:
             return [line.rpartition("/")[2] for line in self.call("get", kind, *options, "-o", "name", "--request-timeout=2s").split()]
         except CliError:
             return []
 
     def refuse_missing_namespace(self) -> None:
-        """Raises NotFound if the namespace isn't there: lists and look-ups find nothing in it, and don't say why. Asked of the cluster
-        where something was not found, and passed over where that may not be seen."""
+        """Raise NotFound if the namespace doesn't exist: lists and look-ups in it find nothing and don't say why. Checked only after
+        something was not found, and skipped if the caller may not read namespaces."""
         name = self.namespace or self.call("config", "view", "--minify", "-o", "jsonpath={..namespace}").strip() or "default"
         with contextlib.suppress(Forbidden):
             self.call("get", "namespace", name, "-o", "name")
 
     def events(self, name: str, *kinds: str, uid: str = "") -> list[Object]:
-        """The Events of an object of one of these kinds, the oldest first, whether the object exists or not. `uid`: not those of objects
-        that had the name before it."""
+        """Return the Events of an object of one of these kinds, the oldest first, whether the object exists or not. `uid` excludes Events
+        of earlier objects of that name."""
         found = self.objects("events", f"--field-selector=involvedObject.name={name}")
         mine = [event for event in found if event["involvedObject"].get("kind") in kinds]
         return sorted((event for event in mine if not uid or event["involvedObject"].get("uid", uid) == uid), key=event_time)
 
     def events_of_former_pods(self, session: Object) -> list[Object]:
-        """The Events of the pods that a session had, the oldest first."""
+        """Return the Events of the pods that a session had, the oldest first."""
         before = re.compile(re.escape(f"{session['metadata']['name']}-{session['metadata'].get('uid', '')[:5]}-") + r"\d+")
         found = self.objects("events", "--field-selector=involvedObject.kind=Pod")
         return sorted((event for event in found if before.fullmatch(event["involvedObject"]["name"])), key=event_time)
 
     def log(self, pod: str) -> str:
-        """The last lines of a session's container, of the one before the present one if there was one; empty where none can be had."""
+        """Return the last lines of a session's container, of the previous one if there was one. Empty if no log can be read."""
         for options in (("--previous",), ()):
             try:
                 return self.call("logs", pod, "-c", "session", f"--tail={LOG_LINES}", *options)
@@ -136,50 +136,50 @@ class Cluster:
         return ""
 
     def apply(self, *manifests: Object) -> list[Object]:
-        """Server-side applies manifests as this program's fields. Raises CliError with the owner of a field in conflict."""
+        """Server-side apply manifests with this program as field manager. Raises CliError with the owner of a field in conflict."""
         document = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         text = self.call("apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-f", "-", "-o", "json", stdin=json.dumps(document))
         applied = json.loads(text)
         return applied["items"] if applied["kind"] == "List" else [applied]
 
     def managed_fields(self, kind: str, name: str) -> list[Object]:
-        """Which program has written which fields of an object; none where it is gone."""
+        """Return which program has written which fields of an object. Empty if the object is gone."""
         text = self.call("get", kind, name, "--ignore-not-found", "--show-managed-fields", "-o", "json")
         found: list[Object] = json.loads(text)["metadata"].get("managedFields") or [] if text.strip() else []
         return found
 
     def create(self, manifest: Object) -> Object:
-        """The object, created. Raises CliError if there is one of that name."""
+        """Create the object and return it. Raises CliError if the name is taken."""
         made: Object = json.loads(self.call("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest)))
         return made
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
-        """Merge-patches an object and returns it."""
+        """Merge-patch an object and return it."""
         words = ("patch", kind, name, "--type=merge", f"--field-manager={FIELD_MANAGER}", "-p", json.dumps(change), "-o", "json")
         changed: Object = json.loads(self.call(*words))
         return changed
 
     def request(self, kind: str, name: str, what: str, *, spec: Mapping[str, Any] | None = None) -> tuple[Object, str]:
-        """Asks the operator for something by an annotation, with a change of the spec if one is given. Returns the object, and the time by
-        which `status.handledRequests` says that it was done."""
+        """Request something from the operator by an annotation, with a change of the spec if one is given. Return the object, and the
+        timestamp that `status.handledRequests` has once the request is handled."""
         at = stamp()
         change: Object = {"metadata": {"annotations": {f"{GROUP}/{what}-requested-at": at}}, **({"spec": dict(spec)} if spec else {})}
         return self.patch(kind, name, change), at
 
     def runs_in(self, session: str) -> list[Object]:
-        """The runs that were given to a session."""
+        """Return the runs that were assigned to a session."""
         return [run for run in self.objects(RUN) if run.get("status", {}).get("sessionName") == session]
 
     def delete(self, kind: str, name: str) -> None:
-        """Deletes an object and doesn't wait until it is gone."""
+        """Delete an object without waiting until it is gone."""
         self.call("delete", kind, name, "--wait=false")
 
     def user(self) -> str:
-        """Who the cluster says that the caller is."""
+        """Return the caller's user name as the cluster knows it."""
         return str(self.review("authentication.k8s.io/v1", "SelfSubjectReview")["status"]["userInfo"]["username"])
 
     def review(self, version: str, kind: str, spec: Object | None = None) -> Object:
-        """The answer to a review, which is no object that is kept. `kubectl create` itself would want to list the cluster's CRDs first,
+        """Return the response to a review, which is not stored as an object. Plain `kubectl create` would first list the cluster's CRDs,
         which most people may not."""
         body = {"apiVersion": version, "kind": kind, **({"spec": spec} if spec else {})}
         words = ("create", "--raw", f"/apis/{version}/{kind.lower()}s", "-f", "-")
@@ -191,7 +191,7 @@ class Cluster:
         """The object as it is and at each change, as `{type, object}`; ends when the API server ends the watch."""
         command = self.command("get", kind, "--field-selector", f"metadata.name={name}", "-w", "--output-watch-events", "-o", "json")
         try:
-            # A process group of its own: ^C is for us to answer.
+            # A separate process group: this program handles ^C.
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         except FileNotFoundError:
             raise _without_kubectl() from None
@@ -226,7 +226,7 @@ class Cluster:
                 process.wait()
 
     def become(self, *words: str) -> NoReturn:
-        """Becomes that kubectl command: standard streams, signals and the exit status are its own."""
+        """Replace this program with that kubectl command: standard streams, signals and the exit status are kubectl's."""
         command = self.command(*words)
         try:
             os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
@@ -234,7 +234,7 @@ class Cluster:
             raise _without_kubectl() from None
 
     def read_from(self, pod: str, command: Sequence[str], target: IO[bytes]) -> None:
-        """Writes what a command in a session's pod prints to a file. Raises CliError with what it says when it fails."""
+        """Write what a command in a session's pod prints to a file. Raises CliError with the command's message if it fails."""
         words = self.inside(pod, *command)
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
@@ -247,8 +247,8 @@ class Cluster:
             raise failure(stderr)
 
     def execute(self, pod: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
-        """Goes on as a command in a session's pod: standard streams, signals and the exit status are its own, and it ends with this
-        program where that can still say so. A terminal hangs up."""
+        """Run a command in a session's pod in place of this program, with its standard streams and signals, and exit with its status. When
+        a signal ends this program, the command gets that signal too if possible, or SIGHUP if it has a terminal."""
         options = [*(["-i"] if stdin else []), *(["-t"] if tty else [])]
         call = secrets.token_hex(8)
 
@@ -274,7 +274,7 @@ class Cluster:
 
 
 class StandardError:
-    """kubectl's standard error: kept, and shown as it comes once a call takes long, as when a login program tells where to log in."""
+    """kubectl's standard error: collected, and shown live once a call takes long, for example when a login program says where to log in."""
 
     def __init__(self) -> None:
         self._read, self.end = os.pipe()
@@ -284,7 +284,7 @@ class StandardError:
         self._reader.start()
 
     def close(self) -> str:
-        """What was said, once kubectl has ended."""
+        """Return what kubectl printed, once it has ended."""
         os.close(self.end)
         self._reader.join(timeout=LINGERS_SECONDS)
         return self._text
@@ -305,23 +305,23 @@ class StandardError:
 
 
 def manifest(kind: str, name: str, spec: Object, *, labels: Mapping[str, str] | None = None) -> Object:
-    """An object of this project's API."""
+    """Return an object of this project's API."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "labels": dict(labels or {})}, "spec": spec}
 
 
 def stamp() -> str:
-    """The present time, as requests have it."""
+    """Return the present time in the format of requests."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_time(event: Object) -> str:
-    """When an Event was last seen, as the API writes times."""
+    """Return when an Event was last seen, in the API's time format."""
     series = event.get("series") or {}
     return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")
 
 
 def _documents(process: "subprocess.Popen[bytes]") -> Iterator[Object]:
-    """The JSON documents that kubectl prints one after another, each as soon as it is whole."""
+    """Yield the JSON documents that kubectl prints in sequence, each once it is complete."""
     assert process.stdout
     assert process.stderr
     decoder, characters, text = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("replace"), ""

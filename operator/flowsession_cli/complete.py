@@ -3,20 +3,20 @@
 import sys
 
 NO_FILES = 4
-"""Cobra's directive: complete with these words alone."""
+"""Cobra's directive: complete with these words only."""
 
 FILES = 0
-"""Cobra's directive: where there are none, complete with names of files."""
+"""Cobra's directive: if there are no words, complete file names."""
 
 
 def main() -> None:
-    """Print what may stand in place of the last argument, a line each, and then the directive."""
+    """Print the words that may replace the last argument, one per line, and then the directive."""
     for line in completions(sys.argv[1:]):
         print(line)
 
 
 def completions(arguments: list[str]) -> list[str]:
-    """Return the lines: words with what they are, by the command line's own completion."""
+    """Return the lines to print: words with their descriptions, from the command line's own completion, and the directive."""
     from click.shell_completion import ShellComplete  # noqa: PLC0415 - kubectl calls this at every key
 
     from flowsession_cli import app  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Connections as Secrets: of prompt flow's own files, what is secret in them, and who uses them. Values appear in no message."""
+"""Connections as Secrets, made from prompt flow's own files: what in them is secret, and who uses them. Messages contain no values."""
 
 import base64
 import difflib
@@ -19,25 +19,25 @@ LABEL = f"{GROUP}/connection"
 FILES = ("connection.yaml", "connection.yml")
 HIDDEN = "********"
 _GROUPS = ("configs", "secrets")
-"""Of a custom connection; what another one's have to say to them, `judged` knows."""
+"""Groups of fields that only a custom connection has. `judged` refuses them for other types."""
 
 _LARGEST = 256 * 1024
 _PLACEHOLDER = re.compile(r"<[a-z-]+>|\*+|")
 
 Fields = dict[str, str]
-"""By the keys of the Secret: `api_base`, `secrets.NAME`."""
+"""Values by the keys of the Secret: `api_base`, `secrets.NAME`."""
 
 Ask = Callable[[str, bool], str]
-"""Asks for a field's value; true: it is secret, and not to be seen."""
+"""Function that asks for a field's value. True: the value is secret and must not be shown."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The fields of prompt flow's file, all as texts. Raises CliError, which names lines and fields and no value."""
+    """Return the fields of prompt flow's file, all as text. Raises CliError, which names lines and fields but no values."""
     import yaml  # noqa: PLC0415 - not for --help
 
     try:
         text = path.read_bytes()[: _LARGEST + 1]
-        # Texts as they stand: a date such as an api_version's is one to the agent, too, where it is quoted.
+        # Values stay text as written, such as an api_version's date, which the agent takes as text only if it is quoted.
         found = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
     except UnicodeDecodeError:
         raise CliError(f"{path} is not text: save it as UTF-8") from None
@@ -53,10 +53,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, list[str]]:
-    """The keys of the Secret, what is missing asked for, and the fields that the type has not. Raises CliError."""
+    """Return the Secret's fields, asking for missing values, and the fields that the type doesn't have. Raises CliError."""
     kind = connection_kinds.kind_of(found.get("type"))
     if kind is None:
-        _judge(source, dict(found))  # which says what is wrong
+        _judge(source, dict(found))  # raises, with what is wrong
         raise AssertionError
     given = {name: value for name, value in found.items() if name not in ALWAYS or name == "module"}
     unknown = [name for name in given if name not in (*kind.fields, *_GROUPS)]
@@ -75,18 +75,18 @@ def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, 
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key's value is not to be seen."""
+    """Return whether a key's value must be hidden."""
     return key == "api_key" or key.startswith("secrets.") or key in FILES
 
 
 def manifest(name: str, fields: Fields) -> Object:
-    """The Secret, as sessions find it."""
+    """Return the Secret in the form that sessions look for."""
     labels = {LABEL: "true", "app.kubernetes.io/managed-by": "kubectl-flow"}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels}, "type": "Opaque", "stringData": fields}
 
 
 def secret_name(name: str) -> str:
-    """The name of the Secret of a connection: open_ai_connection is open-ai-connection."""
+    """Return the name of a connection's Secret: open_ai_connection becomes open-ai-connection."""
     made = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
     if not made:
         raise CliError(f"{name} makes no name for a Secret: give one by --name", code=2)
@@ -94,7 +94,7 @@ def secret_name(name: str) -> str:
 
 
 def find(cluster: Cluster, name: str) -> Object:
-    """The Secret of a connection, by its own name or the connection's. Raises CliError with those that there are."""
+    """Return the Secret of a connection, by its own name or the connection's. Raises CliError with the existing connections."""
     found = cluster.find(SECRET, secret_name(name))
     if found is None or not is_connection(found):
         advice = naming.others(
@@ -107,12 +107,12 @@ def find(cluster: Cluster, name: str) -> Object:
 
 
 def every(cluster: Cluster) -> list[Object]:
-    """The connections of the namespace."""
+    """Return the connections of the namespace."""
     return cluster.objects(SECRET, f"-l={LABEL}=true")
 
 
 def unlabelled(cluster: Cluster, environments: list[Object], listed: list[Object]) -> list[tuple[str, str]]:
-    """The Secrets that environments use as connections and that have no label, each with the first environment that does."""
+    """Return the Secrets without the label that environments use as connections, each with the first such environment."""
     labelled = {secret["metadata"]["name"] for secret in listed}
     uses: dict[str, str] = {}
     for of, _, name in _uses(environments):
@@ -121,30 +121,30 @@ def unlabelled(cluster: Cluster, environments: list[Object], listed: list[Object
 
 
 def how_to_label(name: str) -> str:
-    """The way out for a Secret without the label."""
+    """Return the advice for a Secret without the label."""
     return f"kubectl label secret {name} {LABEL}=true makes it one of these"
 
 
 def is_connection(secret: Object) -> bool:
-    """Whether it is labelled as one."""
+    """Return whether it is labeled as a connection."""
     return bool((secret["metadata"].get("labels") or {}).get(LABEL) == "true")
 
 
 def users(cluster: Cluster, secret: str, environments: list[Object] | None = None) -> list[tuple[str, str]]:
-    """The environments that use a Secret, each with the connection's name there."""
+    """Return the environments that use a Secret, each with the connection's name there."""
     found = environments if environments is not None else cluster.objects(ENVIRONMENT)
     return [(of, known) for of, known, name in _uses(found) if name == secret]
 
 
 def _uses(environments: list[Object]) -> Iterator[tuple[str, str, str]]:
-    """Each environment with a connection's name there, and its Secret's."""
+    """Yield each environment with a connection's name there and the name of its Secret."""
     for thing in environments:
         for entry in thing["spec"].get("connections") or ():
             yield thing["metadata"]["name"], entry["name"], entry["secretName"]
 
 
 def shown(secret: Object) -> list[tuple[str, str]]:
-    """Fields by name, with what is secret hidden."""
+    """Return the fields by name, with secret values hidden."""
     data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
     file = next((name for name in FILES if name in data), "")
     fields: Mapping[str, str] = _flat(_parsed(data[file])) if file else {key: value.decode(errors="replace") for key, value in data.items()}
@@ -152,14 +152,14 @@ def shown(secret: Object) -> list[tuple[str, str]]:
     known = (*kind.fields, *ALWAYS) if kind else ()
     rows = []
     for key, value in sorted(fields.items(), key=lambda item: (item[0] != "type", item[0])):
-        # What the type has not may be a secret with a wrong name, and so may be what is in no type at all.
+        # A field that the type doesn't have may be a misspelled secret, and so may any field of an unknown type.
         seen = not is_secret(key) and (key in known or (kind is not None and key.startswith("configs.")))
         rows.append((key, value.strip() if seen else HIDDEN))
     return rows
 
 
 def kind_shown(secret: Object) -> str:
-    """The type, as `ls` shows it."""
+    """Return the type as `ls` shows it."""
     found = dict(shown(secret)).get("type", "-")
     return found if connection_kinds.kind_of(found) else "-"
 
@@ -175,7 +175,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 def _flat(data: Mapping[str, Any]) -> Fields:
-    """A key for each field; of a custom connection one for each of its groups' names."""
+    """Return one key per field. Each group of a custom connection gives one key per name in it."""
     fields: Fields = {}
     for name, value in data.items():
         if isinstance(value, dict):
@@ -200,7 +200,7 @@ def _refuse_misspelt(source: str, kind: Kind, given: Mapping[str, Any], unknown:
 
 
 def _secrets(source: str, found: object, ask: Ask) -> object:
-    """The secrets of a custom connection, those without a value asked for."""
+    """Return the secrets of a custom connection, asking for those without a value."""
     if not isinstance(found, dict) or not found:
         raise CliError(
             f"{source}: a custom connection needs secrets: name them there, with no value or <user-input>, and they are asked for"
@@ -209,5 +209,5 @@ def _secrets(source: str, found: object, ask: Ask) -> object:
 
 
 def _is_open(value: object) -> bool:
-    """Whether a value is still to be given, as prompt flow has it."""
+    """Return whether a value is still to be given, by prompt flow's rules."""
     return value is None or (isinstance(value, str) and _PLACEHOLDER.fullmatch(value.strip()) is not None)

@@ -1,4 +1,4 @@
-"""What sessions and instances cost, as their statuses have it: an amount until some time, and a price per hour since."""
+"""What sessions and instances cost, from their status: an amount accrued up to some time, and a price per hour since then."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from flowsession_cli import render
 
 
 def per_hour(thing: Mapping[str, Any]) -> float:
-    """At present; 0 where no price is known."""
+    """Return the present price per hour, or 0 if no price is known."""
     return float((thing.get("status", {}).get("cost") or {}).get("perHour") or 0)
 
 
 def so_far(thing: Mapping[str, Any], now: float) -> float:
-    """Until now; 0 where no price is known."""
+    """Return the cost up to now, or 0 if no price is known."""
     cost = thing.get("status", {}).get("cost")
     if not cost:
         return 0.0

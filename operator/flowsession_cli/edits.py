@@ -1,6 +1,6 @@
-"""Edits made inside a session come home: a three-way comparison of the local file, the session's, and what the session's was made on.
+"""Pull edits made inside a session: a three-way comparison of the local file, the session's file and the file the session was given.
 
-A local file is written over only where it still reads what the session was given.
+A local file that has changed since the session was given it is merged or left alone, never overwritten.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from flowsession_protocol import edits_pack, limits
 
 
 class BrokenPack(Exception):
-    """What came from the session is not whole."""
+    """The archive from the session is incomplete."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Edit:
     """`file`, `link` or `deleted`."""
     executable: bool
     pushed: str | None
-    """The fingerprint of what it was made on; None where that was no file."""
+    """Fingerprint of the file that it was made from, or None if that was no file."""
     content: Path | None
-    """Where the session's content lies here."""
+    """Local copy of the session's content."""
     before: Path | None
-    """Where the content that it was made on lies, if the session kept it."""
+    """Local copy of the content that it was made from, if the session kept that."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What a session's `flow edits --pack` gave."""
+    """Content of a session's `flow edits --pack`."""
 
     edits: Sequence[Edit]
     left_out: Sequence[str]
@@ -51,7 +51,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of one edit here: `same`, `write`, `merge`, `delete`, `conflict` or `skip`."""
+    """What to do with one edit locally: `same`, `write`, `merge`, `delete`, `conflict` or `skip`."""
 
     what: str
     edit: Edit
@@ -64,7 +64,7 @@ class Step:
 
 
 def read(archive: IO[bytes], folder: Path) -> Pack:
-    """Unpack what the session gave into a folder of ours. Raises BrokenPack if it is not whole."""
+    """Unpack a session's archive into a temporary folder. Raises BrokenPack if it is incomplete."""
     try:
         contents, index = _unpack(archive, folder)
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def read(archive: IO[bytes], folder: Path) -> Pack:
 
 
 def _unpack(archive: IO[bytes], folder: Path) -> tuple[dict[str, Path], Any]:
-    """Where each member's content lies now, under a name of ours, and the list. Raises what tarfile and json do."""
+    """Return the path of each member's content, stored under a number, and the list of edits. Raises what tarfile and json raise."""
     contents: dict[str, Path] = {}
     index: Any = None
     with tarfile.open(fileobj=archive, mode="r:gz", encoding="utf-8", errors="surrogateescape") as tar:
@@ -105,7 +105,7 @@ def _unpack(archive: IO[bytes], folder: Path) -> tuple[dict[str, Path], Any]:
 
 
 def plan(found: Pack, folder: Path) -> list[Step]:
-    """What becomes of each edit in a local folder. A folder that is empty, or is not there yet, gets the edited files alone."""
+    """Return what to do with each edit in a local folder. An empty or missing folder gets the edited files only."""
     flow = folder.is_dir() and pack.is_flow(folder)
     included = pack.includes(folder) if flow else []
     return [_step(edit, folder, included, fresh=not flow) for edit in found.edits]
@@ -127,7 +127,7 @@ def _step(edit: Edit, folder: Path, included: Sequence[tuple[str, Path]], *, fre
 
 
 def _place(path: str, folder: Path, included: Sequence[tuple[str, Path]]) -> tuple[Path, Path]:
-    """The local folder and the local file: of what `additional_includes` brought, the file that it came from; what comes later wins."""
+    """Return the local folder and file of a path. A file that `additional_includes` brought maps to its origin; a later entry wins."""
     first, _, rest = path.partition("/")
     candidates = [(at, at / rest) for name, at in reversed(included) if name == first and rest and at.is_dir()]
     files = [(at.parent, at) for name, at in reversed(included) if name == path and at.is_file()]
@@ -137,7 +137,7 @@ def _place(path: str, folder: Path, included: Sequence[tuple[str, Path]]) -> tup
 
 
 def _obstacle(place: Path, root: Path) -> str:
-    """Why nothing can be written there; empty: nothing is in the way."""
+    """Return why the file can't be written, or an empty string if nothing is in the way."""
     if place.is_symlink() or (place.exists() and not place.is_file()):
         return "a link here" if place.is_symlink() else "a folder here"
     for above in place.parents:
@@ -172,12 +172,12 @@ def _writing(edit: Edit, content: Path, place: Path, local: bytes | None, *, fre
 
 
 def fingerprint(content: bytes) -> str:
-    """As the session's agent has it."""
+    """Return the content's fingerprint in the format of the session's agent."""
     return f"{len(content)}:{hashlib.sha256(content).hexdigest()[: limits.FINGERPRINT_DIGITS]}"
 
 
 def carry_out(step: Step) -> Path | None:
-    """Write it; returns where the session's version of a file in conflict lies now, if it has one."""
+    """Carry out a step. Return where the session's version of a conflicting file is stored, if it has one."""
     theirs = step.edit.content.read_bytes() if step.edit.content else b""
     if step.what == "write":
         _replace(step.place, theirs, executable=step.edit.executable)
@@ -194,7 +194,7 @@ def carry_out(step: Step) -> Path | None:
 
 
 def _aside(place: Path, content: bytes) -> Path:
-    """The first name beside the local file that is free, or has this content already."""
+    """Return the first name next to the local file that is free or already has this content."""
     number = 1
     while True:
         aside = place.with_name(f"{place.name}{pack.ASIDE}{number if number > 1 else ''}")
@@ -204,7 +204,7 @@ def _aside(place: Path, content: bytes) -> Path:
 
 
 def _replace(place: Path, content: bytes, *, executable: bool) -> None:
-    """Write a file in one step, with the mode that it has."""
+    """Write a file atomically, keeping its mode."""
     place.parent.mkdir(parents=True, exist_ok=True)
     mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
     descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:40]}.")
@@ -225,12 +225,12 @@ def _umask() -> int:
 
 
 def shown(path: str) -> str:
-    """A path that may not be UTF-8, for people."""
+    """Return a path that may not be UTF-8 as printable text."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def counted(steps: Sequence[Step]) -> Mapping[str, list[Step]]:
-    """The steps by what becomes of the edit."""
+    """Return the steps grouped by what they do."""
     found: dict[str, list[Step]] = {}
     for step in steps:
         found.setdefault(step.what, []).append(step)

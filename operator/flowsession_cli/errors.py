@@ -1,4 +1,4 @@
-"""What goes wrong, in one sentence each with the way out."""
+"""Errors, each one sentence with the way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ class CliError(Exception):
 
 
 INTERRUPTED = 130
-"""How the program exits on ^C."""
+"""Exit status after ^C."""
 
 
 @contextmanager
@@ -34,4 +34,4 @@ class Forbidden(CliError):
 
 
 class Unreachable(CliError):
-    """The cluster doesn't answer now, and may do so again."""
+    """The cluster doesn't answer now, but may answer later."""

@@ -1,5 +1,5 @@
-"""Running kubectl in this program's place, without its own word on a command that failed: that has said itself what is wrong. What kubectl
-says where the command could not run becomes a sentence."""
+"""Run kubectl exec in place of this program. kubectl's own line about a failed command is dropped, since the command has printed what is
+wrong. kubectl's message about a command that could not run becomes one sentence."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ from flowsession_cli.errors import INTERRUPTED, CliError
 from flowsession_cli.failures import failure
 
 NO_PROGRAM, NOT_TO_BE_RUN = 127, 126
-"""How shells exit where there is no such program, or none that may be run."""
+"""Exit statuses of shells for a program that doesn't exist, and for one that may not be executed."""
 
 _FAILED = b"command terminated with exit code "
-"""How kubectl begins its last line then. Digits follow."""
+"""How kubectl's last line begins if the command failed. Digits follow."""
 
 _REFUSED = (b"error: unable to upgrade connection: ", b"error: Internal error occurred: ", b"Error from server (")
-"""How it begins its last line where no command ran."""
+"""How kubectl's last line begins if no command ran."""
 
 _ENV = b"env: "
-"""How env begins the one line that it says where it can't become the command."""
+"""How the only line of env begins if it can't run the command."""
 
 _OWN = (_FAILED, *_REFUSED)
 _PROGRAM = re.compile(r'exec: "([^"]*)": (?:(permission denied)|executable file not found|stat .{1,999}: no such file)')
@@ -32,8 +32,8 @@ _PIECE = 65536
 
 
 def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None) -> int:
-    """The exit status; standard input, output and signals are the command's own. `ended` is called with the first signal that this
-    program got, when kubectl has ended. Raises FileNotFoundError without kubectl, and CliError where the command could not run."""
+    """Run the command with this program's standard input, output and signals, and return its exit status. `ended` gets the first signal
+    that this program received, once kubectl has ended. Raises FileNotFoundError without kubectl, CliError if the command could not run."""
     early: list[int] = []
     signals: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None)
         else:
             process.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of a terminal's they come to both
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # kubectl gets a terminal's signals directly as well
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hand_on)
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -62,7 +62,7 @@ def run(command: Sequence[str], ended: Callable[[int], object] = lambda _: None)
     if signals:
         ended(signals[0])
     if signal.SIGINT in signals and status == 1:
-        return INTERRUPTED  # kubectl's status at its second ^C, which the terminal and this program send
+        return INTERRUPTED  # kubectl's status after a second ^C: the terminal and this program send one each
     said = b"".join(line for line in held.splitlines(keepends=True) if not line.startswith(_FAILED))
     ran = said != held
     if status and ((said.startswith(_REFUSED) and not ran) or (said.startswith(_ENV) and status in (NO_PROGRAM, NOT_TO_BE_RUN))):
@@ -87,7 +87,7 @@ def _no_program(name: str, *, denied: bool) -> CliError:
 
 
 def _own_end(text: bytes, *, first: Sequence[bytes]) -> bytes:
-    """The last lines of a text that may be kubectl's own; `first`: how such a line may begin where it is the first of all."""
+    """Return the last lines of a text that may be kubectl's own. `first`: how such a line may begin if it is the first of the output."""
     start = len(text)
     while start:
         before = text.rfind(b"\n", 0, start - 1) + 1
@@ -102,6 +102,6 @@ def _may_begin(line: bytes, beginnings: Sequence[bytes]) -> bool:
 
 
 def _write(text: bytes) -> None:
-    with contextlib.suppress(OSError):  # of a terminal that is closed
+    with contextlib.suppress(OSError):  # the terminal is closed
         sys.stderr.buffer.write(text)
         sys.stderr.flush()

@@ -1,5 +1,5 @@
-"""Why a session, a run, an environment or an instance is not as it shall be: the words of operator, scheduler, kubelet, installer and agent
-put in order. They are shown, not reworded; what this program can do about it stands below them."""
+"""Explain why a session, a run, an environment or an instance is not as it should be: put the messages of operator, scheduler, kubelet,
+installer and agent in order. They are shown unchanged, followed by what this program can do about it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,29 +9,29 @@ from flowsession_cli import render, ways
 from flowsession_cli.cluster import Object
 
 TAIL_LINES = 8
-"""Lines of an installer's errors, or of a log, that are shown."""
+"""Last lines shown of an installer's errors or of a log."""
 
 _NEW_SECONDS = 10.0
-"""How long a session may be there before it is odd that the operator has said nothing of it."""
+"""Seconds after its creation for which a session may lack a status from the operator without anything being wrong."""
 
 _CONDITIONS = ("EnvironmentResolved", "ComputeAllocated", "PackagesInstalled", "FlowValid", "InSync", "EditsInPlace")
-"""A session's in the order of a start."""
+"""Conditions of a session, in the order of a start."""
 
 _ON_ITS_WAY = frozenset({"Starting", "ScalingUp", "IdentityPending", "InstanceStarting", "Installing", "Resolving", "Preparing", "Running"})
-"""Reasons of what is not there yet, and with which nothing is wrong so far."""
+"""Reasons of something that is still in progress, with nothing wrong so far."""
 
 _ENDS = re.compile(r"is being (?:deleted|suspended)")
-"""The operator's words about a session that it ends."""
+"""The operator's messages about a session that it ends."""
 
 _NOISE = re.compile(r"Error: (?:ErrImagePull|ImagePullBackOff)$|Back-off (?:pulling image|restarting failed container)|Pulling image ")
-"""What kubelets say beside what matters."""
+"""Kubelet messages that don't help to explain a failure."""
 
 Row = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one thing. `rows` are (name, text), for people."""
+    """The explanation of one object. `rows` are (title, text) pairs, for people."""
 
     headline: str
     rows: list[Row]
@@ -41,7 +41,7 @@ class Finding:
 def session(
     thing: Object, environment: Object | None, pod_events: Sequence[Object], events: Sequence[Object], *, now: float, log: str = ""
 ) -> Finding:
-    """Explain a session that exists. `log`: the last lines of its container, where its words say nothing."""
+    """Explain a session that exists. `log`: the last lines of its container, for a failure whose message may not explain it."""
     name, status = thing["metadata"]["name"], thing.get("status", {})
     ready = render.condition(thing, "Ready")
     phase = status.get("phase") or "New"
@@ -54,7 +54,7 @@ def session(
     if not running and ready.get("reason") in _ON_ITS_WAY:
         bad = {kind: found for kind, found in bad.items() if found.get("reason") not in (*_ON_ITS_WAY, "RequirementsChanged")}
     if "PackagesInstalled" in bad:
-        bad.pop("InSync", None)  # what wasn't installed isn't in the session: that goes without saying
+        bad.pop("InSync", None)  # implied: what wasn't installed isn't in the session
     rows = Rows()
     if running and not bad:
         rows.add("", ready["message"])
@@ -83,7 +83,7 @@ def session(
 
 
 def _unseen(thing: Object, now: float) -> Finding:
-    """Of a session of which the operator has said nothing."""
+    """Explain a session without a status from the operator."""
     name = thing["metadata"]["name"]
     if now - render.seconds_of(thing["metadata"]["creationTimestamp"]) < _NEW_SECONDS:
         return Finding(f"{name} is not running yet: it was made a moment ago", [("now", "the operator is about to look at it")], well=False)
@@ -102,15 +102,15 @@ def _headline(name: str, phase: str, ready: Object, *, on_its_way: bool, now: fl
 
 
 class Rows(list[Row]):
-    """Rows of which none says what one before it has said."""
+    """Rows that don't repeat one another."""
 
     def add(self, title: str, text: str, *, if_new: bool = False) -> None:
-        """Add a row if it has something to say."""
+        """Add a row unless its text is empty or the row exists. `if_new`: unless any row contains the text."""
         if text and (title, text) not in self and not (if_new and self.have(text)):
             self.append((title, text))
 
     def have(self, text: str) -> bool:
-        """Whether that is in what was said."""
+        """Return whether a row contains the text, apart from a reason in parentheses at its end."""
         bare = re.sub(r" \(\w+\)$", "", text)
         return any(bare in message for _, message in self)
 
@@ -142,7 +142,7 @@ def environment(thing: Object, events: Sequence[Object]) -> Finding:
 
 
 def run(thing: Object, events: Sequence[Object], of_session: Finding | None = None) -> Finding:
-    """Explain a run: one that goes on is well. `of_session`: what is the matter with the session that it waits for."""
+    """Explain a run. One in progress is well. `of_session`: the finding about the session that it waits for."""
     name, status, rows = thing["metadata"]["name"], thing.get("status", {}), Rows()
     complete, phase = render.condition(thing, "Complete"), status.get("phase") or "New"
     if not complete:
@@ -170,7 +170,7 @@ def run(thing: Object, events: Sequence[Object], of_session: Finding | None = No
 
 
 def _lines(rows: Rows, errors: Iterable[Object], cause: str) -> None:
-    """The lines that failed; those with the same words together, and words that the cause has not once more."""
+    """Add the lines that failed, those with the same message together. Don't repeat a message that `cause` contains."""
     lines: dict[tuple[str, str], list[str]] = {}
     for problem in errors:
         lines.setdefault((problem["message"], problem.get("node") or ""), []).append(str(problem.get("line", "")))
@@ -192,13 +192,13 @@ def instance(thing: Object, pod_events: Sequence[Object], events: Sequence[Objec
     rows.add("cause", _words_of(ready))
     for way in ways.of_instance(thing):
         rows.add("do", way)
-    if ready.get("reason") != "Stopped":  # of one that was stopped it would be that of an earlier start
+    if ready.get("reason") != "Stopped":  # a stopped instance's Events are those of an earlier start
         _story(rows, pods=pod_events, events=events)
     return Finding(f"instance {name} is not running: it is {phase}", rows, well=False)
 
 
 def gone(name: str, events: Sequence[Object], environment: Object | None, *, kind: str = "") -> Finding:
-    """Explain what is not there any more, by its Events, which the cluster keeps for an hour. `kind`: the one that was asked about."""
+    """Explain an object that no longer exists by its Events, which the cluster keeps for an hour. `kind`: the kind that was asked for."""
     rows = Rows()
     ends = [row for row in render.folded(events, len(events)) if _ENDS.search(row[2])]
     if ends:
@@ -223,7 +223,7 @@ def _on(status: Object) -> str:
 
 
 def _soon(rows: Rows, thing: Object) -> None:
-    """A word about an end that is near, or is put off."""
+    """Add a row about an end that is near or postponed."""
     active = render.condition(thing, "Active")
     if active.get("reason") in ("IdleSoon", "EditsNotSaved"):
         rows.add("soon", _words_of(active))
@@ -232,14 +232,14 @@ def _soon(rows: Rows, thing: Object) -> None:
 
 
 def _before(rows: Rows, status: Object, events: Sequence[Object]) -> None:
-    """Why a session that runs was started again."""
+    """Add why a running session was restarted."""
     if status.get("restarts") or status.get("containerRestarts"):
         for stamp, reason, message in render.folded(_warnings(events), 2):
             rows.add("earlier", f"{message} ({reason}), at {render.clock(stamp)}")
 
 
 def _of_environment(rows: Rows, thing: Object | None, session: Object) -> None:
-    """What the environment says itself, if the session's words don't have it."""
+    """Add that the environment is missing, or its own message if no row contains it."""
     if thing is None:
         if render.condition(session, "EnvironmentResolved").get("status") != "False":
             rows.add("also", f"there is no environment {session['spec']['environmentRef']['name']}")
@@ -250,7 +250,7 @@ def _of_environment(rows: Rows, thing: Object | None, session: Object) -> None:
 
 
 def _installer(rows: Rows, status: Object) -> None:
-    """The last words of an install that failed."""
+    """Add the last lines of an install that failed."""
     install = status.get("install") or {}
     if install.get("exitCode"):
         lines = [line for line in str(install.get("stderrTail") or install.get("stdoutTail") or "").splitlines() if line.strip()]
@@ -262,7 +262,7 @@ def _warnings(events: Iterable[Object]) -> list[Object]:
 
 
 def _story(rows: Rows, *, pods: Sequence[Object] = (), events: Sequence[Object], count: int = 3) -> Rows:
-    """The last warnings of scheduler, autoscaler, kubelet and operator that the rows don't have."""
+    """Add the last warnings of scheduler, autoscaler, kubelet and operator that no row contains."""
     for title, candidates in (("pod", pods), ("event", events)):
         wanted = [
             event for event in candidates if _is_cause(event) and not rows.have(_message(event)) and not _NOISE.match(_message(event))

@@ -1,4 +1,4 @@
-"""What kubectl says on standard error, as one sentence: thing, place, way out."""
+"""Turn kubectl's standard error into one sentence: thing, place, way out."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _FORBIDDEN = re.compile(
     r'(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
 _LOGGED = re.compile(r"[EWI]\d{4} |Warning: |\s*>")
-"""Lines that kubectl logs beside what it has to say."""
+"""Lines that kubectl logs in addition to its message."""
 
 _LOGIN = re.compile(r"getting credentials: ([^\n]+)")
 _OWNER = re.compile(r'conflicts? with "([^"]+)"')
@@ -31,7 +31,7 @@ MANAGERS = {
     "helm-controller": "Flux",
     "helm": "Helm",
 }
-"""Well-known programs, by the field managers that they write as."""
+"""Well-known programs, by the names of their field managers."""
 
 _PROXIES = ("HTTPS_PROXY", "https_proxy")
 _HIDDEN = re.compile(r"//[^/@]*@")
@@ -42,7 +42,7 @@ _SILENT = "the cluster doesn't answer: {text}; is it up, and does this machine r
 
 
 def failure(words: str, environ: Mapping[str, str] = os.environ) -> CliError:
-    """What kubectl's words on standard error mean. `environ`: where its proxy is set."""
+    """Return what kubectl's standard error means, as an error of this program. `environ`: where its proxy is set."""
     lines = list(dict.fromkeys(line.strip() for line in words.splitlines() if line.strip() and not _LOGGED.match(line)))
     if login := _LOGIN.search(words):
         return CliError(_of_login(login[1], lines))
@@ -90,18 +90,18 @@ _SIGNS = (
     ("Unable to connect to the server", _SILENT),
     ("i/o timeout", _SILENT),
 )  # fmt: skip
-"""What kubectl's words hold, and the sentence for it."""
+"""Substrings of kubectl's message, each with the sentence for it."""
 
 
 def _plain(text: str) -> str:
-    """Without kubectl's own introduction."""
+    """Return the message without kubectl's own phrases around it."""
     text = re.sub(r'(Error from server \(\w+\): )?error (when \w+|validating) "STDIN": (error validating data: )?', "", text)
     text = re.sub(r"; if you choose to ignore these errors, turn validation off with --validate=false", "", text)
     return re.sub(r"^(Error from server( \(\w+\))?|error|Error in configuration): ", "", text).strip()
 
 
 def _of_login(message: str, lines: list[str]) -> str:
-    """What the kubeconfig's login program says, with what it prints itself."""
+    """Return the failure that the kubeconfig's login program reports, with the program's own output."""
     own = [line for line in lines if "getting credentials" not in line and not line.startswith(("It looks like you", "The connection"))]
     text = "; ".join([message.strip().rstrip('"').replace('\\"', '"'), *own[:3]])
     if "interactive mode" in text:
@@ -115,7 +115,7 @@ def _proxy(environ: Mapping[str, str]) -> str:
 
 
 def _refusal(words: str, text: str) -> CliError | None:
-    """What rights, policies and other owners of a field have to say."""
+    """Return the error if rights, an admission policy or another owner of a field refused the request, else None."""
     if "ValidatingAdmissionPolicy" in text:
         return CliError(f"the cluster refuses it: {text.rpartition('denied request: ')[2]}")
     if found := _FORBIDDEN.search(text):
@@ -126,7 +126,7 @@ def _refusal(words: str, text: str) -> CliError | None:
 
 
 def _owners(words: str) -> str:
-    """Who owns which fields, of the words about conflicts of a server-side apply."""
+    """Return who owns which fields, from kubectl's message about conflicts of a server-side apply."""
     found = []
     parts = _OWNER.split(words.partition("Please review")[0])[1:]
     for manager, fields in zip(parts[::2], parts[1::2], strict=True):
@@ -146,7 +146,7 @@ def _forbidden(*, user: str, verb: str, resource: str, group: str | None, namesp
 
 
 def role_for(verb: str, resource: str, group: str) -> str:
-    """The role that has a right."""
+    """Return the role that has a right."""
     reading = verb in _READING
     if group == GROUP:
         return ROLES["sizes"] if resource == "vmsizes" else ROLES["view" if reading else "edit"]

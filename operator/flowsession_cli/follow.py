@@ -1,4 +1,4 @@
-"""Following a session until it can be used: live in a terminal, a line for each event in a pipe."""
+"""Follow a session until it can be used: live in a terminal, one line per event in a pipe."""
 
 import contextlib
 import sys
@@ -12,28 +12,28 @@ from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, SESSION, Cluster, Obj
 from flowsession_cli.errors import CliError
 
 REACTION_SECONDS = 5.0
-"""Within which the operator has looked at what was changed."""
+"""Seconds within which the operator has looked at a change."""
 
 _TAKEN_UP_SECONDS = 60.0
 
 _MISSING = frozenset({"InstanceNotFound", "InstanceOfAnotherUser", "SizeNotFound"})
-"""Reasons of a session that names what is not there, or not its user's. The operator waits for it; whoever mistyped it need not."""
+"""Reasons of a session that names something missing, or another user's. The operator waits for it, but whoever mistyped it need not."""
 
 
 def until_ready(cluster: Cluster, name: str, *, generation: int = 0, new: bool = False) -> Object:
-    """The session, Ready. Shows how it comes to that; ^C leaves it to itself. Raises CliError with the operator's words, at once where
-    session and environment are new, so that nothing from before can be in them."""
+    """Return the session once it is Ready, and show its progress. ^C detaches. Raises CliError with the operator's message, at once if
+    session and environment are new, since no earlier state can be in it."""
     return until(cluster, name, lambda session: is_ready(session, generation), new=new)
 
 
 def is_ready(session: Object, generation: int = 0) -> bool:
-    """Whether it is Ready, and was looked at in this generation of its spec."""
+    """Return whether it is Ready, as observed at this generation of its spec or a later one."""
     ready = render.condition(session, "Ready")
     return ready.get("status") == "True" and ready.get("observedGeneration", 0) >= generation
 
 
 def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: bool = False) -> Object:
-    """The session when it is as wanted. Raises CliError if it is gone, or can't go on by itself."""
+    """Return the session once it is `done`. Raises CliError if it is gone or can't continue by itself."""
     with detaching(name), _shown(cluster, name) as show:
         if not new:
             _let_it_react(cluster, name)
@@ -47,13 +47,13 @@ def until(cluster: Cluster, name: str, done: Callable[[Object], bool], *, new: b
 
 
 def detaching(name: str) -> contextlib.AbstractContextManager[None]:
-    """Lets ^C end what shows a session, and nothing else, which it says."""
+    """Let ^C end only the display of a session, with a message."""
     return errors.detaching(name, shows=f"kubectl flow status {name}", ends=f"kubectl flow stop {name} deletes the session")
 
 
 def resolved(cluster: Cluster, name: str, *, other_than: str = "") -> Object:
-    """The environment when the operator has looked at its present spec and, where a flow revision is given, at a folder other than that.
-    One that can't be used is returned too. Raises CliError when that takes too long."""
+    """Return the environment once the operator has looked at its present spec and, if a flow revision is given, at a folder other than
+    that. An unusable environment is returned too. Raises CliError on a timeout."""
     deadline = time.monotonic() + _TAKEN_UP_SECONDS
     while time.monotonic() < deadline:
         environment = cluster.get(ENVIRONMENT, name)
@@ -66,7 +66,7 @@ def resolved(cluster: Cluster, name: str, *, other_than: str = "") -> Object:
 
 
 def _let_it_react(cluster: Cluster, name: str) -> None:
-    """Return when the session isn't stalled, or still is some seconds after whatever was changed for it."""
+    """Return once the session isn't stalled, or is still stalled some seconds after a change."""
     deadline = time.monotonic() + REACTION_SECONDS
     while time.monotonic() < deadline:
         session = cluster.find(SESSION, name)
@@ -76,7 +76,7 @@ def _let_it_react(cluster: Cluster, name: str) -> None:
 
 
 def refuse_stuck(name: str, session: Object) -> None:
-    """Raises CliError with the operator's words for a session that can't go on by itself."""
+    """Raise CliError with the operator's message if the session can't continue by itself."""
     status = session.get("status", {})
     if status.get("observedGeneration", 0) < session["metadata"].get("generation", 0):
         return
@@ -86,7 +86,7 @@ def refuse_stuck(name: str, session: Object) -> None:
 
 
 def refuse_stopped_instance(cluster: Cluster, name: str, session: Object) -> None:
-    """Raises CliError for a session on an instance that is stopped and that nobody has asked to start: it would wait for ever."""
+    """Raise CliError if the session's instance is stopped and nobody has asked to start it: the session would wait forever."""
     if render.condition(session, "Ready").get("reason") != "InstanceStopped":
         return
     instance = session["spec"]["compute"]["instanceRef"]["name"]
@@ -106,7 +106,7 @@ def _shown(cluster: Cluster, name: str) -> Iterator[Callable[[Object], None]]:
     following = installer.Installer(cluster, shown.say)
 
     def show(session: Object) -> None:
-        following.look(session)  # first, so that the last words of an install come before what came of it
+        following.look(session)  # first, so that an install's last lines precede its result
         shown.show(session)
 
     with contextlib.ExitStack() as stack:
@@ -119,7 +119,7 @@ def _shown(cluster: Cluster, name: str) -> Iterator[Callable[[Object], None]]:
 
 
 class Lines:
-    """A start as lines with seconds: each stage and each change of what the operator says, once."""
+    """A start as lines with elapsed seconds: each stage and each new message of the operator, once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -140,7 +140,7 @@ class Lines:
             self._tell(f"{phase} {ready.get('message')}", f"{phase}: {ready.get('message', '')}")
 
     def say(self, line: str) -> None:
-        """Print a line of the installer's."""
+        """Print a line of the installer's output."""
         print(f"{time.time() - self._began:6.1f} s    {line}", flush=True)
 
     def _tell(self, key: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether cluster, API, operator, rights and images are as this program needs them: one check for each, with the way out."""
+"""Check whether cluster, API, operator, rights and images meet this program's needs: one check for each, with the way out."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from flowsession_cli.errors import CliError, Forbidden
 from flowsession_cli.failures import role_for
 
 OLDEST_CLUSTER = (1, 30)
-"""As the chart says."""
+"""Oldest version of Kubernetes, as in the chart."""
 
 SKEW = 1
 """Minor versions by which kubectl and cluster may differ (https://kubernetes.io/releases/version-skew-policy)."""
@@ -36,7 +36,7 @@ FIELDS = {
         "resumeFrom",
     ),
 }
-"""What this program writes of each spec."""
+"""Fields of each spec that this program writes."""
 
 _ALL = ("get", "list", "watch", "create", "patch", "delete")
 _READ = ("get", "list", "watch")
@@ -53,7 +53,7 @@ RIGHTS: Sequence[tuple[str, str, Sequence[str], str]] = (
     ("", "events", ("list",), "why and status"),
     ("", "secrets", ("get", "list", "create", "update", "delete"), "connection"),
 )
-"""Group, resource and verbs that commands need in a namespace, and which commands."""
+"""Group, resource and verbs needed in a namespace, and which commands need them."""
 
 _OF_CLUSTER = (GROUP, "vmsizes", ("get", "list"), "size ls")
 _PULL = ("ImagePullFailed", "ImageNotAllowed")
@@ -61,14 +61,14 @@ _PULL = ("ImagePullFailed", "ImageNotAllowed")
 
 @dataclass(frozen=True)
 class Line:
-    """The result of a check. `good` None: nobody here can tell."""
+    """The result of a check. `good` is None if the check can't tell."""
 
     good: bool | None
     text: str
 
 
 def examined(cluster: Cluster) -> Iterator[Line]:
-    """The checks' results, in the order in which one needs the other; the first that can't be done ends them."""
+    """Yield the checks' results, each after those it depends on. Stop if the cluster doesn't answer or doesn't serve the API."""
     try:
         versions = json.loads(cluster.call("version", "-o", "json"))
         user = cluster.user()
@@ -90,16 +90,16 @@ def examined(cluster: Cluster) -> Iterator[Line]:
         "VM sizes": lambda: _sizes(cluster),
         "images": lambda: _images(cluster, namespace),
     }
-    with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
+    with ThreadPoolExecutor() as pool:  # each check runs its own kubectl
         missing = False
         for what, lines in zip(checks, pool.map(lambda what: _done(what, checks[what]), checks), strict=True):
-            if not (missing and what in ("your rights", "images")):  # of a namespace that is not there they mean nothing
+            if not (missing and what in ("your rights", "images")):  # they mean nothing without the namespace
                 yield from lines
             missing = missing or (what == "the namespace" and bool(lines))
 
 
 def _there(cluster: Cluster) -> Iterator[Line]:
-    """Nothing, unless the namespace is missing."""
+    """Yield nothing. Raises NotFound if the namespace is missing."""
     cluster.refuse_missing_namespace()
     yield from ()
 
@@ -195,7 +195,7 @@ def _operator(cluster: Cluster) -> Iterator[Line]:
 
 
 def _by_its_work(things: Sequence[Object]) -> Line:
-    """What can be said of the operator by somebody who may not see its deployment."""
+    """Return what a caller who may not see the operator's deployment can conclude from its work."""
     behind = [
         thing["metadata"]["name"]
         for thing in things
@@ -233,7 +233,7 @@ def _rights(cluster: Cluster, user: str, namespace: str) -> Iterator[Line]:
 
 
 def _has(rules: Sequence[Object], verb: str, group: str, resource: str) -> bool:
-    """Whether a rule for all names allows it."""
+    """Return whether a rule for all names allows it."""
     part = resource.partition("/")[2]
     names = {"*", resource, *([f"*/{part}"] if part else [])}
     return any(
@@ -246,7 +246,7 @@ def _has(rules: Sequence[Object], verb: str, group: str, resource: str) -> bool:
 
 
 def _may(cluster: Cluster, verb: str, group: str, resource: str, namespace: str) -> bool:
-    """What the cluster says itself, where it can't list its rules."""
+    """Return the cluster's own answer, for a cluster that can't list all its rules."""
     name, _, part = resource.partition("/")
     asked = {"verb": verb, "group": group, "resource": name, "namespace": namespace, **({"subresource": part} if part else {})}
     answer = cluster.review("authorization.k8s.io/v1", "SelfSubjectAccessReview", {"resourceAttributes": asked})
@@ -269,7 +269,7 @@ def _sizes(cluster: Cluster) -> Iterator[Line]:
 
 
 def _images(cluster: Cluster, namespace: str) -> Iterator[Line]:
-    """What nodes and registries have said of images so far."""
+    """Yield what nodes and registries have reported about images so far."""
     sessions, environments = cluster.objects(SESSION), cluster.objects(ENVIRONMENT)
     bad = [thing for thing in sessions + environments if render.condition(thing, "Ready").get("reason") in _PULL]
     for thing in bad:

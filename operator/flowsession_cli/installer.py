@@ -1,4 +1,4 @@
-"""What an installer says while it runs in a session, line by line, by `flow packages --follow` there."""
+"""Follow an installer's output in a session, line by line, through `flow packages --follow` in the pod."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ from flowsession_cli.cluster import Cluster, Object
 from flowsession_cli.errors import CliError
 
 _TAIL_LINES = 8
-"""Lines of a failed installer's end that are shown."""
+"""Last lines shown of a failed installer's output."""
 
 _LAST_WORDS_SECONDS = 1.0
 
 
 class Installer:
-    """Follows the install of one pod at a time. Where that can't be done, for want of a right or with an older agent, it says nothing."""
+    """Follows the install of one pod at a time. Shows nothing if a right is missing or the agent is too old."""
 
     def __init__(self, cluster: Cluster, tell: Callable[[str], None]) -> None:
         self._cluster = cluster
@@ -26,7 +26,7 @@ class Installer:
         self._thread: threading.Thread | None = None
 
     def look(self, session: Object) -> None:
-        """Begin to follow where an install is under way, and let the last words come where it is over."""
+        """Start to follow if an install is running. If it has ended, let its last lines arrive."""
         pod = session.get("status", {}).get("podName", "")
         if not is_under_way(session):
             self._end()
@@ -36,7 +36,7 @@ class Installer:
             self._begin(pod)
 
     def close(self) -> None:
-        """Stop to follow."""
+        """Stop following."""
         if self._process is not None:
             self._process.kill()
         self._end()
@@ -64,7 +64,7 @@ class Installer:
             self._tell(line.rstrip())
 
     def _end(self) -> None:
-        """Let it end by itself, which it does with the install, but not for long."""
+        """Let the process end, which it does with the install, but kill it after a short wait."""
         process, thread, self._process, self._pod = self._process, self._thread, None, ""
         if process is None or thread is None:
             return
@@ -74,7 +74,7 @@ class Installer:
 
 
 def refuse_failed(session: Object) -> None:
-    """Raises CliError if the last install failed. A live picture has left nothing of its last words, so they come before that."""
+    """Raise CliError if the last install failed. In a terminal, print its last lines first, since the live picture leaves none behind."""
     found, install = render.condition(session, "PackagesInstalled"), session["status"].get("install") or {}
     if found.get("status") != "False" or is_under_way(session):
         return
@@ -85,7 +85,7 @@ def refuse_failed(session: Object) -> None:
 
 
 def is_under_way(session: Object) -> bool:
-    """Whether packages are being installed."""
+    """Return whether packages are being installed."""
     return (
         render.condition(session, "PackagesInstalled").get("reason") == "Installing"
         or session.get("status", {}).get("phase") == "Installing"

@@ -1,14 +1,14 @@
-"""A three-way merge of texts, by lines: what only one side has changed is taken, what both have is for people."""
+"""Three-way merge of texts by lines: changes of one side are taken, overlapping changes of both are left to people."""
 
 import difflib
 from collections.abc import Iterator, Sequence
 
 MOST_LINES = 5_000
-"""Lines of a text that is merged: comparing takes the square of them at worst."""
+"""Most lines of a text to merge: comparing takes quadratic time at worst."""
 
 
 def merged(base: bytes, mine: bytes, theirs: bytes) -> bytes | None:
-    """Return the text with the changes of both; None where they touch, and for what is no text."""
+    """Return the text with the changes of both sides, or None if the changes touch. None too for a binary or too long text."""
     if b"\0" in base + mine + theirs:
         return None
     lines = [text.splitlines(keepends=True) for text in (base, mine, theirs)]
@@ -23,7 +23,7 @@ def merged(base: bytes, mine: bytes, theirs: bytes) -> bytes | None:
 
 
 def _regions(base: Sequence[bytes], mine: Sequence[bytes], theirs: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], ...]]:
-    """The three texts cut into regions, in turn those that are the same in all and those that lie between."""
+    """Cut the three texts into regions and yield them: in turn one that may differ and one that is equal in all three."""
     base_at = mine_at = theirs_at = 0
     for start, length, mine_start, theirs_start in _common(base, mine, theirs):
         yield base[base_at:start], mine[mine_at:mine_start], theirs[theirs_at:theirs_start]
@@ -34,7 +34,7 @@ def _regions(base: Sequence[bytes], mine: Sequence[bytes], theirs: Sequence[byte
 
 
 def _common(base: Sequence[bytes], mine: Sequence[bytes], theirs: Sequence[bytes]) -> Iterator[tuple[int, int, int, int]]:
-    """What all three have: where it begins in the base, how many lines it has, and where it begins in the others."""
+    """Yield the blocks that all three texts share: start in the base, number of lines, and start in each of the others."""
     left = difflib.SequenceMatcher(None, base, mine, autojunk=False).get_matching_blocks()
     right = difflib.SequenceMatcher(None, base, theirs, autojunk=False).get_matching_blocks()
     i = j = 0

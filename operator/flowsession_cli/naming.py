@@ -1,4 +1,4 @@
-"""Which session a command is about, and what it is called; a suspended one is resumed by what needs it."""
+"""Resolve a command's target to a session, environment or other object, and resume a suspended session for a command that needs it."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, Cluster
 from flowsession_cli.errors import CliError, NotFound
 
 LONGEST_FILE = 255
-"""Bytes of a file's name."""
+"""Longest name of a file, in bytes."""
 
 LONGEST = 50
-"""Characters of an object's name: names of pods and labels are made of it."""
+"""Longest name of an object, in characters: names of pods and labels are derived from it."""
 
 
 _SHOWN: Mapping[str, str] = {
@@ -24,18 +24,18 @@ _SHOWN: Mapping[str, str] = {
     "env": "kubectl flow env show {}",
     "instance": "kubectl flow instance ls",
 }
-"""What shows a thing that is named with its kind, as only `why` takes it."""
+"""For each kind, what to use instead of a target such as `run/NAME`, a form that only `why` takes."""
 
 
 def is_folder(target: str) -> bool:
-    """Whether a target on the command line is a folder rather than a name in the cluster; none is the present folder."""
+    """Return whether a target on the command line is a folder instead of a name in the cluster. An empty target is the current folder."""
     if not target or target in (".", "..") or os.sep in target:
         return True
     return len(target) <= LONGEST_FILE and Path(target).is_dir()
 
 
 def of_folder(folder: Path) -> str:
-    """The name that a folder gives to its environment and session; one that is just called flow has that of the folder around it."""
+    """Return the name that a folder gives to its environment and session. A folder called `flow` takes the name of its parent."""
     if folder.name == "flow":
         folder = folder.parent
     name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:LONGEST].strip("-")
@@ -45,7 +45,7 @@ def of_folder(folder: Path) -> str:
 
 
 def checked(name: str, kind: str = "session") -> str:
-    """The name, if objects can be called so."""
+    """Return the name. Raises CliError if it is invalid for an object."""
     if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
         article = "an" if kind[0] in "aeiou" else "a"
         raise CliError(f"{name} is no name for {article} {kind}: small letters, digits and hyphens, {LONGEST} characters at most", code=2)
@@ -53,7 +53,7 @@ def checked(name: str, kind: str = "session") -> str:
 
 
 def of_target(target: str) -> str:
-    """The name that a target means: that of a flow folder, or itself, even beside a folder of that name that holds no flow."""
+    """Return the name that a target means: a flow folder's name, or the target itself, even if a folder of that name holds no flow."""
     if target.startswith("-"):
         raise CliError(f"{target} is no name: names begin with a small letter or a digit", code=2)
     kind, _, name = target.partition("/")
@@ -65,7 +65,7 @@ def of_target(target: str) -> str:
 
 
 def session(cluster: Cluster, target: str) -> Object:
-    """The session that is named, or that of a flow folder. Raises CliError with those that there are."""
+    """Return the session of that name or of that flow folder. Raises CliError with the names of existing sessions."""
     name = of_target(target)
     found = cluster.find(SESSION, name)
     if found is None:
@@ -74,7 +74,7 @@ def session(cluster: Cluster, target: str) -> Object:
 
 
 def _missing(cluster: Cluster, name: str) -> str:
-    """What there is in place of a session: a run or an environment of that name, or other sessions."""
+    """Return a message for a missing session: which other object has its name, or which sessions exist."""
     cluster.refuse_missing_namespace()
     if name in cluster.names(RUN):
         return f"{name} is a run, and no session: kubectl flow run show {name} shows it"
@@ -88,12 +88,12 @@ def _missing(cluster: Cluster, name: str) -> str:
 
 
 def others(names: Sequence[str], otherwise: str) -> str:
-    """The names that there are, for whoever named one that isn't there; `otherwise` where there are none."""
+    """Return the existing names as advice after a wrong one, or `otherwise` if the list is empty."""
     return f"there {'are' if len(names) > 1 else 'is'} {', '.join(names[:10])}" if names else otherwise
 
 
 def found(cluster: Cluster, kind: str, name: str, *, what: str, otherwise: str) -> Object:
-    """The object. Raises NotFound with the names of those that there are, or `otherwise`. `what`: what its kind is called."""
+    """Return the object. Raises NotFound with the existing names, or `otherwise` if no object exists. `what` names its kind."""
     thing = cluster.find(kind, name)
     if thing is None:
         cluster.refuse_missing_namespace()
@@ -102,7 +102,7 @@ def found(cluster: Cluster, kind: str, name: str, *, what: str, otherwise: str) 
 
 
 def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
-    """The environment that is named, or that of a flow folder, and that folder. Raises CliError with those that there are."""
+    """Return the environment of that name or of a flow folder, and that folder. Raises CliError with the names of existing environments."""
     folder = pack.flow_folder(Path(target or ".")) if is_folder(target) else None
     name = of_folder(folder) if folder else target
     found = cluster.find(ENVIRONMENT, name)
@@ -112,7 +112,7 @@ def environment(cluster: Cluster, target: str) -> tuple[Object, Path | None]:
 
 
 def no_environment(cluster: Cluster, name: str, folder: str = "") -> str:
-    """That there is none of that name, those that there are, and how one is made, of `folder` if that is meant."""
+    """Return a message for a missing environment: which ones exist, and how to make it, from `folder` if given."""
     cluster.refuse_missing_namespace()
     advice = others(cluster.names(ENVIRONMENT), "there is none here")
     start = f"{shlex.quote(folder)} makes it of the folder" if folder else "DIR makes one of a flow folder"
@@ -120,7 +120,7 @@ def no_environment(cluster: Cluster, name: str, folder: str = "") -> str:
 
 
 def usable(cluster: Cluster, target: str) -> Object:
-    """The session, Ready: one that is suspended is resumed, which is said, and one that starts is waited for."""
+    """Return the session, Ready. Resume it, with a message, if it is suspended. Wait for it if it is starting."""
     found = session(cluster, target)
     if follow.is_ready(found):
         return found
@@ -139,11 +139,11 @@ def usable(cluster: Cluster, target: str) -> Object:
 
 
 def is_suspended(found: Object) -> bool:
-    """Whether it has no compute, or is about to lose it."""
+    """Return whether it has no compute or is about to lose it."""
     return bool(found["spec"].get("suspend")) or found.get("status", {}).get("phase") in ("Suspended", "Suspending")
 
 
 def resume(cluster: Cluster, found: Object) -> Object:
-    """Ask for a suspended session's compute, and return the session as it is then."""
+    """Request compute for a suspended session and return the updated session."""
     change = {"suspend": False} if found["spec"].get("suspend") else None
     return cluster.request(SESSION, found["metadata"]["name"], "resume", spec=change)[0]

@@ -1,4 +1,4 @@
-"""Options that several commands have: those of lists as kubectl has them, and the forms that prompt flow's own command takes."""
+"""Options shared by several commands: kubectl's list options, and the forms that prompt flow's own command takes."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from flowsession_cli.errors import CliError
 
 @dataclass(frozen=True)
 class Listing:
-    """Which objects are listed, and how."""
+    """Which objects to list, and how."""
 
     all_namespaces: bool
     selector: str
@@ -23,7 +23,7 @@ class Listing:
     watch: bool
 
     def objects(self, cluster: Cluster, kind: str) -> list[Object]:
-        """The objects; with `-o` or `-w` kubectl's own list, which ends the program."""
+        """Return the objects. With `-o` or `-w`, replace this program with kubectl's own list."""
         chosen = [*(["-A"] if self.all_namespaces else []), *([f"-l={self.selector}"] if self.selector else [])]
         if self.output or self.watch:
             cluster.become("get", kind, *chosen, *([f"-o={self.output}"] if self.output else []), *(["-w"] if self.watch else []))
@@ -34,16 +34,16 @@ class Listing:
         return found
 
     def heads(self, *heads: str) -> tuple[str, ...]:
-        """With the namespace before them where they are of all."""
+        """Return the heads, with the namespace first if all namespaces are listed."""
         return ("NAMESPACE", *heads) if self.all_namespaces else heads
 
     def row(self, thing: Object, cells: tuple[str, ...]) -> tuple[str, ...]:
-        """With the object's namespace before it where they are of all."""
+        """Return the row, with the object's namespace first if all namespaces are listed."""
         return (thing["metadata"]["namespace"], *cells) if self.all_namespaces else cells
 
 
 def listing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `-A`, `-l`, `-o` and `-w`; the command gets them as its argument `listing`."""
+    """Add `-A`, `-l`, `-o` and `-w`, which the command receives as its argument `listing`."""
 
     @click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
     @click.option("-l", "--selector", default="", metavar="LABELS", help="Only those with these labels, such as team=a.")
@@ -56,7 +56,7 @@ def listing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ManyValues(click.Command):
-    """Takes several values after an option that may be repeated: `--column-mapping a=1 b=2`."""
+    """Command whose repeatable options take several values at once: `--column-mapping a=1 b=2`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each further value."""
@@ -77,10 +77,10 @@ class ManyValues(click.Command):
 
 
 class ByName(click.Command):
-    """Takes the name of a thing as prompt flow does, too: `--name NAME`."""
+    """Command that also takes an object's name as prompt flow does: `--name NAME`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave the option out: the name stays as an argument."""
+        """Drop the option and keep the name as an argument."""
         words = [word.removeprefix("--name=") for word in args if word != "--name"]
         return super().parse_args(ctx, words)
 
@@ -89,7 +89,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> int | None:
-    """A time as it is typed: 90s, 30m, 1h30m, 2d; None for what is none."""
+    """Return the seconds of a typed time such as 90s, 30m, 1h30m or 2d, or None if it is invalid."""
     parts = re.findall(r"(\d{1,9})([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
@@ -97,7 +97,7 @@ def seconds(text: str) -> int | None:
 
 
 def pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE by name. Raises CliError for one without a value."""
+    """Return NAME=VALUE texts as values by name. Raises CliError for one without a value."""
     found = {}
     for text in values:
         name, sign, value = text.partition("=")
@@ -108,7 +108,7 @@ def pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
 
 
 def nested(option: str, values: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """NODE.FIELD=VALUE by node and field."""
+    """Return NODE.FIELD=VALUE texts as values by node and field."""
     found: dict[str, dict[str, str]] = {}
     for name, value in pairs(option, values).items():
         node, dot, field = name.partition(".")
@@ -119,7 +119,7 @@ def nested(option: str, values: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 
 def environment(option: str, values: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE, and those of files that are called .env."""
+    """Return values by name from NAME=VALUE texts and from files that end with .env."""
     found: dict[str, str] = {}
     for text in values:
         if "=" not in text and text.endswith(".env"):

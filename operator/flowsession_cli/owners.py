@@ -1,4 +1,4 @@
-"""Whose an object is besides: what Argo CD, Flux or Helm has written they set back, and an environment has an owner."""
+"""Other owners of an object: Argo CD, Flux or Helm revert changes of what they have written, and an environment has an owner."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from flowsession_cli.failures import MANAGERS
 
 
 def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> None:
-    """Raise CliError if a program that would set it back has written one of these fields of the spec."""
+    """Raise CliError if a program that would revert the change has written one of these fields of the spec."""
     entries = cluster.managed_fields(kind, name)
     for field in fields:
         for entry in entries:
@@ -20,18 +20,18 @@ def refuse(cluster: Cluster, kind: str, name: str, fields: Iterable[str]) -> Non
 
 
 def ours(cluster: Cluster, kind: str, name: str, field: str) -> bool:
-    """Whether this program was the last to write that field of the spec."""
+    """Return whether this program was the last to write that field of the spec."""
     return any(entry.get("manager") == FIELD_MANAGER and f"f:{field}" in _spec(entry) for entry in cluster.managed_fields(kind, name))
 
 
 def other(environment: Object, user: Callable[[], str]) -> str:
-    """Whose an environment is that isn't the caller's, for people; empty for one of the caller's own, or nobody's. `user`: who calls."""
+    """Return an environment's owner for people, or an empty string if that is the caller or nobody. `user` returns the caller."""
     owner = environment["spec"].get("owner")
     return (owner or "the platform") if owner is not None and owner != user() else ""
 
 
 def keeper(cluster: Cluster, kind: str, name: str) -> str:
-    """The program that makes an object anew once it is deleted, such as Argo CD; empty if none is known to."""
+    """Return the program that would recreate an object once it is deleted, such as Argo CD, or an empty string if none is known."""
     return next(
         (MANAGERS[manager] for entry in cluster.managed_fields(kind, name) if (manager := str(entry.get("manager"))) in MANAGERS), ""
     )

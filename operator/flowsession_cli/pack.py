@@ -1,4 +1,4 @@
-"""Packing a flow folder, with what it includes: the same folder gives the same bytes, so that only changes are changes."""
+"""Pack a flow folder with what it includes. The same content gives the same bytes, so that only real changes count as changes."""
 
 import gzip
 import hashlib
@@ -16,24 +16,24 @@ from flowsession_cli.errors import CliError
 from flowsession_protocol import flow_files, limits
 
 IGNORE_FILES = (".gitignore", ".amlignore")
-"""Read in this order in each folder: what .amlignore says wins."""
+"""Ignore files, read in this order in each folder: .amlignore wins."""
 
 NEVER = frozenset({".git", ".runs", ".promptflow", "__pycache__", ".venv", "node_modules"})
 """Folders that no session needs, whatever the ignore files say."""
 
 ASIDE = ".session"
-"""What follows the name of a file for the session's version of it, which `kubectl flow edits pull` lays beside one that it doesn't fit."""
+"""Suffix of the session's version of a file, which `kubectl flow edits pull` writes next to the local file that it conflicts with."""
 
 _NAMED = 3
-"""Files and folders that a refusal for size names."""
+"""Most files named in a refusal for size."""
 
 _WORTH_NAMING = 50_000
-"""Bytes of the smallest file that it names."""
+"""Smallest file named in such a refusal, in bytes."""
 
 _OF_SESSION = re.compile(rf"({re.escape(ASIDE)}|{re.escape(flow_files.MOVED_ASIDE)})\d*$")
 
 _DEPTH = 3
-"""How many folders deep the nearest flow is looked for."""
+"""Levels of folders below that are searched for the nearest flow."""
 
 WAYS_OUT = (
     "name what the flow doesn't need in .amlignore, or keep the folder on a PersistentVolumeClaim or in git, which have no such limit on"
@@ -49,11 +49,11 @@ class Packed:
     files: Mapping[str, str]
     """The SHA-256 of each file, by its path in the source."""
     flow_path: str
-    """The flow folder's place in the source."""
+    """The flow folder's path in the source."""
     root: Path
     """The folder that is the source."""
     links: Sequence[str]
-    """Those that lead out of the source, and to folders: they are left out."""
+    """Links that lead out of the source or to folders, which are left out."""
     asides: Sequence[str]
     """Sessions' versions of files, which are left out too."""
 
@@ -65,7 +65,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Change:
-    """What differs between two packed sources."""
+    """The difference between two packed sources."""
 
     added: Sequence[str]
     changed: Sequence[str]
@@ -76,12 +76,12 @@ class Change:
 
 
 def is_flow(folder: Path) -> bool:
-    """Whether prompt flow would find a flow there."""
+    """Return whether prompt flow would find a flow there."""
     return folder.is_dir() and bool(flow_files.candidates(entry.name for entry in folder.iterdir()))
 
 
 def flow_folder(folder: Path) -> Path:
-    """The folder itself, absolute. Raises CliError with the nearest flow folder if it is none."""
+    """Return the folder, absolute. Raises CliError with the nearest flow folder if it holds no flow."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept as they are named
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "is not there"
@@ -95,7 +95,7 @@ def flow_folder(folder: Path) -> Path:
 
 
 def pack(folder: Path) -> Packed:
-    """The folder and what it includes. Raises CliError for two flows, and if it is more than a ConfigMap holds, with what is large."""
+    """Pack the folder and what it includes. Raises CliError for two flows, or if it doesn't fit in a ConfigMap, with the largest files."""
     if len(flows := flow_files.candidates(entry.name for entry in folder.iterdir())) > 1:
         raise CliError(f"{folder} holds {' and '.join(sorted(flows))}: keep one of them, a folder is one flow")
     root, wanted = _source(folder)
@@ -118,7 +118,7 @@ def pack(folder: Path) -> Packed:
 
 
 def unpacked(archive: bytes) -> dict[str, str]:
-    """The SHA-256 of each file of an archive that `pack` made; {} for any other."""
+    """Return the SHA-256 of each file in an archive that `pack` made, or {} if it is unreadable."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as source:
             read = ((member.name, source.extractfile(member)) for member in source if member.isfile())
@@ -128,7 +128,7 @@ def unpacked(archive: bytes) -> dict[str, str]:
 
 
 def replaced(archive: bytes, path: str, content: bytes) -> bytes:
-    """The archive with another content of one file, or with that file. Raises CliError if that is more than a ConfigMap holds."""
+    """Return the archive with one file's content replaced, or that file added. Raises CliError if it no longer fits in a ConfigMap."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as source:
         contents = {member.name: file.read() for member in source if member.isfile() and (file := source.extractfile(member))}
     packed = _archive({**contents, path: content})
@@ -138,7 +138,7 @@ def replaced(archive: bytes, path: str, content: bytes) -> bytes:
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
-    """What was added, changed and removed."""
+    """Return what was added, changed and removed."""
     return Change(
         added=sorted(after.keys() - before.keys()),
         changed=sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
@@ -147,7 +147,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
 
 
 def _source(folder: Path) -> tuple[Path, list[Path]]:
-    """The folder that holds the flow and all that it includes, and these."""
+    """Return the folder that holds the flow and all its includes, and the paths of these."""
     outside = [path for _, path in includes(folder) if not folder.is_relative_to(path) and not path.is_relative_to(folder)]
     wanted = [folder, *outside]
     folders = [place if place.is_dir() else place.parent for place in wanted]
@@ -155,8 +155,7 @@ def _source(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def includes(folder: Path) -> list[tuple[str, Path]]:
-    """What `additional_includes` names and is there: the name that it has in a session, and its path. What is wrong with an entry, the
-    operator says."""
+    """Return the existing entries of `additional_includes`: each one's name in a session, and its path. The operator reports bad ones."""
     (name, *_) = flow_files.candidates(entry.name for entry in folder.iterdir())
     if name.endswith(flow_files.PROMPTY):
         return []
@@ -189,7 +188,7 @@ def _files(place: Path, root: Path, links: list[Path]) -> Iterator[Path]:
 
 
 def _parents(place: Path) -> list[Path]:
-    """The folders above, up to that of the git repository; none where there is no repository."""
+    """Return the parent folders up to the root of the git repository, or none without a repository."""
     above: list[Path] = []
     if (place / ".git").exists():
         return above
@@ -214,7 +213,7 @@ def _walk(folder: Path, root: Path, rules: Sequence[tuple[Path, Any]], links: li
 
 
 def _rules(folder: Path) -> list[tuple[Path, Any]]:
-    """The ignore files of one folder."""
+    """Return the ignore rules of one folder."""
     files = [folder / name for name in IGNORE_FILES if (folder / name).is_file()]
     if not files:
         return []
@@ -224,7 +223,7 @@ def _rules(folder: Path) -> list[tuple[Path, Any]]:
 
 
 def _ignored(path: Path, rules: Sequence[tuple[Path, Any]]) -> bool:
-    """Whether the last rule that speaks of the path leaves it out."""
+    """Return whether the last rule that matches the path excludes it."""
     verdict = False
     for folder, spec in rules:
         name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
@@ -234,7 +233,7 @@ def _ignored(path: Path, rules: Sequence[tuple[Path, Any]]) -> bool:
 
 
 def _archive(contents: Mapping[str, bytes]) -> bytes:
-    """Without times and owners, which are no change of a flow."""
+    """Pack the files without times and owners, which don't count as changes of a flow."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in sorted(contents.items()):
@@ -245,7 +244,7 @@ def _archive(contents: Mapping[str, bytes]) -> bytes:
 
 
 def _refuse_large(root: Path, paths: Sequence[Path]) -> None:
-    """Before anything is read: a folder of 300 MB costs no more than its names."""
+    """Raise CliError if the files are too large or too many. None is read: refusing a folder of 300 MB costs only listing it."""
     total = sum(path.stat().st_size for path in paths)
     if total > limits.FLOW_BYTES:
         raise CliError(f"the folder has {_mb(total)}, and a flow at most {_mb(limits.FLOW_BYTES)};{_large(root, paths)} {WAYS_OUT}")
@@ -264,7 +263,7 @@ def _mb(size: int) -> str:
 
 
 def _nearest(folder: Path) -> Path | None:
-    """The nearest flow folder above, or some folders below."""
+    """Return the nearest flow folder above, or a few levels below."""
     for above in folder.parents:
         if above != above.parent and is_flow(above):
             return above
@@ -283,5 +282,5 @@ def _nearest(folder: Path) -> Path | None:
 
 
 def _shown(folder: Path) -> str:
-    """Relative to where the user is, if that is shorter."""
+    """Return the path relative to the current folder if that is shorter."""
     return min(str(folder), os.path.relpath(folder), key=len)

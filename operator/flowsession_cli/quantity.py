@@ -1,4 +1,4 @@
-"""What is left of Kubernetes' quantities, as a person reads it."""
+"""What is left of Kubernetes quantities, in readable form."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -7,7 +7,7 @@ from flowsession.api.quantity import parse
 
 
 def value(text: str) -> Fraction:
-    """The number that a quantity stands for; 0 for what is none."""
+    """Return a quantity as a number, or 0 if the text isn't a quantity."""
     try:
         return parse(text)
     except ValueError:
@@ -15,7 +15,7 @@ def value(text: str) -> Fraction:
 
 
 def left(hard: str, used: str) -> str:
-    """What is left of a quantity, in its own unit."""
+    """Return what is left of a quantity, in the unit of `hard`."""
     unit = hard[len(hard.rstrip("mkKMGTPi")) :]
     unit = "" if unit == "m" else unit
     number = max(Fraction(0), value(hard) - value(used)) / (value(f"1{unit}") or 1)

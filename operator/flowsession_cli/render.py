@@ -1,4 +1,4 @@
-"""What is printed: in a terminal colour and a live picture, in a pipe plain lines, one for each event."""
+"""What is printed: color and a live picture in a terminal, plain lines, one per event, in a pipe."""
 
 import os
 import sys
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _WIDE = 10_000
-"""Columns of a pipe: whoever reads it cuts lines itself."""
+"""Width of a pipe, in columns: its reader truncates lines itself."""
 
 STYLES = {
     "Running": "green", "Completed": "green", "Failed": "red", "Canceled": "yellow", "Pending": "yellow", "Starting": "cyan",
     "Installing": "cyan", "Queued": "yellow", "Preparing": "cyan", "Suspended": "dim", "Suspending": "dim",
 }  # fmt: skip
-"""Colours of phases."""
+"""Colors of phases."""
 
 _WORDS = 4
-"""Lines of an installer that a live picture shows, the last ones."""
+"""Last lines of an installer's output in a live picture."""
 
 WHOLE = "Ready"
-"""The stage that is the whole start."""
+"""The stage that covers the whole start."""
 
 STAGES = {
     "Scheduled": "a node was found",
@@ -37,23 +37,23 @@ STAGES = {
     "PackagesListed": "packages are listed",
     "Ready": "ready",
 }
-"""What each stage of a start came to."""
+"""The result of each stage of a start, in words."""
 
 
 def console(stream: TextIO | None = None) -> "Console":
-    """For a terminal as wide as it is; for a pipe without end and without colour."""
+    """Return a console as wide as its terminal. For a pipe it has no width limit and no color."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
 
     stream = stream or sys.stdout
     live = is_terminal(stream)
-    # A dumb terminal gets what a pipe does; rich would take it for 80 columns wide.
+    # A dumb terminal is treated as a pipe. rich would assume 80 columns.
     return Console(
         file=stream, highlight=False, soft_wrap=False, width=None if live else _WIDE, emoji=False, markup=False, force_terminal=live
     )
 
 
 def prepare() -> None:
-    """Import what tables are drawn with on the side, while kubectl is asked: it is a third of the time of a list."""
+    """Import rich's tables in a thread while kubectl runs: the import takes a third of the time of a list."""
     import importlib  # noqa: PLC0415
     import threading  # noqa: PLC0415
 
@@ -61,12 +61,12 @@ def prepare() -> None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a live picture can be shown there."""
+    """Return whether the stream can show a live picture."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def table(out: "Console", heads: Sequence[str], rows: Iterable[Sequence[str]], *, phase: str = "STATUS") -> None:
-    """Print columns under their heads. In a narrow terminal the last columns go first, so that no row breaks."""
+    """Print columns under their heads. In a narrow terminal the last columns are dropped, so that no row wraps."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ def table(out: "Console", heads: Sequence[str], rows: Iterable[Sequence[str]], *
 
 
 def fields(out: "Console", pairs: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, without those that are empty; long values go on below their beginning."""
+    """Print names and values, without empty values. Long values continue below their beginning."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -103,23 +103,23 @@ def fields(out: "Console", pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def condition(thing: Mapping[str, Any], kind: str) -> Object:
-    """The condition of that type; {} where there is none."""
+    """Return the condition of that type, or {} if the object lacks it."""
     found: Object = next((entry for entry in thing.get("status", {}).get("conditions") or () if entry["type"] == kind), {})
     return found
 
 
 def seconds_of(stamp: str) -> float:
-    """Seconds since 1970 of a time as the API writes it."""
+    """Return the seconds since 1970 of a time in the API's format."""
     return datetime.fromisoformat(stamp).timestamp()
 
 
 def age(stamp: str, now: float | None = None) -> str:
-    """How long ago that was, as kubectl has it: 5s, 12m, 3h, 2d."""
+    """Return how long ago that was, in kubectl's format: 5s, 12m, 3h, 2d."""
     return span((time.time() if now is None else now) - seconds_of(stamp)) if stamp else ""
 
 
 def span(seconds: float) -> str:
-    """A time span in one or two units."""
+    """Return a time span in one or two units."""
     seconds = max(0, round(seconds))
     if seconds < 120:
         return f"{seconds}s"
@@ -129,17 +129,17 @@ def span(seconds: float) -> str:
 
 
 def files(count: int) -> str:
-    """So many files, in words."""
+    """Return the number of files in words."""
     return "1 file" if count == 1 else f"{count} files"
 
 
 def clock(stamp: str) -> str:
-    """The time of day, here."""
+    """Return the local time of day."""
     return datetime.fromtimestamp(seconds_of(stamp), UTC).astimezone().strftime("%H:%M:%S") if stamp else ""
 
 
 class StartPicture:
-    """A start as it goes: done stages with their seconds, the present one with a spinner, and what the operator says of it."""
+    """A start in progress: finished stages with their seconds, the present one with a spinner, and the operator's message."""
 
     def __init__(self, name: str) -> None:
         from rich.spinner import Spinner  # noqa: PLC0415
@@ -151,18 +151,18 @@ class StartPicture:
         self._words: deque[str] = deque(maxlen=_WORDS)
 
     def show(self, session: Object) -> None:
-        """Take in what it is now."""
+        """Update the session that is shown."""
         self.session = session
 
     def say(self, line: str) -> None:
-        """Take in a line of the installer's."""
+        """Add a line of the installer's output."""
         self._words.append(line)
 
     def __rich__(self) -> "RenderableType":
         return self.at(time.time())
 
     def at(self, now: float) -> "RenderableType":
-        """The picture at that time."""
+        """Return the picture at that time."""
         from rich.console import Group  # noqa: PLC0415
         from rich.padding import Padding  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
@@ -195,18 +195,18 @@ class StartPicture:
 
 
 def came_to(stage: Mapping[str, Any]) -> str:
-    """What a stage that is done came to; one that this version doesn't know has its name."""
+    """Return the result of a finished stage in words, or the name of a stage that this version doesn't know."""
     name = str(stage["name"])
     return STAGES.get(name, name)
 
 
 def own_stages(status: Mapping[str, Any], began: float) -> list[Object]:
-    """The stages of this start, not those of an earlier one; times of the API have no fractions, and clocks differ a little."""
+    """Return the stages of this start without those of an earlier one. Times of the API have no fractions, and clocks differ a little."""
     return [stage for stage in status.get("stages") or () if seconds_of(stage["startedAt"]) >= began - 5]
 
 
 def events(out: "Console", found: Sequence[Object], count: int) -> None:
-    """Print the last Events below what was printed, if there are any."""
+    """Print the last Events, if any, below the previous output."""
     if rows := folded(found, count):
         out.print()
         for stamp, reason, message in rows:
@@ -214,7 +214,7 @@ def events(out: "Console", found: Sequence[Object], count: int) -> None:
 
 
 def folded(events: Sequence[Object], count: int) -> list[tuple[str, str, str]]:
-    """The last Events as (time, reason, message), the same message once with how often it came."""
+    """Return the last Events as (time, reason, message). A repeated message appears once, with its count."""
     from flowsession_cli.cluster import event_time  # noqa: PLC0415
 
     seen: dict[tuple[str, str], tuple[str, int]] = {}

@@ -1,4 +1,4 @@
-"""What is kept of a run, by prompt flow's names for it: in the run's ConfigMap, or on a claim, which a session reads for us."""
+"""What is kept of a run, by prompt flow's file names: in the run's ConfigMaps, or on a claim that a session reads for this program."""
 
 import base64
 import io
@@ -18,19 +18,19 @@ OUTPUTS, INPUTS, ERROR, LOG = "flow_outputs/output.jsonl", "inputs.jsonl", "erro
 _KEY = "outputs.tar.gz"
 _CLAIMS = "/claims"
 _RUNS = "/session/runs"
-"""Where a session's agent has its runs."""
+"""Where a session's agent keeps its runs."""
 
 Files = Iterator[tuple[str, IO[bytes]]]
-"""Paths of files and their content, which can be read until the next one is asked for."""
+"""Paths and contents of files. A content can be read until the next one is requested."""
 
 
 def is_over(run: Object) -> bool:
-    """Whether nothing changes any more."""
+    """Return whether the run is over and nothing changes any more."""
     return run.get("status", {}).get("phase") in FINAL
 
 
 def refuse_unfinished(run: Object, what: str) -> None:
-    """Raises CliError if the run isn't over."""
+    """Raise CliError if the run isn't over."""
     if not is_over(run):
         name, phase = run["metadata"]["name"], run.get("status", {}).get("phase") or "new"
         raise CliError(f"{name} is {phase}, and {what} come at its end: kubectl flow run stream {name} waits for it")
@@ -56,13 +56,13 @@ def kept(cluster: Cluster, run: Object) -> Iterator[Files]:
 
 
 def chosen(cluster: Cluster, run: Object, *names: str) -> dict[str, bytes]:
-    """Those of the kept files that are there, by name."""
+    """Return those of the named files that were kept, by name."""
     with kept(cluster, run) as files:
         return {name: file.read() for name, file in files if name in names}
 
 
 def lines_of(content: bytes) -> dict[int, dict[str, Any]]:
-    """A file of prompt flow with a line of JSON for each line of the data, by its number."""
+    """Return the lines of one of prompt flow's files, with one line of JSON per line of data, by line number."""
     found: dict[int, dict[str, Any]] = {}
     for text in content.splitlines():
         if text.strip():
@@ -72,7 +72,7 @@ def lines_of(content: bytes) -> dict[int, dict[str, Any]]:
 
 
 def failures(content: bytes, run: Object) -> dict[int, str]:
-    """Why lines failed, by number: prompt flow's own file says it of all, the status of the first ten."""
+    """Return why lines failed, by number. Prompt flow's own file covers all lines, the status only the first ten."""
     found = {problem["line"]: problem["message"] for problem in run["status"].get("errors") or () if "line" in problem}
     try:
         error = json.loads(content or b"{}")
@@ -87,7 +87,7 @@ def failures(content: bytes, run: Object) -> dict[int, str]:
 
 
 def write(files: Files, folder: Path) -> int:
-    """Write the files below a folder and return how many there were."""
+    """Write the files below a folder and return their number."""
     count = 0
     for name, file in files:
         path = folder / name
@@ -100,7 +100,7 @@ def write(files: Files, folder: Path) -> int:
 
 
 def log(cluster: Cluster, run: Object, *, after: int = 0) -> bytes:
-    """The log of a run, without its first bytes: as it is in the session while it runs, and as it was kept then."""
+    """Return the log of a run from byte `after` on: from its session while it runs, then from what was kept."""
     if is_over(run):
         try:
             if found := chosen(cluster, run, LOG):
@@ -136,7 +136,7 @@ def _of_config_map(cluster: Cluster, name: str) -> Files:
 
 
 def _members(archive: tarfile.TarFile) -> Files:
-    """Its files; none that would lie outside of a folder in which they are unpacked."""
+    """Yield the archive's files, except those that would be unpacked outside of the target folder."""
     for member in archive:
         path = PurePosixPath(member.name)
         file = archive.extractfile(member) if member.isfile() else None
@@ -145,7 +145,7 @@ def _members(archive: tarfile.TarFile) -> Files:
 
 
 def _opened(stream: IO[bytes], claim: str, session: Object) -> tarfile.TarFile:
-    """The archive. Raises CliError if there is nothing in it: a session's pod may be older than its spec.claims."""
+    """Open the archive. Raises CliError if it is empty: a session's pod may be older than its spec.claims."""
     try:
         return tarfile.open(fileobj=stream, mode="r|")
     except tarfile.ReadError:
@@ -157,7 +157,7 @@ def _opened(stream: IO[bytes], claim: str, session: Object) -> tarfile.TarFile:
 
 
 def _session_with(cluster: Cluster, claim: str, run: Object) -> Object:
-    """A session that mounts the claim, Ready: the run's own first; one that is suspended is resumed."""
+    """Return a Ready session that mounts the claim: a running one first, then the run's own. Resume it if it is suspended."""
     own = run["status"].get("sessionName")
     there = [session for session in cluster.objects(SESSION) if claim in {one["claimName"] for one in session["spec"].get("claims") or ()}]
     there.sort(key=lambda session: (session.get("status", {}).get("phase") != "Running", session["metadata"]["name"] != own))

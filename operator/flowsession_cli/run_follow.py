@@ -1,4 +1,4 @@
-"""Following a run until it is over: a bar in a terminal, a line for each event in a pipe."""
+"""Follow a run until it is over: a bar in a terminal, one line per event in a pipe."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 _BAR = 40
 _PATIENCE_SECONDS = 10.0
-"""After which a run that is queued still shows how to find out why."""
+"""Seconds after which a run that is still queued shows how to find out why."""
 
 _COLUMNS_OF_COUNTS = 34
 
 
 def until_over(cluster: Cluster, name: str) -> Object:
-    """The run when it is over. Shows how it goes on; ^C leaves it to itself. Raises CliError if it is gone."""
+    """Return the run once it is over, and show its progress. ^C detaches. Raises CliError if it is gone."""
     ways = {"shows": f"kubectl flow run stream {name}", "ends": f"kubectl flow run cancel {name} cancels it"}
     with detaching(name, **ways), _shown(name) as show:
         for run in changes.of(cluster, RUN, name, noun="run", deleted=", and its outputs in ConfigMaps with it"):
@@ -33,7 +33,7 @@ def until_over(cluster: Cluster, name: str) -> Object:
 
 
 def tell_end(run: Object) -> None:
-    """Print what came of it: warnings and failed lines on standard error, metrics and how to see more on standard output."""
+    """Print the run's result: warnings and failed lines on standard error, metrics and how to see more on standard output."""
     status, name = run["status"], run["metadata"]["name"]
     for warning in status.get("warnings") or ():
         print(f"warning: {warning}", file=sys.stderr)
@@ -56,7 +56,7 @@ def tell_end(run: Object) -> None:
 
 
 def place(problem: Object) -> str:
-    """The line or node that failed."""
+    """Return the line or node that failed."""
     line = f"line {problem['line']}" if "line" in problem else ""
     node = f"node {problem['node']}" if problem.get("node") else ""
     return ", ".join(part for part in (line, node) if part) or "the run"
@@ -75,7 +75,7 @@ def _shown(name: str) -> Iterator[Callable[[Object], None]]:
 
 
 class Lines:
-    """A run as lines with seconds, each change once."""
+    """A run as lines with elapsed seconds, each change once."""
 
     def __init__(self) -> None:
         self._began = time.time()
@@ -89,7 +89,7 @@ class Lines:
 
 
 def state(run: Object) -> str:
-    """Phase, counts and the operator's words, on one line."""
+    """Return phase, counts and the operator's message on one line."""
     status = run.get("status", {})
     message = render.condition(run, "Complete").get("message", "")
     counts = " ".join(part for part in (status.get("phase") or "New", status.get("progress")) if part)
@@ -97,7 +97,7 @@ def state(run: Object) -> str:
 
 
 class RunPicture:
-    """A run as it goes: phase, bar, counts, seconds, and what the operator says of it."""
+    """A run in progress: phase, bar, counts, seconds and the operator's message."""
 
     def __init__(self, name: str) -> None:
         from rich.spinner import Spinner  # noqa: PLC0415
@@ -108,14 +108,14 @@ class RunPicture:
         self._spinner = Spinner("dots")
 
     def take(self, run: Object) -> None:
-        """Show this from now on."""
+        """Show this state from now on."""
         self.run = run
 
     def __rich__(self) -> "RenderableType":
         return self.at(time.time(), render.console().width)
 
     def at(self, now: float, width: int) -> "RenderableType":
-        """The picture at that time."""
+        """Return the picture at that time."""
         from rich.console import Group  # noqa: PLC0415
         from rich.padding import Padding  # noqa: PLC0415
         from rich.progress_bar import ProgressBar  # noqa: PLC0415
@@ -145,7 +145,7 @@ class RunPicture:
 
 
 def _seconds(status: Object, began: float, now: float) -> float:
-    """Since the session began with it, or since it is looked at; of one that is over, how long it took."""
+    """Return the seconds since the run started, or since it has been watched if it hasn't. For a finished run, return its duration."""
     start = render.seconds_of(status["startedAt"]) if status.get("startedAt") else began
     end = render.seconds_of(status["completedAt"]) if status.get("completedAt") else now
     return max(0.0, end - start)

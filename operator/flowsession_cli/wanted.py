@@ -1,4 +1,4 @@
-"""What options ask of a session, as fields of its spec."""
+"""Options of a session as fields of its spec."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from flowsession_cli.cluster import Object
 from flowsession_cli.errors import CliError
 
 ANY_SIZE = "none"
-"""Leaves the choice of a size to the operator again."""
+"""Value of `--size` that leaves the choice of a size to the operator again."""
 
 
 def spec(*, size: str, idle: str, instance: str, identity: str, image: str, variables: tuple[str, ...]) -> Object:
-    """What the options ask for, as fields of a ComputeSession's spec."""
+    """Return what the options ask for, as fields of a ComputeSession's spec."""
     if size and instance:
         raise CliError("an instance has a size of its own: give --size or --instance", code=2)
     wanted: Object = {}
@@ -32,7 +32,7 @@ def spec(*, size: str, idle: str, instance: str, identity: str, image: str, vari
 
 
 def idle_of(text: str) -> Object:
-    """`spec.idle` of what was typed: 90s, 30m, 1h30m, 2d or never."""
+    """Return `spec.idle` for what was typed: 90s, 30m, 1h30m, 2d or never."""
     if text == "never":
         return {"action": "None"}
     if (seconds := options.seconds(text)) is None:
@@ -41,7 +41,7 @@ def idle_of(text: str) -> Object:
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
-    """Return a session's spec with what is asked for now; what isn't stays."""
+    """Return a session's spec with the new values. Other values stay."""
     result = dict(old)
     for key, value in new.items():
         result[key] = _idle(old.get(key) or {}, value) if key == "idle" else value
@@ -52,11 +52,11 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
 
 
 def _idle(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
-    """Another time leaves a session that is suspended at its idle end one that is suspended."""
+    """Merge the new `spec.idle` into the old one. A new timeout keeps the action Suspend."""
     suspends = old.get("action") == "Suspend" and new["action"] == "Delete"
     return {**old, **new, **({"action": "Suspend"} if suspends else {})}
 
 
 def restarts(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the difference takes a new pod at once."""
+    """Return whether the difference requires a new pod at once."""
     return any(old.get(key) != new.get(key) for key in ("compute", "identity"))

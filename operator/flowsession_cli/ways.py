@@ -1,4 +1,4 @@
-"""Where something is that is wrong, and which commands of this program are its way out. The operator's messages have all other ways."""
+"""Where a fault is, and which commands of this program are the way out. All other ways are in the operator's messages."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from flowsession_cli.cluster import Object
 NO_OPERATOR = "the operator has not looked at it: is it running? kubectl get deployments -A -l app.kubernetes.io/name=flowsession"
 
 _ASKED = re.compile(r"flowsession\.dev/([a-z-]+)-requested-at")
-"""The annotations by which the operator's messages say what to ask for: here they are commands."""
+"""The annotations that the operator's messages ask for. Here they become commands."""
 
 _OF_SIZES = "kubectl flow size ls shows sizes, their nodes and free quota; kubectl flow set {name} --size SIZE takes another one"
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
@@ -31,11 +31,11 @@ _SESSION = {
     "InstallTimeout": _OF_INSTALL,
     "ChangedByOther": "kubectl flow install {name} takes the change up, once you have looked at it",
 }
-"""By the reason of Ready. A reason that isn't here has what its message names."""
+"""Commands by the reason of Ready. For any other reason, its message names the way out."""
 
 
 def of_session(thing: Object, environment: Object | None, bad: Mapping[str, Object]) -> list[str]:
-    """The commands for what is wrong with a session, each once."""
+    """Return the commands for what is wrong with a session, each once."""
     return list(dict.fromkeys(_of_session(thing, environment, bad)))
 
 
@@ -66,7 +66,7 @@ def _of_session(thing: Object, environment: Object | None, bad: Mapping[str, Obj
 
 
 def of_environment(thing: Object) -> list[str]:
-    """The commands for an environment that is not as it shall be."""
+    """Return the commands for an environment that is not as it should be."""
     name = thing["metadata"]["name"]
     ready = render.condition(thing, "Ready")
     if ready.get("reason") == "Resolving":
@@ -75,7 +75,7 @@ def of_environment(thing: Object) -> list[str]:
 
 
 def of_run(thing: Object) -> list[str]:
-    """The commands for a run that is not well."""
+    """Return the commands for a run that is not well."""
     name, complete = thing["metadata"]["name"], render.condition(thing, "Complete")
     reason = complete.get("reason")
     if reason == "LinesFailed":
@@ -86,14 +86,14 @@ def of_run(thing: Object) -> list[str]:
 
 
 def session_of_run(run: Object) -> str:
-    """The session that a run waits for: the one that it names or is in, else the one of which its condition tells."""
+    """Return the session that a run waits for: the one that it names or is in, else the one that its condition mentions."""
     named = (run["spec"].get("sessionRef") or {}).get("name") or run.get("status", {}).get("sessionName")
     match = re.search(r"\bsession '([^']+)'", render.condition(run, "Complete").get("message", ""))
     return str(named or (match[1] if match else ""))
 
 
 def of_instance(thing: Object) -> list[str]:
-    """The commands for an instance that doesn't run."""
+    """Return the commands for an instance that doesn't run."""
     reason = render.condition(thing, "Ready").get("reason")
     if reason in ("Unschedulable", "QuotaExceeded", "SizeNotFound"):
         return ["kubectl flow size ls shows sizes, their nodes and free quota"]
@@ -101,14 +101,14 @@ def of_instance(thing: Object) -> list[str]:
 
 
 def named(message: str, thing: Object) -> list[str]:
-    """The commands that do what a message asks an annotation or a program in the session for."""
+    """Return the commands that set the annotations a message asks for."""
     name, environment = thing["metadata"]["name"], thing.get("kind") == "FlowEnvironment"
     command = "kubectl flow env {} {}" if environment else "kubectl flow {} {}"
     return [command.format(what, name) for what in dict.fromkeys(_ASKED.findall(message))]
 
 
 def _of_folder(name: str, environment: Object | None) -> Iterator[str]:
-    """How a flow folder is brought again that was corrected."""
+    """Yield how to push or read a flow folder again after correcting it."""
     source = (environment or {}).get("spec", {}).get("source") or {}
     if environment is None:
         yield f"kubectl flow start DIR --name {name} makes one of a flow folder"
@@ -119,7 +119,7 @@ def _of_folder(name: str, environment: Object | None) -> Iterator[str]:
 
 
 def place(kind: str, found: Object, session: Object, environment: Object | None) -> str:
-    """What a session's condition is about; empty where its message says all."""
+    """Return what a session's condition is about, or an empty string if its message says it."""
     name = session["spec"]["environmentRef"]["name"]
     if kind == "ComputeAllocated":
         return _of_compute(str(found.get("reason")), session)
@@ -143,7 +143,7 @@ def _of_compute(reason: str, session: Object) -> str:
 
 
 def place_of_run(run: Object) -> str:
-    """Where a run went wrong; empty where its condition says all."""
+    """Return where a run went wrong, or an empty string if its condition says it."""
     status, data = run.get("status", {}), run["spec"].get("data") or {}
     reason = str(render.condition(run, "Complete").get("reason"))
     if reason.startswith("Data") and data:
@@ -155,7 +155,7 @@ def place_of_run(run: Object) -> str:
 
 
 def source(environment: Object) -> str:
-    """Where an environment's flow folder comes from."""
+    """Return where an environment's flow folder comes from."""
     name, spec = environment["metadata"]["name"], environment.get("spec", {})
     folder = f", folder {spec['flowPath']}" if spec.get("flowPath") not in (None, "", ".") else ""
     for kind, found in (spec.get("source") or {}).items():
@@ -182,5 +182,5 @@ _COMMAND = re.compile(r"kubectl flow (?:(?:env|instance|run|size) )?[a-z-]+")
 
 
 def with_options(text: str, options: str) -> str:
-    """The text, its commands with the options that this one was called with."""
+    """Return the text with this command's options added to the commands in it."""
     return _COMMAND.sub(lambda found: f"{found[0]} {options}", text) if options else text

@@ -1,7 +1,7 @@
-"""What operator and agent must agree on, once: both sides import it, and it imports nothing of either.
+"""What operator and agent must agree on, defined once: both import this package, and it imports neither.
 
-Standard library only and Python 3.9+, since it travels inside agent.pyz into any image that has a Python. The agent's first answer waits
-for what it imports, so each module imports little. docs/agent-protocol.md is the contract in words.
+Standard library only and Python 3.9+, since agent.pyz carries it into any image that has Python. Imports delay the agent's first response,
+so each module imports little. docs/agent-protocol.md is the contract in prose.
 """
 
 PROTOCOL = 1
@@ -11,8 +11,8 @@ TOKEN_SECONDS = 60
 """Seconds for which a token is valid."""
 
 ASKED_TO_END = 128 + 15
-"""Exit code of an agent that has ended on SIGTERM with nothing unsaved. Never 0: of a pod whose containers all end with 0 a kubelet says
-Succeeded, and drops why it has ended the pod."""
+"""Exit code of an agent that ended on SIGTERM with nothing unsaved. Not 0: if all containers of a pod exit with 0, the kubelet reports the
+pod as Succeeded and drops the reason for which it ended the pod."""
 
 EDITS_NOT_TAKEN = 66
-"""Exit code of an agent that was asked to end and whose last edits nobody has saved."""
+"""Exit code of an agent that ended on request while its last edits were still unsaved."""

@@ -1,4 +1,4 @@
-"""Prompt flow's types of connections and their fields (1.18.5), and what is wrong with one. Values never appear in what is said."""
+"""Prompt flow's connection types and their fields (1.18.5), and the validation of a connection. Messages never contain values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CUSTOM = "custom"
 
 
 class Kind:
-    """A type: what must be given, what is secret, and whether it may do without its key."""
+    """A connection type: its required fields, its optional fields, and whether it works without an API key."""
 
     def __init__(self, name: str, needs: str, *, may: str = "", keyless: bool = False) -> None:
         self.name = name
@@ -24,17 +24,17 @@ class Kind:
 
     @property
     def module(self) -> str:
-        """The module with its class."""
+        """Python module that defines its class."""
         return "promptflow_vectordb.connections" if self.name in ("qdrant", "weaviate") else "promptflow.connections"
 
     @property
     def class_name(self) -> str:
-        """Its class."""
+        """Name of that class."""
         return f"{TYPES[self.name]}Connection"
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """All of them."""
+        """Names of all its fields."""
         return self.needs + self.may + (("auth_mode",) if self.keyless else ())
 
 
@@ -68,16 +68,16 @@ TYPES = {
     "weaviate": "Weaviate",
     CUSTOM: "Custom",
 }
-"""The types as prompt flow's store names them."""
+"""Names of the types in prompt flow's store."""
 
 ALWAYS = ("name", "type", "module", "$schema")
 
 _PLACEHOLDERS = re.compile(r"<[a-z-]+>|\*+|")
-"""What prompt flow takes for a value that is still to be given: <user-input>, <no-change>, stars."""
+"""Placeholders that prompt flow treats as a value not given yet: <user-input>, <no-change>, asterisks."""
 
 
 class BadConnectionError(Exception):
-    """What is wrong with a connection, with the way out; its text has no values."""
+    """The connection is invalid. The text says why and what to do, and contains no values."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -85,13 +85,13 @@ class BadConnectionError(Exception):
 
 
 def kind_of(value: object) -> Kind | None:
-    """The type that a text names, in any of the forms that prompt flow has for it; None: there is no such type."""
+    """Return the type that a text names in any of prompt flow's forms, or None if there is no such type."""
     bare = _bare(value) if isinstance(value, str) else ""
     return next((kind for kind in KINDS.values() if _bare(kind.name) == bare), None)
 
 
 def judged(data: object) -> dict[str, Any]:
-    """The fields of a connection with prompt flow's name for the type; raises BadConnectionError."""
+    """Return the fields of a valid connection, with `type` spelled as in KINDS. Raises BadConnectionError."""
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise BadConnectionError("ConnectionInvalid", "it must be a mapping of fields, such as type: open_ai")
     if not data.get("type"):
@@ -142,7 +142,8 @@ def _lacks(kind: Kind, name: str, data: dict[str, Any]) -> str:
 
 
 def _meant(value: object, known: Iterable[str]) -> str:
-    """Advice for a misspelt word; a word that is like none of the known is not repeated: it may be a key in the wrong place."""
+    """Return a suggestion for a misspelled word, or "" if no known word is close. Never repeats the word, which may be an API key in the
+    wrong place."""
     near = difflib.get_close_matches(str(value).lower(), known, 1, 0.7)
     return f"; {near[0]} is probably meant" if near else ""
 

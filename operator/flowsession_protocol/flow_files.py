@@ -1,4 +1,4 @@
-"""Names in a flow folder. Which file is the flow, and of which kind: as promptflow-core's `resolve_flow_path` (1.18.5) has it."""
+"""Names in a flow folder: which file is the flow, and of which kind, by the rules of promptflow-core's `resolve_flow_path` (1.18.5)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ FLEX = ("flow.flex.yaml", "flow.flex.yml")
 PROMPTY = ".prompty"
 
 MOVED_ASIDE = ".kept"
-"""What a session appends to the name of a file that had to give way to another one; a number follows where that name is taken."""
+"""Suffix that a session appends to the name of a file that another one displaces, followed by a number if that name is taken."""
 
 
 def candidates(names: Iterable[str]) -> list[str]:
-    """The flow files among a folder's `names`, by their order of precedence; without any, its prompty, if it has just one."""
+    """Return the flow files among a folder's `names` in order of precedence. If there are none, return its prompty, if it has exactly
+    one."""
     names = set(names)
     found = [name for name in (*DAG, *FLEX) if name in names]
     prompties = [name for name in names if name.endswith(PROMPTY) and "/" not in name]
@@ -23,14 +24,14 @@ def candidates(names: Iterable[str]) -> list[str]:
 
 
 def kind(name: str, keys: Container[str]) -> str:
-    """`dag`, `flex` or `prompty`. What makes a flex flow for prompt flow is the key `entry`, whatever the file's name."""
+    """Return `dag`, `flex` or `prompty`. For prompt flow, the key `entry` makes a flex flow, whatever the file's name."""
     if name.endswith(PROMPTY):
         return "prompty"
     return "flex" if "entry" in keys or (name in FLEX and "nodes" not in keys) else "dag"
 
 
 def kind_of(value: object) -> str:
-    """Return what a value that was read from YAML is, in a person's words; parsers have subclasses of lists, mappings and numbers."""
+    """Return the kind of a value read from YAML, in words for people. Parsers return subclasses of lists, mappings and numbers."""
     if value is None:
         return "empty"
     if isinstance(value, bool):

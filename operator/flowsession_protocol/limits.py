@@ -1,13 +1,13 @@
-"""How much one side sends and the other takes: what the sender keeps to, and what the receiver refuses or cuts."""
+"""Limits on what operator and agent send each other: the sender keeps to them, and the receiver refuses or cuts what exceeds them."""
 
 FLOW_BYTES = 8 * 1024 * 1024
-"""Bytes of all files of a flow folder together."""
+"""Total bytes of a flow folder's files."""
 
 FLOW_FILES = 10_000
-"""Files of a flow folder, with all that it includes."""
+"""Files of a flow folder, with its includes."""
 
 ARCHIVE_FILES = 3_000
-"""Files, folders and links of a source's archive. Reading as many takes up to 70 ms of processor (measured)."""
+"""Files, folders and links of a source's archive. Reading that many takes up to 70 ms of CPU time (measured)."""
 
 ARCHIVE_BYTES = 1_000_000
 """Bytes of a packed archive, of a source or of edits: it must fit in a ConfigMap (1 MiB)."""
@@ -18,7 +18,7 @@ NAME_BYTES = 255
 PATH_BYTES = 1024
 
 OUTSIDE_MODULES = 100
-"""Modules of a flow's source outside of its folder that a session is told of."""
+"""Modules of a flow's source, outside the flow folder, that are sent to a session."""
 
 REQUIREMENT_FILES = 50
 """Requirements files that include one another."""
@@ -36,35 +36,35 @@ WARNING = 500
 """Characters of a warning."""
 
 PROBLEMS = 20
-"""Problems of the flow in the agent's state; all that are listed come by `POST /v1/validate`."""
+"""Problems of the flow in the agent's state; `POST /v1/validate` returns all that are listed."""
 
 PROBLEM = 500
-"""Characters of a problem, and of why a flow was not checked."""
+"""Characters of a problem, and of the reason for which a flow was not checked."""
 
 PROBLEM_PLACE = 200
 """Characters of a problem's file and node."""
 
 REQUIRING = 20
-"""Packages that are named as requiring another one."""
+"""Packages listed as requiring another one."""
 
 EDITED_IN_STATE = 50
-"""Edited files that the state names."""
+"""Edited files named in the state."""
 
 EDITED = 500
-"""Edited files that the answer with their archive names."""
+"""Edited files named in the response that contains their archive."""
 
 KEPT = 20
-"""Files, named in the state, that hold an edit which a push moved aside."""
+"""Files named in the state that hold edits moved aside by a push."""
 
 FINGERPRINT_DIGITS = 32
-"""Hexadecimal digits of the SHA-256 in the fingerprint of a file: its size in bytes, a colon, and these."""
+"""Hexadecimal digits of the SHA-256 in a file's fingerprint, which is the size in bytes, a colon, and these digits."""
 
 FINGERPRINTS = 2_000
-"""Edited files that are told with the fingerprint of what they were edited from."""
+"""Edited files that are sent with the fingerprint of the pushed file that was edited."""
 
 
 RUN_ERRORS = 10
-"""Failed lines of a run that its state names, and warnings."""
+"""Failed lines, and warnings, in a run's state."""
 
 RUN_METRICS = 100
 """Metrics of a run."""
@@ -76,14 +76,14 @@ RUN_LOG_TAIL = 2_000
 """Bytes of the end of a failed run's log in its state."""
 
 RUN_MAPPING = 100
-"""Inputs that a run's column mapping names."""
+"""Inputs in a run's column mapping."""
 
 
 def too_long(path: bytes) -> bool:
-    """Whether a path has more bytes than file systems take, in all or in one of its parts."""
+    """Return whether a path, or one of its parts, has more bytes than file systems accept."""
     return len(path) > PATH_BYTES or max(map(len, path.split(b"/"))) > NAME_BYTES
 
 
 def leads_elsewhere(path: bytes) -> bool:
-    """Whether a path is anything but a plain way down: relative, without `.`, `..` and empty parts."""
+    """Return whether a path is anything but a plain descent: relative, without `.`, `..` and empty parts."""
     return b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/"))

@@ -1,15 +1,15 @@
-"""Takes logins out of URLs before people see them, in messages, statuses and logs."""
+"""Masks logins in URLs before people see them in messages, statuses and logs."""
 
 from __future__ import annotations
 
 import re
 
 PRIVATE = "{private}"
-"""Stands in an index URL for the token that the agent puts in; no secret itself."""
+"""Placeholder in an index URL for the token that the agent inserts; not a secret itself."""
 
 _LOGIN = re.compile(r"(://)(?!(?:[^/\s@:]*:)?\{private\}@)[^/\s?#]+@")
 
 
 def masked(text: str) -> str:
-    """`text` without the user and password of URLs. To be called before a text is cut: its end may hold the @ that tells them."""
+    """Return `text` without the user and password of URLs. Call it before cutting a text: the end may hold the @ that reveals a login."""
     return _LOGIN.sub(r"\1****@", text)

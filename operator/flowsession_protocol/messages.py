@@ -1,7 +1,7 @@
-"""The JSON of the agent's HTTP API, by docs/agent-protocol.md: types only, so that neither side can misname a member.
+"""The JSON of the agent's HTTP API (docs/agent-protocol.md): types only, so that neither side can misname a member.
 
-What comes in is no such thing before it was read: the agent refuses an order that makes no sense (`server/order.py`), the operator takes an
-answer as hostile input (`cluster/agent/answers.py`). Members that may be absent stand in a class of their own, for Python 3.9.
+Input has these types only after validation: the agent refuses an invalid order (`server/order.py`), and the operator treats responses as
+hostile input (`cluster/agent/answers.py`). Optional members are in separate classes, for Python 3.9.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ INSTALL_STATES = ("None", "Running", "Succeeded", "Failed", "TimedOut")
 CHECK_VERDICTS = ("Valid", "Invalid", "NoFlow", "NotChecked")
 RUN_STATES = ("Running", "Completed", "Failed", "Canceled", "Lost")
 RUN_FAILURES = ("AggregationFailed", "DataInvalid", "DataNotFound", "FlowInvalid", "LinesFailed", "RunFailed", "SessionIncompatible")
-"""Why a run failed, as conditions have it."""
+"""Reasons for which a run failed, as in conditions."""
 CANCELED = "canceled"
-"""Message of a run that was canceled; in its place the last refusal of an endpoint that its log has, if there is one."""
+"""Message of a canceled run, unless the agent knows which lines were running or which endpoint they waited for: then it reports that."""
 RUN_END_SECONDS = 20
-"""How long the lines of a canceled run that are under way have to end; then all of its processes are killed."""
+"""Seconds in which a canceled run's lines in progress may end; then all of its processes are killed."""
 LAYERS = ("image", "requirements", "dependency")
 """Where a package comes from."""
 
@@ -30,14 +30,14 @@ class About(TypedDict):
 
 
 class Revisions(TypedDict):
-    """What is in the session now; empty before the first."""
+    """What is in the session now; empty before the first delivery."""
 
     packagesRevision: str
     flowRevision: str
 
 
 class Install(TypedDict):
-    """The last install, running or over."""
+    """The last install, running or finished."""
 
     state: str
     packagesRevision: str
@@ -53,7 +53,7 @@ class Install(TypedDict):
 
 
 class Problem(TypedDict, total=False):
-    """Something that keeps the flow from running, or a warning; `file`, `line` and `node` where there is one."""
+    """A problem that keeps the flow from running, or a warning; `file`, `line` and `node` are absent if unknown."""
 
     code: str
     message: str
@@ -78,7 +78,7 @@ class Check(TypedDict):
 
 
 class Activity(TypedDict):
-    """What works in the session."""
+    """The work in the session."""
 
     busy: bool
     idleSeconds: float
@@ -101,7 +101,7 @@ class _Edits(TypedDict):
 
 
 class Edits(_Edits, total=False):
-    """What was edited in the flow folder."""
+    """The edits in the flow folder."""
 
     waiting: bool
     unheard: bool
@@ -115,7 +115,7 @@ class Edits(_Edits, total=False):
 
 
 class MemoryKill(TypedDict):
-    """The last process that was killed for memory."""
+    """The last process killed for lack of memory."""
 
     id: str
     process: str
@@ -136,7 +136,7 @@ class _State(TypedDict):
 
 
 class State(_State, total=False):
-    """The answer to most calls."""
+    """The response to most requests."""
 
     memoryKill: MemoryKill
 
@@ -149,13 +149,13 @@ class _Package(TypedDict):
 
 
 class Package(_Package, total=False):
-    """One distribution. `replaces`: the image's version of it."""
+    """One distribution. `replaces` is its version in the image."""
 
     replaces: str
 
 
 class InstallWords(TypedDict):
-    """What an installer's present command has printed so far, on the stream on which it talks: whole lines. `step` names the command."""
+    """The whole lines that an installer's present command has printed so far, on the stream for its progress. `step` names the command."""
 
     step: str
     lines: int
@@ -163,7 +163,7 @@ class InstallWords(TypedDict):
 
 
 class EditsArchive(TypedDict):
-    """The members of `GET /v1/edits`."""
+    """The response to `GET /v1/edits`."""
 
     revision: str
     flowRevision: str
@@ -174,7 +174,7 @@ class EditsArchive(TypedDict):
 
 
 class SourceWarning(TypedDict):
-    """What people should know of a source although it stops nothing."""
+    """Something that people should know about a source, although it blocks nothing."""
 
     code: str
     file: str
@@ -186,7 +186,7 @@ class _Source(TypedDict):
 
 
 class Source(_Source, total=False):
-    """The members of `PUT /v1/source`, of a source that is being read, was read, or can't be."""
+    """The response to `PUT /v1/source`: the source is being read, was read, or can't be read."""
 
     code: str
     message: str
@@ -209,7 +209,7 @@ _Feed = TypedDict("_Feed", {"token": str, "from": str, "problem": str})
 
 
 class Feed(_Feed, total=False):
-    """The token for private feeds. `hosts`: where it may go."""
+    """The token for private feeds. `hosts` are the hosts that may receive it."""
 
     hosts: Sequence[str]
 
@@ -233,7 +233,7 @@ class Installer(_Installer, total=False):
 
 
 class SavedEdits(TypedDict):
-    """What an earlier session of the same user and environment has saved."""
+    """The edits saved by an earlier session of the same user and environment."""
 
     name: str
     savedAt: str
@@ -270,7 +270,7 @@ class GitOrder(TypedDict):
 
 
 class FolderOrder(TypedDict):
-    """A folder of what is mounted."""
+    """A folder of the mounted source."""
 
     path: str
     outline: bool
@@ -287,21 +287,21 @@ class SourceOrder(TypedDict, total=False):
 
 
 class RunFile(TypedDict):
-    """A file that comes with an order; `content` in base64."""
+    """A file enclosed with an order; `content` is in base64."""
 
     name: str
     content: str
 
 
 class EarlierRun(TypedDict):
-    """An earlier run whose outputs are data now: its name for prompt flow, and what was kept of it, a .tar.gz in base64."""
+    """An earlier run that a new one uses: its name in prompt flow, and its stored outputs, a .tar.gz in base64."""
 
     name: str
     archive: str
 
 
 class GuestFlow(TypedDict):
-    """Of which other environment the flow in `files` is, and what it asks for."""
+    """The other environment that the flow in `files` belongs to, and its requirements."""
 
     environment: str
     requirements: Requirements | None
@@ -324,9 +324,9 @@ class _RunOrder(TypedDict):
 
 
 class RunOrder(_RunOrder, total=False):
-    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder, one that comes along, or an earlier run's outputs.
+    """The body of `PUT /v1/runs`: the session's flow over a file of the flow folder, an enclosed file, or an earlier run's outputs.
 
-    With `guest`, it is the flow in `files` that is run.
+    With `guest`, the flow in `files` is run instead.
     """
 
     data: str
@@ -353,7 +353,7 @@ class RunOrder(_RunOrder, total=False):
 
 
 class RunError(TypedDict, total=False):
-    """A line that failed, or a node that aggregates."""
+    """A failed line or aggregation node."""
 
     line: int
     node: str
@@ -361,7 +361,7 @@ class RunError(TypedDict, total=False):
 
 
 class Tokens(TypedDict, total=False):
-    """What language models counted in all lines."""
+    """Token counts of language models, over all lines."""
 
     prompt: int
     completion: int
@@ -369,7 +369,7 @@ class Tokens(TypedDict, total=False):
 
 
 class Lines(TypedDict):
-    """How many lines the data has, and what has become of them so far. `total` is 0 until the data is read."""
+    """Number of lines of the data, and of those completed and failed so far. `total` is 0 until the data is read."""
 
     total: int
     completed: int
@@ -384,7 +384,8 @@ class _Run(TypedDict):
 
 
 class Run(_Run, total=False):
-    """The members of `/v1/runs`; all but those of `_Run` once it is over, and before that what it has no use for, and waits for."""
+    """The response to `/v1/runs`. Until the run is over, it has at most `warnings` (what has no effect) and `message` (what lines wait for)
+    in addition to the members of `_Run`."""
 
     warnings: list[str]
     code: str
@@ -396,7 +397,7 @@ class Run(_Run, total=False):
 
 
 class RunOutputs(TypedDict):
-    """The members of `GET /v1/runs/outputs`."""
+    """The response to `GET /v1/runs/outputs`."""
 
     id: str
     archive: str

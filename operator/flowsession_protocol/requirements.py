@@ -1,7 +1,7 @@
-"""The lines of a requirements file as pip sees them: comments gone, continuations joined, options taken apart.
+"""Parses a requirements file into the lines that pip sees: comments removed, continuations joined, options split.
 
-The format is pip's (https://pip.pypa.io/en/stable/reference/requirements-file-format/, `pip/_internal/req/req_file.py` 26.3), for uv too:
-where uv reads a line otherwise, as it ends a comment at a backslash, the operator has judged it as pip does.
+The format is pip's (https://pip.pypa.io/en/stable/reference/requirements-file-format/, `pip/_internal/req/req_file.py` 26.3), also for uv:
+if uv reads a line differently, for example by ending a comment at a backslash, the operator has judged it by pip's rules.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Iterator
 
 LONGEST_QUOTED = 10_000
-"""Characters of options with quotation marks, which are read one by one."""
+"""Characters of options with quotation marks, which are parsed one character at a time."""
 
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-"""What pip puts the value of an environment variable in for, anywhere in a line (`ENV_VAR_RE`): upper case only."""
+"""What pip replaces by an environment variable's value, anywhere in a line (`ENV_VAR_RE`): upper case only."""
 
 EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
-"""The name of what a URL brings, in its fragment."""
+"""The name of a URL's distribution, in the fragment."""
 
 _COMMENT_LINE = re.compile(r"\s*#")
 _OPTIONS = re.compile(r"(?:^|\s)(?=-)")
@@ -55,13 +55,13 @@ VALUED = frozenset(
 """Options that take a value."""
 
 FLAGS = frozenset(["--no-index", "--prefer-binary", "--require-hashes", "--no-require-hashes", "--pre"])
-"""Options that take none."""
+"""Options without a value."""
 
 ALIASES = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url", "-f": "--find-links"}
 
 
 class Line:
-    """A logical line that says something."""
+    """A logical line that is neither blank nor a comment."""
 
     def __init__(self, first: int, last: int, text: str) -> None:
         self.first = first
@@ -69,36 +69,36 @@ class Line:
         self.last = last
         self.text = text
         self.body, rest = parts(text)
-        """The requirement, without options; empty in a line of options."""
+        """The requirement without options; empty if the line has only options."""
         self.options, self.problem = _options(rest)
-        """Long names, and values; what takes none has an empty one. A word that belongs to no option has an empty name. The problem is why
-        they can't be read; empty: they can."""
+        """Long names and values. A flag has an empty value, and a word that belongs to no option has an empty name. `problem` says why the
+        options can't be parsed; empty: they can."""
 
     def values(self, option: str) -> list[str]:
-        """What the line says behind an option, each time."""
+        """Return the values of an option, one for each occurrence in the line."""
         return [value for name, value in self.options if name == option]
 
 
 def normalise(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return a distribution's name as normalized by PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def encoding_of(data: bytes) -> str:
-    """How pip reads a requirements file: by its byte order mark, else as UTF-8."""
+    """Return the encoding in which pip reads a requirements file: by its byte order mark, else UTF-8."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     return "utf-8-sig" if data.startswith(b"\xef\xbb\xbf") else "utf-8"
 
 
 def parts(text: str) -> tuple[str, str]:
-    """A line's requirement and its options, each as it is written; empty: it has none."""
+    """Return a line's requirement and its options as written, each empty if missing."""
     found = _OPTIONS.search(text)
     return (text, "") if found is None else (text[: found.start()].strip(), text[found.end() :])
 
 
 def lines(text: str) -> Iterator[Line]:
-    """The logical lines in their order. Raises nothing."""
+    """Yield the logical lines in order. Raises nothing."""
     pending, start, number = "", 0, 0
     for number, raw in enumerate(text.splitlines(), 1):
         start = start or number
@@ -106,7 +106,7 @@ def lines(text: str) -> Iterator[Line]:
         if raw.endswith("\\") and not comment:
             pending += raw.strip("\\")
             continue
-        # A comment ends what was continued, as for pip, and is no part of it.
+        # As in pip, a comment ends a continuation and is not part of it.
         yield from _line(start, number, f"{pending} {raw}" if comment else pending + raw)
         pending, start = "", 0
     if pending.strip():
@@ -120,7 +120,7 @@ def _line(first: int, last: int, joined: str) -> Iterator[Line]:
 
 
 def _without_comment(line: str) -> str:
-    """A # at the start or behind white space begins a comment."""
+    """Return the line without its comment, which begins with a # at the start or after white space."""
     at = line.find("#")
     while at > 0 and not line[at - 1].isspace():
         at = line.find("#", at + 1)
@@ -153,6 +153,6 @@ def _options(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
                 return tuple(options), f"{name} has no value"
             value = words.pop()
         elif not attached and name not in FLAGS and words and not words[-1].startswith("-"):
-            value = words.pop()  # of an option that nobody knows; more likely its value than not
+            value = words.pop()  # after an unknown option: most likely its value
         options.append((ALIASES.get(name, name), value))
     return tuple(options), ""

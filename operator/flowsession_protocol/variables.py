@@ -1,4 +1,4 @@
-"""The environment variables of the pods that the operator makes and the agent reads, and of commands that are executed in them."""
+"""Environment variables that the operator sets in its pods for the agent, and those of commands executed in these pods."""
 
 HOME = "FLOWSESSION_HOME"
 """The agent's folder, which outlives a container."""
@@ -6,19 +6,19 @@ HOME = "FLOWSESSION_HOME"
 POD_UID = "FLOWSESSION_POD_UID"
 
 PUBLIC_KEYS = "FLOWSESSION_PUBLIC_KEYS"
-"""The keys that the agent knows."""
+"""The operator's public keys, a JSON Web Key Set."""
 
 SECRET_VARIABLES = "FLOWSESSION_SECRET_VARIABLES"  # noqa: S105 - a name
-"""Names the variables whose values come from Secrets, with commas between: requirements must not show them."""
+"""Comma-separated names of the variables whose values come from Secrets: requirements must not show them."""
 
 GRACE_SECONDS = "FLOWSESSION_GRACE_SECONDS"
-"""How long an agent that was asked to end has for its last edits."""
+"""The pod's grace period in seconds; an ending agent spends part of it waiting for its last edits to be saved."""
 
 FLOW = "FLOWSESSION_FLOW"
 """The flow folder on a claim that is used in place."""
 
 CLAIMS = "FLOWSESSION_CLAIMS"
-"""The folder with one folder for each claim that the session mounts, by its name."""
+"""The folder with a subfolder for each claim that the session mounts, named after the claim."""
 
 RESOLVER = "FLOWSESSION_RESOLVER"
 """`1` in a pod that only reads a source."""
@@ -30,8 +30,9 @@ CONNECTIONS = "FLOWSESSION_CONNECTIONS"
 """Prompt flow's connections: a JSON list of objects with `name`, `secret` (the Secret's name) and `path`, where its keys are mounted."""
 
 TRACING = "FLOWSESSION_TRACING"
-"""Where spans of tests and runs go: a JSON object with `endpoint`, `content` (whether inputs and outputs are in them), `resource` (the
-attributes of the session), and where the endpoint needs headers `headers`, the folder where a Secret is mounted, and `secret`, its name."""
+"""The endpoint for spans of tests and runs: a JSON object with `endpoint`, `content` (whether spans include inputs and outputs) and
+`resource` (the session's attributes). If the endpoint needs headers, also `headers` (the folder where a Secret is mounted) and `secret`
+(its name)."""
 
 CALL = "FLOWSESSION_CALL"
-"""A word that no other executed command has, by which its client can have it ended: `flow hang-up WORD SIGNAL`."""
+"""A word unique to an executed command, with which its client can end it: `flow hang-up WORD SIGNAL`."""

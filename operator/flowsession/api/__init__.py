@@ -1,4 +1,4 @@
-"""The words of `flowsession.dev/v1alpha1`: one pydantic model per kind, and what `crds/` is generated from."""
+"""The API `flowsession.dev/v1alpha1`: one pydantic model per kind, from which `crds/` is generated."""
 
 GROUP = "flowsession.dev"
 VERSION = "v1alpha1"

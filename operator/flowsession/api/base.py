@@ -34,14 +34,14 @@ IMMUTABLE = "self == oldSelf"
 
 
 def immutable(field: str, message: str) -> dict[str, str]:
-    """Return the rule of a model that no update may set, change or remove an optional field of it."""
+    """Return the rule that forbids updates to set, change or remove an optional field of a model."""
     return rule(f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})", message)
 
 
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 IMAGE_PATTERN = rf"^({_HOST}/)?{_PART}(/{_PART})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha(256:[0-9a-f]{{64}}|512:[0-9a-f]{{128}}))?$"
-"""Image names by the grammar of github.com/distribution/reference, and little else."""
+"""Pattern of image names by the grammar of github.com/distribution/reference; it matches little else."""
 
 IMAGE_RULE = rule(
     f"self == '' || self.matches(r'{IMAGE_PATTERN}')",

@@ -10,7 +10,7 @@ from flowsession.api.size import Quantity
 from flowsession.api.source import Source, SourceStatus, SourceWarning
 
 OTLP_ENDPOINT = r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$"
-"""A base URL without credentials, query and fragment; empty: none."""
+"""Pattern of a base URL without credentials, query and fragment; an empty text means none."""
 
 
 class InstallerTool(StrEnum):

@@ -1,4 +1,4 @@
-"""The MutatingAdmissionPolicies that note who owns an environment, and who last changed it and its sources.
+"""The MutatingAdmissionPolicies that record who owns an environment, and who last changed it and its sources.
 
 The operator can't see who wrote an object. The policies overwrite these annotations with every write, so nobody can forge them. A user who
 may impersonate the owner counts as the owner, since they could write under that name anyway.
@@ -12,7 +12,7 @@ from flowsession.api import GROUP, VERSION
 from flowsession.api.schema import Schema
 
 CHANGED_BY = f"{GROUP}/changed-by"
-"""On a ConfigMap labelled as a source: who changed its content last. Empty: a user who may impersonate all users."""
+"""On a ConfigMap labeled as a source: who changed its content last. Empty: a user who may impersonate all users."""
 
 CHANGED_BY_FIELD = f"{CHANGED_BY}."
 """On an environment, followed by a field of its spec: who changed the field last, if not the owner."""
@@ -20,7 +20,7 @@ CHANGED_BY_FIELD = f"{CHANGED_BY}."
 SOURCE_LABEL = f"{GROUP}/source"
 
 NO_CONTENT = ("minimumCompute", "owner")
-"""Fields of an environment that bring nothing into a session."""
+"""Fields of an environment that contribute nothing to a session."""
 
 _NOTHING = "optional.none()"
 _REQUESTER = "request.userInfo.username"
@@ -36,7 +36,7 @@ def owner() -> dict[str, Any]:
 
 
 def changes(spec: Schema) -> dict[str, Any]:
-    """Return the policy that notes who last changed each field of an environment, unless it was the owner."""
+    """Return the policy that records who last changed each field of an environment, unless it was the owner."""
     fields = [field for field in spec["properties"] if field not in NO_CONTENT]
     owned = {"name": "owned", "expression": "request.operation == 'CREATE' || oldObject.?spec.?owner.orValue('') != ''"}
     by_owner = f"oldObject.spec.owner == {_REQUESTER} || {_impersonates('.name(oldObject.spec.owner)')}"
@@ -53,7 +53,7 @@ def changes(spec: Schema) -> dict[str, Any]:
 
 
 def source_changes() -> dict[str, Any]:
-    """Return the policy that notes who last changed the content of each labelled ConfigMap."""
+    """Return the policy that records who last changed the content of each labeled ConfigMap."""
     changed = " || ".join(
         (
             "request.operation == 'CREATE'",

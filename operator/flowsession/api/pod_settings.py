@@ -10,7 +10,7 @@ TAKES_OVER = ("LD_", "PYTHON", "GCONV_", "GLIBC_", "OPENSSL_", "SSL_CERT_")
 TAKES_OVER_TOO = ("BASH_ENV", "PATH")
 
 BREAKS = ("HOME", "PATH", "TMPDIR", "VIRTUAL_ENV")
-"""Variables that the session sets itself: with other values, packages are installed to or searched in other places."""
+"""Variables that the session sets itself: other values would change where packages are installed or found."""
 
 HARMLESS = (
     *("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONIOENCODING"),
@@ -20,7 +20,7 @@ HARMLESS = (
 
 
 def takes_over(name: str) -> bool:
-    """Whether this variable decides which code the session's own programs run, or which certificates they trust."""
+    """Return whether this variable decides which code the session's own programs run, or which certificates they trust."""
     return name in TAKES_OVER_TOO or (name.startswith(TAKES_OVER) and name not in HARMLESS)
 
 

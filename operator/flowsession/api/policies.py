@@ -1,8 +1,8 @@
-"""The ValidatingAdmissionPolicies: users refer only to objects that they may read, and act for others only with the right to.
+"""The ValidatingAdmissionPolicies: users may refer only to objects that they may read, and act for others only if they have the right to.
 
 Fields that refer to objects are found in the models by their names, so that a new one can't be forgotten. The API server allows two
-authorization checks in an expression and 28 in a policy (cost.go of k8s.io/apiserver), hence one validation for each name and MOST names;
-the right to all objects of the namespace is checked once.
+authorization checks in an expression and 28 in a policy (cost.go of k8s.io/apiserver), hence one validation for each name, and at most MOST
+names. The right to all objects of the namespace is checked once.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ UNGUARDED = {
     "ComputeInstance": ("idle", "running"),
     "FlowRun": ("cancel", "description", "displayName", "tags", "timeoutSeconds", "ttlSecondsAfterFinished"),
 }
-"""Fields that can't disclose anything of a session, so everybody who may write the object may change them. All others decide what runs
-together with the Secrets and under which identity: changing them needs the rights to all that the object refers to."""
+"""Fields that can't disclose anything of a session, so everybody who may write the object may change them. All others decide what runs with
+the Secrets and under which identity: changing them requires the rights to everything that the object refers to."""
 
 _KINDS = {
     "secrets": ("Secret", "get"),
@@ -84,7 +84,7 @@ def identities(spec: Schema, path: Path = ()) -> Iterator[Path]:
 
 
 def policy(kind: str, plural: str, spec: Schema) -> dict[str, Any] | None:
-    """Return the policy for a kind with this spec; None: it refers to nothing."""
+    """Return the policy for a kind with this spec, or None if the spec refers to nothing."""
     found = list(references(spec))
     if not found and "user" not in spec["properties"]:
         return None
@@ -147,15 +147,17 @@ def _resource(path: Path, name: str) -> str:
 
 
 def _guarded(kind: str, spec: Schema) -> str:
-    """Return the condition that the guarded part of the spec has changed: removing a finalizer or applying it again needs no rights."""
+    """Return the condition that the guarded part of the spec has changed: removing a finalizer, or applying the same spec again, needs no
+    rights."""
     fields = [name for name in spec["properties"] if name not in UNGUARDED.get(kind, ())]
     return " || ".join(["request.operation == 'CREATE'", *(f"object.spec.?{name} != oldObject.spec.?{name}" for name in fields)])
 
 
 def _names(resource: str, found: list[Reference], most: int) -> list[dict[str, str]]:
-    """Variables: whether the requester may do it to all, then all names, and again and again those without the first of them.
+    """Return the variables: whether the requester has the right to all objects, then the list of names, then that list without its first
+    name, and so on.
 
-    Names from before a change count too: removing a reference also changes what runs with it.
+    Names from before a change count too: removing a reference also changes what runs.
     """
     verb, now = _KINDS[resource][1], " + ".join(_collected(reference.path, "object") for reference in found)
     before = " + ".join(_collected(reference.path, "oldObject") for reference in found)
@@ -172,7 +174,7 @@ def _names(resource: str, found: list[Reference], most: int) -> list[dict[str, s
 
 
 def _collected(path: Path, where: str) -> str:
-    """A CEL list of what the path names in the spec of `where`."""
+    """Return a CEL list of what the path names in the spec of `where`."""
     if "[]" not in path:
         return f"[{where}.spec{_optional(path)}.orValue('')]"
     at = path.index("[]")

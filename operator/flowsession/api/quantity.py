@@ -13,7 +13,7 @@ Amounts = Mapping[str, Fraction]
 
 
 def parse(text: str | float) -> Fraction:
-    """Return the amount. Raises ValueError if the text is no quantity
+    """Return the amount. Raises ValueError if the text is not a quantity
     (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/)."""
     text = str(text).strip()
     unit = next((text[-n:] for n in (2, 1) if text[-n:] in _UNITS), "")

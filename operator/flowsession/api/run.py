@@ -11,7 +11,7 @@ from flowsession.api.session import EnvironmentRef
 
 _PART = r"([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"
 _Path = Annotated[str, Field(min_length=1, max_length=1024, pattern=rf"^{_PART}(/{_PART})*$")]
-"""A file's path relative to some folder, which it does not leave."""
+"""Path of a file inside some folder, relative to it."""
 
 
 class RunPhase(StrEnum):
@@ -26,7 +26,7 @@ class RunPhase(StrEnum):
 
 
 FINAL = frozenset({RunPhase.COMPLETED.value, RunPhase.FAILED.value, RunPhase.CANCELED.value})
-"""Phases of a run in which nothing changes any more."""
+"""Phases of a run in which nothing changes anymore."""
 
 
 class ConfigMapData(Model):
@@ -249,7 +249,7 @@ class FlowRunSpec(Model):
 
     @property
     def outputs_claim(self) -> ClaimFolder | None:
-        """Where on a claim its outputs go."""
+        """The folder on a claim for its outputs."""
         return self.outputs.persistent_volume_claim if self.outputs else None
 
 

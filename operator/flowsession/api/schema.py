@@ -20,7 +20,7 @@ _RENAMED = {"object": {"maxLength": "maxProperties", "minLength": "minProperties
 
 
 def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
-    """Return the structural schema of a model, references inlined. Raises ValueError for what has no structural form.
+    """Return the structural schema of a model, with references inlined. Raises ValueError for what has no structural form.
 
     `defaults` False is for statuses: the API server would write the defaults into every object.
     """
@@ -41,7 +41,8 @@ def with_limits(node: Schema) -> Schema:
 
 
 def _limits(node: Schema) -> str:
-    """Sentences such as "Default: 3600. 5 to 86400." or "At most 20 items. Each: 1 to 63 characters."; empty: no limits."""
+    """Return sentences such as "Default: 3600. 5 to 86400." or "At most 20 items. Each: 1 to 63 characters."; empty if there are no
+    limits."""
     default = node.get("default")
     if isinstance(default, bool):
         default = str(default).lower()
@@ -55,7 +56,7 @@ def _limits(node: Schema) -> str:
 
 
 def _each(node: Schema) -> Schema | None:
-    """The schema of what a list or map without fixed members holds."""
+    """Return the schema of the elements of a list, or of a map without fixed members."""
     found = node.get("items") or node.get("additionalProperties")
     return found if isinstance(found, dict) and "properties" not in found else None
 
@@ -72,7 +73,7 @@ def _spans(node: Schema) -> list[str]:
 
 
 def _without_defaults(node: Any) -> Any:
-    """A field that is itself called default has a type."""
+    """Return the schema without defaults. A field that is itself called default is kept: it has a type."""
     if isinstance(node, dict):
         return {
             key: _without_defaults(value)
@@ -135,9 +136,9 @@ def _joined_validations(inner: Schema, outer: Schema) -> Schema:
 
 
 def _default_filled_objects(schema: Schema, may_be_absent: set[str]) -> None:
-    """An optional object whose members have defaults gets `default: {}`, so that the server fills them in and explain shows them.
+    """Give each optional object whose members have defaults `default: {}`, so that the server fills them in and explain shows them.
 
-    Those that may be absent (`X | None`) stay so: there an absent object says something else than one with all defaults.
+    Objects that may be absent (`X | None`) get none: their absence means something else than all defaults.
     """
     kept_out = {*schema.get("required", []), *may_be_absent}
     for name, child in schema["properties"].items():

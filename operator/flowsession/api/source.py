@@ -1,4 +1,4 @@
-"""Where a flow folder comes from: spec.source of a FlowEnvironment, and what its status says of it."""
+"""The source of a flow folder: spec.source of a FlowEnvironment, and its part of the status."""
 
 from pydantic import ConfigDict, Field
 

@@ -1,1 +1,1 @@
-"""All calls to the outside: gateway to the API server, client of the agents, typed errors. kubernetes.aio is imported here alone."""
+"""All outgoing calls: gateway to the API server, clients of agents and registries, typed errors. kubernetes.aio is imported only here."""

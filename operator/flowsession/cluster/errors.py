@@ -1,11 +1,11 @@
-"""What can go wrong with a call, by what the caller has to do about it."""
+"""Errors of calls, by what the caller has to do about them."""
 
 import json
 from typing import Any
 
 
 class ClusterError(Exception):
-    """A call to the API server that did not do what was asked. `status` is its HTTP code, 0 if there was no answer."""
+    """A failed call to the API server. `status` is the HTTP status, 0 without a response."""
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -14,11 +14,11 @@ class ClusterError(Exception):
 
 
 class NotFound(ClusterError):
-    """The object, or its kind, is not there."""
+    """The object or its kind does not exist."""
 
 
 class AlreadyExists(ClusterError):
-    """An object of that name is there already."""
+    """An object with that name already exists."""
 
 
 class Conflict(ClusterError):
@@ -30,31 +30,31 @@ class Throttled(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """No answer, or a server's failure: back off."""
+    """No response, or a server error: back off."""
 
 
 class TooLate(ClusterError):
-    """It was not sent: its turn came after the time until which it was valid. Decide again."""
+    """The request expired before it could be sent: decide again."""
 
 
 class TooLarge(ClusterError):
-    """The answer has more bytes than are taken."""
+    """The response has more bytes than the limit."""
 
 
 class Rejected(ClusterError):
-    """The API server will not have it: invalid, forbidden, over quota. Its words are for people."""
+    """The API server rejected the request: invalid, forbidden, over quota. The message is for people."""
 
 
 class NamespaceTerminating(Rejected):
-    """The namespace is on its way out: nothing is to be written there any more."""
+    """The namespace is terminating: write nothing more there."""
 
 
 class QuotaExceeded(Rejected):
-    """A ResourceQuota of the namespace is used up."""
+    """A ResourceQuota of the namespace is exceeded."""
 
 
 def from_answer(status: int, body: bytes | str) -> ClusterError:
-    """Return the error of a Status answer of the API server; a proxy in front of it may answer anything else."""
+    """Return the error for a Status response of the API server. A proxy in front of it may send anything else."""
     text = body if isinstance(body, str) else body.decode(errors="replace")
     try:
         parsed = json.loads(text)
@@ -74,7 +74,7 @@ def _class_of(status: int, reason: str, message: str, details: dict[str, Any]) -
     if status == 403 and "exceeded quota" in message:
         return QuotaExceeded
     if status == 403 and "serviceaccount" in message and "not found" in message:
-        return Unavailable  # a namespace so new that its default service account is still to come
+        return Unavailable  # the namespace is so new that its default service account is missing
     if status >= 500 or status == 401:
         return Unavailable
     return {404: NotFound, 429: Throttled}.get(status, Rejected)

@@ -1,4 +1,4 @@
-"""The one way to the API server: plain dicts in and out, typed errors, a limit on what is under way at once."""
+"""The gateway to the API server: plain dicts in and out, typed errors, a limit on concurrent requests."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Page = tuple[list[Object], str]
 REQUESTS_AT_ONCE = 32
 PAGE = 500
 PAGES = {"ConfigMap": 20}
-"""Objects in one page of a LIST, where it is not PAGE: a ConfigMap may have 1 MiB."""
+"""Objects in one page of a LIST, for kinds that differ from PAGE: a ConfigMap may have 1 MiB."""
 TIMEOUT_SECONDS = 30.0
 _PLURALS = {
     "ComputeSession": (f"/apis/{GROUP}/{VERSION}", "computesessions"),
@@ -45,7 +45,7 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 
 
 class KubernetesCluster:
-    """By the official client's connection (kubernetes.aio), without its models, which cost more than the request. Raises ClusterError."""
+    """Uses the official client's connection (kubernetes.aio) without its models, which cost more than the request. Raises ClusterError."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
@@ -53,7 +53,7 @@ class KubernetesCluster:
 
     @classmethod
     async def connect(cls) -> "KubernetesCluster":
-        """By the pod's service account inside a cluster, else by KUBECONFIG. Raises ClusterError with what was tried."""
+        """Connect with the pod's service account inside a cluster, else with KUBECONFIG. Raises ClusterError with what was tried."""
         configuration = client.Configuration()
         try:
             if _TOKEN.exists():  # noqa: ASYNC240 - once, before anything runs
@@ -68,41 +68,41 @@ class KubernetesCluster:
         return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         await self._api.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
-        """One object."""
+        """Return one object."""
         return await self._request("GET", _path(kind, namespace, name))
 
     async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[Page]:
-        """Every object of a kind in one namespace or in all, page by page, each page with its resourceVersion."""
+        """Yield every object of a kind, in one namespace or in all, page by page, each page with its resourceVersion."""
         query = {"limit": str(PAGES.get(kind, PAGE))}
         query |= ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
         async for page in self._pages(_path(kind, namespace), query):
             yield page
 
     async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
-        """The metadata alone of what carries the labels, in one namespace or in all."""
+        """Yield only the metadata of the objects with these labels, in one namespace or in all."""
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         async for items, _ in self._pages(_path(kind, namespace), query, accept=_METADATA_ONLY):
             for item in items:
                 yield item["metadata"]
 
     async def create(self, manifest: Object) -> Object:
-        """The object as the server stored it."""
+        """Create an object, and return it as the server stored it."""
         return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
 
     async def patch_status(
         self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
     ) -> Object:
-        """Merge-patches the status if the object still has this resourceVersion. Raises TooLate when it could not be sent in time."""
+        """Merge-patch the status if the object still has this resourceVersion. Raises TooLate if it could not be sent in time."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
         path = _path(kind, namespace, name) + "/status"
         return await self._request("PATCH", path, body, content_type=_MERGE, valid_until=valid_until)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
-        """Merge-patches an object."""
+        """Merge-patch an object."""
         return await self._request("PATCH", _path(kind, namespace, name), body, content_type=_MERGE)
 
     async def delete(
@@ -116,9 +116,9 @@ class KubernetesCluster:
         grace_seconds: int | None = None,
         valid_until: float | None = None,
     ) -> Object:
-        """Deletes that very object (without a uid whatever has the name), if it still has the resourceVersion where one is given.
+        """Delete the object with this uid (without a uid, any object with the name), if it still has the resourceVersion, where given.
 
-        Gives back what the server says of it. Raises TooLate when it could not be sent in time.
+        Returns the server's response. Raises TooLate if it could not be sent in time.
         """
         preconditions = ({"uid": uid} if uid else {}) | ({"resourceVersion": resource_version} if resource_version else {})
         body: Object = {"preconditions": preconditions, "propagationPolicy": "Background"}
@@ -139,8 +139,10 @@ class KubernetesCluster:
         timeout_seconds: float,
         largest: int,
     ) -> tuple[int, bytes]:
-        """A call to a pod's port through the API server's pod proxy; whatever it answers, of at most so many bytes. Raises ClusterError if
-        nothing does, TooLarge."""
+        """Call a pod's port through the API server's pod proxy. Returns any HTTP status, and the body of at most `largest` bytes.
+
+        Raises ClusterError without a response, TooLarge.
+        """
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
         return await self._send(method, url, body, headers=headers, timeout_seconds=timeout_seconds, largest=largest)
 
@@ -148,7 +150,7 @@ class KubernetesCluster:
         more = ""
         while True:
             page = await self._request("GET", f"{path}?{urlencode(query | ({'continue': more} if more else {}))}", accept=accept)
-            meta, items = page.get("metadata"), page.get("items") or []  # null where there are none, in lists of metadata
+            meta, items = page.get("metadata"), page.get("items") or []  # null in empty lists of metadata
             if not isinstance(meta, dict) or not isinstance(items, list):
                 raise errors.Unavailable(f"GET {path}: the answer is no list of objects")
             yield items, str(meta.get("resourceVersion") or "0")
@@ -166,7 +168,7 @@ class KubernetesCluster:
         valid_until: float | None = None,
     ) -> Object:
         async with self._at_once:
-            # Here and not before: on a busy day most of the time is spent waiting for a turn.
+            # Checked only now: under load most of the time is spent waiting for the semaphore.
             if valid_until is not None and time.time() > valid_until:
                 raise errors.TooLate(f"{method} {path.partition('?')[0]}: not sent, {time.time() - valid_until:.1f} s too late")
             started = time.perf_counter()
@@ -179,7 +181,7 @@ class KubernetesCluster:
         except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):
-            # A proxy in front of the API server has pages of its own, some of them with status 200.
+            # A proxy in front of the API server may send its own pages, some with status 200.
             raise errors.Unavailable(f"{method} {path.partition('?')[0]}: the answer with status {status} is not the API server's")
         return parsed
 
@@ -210,7 +212,7 @@ class KubernetesCluster:
 
 
 async def capped(response: aiohttp.ClientResponse, largest: int) -> bytes:
-    """The body of an answer. Raises TooLarge as soon as it has more bytes than that."""
+    """Return the body of a response. Raises TooLarge as soon as it has more than `largest` bytes."""
     data = bytearray()
     async for chunk in response.content.iter_chunked(65536):
         data += chunk

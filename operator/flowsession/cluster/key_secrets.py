@@ -1,6 +1,6 @@
-"""Keeps the Secrets with the operator's own keys: one that was deleted is put back from memory, before a restart makes its loss matter.
+"""Keeps the Secrets with the operator's own keys: recreates a deleted one from memory, before a restart of the operator loses the key.
 
-Without the agents' key every running session would refuse the next operator; without the other one saved edits could not be opened.
+Without the agents' key every running session would refuse the next operator. Without the other key saved edits could not be opened.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 60.0
 LONGEST_CHECK = 5.0
-"""Seconds: an operator that is told to stop has not much time."""
+"""Maximum seconds of a check: a stopping operator has little time."""
 
 
 class KeySecrets:
@@ -26,11 +26,11 @@ class KeySecrets:
 
     @classmethod
     async def read(cls, cluster: KubernetesCluster, namespace: str, names: Iterable[str]) -> "KeySecrets":
-        """Read the Secrets of these names. Raises ClusterError."""
+        """Read the Secrets with these names. Raises ClusterError."""
         return cls(cluster, [await cluster.get("Secret", namespace, name) for name in names])
 
     async def check(self) -> None:
-        """Create what is missing, and log a Secret that holds another key. Raises ClusterError."""
+        """Create missing Secrets, and log those that hold another key. Raises ClusterError."""
         for manifest in self._manifests:
             namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
             try:
@@ -45,7 +45,7 @@ class KeySecrets:
                 )
 
     async def check_for_ever(self) -> None:
-        """Check every minute, and once more when cancelled: a stopped operator may stay away until somebody looks."""
+        """Check every minute, and once more when canceled: a stopped operator may stay down until somebody notices."""
         try:
             while True:
                 await asyncio.sleep(CHECK_SECONDS)
@@ -59,14 +59,14 @@ class KeySecrets:
                 await self.check()
         except (errors.ClusterError, TimeoutError) as error:
             log.warning("the operator's key Secrets could not be checked", extra={"error": str(error)})
-        except Exception:  # the task lives for as long as the operator
+        except Exception:  # the task must last for the operator's lifetime
             log.exception("the operator's key Secrets could not be checked")
 
     async def _put_back(self, manifest: Object) -> None:
         try:
             await self._cluster.create(manifest)
         except errors.AlreadyExists:
-            return  # the next check tells whose it is
+            return  # the next check compares its key
         where = f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
         log.warning("a Secret with a key of the operator's was deleted; it was put back", extra={"secret": where})
 

@@ -1,4 +1,4 @@
-"""The tokens that agents ask for: JWTs signed by a key of the operator's own, valid for one pod and one minute."""
+"""The tokens that agents require: JWTs signed with the operator's own key, valid for one pod and one minute."""
 
 import base64
 import hashlib
@@ -15,9 +15,9 @@ from flowsession_protocol import TOKEN_SECONDS
 
 SECRET = "flowsession-agent-keys"  # noqa: S105 - a name
 REUSED_SECONDS = 20
-"""A start calls its agent several times within this; signing is the most expensive part of a call."""
+"""Seconds for which a token is reused: a start calls its agent several times, and signing is the most expensive part of a call."""
 MOST_REUSED = 1000
-"""Tokens that are kept at most."""
+"""Maximum number of tokens kept."""
 
 
 class Signer:
@@ -31,12 +31,12 @@ class Signer:
         self._kid = hashlib.sha256(modulus).hexdigest()[:16]
         self._head = _b64(json.dumps({"alg": "RS256", "kid": self._kid, "typ": "JWT"}).encode())
         self.public_keys = json.dumps({"keys": [{"kty": "RSA", "kid": self._kid, "n": _b64(modulus), "e": _b64(exponent)}]})
-        """The key set that goes into pods, as JSON."""
+        """The key set that pods get, as JSON."""
         self._lately: dict[tuple[str, float], tuple[float, str]] = {}
-        """By pod and clock: when a token was signed, by our own clock, and the token."""
+        """By pod and clock offset: when the last token was signed, by the operator's clock, and the token."""
 
     def token(self, pod_uid: str, *, clock_offset: float = 0.0) -> str:
-        """Return a token for one pod; `clock_offset` is how many seconds that pod's clock is ahead of ours."""
+        """Return a token for one pod. `clock_offset`: seconds by which the pod's clock is ahead of the operator's."""
         signed_at, lately = time.time(), self._lately.get((pod_uid, clock_offset))
         if lately and 0.0 <= signed_at - lately[0] < REUSED_SECONDS:
             return lately[1]
@@ -54,7 +54,7 @@ class Signer:
 
 
 async def load_signer(cluster: KubernetesCluster, namespace: str) -> Signer:
-    """Return the signer with the key in the operator's Secret, which the first operator that ever starts makes. Raises ClusterError."""
+    """Return the signer with the key in the operator's Secret, which the first operator to start creates. Raises ClusterError."""
     try:
         secret = await cluster.get("Secret", namespace, SECRET)
     except errors.NotFound:

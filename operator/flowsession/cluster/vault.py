@@ -1,6 +1,6 @@
-"""Seals what the operator keeps in ConfigMaps that others may read and write: nobody else reads it, and nobody else's opens.
+"""Encrypts what the operator keeps in ConfigMaps that others may read and write: only the operator can read it or write it validly.
 
-AES-256-GCM under a key of the operator's own. The key signs nothing, so that a new key for the agents' tokens costs no saved edits.
+AES-256-GCM with the operator's own key. The key signs nothing, so a new key for the agents' tokens loses no saved edits.
 """
 
 import base64
@@ -19,26 +19,26 @@ ENTRY = "key"
 KEY_BYTES = 32
 NONCE_BYTES = 12
 FORM = b"\x01"
-"""The first byte of what is sealed: a later form is told from this one."""
+"""First byte of sealed content, to distinguish this form from later ones."""
 
 
 class NotSealedHereError(Exception):
-    """It was not sealed with this key for this place: another one wrote it, or it was changed or moved."""
+    """The content was not sealed with this key for this place: somebody else wrote it, or it was changed or moved."""
 
 
 class Vault:
-    """Holds the key; `bound_to` names the place and owner of the content, and has to be the same for opening."""
+    """Seals and opens content with one key. `bound_to` names the content's place and owner, and must be the same for both."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def seal(self, content: bytes, *, bound_to: bytes) -> bytes:
-        """Return the content sealed, unreadable to others; never the same twice."""
+        """Return the sealed content, unreadable to others and different each time."""
         nonce = os.urandom(NONCE_BYTES)
         return FORM + nonce + self._cipher.encrypt(nonce, content, FORM + bound_to)
 
     def open(self, sealed: bytes, *, bound_to: bytes) -> bytes:
-        """Return the content. Raises NotSealedHereError."""
+        """Return the opened content. Raises NotSealedHereError."""
         nonce = sealed[1 : 1 + NONCE_BYTES]
         if sealed[:1] != FORM or len(nonce) != NONCE_BYTES:
             raise NotSealedHereError
@@ -49,7 +49,7 @@ class Vault:
 
 
 async def load_vault(cluster: KubernetesCluster, namespace: str) -> Vault:
-    """Return the vault with the key in the operator's Secret, which the first operator that ever starts makes. Raises ClusterError."""
+    """Return the vault with the key in the operator's Secret, which the first operator to start creates. Raises ClusterError."""
     try:
         secret = await cluster.get("Secret", namespace, SECRET)
     except errors.NotFound:

@@ -1,1 +1,1 @@
-"""The loop: cache, queue, snapshot, executor. It carries what the decisions ask for and knows none of their reasons."""
+"""The loop: cache, queue, snapshots, executor. It carries out what decisions ask for and knows none of their reasons."""

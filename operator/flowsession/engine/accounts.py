@@ -1,4 +1,4 @@
-"""ServiceAccounts by namespace, listed when a decision depends on them: watching all of a cluster's would be for nothing nearly always."""
+"""ServiceAccounts by namespace, listed when a decision depends on them: a watch of the whole cluster would nearly always be wasted."""
 
 import asyncio
 import time
@@ -10,11 +10,11 @@ from flowsession.model.views import Account
 from flowsession.reconcile import identity
 
 FRESH_SECONDS = 2.0
-"""How long a list stands for what there is: so seldom a namespace is listed, however many of its sessions start at once."""
+"""Seconds for which a list is reused, so that many sessions starting at once in a namespace cause one LIST."""
 
 
 class Accounts:
-    """Lists of one namespace each, of metadata alone. What is older than a moment is not kept."""
+    """Lists one namespace at a time, metadata only, and keeps each list for FRESH_SECONDS."""
 
     def __init__(self, cluster: KubernetesCluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
@@ -23,12 +23,12 @@ class Accounts:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lately(self, namespace: str) -> tuple[Account, ...] | None:
-        """Return the namespace's ServiceAccounts if they were listed just now, else None."""
+        """Return the namespace's ServiceAccounts if they were listed within FRESH_SECONDS, else None."""
         listed = self._lists.get(namespace)
         return listed[1] if listed and self._clock() - listed[0] < FRESH_SECONDS else None
 
     async def read(self, namespace: str) -> None:
-        """List the namespace's ServiceAccounts, once for all callers of the same time. Raises ClusterError."""
+        """List the namespace's ServiceAccounts, once for all concurrent callers. Raises ClusterError."""
         lock = self._locks.setdefault(namespace, asyncio.Lock())
         async with lock:
             if self.lately(namespace) is None:

@@ -1,4 +1,4 @@
-"""Carries out calls to agents beside the workers: a slow agent holds up nobody but its own session."""
+"""Calls agents in tasks separate from the workers, so that a slow agent delays only its own session."""
 
 import asyncio
 import logging
@@ -22,22 +22,22 @@ from flowsession.model.plan import AgentCall, Deliver, Follow, KeepAlive, Probe,
 from flowsession.model.views import PodView
 
 WAITED_SECONDS = POLL_SECONDS - 1.0
-"""A poll of this length has waited for news."""
+"""Seconds after which a poll counts as having waited for news."""
 
 LONGEST_SILENCE = 90.0
-"""Seconds that may lie between two calls of an agent that does not answer: the longest pause and the call itself."""
+"""Maximum seconds between two calls of an agent that does not answer: the longest pause and the call itself."""
 
 log = logging.getLogger(__name__)
 
 
 ReadFeed = Callable[[str, str], Awaitable[FeedCredentials]]
-"""Reads the token of the Secret of that namespace and name. Raises ClusterError."""
+"""Reads the token in the Secret of that namespace and name. Raises ClusterError."""
 
 
 class Agents:
-    """At most one call for each session at a time; its answer enters the cache as an observation and brings the key up again.
+    """Makes at most one call per session at a time; its answer is put into the cache and the key is enqueued again.
 
-    A long poll gives way to a call that has something to say.
+    Any other call cancels a long poll.
     """
 
     def __init__(self, client: AgentClient, cache: Cache, queue: Queue[Key], read_feed: ReadFeed) -> None:
@@ -48,7 +48,7 @@ class Agents:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
-        """Begin a call unless one is under way."""
+        """Start a call unless one is in flight; a long poll in flight is canceled for any other call."""
         restarts = pod.container.restarts if pod.container else 0
         view = self._cache.agents.get(pod.uid)
         if view is None or view.restarts != restarts:
@@ -63,13 +63,13 @@ class Agents:
         task.add_done_callback(lambda ended: self._ended(key, pod.uid, ended))
 
     def forget(self, pod_uid: str) -> None:
-        """End the call to a pod that is gone, and drop what the client keeps of it."""
+        """Cancel the call to a pod that is gone, and drop what the client keeps for it."""
         if task := self._tasks.pop(pod_uid, None):
             task.cancel()
         self._client.forget(pod_uid)
 
     async def close(self) -> None:
-        """End every call."""
+        """Cancel every call."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -84,7 +84,7 @@ class Agents:
         metrics.task_deaths.labels("call").inc()
         log.error("taking in an agent's answer broke", exc_info=error, extra={"key": f"{key.namespace}/{key.name}"})
         if (view := self._cache.agents.get(uid)) and uid not in self._tasks:
-            # As if it had not answered: else the session would wait for this call for ever.
+            # Handled as no answer, else the session would wait for this call forever.
             broken = AgentError(f"its answer could not be taken in ({type(error).__name__}: {error})")
             self._cache.agents[uid] = self._observed(view, Probe(), Answer(), broken, seconds=0.0)
         self._queue.add(key)
@@ -99,7 +99,7 @@ class Agents:
         except AgentError as error:
             failure = error
             log.debug("agent call failed", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__, "error": str(error)})
-        except Exception as error:  # what nobody thought of must not leave the session waiting for an answer for ever
+        except Exception as error:  # an unforeseen error must not leave the session waiting for an answer forever
             failure = AgentError(f"{type(error).__name__}: {error}")
             log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
         view = self._cache.agents.get(pod.uid)
@@ -120,7 +120,7 @@ class Agents:
         return believed(state, call, view, entry.status) if entry and view else state
 
     async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
-        """Return an agent's credentials for private feeds, read anew each time: a corrected Secret is seen."""
+        """Return an agent's credentials for private feeds, read for each call, so that a corrected Secret is used."""
         if not isinstance(call, Deliver) or not call.feed_secret:
             return None
         if call.feed_problem:

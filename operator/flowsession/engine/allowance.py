@@ -1,4 +1,4 @@
-"""Token buckets: how much one object or sender may cause, since etcd, the API server and the operator are everybody's."""
+"""Token buckets: limits on the load from one object or sender, since all share etcd, the API server and the operator."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Bucket:
-    """`burst` tokens at once, then one every `seconds`. A clock that is set back takes none away."""
+    """`burst` tokens at once, then one every `seconds`. A clock that is set back removes none."""
 
     burst: float
     seconds: float
     left: float
     at: float
-    """When the tokens were counted last."""
+    """When the tokens were last counted."""
 
     def refilled(self, now: float) -> float:
-        """Return how many tokens are there now."""
+        """Return how many tokens are available now."""
         self.left = min(self.burst, self.left + max(0.0, now - self.at) / self.seconds)
         self.at = now
         return self.left
 
     def take(self, now: float) -> bool:
-        """Take a token; return whether there was one."""
+        """Take a token; return whether one was available."""
         if self.refilled(now) < 1.0:
             return False
         self.left -= 1.0
@@ -35,11 +35,11 @@ class Allowance:
     burst: float
     seconds: float
     remembered: int = 4096
-    """Objects; those that were asked for longest ago are forgotten, and have their burst again."""
+    """Maximum number of objects; the least recently used are forgotten and get their burst again."""
     _buckets: OrderedDict[str, Bucket] = field(default_factory=OrderedDict)
 
     def of(self, name: str, now: float) -> Bucket:
-        """Return its bucket."""
+        """Return the bucket of an object."""
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self.burst, self.seconds, self.burst, now)
@@ -50,10 +50,10 @@ class Allowance:
         return bucket
 
     def __len__(self) -> int:
-        """Return how many are remembered."""
+        """Return how many objects are remembered."""
         return len(self._buckets)
 
     def wait(self, name: str, now: float) -> float:
-        """Take a token if there is one; else return the seconds until there is."""
+        """Take a token and return 0, or return the seconds until one is available."""
         bucket = self.of(name, now)
         return 0.0 if bucket.take(now) else (1.0 - bucket.left) * self.seconds

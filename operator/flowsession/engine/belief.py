@@ -1,4 +1,4 @@
-"""What is believed of an agent's answer: only revisions that were ordered, since their names become objects and statuses."""
+"""Checks an agent's answer: only revisions that were ordered are accepted, since they become parts of object names and statuses."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,8 +12,8 @@ _UNDER_WAY_OR_FAILED = frozenset({"Running", "Failed", "TimedOut"})
 
 
 def believed(state: AgentState, call: AgentCall, view: AgentView, status: Mapping[str, Any]) -> AgentState:
-    """The state, with what the session's status says in place of revisions that nobody ordered: neither this operator, nor one before it
-    by the status. Raises AgentError where nothing usable is left."""
+    """Return the state, with the status' revisions in place of those that were never ordered, by this operator or, according to the
+    status, by an earlier one. Raises AgentError if nothing usable is left."""
     orders = [view.delivered or ("", "")]
     if isinstance(call, Deliver):
         orders.append((call.body["packagesRevision"], call.body["flowRevision"]))

@@ -1,4 +1,4 @@
-"""Saved edits of flow folders: sealed when they are written, opened for the next session, and removed when they are too old."""
+"""Saved edits of flow folders: sealed when they are written, opened for the next session, and deleted when they are too old."""
 
 import base64
 import json
@@ -28,10 +28,10 @@ Metadata = dict[str, Any]
 
 ENTRY = "edits.sealed"
 MOST_KEPT = 5
-"""Saved edits of one user and environment that are kept besides each other: those that nobody took back."""
+"""Saved edits that are kept for one user and environment. Only those that no session restored accumulate."""
 
 MOST_READ = 10
-"""Of them that are read, the newest first, to find one that opens; each may have 1 MiB."""
+"""Saved edits that are read, newest first, to find some that open; each may have 1 MiB."""
 
 LARGEST_HEAD = 4 * 1024 * 1024
 PRUNE_SECONDS = 3600.0
@@ -39,7 +39,7 @@ DAY = 86_400.0
 
 
 class Edits:
-    """The archives themselves are in memory only between a start and the agent's answer: each may have 1 MiB."""
+    """Keeps archives in memory only between a session's start and the agent's answer, since each may have 1 MiB."""
 
     def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], vault: Vault, *, retention_days: int) -> None:
         self._cluster = cluster
@@ -50,11 +50,11 @@ class Edits:
         self._pruned_at = 0.0
 
     def mark(self, manifest: Manifest) -> Manifest:
-        """Return the manifest to create; a session's pod gets the seal that proves later whose edits it has."""
+        """Return the manifest to create; a session's pod gets the seal that later proves whose edits it has."""
         return provenance.seal(manifest, self._vault, self._cache.clock())
 
     async def take_over(self) -> None:
-        """Note the owners of pods whose sessions were deleted while no operator ran: their agents wait a while with unsaved edits."""
+        """Record the owners of pods whose sessions were deleted while no operator ran: their agents keep unsaved edits for a while."""
         for pod in list(self._cache.pods.values()):
             session = self._cache.sessions.get((pod.view.namespace, pod.session)) if pod.session else None
             origin = provenance.read(pod, self._vault) if pod.provenance else None
@@ -66,9 +66,9 @@ class Edits:
             self._queue.add_all(self._cache.departed.note(entry, origin.environment_uid, [pod], self._cache.clock()))
 
     async def _saved_last(self, namespace: str, origin: Origin) -> float:
-        """Return when edits of this user and environment were saved last, in seconds since 1970, 0 for never: new ones must be newer."""
+        """Return when edits of this user and environment were last saved, in seconds since 1970; 0: never. New ones must be newer."""
         wanted = FetchEdits(namespace, origin.environment, origin.environment_uid, origin.user, 0)
-        latest = self._cache.clock() + DAY  # what claims to be of later is nobody's clock
+        latest = self._cache.clock() + DAY  # a number further ahead is from no working clock
         try:
             numbers = [_sequence(meta) / 1000 for meta in await self._listed(wanted)]
             return max((number for number in numbers if number <= latest), default=0.0)
@@ -89,16 +89,16 @@ class Edits:
         return {**manifest, "binaryData": {ENTRY: base64.b64encode(sealed).decode()}}
 
     def wrote(self, body: dict[str, Any]) -> bool:
-        """Return whether an operator with this key wrote this ConfigMap, in this place and for this owner."""
+        """Return whether an operator with this key wrote this ConfigMap, for this place and this owner."""
         return self._opened(body, _owner(body["metadata"])) is not None
 
     async def fetch(self, key: Key, uid: str, wanted: FetchEdits) -> None:
-        """Take the newest edits that this user saved of this very environment into the cache. Raises ClusterError."""
+        """Read the newest edits that this user saved of this environment (by uid) into the cache. Raises ClusterError."""
         saved = None
         try:
             found = sorted(await self._listed(wanted), key=_sequence, reverse=True)
             saved = await self._newest(found, wanted)
-            if not (saved and saved.ignored):  # else nobody knows which of them are the operator's own
+            if not (saved and saved.ignored):  # else it is unknown which of them are the operator's own
                 await self._keep_few(found)
         except errors.NamespaceTerminating:
             raise
@@ -108,7 +108,7 @@ class Edits:
         self._queue.add(key)
 
     async def prune(self) -> None:
-        """Delete, once an hour, edits older than the retention whose user has no session of the environment. Raises ClusterError."""
+        """Delete edits older than the retention whose user has no session of the environment, once an hour. Raises ClusterError."""
         now = self._cache.clock()
         if now - self._pruned_at < PRUNE_SECONDS:
             return
@@ -124,7 +124,7 @@ class Edits:
             await self._remove(meta)
 
     async def _newest(self, found: list[Metadata], wanted: FetchEdits) -> SavedEdits | None:
-        """Return the first edits that open and have an archive, why later ones are missing, and which don't open."""
+        """Return the newest edits that open and have an archive, with why later ones are lost and which ones don't open."""
         ignored: list[str] = []
         lost = ""
         newest = SavedEdits()
@@ -147,7 +147,7 @@ class Edits:
         return replace(newest, lost=lost, ignored=tuple(ignored))
 
     async def _keep_few(self, found: list[Metadata]) -> None:
-        """Delete all but the newest few; a failure waits for the next time and costs the session nothing."""
+        """Delete all but the newest MOST_KEPT. A failure does not affect the session; the next fetch tries again."""
         for old in found[MOST_KEPT:]:
             try:
                 await self._remove(old)
@@ -161,7 +161,7 @@ class Edits:
             return
 
     def _opened(self, body: dict[str, Any], environment_uid: str) -> SavedEdits | None:
-        """Return the content; None if it was written by another operator, in another place or for another owner."""
+        """Return the content, or None if another operator wrote it, or it is for another place or owner."""
         meta = body["metadata"]
         try:
             sealed = base64.b64decode((body.get("binaryData") or {}).get(ENTRY, ""))
@@ -184,7 +184,7 @@ class Edits:
 
 
 def given(cache: Cache, key: Key) -> None:
-    """Keep the name alone: the agent has the edits now."""
+    """Drop the archive of a session's saved edits, which the agent has now, and keep the rest."""
     entry = cache.sessions.get((key.namespace, key.name))
     known = cache.saved.get(entry.meta.uid) if entry else None
     if entry and known and known[1]:
@@ -192,7 +192,7 @@ def given(cache: Cache, key: Key) -> None:
 
 
 def _place(meta: Manifest, environment_uid: str) -> bytes:
-    """Return what saved edits are bound to: in another place, under another name, owner, user or age they don't open."""
+    """Return what saved edits are bound to: they don't open with another namespace, owner, user, name or sequence number."""
     annotations = meta.get("annotations") or {}
     parts = [meta["namespace"], environment_uid, annotations.get(USER_ANNOTATION), meta["name"], annotations.get(SEQUENCE_ANNOTATION)]
     return json.dumps(parts).encode()
@@ -203,7 +203,7 @@ def _owner(meta: Manifest) -> str:
 
 
 def _is_for(meta: Metadata, wanted: FetchEdits) -> bool:
-    """Return whether edits are this user's and this very environment's: labels hold a hash and a name only."""
+    """Return whether edits are of this user and this environment's uid: labels hold only the user's hash and the environment's name."""
     owners = {owner["uid"] for owner in meta.get("ownerReferences", ())}
     return (meta.get("annotations") or {}).get(USER_ANNOTATION) == wanted.user and owners <= {wanted.environment_uid}
 
@@ -214,6 +214,6 @@ def _whose(meta: Metadata) -> tuple[str, str, str]:
 
 
 def _sequence(meta: Metadata) -> int:
-    """Return the number that edits are sealed with; with a wrong one they don't open."""
+    """Return the sequence number that edits are sealed with, 0 if it is invalid; with a wrong one they don't open."""
     number = (meta.get("annotations") or {}).get(SEQUENCE_ANNOTATION, "")
     return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0

@@ -1,4 +1,4 @@
-"""Carries out a plan: at most one write for each object, every answer straight into the cache."""
+"""Carries out a plan: at most one write per object, and every response goes straight into the cache."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,29 +31,29 @@ _ORDER = {"ConfigMap": 0, "Pod": 1}
 
 STATUSES_AT_ONCE = 40.0
 SECONDS_PER_STATUS = 5.0
-"""Status writes about one session: so many at once, then one each such time. A start has 2 or 3, an active session a few in a minute."""
+"""Status writes allowed about one session: a burst, then one per interval. A start takes 2 or 3, an active session a few per minute."""
 
 LISTS_AT_ONCE = 10.0
 SECONDS_PER_LIST = 20.0
-"""The same for a session's ConfigMaps: lists of packages, and saved edits, of which a busy session has two in a minute."""
+"""The same for a session's ConfigMaps: lists of packages and saved edits. A busy session saves edits twice a minute."""
 
 REPORTED_SECONDS = 60.0
-"""How long the Event of what failed or came too late stands for the next try."""
+"""Seconds for which a retry does not repeat the Events of a plan that failed or came too late."""
 
 
 BUSY = 16
-"""Decisions that are due from which on what went well is told later: an Event costs the API server half of what a status does."""
+"""Queue length from which Normal Events are deferred: an Event costs the API server half as much as a status."""
 
 CLAIMED = frozenset({"IdleSoon"})
-"""Reasons of Events that the status says people were told of."""
+"""Reasons of Events that the status claims were written."""
 
 
 class _PlanCutError(Exception):
-    """Something that the rest of the plan builds on was refused: the next decision knows of it."""
+    """A write that the rest of the plan depends on was refused; the next decision knows of it."""
 
 
 class Executor:
-    """The only one who writes. Raises ClusterError for what is to be tried again."""
+    """Makes all calls and writes that plans ask for. Raises ClusterError for what is to be retried."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class Executor:
         self._statuses = Allowance(STATUSES_AT_ONCE, SECONDS_PER_STATUS)
         self._lists = Allowance(LISTS_AT_ONCE, SECONDS_PER_LIST)
         self._reported: dict[str, tuple[float, frozenset[str]]] = {}
-        """By uid: when and for which reasons people were told of what then failed or came too late."""
+        """By uid: when Events were written for a plan that then failed or came too late, and their reasons."""
 
     async def carry_out(self, key: Key, uid: str, plan: Plan) -> None:
-        """What is new first, then the status, then what goes: a status that comes too late, because somebody has changed the object
-        meanwhile, must not cost anybody a pod. Before the object's own end comes only what it builds on, since words age."""
+        """Carry out a plan: creations, then the status, then deletions, so that a status write that conflicts with another change of the
+        object never costs a pod. Before the object's own deletion, only what it depends on is created, since agents' answers expire."""
         if plan.look_again_at is not None:
             self._queue.add_after(key, plan.look_again_at - self._cache.clock())
         try:
@@ -116,8 +116,11 @@ class Executor:
             await self._annotate(plan.annotate)
 
     async def _write_status(self, key: Key, uid: str, plan: Plan) -> bool:
-        """Whether the rest of the plan may build on it. A warning comes before the status, which says that people were warned: after it,
-        a kill would leave that untrue for ever. All else is told right after: of what is gone, or was changed, there is no story."""
+        """Write the status and the Events; return whether the rest of the plan may proceed.
+
+        CLAIMED Events are written before the status: if it came first, a kill in between would leave its claim untrue forever. The other
+        Events follow the status, so that none is written if the object is gone or has changed.
+        """
         if plan.status is None and not plan.events:
             return True
         if plan.status is not None and not self._may(key, uid, self._statuses):
@@ -132,10 +135,10 @@ class Executor:
         return True
 
     async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True, now: bool = True) -> bool:
-        """Whether all of a plan's Events are written; one that was written lately for a plan that failed after it is not written anew.
+        """Write a plan's Events; return whether all are written. One lately written for a plan that failed after it is not repeated.
 
-        With `late`, one that the API server does not take for now is left to the recorder, and stands for written; so is, unless `now`,
-        each that is no warning.
+        With `late`, an Event that the API server does not accept for now is left to the recorder and counts as written. Unless `now`,
+        so is every Event that is not a warning.
         """
         if not events:
             return True
@@ -151,14 +154,14 @@ class Executor:
         return True
 
     def _may(self, key: Key, uid: str, allowance: Allowance) -> bool:
-        """Whether one more may be written about this session now; what its agent says must not fill etcd. Else it is decided anew later."""
+        """Return whether the session may have one more write now, else enqueue it for later: an agent's reports must not fill etcd."""
         pause = allowance.wait(uid, self._cache.clock()) if key.kind == "ComputeSession" else 0.0
         if pause:
             self._queue.add_after(key, pause)
         return not pause
 
     async def _create_all(self, key: Key, uid: str, plan: Plan) -> bool:
-        """Whether the rest of the plan may build on it."""
+        """Create the plan's objects; return whether the rest of the plan may proceed."""
         if any(create.manifest["kind"] == "ConfigMap" for create in plan.creates) and not self._may(key, uid, self._lists):
             return False
         try:
@@ -169,15 +172,15 @@ class Executor:
         return True
 
     async def _end(self, key: Key, uid: str, plan: Plan, own: list[Delete]) -> None:
-        """Tells of the object's end, and then brings it about: nobody could tell of it afterwards. An end that was told of but came too
-        late is tried again without telling anew, else it might come too late for ever."""
+        """Write the Events about the object's end, then delete it, since they can't be written afterwards. A deletion that came too late is
+        retried without repeating the Events, else it might come too late every time."""
         if not await self._create_all(key, uid, plan):
             return
         await self._tell(key, uid, plan.events)
         self._cache.journal.ends[uid] = own[0].why
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
-                break  # what is too late leaves the note
+                break  # a raised TooLate skips the cleanup below
         self._reported.pop(uid, None)
         self._cache.journal.ends.pop(uid, None)
 
@@ -197,7 +200,7 @@ class Executor:
             self._agents.start(key, pods[-1], plan.call)
 
     async def _annotate(self, wanted: AnnotatePod) -> None:
-        """A pod that is gone, or is another one by now, needs no annotations."""
+        """Annotate a pod, unless it is gone or another one has its name."""
         body = {"metadata": {"uid": wanted.uid, "annotations": dict(wanted.annotations)}}
         try:
             self._reader.observe("Pod", await self._cluster.patch("Pod", wanted.namespace, wanted.name, body))
@@ -241,19 +244,19 @@ class Executor:
         self._reader.observe(kind, body, by=key)
 
     def _let_go_of_packages(self, key: Key) -> None:
-        """What stands in a ConfigMap now need not be kept: with thousands of sessions it is most of what an agent said."""
+        """Drop the list of packages that a ConfigMap holds now: with thousands of sessions, such lists are most of what agents report."""
         entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         for pod in owned_pods(self._cache, entry) if entry else ():
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)
 
     def _let_go_of_edits(self, sealed: Sealed) -> None:
-        """As the packages; what is saved need not be told of by the status alone."""
+        """Drop the edits that a ConfigMap holds now, and note their revision as saved, so that this does not depend on the status."""
         if view := self._cache.agents.get(sealed.pod_uid):
             self._cache.agents[sealed.pod_uid] = replace(view, edits=None, saved=sealed.revision if sealed.archive else view.saved)
 
     async def _delete(self, key: Key, deletion: Delete) -> bool:
-        """Whether it goes, or is gone: not if it has changed meanwhile."""
+        """Delete an object; return False if it has changed meanwhile."""
         if deletion.kind == "ConfigMap":
             self._cache.own_config_maps.drop((deletion.namespace, deletion.name))
         try:
@@ -279,7 +282,7 @@ class Executor:
         return True
 
     async def _patch(self, write: PatchStatus) -> bool:
-        """Whether it was written: not if the object has changed meanwhile, or is gone."""
+        """Write a status; return False if the object has changed meanwhile or is gone."""
         try:
             body = await self._cluster.patch_status(
                 write.kind,

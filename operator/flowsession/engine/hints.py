@@ -1,6 +1,6 @@
-"""Takes the datagrams by which agents say that there is news: a pod's uid and a word, believed only as far as asking that pod's agent goes.
+"""Receives the datagrams by which agents announce news: a pod's uid and a word. A datagram only causes that pod's agent to be asked.
 
-Datagrams: one that comes costs no connection, holds nothing open and needs no answer; that it arrived, the agent sees by being asked.
+Datagrams cost no connection, keep nothing open and need no answer. An agent sees that one arrived when it is asked.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from flowsession_protocol import datagrams
 
 MOST_AT_ONCE = 500
 REFILL = 200.0
-"""Datagrams a second that are looked at, whoever sends them."""
+"""Datagrams per second that are processed, after the burst, from all senders together."""
 MOST_OF_ADDRESS = 20
 REFILL_OF_ADDRESS = 2.0
-"""The same of one sender."""
+"""The same for one sender."""
 ADDRESSES = 4096
 LEAST_BETWEEN = 0.5
-"""Seconds between two of one pod that are taken."""
+"""Minimum seconds between two accepted datagrams of one pod with the same news."""
 ENDINGS = 30
 ENDING_REFILL = 0.02
-"""How often a pod may say that it ends, and is asked at once for that."""
+"""Rate per second, after the burst, at which a pod may announce its end and is asked at once for that."""
 
 
 class Hints(asyncio.DatagramProtocol):
-    """Of one event loop, as the cache."""
+    """Belongs to one event loop, like the cache."""
 
     def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
         self._cache = cache
@@ -63,7 +63,7 @@ class Hints(asyncio.DatagramProtocol):
         return "taken"
 
     def _hint(self, uid: str, word: str, now: float) -> Hint | None:
-        """Return the pod's hint; None if the same came a moment ago."""
+        """Return the pod's new hint, or None if the same news came within LEAST_BETWEEN."""
         before = self._cache.hints.get(uid, Hint())
         if word == datagrams.KILLED:
             return None if 0 <= now - before.killed_at < LEAST_BETWEEN else replace(before, killed_at=now)

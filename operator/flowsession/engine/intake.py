@@ -1,4 +1,4 @@
-"""The one way into the cache: what watches, lists and the answers to writes bring. An object that can't be read costs only itself."""
+"""The only way into the cache, for watches, LISTs and responses to writes. An unreadable object affects nothing but itself."""
 
 import logging
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from flowsession.model.plan import Event
 LONGEST_REASON = 300
 
 SETTLE_SECONDS = 0.25
-"""How long a decision waits that nobody waits for: one about an object whose change was an own write, whose plan has said all there was to
-say, or about a pod that is Pending still. Whatever else happens to the object meanwhile is decided on at once, and together with it."""
+"""Seconds by which decisions that nothing waits for are delayed: after an own write, whose plan already covered the object, and about a pod
+that is still Pending. Any other change of the object meanwhile is decided on at once, together with the delayed one."""
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class _Unread:
 
 
 class Intake:
-    """Whatever raises while an object is read or noted is counted, logged, and told to the object's owner in an Event."""
+    """Puts objects into the cache. An error in this is counted, logged, and reported to the object's owner in an Event."""
 
     def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
         self._cache = cache
@@ -35,9 +35,9 @@ class Intake:
         self._unread: dict[Key, _Unread] = {}
 
     def take(self, kind: str, body: Any, *, deleted: bool = False, by: Key | None = None) -> Key | None:
-        """Take an object into the cache and enqueue the keys that it concerns; return its own key, None if it has no name.
+        """Put an object into the cache and enqueue the keys that it concerns. Return its own key, or None if it has no name.
 
-        `by` is the key of the plan whose write it is the answer to.
+        `by` is the key whose plan wrote the object, if it is from a response to a write.
         """
         try:
             meta = body["metadata"]
@@ -66,7 +66,7 @@ class Intake:
         return entry is not None and entry.view.phase == "Pending" and entry.view.deleting_since is None
 
     def forget(self, key: Key) -> None:
-        """Drop an object that a list no longer has."""
+        """Drop an object that is no longer in a LIST."""
         self.take(key.kind, {"metadata": {"namespace": key.namespace, "name": key.name}}, deleted=True)
 
     def keys(self, kind: str) -> list[Key]:
@@ -74,11 +74,11 @@ class Intake:
         return [key for key in self._unread if key.kind == kind]
 
     def unread(self, key: Key) -> bool:
-        """Return whether the object's present state is unreadable: nothing is decided about it by its former state."""
+        """Return whether the object's current state is unreadable. If so, no decision is made from its former state."""
         return key in self._unread
 
     def untold(self, key: Key) -> tuple[str, Event] | None:
-        """Return, once, the uid of an unreadable object and the Event for its owner."""
+        """Return the uid of an unreadable object and the Event for its owner, once; after that None."""
         found = self._unread.get(key)
         if found is None or found.reported:
             return None

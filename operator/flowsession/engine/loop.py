@@ -1,4 +1,4 @@
-"""The engine: primes the cache, keeps workers on the queue, and re-lists now and then what a watch may have missed."""
+"""The engine: primes the cache, runs workers on the queue, and periodically re-lists what a watch may have missed."""
 
 import asyncio
 import contextlib
@@ -48,18 +48,18 @@ log = logging.getLogger(__name__)
 WORKERS = 16
 SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
-"""After so many failures in a row no session is retired for an end that would fail too; for so long, then it is tried again."""
+"""For SILENT_SECONDS after the last of SILENT_FAILURES failures in a row, no session is retired for an end that would fail too."""
 
 BEGINNER_SECONDS = 20.0
-"""For so long a session without a pod lets those go first that are nearer to Ready: of a thousand that come at once the first is served
-while the last waits, and not all of them at the end."""
+"""Seconds for which a session without a pod yields to sessions nearer to Ready. In a burst of a thousand, the first become Ready while the
+last wait, instead of all at the end."""
 
 LAST_EVENTS_SECONDS = 2.0
-"""For so long the operator's own end may wait for Events."""
+"""Seconds for which the operator's own end may wait for Events."""
 
 RESYNC_SECONDS = 300.0
 FIRST_RESYNC_SECONDS = 10.0
-"""What is deleted between the first lists and the watches is seen by neither."""
+"""Seconds until the first re-list: what is deleted between the first LISTs and the watches is seen by neither."""
 
 SELECTORS = {
     "FlowEnvironment": "",
@@ -71,11 +71,11 @@ SELECTORS = {
     "VMSize": "",
     "ResourceQuota": "",
 }
-"""What is watched, with the label selectors that keep the rest of the cluster out."""
+"""Kinds that are watched, with label selectors that exclude the rest of the cluster."""
 
 
 class Engine:
-    """One for each process."""
+    """One per process."""
 
     def __init__(
         self,
@@ -110,15 +110,15 @@ class Engine:
         self._nodes = Nodes(cluster, self.cache, self.queue)
         self._tasks = Tasks()
         self.primed = False
-        """Whether the cache holds the whole cluster; decisions before that would create what is there already."""
+        """Whether the cache holds the whole cluster; earlier decisions would create what already exists."""
 
     @property
     def dead(self) -> list[str]:
-        """Names of background tasks that have ended: then a restart is the cure."""
+        """Names of background tasks that have ended for good: only a restart helps then."""
         return self._tasks.dead
 
     async def start(self) -> None:
-        """Lists everything, then lets the workers loose. Raises ClusterError."""
+        """List everything, then start the workers. Raises ClusterError."""
         await self.resync()
         await self._edits.take_over()
         await self._nodes.look()
@@ -131,7 +131,7 @@ class Engine:
         self._tasks.start("events", self._recorder.write_late_for_ever)
 
     async def stop(self) -> None:
-        """Ends the workers; a write that is under way is awaited by nobody, as after a kill. Events that were deferred are written."""
+        """End the workers without waiting for writes in flight, as after a kill, and write deferred Events."""
         await self._tasks.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_EVENTS_SECONDS):
@@ -141,20 +141,20 @@ class Engine:
         await self._checks.close()
 
     def observe(self, kind: str, body: Object, *, deleted: bool = False) -> None:
-        """Takes in a watch event."""
+        """Process a watch event."""
         self._intake.take(kind, body, deleted=deleted)
         metrics.sessions.set(len(self.cache.sessions))
 
     async def resync(self) -> None:
-        """LISTs what is watched: takes in what is newer, drops what is gone. Deletions during a re-list are reported by no watch.
+        """LIST what is watched: store what is newer, drop what is gone. No watch reports deletions that happen while it re-lists.
 
-        Raises the first failure, once every kind has been tried that an API server which answers can list.
+        Raises the first failure, after trying all kinds; stops early only if the API server is unavailable or throttles.
         """
         failure: Exception | None = None
         for kind, labels in SELECTORS.items():
             try:
                 await self._relist(kind, labels)
-            except Exception as error:  # one kind that can't be listed costs the others nothing
+            except Exception as error:  # a kind that can't be listed must not affect the others
                 metrics.relist_failures.labels(kind).inc()
                 failure = failure or error
                 if isinstance(error, errors.Unavailable | errors.Throttled):
@@ -172,7 +172,7 @@ class Engine:
             listed = version
             seen |= {self._intake.take(kind, body) for body in items}
         if None in seen:
-            return  # whatever has no name may be any of those that were not seen
+            return  # an object without a name may be any of those that were not seen
         for key in before - seen:
             if not newer(self.cache.version(key), listed):
                 self._intake.forget(key)
@@ -190,7 +190,7 @@ class Engine:
                 pause = self.queue.retry(key)
                 metrics.reconciles.labels(key.kind, "retry").inc()
                 log.warning("will try again", extra={"key": f"{key.namespace}/{key.name}", "seconds": round(pause, 1), "error": str(error)})
-            except Exception as error:  # nothing is swallowed: logged with its key, counted, told to its owner, and tried again
+            except Exception as error:  # nothing is swallowed: logged with its key, counted, reported to its owner, and retried
                 self.queue.retry(key)
                 metrics.reconciles.labels(key.kind, "error").inc()
                 log.exception("decision failed", extra={"key": f"{key.namespace}/{key.name}"})
@@ -199,20 +199,20 @@ class Engine:
                 self.queue.done(key)
 
     async def _tell_of(self, key: Key, error: Exception) -> None:
-        """Tells the object's owner, once, of a failure that goes on and is neither theirs nor the API server's."""
+        """Report a persistent failure to the object's owner, once, if neither they nor the API server caused it."""
         uid = self.cache.uid(key)
         if uid and self.queue.failing(key)[0] == SILENT_FAILURES:
             message = f"the operator fails at this {key.kind}, and tries again ({type(error).__name__}: {error})"
             await self._recorder.record(key, uid, Event(True, "DecisionFailed", f"{message[:500]}; its log has more: please report it"))
 
     async def _reconcile(self, key: Key) -> bool:
-        """Whether the key may forget its failures: a plan that only calls an agent says nothing of the API server."""
+        """Decide and carry out the plan; return whether the key's failures are over. A plan that only calls an agent does not show that."""
         if untold := self._intake.untold(key):
             await self._recorder.record(key, *untold)
         uid, plan = self.plan(key)
         while plan is not None and plan.wants_accounts:
             await self._accounts.read(key.namespace)
-            uid, plan = self.plan(key)  # at once, before they are old
+            uid, plan = self.plan(key)  # at once, while the list is fresh
         if plan is not None:
             await self._executor.carry_out(key, uid, plan)
         return plan is None or plan.writes or (plan.call is None and not self._silent(key))
@@ -221,16 +221,16 @@ class Engine:
         self.queue.add_all(self.cache.concerned_by_environment(environment))
 
     def _patience(self, key: Key) -> float:
-        """For how many seconds others may go before a key."""
+        """Return the seconds for which a key yields to others."""
         return BEGINNER_SECONDS if key.kind == "ComputeSession" and not self.cache.pods_of((key.namespace, key.name)) else 0.0
 
     def _silent(self, key: Key) -> bool:
-        """Whether the API server has not been doing lately what was asked of it about this object."""
+        """Return whether the API server has lately failed to carry out writes about this object."""
         failures, seconds = self.queue.failing(key)
         return failures >= SILENT_FAILURES and seconds < SILENT_SECONDS
 
     def plan(self, key: Key) -> tuple[str, Plan | None]:
-        """The object's uid and what is to be done about it; None if it is gone."""
+        """Return the object's uid and its plan; None if it is gone or unreadable."""
         name, now = (key.namespace, key.name), self.cache.clock()
         if self._intake.unread(key):
             return "", None
@@ -270,5 +270,5 @@ class Engine:
                     await work()
                 except errors.ClusterError as error:
                     log.warning("re-list failed; the watches go on", extra={"error": str(error)})
-                except Exception:  # nor does anything else end it: what watches miss is found by nobody else
+                except Exception:  # no error may end this loop: only it finds what watches miss
                     log.exception("re-list broke; the watches go on")

@@ -1,4 +1,4 @@
-"""What the operator's own manifests say, and whether what stands under their names is theirs."""
+"""Checks of the operator's manifests: whether an existing object belongs to one, and how many packages one lists."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from flowsession.manifests.session_pod import MANAGED_BY
 
 
 def ours(body: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Return whether the object under our name is ours: it has the same owner, or for shared objects our label."""
+    """Return whether an existing object is the operator's: it has our label and all owners of the manifest (shared objects: none)."""
     wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
     found = {owner["uid"] for owner in body["metadata"].get("ownerReferences", ())}
     labelled = (body["metadata"].get("labels") or {}).get(MANAGED_BY) == manifest["metadata"]["labels"][MANAGED_BY]

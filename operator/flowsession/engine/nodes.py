@@ -1,4 +1,4 @@
-"""Looks at the cluster's nodes now and then: a watch would bring every node's heartbeat, and sizes only ask what there is."""
+"""Lists the cluster's nodes periodically: a watch would deliver every node's heartbeat, and sizes only need what exists."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ from flowsession.model.sizes import Pool, Taint
 log = logging.getLogger(__name__)
 
 LIST_SECONDS = 60.0
-"""How often the nodes are listed while there is a VMSize."""
+"""Seconds between two LISTs of the nodes while a VMSize exists."""
 
 COUNT_SECONDS = 10.0
-"""How often the sessions of each size are counted; a count is written no more often than that."""
+"""Seconds between two counts of each size's sessions, and so at least between two writes of a count."""
 
 _Kind = tuple[frozenset[tuple[str, str]], frozenset[Taint]]
 
 
 class Nodes:
-    """Keeps the pools and counts of the cache's `sizing`. Without a VMSize it does nothing."""
+    """Updates the pools and counts in the cache's `sizing`. Does nothing without a VMSize."""
 
     def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key]) -> None:
         self._cluster = cluster
@@ -35,7 +35,7 @@ class Nodes:
         self._listed_at = float("-inf")
 
     async def look_for_ever(self) -> None:
-        """Count sessions and list nodes, each at its interval; a new or changed size has the nodes listed with the next count."""
+        """Count sessions and list nodes, each at its interval. After a size was added or changed, list the nodes with the next count."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             sizing = self._cache.sizing
@@ -46,9 +46,9 @@ class Nodes:
                     await self.look()
                 except errors.ClusterError as error:
                     log.warning("nodes could not be listed; they will be, with the next count", extra={"error": str(error)})
-                except Exception:  # what nobody thought of must not end the looking
+                except Exception:  # an unforeseen error must not end the loop
                     log.exception("nodes could not be read")
-            # In the same breath as the pools above, so that both come to one write.
+            # Right after the pools above, so that both lead to one write.
             self._queue.add_all(sizing.count(self._cache.pods.values()))
 
     async def look(self) -> None:
@@ -70,12 +70,12 @@ class Nodes:
 def gather(
     items: Iterable[dict[str, Any]], keys: set[str], resources: set[str], grouped: dict[_Kind, tuple[dict[str, Fraction], int]]
 ) -> None:
-    """Add nodes to the groups that sizes can't tell apart: same taints, same labels of the keys that any size selects by."""
+    """Add nodes to groups that are alike for every size: same taints, and same labels among the keys that any size selects by."""
     known: dict[str, Fraction] = {}
     for node in items:
         try:
             _gather_one(node, keys, resources, grouped, known)
-        except Exception:  # one node that can't be read costs only itself
+        except Exception:  # an unreadable node affects nothing but itself
             log.exception("a node can't be read", extra={"node": str(node)[:200]})
 
 
@@ -99,7 +99,7 @@ def _gather_one(
 
 
 def pools(grouped: dict[_Kind, tuple[dict[str, Fraction], int]]) -> tuple[Pool, ...]:
-    """Return the groups as decisions see them."""
+    """Return the groups as pools, which decisions use."""
     return tuple(
         Pool(dict(labels), tuple(sorted(taints, key=lambda taint: (taint.key, taint.value, taint.effect))), least, count)
         for (labels, taints), (least, count) in sorted(

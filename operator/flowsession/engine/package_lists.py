@@ -1,4 +1,4 @@
-"""Lists of packages in ConfigMaps: removes those that no session's status names any more."""
+"""Deletes ConfigMaps with lists of packages that no session's status names any more."""
 
 import logging
 from typing import Any
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 PRUNE_SECONDS = 3600.0
 YOUNGEST_SECONDS = 3600.0
-"""What is younger may be about to be named."""
+"""Minimum age of a list that is deleted, in seconds: a session may be about to name a younger one."""
 
 
 class PackageLists:
-    """An environment has one for each of its requirements and images of late. One that no session names stays for an hour, since the next
-    session of its environment starts sooner with it: its agent need not list what is installed."""
+    """Prunes lists of packages. An environment has one for each of its recent requirements and images. A list that no session names is kept
+    for an hour: with it, the environment's next session starts sooner, since its agent need not list what is installed."""
 
     def __init__(self, cluster: KubernetesCluster, cache: Cache) -> None:
         self._cluster = cluster
@@ -27,7 +27,7 @@ class PackageLists:
         self._pruned_at = 0.0
 
     async def prune(self) -> None:
-        """Remove the old ones, once an hour. Raises ClusterError."""
+        """Delete old lists that no session names, once an hour. Raises ClusterError."""
         now = self._cache.clock()
         if abs(now - self._pruned_at) < PRUNE_SECONDS:
             return
@@ -35,7 +35,7 @@ class PackageLists:
         listed = [meta async for meta in self._cluster.metadata("ConfigMap", labels=selector(PACKAGES, {}))]
         for meta in listed:
             old = now - (times.parse(meta["creationTimestamp"]) or now) > YOUNGEST_SECONDS
-            # Asked anew for each: a session may have come to name it while others were being removed.
+            # Computed for each list: a session may have begun to name it while others were being deleted.
             if old and (meta["namespace"], meta["name"]) not in self._in_use():
                 await self._remove(meta)
 

@@ -1,7 +1,7 @@
-"""Seals into a session's pod whose it is, so that an operator that never saw the session can still save what was edited there.
+"""Seals a session's identity into its pod, so that an operator that never saw the session can still save the edits made there.
 
-A session that is deleted while no operator runs is gone when the next one starts, but its pod is there for its grace period. What the
-pod's labels say of its user, anybody may have written who creates pods: saved edits would be given to that user's next session.
+If a session is deleted while no operator runs, the next operator finds only its pod, during the grace period. The pod's labels don't prove
+its user, since whoever creates pods can write them, and saved edits are given to that user's next session.
 """
 
 import base64
@@ -20,12 +20,12 @@ from flowsession.manifests.saved_edits import USER_ANNOTATION
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL, ENVIRONMENT_UID_ANNOTATION, PROVENANCE_ANNOTATION, SESSION_LABEL
 
 SECONDS = 120.0
-"""Between the sealing and the pod's creation at most, clocks apart: a seal that somebody copies into a pod of theirs is older."""
+"""Maximum seconds between the sealing and the pod's creation, on different clocks: a seal copied into somebody else's pod is older."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose pod it is."""
+    """The session, environment and user of a pod."""
 
     session: str
     session_uid: str
@@ -34,14 +34,14 @@ class Origin:
     user: str
 
     def entry(self, namespace: str, edits: Mapping[str, Any]) -> SessionEntry:
-        """Return the session as far as its pod's seal describes it; `edits` is the member of its status."""
+        """Return the session as far as its pod's seal describes it, with `edits` in its status."""
         spec = ComputeSessionSpec.model_validate({"environmentRef": {"name": self.environment}, "user": self.user})
         meta = Meta(namespace, self.session, self.session_uid, "0", 0, 0.0, deleting=True)
         return SessionEntry(meta, spec, {"edits": dict(edits)}, {})
 
 
 def seal(manifest: Mapping[str, Any], vault: Vault, now: float) -> Mapping[str, Any]:
-    """Return the manifest of a pod to create; a session's with its seal."""
+    """Return the manifest to create; that of a session's pod gets its seal."""
     meta = manifest["metadata"]
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     if manifest["kind"] != "Pod" or SESSION_LABEL not in labels:
@@ -59,7 +59,7 @@ def seal(manifest: Mapping[str, Any], vault: Vault, now: float) -> Mapping[str, 
 
 
 def read(pod: PodEntry, vault: Vault) -> Origin | None:
-    """Return whose pod it is; None unless an operator with this key created it."""
+    """Return a pod's origin, or None unless an operator with this key created the pod."""
     view = pod.view
     try:
         sealed = base64.b64decode(pod.provenance, validate=True)

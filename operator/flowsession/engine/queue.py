@@ -1,6 +1,6 @@
-"""A queue of keys: each at most once in it and at most once being worked on, with deadlines and back-off, as client-go's workqueue.
+"""A queue of keys like client-go's workqueue, with deadlines and back-off: each is queued at most once and processed once at a time.
 
-What is more urgent goes first, as in controller-runtime's priority queue; nothing waits for ever, since what waits grows more urgent.
+More urgent keys come first, as in controller-runtime's priority queue. No key waits forever, since waiting makes it more urgent.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ K = TypeVar("K")
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 30.0
 SPARE_DEADLINES = 64
-"""Overtaken deadlines that may lie in the heap whatever its size."""
+"""Number of obsolete deadlines that the heap may hold whatever its size."""
 
 
 class Queue(Generic[K]):
-    """Not thread-safe: of one event loop. Times are the loop's."""
+    """Not thread-safe: belongs to one event loop, whose clock it uses."""
 
     def __init__(self, patience: Callable[[K], float] = lambda _: 0.0) -> None:
         self._patience = patience
-        """For how many seconds what comes later and has none may go before a key."""
+        """Returns the seconds for which a key yields to later, more urgent keys."""
         self._ready: list[tuple[float, int, K]] = []
         self._waiting: set[K] = set()
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, tuple[int, float]] = {}
-        """How many in a row, and when the last one was."""
+        """Number of failures in a row, and the time of the last."""
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
@@ -44,7 +44,7 @@ class Queue(Generic[K]):
         return len(self._ready)
 
     def add(self, key: K) -> None:
-        """Enqueue a key now; one that is being worked on comes once more afterwards."""
+        """Enqueue a key now; one that is being processed is enqueued again afterwards."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -59,7 +59,7 @@ class Queue(Generic[K]):
             self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Enqueue a key after so many seconds; of several times the earliest counts."""
+        """Enqueue a key after `seconds`; of several deadlines the earliest counts."""
         at = asyncio.get_running_loop().time() + max(0.0, seconds)
         if self._due.get(key, float("inf")) <= at:
             return
@@ -69,7 +69,7 @@ class Queue(Generic[K]):
         self._arm()
 
     def retry(self, key: K) -> float:
-        """Enqueue a key that failed after a back-off that doubles with each failure; return it in seconds."""
+        """Enqueue a failed key after a back-off, which doubles with each failure. Return the back-off in seconds."""
         failures, _ = self._failures.get(key, (0, 0.0))
         self._failures[key] = (failures + 1, asyncio.get_running_loop().time())
         pause = back_off(failures + 1, first=FIRST_BACKOFF, longest=LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
@@ -93,21 +93,21 @@ class Queue(Generic[K]):
         _, _, key = heapq.heappop(self._ready)
         self._waiting.discard(key)
         self._working.add(key)
-        # What was due later is overtaken: the decision that follows says anew when to look again.
+        # A later deadline is obsolete: the decision that follows sets a new one.
         self._due.pop(key, None)
         self._compact()
         metrics.queue_length.set(len(self._ready))
         return key
 
     def done(self, key: K) -> None:
-        """Mark a key as worked on; it comes again if it was added meanwhile."""
+        """Mark a key as processed, and enqueue it again if it was added meanwhile."""
         self._working.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def _compact(self) -> None:
-        """Drop overtaken deadlines once they are the majority: a key that comes every second with a deadline in an hour leaves 3,600."""
+        """Drop obsolete deadlines once they are the majority: a key processed every second with a deadline in an hour leaves 3,600."""
         if len(self._heap) > 2 * len(self._due) + SPARE_DEADLINES:
             self._heap = [(at, next(self._order), key) for key, at in self._due.items()]
             heapq.heapify(self._heap)

@@ -1,4 +1,4 @@
-"""Reads what no watch shows, and takes in what was read."""
+"""Reads from the API server what no watch delivers."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from flowsession.model.plan import Fetch, FetchEdits, Plan, ReadEvents
 
 
 class Reader:
-    """Everything that it learns goes into the cache."""
+    """Puts everything that it reads into the cache."""
 
     def __init__(self, cluster: KubernetesCluster, cache: Cache, queue: Queue[Key], edits: Edits, intake: Intake) -> None:
         self._cluster = cluster
@@ -38,18 +38,18 @@ class Reader:
             await self._read_events(key, plan.read_events)
 
     async def edits(self, key: Key, uid: str, wanted: FetchEdits) -> None:
-        """Look for saved edits. Raises ClusterError."""
+        """Read the saved edits that a plan asks for. Raises ClusterError."""
         await self._edits.fetch(key, uid, wanted)
 
     async def refresh(self, kind: str, namespace: str, name: str) -> None:
-        """Read an object again that somebody else wrote: the watch may not have delivered it yet."""
+        """Read an object that somebody else has changed, since the watch may not have delivered it yet."""
         try:
             self.observe(kind, await self._cluster.get(kind, namespace, name))
         except errors.NotFound:
             self._queue.add_all(self._cache.forget(kind, namespace, name))
 
     def observe(self, kind: str, body: dict[str, Any], *, by: Key | None = None) -> None:
-        """Take an object into the cache and enqueue the keys that it concerns; `by` is the key whose plan wrote it."""
+        """Put an object into the cache and enqueue the keys that it concerns; `by` is the key whose plan wrote it."""
         self._intake.take(kind, body, by=by)
 
     async def _read_events(self, key: Key, wanted: ReadEvents) -> None:

@@ -1,4 +1,4 @@
-"""Writes Events: one for each thing that happened, a repeated one counted up, never a storm."""
+"""Writes Events: a repeated one only increases its count, and their rate is limited for each object."""
 
 import asyncio
 import logging
@@ -19,24 +19,24 @@ log = logging.getLogger(__name__)
 REMEMBERED = 4096
 MOST_DEFERRED = REMEMBERED // 2
 CORE_KINDS = frozenset({"Pod", "ConfigMap", "ResourceQuota"})
-"""Those of v1."""
+"""Kinds of API version v1."""
 RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 60.0
 RETRIED_SECONDS = 600.0
-"""How often, ever more rarely, and for how long, an Event is tried again that the API server did not take."""
+"""Seconds: first and longest pause, and total time, of retries for an Event that the API server did not accept."""
 
 BURST = 25
-"""Events about one object that may come at once; then one every REFILL_SECONDS, as client-go's spam filter has it."""
+"""Events about one object that may be written at once; then one every REFILL_SECONDS, as in client-go's spam filter."""
 REFILL_SECONDS = 300.0
 
 
 def _about(key: Key, uid: str, event: Event) -> tuple[Key, str]:
-    """The object that an Event is about, by key and uid."""
+    """Return the key and uid of the object that an Event is about."""
     return (key, uid) if event.about is None else (Key(event.about.kind, key.namespace, event.about.name), event.about.uid)
 
 
 class Recorder:
-    """Events are of use to people, not to the operator: one that can't be written holds nothing up, and is tried again for a while."""
+    """Events are for people, not for the operator: one that can't be written delays nothing, and is retried for a while."""
 
     def __init__(self, cluster: KubernetesCluster, instance: str) -> None:
         self._cluster = cluster
@@ -44,17 +44,17 @@ class Recorder:
         self._written: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
         self._buckets = Allowance(BURST, REFILL_SECONDS, REMEMBERED)
         self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
-        """What the API server did not take for now, by uid, reason and message, and since when."""
+        """Deferred and failed Events by uid, reason and message, each with when it was first tried or deferred."""
 
     async def write_late_for_ever(self) -> None:
-        """Write, for ever, the Events that failed at first."""
+        """Write deferred and failed Events, forever."""
         pause = RETRY_SECONDS
         while True:
             await asyncio.sleep(pause)
             pause = RETRY_SECONDS if await self.write_late() else min(LONGEST_RETRY_SECONDS, 2 * pause)
 
     async def write_late(self) -> bool:
-        """Try once to write the Events that failed; drop those that are too old. Return whether the API server takes Events."""
+        """Try once to write deferred and failed Events; drop those that are too old. Return whether the API server accepts Events."""
         for same, (since, key, event) in list(self._unwritten.items()):
             self._unwritten.pop(same, None)
             if time.monotonic() - since < RETRIED_SECONDS:
@@ -64,7 +64,7 @@ class Recorder:
         return True
 
     def defer(self, key: Key, uid: str, event: Event) -> bool:
-        """Leave an Event for a moment in which others wait less; False where too many wait already."""
+        """Defer an Event until the operator is less busy; return False if too many are deferred already."""
         if len(self._unwritten) >= MOST_DEFERRED:
             return False
         key, uid = _about(key, uid, event)
@@ -72,8 +72,8 @@ class Recorder:
         return True
 
     async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
-        """Write an Event about an object, or count the same one up. False where the API server did not take it for now: then it is
-        tried again for a while, unless the caller does that (`late` is false)."""
+        """Write an Event about an object, or increase the count of the same one. Return False if the API server did not accept it for
+        now: it is then retried for a while, unless `late` is false and the caller does that."""
         key, uid = _about(key, uid, event)
         return await self._record(key, uid, event, time.monotonic() if late else None)
 
@@ -92,10 +92,10 @@ class Recorder:
                     self._buckets.of(uid, time.monotonic()).left -= 1
                     return True
                 except errors.NotFound:
-                    del self._written[same]  # Events live for an hour; this one is told anew
+                    del self._written[same]  # Events expire after an hour; this one is written anew
             created = await self._cluster.create(self._manifest(key, uid, event, now))
             self._written[same] = (created["metadata"]["name"], 1)
-            # Only what was written counts: an outage must not swallow what comes after it.
+            # Only written Events count against the limit: an outage must not suppress the Events after it.
             self._buckets.of(uid, time.monotonic()).left -= 1
             while len(self._written) > REMEMBERED:
                 self._written.popitem(last=False)

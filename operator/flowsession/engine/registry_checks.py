@@ -1,4 +1,4 @@
-"""Has registries asked about images beside the workers: a slow registry holds up nobody."""
+"""Asks registries about images in tasks separate from the workers, so that a slow registry delays nothing else."""
 
 import asyncio
 import logging
@@ -11,13 +11,13 @@ from flowsession.engine.tasks import OneEach
 from flowsession.images.check import ImageCheck, Question
 
 AT_ONCE = 4
-"""Registries have limits on requests, and nobody waits."""
+"""Concurrent questions: registries limit requests, and nothing waits for the answers."""
 
 log = logging.getLogger(__name__)
 
 
 class ImageChecks:
-    """At most one question for each environment at a time; the answer enters the cache and brings the key up again."""
+    """Asks at most one question per environment at a time; the answer is put into the cache and the key is enqueued again."""
 
     def __init__(self, client: RegistryClient, cache: Cache, queue: Queue[Key]) -> None:
         self._client = client
@@ -28,12 +28,12 @@ class ImageChecks:
         """By the environment's uid, with the question's token."""
 
     def start(self, key: Key, uid: str, question: Question) -> None:
-        """Ask the registry unless this very question is under way; another question replaces it."""
+        """Ask the registry unless the same question is in flight; a different question in flight is canceled."""
         if self._tasks.about(uid) != question.token:
             self._tasks.start(uid, question.token, self._ask(key, uid, question))
 
     async def close(self) -> None:
-        """End every question."""
+        """Cancel every question."""
         await self._tasks.close()
         await self._client.close()
 
@@ -41,7 +41,7 @@ class ImageChecks:
         try:
             async with self._at_once:
                 check = await self._client.ask(question)
-        except Exception as error:  # what nobody thought of must not leave a request unanswered for ever
+        except Exception as error:  # an unforeseen error must not leave a request unanswered forever
             log.exception("question to a registry broke", extra={"key": f"{key.namespace}/{key.name}"})
             check = ImageCheck(question, reason="CheckFailed", message=f"the registry could not be asked: {type(error).__name__}")
         self._cache.imaging.checks[uid] = check

@@ -1,4 +1,4 @@
-"""What environments resolve to. Foreign content is judged in a process of its own, so that it costs its environment alone."""
+"""Resolves environments. Foreign content is parsed in a separate process, so that it can harm only its own environment."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ from flowsession.settings import Settings
 WORKER = (sys.executable, "-P", "-m", "flowsession.engine.resolve_worker")
 
 WALL_SECONDS = 60.0
-"""How long an answer may take on a node that has no processor to give; after that the worker is taken for stuck."""
+"""Timeout of an answer, in seconds, for a node that is short of CPU; after it the worker counts as stuck."""
 
 TRIES = 2
-"""A worker may be killed for what is not its job's fault, such as the node's memory."""
+"""Attempts per job: a worker may be killed for reasons other than its job, such as the node's memory."""
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,15 @@ class _Known:
 
 
 class Resolutions:
-    """Of one thread. This class resolves at once; its heir lets a worker do it."""
+    """Not thread-safe. This class resolves at once and in this process; its subclass uses a worker process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.changed: Callable[[Name], None] = lambda _: None
-        """Told of an environment whose resolution has come."""
+        """Called with the name of an environment whose resolution has arrived."""
         self._known: dict[Name, _Known] = {}
         self._blobs: WeakValueDictionary[bytes, Blob] = WeakValueDictionary()
-        """Contents of files by their digests, for as long as a resolution has them: environments share them."""
+        """File contents by digest, kept while a resolution uses them: environments share them."""
 
     def of(self, key: Name, entry: EnvironmentEntry, views: Mapping[str, ConfigMapView]) -> Answer:
         """Return what the environment resolves to; None until it is known."""
@@ -63,7 +63,7 @@ class Resolutions:
         self._known.pop(key, None)
 
     async def serve_for_ever(self) -> None:
-        """Return at once: nothing waits here."""
+        """Wait forever: this class has no queued jobs."""
         await asyncio.Event().wait()
 
     def _begin(self, key: Name, known: _Known) -> None:  # noqa: ARG002 - the heir's needs it
@@ -76,7 +76,7 @@ class Resolutions:
 
 
 class WorkerResolutions(Resolutions):
-    """One worker, one job at a time. It is killed by the kernel after CPU_SECONDS of processor for one job, and dies of too much memory."""
+    """Resolves in one worker, one job at a time. The worker dies if a job takes CPU_SECONDS of CPU time or too much memory."""
 
     def __init__(self, settings: Settings, *, command: Sequence[str] = WORKER) -> None:
         super().__init__(settings)
@@ -86,7 +86,7 @@ class WorkerResolutions(Resolutions):
         self._worker: asyncio.subprocess.Process | None = None
 
     async def serve_for_ever(self) -> None:
-        """Resolve what waits, for ever; the worker starts before the first job."""
+        """Resolve queued jobs, forever; the worker starts before the first job."""
         try:
             while True:
                 await self._ready()

@@ -1,6 +1,6 @@
-"""The process in which foreign content is judged: it has no credentials to lose, little memory, and little time for each job.
+"""The process that parses foreign content: it has no credentials to lose, little memory, and little CPU time for each job.
 
-It reads pickles with their lengths from standard input, the settings first, then jobs, and writes an answer for each to standard output.
+It reads length-prefixed pickles from standard input, first the settings, then jobs, and writes an answer to each job to standard output.
 """
 
 import logging
@@ -25,10 +25,10 @@ from flowsession.reconcile.environment.sources import ConfigMapView
 from flowsession.settings import Settings
 
 CPU_SECONDS = 2.0
-"""Of processor for one job; the worst input that the limits on archives, files and lines let in takes a tenth of that."""
+"""CPU seconds for one job. The worst input within the limits on archives, files and lines takes a tenth of that."""
 
 MEMORY = 512 * 1024 * 1024
-"""Bytes of private memory at most."""
+"""Limit on private memory, in bytes."""
 
 Answer = Resolved | Unresolved | None
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """An environment in one of its states."""
+    """One state of an environment, to be resolved."""
 
     spec: FlowEnvironmentSpec
     config_maps: Mapping[str, ConfigMapView]
@@ -52,11 +52,11 @@ class Job:
 
 
 def answer(job: Job, settings: Settings) -> Answer:
-    """Return what the job resolves to. A failure concerns this environment alone, once."""
+    """Return what the job resolves to. An unexpected error becomes Unresolved, so that it affects only this environment."""
     try:
         found = resolve.resolve(job.spec, job.config_maps, settings, job.last_reading, job.image)
         if isinstance(found, Resolved) and found.files is not None:
-            # Unpacked it may be a thousand times as much, for each environment; it is needed whole only while it is sent.
+            # Unpacked, the files may be a thousand times larger, for each environment; they are needed whole only while they are sent.
             found = replace(found, files=PackedFolder.of(found.files, {}))
         return found
     except Exception as error:
@@ -69,7 +69,7 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group; the operator ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole process group; the operator ends this process
     configure_logs("info")
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
@@ -89,4 +89,4 @@ def _read(stream: BinaryIO) -> Any:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # nothing to clean up, and nobody who waits
+    os._exit(0)  # nothing to clean up, and nothing waits

@@ -1,4 +1,4 @@
-"""Carries out calls about runs, beside those about their sessions: a run is followed without holding up what else its agent is asked."""
+"""Calls agents about runs, separately from calls about their sessions, so that following a run delays no other call to its agent."""
 
 import base64
 import logging
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class RunCalls:
-    """At most one call for each run at a time; its answer enters the cache and brings the run's key up again.
+    """Makes at most one call per run at a time; its answer is put into the cache and the run's key is enqueued again.
 
-    A long poll gives way to a call that has something to say.
+    Any other call cancels a long poll.
     """
 
     def __init__(self, cluster: KubernetesCluster, client: AgentClient, cache: Cache, queue: Queue[Key]) -> None:
@@ -34,7 +34,7 @@ class RunCalls:
         """By the run's uid."""
 
     def start(self, key: Key, uid: str, pod: PodView, call: RunCall) -> None:
-        """Begin a call, unless one is under way that is no poll."""
+        """Start a call unless one is in flight; a long poll in flight is canceled for any other call."""
         known = self._tasks.about(uid)
         if known is not None and (not isinstance(known, FollowRun) or isinstance(call, FollowRun)):
             return
@@ -43,11 +43,11 @@ class RunCalls:
         self._tasks.start(uid, call, self._call(key, uid, pod, call))
 
     async def close(self) -> None:
-        """End every call."""
+        """Cancel every call."""
         await self._tasks.close()
 
     async def _inclosed(self, key: Key, call: BeginRun) -> dict[str, dict[str, str]]:
-        """The members that come along with an order. Raises Missing, ClusterError."""
+        """Return the members from ConfigMaps that an order includes. Raises Missing, ClusterError."""
         found: dict[str, dict[str, str]] = {}
         for one in call.inclosed:
             try:
@@ -71,7 +71,7 @@ class RunCalls:
             reply = RunReply(refused=missing.reason, message=str(missing))
         except (AgentError, errors.ClusterError) as failure:
             error = str(failure)
-        except Exception as failure:  # what nobody thought of must not leave the run waiting for an answer for ever
+        except Exception as failure:  # an unforeseen error must not leave the run waiting for an answer forever
             error = f"{type(failure).__name__}: {failure}"
             log.exception("agent call broke", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__})
         if self._cache.uid(key) == uid:
@@ -82,7 +82,7 @@ class RunCalls:
 
 
 class Missing(Exception):
-    """What was to come along with an order is not there: the sentence, and the reason of the run's failure."""
+    """Content that an order should include is missing; `reason` is the run's reason to fail."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -90,7 +90,7 @@ class Missing(Exception):
 
 
 def observed(view: RunView, call: RunCall, reply: RunReply, error: str, now: float) -> RunView:
-    """Return what is known of the run after a call; `error`: why there was no answer."""
+    """Return what is known of the run after a call; `error`: why no answer arrived, if so."""
     if error:
         return replace(view, calling=False, asked_at=now, message=error, failures=view.failures + 1, refused="")
     known = replace(view, calling=False, asked_at=now, failures=0, refused=reply.refused, message=reply.message)
@@ -103,7 +103,7 @@ def observed(view: RunView, call: RunCall, reply: RunReply, error: str, now: flo
 
 
 def _grown(known: RunAnswer | None, news: RunAnswer | None) -> RunAnswer | None:
-    """The news; counts never go back, whatever an agent says."""
+    """Return the news, with counts that never decrease, whatever the agent reports."""
     if known is None or news is None:
         return news or known
     counts = {name: max(getattr(known, name), getattr(news, name)) for name in ("total", "completed", "failed")}

@@ -1,4 +1,4 @@
-"""Puts together, from the cache, all that a decision about one object depends on."""
+"""Builds snapshots from the cache: all that a decision about one object depends on."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,12 +28,12 @@ from flowsession.settings import Settings
 log = logging.getLogger(__name__)
 
 KNOWN_SECONDS = 60.0
-"""How long a ConfigMap that was created or found is taken to be there: they are not watched."""
+"""Seconds for which a ConfigMap that was created or found is assumed to exist, since these are not watched."""
 
 
 @dataclass
 class Snapshots:
-    """The makers of snapshots, with what is the same for all of them."""
+    """Builds the snapshots, and holds what they share."""
 
     cache: Cache
     settings: Settings
@@ -43,7 +43,7 @@ class Snapshots:
     resolutions: Resolutions
 
     def environment(self, key: Name) -> tuple[EnvironmentSnapshot, Resolved | Unresolved | None] | None:
-        """An environment with what it resolves to; None if it is gone."""
+        """Return an environment and what it resolves to, or None if it is gone."""
         entry = self.cache.environments.get(key)
         if entry is None or entry.meta.deleting:
             self.resolutions.forget(key)
@@ -72,7 +72,7 @@ class Snapshots:
         return snapshot, resolved
 
     def session(self, key: Name, now: float, *, server_silent: bool = False, queued: int = 0) -> SessionSnapshot | None:
-        """A session with all that surrounds it; None if it is gone."""
+        """Return a session and all that it depends on, or None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
         self.cache.sizing.note(key, entry, placed=any(pod.node for pod in pods))
@@ -83,7 +83,7 @@ class Snapshots:
         environment = self.cache.environments.get(environment_key)
         saved = self.cache.saved.get(entry.meta.uid)
         if saved and saved[0] != (entry.status.get("incarnation") or 1):
-            saved = None  # looked for before an earlier start
+            saved = None  # fetched for an earlier start
         return SessionSnapshot(
             namespace=key[0],
             name=key[1],
@@ -127,7 +127,7 @@ class Snapshots:
         )
 
     def departed(self, key: Name, now: float) -> SessionSnapshot | None:
-        """Of a pod whose session is gone, that session as it was known last; None if there is no such pod."""
+        """Return the session, as last known, of a pod whose session is gone. None if `key` names no such pod."""
         pod = self.cache.pods.get(key)
         left = self.cache.departed.of(pod.view.uid) if pod else None
         if pod is None or left is None:
@@ -161,7 +161,7 @@ class Snapshots:
         )
 
     def instance(self, key: Name, now: float) -> InstanceSnapshot | None:
-        """A ComputeInstance with all that surrounds it; None if it is gone."""
+        """Return a ComputeInstance and all that it depends on, or None if it is gone."""
         cache = self.cache
         entry = cache.sizing.instances.entries.get(key)
         if entry is None:
@@ -194,7 +194,7 @@ class Snapshots:
         )
 
     def run(self, key: Name, now: float) -> RunSnapshot | None:
-        """A FlowRun with the sessions that it may be in; None if it is gone."""
+        """Return a FlowRun and the sessions that it may be in, or None if it is gone."""
         cache = self.cache
         entry = cache.runs.entries.get(key)
         if entry is None:
@@ -243,7 +243,7 @@ class Snapshots:
         )
 
     def _of_guest(self, run: RunEntry, sessions: Sequence[SessionEntry]) -> Resolved | Unresolved | None:
-        """What a run's environment resolves to, if one of the sessions that it may be in is of another environment."""
+        """Return what a run's environment resolves to, if a session that the run may be in is of another environment."""
         key = run.group[:2]
         if all(session.environment == key for session in sessions):
             return None
@@ -270,7 +270,7 @@ class Snapshots:
         return {name: view for name in entry.config_maps if (view := self.cache.config_maps.get((where, name)))}
 
     def _wanted(self, key: Name, entry: EnvironmentEntry | None, own_image: str) -> Resolved | Unresolved | None:
-        """What a session of the environment shall have, with the image that it may name itself."""
+        """Return what a session of the environment should have, with its own image if it names one."""
         if entry is None:
             return _no_environment(key, (name for where, name in self.cache.environments if where == key[0]))
         environment = self._resolve(key, entry)
@@ -293,7 +293,7 @@ class Snapshots:
         return min(elders, key=lambda other: other[:2])[2].meta.name if elders else ""
 
     def _ending(self, meta: Meta, now: float) -> bool:
-        """Whether the object's namespace ends; what was created since that was heard is in a new one of the same name."""
+        """Return whether the object's namespace is terminating. An object created after that was noted is in a new one of the same name."""
         heard = self.cache.ending_namespaces.get(meta.namespace, float("-inf"))
         return now - heard < ENDING_SECONDS and meta.created_at <= heard
 
@@ -305,13 +305,13 @@ class Snapshots:
 
 
 def owned_pods(cache: Cache, session: SessionEntry) -> tuple[PodView, ...]:
-    """The pods that this very session owns, among all that carry its name; the newest last."""
+    """Return the pods that this session (by uid) owns, among all with its name; the newest last."""
     pods = cache.pods_of((session.meta.namespace, session.meta.name))
     return tuple(sorted((pod.view for pod in pods if pod.owner_uid == session.meta.uid), key=lambda pod: pod.created_at))
 
 
 def hosted(cache: Cache, instance: Name) -> tuple[HostedSession, ...]:
-    """The sessions of an instance's user that name it."""
+    """Return the sessions that name an instance and are of its user."""
     named = cache.sessions.all(sorted(cache.sizing.instances.sessions.of(instance)))
     user = cache.sizing.instances.entries[instance].spec.user
     return tuple(_hosted(cache, session, instance[1]) for session in named if session.spec.user == user)

@@ -1,4 +1,4 @@
-"""What runs in the background for as long as the operator does: none of it ends without a word, and none stays ended."""
+"""Background tasks that run as long as the operator: each end is logged, and the task is started again."""
 
 import asyncio
 import logging
@@ -9,16 +9,16 @@ from flowsession import metrics
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds until a task that died is started again: the first, doubled with each death up to the second."""
+"""Seconds until a task that died is started again: FIRST_PAUSE, doubled with each death up to LONGEST_PAUSE."""
 STEADY_SECONDS = 600.0
-"""A task that has run for so long begins with the first pause again."""
+"""Seconds that a task has to run for its next pause to be FIRST_PAUSE again."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Tasks:
-    """Starts tasks again that die, after a pause. What can't even be started again is `dead`, and makes /healthz fail."""
+    """Restarts tasks that die, after a pause. A task that can't even be restarted is `dead` and makes /healthz fail."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -29,11 +29,11 @@ class Tasks:
         return sorted(name for name, task in self._tasks.items() if task.done())
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` until `close`; it ends earlier only by failing."""
+        """Run `work` until `close`, and again whenever it ends."""
         self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name, work), name=name)
 
     async def close(self) -> None:
-        """Cancel every task without waiting for what it does, as after a kill."""
+        """Cancel every task without waiting for its work, as after a kill."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
@@ -56,18 +56,18 @@ class Tasks:
 
 
 class OneEach(Generic[T]):
-    """At most one task for each name, with what it is about; a new one takes the place of the one before."""
+    """At most one task per name, with what it is about; a new one replaces the previous one."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, tuple[T, asyncio.Task[None]]] = {}
 
     def about(self, name: str) -> T | None:
-        """Return what the task under way is about; None without one."""
+        """Return what the running task is about, or None without one."""
         known = self._tasks.get(name)
         return known[0] if known else None
 
     def start(self, name: str, about: T, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`; a task of that name that is under way is cancelled."""
+        """Run `work`; a running task of that name is canceled."""
         if name in self._tasks:
             self._tasks[name][1].cancel()
         task = asyncio.get_running_loop().create_task(work)
@@ -75,11 +75,11 @@ class OneEach(Generic[T]):
         task.add_done_callback(lambda ended: self._ended(name, ended))
 
     def drop(self, name: str) -> None:
-        """Forget a task that has nothing left to do, before it ends: another one may start at once."""
+        """Forget a task that has nothing left to do, before it ends, so that another one may start at once."""
         self._tasks.pop(name, None)
 
     async def close(self) -> None:
-        """Cancel every task, and wait for their ends."""
+        """Cancel every task, and wait until all have ended."""
         tasks = [task for _, task in self._tasks.values()]
         for task in tasks:
             task.cancel()

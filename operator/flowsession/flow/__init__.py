@@ -1,1 +1,1 @@
-"""What a flow folder is, and what its files say. Pure."""
+"""Flow folders: reading, packing, and what their files mean. Pure."""

@@ -1,6 +1,6 @@
-"""Unpacks a .tar.gz or .zip in memory, as a stranger's: nothing but plain files comes out, under names inside the archive, and not many.
+"""Unpacks an untrusted .tar.gz or .zip in memory: the result is a limited number of plain files with names inside the archive.
 
-Symbolic links become the files that they point at, where these are in the archive. Everything odd is refused by its name.
+Symbolic links become the files that they point at, if these are in the archive. Errors name the member that is refused.
 """
 
 import bisect
@@ -17,7 +17,7 @@ from typing import Self
 from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, NAME_BYTES, PATH_BYTES
 
 DEEPEST = 50
-"""Folders in one another."""
+"""Levels of nested folders."""
 
 
 MOST_LINKS = 100
@@ -25,7 +25,7 @@ MOST_LINKS = 100
 
 
 MOST_HOPS = 8
-"""Links on the way to a file."""
+"""Links followed on the way to a file."""
 
 
 class ArchiveError(Exception):
@@ -34,13 +34,13 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link, and what it says."""
+    """A symbolic link and its target, as written."""
 
     target: str
 
 
 class Links:
-    """Puts in the place of links what they point at."""
+    """Replaces links by what they point at."""
 
     def __init__(self, entries: Mapping[str, bytes | Link]) -> None:
         self._entries = entries
@@ -50,7 +50,7 @@ class Links:
         self.ends: dict[str, str] = {}
 
     def resolved(self) -> Mapping[str, bytes]:
-        """All files. Raises ArchiveError naming a link that leads nowhere, outside, or to a folder that has links."""
+        """Return all files. Raises ArchiveError naming a link that leads nowhere, outside, or to a folder that has links."""
         links = {name: content for name, content in self._entries.items() if isinstance(content, Link)}
         if not links:
             return self._files
@@ -92,7 +92,7 @@ class Links:
         return list(itertools.takewhile(lambda name: name.startswith(prefix), self._sorted[first:]))
 
     def _target(self, name: str) -> str:
-        """Where a link leads in the end, through links on the way."""
+        """Return where a link finally leads, through links on the way. Raises ArchiveError."""
         path = name
         for _ in range(MOST_HOPS):
             link, rest = self._first_link(path)
@@ -122,7 +122,7 @@ class Links:
 
 
 def shown(name: str) -> str:
-    """A name for a message."""
+    """Return a name for a message, cut to 120 characters."""
     return repr(name if len(name) <= 120 else f"{name[:120]}...")
 
 
@@ -130,19 +130,19 @@ BLOCK = 512
 
 
 _LONGEST_HEADER = 64 * 1024
-"""Bytes of one pax header or long name; names are at most 1 KiB in the end."""
+"""Bytes of one pax header or long name; accepted names have at most 1 KiB."""
 
 
 MOST_HEADERS = 10_000
-"""Headers of a tar, those about other headers included: an honest member has up to three."""
+"""Headers of a tar, including those about other headers: a legitimate member has up to three."""
 
 
 MOST_IN_A_ROW = 150
-"""Headers about one member: `tarfile` follows them by recursion."""
+"""Headers about one member: `tarfile` follows them recursively."""
 
 
 MOST_RECORDS = 20_000
-"""Records of all pax headers together; an honest member has a handful."""
+"""Records of all pax headers together; a legitimate member has a handful."""
 
 
 _ABOUT_OTHERS = frozenset((tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE))
@@ -152,17 +152,17 @@ _OTHERS = {tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device", tarfile.
 
 
 class _Tar(tarfile.TarFile):
-    """A tar in memory, by the standard library."""
+    """A tar in memory, read by the standard library."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.headers = self.in_a_row = self.records = 0
-        # Some packers leave out what pads the last member.
+        # Some packers omit the padding of the last member.
         padded = io.BytesIO(raw + bytes(-len(raw) % BLOCK))
         super().__init__(fileobj=padded, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
 
     def check(self, member: tarfile.TarInfo) -> None:
-        """Looks at a header before `tarfile` goes on with it. Raises ReadError."""
+        """Check a header before `tarfile` processes it. Raises ReadError or ArchiveError."""
         self.headers += 1
         self.in_a_row = self.in_a_row + 1 if member.type in _ABOUT_OTHERS else 0
         if self.headers > MOST_HEADERS or self.in_a_row > MOST_IN_A_ROW:
@@ -174,7 +174,7 @@ class _Tar(tarfile.TarFile):
         if member.type in _ABOUT_OTHERS:
             if member.size > _LONGEST_HEADER:
                 raise tarfile.ReadError(f"a header of {member.size:,} bytes")
-            self.records += self.raw.count(b"\n", start, start + member.size)  # each ends with one
+            self.records += self.raw.count(b"\n", start, start + member.size)  # each ends with a line feed
             if self.records > MOST_RECORDS:
                 raise tarfile.ReadError(f"its headers have more than {MOST_RECORDS:,} records")
         elif not has_content:
@@ -184,7 +184,7 @@ class _Tar(tarfile.TarFile):
 
 
 class _Header(tarfile.TarInfo):
-    """A header. `tarfile` would end the archive in silence at one that can't be read."""
+    """A header. `tarfile` itself would silently end the archive at an unreadable one."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -195,22 +195,22 @@ class _Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             if tar.raw[at : at + BLOCK].strip(b"\0"):
                 raise tarfile.ReadError(f"the header at byte {at:,} has a wrong checksum or number ({error})") from None
-            raise  # the end
+            raise  # the end of the archive
 
     def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
-        """What `tarfile` does with a header, for subclasses to change."""
+        """Check the header, then process it: a hook of `tarfile` for subclasses."""
         tar.check(self)
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return] # typeshed has it not
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return] # typeshed lacks it
 
 
 LARGEST_EXTRA = 1024
-"""Bytes of the extra fields of a zip's member; times, owners and 64-bit sizes take a tenth of that. Reading them takes time by the square
-of their length."""
+"""Bytes of the extra fields of a zip's member; times, owners and 64-bit sizes take a tenth of that. Parsing them takes time that grows with
+the square of their length."""
 
 _TOO_LONG = f"too long a name: {NAME_BYTES} bytes a part and {PATH_BYTES} in all"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _EXTRA_LENGTH = 30
-"""Where an entry of a zip's directory says how long its extra fields are."""
+"""Offset of the extra fields' length in an entry of a zip's directory."""
 
 _KINDS = (
     (b"BZh", "bzip2"),
@@ -225,16 +225,16 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What an archive holds."""
+    """The contents of an archive."""
 
     files: Mapping[str, bytes]
-    """All files; what links point at among them, under the links' names."""
+    """All files, including those that links point at, under the links' names."""
     links: Mapping[str, str]
-    """Where each symbolic link leads in the end."""
+    """Where each symbolic link finally leads."""
 
 
 def unpack(data: bytes) -> Unpacked:
-    """The archive's content. Raises ArchiveError."""
+    """Return the archive's contents. Raises ArchiveError."""
     if data.startswith(b"\x1f\x8b"):
         members = _tar(data)
     elif data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -254,14 +254,14 @@ def unpack(data: bytes) -> Unpacked:
         path = _path(name)
         if path == ".":
             raise ArchiveError(f"member {shown(name)} has no name; pack the folder anew")
-        entries.pop(path, None)  # a later member of the same name is the one that counts, as for tar
+        entries.pop(path, None)  # as in tar, the later of two members with the same name counts
         entries[path] = content
     links = Links(entries)
     return Unpacked(links.resolved(), links.ends)
 
 
 def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
-    # Beside the files there are a block or two of header and less than one of padding for each.
+    # Each file adds a block or two of header and less than one of padding.
     limit = FLOW_BYTES + ARCHIVE_FILES * 5 * BLOCK
     unpacker = zlib.decompressobj(wbits=31)
     try:
@@ -284,7 +284,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                     content = raw[member.offset_data : member.offset_data + member.size]
                     if len(content) != member.size:
                         raise tarfile.ReadError(f"member {shown(member.name)} is cut short")
-                    if not member.name.endswith("/"):  # of a folder, from before folders had a type of their own
+                    if not member.name.endswith("/"):  # else a folder, from before folders had their own type
                         yield member.name, content
                 elif not member.isdir():
                     kind = (
@@ -316,7 +316,7 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
                 if kind not in (0, 0o100000, 0o120000):
                     raise ArchiveError(f"member {shown(name)} is a device or the like; only files, folders and symbolic links are taken")
                 packed_left -= member.compress_size
-                if packed_left < 0:  # what unpacks to nothing could be unpacked thousands of times
+                if packed_left < 0:  # members that unpack to nothing could share their bytes thousands of times
                     raise ArchiveError(f"member {shown(name)} shares its bytes with others; pack the folder by zip -r")
                 with packed.open(member) as file:
                     content = file.read(left + 1)
@@ -331,7 +331,10 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes | Link]]:
 
 
 def _check_directory(data: bytes) -> None:
-    """Parsing the list of members is what takes the time: each entry of it begins with the same bytes."""
+    """Raise ArchiveError if there are too many members, or too long extra fields.
+
+    Entries are found by the bytes with which each begins, because parsing the list of members is slow.
+    """
     if data.count(_DIRECTORY_ENTRY) > 2 * ARCHIVE_FILES:
         raise ArchiveError(f"more than {ARCHIVE_FILES:,} members; leave out what the flow does not need")
     at = data.find(_DIRECTORY_ENTRY)
@@ -348,7 +351,7 @@ def _count(number: int) -> None:
 
 
 def _path(name: str) -> str:
-    """A member's name as a path inside; "." for the archive's own folder. Raises ArchiveError."""
+    """Return a member's name as a path inside the archive, "." for the archive's own folder. Raises ArchiveError."""
     try:
         encoded = name.encode()
     except UnicodeEncodeError:

@@ -23,18 +23,18 @@ NOT_READ = {
     "setup_sh": "build what it sets up into an image of yours, and name that as environment.image",
     "runtime_image": "it is the service's own; name an image of yours as environment.image",
 }
-"""Keys of `environment` that prompt flow knows (`pf flow build`, its cloud's REST model) and sessions don't take up, with the way out."""
+"""Keys of `environment` that prompt flow knows (`pf flow build`, its cloud's REST model) but sessions ignore, each with the alternative."""
 
 MOST_KEYS = 20
 
 _FRONT_MATTER = re.compile(r"\A\s*-{3,}[^\S\n]*\n(.*?)^-{3,}[^\S\n]*$", re.DOTALL | re.MULTILINE)
-"""Up to the first line of dashes. promptflow-core reads up to the last one, and so does the agent's check, which says so where that is no
-YAML: what stands in a template keeps no environment from being Ready."""
+"""Front matter up to the first closing line of dashes. promptflow-core and the agent's check read up to the last one, and the check reports
+it if that is not YAML: text in a template must not keep an environment from being Ready."""
 
 
 @dataclass(frozen=True)
 class FlowFile:
-    """The folder's flow file, and what it says: all of a dag or flex flow, the front matter of a prompty."""
+    """The folder's flow file and its values: all of a dag or flex flow, the front matter of a prompty."""
 
     name: str
     kind: str
@@ -50,24 +50,24 @@ class Flow:
     nodes: int | None
     image: str
     requirements_path: str | None
-    """Way from the folder to the file that holds the requirements, normalised; None: none is asked for."""
+    """Normalized path from the folder to the requirements file; None: the flow asks for none."""
     warnings: tuple[SourceWarning, ...] = ()
 
 
 def read(files: Mapping[str, bytes]) -> Flow:
-    """What the folder asks for. Raises FolderError."""
+    """Return what the folder asks for. Raises FolderError."""
     return judge(open_flow(files), files)
 
 
 def open_flow(files: Mapping[str, bytes]) -> FlowFile:
-    """The folder's one flow file. Raises FolderError."""
+    """Return the folder's only flow file. Raises FolderError."""
     name = flow_file(files)
     values = _front_matter(name, files[name]) if name.endswith(flow_files.PROMPTY) else yaml.document(name, files[name])
     return FlowFile(name, flow_files.kind(name, values), values)
 
 
 def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
-    """What the flow file asks for, in a folder that is complete: includes are merged first. Raises FolderError."""
+    """Return what the flow file asks for. `files` is the complete folder, with includes merged. Raises FolderError."""
     environment = flow.values.get("environment")
     if environment is None:
         environment = {}
@@ -92,7 +92,7 @@ def judge(flow: FlowFile, files: Mapping[str, bytes]) -> Flow:
 
 
 def flow_file(files: Mapping[str, bytes]) -> str:
-    """Name of the folder's one flow file. Raises FolderError."""
+    """Return the name of the folder's only flow file. Raises FolderError."""
     found = flow_files.candidates(files)
     if len(found) > 1:
         raise FolderError(f"the flow folder holds {' and '.join(found)}; keep one of them")
@@ -105,7 +105,7 @@ def flow_file(files: Mapping[str, bytes]) -> str:
 
 
 def _front_matter(name: str, content: bytes) -> dict[str, Any]:
-    """The YAML between the first two lines of dashes. A prompty without it is left to prompt flow, which says so when it runs."""
+    """Return the YAML between the first two lines of dashes. A prompty without it is left to prompt flow, which reports it at run time."""
     if len(content) > LARGEST_FLOW_FILE:
         raise FolderError(f"{name} has {len(content):,} bytes; at most {LARGEST_FLOW_FILE:,} are read: keep data in files of its own")
     found = _FRONT_MATTER.match(text_of(name, content).replace("\r\n", "\n"))
@@ -113,7 +113,7 @@ def _front_matter(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _not_read(file: str, environment: Mapping[Any, Any]) -> Iterator[SourceWarning]:
-    """Warns of keys that mean something to prompt flow elsewhere, or nothing: its own schema lets any in."""
+    """Yield a warning for each key that prompt flow uses elsewhere or not at all: its own schema accepts any key."""
     for key in list(environment)[:MOST_KEYS]:
         if key in READ:
             continue
@@ -128,7 +128,7 @@ def _requirements(file: str, named: object, files: Mapping[str, bytes], warnings
         return "requirements.txt" if "requirements.txt" in files else None
     if isinstance(named, str):
         return posixpath.normpath(named.strip())
-    # As prompt flow's cloud does, which warns of whatever it can't read and goes on.
+    # As in prompt flow's cloud, which warns of what it can't read and continues.
     message = f"environment.python_requirements_txt is {kind_of(named)}, so nothing is installed; write the name of a file"
     warnings.append(SourceWarning(file=file, code="RequirementsMissing", message=message))
     return None

@@ -1,8 +1,8 @@
 """Merges what `additional_includes` of a flow file names into the flow folder, as prompt flow does, but never from outside the source.
 
-The rules are those of promptflow-devkit 1.18.5, `_merge_local_code_and_additional_includes`: paths are relative to the flow folder, a
-file or a whole folder comes in under its last name, what comes later wins, and `x.zip` without such a file is the folder `x`, zipped.
-Stricter here: only files of the source, and no file where a folder is. Zips hold sub-folders too, as Azure's own upload makes them.
+The rules are those of promptflow-devkit 1.18.5, `_merge_local_code_and_additional_includes`: paths are relative to the flow folder, a file
+or a whole folder is added under its last name, later entries win, and `x.zip` without such a file is the folder `x`, zipped. Stricter here:
+only files of the source are included, and no file may take a folder's place. Zips include sub-folders, as in Azure's own upload.
 """
 
 import io
@@ -21,10 +21,10 @@ from flowsession_protocol.limits import FLOW_BYTES, FLOW_FILES
 KEY = "additional_includes"
 
 MOST_ZIPPED = 2_000
-"""Files of folders that are zipped, by all entries together; each costs as much as twenty copies."""
+"""Files that are zipped, over all entries; zipping one costs as much as copying twenty."""
 
 LONGEST_ENTRY = 4_096
-"""Characters of an entry, as of a path on Linux; what leads through as many folders takes time by their square."""
+"""Characters of an entry, as of a path on Linux. Resolving it takes time that grows with the square of its folders."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:|^\\\\")
 _LONGEST_SHOWN = 120
@@ -32,7 +32,7 @@ _LONGEST_SHOWN = 120
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An entry that replaced files which were there: of the flow folder, or brought by an earlier entry."""
+    """An entry that replaced existing files, of the flow folder or of an earlier entry."""
 
     entry: str
     files: tuple[str, ...]
@@ -51,7 +51,7 @@ Tree = dict[str, "Tree | bytes"]
 
 
 def named_by(file: str, value: object) -> tuple[str, ...]:
-    """The entries of the flow file's `additional_includes`. Raises FolderError for what is no list of paths."""
+    """Return the entries of the flow file's `additional_includes`. Raises FolderError if it is not a list of paths."""
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -69,8 +69,12 @@ def named_by(file: str, value: object) -> tuple[str, ...]:
 
 
 def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, file: str, links: Mapping[str, str] | None = None) -> Merged:
-    """The files of `folder` in `source` with what `entries` name. `folder` is normalised, "." for the whole source; `file` is the flow
-    file's name, for messages; `links` says where symbolic links of the source lead. Raises FolderError naming the entry that can't be."""
+    """Return the files of `folder` in `source`, with those that `entries` include. Raises FolderError naming the entry that can't be
+    included.
+
+    `folder` is normalized, "." for the whole source. `file` is the flow file's name, for messages. `links` are the targets of symbolic
+    links of the source.
+    """
     tree = _tree(source)
     at_home = _find(tree, folder)
     assert isinstance(at_home, dict), "a flow file was read from there"
@@ -87,7 +91,7 @@ def merge(source: Mapping[str, bytes], folder: str, entries: Sequence[str], *, f
 
 
 class _Result:
-    """The merged folder while it grows."""
+    """The merged folder under construction."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
@@ -97,7 +101,7 @@ class _Result:
             self._folders.update(self._new_parents(name))
 
     def take(self, entry: str, brought: Iterator[tuple[str, bytes]]) -> list[str]:
-        """Puts in what an entry brings; returns what it replaced."""
+        """Add the files of an entry, and return the names of those that were replaced. Raises FolderError."""
         replaced = []
         for name, content in brought:
             self._copies += 1
@@ -107,7 +111,7 @@ class _Result:
                 )
             place = name
             if place in self._folders:
-                # As shutil.copy2 does: a file where a folder is goes into it.
+                # As with shutil.copy2, a file copied onto a folder is put into it.
                 place = posixpath.join(place, posixpath.basename(name))
                 replaced.append(place)
                 if place in self._folders:
@@ -126,19 +130,19 @@ class _Result:
         return replaced
 
     def _new_parents(self, name: str) -> list[str]:
-        """The folders of a file that aren't known yet, the innermost first; above one that is, all are."""
+        """Return the folders of a file that aren't known yet, innermost first. If a folder is known, so are all above it."""
         return list(itertools.takewhile(lambda parent: parent not in self._folders, _parents(name)))
 
 
 class _Zips:
-    """Makes zips of folders, each once, and not too many."""
+    """Zips folders, each once, within limits."""
 
     def __init__(self) -> None:
         self._made: dict[str, bytes] = {}
         self._files, self._bytes = MOST_ZIPPED, FLOW_BYTES
 
     def of(self, path: str, tree: Tree, *, what: str) -> bytes:
-        """The folder as a zip with one root folder; the same files always give the same bytes. Raises FolderError."""
+        """Return the folder as a zip with one root folder. The same files always give the same bytes. Raises FolderError."""
         if path not in self._made:
             root = posixpath.basename(path)
             files = list(itertools.islice(_walk(tree, f"{root}/"), self._files + 1))
@@ -156,7 +160,7 @@ class _Zips:
 
 
 def _named(tree: Tree, path: str, entry: str, file: str, zips: _Zips) -> Iterator[tuple[str, bytes]]:
-    """What an entry brings: names in the merged folder, and contents."""
+    """Return the files that an entry includes: names in the merged folder, and contents. Raises FolderError."""
     what = f"{file}: {KEY} entry {_shown(entry)}"
     if entry.startswith("/") or _DRIVE.match(entry):
         raise FolderError(f"{what} is an absolute path; put it into the source, and write the way there from the flow folder")
@@ -177,8 +181,8 @@ def _named(tree: Tree, path: str, entry: str, file: str, zips: _Zips) -> Iterato
 
 
 def real(folder: str, entry: str, links: Mapping[str, str]) -> str:
-    """Where an entry leads from `folder`, as pathlib's resolve() has it: a link's name gives way to that of what it points at. "." is the
-    source, ".." anything outside of it."""
+    """Return where an entry leads from `folder`. As in pathlib's resolve(), links are replaced by their targets. "." is the source, ".."
+    anything outside it."""
     parts: list[str] = []
     for part in posixpath.join(folder, entry).split("/"):
         if part == "..":

@@ -1,4 +1,4 @@
-"""Which Python modules a flow's source holds outside of the flow folder: what a flow lacks may be one of them."""
+"""Finds the Python modules in a flow's source outside the flow folder: a module that the flow lacks may be one of them."""
 
 import itertools
 import posixpath
@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from flowsession_protocol.limits import OUTSIDE_MODULES
 
 MOST_LOOKED_AT = 5000
-"""Python files of a source."""
+"""Python files of a source that are considered."""
 
 DEEPEST = 4
-"""Parts of a path that are looked at; modules that lie deeper are hardly meant."""
+"""Levels of folders that are searched; deeper modules are unlikely to be the missing one."""
 
 
 def modules(source: Mapping[str, bytes], folder: str, flow: Mapping[str, bytes]) -> dict[str, str]:
-    """Modules and packages by name, with the way to each from the flow folder, as `additional_includes` takes it: the nearest one where
-    several have a name, and none that `flow`, the folder with its includes, has itself."""
+    """Return modules and packages by name, each with its path from the flow folder, as `additional_includes` takes it.
+
+    Of several with the same name, the least deeply nested one is returned. Modules of `flow`, the folder with its includes, are left out.
+    """
     own = {name.split("/", 1)[0].removesuffix(".py") for name in flow}
     found: dict[str, str] = {}
     scripts = itertools.islice((name for name in source if name.endswith(".py")), MOST_LOOKED_AT)
@@ -25,7 +27,7 @@ def modules(source: Mapping[str, bytes], folder: str, flow: Mapping[str, bytes])
         if name in own or name in found or not name.isidentifier() or name.startswith("__"):
             continue
         if folder in (".", path) or path.startswith(f"{folder}/") or folder.startswith(f"{path}/"):
-            continue  # in the flow folder, or around it
+            continue  # in the flow folder, or a folder that contains it
         found[name] = posixpath.relpath(path, folder)
         if len(found) == OUTSIDE_MODULES:
             break
@@ -33,6 +35,6 @@ def modules(source: Mapping[str, bytes], folder: str, flow: Mapping[str, bytes])
 
 
 def _places(name: str) -> list[str]:
-    """The file itself and the folders that it lies in, as modules: whichever of them the code names first."""
+    """Return the paths of the file and of its folders, outermost first: code may import any of them as its top-level module."""
     parts = name.split("/")[: DEEPEST + 1]
     return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]

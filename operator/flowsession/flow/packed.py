@@ -1,4 +1,4 @@
-"""A flow folder in as little memory as it comes to: each file packed, and kept once however many folders have it."""
+"""A flow folder in little memory: each file is compressed, and stored once however many folders have it."""
 
 import base64
 import hashlib
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 SMALLEST_PACKED = 512
-"""Bytes of a file that is worth packing."""
+"""Bytes from which a file is worth compressing."""
 LEVEL = 1
-"""Of zlib: a folder of 8 MiB takes some 50 ms."""
+"""Compression level of zlib: a folder of 8 MiB takes about 50 ms."""
 PIECE = 48 * 1024
-"""Bytes of a file that are unpacked at once while it is sent; a multiple of three, so that pieces of base64 fit together."""
+"""Bytes of a file that are decompressed at a time while it is sent; a multiple of three, so that pieces of base64 can be concatenated."""
 TOGETHER = 64 * 1024
-"""Bytes of small files that are sent at once."""
+"""Bytes of small files that are gathered into one write."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class Blob:
     packed: bool
 
     def content(self) -> bytes:
-        """All of it."""
+        """Return the whole content."""
         return zlib.decompress(self.data) if self.packed else self.data
 
     def pieces(self) -> Iterator[bytes]:
-        """All of it, piece by piece."""
+        """Yield the content piece by piece."""
         if not self.packed:
             yield self.data
             return
@@ -46,14 +46,14 @@ class Blob:
 
 
 class PackedFolder(Mapping[str, bytes]):
-    """Files by name; each access unpacks one."""
+    """Files by name; each access decompresses one."""
 
     def __init__(self, blobs: Mapping[str, Blob]) -> None:
         self._blobs = blobs
 
     @classmethod
     def of(cls, files: Mapping[str, bytes], shared: MutableMapping[bytes, Blob]) -> "PackedFolder":
-        """The folder; what is `shared` already is taken from there, the rest is put there."""
+        """Return the folder. Files that are in `shared` already are reused, and the others are added to it."""
         blobs = {}
         for name, content in files.items():
             digest = hashlib.sha256(content).digest()
@@ -65,7 +65,7 @@ class PackedFolder(Mapping[str, bytes]):
         return cls(blobs)
 
     def sharing(self, shared: MutableMapping[bytes, Blob]) -> "PackedFolder":
-        """The same folder, with what others have too kept once."""
+        """Return the same folder, which stores the files that are in `shared` only once."""
         return PackedFolder({name: shared.setdefault(blob.digest, blob) for name, blob in self._blobs.items()})
 
     def __getitem__(self, name: str) -> bytes:
@@ -85,12 +85,12 @@ class PackedFolder(Mapping[str, bytes]):
     __hash__ = None  # type: ignore[assignment]
 
     def blobs(self) -> Mapping[str, Blob]:
-        """The files as they are kept."""
+        """Return the files as they are stored."""
         return self._blobs
 
 
 class EncodedFolder(Mapping[str, str]):
-    """The same in base64, as PUT /v1/environment has it: never all of it at once."""
+    """The folder in base64, as PUT /v1/environment takes it, but never encoded all at once."""
 
     def __init__(self, folder: PackedFolder) -> None:
         self.folder = folder
@@ -106,12 +106,13 @@ class EncodedFolder(Mapping[str, str]):
 
 
 def plain(body: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A body with its folder unpacked, for who can't send it in pieces."""
+    """Return a body with its folder decompressed, for callers that can't send it in pieces."""
     return None if body is None else {name: dict(value) if isinstance(value, EncodedFolder) else value for name, value in body.items()}
 
 
 def as_json(body: Mapping[str, Any] | None) -> tuple[int, Iterator[bytes]]:
-    """A body as JSON: its length in bytes, and its pieces. A folder among its members is unpacked while they are taken."""
+    """Return the length in bytes and the pieces of a body as JSON. A folder among its members is decompressed while the pieces are
+    consumed."""
     if body is None:
         return 0, iter(())
     folders = {name: value for name, value in body.items() if isinstance(value, EncodedFolder)}
@@ -138,7 +139,7 @@ def _pieces(opening: bytes, names: list[bytes], blobs: list[Blob]) -> Iterator[b
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same in fewer pieces: thousands of small files must not be thousands of writes."""
+    """Yield the same bytes in fewer pieces: thousands of small files must not cause thousands of writes."""
     waiting = bytearray()
     for piece in pieces:
         waiting += piece

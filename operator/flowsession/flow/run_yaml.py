@@ -1,6 +1,6 @@
-"""Prompt flow's run.yml as fields of a FlowRun: one to one, by the rules of prompt flow's own schema of runs (RunSchema, 1.18).
+"""Converts prompt flow's run.yml to fields of a FlowRun, one to one, by prompt flow's own schema of runs (RunSchema, 1.18).
 
-Fields that it doesn't know are warnings and unknown keys of `resources` and `identity` errors, as there.
+As there, unknown fields are warnings, and unknown keys of `resources` and `identity` are errors.
 """
 
 import posixpath
@@ -13,16 +13,16 @@ from flowsession.flow.yaml import FolderError, document
 from flowsession_protocol.flow_files import kind_of
 
 FILE = "run.yml"
-"""What messages call it where nobody said its name."""
+"""Its name in messages if no path was given."""
 AUTOMATIC = "automatic"
-"""What Azure calls a session that is to be chosen, or a size."""
+"""Azure's word for a session or size that is to be chosen automatically."""
 _FLOW_FILES = (".yaml", ".yml", ".prompty")
 _REMOTE = ("azureml:", "http://", "https://", "abfss://", "wasbs://")
 _IDENTITIES = ("managed", "user_identity")
 
 
 MOST_VALUES = 2000
-"""Values, keys and brackets in run.yml, and values in a field's mapping with aliases written out: 10 ms of the operator's one thread."""
+"""Values, keys and brackets in run.yml, and values in a field's mapping with aliases expanded: 10 ms of the operator's only thread."""
 MOST_WARNINGS = 10
 
 
@@ -32,7 +32,7 @@ class RunYamlError(Exception):
 
 @dataclass(frozen=True)
 class RunYaml:
-    """What a run.yml says."""
+    """The contents of a run.yml."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a FlowRun's spec."""
@@ -41,12 +41,15 @@ class RunYaml:
     init_file: str = ""
     """A file of the flow folder with the arguments for a flex flow's class, JSON or JSON lines."""
     managed: str | None = None
-    """The client ID of the managed identity that it asks for, empty for any; None: it asks for none."""
+    """Client ID of the managed identity that it asks for, empty for any; None: it does not ask for one."""
     warnings: tuple[str, ...] = ()
 
 
 def read(text: str, path: str) -> RunYaml:
-    """Return what run.yml says; `path`: where it lies in the source, empty where it lies beside the flow folder. Raises RunYamlError."""
+    """Return the contents of run.yml. Raises RunYamlError.
+
+    `path` is its path in the source. If empty, its relative paths start where its field `flow` finds the flow folder.
+    """
     name = path or FILE
     try:
         found = document(name, text.encode(), most_values=MOST_VALUES)
@@ -62,7 +65,7 @@ class _Reader:
         self._warnings: list[str] = []
         self._here = posixpath.dirname(path)
         self._root = ""
-        """The flow folder, as run.yml's own folder sees it."""
+        """The flow folder, relative to run.yml's own folder."""
         self._placed = bool(path)
 
     def read(self) -> RunYaml:
@@ -109,7 +112,7 @@ class _Reader:
         self._root = "" if root == "." else root
 
     def path(self, key: str, value: object) -> str:
-        """A path in the flow folder."""
+        """Return a path relative to the flow folder. Raises RunYamlError."""
         text = self._text(key, value)
         if text.startswith(_REMOTE):
             raise self._error(
@@ -134,11 +137,11 @@ class _Reader:
         return self._text(key, value)
 
     def words(self, key: str, value: object) -> dict[str, str]:
-        """Texts by name; values that are none become texts, and empty ones none."""
+        """Return texts by name. Other scalars become texts, and null becomes an empty text."""
         return {name: "" if one is None else self._text(f"{key}.{name}", one) for name, one in self._mapping(key, value).items()}
 
     def values(self, key: str, value: object) -> dict[str, Any]:
-        """Values as JSON has them, by name; aliases are written out."""
+        """Return JSON values by name, with aliases expanded."""
         left = MOST_VALUES
 
         def plain(one: object) -> Any:

@@ -1,6 +1,6 @@
-"""Reads the YAML of a flow file, which is a stranger's: with limits, in YAML 1.2 as prompt flow reads it, and takes keys out of it.
+"""Reads the YAML of a flow file, which is untrusted: within limits, and in YAML 1.2 as prompt flow does. Also empties a key in its text.
 
-What its values mean, `yamlvalues` says.
+`yaml_values` defines what its values mean.
 """
 
 import re
@@ -14,14 +14,14 @@ from flowsession_protocol.flow_files import kind_of
 from flowsession_protocol.requirements import encoding_of
 
 LARGEST = 128 * 1024
-"""Bytes; prompt flow has no limit, but a parser that runs beside everybody's sessions needs one. Some 70 ms of parsing by libyaml for a
-file of real nodes, 600 of them; flows that people write have less than 50 KB."""
+"""Bytes of a flow file. Prompt flow has no limit, but a parser shared by all sessions needs one. At this size, libyaml takes about 70 ms
+for a file of 600 real nodes; flows that people write have less than 50 KB."""
 
 MOST_VALUES = 20_000
-"""Values, keys and brackets in a flow file: twice as many fit into a file of nothing else, and take 0.3 s."""
+"""Values, keys and brackets in a flow file. A file of nothing else could hold twice that many, which would take 0.3 s."""
 
 LONGEST_NUMBER = 1000
-"""Characters of a number, whose reading takes time by the square of its length."""
+"""Characters of a number: parsing takes time that grows with the square of its length."""
 
 MOST_MERGES = 8
 """Merge keys (<<) in a flow file: each may double the work of the one before."""
@@ -41,7 +41,7 @@ class FolderError(Exception):
 
 
 def text_of(name: str, content: bytes) -> str:
-    """A file's text: UTF-8, or UTF-16 with a byte order mark, as pip reads it. Raises FolderError."""
+    """Return a file's text: UTF-8, or UTF-16 with a byte order mark, as pip reads it. Raises FolderError."""
     encoding = encoding_of(content)
     try:
         return content.decode(encoding)
@@ -50,7 +50,7 @@ def text_of(name: str, content: bytes) -> str:
 
 
 def document(file: str, content: bytes, *, most_values: int = MOST_VALUES) -> dict[str, Any]:
-    """What the flow file says. Raises FolderError."""
+    """Return the contents of the flow file. Raises FolderError."""
     if len(content) > LARGEST:
         raise FolderError(f"{file} has {len(content):,} bytes; at most {LARGEST:,} are read: keep data in files of its own")
     found = _load(file, text_of(file, content), most_values)
@@ -60,9 +60,9 @@ def document(file: str, content: bytes, *, most_values: int = MOST_VALUES) -> di
 
 
 def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> bytes:
-    """The flow file that reads as `values` with an empty list at the top level's `key`, everything else as it was written.
+    """Return the flow file with an empty list as the value of the top-level `key`, and everything else as written.
 
-    `values` is what `document` made of it. Where the text can't be cut, it is written anew.
+    `values` is what `document` returned for the file. If the value can't be cut out of the text, the file is written anew from `values`.
     """
     text = text_of(file, content)
     at = _span(text, key)
@@ -90,8 +90,10 @@ def _load(file: str, text: str, most_values: int) -> object:
 
 
 def _check_size_of_tree(file: str, text: str, most_values: int) -> tuple[int, int] | None:
-    """Looks at the parser's events, which come one by one. Composing them is recursive in C, where deep nesting kills the process; and
-    merge keys multiply. Returns the version of YAML that the document names."""
+    """Check the parser's events one by one, and return the YAML version that the document names. Raises FolderError.
+
+    Composing the events is recursive in C, where deep nesting kills the process, and merge keys multiply the work.
+    """
     version: tuple[int, int] | None = None
     depth = merges = aliases = 0
     for number, event in enumerate(_events(text)):
@@ -122,8 +124,10 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _span(text: str, key: str) -> tuple[int, int] | None:
-    """From the end of a top level's key to the end of its value, as indices. None where the value holds an anchor, which others may name,
-    or where the key is written in the form with a question mark."""
+    """Return the indices of the end of a top-level key and of the end of its value.
+
+    Return None if the value holds an anchor, which an alias elsewhere may name, or if the key is written with a question mark.
+    """
     depth, start, end = 0, None, 0
     for event in _events(text):
         opens = isinstance(event, yaml.CollectionStartEvent)
@@ -133,7 +137,7 @@ def _span(text: str, key: str) -> tuple[int, int] | None:
             return None
         if start is not None and mark is not None:
             if not isinstance(event, yaml.CollectionEndEvent) or event.start_mark is None or event.start_mark.index < mark.index:
-                end = mark.index  # the end of a block collection is where the next thing begins
+                end = mark.index  # a block collection ends where the next token begins
             if depth == 1 and not opens:
                 simple = text[start:end].lstrip(" \t").startswith(":")
                 return (start, start + len(text[start:end].rstrip())) if simple else None

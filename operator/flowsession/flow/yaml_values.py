@@ -1,8 +1,8 @@
-"""Plain YAML values as ruamel.yaml's YAML() reads and prompt flow therefore understands them: YAML 1.2, or 1.1 where a document says so.
+"""Plain YAML values as ruamel.yaml's YAML(), and therefore prompt flow, reads them: YAML 1.2, or 1.1 if the document says so.
 
-libyaml finds the scalars, because the operator has one thread and ruamel.yaml's own parser takes twenty times as long. What a plain scalar
-means, which keys are equal and what a merge key may hold is decided here, by ruamel.yaml's rules (0.18 and 0.19); a differential test holds
-the two together.
+libyaml finds the scalars, because the operator has one thread and ruamel.yaml's own parser takes twenty times as long. This module decides
+what a plain scalar means, which keys are equal and what a merge key may hold, by ruamel.yaml's rules (0.18 and 0.19). A differential test
+compares this module with ruamel.yaml.
 """
 
 import re
@@ -34,24 +34,24 @@ _BASES = {"0b": 2, "0x": 16, "0o": 8}
 
 
 class MapKey(dict[Any, Any]):
-    """A mapping that is the key of another one, as in `text: {{name}}` without quotes."""
+    """A mapping used as a key of another one, as in `text: {{name}}` without quotes."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self))
 
 
 class Loader(_Base):  # type: ignore[misc]
-    """Safe: it makes nothing but plain values; a tag that it doesn't know is left out."""
+    """A safe loader: it creates only plain values, and ignores tags that it doesn't know."""
 
     octal_by_zero = False
-    """Whether 010 is 8, as in YAML 1.1, and 1:30 is 90."""
+    """Whether 010 is 8 and 1:30 is 90, as in YAML 1.1."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self._flat: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what merge keys name into the mapping, once; refuse a key that it holds twice."""
+        """Add to the mapping, once, what its merge key names. Raises ConstructorError if the mapping has a key twice."""
         if id(node) in self._flat:
             return
         self._flat.add(id(node))
@@ -78,27 +78,27 @@ class Loader(_Base):  # type: ignore[misc]
             node.value = list({**brought, **own}.values())
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; keys are compared by what they mean: 1 and '1' are two keys, 1 and 0x1 are one."""
+        """Return the mapping. Keys are compared by value: 1 and '1' are two keys, 1 and 0x1 are the same one."""
         if not isinstance(node, yaml.MappingNode):
             raise yaml.constructor.ConstructorError(None, None, f"expected a mapping, but found a {_kind(node)}", node.start_mark)
         self.flatten_mapping(node)
         return {self.key(key_node): self.construct_object(value_node, deep=deep) for key_node, value_node in node.value}
 
     def key(self, node: yaml.Node) -> Hashable:
-        """A key's value. Lists and mappings may be keys."""
+        """Return a key's value. Lists and mappings may be keys."""
         if node.tag == f"{_TAG}value":
             return "="
         return _hashable(self.construct_object(node, deep=True))
 
     def plain_bool(self, node: yaml.ScalarNode) -> bool:
-        """True or false, in any of the words of YAML 1.1: a tag may ask for it in YAML 1.2 too."""
+        """Return true or false, for any of YAML 1.1's words: in YAML 1.2 too, a tag may ask for a boolean."""
         text = self.construct_scalar(node).lower()
         if text not in (*_TRUE, "no", "n", "false", "off"):
             raise ValueError(f"{text!r} is neither true nor false")
         return text in _TRUE
 
     def plain_int(self, node: yaml.ScalarNode) -> int:
-        """A whole number: 010 is 10 and 0o10 is 8 in YAML 1.2."""
+        """Return a whole number: in YAML 1.2, 010 is 10 and 0o10 is 8."""
         text = self.construct_scalar(node).replace("_", "")
         sign, text = (-1 if text.startswith("-") else 1), text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
         base = _BASES.get(text[:2])
@@ -111,7 +111,7 @@ class Loader(_Base):  # type: ignore[misc]
         return sign * int(text)
 
     def plain_float(self, node: yaml.ScalarNode) -> float:
-        """A number with a point or an exponent."""
+        """Return a number with a point or an exponent."""
         text = self.construct_scalar(node).replace("_", "").lower()
         sign, text = (-1.0 if text.startswith("-") else 1.0), text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
         if text in (".inf", ".nan"):
@@ -119,7 +119,7 @@ class Loader(_Base):  # type: ignore[misc]
         return sign * (_sexagesimal(text) if self.octal_by_zero and ":" in text else float(text))
 
     def untagged(self, node: yaml.Node) -> object:
-        """The value below a tag that means nothing here. ruamel.yaml keeps such tags, and prompt flow takes no notice of them."""
+        """Return the value below an unknown tag. ruamel.yaml keeps such tags, and prompt flow ignores them."""
         if isinstance(node, yaml.ScalarNode):
             return self.construct_scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -134,7 +134,7 @@ class Loader11(Loader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes values so that they are read as the same ones again: a text that looks like a number gets quotes."""
+    """Writes values so that they read back the same: a text that looks like a number gets quotes."""
 
 
 def _teach(to: Any, *, replaced: tuple[str, ...], kinds: Mapping[str, tuple[str, str]]) -> None:

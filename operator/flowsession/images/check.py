@@ -1,4 +1,4 @@
-"""Questions to a registry about an environment's image, its answers, and whether it may be asked."""
+"""Questions to a registry about an environment's image, the registry's answers, and whether the operator may ask."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Question:
 
     image: str
     token: str
-    """What caused the question; another token is another question."""
+    """What caused the question; a different token makes a different question."""
     known: str = ""
     """The digest in use, of the image or of one of its platforms."""
 
@@ -37,19 +37,19 @@ class ImageCheck:
     digest: str = ""
     """The tag's digest now."""
     same: bool = False
-    """Whether that is the digest in use, or has it among its platforms."""
+    """Whether that is the digest in use, or of an index with the digest in use among its platforms."""
     base: Base | None = None
     reason: str = ""
-    """Why there is no answer, as the condition's reason; empty: there is one."""
+    """Why there is no answer, as the condition's reason; empty: there is an answer."""
     message: str = ""
 
 
 def may_ask(reference: ImageRef, settings: Settings) -> bool:
-    """Whether the operator may connect to the image's registry.
+    """Return whether the operator may connect to the image's registry.
 
     Without a limit, whoever may create environments could make the operator send requests to any address that it reaches, and learn from
-    the answers. So it asks only registries that the chart's images.allowedRegistries names (a pattern for all registries names none), and
-    the default image's repository.
+    the answers. So it asks only registries that the chart's images.allowedRegistries names (a pattern that matches all registries does not
+    count), and the default image's repository.
     """
     default = imageref.parse(settings.runtime_image)
     if default is not None and reference.name == default.name:

@@ -32,7 +32,7 @@ class Image:
     """The image of an environment's sessions, or of one session."""
 
     name: str
-    """As it was asked for."""
+    """The name as requested."""
     origin: ImageOrigin | None
     """None: the session's own spec."""
     pinned: str = ""
@@ -44,7 +44,7 @@ class Image:
 
     @property
     def reference(self) -> str:
-        """What pods are started from."""
+        """The reference that pods are started from."""
         return self.pinned or self.name
 
     @property
@@ -54,5 +54,5 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The digest alone; empty: none is known yet."""
+        """The digest alone; empty: unknown yet."""
         return self.pinned.partition("@")[2]

@@ -34,7 +34,7 @@ class ImageRef:
 
 
 def parse(text: str) -> ImageRef | None:
-    """Return the complete reference; None: the text is no reference."""
+    """Return the complete reference, or None if the text is not a reference."""
     name, at, digest = text.partition("@")
     first, slash, rest = name.partition("/")
     registry, path = (first, rest) if slash and ("." in first or ":" in first or first == "localhost") else (DOCKER_HUB, name)
@@ -57,8 +57,11 @@ def without_tag(text: str) -> str:
 
 
 def allowed(reference: ImageRef, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns matches: a registry, or a registry and a path below it. In both parts * matches any characters, but a
-    registry's * does not reach into the path: else evil.example/x.azurecr.io/y would match *.azurecr.io/*."""
+    """Return whether one of the patterns matches: a registry, or a registry and a path below it.
+
+    In both parts * matches any characters, but a registry's * does not extend into the path: otherwise evil.example/x.azurecr.io/y would
+    match *.azurecr.io/*.
+    """
     for pattern in patterns:
         registry, _, path = pattern.partition("/")
         if fnmatchcase(reference.registry, registry.lower()) and fnmatchcase(reference.repository, path or "*"):
@@ -67,17 +70,17 @@ def allowed(reference: ImageRef, patterns: Iterable[str]) -> bool:
 
 
 def digest_in(image_id: str, image: str) -> str:
-    """Return the registry's digest of the image that a node reports; empty: there is none for the repository of `image`.
+    """Return the registry's digest of the image that a node reports; empty if it has no digest in the repository of `image`.
 
     A node reports NAME@DIGEST for a pulled image, and the bare id of its configuration for a loaded one. For an image with several names it
-    reports one of them, maybe another repository's.
+    reports one of them, possibly of another repository.
     """
     reported, asked = parse(image_id.removeprefix("docker-pullable://")), parse(image)
     return reported.digest if reported and asked and reported.name == asked.name else ""
 
 
 def refusal(name: str, where: str, settings: Settings) -> tuple[str, str] | None:
-    """Return why an image may not be used, as reason and message; None: it may. The default image always may."""
+    """Return why an image may not be used, as reason and message, or None if it may. The default image always may."""
     patterns = settings.images.allowed_registries
     if name == settings.runtime_image:
         return None

@@ -21,19 +21,19 @@ _SHARED = ("cpu", "memory")
 """The reserved resources. Devices are not reserved: what the anchor holds, no session can use."""
 
 _LEFT = Fraction(1, 1000)
-"""The request is lower than the limit by this much of a processor, which makes the pod Burstable. The kubelet weights the cgroup of all
-Burstable pods by the sum of their requests (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the
-instance, which request nothing, are in that cgroup."""
+"""Processors by which the request is lower than the limit, which makes the pod Burstable. The kubelet weights the cgroup of all Burstable
+pods by the sum of their requests (setCPUCgroupConfig in pkg/kubelet/cm/qos_container_manager_linux.go), and the sessions on the instance,
+which request nothing, are in that cgroup."""
 
 
 @dataclass(frozen=True)
 class AnchorPod:
-    """What an anchor is made from."""
+    """The input for an anchor's manifest."""
 
     namespace: str
     instance: str
     uid: str
-    """The instance's."""
+    """uid of the instance."""
     incarnation: int
     user: str
     offer: Offer
@@ -96,14 +96,14 @@ def manifest(wanted: AnchorPod) -> dict[str, Any]:
 
 
 def terms(offer: Offer) -> str:
-    """Return the hash of all that the size means for an anchor: another value means that a new anchor would differ."""
+    """Return the hash of everything that the size determines in an anchor: if it changes, a new anchor would differ."""
     return placement.digest(offer, *reserved(offer))
 
 
 def placed_on(manifest: Mapping[str, Any], instance: InstanceView, offer: Offer | None) -> dict[str, Any]:
     """Return a session's pod placed on the instance's node: it requests nothing, and may use all that the anchor reserves.
 
-    Of devices it requests its size's share. The anchor keeps other users' sessions away, so the pod needs no isolation of its own.
+    Of devices it requests its size's share. The anchor keeps other users' sessions away, so the pod needs no isolation itself.
     """
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])

@@ -1,4 +1,4 @@
-"""The ConfigMaps that the operator keeps for an environment: named by their content, never changed, and gone with the environment."""
+"""The ConfigMaps that the operator keeps for an environment: named by their content, immutable, and deleted with the environment."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ EDITS = "edits"
 SOURCE = "source"
 
 PROMPTFLOW_ANNOTATION = f"{GROUP}/promptflow"
-"""On a list of packages: the version of prompt flow in the image; empty: none."""
+"""On a list of packages: the version of prompt flow in the image; empty if the image has none."""
 
 
 def name_of(content: str, environment: str, uid: str, *parts: str) -> str:
-    """Return the name, which depends on the parts and the environment's uid alone."""
+    """Return the name, whose suffix depends only on the parts and the environment's uid."""
     return f"{environment}-{content}-{hashlib.sha256(' '.join((uid, *parts)).encode()).hexdigest()[:10]}"
 
 

@@ -17,7 +17,7 @@ TERMS = f"{GROUP}/vm-size-terms"
 
 
 def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCompute | None = None) -> dict[str, Any]:
-    """Return the pod's manifest with its size and the annotations for autoscalers. Without a size, the environment's minimum holds."""
+    """Return the pod's manifest with its size and the annotations for autoscalers. Without a size, the environment's minimum applies."""
     pod = dict(manifest)
     meta, spec = dict(pod["metadata"]), dict(pod["spec"])
     meta["annotations"] = {**AUTOSCALER_ANNOTATIONS, **meta["annotations"]}
@@ -33,12 +33,12 @@ def placed(manifest: Mapping[str, Any], offer: Offer | None, minimum: MinimumCom
 
 
 def terms(offer: Offer) -> str:
-    """Return the hash of all that the size means for a pod: another value means that a new pod would differ."""
+    """Return the hash of everything that the size determines in a pod: if it changes, a new pod would differ."""
     return digest(offer, offer.requests, offer.limits)
 
 
 def digest(offer: Offer, requests: Amounts, limits: Amounts) -> str:
-    """Return the hash of a size's placement and of what a pod asks for."""
+    """Return the hash of a size's placement and of a pod's requests and limits."""
     meant = [where(offer, user=""), texts(requests), texts(limits)]
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -55,7 +55,7 @@ def _at_least(resources: Mapping[str, Mapping[str, str]], minimum: MinimumComput
 
 
 def where(offer: Offer, user: str) -> dict[str, Any]:
-    """Return the part of a pod's spec that says which nodes it may be on, with its affinity."""
+    """Return the part of a pod's spec that selects its nodes, with its affinity."""
     size = offer.spec
     where: dict[str, Any] = {
         "nodeSelector": dict(size.node_selector or {}),
@@ -71,7 +71,7 @@ def where(offer: Offer, user: str) -> dict[str, Any]:
 def _isolation(user: str) -> dict[str, Any]:
     """Return the affinity of a user's sessions: never on a node with another user's, preferably on one with their own.
 
-    The empty namespaceSelector makes both count in all namespaces. Pods without the label, such as daemonsets', don't count.
+    With the empty namespaceSelector, both apply across all namespaces. Pods without the label, such as daemonsets', don't count.
     """
     everywhere = {"namespaceSelector": {}, "topologyKey": "kubernetes.io/hostname"}
     others = {

@@ -9,13 +9,13 @@ from flowsession.settings import PodMetadataRules
 REASON = "PodMetadataNotAllowed"
 
 _CONFINEMENT = ("container.apparmor.security.beta.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/", "seccomp.security.")
-"""Annotations that remove a pod's confinement: only patterns that begin like them match them."""
+"""Prefixes of annotations that remove a pod's confinement: only patterns with the same prefix match these."""
 
 
 def refusal(spec: ComputeSessionSpec, rules: PodMetadataRules) -> str:
-    """Return why the pod can't have the spec's labels and annotations, with the way out; empty: it can.
+    """Return why the pod can't have the spec's labels and annotations, and what to do; empty if it can.
 
-    Services and NetworkPolicies select pods by label, and other controllers grant rights by annotation: a session must not give them to
+    Services and NetworkPolicies select pods by label, and other controllers grant rights by annotation: a session must not give these to
     somebody who may not create pods.
     """
     given = spec.pod_metadata

@@ -1,4 +1,4 @@
-"""What a run's agent is told, and the ConfigMap that keeps the run's outputs, which goes with the run."""
+"""The order for a run's agent, and the ConfigMap with the run's outputs, which is deleted with the run."""
 
 import posixpath
 from typing import Any, Literal
@@ -19,14 +19,14 @@ RUN_LABEL = f"{GROUP}/run"
 
 
 def name_for_promptflow(name: str, uid: str) -> str:
-    """Return the name that tells apart runs that had the same name one after the other."""
+    """Return the name that distinguishes successive runs of the same name."""
     return f"{name}-{uid[:8]}"
 
 
 def order(
     name: str, uid: str, spec: FlowRunSpec, settings: FlowRunSpec, yaml: RunYaml, earlier: Earlier | None = None, *, again: bool = False
 ) -> RunOrder:
-    """Return what the agent is told, but for what comes along with it.
+    """Return the order for the agent, without what is enclosed with it.
 
     `settings` and `yaml` are the run's own, or those of the run that is resumed.
     """
@@ -70,7 +70,7 @@ def folder_of(name: str, uid: str, target: ClaimFolder) -> str:
 
 
 def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> tuple[Inclosed, ...]:
-    """Return what comes along with the order: data that a ConfigMap holds, and what was kept of the runs on which it builds."""
+    """Return what is enclosed with the order: data in a ConfigMap, and the stored outputs of the runs that it builds on."""
     found = []
     if settings.data and settings.data.config_map:
         source = settings.data.config_map
@@ -81,7 +81,7 @@ def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) 
 
 
 def _builds_on(spec: FlowRunSpec, earlier: Earlier | None) -> dict[Literal["resume", "earlier"], Earlier]:
-    """The runs of which something goes with the order: the one that is resumed, and the one whose outputs are data."""
+    """Return the runs whose outputs belong to the order: the one that is resumed, and the one whose outputs are data."""
     resumed, data = (earlier, earlier.earlier) if spec.resume_from and earlier is not None else (None, earlier)
     return {**({"resume": resumed} if resumed else {}), **({"earlier": data} if data else {})}
 

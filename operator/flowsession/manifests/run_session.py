@@ -1,4 +1,4 @@
-"""The session that is made for a run whose user has none that fits."""
+"""The session that is created for a run whose user has no suitable one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +8,16 @@ from flowsession.api.run import FlowRunSpec
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
 
 FOR_RUN_LABEL = f"{GROUP}/for-run"
-"""On a session that was made for a run, with the run's name: another session of the user may stand beside it."""
+"""On a session that was created for a run, with the run's name. It never counts as a duplicate of another session of the user."""
 IDLE_SECONDS = 3600
-"""As Azure's sessions for runs."""
+"""As for Azure's sessions for runs."""
 AUTOMATIC = "automatic"
-"""What run.yml calls a size that is to be chosen."""
+"""run.yml's word for a size that is to be chosen automatically."""
 _LONGEST_NAME, _LONGEST_LABEL = 200, 63
 
 
 def name_of(run: str, uid: str) -> str:
-    """Return the session's name: the same for the same run, whoever makes it and how often."""
+    """Return the session's name. One run has one name, whoever creates the session and however often."""
     return f"{run[:_LONGEST_NAME].rstrip('.-')}-{uid[:5]}"
 
 
@@ -28,10 +28,8 @@ def size_of(spec: FlowRunSpec) -> str:
 
 
 def manifest(namespace: str, run: str, uid: str, spec: FlowRunSpec, claims: Mapping[str, bool]) -> dict[str, Any]:
-    """Return the session. It outlives the run, for others of its kind, and ends when it is idle.
-
-    `claims`: those that the run needs, and whether it writes there.
-    """
+    """Return the session. It outlives the run, for similar runs, and ends when it is idle. `claims` are those that the run needs, with
+    whether it writes there."""
     found: dict[str, Any] = {
         "user": spec.user,
         "environmentRef": {"name": spec.environment_ref.name},

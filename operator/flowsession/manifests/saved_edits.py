@@ -16,12 +16,13 @@ USER_ANNOTATION = f"{GROUP}/user"
 
 
 def name_of(where: Where, user: str, *, before: str, revision: str) -> str:
-    """Return the name for edits saved after those in `before`: the same for each attempt, another one if an earlier revision comes back."""
+    """Return the name for edits saved after those in `before`: the same for each attempt, but a different one if an earlier revision
+    recurs."""
     return config_maps.name_of(EDITS, where.environment, where.uid, user, before, revision)
 
 
 def moment_after(saved_at: str | None, now: float) -> float:
-    """Return when edits are saved that follow those of `saved_at`, in seconds since 1970: later than these, whatever the clock says."""
+    """Return the time of the edits that follow those of `saved_at`, in seconds since 1970: later than these, whatever the clock says."""
     last = times.parse(saved_at)
     return now if last is None else max(now, last + 1.0)
 
@@ -29,7 +30,7 @@ def moment_after(saved_at: str | None, now: float) -> float:
 def create(
     name: str, where: Where, *, user: str, session: str, pod_uid: str, packed: EditsArchive, moment: float, lost: str = ""
 ) -> Create:
-    """Return the creation of the ConfigMap; `lost`: why the edits made by then could not be packed."""
+    """Return the creation of the ConfigMap. `lost` says why the edits made by then could not be packed."""
     about = {
         "user": user,
         "session": session,

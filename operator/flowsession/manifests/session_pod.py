@@ -25,14 +25,14 @@ FLOW_FOLDER = f"{SESSION_HOME}/flow"
 """Working directory of commands and terminals; on a claim it is a symbolic link."""
 STORAGE = "ephemeral-storage"
 CLAIMS_MOUNT = "/claims"
-"""The folder with one folder for each claim of the session, by its name."""
+"""The folder with a subfolder for each claim of the session, named after the claim."""
 SOURCE_MOUNT = "/source"
 """Mount path of a claim that sessions use in place."""
 
 CONNECTIONS_MOUNT = "/opt/flowsession-connections"
-"""The folder with one folder for each connection, named by its place in the list."""
+"""The folder with a subfolder for each connection, named by its index in the list."""
 TRACING_MOUNT = "/opt/flowsession-tracing"
-"""The folder with the headers for the endpoint that spans go to."""
+"""The folder with the headers for the endpoint of spans."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "flowsession"
@@ -41,17 +41,17 @@ ENVIRONMENT_LABEL = f"{GROUP}/environment"
 USER_LABEL = f"{GROUP}/user"
 INSTANCE_LABEL = f"{GROUP}/instance"
 SETTINGS_ANNOTATION = f"{GROUP}/settings"
-"""Hash of the settings in the session's spec that a running pod can't take up."""
+"""Hash of the settings in the session's spec that a running pod can't adopt."""
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 """The claim's folder that the pod uses in place."""
 CONNECTIONS_ANNOTATION = f"{GROUP}/connections"
 """The connections that the pod has, each with its Secret's name."""
 TRACING_ANNOTATION = f"{GROUP}/tracing"
-"""Where the pod's spans go, by which Secret's headers, and whether with content."""
+"""The endpoint of the pod's spans, the Secret with its headers, and whether spans include content."""
 ENVIRONMENT_UID_ANNOTATION = f"{GROUP}/environment-uid"
-"""The environment that the pod was created for; another one may have its name by now."""
+"""uid of the environment that the pod was created for; another environment may have its name by now."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
-"""The image that was asked for: a mutating webhook may have replaced it in the spec, such as by a mirror's."""
+"""The requested image: a mutating webhook may have replaced it in the spec, for example by a mirror's."""
 
 IMAGE_UPDATE_ANNOTATION = f"{GROUP}/image-update"
 """The environment's last update of its image when the pod was created."""
@@ -62,7 +62,7 @@ PROVENANCE_ANNOTATION = f"{GROUP}/provenance"
 AUTOSCALER_ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """They keep autoscalers from removing the pod and its node."""
 
-# Must be valid in every Python, Python 2 included: it tells people that theirs is too old.
+# Must be valid in every Python, even Python 2: it reports a Python that is too old.
 _LOADER = """\
 import os, sys
 def end(code, text):
@@ -85,12 +85,12 @@ os.execv(python, [python, '-I', '-S', copy])
 
 @dataclass(frozen=True)
 class SessionPod:
-    """What a session's pod is made from."""
+    """The input for the manifest of a session's pod."""
 
     namespace: str
     session: str
     uid: str
-    """The session's."""
+    """uid of the session."""
     incarnation: int
     spec: ComputeSessionSpec
     environment: Resolved
@@ -111,12 +111,12 @@ def name_of(session: str, uid: str, incarnation: int) -> str:
 
 
 def user_label(user: str) -> str:
-    """Return the label value for a user's name: an e-mail address is no legal label value."""
+    """Return the label value for a user's name: an e-mail address is not a legal label value."""
     return hashlib.sha256(user.encode()).hexdigest()[:32]
 
 
 def agent_config_map_name(sha256: str) -> str:
-    """Return the name of the ConfigMap with the agent for images without one; it depends on the content alone."""
+    """Return the name of the ConfigMap with the agent for images without one; it depends only on the content."""
     return f"flowsession-agent-{sha256[:12]}"
 
 
@@ -141,7 +141,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
     image, foreign = environment.image, wanted.brings_the_agent
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
-    # The default runtime image has a folder that its user may write; others may have none.
+    # The default runtime image has a folder that its user may write to; others may lack one.
     if environment.keeps_something or foreign:
         volumes.append({"name": "session", "emptyDir": {}})
         mounts.append({"name": "session", "mountPath": SESSION_HOME})
@@ -161,7 +161,7 @@ def manifest(wanted: SessionPod) -> dict[str, Any]:
             {"name": f"claim-{number}", "mountPath": f"{CLAIMS_MOUNT}/{one.claim_name}", **({"readOnly": True} if one.read_only else {})}
         )
     for number, connection in enumerate(environment.connections):
-        # Optional: a missing Secret must not keep the pod from starting; the kubelet brings it once it exists.
+        # Optional: a missing Secret must not keep the pod from starting; the kubelet mounts it once it exists.
         volumes.append({"name": f"connection-{number}", "secret": {"secretName": connection.secret, "optional": True}})
         mounts.append({"name": f"connection-{number}", "mountPath": f"{CONNECTIONS_MOUNT}/{number}", "readOnly": True})
     if environment.tracing and environment.tracing.headers_secret:
@@ -249,23 +249,23 @@ def settings_of(spec: ComputeSessionSpec) -> str:
 
 
 def claim_of(claim: Claim | None) -> str:
-    """Return the value of the annotation for a claim that the pod uses in place; empty: none."""
+    """Return the value of the annotation for a claim that the pod uses in place; empty without one."""
     return json.dumps([claim.name, claim.path, claim.flow_path]) if claim else ""
 
 
 def connections_of(connections: Iterable[Connection]) -> str:
-    """Return the value of the annotation for the connections that a pod has; empty: none. Their order does not matter."""
+    """Return the value of the annotation for a pod's connections; empty without any. Their order does not matter."""
     found = sorted([connection.name, connection.secret] for connection in connections)
     return json.dumps(found) if found else ""
 
 
 def tracing_of(tracing: Tracing | None) -> str:
-    """Return the value of the annotation for where a pod's spans go; empty: nowhere."""
+    """Return the value of the annotation for the endpoint of a pod's spans; empty without one."""
     return json.dumps([tracing.endpoint, tracing.headers_secret, tracing.content]) if tracing else ""
 
 
 def _tracing(wanted: SessionPod, tracing: Tracing) -> str:
-    """Return what the agent is told of tracing. The attributes have the names of OpenTelemetry's semantic conventions, if it has any."""
+    """Return the tracing settings for the agent. Attributes are named by OpenTelemetry's semantic conventions where these define a name."""
     headers = {"headers": TRACING_MOUNT, "secret": tracing.headers_secret} if tracing.headers_secret else {}
     resource = {
         f"{MANAGER}.session": wanted.session,

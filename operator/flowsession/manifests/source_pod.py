@@ -17,7 +17,7 @@ MOUNT = "/source"
 SOURCE_ANNOTATION = f"{GROUP}/source-hash"
 """Hash of the spec.source that the pod reads."""
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
-"""The refresh request that it answers."""
+"""The refresh request that it handles."""
 ANNOTATIONS = (SOURCE_ANNOTATION, REFRESH_ANNOTATION)
 HOME = "/tmp/flowsession"
 START_SECONDS = 300
@@ -45,7 +45,7 @@ def manifest(
     mounts: list[dict[str, Any]] = []
     secret = source.git.credentials_secret_name if source.git else None
     if secret:
-        # Optional, so that the agent names a missing Secret instead of the pod waiting for it.
+        # Optional, so that the agent reports a missing Secret instead of the pod waiting for it.
         volumes.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
         env.append({"name": variables.CREDENTIALS, "value": CREDENTIALS})
@@ -56,7 +56,7 @@ def manifest(
         volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": claim.claim_name}})
     if artifact:
         volumes.append({"name": "source", "image": {"reference": artifact.reference}})
-    # Files of a claim that sessions write to become their group's; on a read-only claim files stay as they are.
+    # On a claim that sessions write to, files become their group's; on a read-only claim they stay unchanged.
     security = common.restricted(session.run_as_user, mounts=bool(secret or (claim and not claim.read_only)))
     if claim:
         security["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"

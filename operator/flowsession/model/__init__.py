@@ -1,1 +1,1 @@
-"""What decisions see and say."""
+"""The input and output of decisions."""

@@ -1,4 +1,4 @@
-"""What the operator knows of a session's agent: its answers, trimmed, and the calls that this operator made."""
+"""What the operator knows about a session's agent: its answers, trimmed, and the calls that this operator made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ FRESH_SECONDS = 5.0
 """Maximum age of an agent's answer that is acted on."""
 
 AHEAD_SECONDS = 5.0
-"""How far ahead of this operator's clock a timestamp may lie; further ahead, some clock was wrong."""
+"""Seconds by which a timestamp may be ahead of this operator's clock; if it is further ahead, some clock was wrong."""
 
 REFUSED_PAUSE = 1.0
-"""Seconds until an agent is asked again that refused to retire although it reports enough idleness."""
+"""Seconds until an agent is asked again after it refused to retire although it reports enough idleness."""
 
 UNDONE_SECONDS = 1.0
-"""Seconds until an end is decided again. It is done by then; if it failed, the session must not stay retired."""
+"""Seconds until an end is decided again. Normally it is done by then; if it failed, the session must not stay retired."""
 
 AGAIN_SECONDS = 60.0
 """Seconds between two probes of an idle session whose instance waits for another session's agent."""
@@ -52,22 +52,22 @@ class EditsView:
     """The files of the flow folder that were changed inside the session, as the agent reports them."""
 
     revision: str = ""
-    """Of the present edits; empty: there is nothing to save."""
+    """Revision of the present edits; empty: there is nothing to save."""
     count: int = 0
     files: tuple[str, ...] = ()
     offered: str = ""
     """Name of the saved edits that the session was offered."""
     restored: bool = False
-    """Whether those are in the flow folder."""
+    """Whether the offered edits were written to the flow folder."""
     problem: str = ""
     waiting: bool = False
     """Whether some edits are unsaved, as far as the agent knows."""
     unheard: bool = False
-    """Whether edits are still unsaved after the agent's datagrams: they don't arrive."""
+    """Whether edits are still unsaved after the agent's datagrams, which means that these don't arrive."""
     moved_aside: tuple[str, ...] = ()
     """Files with edits that a push of the environment moved aside."""
     left_out: int = 0
-    """How many files are not saved: an ignore file names them, or their names look like those of secrets."""
+    """Number of files that are not saved, because an ignore file names them or their names look like those of secrets."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class EditsArchive:
 
 @dataclass(frozen=True)
 class Hint:
-    """News that an agent announced by itself: only a reason to ask it."""
+    """An agent's unsolicited announcement, which is only a reason to call the agent."""
 
     at: float = 0.0
     """When it last announced unsaved edits, in seconds since 1970; 0: never."""
     ending: bool = False
     """Whether it also announced that its container is being stopped."""
     killed_at: float = 0.0
-    """When it last announced that a process was killed for memory; 0: never."""
+    """When it last announced that a process was killed for lack of memory; 0: never."""
     checked_at: float = 0.0
     """When it last announced another verdict on its flow; 0: never."""
 
@@ -109,7 +109,7 @@ class SavedEdits:
     session: str = ""
     """The session that saved them."""
     revision: str = ""
-    """Of these edits, as their agent computed it."""
+    """Revision of these edits, as computed by their agent."""
     flow_revision: str = ""
     deleted: tuple[str, ...] = ()
     base: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class SavedEdits:
     lost: str = ""
     """Why later edits could not be saved; empty: there are none."""
     ignored: tuple[str, ...] = ()
-    """ConfigMaps that are labelled as saved edits but can't be decrypted: the operator did not write them."""
+    """ConfigMaps that are labeled as saved edits but can't be decrypted: the operator did not write them."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class FlowProblem:
     message: str
     file: str = ""
     line: int = 0
-    """From 1; 0 where there is none."""
+    """From 1; 0 if unknown."""
     node: str = ""
 
 
@@ -142,7 +142,7 @@ class CheckView:
     flow_revision: str = ""
     packages_revision: str = ""
     verdict: str = ""
-    """Valid, Invalid, NoFlow or NotChecked; empty: unknown yet. Invalid may come before the check is over."""
+    """Valid, Invalid, NoFlow or NotChecked; empty: unknown yet. Invalid may appear before the check is over."""
     reason: str = ""
     nodes: int = 0
     count: int = 0
@@ -165,7 +165,7 @@ class AgentState:
     edits: EditsView = field(default=EditsView())
     check: CheckView = field(default=CheckView())
     memory_kill: str = ""
-    """Id of the last kill of a process for memory; empty: there was none."""
+    """Id of the last kill of a process for lack of memory; empty: no process was killed."""
     killed_process: str = ""
 
 
@@ -203,9 +203,9 @@ class AgentView:
     """What this operator's calls found out about the agent in the present pod."""
 
     restarts: int
-    """Restart count of the container at the call: another count means another agent."""
+    """Restart count of the container at the call: a different count means a different agent."""
     calling: bool = False
-    """Whether a call is under way; its answer causes the next decision."""
+    """Whether a call is in flight; its answer causes the next decision."""
     following: bool = False
     """Whether that call is a long poll, which other calls may interrupt."""
     asked_at: float = 0.0
@@ -213,9 +213,9 @@ class AgentView:
     state: AgentState | None = None
     state_at: float = 0.0
     empty_polls: int = 0
-    """Long polls in a row that returned at once, and without news."""
+    """Consecutive long polls that returned at once without news."""
     polls: int = 0
-    """Long polls in a row without an install under way: a check must come to an end."""
+    """Consecutive long polls without a running install, which limit how long a check may take."""
     delivered: tuple[str, str] | None = None
     """The (packagesRevision, flowRevision) delivered last, accepted or refused."""
     delivered_request: str = ""
@@ -225,12 +225,12 @@ class AgentView:
     error: str = ""
     """Why the last call failed; empty: it was answered."""
     failures: int = 0
-    """Failed calls in a row."""
+    """Consecutive failed calls."""
     failing_since: float = 0.0
     silence: float = 0.0
-    """Seconds between failed calls in a row, each interval capped, so that a clock that jumps adds nothing."""
+    """Seconds between consecutive failed calls, each interval capped, so that a clock that jumps does not inflate it."""
     refused: str = ""
-    """Why the agent refused what was delivered (400, 413): the same delivery would be refused again."""
+    """Why the agent refused the delivery (400, 413): the same delivery would be refused again."""
     packages: PackageList | None = None
     edits: EditsArchive | None = None
     edits_at: float = 0.0
@@ -238,7 +238,7 @@ class AgentView:
     saved: str = ""
     """Revision of the edits that this operator saved last."""
     settled: str = ""
-    """Revision of the edits that the agent need not wait for any more, saved or not."""
+    """Revision of the edits that the agent no longer has to wait for, saved or not."""
     source: SourceAnswer | None = None
     calls: float = 0.0
     """Recent calls, decayed until the end of the last one (model/call_limits.py)."""

@@ -15,13 +15,14 @@ SECONDS_PER_CALL = 2.0
 """Sustained rate: one call in this time."""
 
 BAD_AT_ONCE = 3.0
-"""Useless answers in a burst. A call without answer is none: it costs nothing, and has its own back-off (pause_after_failures)."""
+"""Useless answers in a burst. A call without an answer does not count: it costs nothing, and has its own back-off
+(pause_after_failures)."""
 
 SECONDS_PER_BAD = 60.0
 """One useless answer is forgotten in this time."""
 
 LONGEST_BAD_PAUSE = 15.0
-"""Seconds. The pause starts at 1 s and doubles with each useless answer beyond BAD_AT_ONCE."""
+"""Seconds of the longest pause after useless answers. The pause starts at 1 s and doubles with each one beyond BAD_AT_ONCE."""
 
 
 def charged(view: AgentView, now: float, *, bad: bool) -> AgentView:
@@ -46,7 +47,8 @@ LONGEST_PAUSE = 60.0
 
 
 def callable_at(agent: AgentView | None) -> float:
-    """Return when a serving agent may be called again, in seconds since 1970: at once unless it failed to answer or was called a lot."""
+    """Return when a serving agent may be called again, in seconds since 1970: immediately, unless it failed to answer or was called
+    often."""
     if agent is None:
         return 0.0
     return max(limits_allow_at(agent), agent.asked_at + pause_after_failures(agent) if agent.failures else 0.0)

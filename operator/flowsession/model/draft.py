@@ -27,7 +27,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
 
 
 class Subject(Protocol):
-    """What the snapshot of every kind knows of its object."""
+    """What the snapshot of every kind knows about its object."""
 
     @property
     def namespace(self) -> str: ...
@@ -42,7 +42,7 @@ class Subject(Protocol):
 
 
 class SubjectWithPod(Subject, Protocol):
-    """The same of an object that has a pod, one incarnation after the other."""
+    """The same for an object that has a pod, one incarnation after another."""
 
     @property
     def uid(self) -> str: ...
@@ -55,9 +55,9 @@ class Draft:
 
     KIND: ClassVar[str]
     PROBLEMS: ClassVar[tuple[str, ...]] = ()
-    """Conditions whose problems become Events, the specific ones first: Ready repeats their words."""
+    """Conditions whose problems become Events, the specific ones first: Ready repeats their messages."""
     NO_PROBLEM: ClassVar[frozenset[str]] = frozenset()
-    """Reasons of these conditions that are no problem of anybody's."""
+    """Reasons of these conditions that are not problems."""
 
     def __init__(self, subject: Subject, now: float, requests: Mapping[str, str]) -> None:
         self.now = now
@@ -71,9 +71,9 @@ class Draft:
         self.run_call: RunCall | None = None
         self.read_events: ReadEvents | None = None
         self.wants_accounts = False
-        """Whether the decision depends on the namespace's ServiceAccounts, and they are not known."""
+        """Whether the decision depends on the namespace's ServiceAccounts, which are not known."""
         self.valid_until: float | None = None
-        """Until when the status may be written, in seconds since 1970, where it acts on an agent's answer; None: for ever."""
+        """Time after which the status must not be written, in seconds since 1970, if it acts on an agent's answer; None: no limit."""
         self._subject = subject
         self._verdicts: dict[str, Verdict] = {}
         self._creates: list[Create] = []
@@ -102,15 +102,15 @@ class Draft:
         self._deletes.append(deletion)
 
     def event(self, *, warning: bool, reason: str, message: str) -> None:
-        """Write an Event besides those that follow from conditions."""
+        """Write an Event in addition to those that follow from conditions."""
         self._events.append(Event(warning, reason, message))
 
     def look_again(self, at: float) -> None:
-        """Decide again at this moment, in seconds since 1970, if nothing happens before."""
+        """Decide again at this time, in seconds since 1970, if nothing happens before."""
         self._look_again_at = min(self._look_again_at, at)
 
     def may_wait(self, *fields: str, until: float) -> None:
-        """Write a change of these fields alone no sooner than at that moment: more is about to come, or they change all the time."""
+        """Delay the write to `until` if only these fields change: more changes are about to follow, or the fields change constantly."""
         self._waiting = (frozenset(fields), until)
 
     def was(self, condition: str) -> Condition | None:
@@ -133,7 +133,7 @@ class Draft:
         return verdict.reason if verdict else self.reason_before(condition)
 
     def plan(self) -> Plan:
-        """Return what follows from all that was found."""
+        """Return the plan that follows from the draft."""
         return self._plan(self._patch(), (*self._problems(), *self._events))
 
     def _plan(self, patch: Mapping[str, Any], events: tuple[Event, ...]) -> Plan:
@@ -163,7 +163,7 @@ class Draft:
         return difference(self.before, self.status)
 
     def _problems(self) -> list[Event]:
-        """Return a Warning for each condition of PROBLEMS that turned to a new problem, each sentence once."""
+        """Return a Warning for each condition of PROBLEMS that has a new problem, each message once."""
         events: dict[str, Event] = {}
         for condition in self.PROBLEMS:
             verdict, before = self._verdicts.get(condition), self.was(condition)
@@ -183,7 +183,7 @@ class PodDraft(Draft):
 
     @property
     def incarnation(self) -> int:
-        """Which start this is, from 1."""
+        """Number of the present incarnation, from 1."""
         return int(self.before.get("incarnation") or 1)
 
     def pod_name(self) -> str:

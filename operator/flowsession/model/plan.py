@@ -33,7 +33,7 @@ class Create:
 class Delete:
     """DELETE one object, with its uid and, if given, its resourceVersion as preconditions.
 
-    The uid is empty for names that are made from their content.
+    The uid is empty for objects whose names are derived from their content.
     """
 
     kind: str
@@ -43,9 +43,9 @@ class Delete:
     resource_version: str | None = None
     grace_seconds: int | None = None
     valid_until: float | None = None
-    """Seconds since 1970 after which it must not be sent, but decided again: it builds on an agent's answer, which ages."""
+    """Seconds since 1970 after which it must be decided again instead of sent: it is based on an agent's answer, which ages."""
     why: tuple[str, str] = field(default=("", ""), compare=False)
-    """Why the object ends, as reason and message, for the log."""
+    """Why the object is deleted, as reason and message, for the log."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Deliver:
-    """PUT /v1/environment: deliver to the agent what the session shall have."""
+    """PUT /v1/environment: deliver the session's desired content to the agent."""
 
     body: messages.Order
     request: str = ""
@@ -90,16 +90,16 @@ class Deliver:
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds; only the call reads it."""
     feed_problem: str = ""
-    """Why the session must not have that token, with the way out; the Secret is not read then."""
+    """Why the session must not have that token, and what to do; the Secret is not read then."""
 
 
 @dataclass(frozen=True)
 class Follow:
-    """GET /v1/state as a long poll, while something is under way."""
+    """GET /v1/state as a long poll, while something is in progress."""
 
     since: int
     seconds: float = 30.0
-    """How long the agent may hold the request."""
+    """Seconds for which the agent may hold the request."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class TakeEdits:
 
 @dataclass(frozen=True)
 class Settle:
-    """POST /v1/edits/settle: the agent need not wait for the edits of this revision any more."""
+    """POST /v1/edits/settle: the agent no longer has to wait for the edits of this revision."""
 
     revision: str
     saved: bool
@@ -155,16 +155,16 @@ class ReadSource:
 
 @dataclass(frozen=True)
 class Inclosed:
-    """A key of a ConfigMap that goes along with an order; only the call reads it."""
+    """A key of a ConfigMap whose content is enclosed with an order; only the call reads it."""
 
     config_map: str
     key: str
     member: messages.RunInclosure
     """The member of the order that it becomes."""
     name: str
-    """What that member calls it."""
+    """Its name in that member."""
     missing: str
-    """Reason of a run that fails for want of it."""
+    """Reason with which the run fails if it is missing."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class FetchOutputs:
 
 
 RunCall = BeginRun | FollowRun | CancelRun | FetchOutputs
-"""Calls about a run, beside those about its session; each names the pod."""
+"""Calls about a run, in addition to those about its session; each names the pod."""
 
 AgentCall = Deliver | Follow | Probe | KeepAlive | Retire | Reopen | ListPackages | TakeEdits | Settle | ReadSource
 
@@ -229,7 +229,7 @@ class FetchEdits:
 
 @dataclass(frozen=True)
 class AnnotatePod:
-    """Merge-PATCH of annotations of this very pod; None removes one."""
+    """Merge-PATCH of annotations of exactly this pod; None removes one."""
 
     namespace: str
     name: str
@@ -248,7 +248,7 @@ class ReadEvents:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that follows from one snapshot. An empty plan: everything is as it shall be."""
+    """All that follows from one snapshot. An empty plan: everything is as it should be."""
 
     creates: tuple[Create, ...] = ()
     deletes: tuple[Delete, ...] = ()
@@ -258,7 +258,7 @@ class Plan:
     fetches: tuple[Fetch, ...] = ()
     events: tuple[Event, ...] = ()
     look_again_at: float | None = None
-    """When to decide again if nothing happens before, in seconds since 1970."""
+    """When to decide again, in seconds since 1970, if nothing happens before."""
     fetch_edits: FetchEdits | None = None
     annotate: AnnotatePod | None = None
     read_events: ReadEvents | None = None
@@ -276,4 +276,4 @@ class Plan:
 
 
 ENDING_SECONDS = 30.0
-"""How long a namespace is left alone after it refused a write because it is terminating."""
+"""Seconds for which a namespace is left alone after a write was refused because it is terminating."""

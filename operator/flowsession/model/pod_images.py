@@ -1,4 +1,4 @@
-"""The images of pods: their digests, and whether they are still the ones that their sessions shall have."""
+"""The images of pods: their digests, and whether they are still the ones that their sessions should run."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from flowsession.settings import Settings
 
 
 def digest_of(pod: PodView) -> str:
-    """Return the digest of a pod's image, from its manifest or its node's report; empty: no registry knows the image."""
+    """Return the digest of a pod's image, from its manifest or its node's report; empty if no registry knows the image."""
     started_from = reference.parse(pod.started_from)
     if started_from and started_from.digest:
         return started_from.digest
@@ -19,7 +19,7 @@ def digest_of(pod: PodView) -> str:
 
 
 def changed(pod: PodView, image: Image) -> bool:
-    """Whether the session's image has changed since its pod was created."""
+    """Return whether the session's image has changed since its pod was created."""
     if pod.image != image.name:
         return True
     if image.digest:
@@ -28,7 +28,7 @@ def changed(pod: PodView, image: Image) -> bool:
 
 
 def way_out(pod: PodView, image: Image, settings: Settings) -> str:
-    """Return what else helps if the image can't be pulled: one that an environment stayed on may be gone from its registry."""
+    """Return more advice for an image that can't be pulled: one that the environment stayed on may be gone from its registry."""
     if image.pinned and pod.started_from == image.pinned:
         what = "that digest, take the tag's present one"
     elif image.origin is ImageOrigin.DEFAULT and image.name != settings.runtime_image:
@@ -42,24 +42,24 @@ class Report(NamedTuple):
     """A node's report of the image that a pod runs."""
 
     image: str
-    """As it was asked for."""
+    """The name as requested."""
     update: str
     """The last update of the environment's image when the pod was created."""
     id: str
-    """With the registry's digest; without a registry, the image's own id."""
+    """The image id, with the registry's digest; without a registry, the image's own id."""
 
 
 def report(pod: PodView) -> Report | None:
-    """Return the report of the pod's node; None: there is none yet."""
+    """Return the report of the pod's node, or None if it has not reported yet."""
     found = pod.container.image_id.removeprefix("docker-pullable://") if pod.container else ""
     return Report(pod.image, pod.image_update, found) if found else None
 
 
 def reported(reports: Iterable[Report], image: Image, known: str) -> str:
-    """Return the wanted `imageDigest` of an environment's status. A registry's digest stays once it is known; a bare image id, which is all
-    that there is without a registry, stays while a pod has it.
+    """Return the wanted `imageDigest` of an environment's status. A registry's digest stays once it is known. A bare image id, the only one
+    without a registry, stays while a pod has it.
 
-    Only pods count that were created with this very image after the environment's last update.
+    Only pods count that were created with exactly this image after the environment's last update.
     """
     if reference.digest_in(known, image.name):
         return known

@@ -1,4 +1,4 @@
-"""What an environment resolves to: all that its sessions shall have."""
+"""What an environment resolves to: everything that its sessions get."""
 
 import base64
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Tracing:
-    """Where spans of tests and runs go."""
+    """The endpoint for spans of tests and runs."""
 
     endpoint: str
     headers_secret: str
@@ -43,7 +43,7 @@ class Tracing:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What is to be installed, with its review."""
+    """The requirements to install, with their review."""
 
     text: str
     path: str | None
@@ -69,7 +69,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Unresolved:
-    """Why the environment does not resolve, in the words of its Ready condition."""
+    """Why the environment does not resolve, as reason and message of its Ready condition."""
 
     reason: str
     message: str
@@ -79,7 +79,7 @@ class Unresolved:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a session of this environment shall have."""
+    """What a session of this environment gets."""
 
     image: Image
     requirements: Requirements
@@ -90,7 +90,7 @@ class Resolved:
     warnings: tuple[SourceWarning, ...]
     installer: messages.Installer = field(hash=False)
     content: str = ""
-    """Hash of all that the environment's spec and source bring into a session."""
+    """Hash of everything that the environment's spec and source contribute to a session."""
     feed_secret: str = ""
     """Name of the Secret with the token for private feeds; empty if nothing is installed."""
     outside_modules: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -98,18 +98,18 @@ class Resolved:
     claim: Claim | None = None
     """The claim whose folder sessions use in place; `files` is None then."""
     connections: tuple[Connection, ...] = ()
-    """What the pod mounts of Secrets for prompt flow."""
+    """Prompt flow's connections, whose Secrets the pod mounts."""
     tracing: Tracing | None = None
-    """None: spans go nowhere."""
+    """None: spans are not sent."""
 
     @property
     def base_image(self) -> str:
-        """The image as it was asked for."""
+        """The image as requested."""
         return self.image.name
 
     @property
     def requirements_text(self) -> str | None:
-        """The lines to install; None: there are none."""
+        """The requirements to install; None: there is nothing to install."""
         return self.requirements.text if self.requirements_count else None
 
     @property
@@ -119,7 +119,7 @@ class Resolved:
 
     @property
     def requirements_count(self) -> int:
-        """How many packages are asked for."""
+        """How many packages are required."""
         return self.requirements.review.count
 
     @property
@@ -156,5 +156,5 @@ IN_SPEC = "spec.requirementsText"
 
 
 def leads_outside(path: str) -> bool:
-    """Whether a normalised relative path leads out of its folder."""
+    """Return whether a normalized relative path leads out of its folder."""
     return path == ".." or path.startswith("../")

@@ -1,4 +1,4 @@
-"""What the operator knows of a run: its agent's answers, trimmed, and the calls that this operator made."""
+"""What the operator knows about a run: its agent's answers, trimmed, and the calls that this operator made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class RunFailure:
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """What an agent says of a run."""
+    """An agent's answer about a run."""
 
     state: str
     """One of the protocol's RUN_STATES."""
@@ -27,9 +27,9 @@ class RunAnswer:
     completed: int = 0
     failed: int = 0
     code: str = ""
-    """Why it failed; empty: it did not."""
+    """Why it failed; empty: it did not fail."""
     message: str = ""
-    """The cause; of one that goes on, what its lines wait for."""
+    """The cause, or what the lines of a running one wait for."""
     warnings: tuple[str, ...] = ()
     errors: tuple[RunFailure, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class RunAnswer:
 
     @property
     def over(self) -> bool:
-        """Whether its lines are run no more."""
+        """Whether it has ended: no more lines are run."""
         return self.state != "Running"
 
 
@@ -56,7 +56,7 @@ class RunReply:
 
 @dataclass(frozen=True)
 class RunView:
-    """What this operator's calls found out about a run, in one pod."""
+    """What this operator's calls found out about a run in one pod."""
 
     pod: str = ""
     """The pod that was called."""
@@ -69,34 +69,34 @@ class RunView:
     """Why the outputs can't be kept."""
     cancel_asked: bool = False
     again_asked: bool = False
-    """Whether the agent was told to go on with a run that an earlier one began."""
+    """Whether the agent was asked to resume a run that an earlier agent began."""
     refused: str = ""
-    """Code of the last call's refusal; empty: it was none."""
+    """Code with which the last call was refused; empty: it was not."""
     message: str = ""
-    """The words of the refusal, or why there was no answer."""
+    """The refusal's message, or why there was no answer."""
     failures: int = 0
-    """Calls in a row without an answer."""
+    """Consecutive calls without an answer."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The run whose outputs are to be data of another one."""
+    """The run that another one builds on: its outputs are that run's data, or it is resumed."""
 
     name: str
     uid: str
     user: str
     phase: str
-    """Empty: nothing is said of it yet."""
+    """Empty: unknown yet."""
     config_maps: tuple[str, ...]
     """Where its outputs are kept."""
     claim: ClaimFolder | None = None
-    """Or where on a claim."""
+    """The folder on a claim where its outputs are kept instead."""
     waits_for: tuple[str, ...] = ()
-    """The runs on which it builds in turn; they end with the first name that comes twice."""
+    """The runs that it builds on in turn, up to the first name that occurs twice."""
     environment: str = ""
     spec: FlowRunSpec | None = None
-    """Its settings: for one that was resumed those of the first of them; None: that one is gone."""
+    """Its settings. If it resumed another run, those of the first run of that chain; None: that run is gone."""
     yaml: RunYaml = field(default_factory=RunYaml)
-    """What else the run.yml of that one says."""
+    """The other settings in the run.yml of that run."""
     earlier: "Earlier | None" = None
-    """The run whose outputs are its data."""
+    """The run whose outputs are that run's data."""

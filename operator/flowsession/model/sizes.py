@@ -1,4 +1,4 @@
-"""VM sizes as decisions see them: what they offer, what a pod of a size costs, and which quotas there are."""
+"""VM sizes as decisions see them: what they offer, what a pod of a size costs, and the quotas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class PodCost:
     limits: Amounts
     priority_class: str = ""
     across_namespaces: bool = False
-    """Whether its (anti-)affinity looks into other namespaces."""
+    """Whether its (anti-)affinity applies across namespaces."""
     of: str = "a session"
     """Whose pod it is, in messages."""
     usage: Mapping[str, Fraction] = field(init=False)
@@ -60,21 +60,21 @@ class Taint:
 
 @dataclass(frozen=True)
 class Pool:
-    """Nodes that no size can tell apart."""
+    """Nodes that no size can distinguish."""
 
     labels: Labels
     taints: tuple[Taint, ...]
     allocatable: Amounts
-    """Of each resource, the least that one of these nodes has."""
+    """For each resource, the least that any of these nodes has."""
     nodes: int
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A size, as a session may get it now."""
+    """A size that a session may get now."""
 
     name: str
-    """Of the VMSize object."""
+    """Name of the VMSize object."""
     spec: VMSizeSpec
     requests: Amounts
     limits: Amounts

@@ -1,4 +1,4 @@
-"""The condition Stalled: the object can't go on by itself, so tools that wait for it (kstatus: Argo, Flux, `kubectl wait`) can stop.
+"""The condition Stalled: the object can't progress by itself, so tools that wait for it (kstatus: Argo, Flux, `kubectl wait`) can stop.
 
 See https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus. Objects that never stalled don't have the condition.
 """
@@ -25,12 +25,14 @@ _SESSION = frozenset(
 """Reasons of a session's Ready=False that only a person can fix."""
 
 _ENVIRONMENT = frozenset({"FlowInvalid", "RequirementsRejected", "ImageNotAllowed", "InvalidImageName", "SourceInvalid"})
-"""The same for environments. A missing source is none of them: it may be applied in a moment."""
+"""The same for environments. A missing source is not among them: it may be applied in a moment."""
 
 
 def of_session(ready: Verdict | None, environment: str, before: Mapping[str, Condition], *, starting: bool) -> Verdict | None:
-    """Return what follows from Ready and, if the environment is the cause, from the reason of EnvironmentResolved; None: no change.
-    `starting`: a new pod is under way."""
+    """Return what follows from Ready and, if the environment is the cause, from the reason of EnvironmentResolved, or None for no change.
+
+    `starting` is true while a new pod is starting.
+    """
     if ready is None:
         return None
     stalls = ready.reason in _SESSION or (ready.reason == "EnvironmentNotReady" and environment in _ENVIRONMENT)
@@ -38,7 +40,7 @@ def of_session(ready: Verdict | None, environment: str, before: Mapping[str, Con
 
 
 def of_environment(ready: Verdict, before: Mapping[str, Condition]) -> Verdict | None:
-    """Return what follows from an environment's Ready; None: no change."""
+    """Return what follows from an environment's Ready, or None for no change."""
     return _verdict(ready, before, stalls=ready.reason in _ENVIRONMENT)
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 
 def parse(text: str | None) -> float | None:
-    """Return seconds since 1970; None if the text is empty or no timestamp."""
+    """Return seconds since 1970, or None if the text is empty or not a timestamp."""
     if not text:
         return None
     try:
@@ -33,5 +33,5 @@ def moment(text: str | None, default: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _stamp(seconds: int) -> str:
-    """Each status has the same few moments in several places, and sessions that start together share theirs."""
+    """Return the timestamp. Cached: a status has the same few moments in several places, and sessions that start together share theirs."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

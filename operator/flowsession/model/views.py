@@ -1,4 +1,4 @@
-"""What decisions see of pods, of the API server's refusals and of instances: typed, trimmed views."""
+"""Typed, trimmed views of pods, of the API server's refusals and of instances, for decisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,14 @@ from flowsession.api.identity import Identity
 
 @dataclass(frozen=True)
 class Authorship:
-    """Who owns and who changed an environment, as the API server noted it (api/mutations.py)."""
+    """Who owns an environment and who changed it, as recorded by the API server (api/mutations.py)."""
 
     uid: str = ""
     owner: str | None = None
-    """Empty: the platform. None: unknown; the environment is older than owners, or the cluster has no MutatingAdmissionPolicy."""
+    """Empty: the platform. None: unknown, because the environment is older than spec.owner or the cluster has no
+    MutatingAdmissionPolicy."""
     changed_by: tuple[tuple[str, str], ...] = ()
-    """Fields of its spec that somebody else than the owner changed last, each with that user."""
+    """Fields of its spec that somebody other than the owner changed last, each with that user."""
     config_maps: tuple[tuple[str, str | None], ...] = ()
     """The ConfigMaps that it names, each with the user who changed it last; None: unknown."""
 
@@ -38,7 +39,7 @@ class PodIdentity:
     """The identity that a pod was created with."""
 
     asked: str = ""
-    """What the spec asked for; see reconcile/identity.py, asked()."""
+    """What the spec requested; see reconcile/identity.py, asked()."""
     account: str = ""
     """Name of the ServiceAccount; empty: none, so no credentials."""
     client_id: str = ""
@@ -56,7 +57,7 @@ class PodIdentity:
 
 
 REFUSED_SECONDS = 60.0
-"""How long a refusal of the API server holds before the same is tried again."""
+"""Seconds for which a refusal of the API server holds before the same request is retried."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class PodView:
     disruption: str
     """Reason of its DisruptionTarget condition; empty: not disrupted."""
     image: str
-    """The image that was asked for, whatever an admission webhook or a digest made of it."""
+    """The requested image, even if an admission webhook or a digest replaced it."""
     ip: str
     node: str
     scheduled_at: float | None
@@ -106,7 +107,7 @@ class PodView:
     vm_size: str = ""
     """Azure's name of the size at its creation; empty: the chart's defaults."""
     size_terms: str = ""
-    """Hash of what the size meant for pods at its creation; see placement.terms."""
+    """Hash of what the size determined in a pod at its creation; see placement.terms."""
     memory_limit: str = ""
     """Memory limit of its container, from the manifest."""
     instance: str = ""
@@ -122,7 +123,7 @@ class PodView:
     tracing: str = ""
     """Where its spans go; see session_pod.tracing_of."""
     environment_uid: str = ""
-    """Of the environment that it was created for."""
+    """uid of the environment that it was created for."""
     protected: bool | None = None
     """Whether its annotations keep autoscalers away; None: somebody else set them."""
     identity: PodIdentity = field(default_factory=PodIdentity)
@@ -164,7 +165,7 @@ class InstanceView:
     name: str
     user: str
     stopped: str = ""
-    """Who stopped it: User or Idle; empty: it shall run."""
+    """Who stopped it: User or Idle; empty: it should run."""
     node: str = ""
     """The reserved node; empty: none yet."""
     vm_size: str = ""

@@ -1,4 +1,4 @@
-"""Words for messages: counted things, and the name that a misspelt one may mean."""
+"""Words for messages: counted things, and the known name that a misspelled one may mean."""
 
 import difflib
 from collections.abc import Iterable

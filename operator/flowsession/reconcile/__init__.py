@@ -1,1 +1,1 @@
-"""The judgement: from a snapshot of the cluster and a time to a plan. Pure."""
+"""Pure decisions: each takes a snapshot of the cluster and a time, and returns a plan."""

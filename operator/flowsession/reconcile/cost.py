@@ -1,4 +1,4 @@
-"""The cost of compute: written when it begins, ends or changes its price; readers compute the rest."""
+"""The cost of compute. The status changes when compute begins, ends or changes its price; readers compute the present cost."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,7 +14,7 @@ NOTHING = Decimal(0)
 
 
 def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Decimal | None:
-    """Return the price per hour of a node of the size, or of a session's share; None: the size does not exist."""
+    """Return the hourly price of a node of this size, or of a session's share of it; None if the size does not exist."""
     offer = next((offer for offer in offers if offer.spec.azure_name == azure_name), None)
     if offer is None:
         return None if azure_name else NOTHING
@@ -22,8 +22,10 @@ def price_of(offers: tuple[Offer, ...], azure_name: str, *, share: bool) -> Deci
 
 
 def kept(before: Mapping[str, Any] | None, rate: Decimal | None, now: float, *, began: float | None) -> dict[str, Any] | None:
-    """Return `cost` for the status, which changes with the price only. `rate` None: unknown, no change; `began`: when the compute was
-    allocated, if known."""
+    """Return the status field `cost`, which changes only with the price.
+
+    `rate` is the price per hour; None: unknown, no change. `began` is when the compute was allocated, if known.
+    """
     if rate is None or (before is None and not rate):
         return dict(before) if before else None
     per_hour = _text(rate)

@@ -12,7 +12,7 @@ from flowsession.model.resolved import Resolved, Unresolved
 CONDITION = "FlowValid"
 
 SHOWN = 3
-"""Problems that a condition names; the others are counted."""
+"""Number of problems that a condition lists; the others are only counted."""
 
 NO_FLOW = Verdict(None, "NoFlow", "there is no flow folder, so there is nothing to check")
 
@@ -30,7 +30,7 @@ class SessionCheck:
 
 
 def of_status(session: str, status: Mapping[str, Any]) -> SessionCheck | None:
-    """Return the verdict in a session's status; None: it has none that holds for other sessions."""
+    """Return the verdict in a session's status, or None if it has no verdict that holds for other sessions."""
     found = next((item for item in status.get("conditions") or () if item.get("type") == CONDITION), None)
     if found is None or found.get("reason") not in ("Valid", "Invalid"):
         return None
@@ -41,7 +41,7 @@ def of_status(session: str, status: Mapping[str, Any]) -> SessionCheck | None:
 def of_environment(
     resolution: Resolved | Unresolved, status: Mapping[str, Any], old: Mapping[str, Condition], check: SessionCheck | None
 ) -> Verdict | None:
-    """Return the environment's verdict: the last one of a session with this very content, kept when that is gone. None: no change."""
+    """Return the environment's verdict: the last one of a session with exactly this content, even if that is deleted. None: no change."""
     if isinstance(resolution, Unresolved):
         return Verdict(False, "Invalid", resolution.message) if resolution.reason == "FlowInvalid" else None
     if resolution.files is None:

@@ -1,4 +1,4 @@
-"""Identities: which ServiceAccount a pod shall have, and which one it has."""
+"""Identities: which ServiceAccount a pod should have, and which one it has."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,27 +15,27 @@ ASSIGNABLE_LABEL = f"{GROUP}/assignable"
 USER_ANNOTATION = f"{GROUP}/user"
 CLIENT_ID_ANNOTATION = "azure.workload.identity/client-id"
 WORKLOAD_IDENTITY_LABEL = "azure.workload.identity/use"
-"""On pods: Azure's webhook mounts a token of the ServiceAccount, for Azure only
+"""Label of pods into which Azure's webhook mounts a token of the ServiceAccount, for Azure only
 (https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html)."""
 POD_ANNOTATION = f"{GROUP}/identity"
 DEFAULT = "default"
-"""The ServiceAccount of pods that name none."""
+"""Name of the ServiceAccount of pods that specify no other."""
 LOOK_SECONDS = 15.0
-"""Longest pause between two reads of the namespace's ServiceAccounts, which are not watched, while one is missing."""
+"""Maximum seconds between two reads of the namespace's ServiceAccounts while one is missing; they are not watched."""
 
 FIRST_LOOK_SECONDS = 2.0
-"""First pause between two reads while one is missing: it may be created or labelled in a moment."""
+"""Minimum seconds between such reads: the missing one may be about to be created or labeled."""
 
 TOGETHER_SECONDS = 4.0
-"""How long a missing one is not reported: what is applied together exists by then, and two reads were made."""
+"""Seconds for which a missing one is not reported: by then, objects applied together exist, and two reads were made."""
 
 PENDING = "IdentityPending"
-"""Reason of conditions until then."""
+"""Reason of conditions during TOGETHER_SECONDS."""
 
 
 @dataclass(frozen=True)
 class Lacking:
-    """Why an identity can't be had, and what to do about it."""
+    """Why an identity is unavailable, and what to do about it."""
 
     reason: str
     message: str
@@ -45,14 +45,14 @@ _LACKING = frozenset({PENDING, "IdentityNotFound", "IdentityNotAssignable"})
 
 
 def asked(wanted: Identity) -> str:
-    """Return what a spec asks for as one string, empty by default; a pod with another one in its annotation is replaced."""
+    """Return the identity that a spec asks for, as one string; empty by default. A pod with another one in its annotation is replaced."""
     if wanted.type is IdentityType.USER:
         return ""
     return f"Managed/{wanted.service_account_name or ''}/{wanted.client_id or ''}"
 
 
 def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Account]) -> PodIdentity | Lacking:
-    """Return the ServiceAccount that a pod of this user shall run as, from the namespace's accounts."""
+    """Return the ServiceAccount that a pod of this user should run as, from the namespace's accounts."""
     known = sorted(accounts, key=lambda account: account.name)
     if wanted.type is IdentityType.USER:
         found = next((account for account in known if account.user == user), None)
@@ -68,7 +68,7 @@ def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Accou
 
 
 def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
-    """Return the same for a draft, or None if the accounts must be read first; they are read again later while one is missing."""
+    """Return the same for a draft, or None if the accounts must be read first. While one is missing, schedule another read."""
     if accounts is None:
         draft.wants_accounts = True
         return None
@@ -83,7 +83,7 @@ def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: t
 
 
 def _lacking_since(draft: Draft) -> float:
-    """Return since when the status reports a missing identity; now, if it does not."""
+    """Return the time since which the status reports a missing identity, or now if it does not."""
     for condition in (draft.was("ComputeAllocated"), draft.was("Ready")):
         if condition is not None and condition.status == "False" and condition.reason in _LACKING:
             return times.parse(condition.last_transition_time) or draft.now
@@ -91,7 +91,7 @@ def _lacking_since(draft: Draft) -> float:
 
 
 def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[str, Any]:
-    """Return the pod with this identity. Its token is not mounted: workload identity's webhook mounts its own, for Azure only."""
+    """Return the pod with this identity. Its token is not mounted: the workload identity webhook mounts another one, for Azure only."""
     meta, spec = dict(manifest["metadata"]), dict(manifest["spec"])
     noted = {key: value for key, value in asdict(identity).items() if value}
     if noted:
@@ -103,7 +103,7 @@ def with_identity(manifest: Mapping[str, Any], identity: PodIdentity) -> dict[st
 
 
 def of_pod(annotations: Mapping[str, str]) -> PodIdentity:
-    """Return the identity in a pod's annotations; the default if it can't be read."""
+    """Return the identity in a pod's annotations, or the default if it can't be read."""
     if POD_ANNOTATION not in annotations:
         return PodIdentity()
     try:

@@ -12,14 +12,14 @@ REQUESTS = {
     "resume": f"{GROUP}/resume-requested-at",
     "keepAlive": f"{GROUP}/keep-alive-requested-at",
 }
-"""The annotation of each request; its value is a timestamp, any new one, as in Flux."""
+"""Annotation of each request. Its value is a timestamp; any new value is a new request, as in Flux."""
 
 UNKNOWN = "unknown"
-"""In place of a request: the names of unknown annotations in this API's group, separated by spaces."""
+"""Key in a draft's requests whose value lists unknown annotations in this API's group, separated by spaces."""
 
 
 def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
-    """Refuse, once, values that are no timestamps and annotations of this API's group that are not among the known ones."""
+    """Refuse, once each, values that are not timestamps and annotations of this API's group that are not among the known ones."""
     reported = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
     for name in draft.requests.get(UNKNOWN, "").split():
         if name not in reported:
@@ -33,29 +33,29 @@ def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    ours = len(GROUP) + 1  # all have the group's name in common
+    ours = len(GROUP) + 1  # they all begin with the group's name
     near = words.nearest(name[ours:], (one[ours:] for one in known))
     return f"annotation {name} means nothing here: {f'did you mean {GROUP}/{near}?' if near else 'there are ' + ', '.join(sorted(known))}"
 
 
 def pending(draft: Draft, what: str) -> str:
-    """Return the value of a request that was not handled yet; empty if there is none."""
+    """Return the value of a request that is not handled yet, or an empty string."""
     value = draft.requests.get(what, "")
     return value if (draft.status.get("handledRequests") or {}).get(what) != value else ""
 
 
 def done(draft: Draft, what: str) -> None:
-    """Note that the request is handled, or needs no handling."""
+    """Record that the request is handled, or needs no handling."""
     if value := pending(draft, what):
         handled(draft, what, value)
 
 
 def handled(draft: Draft, what: str, value: str) -> None:
-    """Note that a request of this value is handled, whatever is asked for by now."""
+    """Record that the request with this value is handled, even if the annotation has another value by now."""
     draft.put("handledRequests", {**(draft.status.get("handledRequests") or {}), what: value})
 
 
 def refuse(draft: Draft, what: str, why: str) -> None:
-    """Handle the request by saying why nothing comes of it."""
+    """Record that the request is handled, and write an Event with the reason for refusing it."""
     done(draft, what)
     draft.event(warning=True, reason="RequestRefused", message=why)

@@ -1,4 +1,4 @@
-"""The end of a pod, a session's or an instance's: why it went, and how long the next one waits."""
+"""The end of a session's or an instance's pod: why it ended, and how long the next one waits."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,11 +14,11 @@ LONGEST_BACKOFF = 300.0
 
 
 SETTLED_SECONDS = 600.0
-"""A pod that was ready this long ago was no crash: its successor starts at once, and the back-off begins anew."""
+"""Seconds after Ready from which a pod's end does not count as a crash: its successor starts at once, and the back-off is reset."""
 
 
 FORCE_AFTER = 60.0
-"""Seconds past a pod's own grace after which its node is taken for lost and the pod is removed by force."""
+"""Seconds after a pod's grace period at which its node counts as lost and the pod is deleted by force."""
 
 
 DISRUPTIONS = {
@@ -32,7 +32,7 @@ DISRUPTIONS = {
 
 
 def remove(draft: Draft, stray: PodView) -> None:
-    """Delete a pod: gracefully, and by force when its node is gone."""
+    """Delete a pod gracefully, or by force once its node counts as lost."""
     if stray.deleting_since is None:
         draft.delete(Delete("Pod", stray.namespace, stray.name, stray.uid))
     elif draft.now >= stray.deleting_since + FORCE_AFTER:
@@ -53,14 +53,14 @@ REASONS = {
     "NodeLost": "NodeLost",
     "NodeDrained": "NodeDrained",
 }
-"""Reasons of a pod's own status by which kubelets say why they ended it. "Preempting" makes room for a critical pod, and "Terminated" comes
-with the node's own shutdown."""
+"""Reasons in a pod's own status for which a kubelet ended it. "Preempting" makes room for a critical pod, and "Terminated" means that
+the node is shutting down."""
 
 
 def cause_of_end(pod: PodView) -> tuple[str, str]:
-    """Return why a pod that Kubernetes calls Failed or Succeeded has ended: reason and sentence.
+    """Return why a pod is Failed, Succeeded or disrupted, as reason and message.
 
-    What is said of the pod comes before what is said of its container, which may be about an earlier run of that.
+    The pod's own status takes precedence over its container's, which may describe an earlier run of the container.
     """
     container = pod.container
     if pod.reason in REASONS:
@@ -77,7 +77,7 @@ def cause_of_end(pod: PodView) -> tuple[str, str]:
 
 
 def cause_of_absence(name: str, pods: Iterable[PodView]) -> tuple[str, str]:
-    """Return why the pod of this name is being deleted or gone, by what Kubernetes wrote into it: reason and sentence."""
+    """Return why the pod of this name is gone or being deleted, by what Kubernetes wrote into it, as reason and message."""
     going = next((pod for pod in pods if pod.name == name), None)
     if going is not None and (going.phase in ENDED or going.disruption) and (known := cause_of_end(going))[0] != "PodFailed":
         return known
@@ -93,11 +93,11 @@ BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"
 
 
 DIED = frozenset({"OutOfMemory", "PodFailed"})
-"""The reasons that `died` gives."""
+"""Reasons that `died` returns."""
 
 
 def died(pod: PodView) -> tuple[str, str]:
-    """Return why the pod's container does not stay up: a reason and a sentence."""
+    """Return why the pod's container does not stay up, as reason and message."""
     container = pod.container
     assert container is not None
     message = container.ended_message.strip() or container.waiting_message.strip()
@@ -105,7 +105,7 @@ def died(pod: PodView) -> tuple[str, str]:
         return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
     if container.ended_code in (ASKED_TO_END, EDITS_NOT_TAKEN):
         return "PodFailed", "the session's container was asked to end (SIGTERM), by its node or by a process in it"
-    never_ran = container.ended_reason not in ("Error", "Completed")  # else it may be the session's own log that speaks of files
+    never_ran = container.ended_reason not in ("Error", "Completed")  # else such a message may be from the session's own log
     if never_ran and ("executable file not found" in message or "no such file or directory" in message):
         return "PodFailed", f"the image can't be started as a session, since it has no python3 on its PATH: {message}"
     if container.ended_code in (64, 65):
@@ -118,15 +118,17 @@ def died(pod: PodView) -> tuple[str, str]:
 
 
 def delete_all(draft: Draft, pods: Iterable[PodView]) -> None:
-    """Delete the pods that aren't being deleted already."""
+    """Delete the pods that are not being deleted already."""
     for pod in pods:
         if pod.deleting_since is None:
             draft.delete(Delete("Pod", pod.namespace, pod.name, pod.uid))
 
 
 def start_again(draft: Draft, leave: Callable[[], None]) -> None:
-    """Note the loss of a pod and when the next one is due, which a later decision creates, after this was written. `leave` lets go of
-    what there is of the lost one, and of what the status says of it."""
+    """Record the loss of a pod and when the next one is due. A later decision creates that one, once this status is written.
+
+    `leave` deletes what remains of the lost pod, and the fields of the status about it.
+    """
     status, now = draft.before, draft.now
     lived = now - moment(status.get("readyAt"), now)
     in_a_row = 0 if lived >= SETTLED_SECONDS else int(status.get("restartsInARow") or 0) + 1

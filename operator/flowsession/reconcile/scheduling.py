@@ -1,4 +1,4 @@
-"""Messages while a pod waits for a node: the scheduler's, and those of autoscalers from the pod's Events."""
+"""Messages while a pod waits for a node, from the scheduler and, in the pod's Events, from autoscalers."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from flowsession.model.views import PodView, ScalingView
 
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 60.0
-"""Seconds between two reads of a waiting pod's Events; they grow with the waiting time."""
+"""Bounds of the seconds between two reads of a waiting pod's Events; the pause grows with the waiting time."""
 
 _SCALING_UP = frozenset({"TriggeredScaleUp", "Nominated"})
 _HELPLESS = frozenset({"NotTriggerScaleUp", "FailedScheduling"})
 _SCHEDULER = "scheduler"
-"""Suffix of the reporter's name if a scheduler wrote FailedScheduling, whose message is in the pod's condition already."""
+"""Suffix of the reporter's name if a scheduler wrote the FailedScheduling Event. Its message is already in the pod's condition."""
 
 
 def unschedulable(draft: Draft, pod: PodView, seen: ScalingView | None, what: str = "session") -> tuple[str, str]:
-    """Return reason and message for a pod that fits on no node: ScalingUp if an autoscaler adds one."""
+    """Return reason and message for a pod that fits on no node. The reason is ScalingUp if an autoscaler is adding a node."""
     _read_events(draft, pod, seen)
     if seen is not None and seen.reason in _SCALING_UP:
         return "ScalingUp", f"a node is being added for the {what}: {seen.message}"

@@ -1,4 +1,4 @@
-"""What is said of index URLs that need a login: `{private}` without a source for its token, tokens in the clear, passwords in the text."""
+"""Warnings about index URLs that need a login: `{private}` without a source for its token, tokens in the clear, passwords in the text."""
 
 import fnmatch
 import re
@@ -16,8 +16,11 @@ _LOGIN = re.compile(r"^[a-z]+://([^/?#]*)@", re.IGNORECASE)
 
 
 def warnings(files: Mapping[str, str], installer: Installer, *, secret: str) -> Iterator[SourceWarning]:
-    """Judges the index URLs of requirements files (text by name) and of the installer's settings (docs/agent-protocol.md). `secret` is the
-    name of the Secret with the token, empty: none. Each thing is said once, of the first URL that it is true of."""
+    """Yield warnings about the index URLs of requirements files (text by name) and of the installer's settings (docs/agent-protocol.md).
+
+    `secret` is the name of the Secret with the token, empty if there is no such Secret. Each warning is given once for a server, at the
+    first URL that it applies to.
+    """
     warned: set[tuple[str, str]] = set()
     for file, line, url in _urls(files, installer):
         for code, about, message in _judged(url, secret, installer["identityFeedHosts"]):
@@ -32,11 +35,11 @@ def _urls(files: Mapping[str, str], installer: Installer) -> Iterator[tuple[str,
             for line in lines(text):
                 yield from ((file, line.first, value) for option, value in line.options if not line.body and option in _OPTIONS)
     for setting, urls in (("installer.indexURL", [installer["indexURL"]]), ("installer.extraIndexURLs", installer["extraIndexURLs"])):
-        yield from ((setting, None, url) for url in urls if PRIVATE in url.lower())  # another login may be the platform team's own affair
+        yield from ((setting, None, url) for url in urls if PRIVATE in url.lower())  # other logins may be intended by the platform team
 
 
 def _judged(url: str, secret: str, identity_hosts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Code, the server that it is about, and message."""
+    """Yield a code, the server concerned, and a message."""
     login = _LOGIN.match(url)
     if login is None:
         return
@@ -44,7 +47,7 @@ def _judged(url: str, secret: str, identity_hosts: Sequence[str]) -> Iterator[tu
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        return  # the installer says what is wrong with it
+        return  # the installer reports what is wrong with it
     user = login.group(1)
     server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if PRIVATE not in user.lower():

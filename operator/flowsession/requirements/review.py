@@ -1,6 +1,6 @@
-"""Judges a requirements file and those that it includes before an installer sees them: what can't be, and what is unwise.
+"""Reviews a requirements file and those that it includes before an installer reads them: what is impossible, and what is unwise.
 
-What a session does with them is pip's affair, which has the last word; refused here is only what pip or Azure refuse for certain.
+In a session, pip has the last word. This module refuses only what pip or Azure certainly refuse.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ LARGEST = 1_000_000
 
 MOST_REQUIREMENTS = 1_000
 MOST_PARSED = 60_000
-"""Characters of requirements without their hashes: some 30 ms of parsing."""
+"""Characters of requirements without their hashes: about 30 ms of parsing."""
 
 MOST_OPTIONS = 50_000
-"""Hashes are options."""
+"""Options, including hashes."""
 
 MOST_LINES = 100_000
-"""Blank ones and comments too."""
+"""Lines, including blank ones and comments."""
 
 MOST_OPTION_LINES = 1_000
 """Lines that name no package: index URLs and included files."""
 
 MOST_ERRORS = 100
-"""After as many the reading ends: people see a few of them, and each costs more than a good line."""
+"""Errors after which the review stops: people see only a few of them, and each costs more than a valid line."""
 
 MOST_SHOWN = 10
 """Names of files that a message lists."""
@@ -40,18 +40,20 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True)
 class Review:
-    """What a requirements file holds, with all that it includes."""
+    """The findings about a requirements file and all that it includes."""
 
     count: int
     errors: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     included: Mapping[str, str] = field(default_factory=dict)
-    """Texts of the files that were followed, by name."""
+    """Texts of the included files that were read, by name."""
 
 
 def review(text: str, *, path: str | None = None, files: Mapping[str, bytes] | None = None) -> Review:
-    """Judges every line. `path` is the file's name among `files`, the flow folder; None: it is text without a folder. Never raises: what
-    is wrong is in `errors`."""
+    """Return the review of every line. Raises nothing: problems are in `errors`.
+
+    `path` is the file's name among `files`, the flow folder; None: it is text without a folder.
+    """
     reading = _Reading(files or {}, path)
     with contextlib.suppress(_Stop):
         reading.file(path or "", text, constraint=False, way=(path or "",))
@@ -60,11 +62,11 @@ def review(text: str, *, path: str | None = None, files: Mapping[str, bytes] | N
 
 
 class _Stop(Exception):
-    """Too much to go on; the finding is made."""
+    """A limit is exceeded, so the review stops; the finding is recorded already."""
 
 
 class _Reading:
-    """One reading of a file with all that it includes."""
+    """The review of a file with all that it includes, in progress."""
 
     def __init__(self, files: Mapping[str, bytes], root: str | None) -> None:
         self._files, self._root = files, root
@@ -77,10 +79,10 @@ class _Reading:
         self._bytes, self._lines, self._parsed, self._options, self._option_lines = 0, 0, 0, 0, 0
         self._hashed, self._unhashed = False, list[Finding]()
         self._free = False
-        """Whether hashes may come from elsewhere, or are not asked for."""
+        """Whether a missing hash is no error: a constraints file may have it, or --no-require-hashes is given."""
 
     def file(self, name: str, text: str, *, constraint: bool, way: tuple[str, ...]) -> None:
-        """Reads a file. Raises _Stop."""
+        """Review a file. Raises _Stop."""
         self._bytes += len(text.encode(errors="replace"))
         if self._bytes > LARGEST:
             self._stop(name, 1, f"more than {LARGEST:,} bytes of requirements; split the environment, or lock fewer platforms")
@@ -93,7 +95,7 @@ class _Reading:
                 raise _Stop
 
     def judge_hashes(self) -> None:
-        """One hash asks for all, as pip has it."""
+        """Add the errors about missing hashes. As in pip, one hash makes all of them required."""
         if self._hashed and not self._free:
             self.errors += self._unhashed
 
@@ -146,7 +148,7 @@ class _Reading:
             self.errors.append(Finding(line.first, problem[0], f"{shown(line.text)}: {problem[1]}", name))
             return
         if (path, as_constraint) in self._read:
-            return  # by another way: its lines are judged and counted already
+            return  # through another file: its lines are judged and counted already
         self._read.add((path, as_constraint))
         try:
             text = text_of(path, self._files[path])
@@ -181,7 +183,7 @@ class _Reading:
 
     @functools.cached_property
     def _by_folder(self) -> Mapping[str, list[str]]:
-        """The first few names in each folder: sorted once, since every line may name a file that is missing."""
+        """The first few names in each folder, sorted only once, since every line may name a missing file."""
         found: dict[str, list[str]] = {}
         for name in sorted(self._files):
             here = found.setdefault(posixpath.dirname(name), [])

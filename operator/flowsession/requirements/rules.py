@@ -1,4 +1,4 @@
-"""What is said of a line that asks for a package: the policy, each rule with a code and the way out."""
+"""The policy for the lines of requirements files: each rule has a code and a message that says what to do."""
 
 import re
 from dataclasses import dataclass, replace
@@ -55,43 +55,44 @@ COMMAND_LINE = {
     "--default-timeout": "remove it: spec.installer.timeoutSeconds limits the install",
     "--retries": "remove it",
 }
-"""Options that pip takes on its command line only, and what to do instead."""
+"""Options that pip accepts only on its command line, and what to do instead."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line that was judged, with its number in the file (from 1)."""
+    """An error or warning about one line, with its number in the file (from 1)."""
 
     line: int
     code: str
     message: str
     file: str = ""
-    """Name of the file; empty: the text that was given."""
+    """Name of the file; empty: the text given to the review."""
 
     def of(self, file: str) -> "Finding":
-        """The finding, in that file."""
+        """Return the finding for that file."""
         return replace(self, file=file)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What is said of a line."""
+    """The findings about a line."""
 
     errors: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     hashed: bool = False
     without_hash: str = ""
-    """What to say where other requirements have hashes; empty: this one has what it takes."""
+    """Error message if other requirements have hashes; empty: this one needs no hash or has a valid one."""
 
 
 def shown(text: str) -> str:
-    """A line for a message: not too long, and without what may be a password. It goes first: the end may hold the @ that tells it."""
+    """Return a line for a message, cut to 120 characters and without passwords. Masking comes first: the end may hold the @ that reveals a
+    login."""
     words = masked(text)
     return repr(words if len(words) <= 120 else f"{words[:120]}...")
 
 
 def options(line: Line) -> Judged:
-    """Judges a line of options other than -r and -c."""
+    """Return the findings about a line of options other than -r and -c."""
     errors, warnings = [], []
     for option, value in line.options:
         text = shown(f"{option} {value}".strip())
@@ -132,13 +133,13 @@ def options(line: Line) -> Judged:
 
 
 def only_an_include(line: Line) -> Judged:
-    """Says that pip reads nothing else in a line that includes a file."""
+    """Return the warning that pip reads nothing else in a line that includes a file."""
     message = f"{shown(line.text)}: pip reads one file of such a line and nothing else; give each option a line of its own"
     return Judged(warnings=(Finding(line.first, "IgnoredOption", message),))
 
 
 def unseen_include(line: Line) -> Judged:
-    """Says what is not known of a file that the installer fetches, or whose name a variable has."""
+    """Return the warning that changes are not noticed in a file that the installer fetches, or that a variable names."""
     code = "RemoteInclude" if "://" in line.text else "VariableInclude"
     message = f"{shown(line.text)} is read by the installer only: its changes are not seen; put a copy into the flow folder, and name that"
     return Judged(warnings=(Finding(line.first, code, message),))
@@ -148,11 +149,11 @@ LONGEST = 2_000
 """Characters of a requirement without its hashes."""
 
 PROMPTFLOW = frozenset(("promptflow", "promptflow-core", "promptflow-devkit", "promptflow-tracing", "promptflow-azure", "promptflow-tools"))
-"""What images for prompt flow have of it; others whose names begin so (`promptflow-azure-ai-language`) are packages like any. The agent,
-which knows what its image has, decides which versions a session keeps."""
+"""Prompt flow's packages in images for prompt flow. Others whose names begin like these (`promptflow-azure-ai-language`) are ordinary
+packages. The agent, which knows what its image has, decides which versions a session keeps."""
 
 SOME_VALUE = "0"
-"""A variable's, for the form of a line: it fits as a version and as part of a name."""
+"""Stand-in for a variable's value in the check of a line's form: valid as a version and as part of a name."""
 
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".egg")
 _LOCAL = (".", "/", "~", "file:", "\\")
@@ -161,19 +162,19 @@ _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _VCS = re.compile(r"^(git|hg|svn|bzr)\+", re.IGNORECASE)
 _PATH = re.compile(r"[\w.\-]+[/\\][\w.\-/\\]*(?:\[[^\]]*\])?")
 _HASH = re.compile(r"(?:^|&)(?:sha256|sha384|sha512)=")
-"""Of a URL's fragment."""
+"""A hash in a URL's fragment."""
 
 _SINGLE_EQUALS = re.compile(r"^([\w.-]+)=([\w.*]+)(?:=[\w.*]+)?$")
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")
 
 
 def requirement(line: Line) -> Judged:
-    """Judges a line that asks for a package."""
+    """Return the findings about a line that asks for a package."""
     return _impossible(line) or _named(line, _ignored(line))
 
 
 def _impossible(line: Line) -> Judged | None:
-    """Refuses what can't be, whatever package it is."""
+    """Return the error about a line that is impossible whatever its package, or None."""
     text = shown(line.body)
     if _is_local(line.body):
         return _local(line)
@@ -207,7 +208,7 @@ def _named(line: Line, warnings: list[Finding]) -> Judged:
         found = Requirement(VARIABLE.sub(SOME_VALUE, body))
     except (InvalidRequirement, RecursionError) as error:
         if VARIABLE.search(body):
-            return Judged(warnings=tuple(warnings), hashed=hashes)  # what it comes to is known where it is installed
+            return Judged(warnings=tuple(warnings), hashed=hashes)  # its value is known only where it is installed
         what = str(error).splitlines()[0]
         return _refused(line, "InvalidRequirement", f"{text} is not a requirement ({what}); {_advice(body)}")
     if found.url is not None:
@@ -220,7 +221,7 @@ def _named(line: Line, warnings: list[Finding]) -> Judged:
     return Judged(
         warnings=tuple(warnings),
         hashed=hashes,
-        # What a marker excludes needs no hash, and which Python and system it will be is the image's affair.
+        # What a marker excludes needs no hash, and only the image determines Python and system.
         without_hash="" if found.marker or (hashes and pinned) else _hash_advice(text, hashes=hashes),
     )
 

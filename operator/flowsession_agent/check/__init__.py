@@ -1,1 +1,1 @@
-"""Checks the session's flow without running it: by reading its files at once, then by importing its tools in a process of its own."""
+"""Checks the session's flow without running it: first by reading its files, then by importing its tools in a separate process."""

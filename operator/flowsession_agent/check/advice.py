@@ -1,4 +1,4 @@
-"""What to do about a module that can't be found: the way out depends on whose module it is."""
+"""Advises what to do about a module that can't be found, depending on whose module it is."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import sys
 from flowsession_agent.check import distributions
 
 OUTSIDE_MODULES = "FLOWSESSION_OUTSIDE_MODULES"
-"""Environment variable of the check: modules of the flow's source that lie outside of the flow folder, as JSON: the way to each by name."""
+"""Environment variable of the check: JSON with the path to each module of the flow's source outside of the flow folder, by name."""
 
 OWN_NAMES = frozenset([
     "api_keys", "app", "common", "config", "configs", "configuration", "constants", "core", "credentials", "custom_tools",
     "data_models", "db", "env", "environment", "functions", "helper", "helpers", "keys", "llm", "logger", "logging_config", "models",
     "prompts", "schema", "schemas", "secret", "settings", "shared", "tools", "util", "utilities", "utils", "variables",
 ])  # fmt: skip
-"""Names that people give to files of their own. Packages of these names are other people's."""
+"""Names that people give to their own files. Packages of these names are unrelated to the flow."""
 
 
 def missing(module: str, folder: str) -> str:
-    """Return the sentence about a module that can't be found by the flow in `folder`."""
+    """Return the sentence about a module that the flow in `folder` can't find."""
     message = f"No module named {module!r}"
     top = module.partition(".")[0]
     if top == "promptflow":
@@ -32,7 +32,7 @@ def missing(module: str, folder: str) -> str:
 
 
 def not_in(place: str) -> str:
-    """Return what to add to the words about a name that an installed module at `place` hasn't got; empty where it is nobody's."""
+    """Return the addition to a message about a name that the installed module at `place` lacks; empty if no distribution owns it."""
     found = distributions.owner(place)
     if found is None:
         return ""
@@ -40,7 +40,7 @@ def not_in(place: str) -> str:
 
 
 def _gone(module: str) -> str:
-    """Return the sentence about a package that is installed but lacks this part of it: its version is the cause."""
+    """Return the sentence about a module missing in the installed version of its package; empty if that is not the cause."""
     parts = module.split(".")
     for length in range(len(parts) - 1, 0, -1):
         parent = ".".join(parts[:length])
@@ -49,7 +49,7 @@ def _gone(module: str) -> str:
         except (ImportError, ValueError, AttributeError):
             continue
         if spec is None or not spec.origin or not spec.has_location:
-            continue  # a folder that several packages share
+            continue  # a namespace package, which several distributions share
         found = distributions.owner(spec.origin)
         if found is None:
             return ""
@@ -59,7 +59,7 @@ def _gone(module: str) -> str:
 
 
 def _own(module: str, folder: str) -> str:
-    """Return a module of the flow's author, by what lies in the source or in the folder."""
+    """Return the sentence about a module of the flow's author, judged by the source and the folder; empty if it seems to be another's."""
     top, _, rest = module.partition(".")
     if rest and os.path.isfile(os.path.join(folder, f"{top}.py")):
         return f": {top}.py of the flow folder hides the package {top}: rename that file"
@@ -83,7 +83,7 @@ def _outside_modules() -> dict[str, str]:
 
 
 def _alike(top: str, folder: str) -> str:
-    """Return a file that stands for the missing one: `config_example.py`, `config.py.template`, `Config.py`."""
+    """Return a file similar to the missing one: `config_example.py`, `config.py.template`, `Config.py`."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:

@@ -1,7 +1,7 @@
-"""Checks the flow whenever its content or its packages change; the latest content wins, and nobody else is held up by it.
+"""Checks the flow whenever its content or its packages change. The latest content wins, and nothing else waits for a check.
 
-It is no work: it neither keeps the session awake nor is kept from a session that is being ended. It runs niced, in a copy of the folder,
-in sessions and process groups of its own, under a deadline, and only while there is memory to spare.
+A check is not work: it doesn't keep the session awake, and it also runs while the session is being ended. It runs niced, in a copy of the
+folder, in its own sessions and process groups, under a deadline, and only while enough memory is free.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 SECONDS = 60
-"""A tool whose import takes longer is left alone; what niced work waits for a processor on a busy node is not counted."""
+"""Seconds that a check may take, not counting waits for a processor on a busy node. A tool whose import takes longer is left unchecked."""
 
 DELAY_SECONDS = 0.1
-"""So that the answer to whoever changed the flow comes first, and changes that follow at once are one."""
+"""Seconds before a check begins, so that the response to the change is sent first, and changes in quick succession share one check."""
 
 ENOUGH_BYTES = 256 * 1024 * 1024
-"""Free memory without which no tools are imported: prompt flow alone takes half of it, and the kernel chooses its victims itself."""
+"""Free memory below which no tools are imported: prompt flow alone takes half of it, and the kernel picks its OOM victims itself."""
 
 RESERVE_BYTES = 64 * 1024 * 1024
-"""Free memory below which an import is ended."""
+"""Free memory below which a running check is ended."""
 
 
 class Checker:
-    """One check at a time, in a thread of its own."""
+    """Runs one check at a time, in its own thread."""
 
     def __init__(self, *, home: Home, state: State, children: Children, packages: Packages) -> None:
         self._home = home
@@ -52,7 +52,7 @@ class Checker:
         self._memory: Memory | None = None
 
     def begin(self) -> Result:
-        """Check what lies in the flow folder now; a check that is under way is of the past and ends. Returns the check that has begun."""
+        """Begin a check of the flow folder's present content and return it. A running check is stale and ends."""
         with self._lock:
             if self._stale is not None:
                 self._stale.set()
@@ -64,26 +64,26 @@ class Checker:
         return began
 
     def notice(self, outside_modules: dict[str, str]) -> None:
-        """Keep which modules lie beside the flow folder in its source, for the advice about a missing one. Raises OSError."""
+        """Store the source's modules outside of the flow folder, for the advice about missing ones. Raises OSError."""
         with open(self._home.outside_modules, "w", encoding="utf-8") as file:
             json.dump(outside_modules, file)
 
     def expect(self) -> None:
-        """A check comes as soon as the packages are installed; what was known is of the past."""
+        """Discard the last result: a check follows as soon as the packages are installed."""
         with self._lock:
             if self._stale is not None:
                 self._stale.set()
             self._show(Result(flow_revision=self._state.flow_revision, packages_revision=self._state.packages_revision, state="Running"))
 
     def forget(self) -> None:
-        """There is no flow folder, so there is nothing to check."""
+        """Record that the session has no flow folder to check."""
         with self._lock:
             if self._stale is not None:
                 self._stale.set()
             self._show(Result(flow_revision=self._state.flow_revision, state="Done", verdict="NoFlow"))
 
     def validate(self, *, seconds: float) -> Result:
-        """Return the result for what lies in the flow folder now, waited for; raises ApiError with 503 when it doesn't come."""
+        """Check the flow folder's present content and return the result. Raises ApiError with 503 if it is not ready in time."""
         self.begin()
         thread = self._thread
         if thread is not None:
@@ -109,7 +109,7 @@ class Checker:
             return
         try:
             self._look(os.path.basename(flow), began, stale)
-        except Exception as error:  # whatever it is: a session without a verdict is better than one without a checker
+        except Exception as error:  # of any kind: a session without a verdict is better than one without a checker
             print(f"flowsession agent: checking the flow failed: {error!r}", file=sys.stderr, flush=True)
             reason = f"the check could not be done: {error}"
             self._publish(began.found({"nodes": None, "count": 0, "problems": [], "warnings": [], "unchecked": reason}, over=True), stale)
@@ -132,7 +132,7 @@ class Checker:
             copy, read, imported = (os.path.join(folder, name) for name in ("flow", "read.json", "imported.json"))
             Scratch().copy(self._home.flow, copy)
             environ = flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
-            # Bytecode is written, into the copy and beside the installed packages: the first run of the flow then finds it there.
+            # Bytecode is written to the copy and next to the installed packages, where the first run of the flow then finds it.
             environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TMPDIR=folder)
             environ[OUTSIDE_MODULES] = _text_of(self._home.outside_modules)
             job = Job(self._children, environ=environ, cwd=copy, seconds=SECONDS, patient=True)
@@ -181,7 +181,7 @@ class Checker:
 
 
 class _Watch:
-    """Ends a job whose content is of the past, or that leaves too little memory to the session's work."""
+    """Ends a job whose content is stale, or that leaves too little memory for the session's work."""
 
     def __init__(self, job: Job, stale: threading.Event, *, children: Children) -> None:
         self._job = job
@@ -218,7 +218,7 @@ def _text_of(path: str) -> str:
 
 
 def _result(path: str, outcome: Outcome, doing: str, *, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what a step wrote. One that was ended leaves what it had, and why there isn't more."""
+    """Return what a step wrote. If it did not finish, return what it had found, with the reason in `unchecked`."""
     try:
         with open(path, encoding="utf-8") as file:
             found: dict[str, Any] = json.load(file)

@@ -1,6 +1,6 @@
 """Reads the flow's Python files without running them: syntax, the tool function and its parameters, and modules that can't be found.
 
-Only what can't be otherwise is said here; what code may decide for itself is left to the import.
+Reports only what is certain. What code may decide at run time is left to the import step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOUCHES_THE_PATH = (
     "subprocess",
     "exec(",
 )
-"""Words in a file that may make modules appear which are not there now."""
+"""Text in a file that may make further modules importable."""
 
 
 class Script:
@@ -52,18 +52,18 @@ class Scripts:
         self._missing: set[tuple[str, str]] = set()
 
     def read(self, path: str, *, node: str = "") -> Script | None:
-        """Return a file of the folder; None where it can't be read or isn't Python, which is said then."""
+        """Return a file of the folder, or None if it can't be read or isn't Python. The latter is reported."""
         if path not in self._scripts:
             self._scripts[path] = self._parse(path, node)
         return self._scripts[path]
 
     def check_imports(self, path: str, *, node: str = "") -> None:
-        """Say which modules that this file needs at its import are not there, those of the folder's own modules included."""
+        """Report imports that will fail when this file is imported: its own, and those of the folder's modules that it imports."""
         reached = self._reached(path, node)
         if any(word in script.text for script in reached for word in TOUCHES_THE_PATH):
             return
         for script in reached:
-            if "/" not in script.path or script.path == path:  # prompt flow loads a flow's file by itself, not as a part of a package
+            if "/" not in script.path or script.path == path:  # prompt flow loads a flow's file by itself, not as part of a package
                 for written, line in _relative(script.tree):
                     self._findings.problem(trouble.RELATIVE, trouble.relative(written), file=script.path, line=line, node=node)
             for name, line in _imported(script.tree):
@@ -73,7 +73,7 @@ class Scripts:
                     self._findings.problem("ModuleMissing", missing(name, self._folder), file=script.path, line=line, node=node)
 
     def _reached(self, path: str, node: str) -> list[Script]:
-        """The file and the folder's own modules that it imports at its start, theirs too."""
+        """Return the file and the folder's own modules that it imports unconditionally, directly or indirectly."""
         found: dict[str, Script] = {}
         todo = [path]
         while todo:
@@ -93,7 +93,7 @@ class Scripts:
         try:
             return importlib.util.find_spec(top) is not None
         except (ImportError, ValueError, AttributeError):
-            return True  # odd, and no business of ours
+            return True  # odd, but not for this check to report
 
     def _parse(self, path: str, node: str) -> Script | None:
         try:
@@ -113,7 +113,7 @@ class Scripts:
 
 
 def has_no_tool(script: Script) -> bool:
-    """Return whether the file can't hold a tool: nothing in it has to do with prompt flow's `tool` or `ToolProvider`."""
+    """Return whether the file can't hold a tool: nothing in it refers to prompt flow's `tool` or `ToolProvider`, or could indirectly."""
     for item in ast.walk(script.tree):
         if isinstance(item, ast.alias) and item.name in ("tool", "ToolProvider", "*"):
             return False
@@ -125,7 +125,7 @@ def has_no_tool(script: Script) -> bool:
 
 
 def tool_functions(script: Script) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The file's functions that are certainly tools: in its body, with prompt flow's own decorator, by a name that means it throughout."""
+    """Return the functions that are certainly tools: at the top level, with prompt flow's own decorator, and of a unique name."""
     aliases = {
         alias.asname or alias.name
         for item in script.tree.body
@@ -144,7 +144,7 @@ def tool_functions(script: Script) -> list[ast.FunctionDef | ast.AsyncFunctionDe
 
 
 def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Parameters | None:
-    """Return what a tool function takes; None where other decorators may change that."""
+    """Return a tool function's parameters; None if they are uncertain, as with further decorators."""
     if len(function.decorator_list) != 1:
         return None
     arguments = function.args
@@ -165,7 +165,7 @@ def _name_of(decorator: ast.expr) -> str:
 
 
 def _imported(tree: ast.Module) -> list[tuple[str, int]]:
-    """The modules that are imported whatever happens: in the file's body up to where it might end, not below `try`, `if` or `def`."""
+    """Return the modules that are imported unconditionally: at the top level, not within `try`, `if` or `def`."""
     found = []
     for item in tree.body:
         if isinstance(item, ast.Import):
@@ -176,5 +176,5 @@ def _imported(tree: ast.Module) -> list[tuple[str, int]]:
 
 
 def _relative(tree: ast.Module) -> list[tuple[str, int]]:
-    """Return the relative imports in the file's body, as they stand there."""
+    """Return the relative imports at the file's top level, as source text, with their lines."""
     return [(ast.unparse(item), item.lineno) for item in tree.body if isinstance(item, ast.ImportFrom) and item.level]

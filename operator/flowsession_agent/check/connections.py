@@ -1,4 +1,4 @@
-"""The connections that prompt flow has in this session: those of Secrets, and those of its local store, read without prompt flow."""
+"""Finds the session's connections for prompt flow: those from Secrets, and those in its local store, read without prompt flow."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MOST_NAMES = 10
 
 
 class Connections:
-    """What a flow may name. `types` has prompt flow's names of the types; None where connections are kept elsewhere, or can't be read."""
+    """Connections that a flow may name. `types`: prompt flow's types by name; None if connections are kept elsewhere or can't be read."""
 
     def __init__(self, types: dict[str, str] | None, broken: dict[str, Trouble]) -> None:
         self.types = types
         self.broken = broken
-        """Code and sentence about those whose Secret is missing or wrong."""
+        """Code and message by name, for connections whose Secret is missing or wrong."""
 
     def type_of(self, name: object) -> str:
-        """The type of one that is as it should be; empty otherwise."""
+        """Return the connection's type, or an empty string if it is unknown or broken."""
         return (self.types or {}).get(name, "") if isinstance(name, str) else ""
 
     def trouble(self, name: object) -> Trouble | None:
-        """Code and sentence about a connection that can't be used; None: it can, or that can't be told."""
+        """Return code and message about a connection that can't be used; None if it can, or if that is unknown."""
         if not isinstance(name, str) or self.types is None or name in self.types:
             return None
         if name in self.broken:
@@ -49,7 +49,7 @@ class Connections:
 
 
 def known(environ: Mapping[str, str]) -> Connections:
-    """The session's connections."""
+    """Return the session's connections."""
     from flowsession_protocol.connection_kinds import TYPES, BadConnectionError
 
     brought: dict[str, str] = {}
@@ -73,7 +73,7 @@ def known(environ: Mapping[str, str]) -> Connections:
 
 
 def _check_module(data: dict[str, object]) -> None:
-    """Raise BadConnectionError for a connection whose class is in a module that isn't there."""
+    """Raise BadConnectionError if the connection's class is in a module that isn't installed."""
     import importlib.util
 
     from flowsession_protocol.connection_kinds import CUSTOM, BadConnectionError
@@ -91,7 +91,7 @@ def _check_module(data: dict[str, object]) -> None:
 
 
 def _stored(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Names and types in prompt flow's local store; None where it uses another, or it can't be read."""
+    """Return types by name from prompt flow's local store; None if it uses another store, or this one can't be read."""
     import sqlite3
 
     home = environ.get("PF_HOME_DIRECTORY") or os.path.join(os.path.expanduser("~"), ".promptflow")
@@ -110,7 +110,7 @@ def _stored(environ: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def _local(home: str) -> bool:
-    """Whether prompt flow's settings leave connections in the local store, which is the default."""
+    """Return whether prompt flow's settings keep connections in the local store, which is the default."""
     try:
         with open(os.path.join(home, "pf.yaml"), encoding="utf-8") as file:
             text = file.read(65536)

@@ -26,7 +26,7 @@ VALUE_TYPES = frozenset(
 
 
 class Node:
-    """A node as it is run: with its default variant."""
+    """A node as it runs: in its default variant."""
 
     def __init__(self, name: str, data: Any, line: int | None) -> None:
         source = data.get("source")
@@ -41,7 +41,7 @@ class Node:
         self.connection = data.get("connection")
         self.aggregation = bool(data.get("aggregation") or data.get("reduce"))
         self.variables: list[str] = []
-        """Of its template, where it has one that can be read."""
+        """Variables of its template, if it has a readable one."""
         inputs = data.get("inputs")
         self.inputs: dict[str, Value] = {str(key): references.parse(value) for key, value in (inputs or {}).items()}
         activate = data.get("activate")
@@ -50,7 +50,7 @@ class Node:
 
 
 class Dag:
-    """The flow's file, judged part by part; `nodes` are those that can be looked at further."""
+    """The flow's file, checked part by part. `nodes` are those that can be checked further."""
 
     def __init__(self, file: str, folder: str, data: Any, findings: Findings) -> None:
         self._file = file
@@ -61,7 +61,7 @@ class Dag:
         self.inputs: set[str] = set()
 
     def check(self) -> None:
-        """Say all that is wrong with the file itself."""
+        """Report all problems of the file itself."""
         self._check_inputs()
         listed = self._data.get("nodes")
         if "nodes" not in self._data or not isinstance(listed, (list, type(None))):
@@ -76,7 +76,7 @@ class Dag:
                 self._say("DuplicateNode", f"there are two nodes named {node.name!r}: rename one of them", node=node)
             names.add(node.name)
             self._check_source(node)
-        if len(self.nodes) == self._findings.nodes:  # else a reference to what could not be read would look like one to nothing
+        if len(self.nodes) == self._findings.nodes:  # else a reference to an unreadable node would look like one to a missing node
             self._check_references(names)
         self._check_outputs(names)
 
@@ -121,7 +121,7 @@ class Dag:
         self.nodes.append(node)
 
     def _variant(self, name: str, line: int | None) -> Any:
-        """Return what the node is in its default variant."""
+        """Return the node's definition in its default variant, or None after reporting why it can't be found."""
         known = (self._data.get("node_variants") or {}).get(name) if isinstance(self._data.get("node_variants"), dict) else None
         if not isinstance(known, dict):
             self._say("Variant", "it uses variants, but node_variants has none for it", line=line, name=name)
@@ -206,7 +206,7 @@ def _known(what: str, names: set[str]) -> str:
 
 
 def _circles(needs: dict[str, set[str]]) -> list[list[str]]:
-    """One circle of nodes for every knot of them that can't be run in any order."""
+    """Return one cycle for each group of nodes that can't run in any order."""
     left = {name: set(others) for name, others in needs.items()}
     while done := {name for name, others in left.items() if not others & left.keys()}:
         left = {name: others for name, others in left.items() if name not in done}

@@ -1,4 +1,4 @@
-"""Which package brings a module: by what is installed, and by names that are known. A guess is no advice: anybody may have its name."""
+"""Finds the package that provides a module, among installed and known ones. Never guesses: anybody may own a package of a guessed name."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ OTHER_NAMES = {
     "yaml": "PyYAML",
     "zmq": "pyzmq",
 }
-"""Packages by the modules that they bring, where the names differ or several packages share one."""
+"""Packages by the modules that they provide, where the names differ or several packages share one."""
 
 SAME_NAMES = frozenset([
     "aiofiles", "aiohttp", "altair", "anthropic", "anyio", "apscheduler", "arize", "arxiv", "asyncpg", "autogen", "backoff", "bleach",
@@ -96,7 +96,7 @@ SAME_NAMES = frozenset([
     "transformers", "typer", "tzlocal", "ujson", "unstructured", "urllib3", "uvicorn", "validators", "weasyprint", "weaviate",
     "websockets", "werkzeug", "wikipedia", "xgboost", "xlrd", "xlsxwriter", "xmltodict", "yfinance",
 ])  # fmt: skip
-"""Modules whose packages have their names."""
+"""Modules whose packages have the same name."""
 
 REMOVED = {
     "asynchat": (3, 12),
@@ -110,11 +110,11 @@ REMOVED = {
     "smtpd": (3, 12),
     "telnetlib": (3, 13),
 }
-"""Modules that Python itself had, and the version without them."""
+"""Modules removed from Python's standard library, and the first version without them."""
 
 
 def known(module: str) -> str:
-    """Return the requirement that brings the module; empty: none is known to."""
+    """Return the requirement that provides the module, or an empty string if none is known."""
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = OTHER_NAMES.get(".".join(parts[:length]))
@@ -127,7 +127,7 @@ def known(module: str) -> str:
 
 
 def owner(place: str) -> Distribution | None:
-    """Return the installed distribution whose file or folder this is, by its record."""
+    """Return the installed distribution whose RECORD has this file or folder, or None."""
     import importlib.metadata
 
     place = os.path.realpath(place)
@@ -139,12 +139,12 @@ def owner(place: str) -> Distribution | None:
 
 
 def version_of(distribution: Distribution) -> str:
-    """`langchain 1.3.14`."""
+    """Return name and version: `langchain 1.3.14`."""
     return f"{distribution.metadata['Name']} {distribution.version}"
 
 
 def older_than(distribution: Distribution) -> str:
-    """Return a requirement for versions before the installed one's: `langchain<1`."""
+    """Return a requirement for versions older than the installed one: `langchain<1`."""
     first, _, rest = distribution.version.partition(".")
     bound = first if first.isdigit() and int(first) else f"{first}.{rest.partition('.')[0]}"
     return f"{distribution.metadata['Name']}<{bound}"

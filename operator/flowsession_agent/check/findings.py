@@ -1,4 +1,4 @@
-"""What a check found, as JSON takes it: problems that keep the flow from running, and warnings that don't."""
+"""Findings of a check, ready for JSON: problems, which keep the flow from running, and warnings, which don't."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
     from flowsession_protocol.messages import Problem
 
 MOST = 100
-"""Problems that are listed; all are counted."""
+"""Limit of the problems listed, and of the warnings. All problems are counted."""
 
 
 class Findings:
-    """Collects problems, each once."""
+    """Collects problems and warnings, each once."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.count = 0
         self.unchecked = ""
-        """Why something could not be looked at; empty: all of it was."""
+        """Why something could not be checked; empty if everything was."""
         self.nodes: int | None = None
 
     def problem(self, code: str, message: str, *, file: str = "", line: int | None = None, node: str = "") -> None:
-        """Something that keeps the flow from running."""
+        """Report something that keeps the flow from running."""
         found = _entry(code, message, file, line, node)
-        if not any({**found, "line": 0} == {**known, "line": 0} for known in self.problems):  # two ways of looking may differ in the line
+        if not any({**found, "line": 0} == {**known, "line": 0} for known in self.problems):  # reading and importing may differ in the line
             self.count += 1
             if len(self.problems) < MOST:
                 self.problems.append(found)
 
     def warn(self, code: str, message: str, *, file: str = "", line: int | None = None, node: str = "") -> None:
-        """Something odd with which prompt flow runs all the same."""
+        """Report something odd that doesn't keep the flow from running."""
         found = _entry(code, message, file, line, node)
         if found not in self.warnings and len(self.warnings) < MOST:
             self.warnings.append(found)
 
     def leave(self, why: str) -> None:
-        """Something can't be checked; the first reason stays."""
+        """Record why something can't be checked. The first reason is kept."""
         self.unchecked = self.unchecked or why
 
     def members(self) -> dict[str, Any]:
-        """Return all of it, for JSON."""
+        """Return all findings, for JSON."""
         return {
             "problems": self.problems,
             "warnings": self.warnings,
@@ -58,7 +58,7 @@ class Findings:
 
     @classmethod
     def remembered(cls, members: dict[str, Any]) -> Findings:
-        """Return what `members` said in another process."""
+        """Return the findings that another process wrote as `members`."""
         found = cls()
         found.problems, found.warnings = members["problems"], members["warnings"]
         found.count, found.unchecked, found.nodes = members["count"], members["unchecked"], members["nodes"]
@@ -66,7 +66,7 @@ class Findings:
 
 
 def write(path: str, document: dict[str, Any]) -> None:
-    """Write a JSON file in one step, so that whoever is killed meanwhile leaves the one before."""
+    """Write a JSON file atomically, so that a process killed meanwhile leaves the previous one."""
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(document, file)
     os.replace(f"{path}.new", path)

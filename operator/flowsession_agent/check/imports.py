@@ -1,7 +1,7 @@
-"""Runs in the session's Python, not in the agent's: the part of the check that imports the flow's tools, as prompt flow's executor would.
+"""The part of the check that imports the flow's tools, as prompt flow's executor would. Runs in the session's Python, not in the agent's.
 
-`imports FOLDER FINDINGS RESULT`: takes what the reading found and writes both together. The working folder is a copy of the flow's; what
-ends the process on the way leaves a result that names where it was.
+`imports FOLDER FINDINGS RESULT`: adds its findings to those of reading, and writes both. The working folder is a copy of the flow's. If the
+process ends midway, the result names the file that was being imported.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 NICENESS = 15
 PLACEHOLDER = "flowsession-check"
-"""Stands for the values of connections in environment variables: nothing is asked of a service here."""
+"""Stands for values of connections in environment variables: no service is called here."""
 
 
 def main() -> None:
-    """Import the flow's tools and write what was found."""
+    """Import the flow's tools and write the findings."""
     folder, given, target = sys.argv[1:]
     os.nice(NICENESS)
     with open(given, encoding="utf-8") as file:
@@ -37,15 +37,15 @@ def main() -> None:
     check = Import(folder, work, found, target)
     try:
         check.run()
-    except Exception as error:  # prompt flow's own parts may be another version's
+    except Exception as error:  # prompt flow's internals may be another version's
         found.leave(f"prompt flow could not look at it: {type(error).__name__}: {error}")
     check.save()
     sys.stdout.flush()
-    os._exit(0)  # what tools started at their import must not hold the check up
+    os._exit(0)  # what tools started on import must not hold up the check
 
 
 class Import:
-    """One flow, imported."""
+    """The import check of one flow."""
 
     def __init__(self, folder: str, work: dict[str, Any], found: Findings, target: str) -> None:
         self._folder = folder
@@ -55,7 +55,7 @@ class Import:
         self._guessed = any(value.startswith("${") for value in (work.get("environment") or {}).values())
 
     def run(self) -> None:
-        """Look at every tool; raises what prompt flow itself raises when it isn't as expected."""
+        """Check every tool. Raises what prompt flow itself raises when it isn't as expected."""
         if self._work["kind"] == "dag":
             self._dag()
         else:
@@ -64,7 +64,7 @@ class Import:
                 self._entry()
 
     def save(self, *, doing: str = "") -> None:
-        """Write what is known; `doing` is the file that is being imported from now on."""
+        """Write the findings so far. `doing` is the file whose import begins now."""
         findings.write(self._target, {**self._found.members(), "doing": doing})
 
     def _dag(self) -> None:
@@ -83,7 +83,7 @@ class Import:
             inspected.script(node)
 
     def _module(self, path: str, node: str) -> Any:
-        """Return the module of a file, as prompt flow loads it; None where that fails, which is said."""
+        """Return the module of a file, loaded as prompt flow does; None after reporting why that fails."""
         from promptflow._core.tool_meta_generator import (  # type: ignore[import-not-found,unused-ignore]
             load_python_module_from_file,
         )
@@ -112,7 +112,7 @@ class Import:
             self._found.problem(message.code, message.message, file=message.file, line=message.line, node=node)
 
     def _upstream(self) -> None:
-        """What prompt flow itself says of the flow as a whole, where nothing else was found."""
+        """Report what prompt flow itself finds wrong with the flow as a whole. Called if nothing else was found."""
         from pathlib import Path
 
         from promptflow.contracts.flow import Flow  # type: ignore[import-not-found,unused-ignore]
@@ -126,7 +126,7 @@ class Import:
             self._found.problem("Refused", f"prompt flow refuses it: {error}", file=self._work["file"])
 
     def _loaded(self) -> None:
-        """Whether prompt flow can load the flow's file: its schema, and a prompty's model."""
+        """Report why prompt flow can't load the flow's file: its schema, or a prompty's model."""
         from promptflow.client import load_flow  # type: ignore[import-not-found,unused-ignore]
         from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
 
@@ -141,7 +141,7 @@ class Import:
                 self._found.leave(f"prompt flow could not load {file}: {type(error).__name__}: {words}")
 
     def _entry(self) -> None:
-        """The function or class that a flex flow names."""
+        """Check the function or class that a flex flow names."""
         entry, path = self._work["entry"], self._work["path"]
         name = entry.partition(":")[2]
         self.save(doing=path)
@@ -164,7 +164,7 @@ class Import:
             self._found.problem("NoEntry", message, file=self._work["file"])
 
     def _interface(self, module: Any, path: str) -> None:
-        """What the entry takes and returns, which prompt flow must be able to describe."""
+        """Check what the entry takes and returns, which prompt flow must be able to describe."""
         from promptflow._core import tool_meta_generator as upstream  # type: ignore[import-not-found,unused-ignore]
         from promptflow.exceptions import PromptflowException  # type: ignore[import-not-found,unused-ignore]
 

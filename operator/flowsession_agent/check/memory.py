@@ -1,4 +1,4 @@
-"""Remembers what importing a flow's tools came to, so that the edit of a prompt, or content that comes back, needs no import again."""
+"""Remembers the findings of importing a flow's tools, so that an edited prompt, or content imported before, needs no new import."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PARTS = ("problems", "warnings")
 
 
 class Memory:
-    """What the last imports added to what was found by reading, by all that they depend on."""
+    """What the last imports added to the findings of reading, by a key for everything that an import depends on."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Any]] = {}
 
     def recall(self, key: str, found: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the findings with what an import of the same would add; None where there was none."""
+        """Return the findings with those that an import with this key added, or None if none is remembered."""
         added = self._known.get(key)
         if added is None:
             return None
@@ -31,7 +31,7 @@ class Memory:
         return whole
 
     def note(self, key: str, found: dict[str, Any], whole: dict[str, Any]) -> None:
-        """Remember what an import added that looked at everything."""
+        """Remember what an import added, if it left nothing unchecked."""
         if whole["unchecked"]:
             return
         if len(self._known) >= MOST:
@@ -41,8 +41,8 @@ class Memory:
 
 
 def key_of(folder: str, work: dict[str, Any], *, layer: str, store: str) -> str:
-    """Stands for all that the import depends on: the folder's content but the templates that nodes name, the session's packages, and
-    prompt flow's own store."""
+    """Return a key for everything that the import depends on: the folder's content except the templates that nodes name, the session's
+    packages, and prompt flow's own store."""
     templates = {node["path"] for node in work.get("nodes") or () if node["type"] in ("prompt", "llm")}
     digest = hashlib.sha256(json.dumps([work, layer, _stamp(store)], sort_keys=True).encode())
     for root, folders, names in os.walk(folder):
@@ -56,7 +56,7 @@ def key_of(folder: str, work: dict[str, Any], *, layer: str, store: str) -> str:
 
 
 def _content(path: str) -> str:
-    """Return a file's digest; of what is only linked to, by what tells its changes."""
+    """Return a file's digest. For a link, return the inode, size and time of its target instead."""
     if os.path.islink(path):
         return _stamp(path)
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Why a package tool can't be loaded: its package is missing, has no such tool, or fails at its import."""
+"""Explains why a package tool can't be loaded: its package is missing, has no such tool, or fails on import."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import Any, Iterable
 
 GROUP = "package_tools"
-"""The entry points by which prompt flow finds tools (promptflow-core's tools_manager, 1.18.5)."""
+"""The group of entry points in which prompt flow finds tools (promptflow-core's tools_manager, 1.18.5)."""
 
 
 def why_not(tool: str, wanted: Iterable[str], folder: str) -> str:
-    """The sentence about the tool that there is not. `wanted`: all package tools of the flow; prompt flow loads a package's together."""
+    """Return the sentence about a missing tool. `wanted`: all package tools of the flow. Prompt flow loads a package's together."""
     for point in _points():
         offered: dict[str, Any] = {}
         try:

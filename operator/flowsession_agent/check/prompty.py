@@ -1,4 +1,4 @@
-"""Checks a prompty by reading: its head by the rules of promptflow-core's Prompty (1.18.5), and its template's syntax."""
+"""Checks a prompty by reading it: its head by the rules of promptflow-core's Prompty (1.18.5), and its template's syntax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowsession_agent.check.findings import Findings
 
 PARTS = re.compile(r"(?<!-)-{3,}\n(.*)---\n(.*)", re.DOTALL)
-"""Finds what promptflow-core's `Prompty._parse_prompty` finds, in linear time."""
+"""Matches what promptflow-core's `Prompty._parse_prompty` matches, in linear time."""
 
 REFERENCE = re.compile(r"\$\{(\w+):(.*)\}")
 MODEL_KEYS = ("api", "configuration", "parameters", "response")
@@ -28,7 +28,7 @@ PROVIDERS = {
     "openai": ("OPENAI_API_KEY",),
     "OpenAI": ("OPENAI_API_KEY",),
 }
-"""What `configuration.type` may be, and the variables that stand for a configuration without any address or key."""
+"""Values of `configuration.type`, each with the variables that replace a configuration without any address or key."""
 
 
 class Prompty:
@@ -42,7 +42,7 @@ class Prompty:
         self._first = 0
 
     def check(self) -> bool:
-        """Say what is wrong; returns whether loading it by prompt flow could tell more. Raises what reading YAML raises."""
+        """Report what is wrong, and return whether loading it by prompt flow could reveal more. Raises what reading YAML raises."""
         with open(os.path.join(self._folder, self._file), encoding="utf-8") as file:
             text = file.read()
         match = PARTS.search(text)
@@ -67,7 +67,7 @@ class Prompty:
     def _model(self, data: Any) -> None:
         model, line = data.get("model"), line_of(data, "model")
         if isinstance(model, str) and REFERENCE.match(model):
-            return  # another file's, which loading reads
+            return  # it is in another file, which loading reads
         if not isinstance(model, dict):
             message = f"model is {kind_of(model)}" if "model" in data else "it has no model"
             self._say("Schema", f"{message}: it needs one with configuration and parameters", line=line)
@@ -97,7 +97,7 @@ class Prompty:
         for key, name in unset.items():
             text = f"model.configuration.{key} is ${{env:{name}}}, but {name} is not set in this session: set it in the session's spec.env"
             if key == "api_key" and given.get("base_url") and "base_url" not in unset:
-                self._found.warn("EnvironmentMissing", text, file=self._file, line=line_of(given, key))  # a server of one's own may not ask
+                self._found.warn("EnvironmentMissing", text, file=self._file, line=line_of(given, key))  # self-hosted servers may need none
             else:
                 self._say("EnvironmentMissing", f"{text}, or name a connection", line=line_of(given, key))
         if connection:
@@ -147,12 +147,12 @@ def _refers(value: object) -> bool:
 
 
 def _resolved(value: object) -> Any:
-    """The value, from the environment where it says so."""
+    """Return the value, taken from the environment if it is a reference to a variable."""
     match = REFERENCE.match(value) if isinstance(value, str) else None
     return os.environ.get(match.group(2), value) if match and match.group(1) == "env" else value
 
 
 def _unset(value: object) -> str:
-    """The environment variable that a value asks for in vain."""
+    """Return the unset environment variable that a value refers to; empty otherwise."""
     match = REFERENCE.match(value) if isinstance(value, str) else None
     return match.group(2) if match and match.group(1) == "env" and match.group(2) not in os.environ else ""

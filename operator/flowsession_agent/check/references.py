@@ -20,12 +20,12 @@ class Value:
 
     @property
     def empty(self) -> bool:
-        """Whether prompt flow takes it for not given."""
+        """Whether prompt flow treats the input as not given."""
         return self.kind == LITERAL and (self.literal is None or self.literal == "")
 
 
 def parse(value: Any) -> Value:
-    """Return what the value means."""
+    """Return what the value refers to."""
     if not isinstance(value, str) or not value.startswith("$") or len(value) <= 2 or value[1] != "{" or value[-1] != "}":
         return Value(LITERAL, literal=value)
     inner = value[2:-1]

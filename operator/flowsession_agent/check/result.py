@@ -1,4 +1,4 @@
-"""What the agent tells of the last check of its flow."""
+"""The result of the last check of the flow, as the agent reports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """One check, under way or over. `verdict` is empty while nothing is known."""
+    """One check, running or done. `verdict` is empty while nothing is known."""
 
     def __init__(self, *, flow_revision: str = "", packages_revision: str = "", state: str = "None", verdict: str = "") -> None:
         self.flow_revision = flow_revision
@@ -30,7 +30,7 @@ class Result:
         self.seconds = 0.0
 
     def members(self, *, most: int = limits.PROBLEMS) -> Check:
-        """Return the object under `check` in the protocol."""
+        """Return the protocol's `check` object."""
         return {
             "state": self.state,
             "flowRevision": self.flow_revision,
@@ -45,7 +45,7 @@ class Result:
         }
 
     def found(self, findings: dict[str, Any], *, over: bool) -> Result:
-        """This check with what it has found so far; what can't be told is said once it is over."""
+        """Return this check with its findings so far. The verdict is Invalid from the first problem, else set once the check is over."""
         later = Result(flow_revision=self.flow_revision, packages_revision=self.packages_revision, state="Done" if over else "Running")
         later.started_at, later.seconds = self.started_at, time.monotonic() - self.started_at
         later.nodes, later.count = findings["nodes"], findings["count"]

@@ -1,4 +1,4 @@
-"""A copy of the flow folder to check: what tools write at their import lands in it, and content that changes meanwhile doesn't confuse."""
+"""Copies the flow folder for a check: tools write to the copy on import, and changes to the folder meanwhile don't affect the check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 
 LARGEST_COPY = 1024 * 1024
-"""Bytes; larger files are linked to: they are data, and tools only read them."""
+"""Bytes. Larger files are linked instead: they are data, which tools only read."""
 
 MOST_BYTES = 32 * 1024 * 1024
 MOST_ENTRIES = 5000
@@ -14,14 +14,14 @@ LEFT_OUT = frozenset({"__pycache__", ".promptflow", ".git", ".runs"})
 
 
 class Scratch:
-    """Copies one folder into another one, up to the limits; links to the rest."""
+    """Copies one folder into another, up to the limits, and links to the rest."""
 
     def __init__(self) -> None:
         self._bytes = 0
         self._entries = 0
 
     def copy(self, source: str, target: str) -> None:
-        """Copy the folder. Raises OSError where there is no room; what vanishes meanwhile is left out."""
+        """Copy the folder, except files that vanish meanwhile. Raises OSError if no space is left."""
         os.makedirs(target, exist_ok=True)
         try:
             with os.scandir(source) as listing:

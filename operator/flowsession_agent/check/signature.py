@@ -1,4 +1,4 @@
-"""Holds a node's inputs against what its tool takes."""
+"""Compares a node's inputs with its tool's parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def several(names: list[str]) -> str:
 
 
 class Parameters:
-    """What a function takes: names in order, those without a default, and whether it takes any name."""
+    """A function's parameters: names in order, those without a default, and whether it accepts any name."""
 
     def __init__(self, names: list[str], required: list[str], *, any_name: bool) -> None:
         self.names = names
@@ -28,7 +28,7 @@ class Parameters:
 def compare(
     name: str, conditional: bool, inputs: dict[str, Value], parameters: Parameters, path: str, line: int | None, found: Findings
 ) -> None:
-    """Say which of a node's inputs its tool doesn't take, and which ones it misses. A node that may never run can't be blamed for those."""
+    """Report inputs that a node's tool doesn't take, and missing required ones, unless the node is conditional and may never run."""
     for given, value in inputs.items():
         if given not in parameters.names and not parameters.any_name and not value.empty:
             takes = f"it takes {', '.join(parameters.names)}" if parameters.names else "it takes none"

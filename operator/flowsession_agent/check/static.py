@@ -1,6 +1,6 @@
-"""Runs in the session's Python, not in the agent's: the part of the check that only reads, in some tenths of a second.
+"""The part of the check that only reads files, in some tenths of a second. Runs in the session's Python, not in the agent's.
 
-`static FOLDER FLOW_FILE RESULT`: writes the findings, and under `work` what is left to be found out by importing.
+`static FOLDER FLOW_FILE RESULT`: writes the findings, and under `work` the input of the import step (imports.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NICENESS = 15
 
 
 def main() -> None:
-    """Check the flow and write what was found."""
+    """Check the flow and write the findings."""
     folder, file, target = sys.argv[1:]
     os.nice(NICENESS)
     found = Findings()
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 class Static:
-    """One flow, read."""
+    """The static check of one flow."""
 
     def __init__(self, folder: str, file: str, found: Findings) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class Static:
         self._connections = connections.known(os.environ)
 
     def check(self) -> dict[str, Any] | None:
-        """What is left for the import; None where it would be of no use."""
+        """Return the input of the import step, or None if importing would be useless."""
         try:
             if importlib.util.find_spec("promptflow") is None or importlib.util.find_spec("ruamel.yaml") is None:
                 raise ModuleNotFoundError("promptflow")
@@ -165,7 +165,7 @@ class Static:
         return {"kind": "prompty", "file": self._file} if whole else None
 
     def _unused(self) -> None:
-        """Warn of connections of the environment that can't be used and that nothing here was seen to name."""
+        """Warn of the environment's unusable connections that no reported problem names."""
         for name, (kind, message) in self._connections.broken.items():
             if not any(problem["code"] == kind and repr(name) in problem["message"] for problem in self._found.problems):
                 self._found.warn(kind, f"connection {name!r} of the environment: {message}")
@@ -182,7 +182,7 @@ def _installed(module: str) -> bool:
 
 
 def _for_import(node: Node) -> dict[str, Any]:
-    """What the import needs to know of a node, as JSON takes it."""
+    """Return what the import step needs to know about a node, as JSON types."""
     inputs = {name: [value.kind, value.name, _plain(value.literal)] for name, value in node.inputs.items()}
     return {
         "name": node.name,
@@ -200,7 +200,7 @@ def _for_import(node: Node) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A YAML value as JSON takes it: texts and numbers with a memory of their form lose it."""
+    """Return a YAML value in plain JSON types. The parser's strings and numbers, which remember their notation, are converted."""
     if isinstance(value, bool) or value is None:
         return value
     for kind in (str, int, float):

@@ -1,4 +1,4 @@
-"""Looks at a flow's tools with prompt flow's own loaders (promptflow-core 1.18.5): the function, its inputs and their types."""
+"""Checks a flow's tools with prompt flow's own loaders (promptflow-core 1.18.5): the function, its inputs and their types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tools:
-    """The tools of one flow. `load` gives a file's module, or None when it has said why not."""
+    """The tools of one flow. `load` returns a file's module, or None after reporting why it can't."""
 
     def __init__(self, folder: str, found: Findings, load: Callable[[str, str], Any], known_connections: Connections) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Tools:
         self._modules: dict[str, Any] = {}
 
     def script(self, node: dict[str, Any]) -> None:
-        """Say what is wrong with the tool of a node's own file."""
+        """Report what is wrong with the tool in a node's own file."""
         from promptflow._core import tool_meta_generator as upstream  # type: ignore[import-not-found,unused-ignore]
 
         module = self._module(node["path"], node["name"])
@@ -51,7 +51,7 @@ class Tools:
         self._compare(node, function, tool, node["path"])
 
     def packages(self, nodes: list[dict[str, Any]], file: str) -> None:
-        """Say which package tools there are not, and what is wrong with their inputs."""
+        """Report missing package tools, and wrong inputs of the others."""
         if not nodes:
             return
         from promptflow._core.tools_manager import ToolLoader  # type: ignore[import-not-found,unused-ignore]
@@ -71,7 +71,7 @@ class Tools:
             self._compare(node, function, tool, file)
 
     def prompts(self, nodes: list[dict[str, Any]], file: str) -> None:
-        """Say what is wrong with the model calls and the prompts, beyond their templates."""
+        """Report what is wrong with llm and prompt nodes, apart from their templates."""
         if not nodes:
             return
         try:
@@ -95,7 +95,7 @@ class Tools:
                 continue
             offered = sorted(name.partition(".")[2] for name in apis if name.partition(".")[0] in providers)
             if not providers:
-                if not _same(kind, "Serverless"):  # which prompt flow takes for OpenAI's
+                if not _same(kind, "Serverless"):  # which prompt flow treats as OpenAI's
                     message = f"its connection {node['connection']!r} is of type {kind}, which no model is called by: name another one"
                     self._found.problem("ConnectionType", message, file=file, line=node["line"], node=node["name"])
             elif node["api"] not in offered:
@@ -105,7 +105,7 @@ class Tools:
                 self._call(node, f"{providers.pop()}.{node['api']}", file)
 
     def _call(self, node: dict[str, Any], api: str, file: str) -> None:
-        """Say what is wrong with the inputs of a model's call: its template's variables and its parameters share their names."""
+        """Report wrong inputs of a model's call. Its template's variables and its parameters share one namespace."""
         from promptflow._core.tools_manager import BuiltinsManager  # type: ignore[import-not-found,unused-ignore]
 
         tool = BuiltinsManager._load_llm_api(api)
@@ -135,7 +135,7 @@ class Tools:
                 self._literal(node, name, value.literal, tool.inputs[name], file, line)
 
     def _literal(self, node: dict[str, Any], name: str, value: Any, definition: Any, file: str, line: int | None) -> None:
-        """A value that stands in the flow's file must be of the type that the tool says, as prompt flow converts it."""
+        """Report a literal input in the flow's file that prompt flow can't convert to the type that the tool declares."""
         from promptflow.contracts.tool import ConnectionType, ValueType  # type: ignore[import-not-found,unused-ignore]
 
         kind = definition.type[0]
@@ -158,25 +158,25 @@ class Tools:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names of a connection's type are one: AzureOpenAI, azure_open_ai, AzureOpenAIConnection."""
+    """Return whether two names mean the same connection type: AzureOpenAI, azure_open_ai, AzureOpenAIConnection."""
     return one.replace("_", "").lower().removesuffix("connection") == other.replace("_", "").lower().removesuffix("connection")
 
 
 def is_entry(found: object) -> bool:
-    """Whether prompt flow takes it for a flex flow's entry."""
+    """Return whether prompt flow accepts it as a flex flow's entry."""
     return inspect.isfunction(found) or (inspect.isclass(found) and callable(found) and "__call__" in dir(found))
 
 
 def is_entry_of(module: Any, name: str) -> bool:
-    """Whether a module's own name could be the entry."""
+    """Return whether a name that the module itself defines could be the entry."""
     found = getattr(module, name, None)
     return not name.startswith("_") and is_entry(found) and getattr(found, "__module__", "") == module.__name__
 
 
 def _parameters(function: Any, tool: Any) -> Parameters | None:
-    """What the tool takes, what its class is made of included; None where that can't be told."""
+    """Return the tool's parameters, including those of its class's constructor; None if they can't be determined."""
     try:
-        signature = inspect.signature(function, follow_wrapped=False)  # what is called, whatever it says of itself
+        signature = inspect.signature(function, follow_wrapped=False)  # of what is called, whatever its __wrapped__ says
     except (TypeError, ValueError):
         return None
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
@@ -187,5 +187,5 @@ def _parameters(function: Any, tool: Any) -> Parameters | None:
     template = [parameter.name for parameter in own if getattr(parameter.annotation, "__name__", "") == "PromptTemplate"]
     names = [parameter.name for parameter in own]
     required = [parameter.name for parameter in own if parameter.default is parameter.empty and parameter.name not in template]
-    names += [name for name in tool.inputs or {} if name not in names]  # of the class's own making
+    names += [name for name in tool.inputs or {} if name not in names]  # those of the class's constructor
     return Parameters(names, required, any_name=any_name)

@@ -1,4 +1,4 @@
-"""What an exception at the import of a tool means for its author: where, what, and the way out."""
+"""Explains an exception on a tool's import to the tool's author: where, what, and the way out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RELATIVE = "RelativeImport"
 
 
 def relative(written: str) -> str:
-    """The sentence about `from .helper import f` in a file that prompt flow loads by itself."""
+    """Return the sentence about `from .helper import f` in a file that prompt flow loads by itself."""
     first, _, rest = written.partition(" ")
     module, _, names = rest.partition(" import ")
     name = module.lstrip(".")
@@ -24,7 +24,7 @@ def relative(written: str) -> str:
 
 
 class Trouble:
-    """A problem's code, sentence and place."""
+    """A problem's code, message and place."""
 
     def __init__(self, code: str, message: str, file: str, line: int | None) -> None:
         self.code = code
@@ -34,7 +34,7 @@ class Trouble:
 
 
 def describe(error: BaseException, *, folder: str, default: str) -> Trouble:
-    """`default` is the file that was imported; the innermost line of the flow's own files is blamed."""
+    """Explain the error, placed at the innermost line of the flow's own files, or else in `default`, the file that was imported."""
     file, line = default, None
     frames = traceback.extract_tb(error.__traceback__)
     for frame in frames:
@@ -50,7 +50,7 @@ def describe(error: BaseException, *, folder: str, default: str) -> Trouble:
 
 def _imported(error: ImportError, words: str, folder: str, statement: str | None) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        # Of `import azure.search.documents` only azure.search is told.
+        # For `import azure.search.documents` the error may name only azure.search.
         whole = re.search(rf"\b{re.escape(error.name)}(?:\.\w+)*", statement or "")
         return "ModuleMissing", missing(whole.group() if whole else error.name, folder)
     if "attempted relative import" in words:
@@ -74,7 +74,7 @@ def _else(error: BaseException, words: str, folder: str) -> tuple[str, str]:
 
 
 def _outside(error: OSError, folder: str) -> bool:
-    """Return whether a file outside of the flow folder was asked for by a relative path: in the copy it is somewhere else."""
+    """Return whether the error is about a relative path out of the flow folder, which leads elsewhere from the copy."""
     name = error.filename
     if not isinstance(name, str):
         return False

@@ -1,4 +1,4 @@
-"""Reads YAML with the parser that prompt flow itself uses, keeping the lines."""
+"""Reads YAML with prompt flow's own parser, keeping line numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGEST = 256 * 1024
-"""Characters: more than the flow file of an environment may have, since sessions edit theirs."""
+"""Characters. More than an environment's flow file may have, since sessions edit theirs."""
 
 
 class NotYaml(Exception):
-    """The text is no YAML; `line` is where, from 1, or None."""
+    """The text is not YAML; `line` is where, from 1, or None."""
 
     def __init__(self, message: str, line: int | None) -> None:
         super().__init__(message)
@@ -19,7 +19,7 @@ class NotYaml(Exception):
 
 
 def parse(text: str) -> Any:
-    """Return the document. Raises NotYaml; ImportError where the session has no ruamel.yaml, ValueError for more than is looked at."""
+    """Return the document. Raises NotYaml, ImportError if the session has no ruamel.yaml, or ValueError if the text is too long."""
     from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
     from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
 
@@ -36,7 +36,7 @@ def parse(text: str) -> Any:
 
 
 def line_of(mapping: Any, key: str) -> int | None:
-    """Return the line, from 1, of a mapping's key; of the mapping's own start where the key isn't there."""
+    """Return the line, from 1, of a mapping's key, or of the mapping itself if it lacks the key."""
     try:
         position = mapping.lc.key(key) if key in mapping else (mapping.lc.line, 0)
     except (AttributeError, KeyError, TypeError):

@@ -1,1 +1,1 @@
-"""Prompt flow's connections: from the Secrets that the kubelet mounts to where prompt flow looks for them."""
+"""Brings connections from the Secrets that the kubelet mounts to where prompt flow looks for them."""

@@ -1,10 +1,10 @@
-"""Runs in the session's Python, not in the agent's: puts the mounted connections into prompt flow's store, by prompt flow's own SDK.
+"""Puts the mounted connections into prompt flow's store, by prompt flow's own SDK. Runs in the session's Python, not in the agent's.
 
-`fill NAMES`: the names that were filled before, as a JSON list; those of them that are mounted no more are removed. Prints a JSON object:
+`fill NAMES`: a JSON list of the names that were filled before. Those no longer mounted are removed. Prints a JSON object:
 - `filled`, the names, and `problems`, by name, each with `code` and `message`; neither holds a value;
-- `core`, where there is only prompt flow's core, which has no store: the connections themselves, as its executor takes them. They go
-  through a pipe and stay in memory;
-- `site`, where a user's own packages lie.
+- `core`, if only prompt flow's core is installed, which has no store: the connections themselves, as its executor takes them. They are
+  passed through a pipe and stay in memory;
+- `site`, the folder of a user's own packages.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def main() -> None:
     before = json.loads(sys.argv[1])
     os.nice(NICENESS)
     stdout = os.dup(1)
-    os.dup2(2, 1)  # what prompt flow prints is nobody's answer
+    os.dup2(2, 1)  # what prompt flow prints must not mix with the result
     answer = {**fill(before), "site": site.getusersitepackages()}
     os.write(stdout, json.dumps(answer).encode())
-    os._exit(0)  # telemetry's threads must not hold it up
+    os._exit(0)  # telemetry's threads must not delay the exit
 
 
 def fill(before: list[str]) -> dict[str, Any]:
-    """Fill the store, and tell what came of it."""
+    """Fill the store and return the outcome."""
     problems: dict[str, dict[str, str]] = {}
     found: dict[str, dict[str, Any]] = {}
     for connection in listed(os.environ):
@@ -57,7 +57,7 @@ def fill(before: list[str]) -> dict[str, Any]:
 
 
 def for_core(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return a connection as promptflow-core's `_to_execution_connection_dict` has it (1.18.5)."""
+    """Return a connection in the form of promptflow-core's `_to_execution_connection_dict` (1.18.5)."""
     kind = KINDS[data["type"]]
     if kind.name == CUSTOM:
         own = {f"promptflow.connection.{key}": data[key] for key in ("custom_type", "module", "package", "package_version") if key in data}
@@ -88,6 +88,6 @@ def _store(found: dict[str, dict[str, Any]], gone: list[str], filled: list[str],
 
 
 def _named(error: BaseException) -> str:
-    """An exception without its text."""
+    """Return the type of an exception and of its cause, without their text."""
     cause = error.__cause__ or error.__context__
     return type(error).__name__ + (f": {type(cause).__name__}" if cause is not None else "")

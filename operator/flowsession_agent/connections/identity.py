@@ -1,6 +1,6 @@
-"""Whether the session's identity can authenticate a connection with `auth_mode: meid_token`: asked as azure-identity asks for it.
+"""Checks that the session's identity can authenticate a connection with `auth_mode: meid_token`, requesting a token as azure-identity does.
 
-A token says nothing of roles: which one is missing, only the endpoint of the connection tells.
+A token doesn't show roles: only the connection's endpoint reveals which one is missing.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 CODE = "ConnectionIdentity"
 RESOURCE = "https://cognitiveservices.azure.com"
-"""For which prompt flow asks, whatever the type of the connection (1.18.5)."""
+"""The resource for which prompt flow requests tokens, whatever the connection's type (1.18.5)."""
 OTHER_WAYS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_USERNAME", "IDENTITY_ENDPOINT", "MSI_ENDPOINT")
-"""Variables by which azure-identity finds another identity than the pod's: these are not asked here."""
+"""Variables by which azure-identity finds an identity other than the pod's. Such identities are not checked here."""
 NODE = "http://169.254.169.254"
-"""Where a virtual machine of Azure gives tokens of its own identity."""
+"""The address at which an Azure virtual machine gives tokens of its own identity."""
 NODE_SECONDS = 1
 ASK_SECONDS = 10
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Where azure-identity's client looks for certificates."""
+"""Variables in which azure-identity's client looks for certificates."""
 ROLE = "the role Cognitive Services OpenAI User on the endpoint's resource"
 
 
 def check(data: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Raise BadConnectionError where the connection needs an identity that the session has not, or that gets no token.
+    """Raise BadConnectionError if the connection needs an identity that the session lacks, or that gets no token.
 
-    Nothing is said of a token endpoint that can't be reached: that passes.
+    An unreachable token endpoint is not an error, since that is temporary.
     """
     if data.get("auth_mode") != MEID or any(environ.get(name) for name in OTHER_WAYS):
         return

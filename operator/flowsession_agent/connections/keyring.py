@@ -1,7 +1,7 @@
-"""A keyring in a file, for the key by which prompt flow encrypts the secrets in its store: containers have no other.
+"""A keyring in a file, for the key with which prompt flow encrypts the secrets in its store: containers have no other keyring.
 
-It lies where nothing is saved from (.config and .local of the session's home), so it ends with the pod, and makes what is left in a copy of
-the store unreadable.
+It is stored where nothing is saved from (.config and .local of the session's home). So it ends with the pod, and secrets left in a copy of
+the store are unreadable from then on.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Keyring(KeyringBackend):
 
 
 def provide(home: str) -> None:
-    """Write the keyring and its settings below `home`, unless there are settings already. Raises OSError."""
+    """Write the keyring and its settings below `home`, unless settings exist already. Raises OSError."""
     config, folder = os.path.join(home, CONFIG), os.path.join(home, FOLDER, "keyring")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if os.path.exists(config):

@@ -1,4 +1,4 @@
-"""Reads the connections that the kubelet mounts: prompt flow's own file, or a key for each field."""
+"""Reads the connections that the kubelet mounts: prompt flow's own file, or one key for each field."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 FILES = ("connection.yaml", "connection.yml")
 MOST_BYTES = 1024 * 1024
 REFUSED = "ConnectionRefused"
-"""Code of a connection whose fields are complete, and which prompt flow refuses all the same."""
+"""Code of a connection that prompt flow refuses although its fields are complete."""
 _GROUPS = ("configs", "secrets")
 
 
 class Mounted:
-    """A connection by name, its Secret's name, and the folder with the Secret's keys."""
+    """A connection's name, its Secret's name, and the folder with the Secret's keys."""
 
     def __init__(self, name: str, secret: str, path: str) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Mounted:
         self.path = path
 
     def keys(self) -> dict[str, bytes]:
-        """The Secret's keys; none while it doesn't exist."""
+        """Return the Secret's keys and their contents; empty while it doesn't exist."""
         found = {}
         try:
             for name in sorted(os.listdir(self.path)):
@@ -36,12 +36,12 @@ class Mounted:
                 if not name.startswith("..") and os.path.isfile(path):
                     with open(path, "rb") as file:
                         found[name] = file.read(MOST_BYTES)
-        except OSError:  # replaced by the kubelet while we read: the next look sees all of it
+        except OSError:  # replaced by the kubelet meanwhile: the next read gets all of it
             return {}
         return found
 
     def read(self) -> dict[str, Any]:
-        """The fields, as prompt flow's own file has them; raises BadConnectionError, whose text names no value."""
+        """Return the fields, as prompt flow's own file has them. Raises BadConnectionError, whose text holds no value."""
         from flowsession_protocol.connection_kinds import BadConnectionError, judged
 
         keys = self.keys()
@@ -58,7 +58,7 @@ class Mounted:
 
 
 def listed(environ: Mapping[str, str]) -> list[Mounted]:
-    """The connections of the session; none where its environment has none."""
+    """Return the session's connections; empty if its environment has none."""
     try:
         found = json.loads(environ.get(CONNECTIONS) or "[]")
         return [Mounted(entry["name"], entry["secret"], entry["path"]) for entry in found]
@@ -67,7 +67,7 @@ def listed(environ: Mapping[str, str]) -> list[Mounted]:
 
 
 def note_refused(home: str, refused: dict[str, str]) -> None:
-    """Keep why prompt flow refuses connections, by name, for the check of the flow. Raises OSError."""
+    """Store prompt flow's reasons for refusing connections, by name, for the check of the flow. Raises OSError."""
     path = _refused_path(home)
     if refused or os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -76,7 +76,7 @@ def note_refused(home: str, refused: dict[str, str]) -> None:
 
 
 def refused(home: str) -> dict[str, str]:
-    """What `note_refused` has kept in that home."""
+    """Return what `note_refused` has stored in that home."""
     try:
         with open(_refused_path(home), encoding="utf-8") as file:
             return {str(name): str(message) for name, message in json.load(file).items()}
@@ -91,7 +91,7 @@ def _refused_path(home: str) -> str:
 
 
 def stamp(connections: list[Mounted]) -> str:
-    """Stands for all that is mounted now."""
+    """Return a digest of everything that is mounted now."""
     digest = sha256()
     for connection in connections:
         for name, content in connection.keys().items():
@@ -119,14 +119,14 @@ def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
             data[name] = text
     kind = kind_of(data.get("type"))
     if kind is not None and kind.name == CUSTOM:
-        # Of a custom connection, what belongs to neither group is a secret: so it is for prompt flow in a file of type .env.
+        # In a custom connection, a field of neither group is a secret, as prompt flow has it for .env files.
         for name in [name for name in data if name not in kind.fields and name not in ("type", "name")]:
             data.setdefault("secrets", {})[name] = data.pop(name)
     return data
 
 
 def _parsed(content: bytes) -> object:
-    """The document; an error names its line, never its text."""
+    """Return the document. An error names its line, never its text."""
     from ruamel.yaml import YAML  # type: ignore[import-not-found,unused-ignore]
     from ruamel.yaml.error import YAMLError  # type: ignore[import-not-found,unused-ignore]
 

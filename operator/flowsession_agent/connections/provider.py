@@ -1,7 +1,7 @@
-"""Serves connections to prompt flow's core, which has no store of its own: over HTTP on loopback, below a path that can't be guessed.
+"""Serves connections to prompt flow's core, which has no store: over HTTP on loopback, below a path that can't be guessed.
 
-A port on loopback can be forwarded to somebody's machine, where any web page could call it: hence the path. It is in no specification of
-the pod, only in the environment of what runs in the session.
+A port on loopback can be forwarded to somebody's machine, where any web page could call it: hence the path. It is not in the pod's
+spec, only in the environment of the session's processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowsession_agent.session.children import Children
 
 SECONDS = 5
-"""How long a caller may keep the only thread waiting."""
+"""Seconds for which a caller may block the only thread."""
 
 
 class Provider:
@@ -26,7 +26,7 @@ class Provider:
 
     def __init__(self, children: Children) -> None:
         self.connections: dict[str, dict[str, Any]] = {}
-        """In the form that prompt flow's executor takes, by name."""
+        """By name, in the form that prompt flow's executor takes."""
         self._path = f"/{secrets.token_urlsafe(32)}/connections"
         provider = self
 
@@ -37,7 +37,7 @@ class Provider:
                 provider._answer(self)
 
             def log_message(self, *_: object) -> None:
-                """Nothing: a path is as good as a key."""
+                """Log nothing, since the path grants access like a key."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}{self._path.rpartition('/')[0]}"
@@ -58,6 +58,6 @@ class Provider:
 
 
 def _without_secrets(connection: dict[str, Any]) -> dict[str, Any]:
-    """Return a connection as a list has it. What its class must have is there all the same, as stars."""
+    """Return a connection for a list. Its secrets, which its class requires, are replaced by stars."""
     value = {name: "******" if name in connection["secret_keys"] else text for name, text in connection["value"].items()}
     return {**connection, "value": value}

@@ -1,7 +1,7 @@
-"""What to do when the endpoint of a connection refuses a flow's call, or doesn't answer: the connection, the status, the way out.
+"""Advises what to do when a connection's endpoint refuses a flow's call, or doesn't respond: the connection, the status, the way out.
 
-Prompt flow hands on the words of a failed call and not the call itself, so they are read here: those of OpenAI's client, which prompt
-flow's llm nodes, prompty and most tools use, and of requests and httpx.
+Prompt flow passes on only the text of a failed call, which is parsed here: that of OpenAI's client, which prompt flow's llm nodes, prompty
+and most tools use, and of requests and httpx.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _NODE = re.compile(r"\bNode (\S+) in line \d+ failed|Execution failure in '([^']
 _IN_USE = "which is in use within two minutes, without a restart"
 _STATUSES = {401: "it does not take the key", 403: "the key may not do this", 404: "it knows no such address, model or deployment"}
 LARGEST = 256 * 1024
-"""Bytes of a flow's file that are read."""
+"""Characters of a flow's file that are read."""
 LEAST_WAIT = 10.0
-"""Seconds that a wait for an endpoint must take for it to be told."""
+"""Seconds that a wait for an endpoint must take to be reported."""
 
 
 def advice(
@@ -48,10 +48,10 @@ def advice(
     node: str = "",
     connections: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
-    """Return the sentence on a failed call of a model in these words; empty where they tell of none.
+    """Return the sentence about a failed model call that `words` report; empty if they report none. It holds no values.
 
-    `flow`: the flow's file; `node`: the one that failed, if that is known; `log`: what was logged until then; `connections`: those that
-    nodes are given in place of the flow's own. It holds no values.
+    `flow`: the flow's file; `node`: the one that failed, if known; `log`: what was logged until then; `connections`: those that nodes are
+    given in place of the flow's own.
     """
     found = int(_last(_STATUS, words) or 0)
     if found < 400 and not any(kind.search(words) for kind in (_UNREACHABLE, _SILENT, _NO_TOKEN)):
@@ -69,7 +69,7 @@ def advice(
 
 
 def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connections: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """Return the sentence on lines of a run that wait now until they may ask an endpoint again; empty where none waits for long.
+    """Return the sentence about lines of a run that are waiting to call an endpoint again; empty if none waits for long.
 
     `log`: the end of the run's log; `now`: seconds since 1970.
     """
@@ -93,18 +93,18 @@ def wait(log: str, flow: str, environ: Mapping[str, str], *, now: float, connect
 
 
 def of_line(log: str, line: object) -> str:
-    """What a run's log says of the nodes in a line of data."""
+    """Return what a run's log says about the nodes in a line of data."""
     return "\n".join(text for text in log.splitlines() if f" in line {line} " in text)
 
 
 def _last(pattern: re.Pattern[str], words: str) -> str:
-    """What the pattern finds last, by whichever of its groups; empty where it finds nothing."""
+    """Return the pattern's last match, by whichever group matched; empty without a match."""
     found = pattern.findall(words)
     return next(filter(None, found[-1])) if found else ""
 
 
 def _moment(stamp: str) -> float:
-    """Seconds since 1970 of a log's time, taken for UTC; 0 for none that there is."""
+    """Return a log's time, taken as UTC, in seconds since 1970; 0 if it is invalid."""
     try:
         return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
     except ValueError:
@@ -112,7 +112,7 @@ def _moment(stamp: str) -> float:
 
 
 def silence(flow: str, environ: Mapping[str, str], connections: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """Return the sentence on the endpoint for which a flow may have waited until its time was up; empty where none is known."""
+    """Return the sentence about the endpoint that a flow may have waited for when it timed out; empty if none is known."""
     connection = _connection(flow, "", mounted.listed(environ), connections or {})
     if connection is None:
         return ""
@@ -141,7 +141,7 @@ def _why(status: int, words: str, secret: str, *, keyless: bool) -> str:
 
 
 def _connection(flow: str, node: str, listed: list[Mounted], given: Mapping[str, Mapping[str, str]]) -> Mounted | None:
-    """The connection that the node is given or names, or else the flow; None where that can't be told."""
+    """Return the connection that the node is given or names, or else the flow's; None if that is ambiguous."""
     names = {fields.get("connection") for of, fields in given.items() if node in ("", of)} - {None}
     if names:
         found = [one for one in listed if one.name in names]
@@ -159,7 +159,7 @@ def _connection(flow: str, node: str, listed: list[Mounted], given: Mapping[str,
 
 
 def _of_node(text: str, node: str) -> str:
-    """The part of a flow.dag.yaml with the node; by its lines, as the agent has no YAML."""
+    """Return the part of a flow.dag.yaml with the node, found by its lines, since the agent has no YAML parser."""
     first = re.search(r"^nodes:[^\n]*\n([ ]*)- ", text, re.MULTILINE)
     parts = re.split(rf"^(?={first[1] if first else ''}- )", text, flags=re.MULTILINE)
     return next((part for part in parts if node and re.search(rf"\bname:\s*['\"]?{re.escape(node)}\b", part)), "")

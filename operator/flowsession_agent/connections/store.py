@@ -1,8 +1,8 @@
 """Keeps prompt flow's store in the session in step with the mounted connections.
 
-Filling it imports prompt flow, a second and a half of processor, so it is done in a process of its own beside the start: as soon as the
-packages are there, and again within seconds after a Secret has changed. Whoever runs the flow asks for it first by `ensure`. It is no work:
-it never keeps a session awake.
+Filling it imports prompt flow, which takes 1.5 s of processor time. So a separate process does it in parallel with the session's start: as
+soon as the packages are installed, and again within seconds after a Secret changes. Code that runs the flow calls `ensure` first. Filling
+is not work: it never keeps a session awake.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowsession_agent.connections import mounted
 from flowsession_agent.connections.mounted import REFUSED
 
 STORE = os.path.join(".promptflow", "pf.sqlite")
-"""The store, below the session's home."""
+"""The store's path, below the session's home."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 SECONDS = 120
 VARIABLE = "PF_HTTP_CONNECTION_PROVIDER_ENDPOINT"
-"""Tells prompt flow's core where to ask for connections."""
+"""The variable from which prompt flow's core takes the address of the provider."""
 
 
 class Connections:
-    """The session's connections. Without any, nothing here costs anything."""
+    """The session's connections. A session without any pays nothing for this class."""
 
     def __init__(self, *, home: Home, state: State, children: Children, packages: Packages, changed: Callable[[], None]) -> None:
-        """`changed` is called after the store was filled anew because a Secret has changed, and when prompt flow refuses another one."""
+        """`changed` is called after the store was refilled because a Secret changed, and when the refused connections change."""
         self._home, self._state, self._children, self._packages = home, state, children, packages
         self._changed = changed
         self._listed = mounted.listed(os.environ)
         self._lock = threading.Lock()
         self._known: tuple[str, str] | None = None  # what the store was filled from, and by which Python
         self._provider: Provider | None = None
-        self._file = 0  # the store's inode then: what edits bring back, and what people delete, is filled again
+        self._file = 0  # the store's inode then: a store that a restore replaces or people delete is refilled
         self._refused: dict[str, str] = {}
-        self._told: tuple[tuple[str, str] | None, dict[str, str]] = (None, {})  # of what `changed` knows
+        self._told: tuple[tuple[str, str] | None, dict[str, str]] = (None, {})  # what the last `watch` saw
 
     def watch(self) -> None:
-        """Fill the store if it isn't as the Secrets are; called every second."""
+        """Fill the store if it differs from the Secrets. Called every second."""
         if self._listed and (self._state.packages_revision or self._state.install.state in ("Failed", "TimedOut")):
             self.ensure()  # a test or run may have done so already
             before, self._told = self._told, (self._known, self._refused)
@@ -58,7 +58,7 @@ class Connections:
                 self._changed()
 
     def ensure(self) -> bool:
-        """Bring prompt flow's store in step with the Secrets; whether it was not. Raises OSError when no process can be started."""
+        """Bring prompt flow's store in step with the Secrets. Return whether it was not. Raises OSError if no process can be started."""
         if not self._listed:
             return False
         with self._lock:
@@ -66,7 +66,7 @@ class Connections:
             if wanted == self._known and self._file == self._inode():
                 return False
             self._fill()
-            self._known, self._file = wanted, self._inode()  # whatever came of it: the same again would come to the same
+            self._known, self._file = wanted, self._inode()  # even after a failure: the same input would fail again
             return True
 
     def _fill(self) -> None:
@@ -95,12 +95,12 @@ class Connections:
             print(f"flowsession agent: connection {name!r}: {problem['message']}", file=sys.stderr, flush=True)
 
     def ready(self) -> tuple[str, dict[str, str]]:
-        """The session's Python, and the environment in which it runs the flow; the connections are brought up to date. Raises OSError."""
+        """Update the connections. Return the session's Python and the environment in which it runs the flow. Raises OSError."""
         self.ensure()
         return self.environment()
 
     def environment(self) -> tuple[str, dict[str, str]]:
-        """The same as they are known, without bringing anything up to date."""
+        """Return the same without updating the connections."""
         python, environ = self._python()
         if self._provider is not None and self._provider.connections:
             environ[VARIABLE] = self._provider.endpoint
@@ -113,7 +113,7 @@ class Connections:
         return python, flow_env.environ(os.environ, home=self._home, scripts=os.path.dirname(python))
 
     def _serve(self, core: dict[str, Any] | None, site: str) -> None:
-        """Have prompt flow's core find the connections: the tests that the agent starts, and every Python that a terminal starts."""
+        """Let prompt flow's core find the connections, in tests that the agent starts and in every Python that a terminal starts."""
         if core is not None and self._provider is None:
             from flowsession_agent.connections.provider import Provider
             from flowsession_agent.session.pid1 import protect
@@ -139,7 +139,7 @@ class Connections:
             return 0
 
     def _recorded(self) -> list[str]:
-        """The names that were filled before; it outlives a restart of the container, as the store does."""
+        """Return the names that were filled before. The record survives a restart of the container, as the store does."""
         try:
             with open(self._record_path, encoding="utf-8") as file:
                 return [str(name) for name in json.load(file)]

@@ -1,1 +1,1 @@
-"""What the session changed in its flow folder: found, handed over as an archive, and taken back."""
+"""Edits of the session's flow folder: finds them, hands them over as an archive, and restores them."""

@@ -1,4 +1,4 @@
-"""Edits as a .tar.gz and back. The same edits give the same bytes; whatever an archive holds, memory and disk stay bounded."""
+"""Packs edits as a .tar.gz and unpacks them. Equal edits give equal bytes. Memory and disk use are bounded whatever an archive holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64 * 1024
 HEADERS_LIMIT = 16 * 1024 * 1024
-"""What the members' headers may take beside their contents; a tool that pads more than that doesn't pack edits."""
+"""Bytes that the members' headers may take in addition to their contents. A tool that pads more than that doesn't pack edits."""
 
 
 class TooLargeError(Exception):
@@ -28,15 +28,15 @@ class TooLargeError(Exception):
 
 
 class ChangingError(Exception):
-    """A file is no longer what the snapshot says."""
+    """A file no longer matches the snapshot."""
 
 
 class BadArchiveError(Exception):
-    """What is wrong with an archive, as the end of a sentence."""
+    """An archive is invalid. The text says why, as the end of a sentence."""
 
 
 def pack(locate: Callable[[str], str], edits: Iterable[Edit]) -> bytes:
-    """The archive of the files and links among `edits`, exactly as the snapshot has them; `locate` tells where a path of theirs lies.
+    """Return the archive of the files and links among `edits`, exactly as the snapshot has them. `locate` maps an edit's path to its file.
     Raises TooLargeError or ChangingError."""
     target = _Bounded()
     with (
@@ -69,7 +69,7 @@ def read(archive: bytes) -> list[Edit]:
 
 
 def unpack(archive: bytes, wanted: set[str], write: Callable[[str, IO[bytes]], None]) -> None:
-    """Call `write` with each wanted file's path and content; for an archive that `read` took."""
+    """Call `write` with each wanted file's path and content. `read` must have accepted the archive."""
     with _as_bad_archive():
         for member, content in _members(archive):
             if member.name in wanted and content is not None:
@@ -77,7 +77,7 @@ def unpack(archive: bytes, wanted: set[str], write: Callable[[str, IO[bytes]], N
 
 
 def copier(source: IO[bytes]) -> Callable[[IO[bytes]], None]:
-    """Writes all of a member, piece by piece, to the file that it is given."""
+    """Return a function that copies all of a member, in chunks, to the file that it is given."""
 
     def fill(target: IO[bytes]) -> None:
         while True:
@@ -107,7 +107,7 @@ def _read(archive: bytes, found: dict[str, Edit]) -> None:
 
 @contextlib.contextmanager
 def _as_bad_archive() -> Iterator[None]:
-    """Turn what the readers raise into BadArchiveError, and leave the disk's own errors as they are."""
+    """Turn what the readers raise into BadArchiveError, but not the disk's own errors."""
     try:
         yield
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
@@ -117,7 +117,7 @@ def _as_bad_archive() -> Iterator[None]:
 
 
 def _members(archive: bytes) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """The members one by one, each content to be read before the next; folders are left out."""
+    """Yield the members except folders, one by one. Each content must be read before the next."""
     with gzip.GzipFile(fileobj=io.BytesIO(archive)) as compressed:
         source = _Reader(compressed)
         with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
@@ -131,7 +131,7 @@ def _members(archive: bytes) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None
                     yield member, tar.extractfile(member)
                 else:
                     raise BadArchiveError(f"holds {printable(member.name)[:200]}, which is neither a file nor a link")
-        while source.read(CHUNK):  # to its end, where gzip's checksum lies
+        while source.read(CHUNK):  # to its end, where gzip's checksum is
             continue
 
 
@@ -204,7 +204,7 @@ class _Hashing:
 
 
 class _Bounded(io.BytesIO):
-    """Takes no more than an archive may have."""
+    """Accepts no more bytes than an archive may have."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         if self.tell() + len(data) > limits.ARCHIVE_BYTES:
@@ -213,7 +213,7 @@ class _Bounded(io.BytesIO):
 
 
 class _Reader(io.RawIOBase):
-    """What an archive unpacks to, up to a limit: a megabyte of it may mean a gigabyte of zeros."""
+    """Reads an unpacked archive up to a limit, since a megabyte of it may expand to a gigabyte of zeros."""
 
     def __init__(self, compressed: gzip.GzipFile) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`flow edits --diff`: what was changed here, as unified differences. Made by the command's own process: a large one takes time."""
+"""`flow edits --diff`: the session's changes as unified diffs. Runs in the command's own process, since a large diff takes time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_FILES = 200
 
 
 def lines(home: Home) -> Iterator[str]:
-    """The differences from what was pushed, those of what a push moved aside, and those that `flow restore` would make."""
+    """Yield the differences from what was pushed, those of files that a push moved aside, and those that `flow restore` would make."""
     record = Record(home.record)
     record.load()
     now = Scanner(home.flow).look(Baseline(record.pushed, record.pushing))
@@ -39,7 +39,7 @@ def lines(home: Home) -> Iterator[str]:
 
 
 def _of_edit(home: Home, edit: Edit, old: bytes | None) -> Iterator[str]:
-    """`old`: what was pushed, empty for nothing, None where it was not kept."""
+    """Yield one edit's difference. `old`: the pushed content, empty for a new file, None if it was not kept."""
     name = printable(edit.path)
     if edit.kind == LINK:
         yield f"{name} is a link to {printable(edit.content)} now"
@@ -67,7 +67,7 @@ def _of_offered(home: Home, entry: dict[str, object]) -> Iterator[str]:
 
 
 def _read(home: Home, name: str) -> bytes | None:
-    """None where it can't be read."""
+    """Return the start of a file in the flow folder, or None if it can't be read."""
     try:
         with open(os.path.join(home.flow, name), "rb") as file:
             return file.read(pushed.LARGEST + 1)

@@ -1,4 +1,4 @@
-"""What people and prompt flow leave in the session's home, such as runs: saved with the flow folder's edits while it is small."""
+"""Files that people and prompt flow leave in the session's home, such as runs: saved with the flow folder's edits while they are small."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ FOLDERS = frozenset(
         *(".vscode-server", "__pycache__", "node_modules", "pfs", "venv"),
     )
 )
-"""Caches, editors' servers and the like: whoever needs them makes them again. `pfs` is prompt flow's service."""
+"""Caches, editors' servers and the like, which are recreated when needed. `pfs` is prompt flow's service."""
 FILES = frozenset((".bash_history", ".python_history", ".sqlite_history", ".lesshst", ".viminfo", ".wget-hsts"))
 ENDINGS = (".lock", ".log", ".pid", ".port", ".pyc", ".sock", ".tmp", "-journal", "-shm", "-wal")
 
 
 class HomeScanner:
-    """Looks at one home again and again; what the agent itself wrote there is no edit."""
+    """Scans one home repeatedly. What the agent itself wrote there is not an edit."""
 
     def __init__(self, root: str, store: StoreCopy) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class HomeScanner:
         self._baseline = Baseline({f".promptflow/{name}": of_content(text.encode()) for name, text in SETTINGS.items()}, {})
 
     def look(self) -> tuple[list[Edit], list[str]]:
-        """The files as edits, by paths below HOME_PREFIX, and what is left out; all of it when it is too much."""
+        """Return the files as edits, with paths below HOME_PREFIX, and what is left out: everything if it is too much."""
         found = self._without_connections(self._scanner.look(self._baseline))
         left_out = [f"~/{name}" for name in found.left_out]
         if found.more or len(found.edits) > MOST_FILES or found.size > MOST_BYTES:
@@ -61,19 +61,19 @@ class HomeScanner:
 
 
 def too_much(count: str, size: int) -> str:
-    """How a home that can't be saved is named among what is left out."""
+    """Return the entry among what is left out for a home that is too large to be saved."""
     return f"~/ ({count} files with {size:,} bytes, too large to be saved)"
 
 
 def leaves_out(name: str, *, folder: bool) -> bool:
-    """Whether a file or folder of this name is no part of what is saved."""
+    """Return whether files or folders of this name are never saved."""
     return name in FOLDERS if folder else name in FILES or name.endswith(ENDINGS)
 
 
 def write(root: str, content: bytes, edits: Sequence[Edit], store: StoreCopy) -> list[str]:
-    """Put back what is not there yet; returns the names of what was written. Raises OSError when there is no room."""
+    """Restore files that don't exist yet, and return the names of those written. Raises OSError if no space is left."""
     todo = {edit.path: edit for edit in edits if not os.path.lexists(os.path.join(root, edit.path[len(HOME_PREFIX) :]))}
-    if store.needed and store.look() == (None, ""):  # nobody's but the agent's, which fills it again
+    if store.needed and store.look() == (None, ""):  # it holds only what the agent filled in, and will again
         todo.update({edit.path: edit for edit in edits if edit.path == HOME_PREFIX + STORE})
     written = []
 

@@ -1,7 +1,7 @@
-"""Sees that edits are saved: looks for new ones, says so to the operator, and puts the pod's end off until they are taken.
+"""Gets edits saved: looks for new ones, notifies the operator, and delays the pod's end until they are taken.
 
-What it sends is a datagram with the pod's uid: the operator then asks for the edits as it does before any end. Nothing is sent while
-nothing waits, and what is not heeded is said again after ever longer pauses.
+A notification is a datagram with the pod's uid: the operator then requests the edits, as it does before any end. Nothing is sent while
+no edits are waiting, and an unheeded datagram is repeated with growing pauses.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.5
 COST_SHARE = 0.01
-"""The share of a core that looking at the files may take."""
+"""The share of a core that scanning the files may take."""
 QUIET_SECONDS = 3.0
-"""So long nothing must have changed before edits are said to wait ..."""
+"""Seconds without a change after which edits are reported as waiting."""
 LONGEST_UNQUIET_SECONDS = 12.0
-"""... but no longer than this is waited for that."""
+"""Seconds after the first change, after which edits are reported even if changes go on."""
 LAST_PAUSE = 1.0
-"""Between two datagrams while the container is being stopped."""
+"""Seconds between two datagrams while the container is being stopped."""
 UNHEARD_AFTER = 3
-"""Datagrams that nobody heeded, after which the state says so, for an operator that asks for another reason."""
+"""Unheeded datagrams after which the state has `unheard`, for an operator that requests the state for another reason."""
 GRACE_SHARE = 2 / 3
-"""The part of the pod's grace period that edits which nobody takes may use up."""
+"""The share of the pod's grace period spent waiting for edits that nobody takes."""
 
 
 class Keeper:
-    """`unsaved` gives the revision of the edits that nobody has dealt with, empty for none; `say` sends one datagram."""
+    """Notifies of edits. `unsaved` returns the revision of edits not dealt with yet, empty for none; `say` sends one datagram."""
 
     def __init__(
         self, *, unsaved: Callable[[], str], say: Callable[[bool], None], grace_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -47,11 +47,11 @@ class Keeper:
 
     @property
     def unheard(self) -> bool:
-        """Whether edits wait although that was said again and again."""
+        """Whether edits are waiting in spite of several datagrams."""
         return self._reminder.sent > UNHEARD_AFTER
 
     def look(self) -> None:
-        """Look once, and say what is to be said; `pause` is how long to wait for the next look."""
+        """Look for edits once, and send a datagram if due. `pause` is then the time until the next look."""
         began = time.thread_time()
         revision, now = self._unsaved(), self._clock()
         self.pause = max(LOOK_SECONDS, (time.thread_time() - began) / COST_SHARE)
@@ -67,16 +67,16 @@ class Keeper:
             self._say(False)
 
     def keep(self) -> None:
-        """Look for ever."""
+        """Look for edits forever."""
         while True:
             time.sleep(self.pause)
             try:
                 self.look()
-            except Exception as error:  # a folder that can't be read for a moment must not end this for good
+            except Exception as error:  # a folder that is unreadable for a moment must not end this loop
                 print(f"flowsession agent: looking for edits failed: {error!r}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """The container is being stopped: what is unsaved by now may be taken while the session's processes end."""
+        """Report edits when the container begins to stop, so that they can be taken while the session's processes end."""
         try:
             waits = self._unsaved()
         except OSError:
@@ -85,9 +85,9 @@ class Keeper:
             self._say(True)
 
     def hand_over(self, *, since: float, meanwhile: Callable[[], object], sleep: Callable[[float], None] = time.sleep) -> bool:
-        """While the container is being stopped, by the clock `since`: wait until nothing is unsaved, or for a part of the grace period.
+        """Wait until nothing is unsaved or a share of the grace period, which began at `since` by the clock, is over.
 
-        Returns whether all was dealt with.
+        Returns whether all edits were dealt with.
         """
         reported_at = float("-inf")
         while True:

@@ -1,7 +1,7 @@
-"""What is not saved of a flow folder's edits: files that look like secrets by their names, and what the folder's own ignore file names.
+"""Decides which edits of a flow folder are not saved: files with names that secrets have, and what the folder's own ignore file names.
 
-The ignore file is `.amlignore`, else `.gitignore`, at the top of the folder, by git's rules (https://git-scm.com/docs/gitignore). What was
-pushed is saved whatever it says, as git goes on tracking what it tracks.
+The ignore file is `.amlignore`, else `.gitignore`, at the top of the folder, by git's rules (https://git-scm.com/docs/gitignore). Pushed
+files are saved whatever it says, as git goes on tracking tracked ones.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import stat
 from flowsession_protocol import flow_files
 
 IGNORE_FILES = (".amlignore", ".gitignore")
-"""The first that is there counts, as in Azure Machine Learning."""
+"""The first one present counts, as in Azure Machine Learning."""
 LARGEST = 64 * 1024
 MOST_RULES = 200
 LONGEST_RULE = 200
 MOST_STEPS = 1_000_000
-"""Comparisons of one look at the folder; an ignore file that needs more is not followed, so that nobody's looks take long."""
+"""Limit of comparisons in one scan of the folder. An ignore file that needs more is not followed, so that scans stay fast."""
 
 SECRET_NAMES = frozenset(
     [
@@ -44,12 +44,12 @@ SECRET_NAMES = frozenset(
 SECRET_ENDINGS = (".pem", ".key", ".pfx", ".p12", ".jks", ".keystore", ".kdbx", ".ppk")
 SECRET_FOLDERS = frozenset((".ssh", ".aws", ".azure", ".gnupg", ".kube"))
 TEMPLATES = (".example", ".sample", ".template", ".dist")
-"""What `.env.example` ends with: there to be shown."""
+"""Endings of files that are meant to be seen, such as `.env.example`."""
 _KEPT = re.compile(rf"{re.escape(flow_files.MOVED_ASIDE)}\d{{0,9}}$")
 
 
 def looks_secret(path: str) -> bool:
-    """Return whether the name of a file, relative to its root, is one that secrets have."""
+    """Return whether a file's path, relative to its root, is one that secrets have."""
     *folders, name = path.lower().split("/")
     name = _KEPT.sub("", name)
     if any(folder in SECRET_FOLDERS for folder in folders):
@@ -67,13 +67,13 @@ class Rule:
         body = line[1:] if self.negates else line
         body = body[1:] if body.startswith(("\\#", "\\!")) else body
         self.only_folders = body.endswith("/")
-        body = body[:-1] if self.only_folders else body  # one slash, as git does: of two the rule names nothing
+        body = body[:-1] if self.only_folders else body  # one slash, as git does: a rule with two matches nothing
         self._anchored = "/" in body
         parts = body.removeprefix("/").split("/")
         self._parts = [None if part == "**" else Glob(part) for part in parts]
 
     def fits(self, parts: list[str], *, folder: bool, count: list[int]) -> bool:
-        """Return whether it names this very path; `count` adds up comparisons."""
+        """Return whether the rule matches this very path. Comparisons are added to `count`."""
         if self.only_folders and not folder:
             return False
         if not self._anchored:
@@ -82,7 +82,7 @@ class Rule:
         return self._fits_all(parts, count)
 
     def _fits_all(self, parts: list[str], count: list[int]) -> bool:
-        """`**` stands for any number of parts; one at the end for at least one."""
+        """Match part by part. `**` matches any number of parts, and at least one at the end."""
         at = mine = 0
         back_mine, back_at = -1, 0
         while at < len(parts):
@@ -126,7 +126,7 @@ class Glob:
                 self._add(letter, star=False)
 
     def fits(self, name: str, count: list[int]) -> bool:
-        """Return whether it is this name; at most as many comparisons as the product of both lengths."""
+        """Return whether the pattern matches the name. Makes at most len(pattern) * len(name) comparisons."""
         at = mine = 0
         back_mine, back_at = -1, 0
         while at < len(name):
@@ -149,7 +149,7 @@ class Glob:
 
 
 class Ignore:
-    """The ignore file of one folder, read again when it changes. `name` is empty while none is followed."""
+    """The ignore file of one folder, read again when it changes. `name` is empty while the folder has none."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -161,7 +161,7 @@ class Ignore:
         self.problem = ""
 
     def begin(self) -> None:
-        """A look at the folder begins: read what has changed since the last."""
+        """Begin a scan of the folder: read the ignore file again if it has changed."""
         found = self._found()
         signature = found and (found[0], found[1].st_size, found[1].st_mtime_ns, found[1].st_ino)
         self._count[0] = 0
@@ -173,7 +173,7 @@ class Ignore:
         self._rules, self.name = (self._read(found[0]), found[0]) if found else ([], "")
 
     def names(self, path: str, *, folder: bool) -> bool:
-        """Return whether it names the path, or a folder above it."""
+        """Return whether the ignore file matches the path or a folder above it."""
         if not self._rules:
             return False
         key = (path, folder)
@@ -218,13 +218,13 @@ class Ignore:
 
 
 def _without_end(line: str) -> str:
-    """Spaces at the end don't count, unless a backslash stands before them."""
+    """Return the line without trailing spaces, except one after a backslash."""
     stripped = line.rstrip(" \t\r")
     return f"{stripped} " if stripped.endswith("\\") and len(stripped) < len(line) else stripped
 
 
 def _end_of_class(pattern: str, at: int) -> int:
-    """Return where the `]` of a class that begins before `at` is; -1 without one."""
+    """Return the position of the `]` that closes the class begun before `at`, or -1."""
     first = at + 1 if pattern[at : at + 1] in ("!", "^") else at
     return pattern.find("]", first + 1)
 

@@ -1,6 +1,6 @@
 """`flow edits --pack`: the session's edits as a .tar.gz, with what each was made on, for `kubectl flow edits pull`.
 
-Unlike what the operator saves it has no limit of size, and takes the flow folder alone. Made by the command's own process.
+Unlike the archive that the operator saves, it has no size limit, and covers only the flow folder. Runs in the command's own process.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class ChangingError(Exception):
-    """A file that is being written to."""
+    """A file is being written to."""
 
 
 def write(home: Home, target: IO[bytes]) -> None:
-    """Write the list of the edits, the files, and of what they were made on what was kept. Raises ChangingError."""
+    """Write the list of the edits, the files, and the kept originals that they were made on. Raises ChangingError."""
     record = Record(home.record)
     record.load()
     now = Scanner(home.flow).look(Baseline(record.pushed, record.pushing))
@@ -52,7 +52,7 @@ def write(home: Home, target: IO[bytes]) -> None:
 
 
 def _described(edit: Edit, record: Record) -> dict[str, Any]:
-    """`pushed`: the fingerprint of what the edit was made on, null where that was no file."""
+    """Return an edit's entry in the list. `pushed`: the fingerprint of what the edit was made on, null for a new file."""
     described = {"path": edit.path, "kind": edit.kind, "executable": edit.executable, "pushed": record.pushed.get(edit.path)}
     return {**described, "target": edit.content} if edit.kind == LINK else described
 

@@ -1,4 +1,4 @@
-"""Prompt flow's store as it may be saved: with the runs and connections of the session's people, without the connections of Secrets."""
+"""Copies prompt flow's store for saving: with the runs and connections of the session's people, without the connections from Secrets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_BYTES = 64 * 1024 * 1024
 NOT_PEOPLES = ("schema_info",)
 """Tables that prompt flow writes by itself."""
 _COUNTERS = (24, 40, 92)
-"""Places of SQLite's file header, four bytes each, that count writes: the change counter, which is there twice, and the schema cookie."""
+"""Offsets of the four-byte write counters in SQLite's file header: the change counter, which is stored twice, and the schema cookie."""
 
 
 class StoreCopy:
-    """A copy of the store, made again when that has changed."""
+    """A copy of the store, remade when the store has changed."""
 
     def __init__(self, home: str, *, copy: str, connections: Collection[str]) -> None:
-        """`connections`: names that come from Secrets; without any, the store itself is saved."""
+        """`connections`: names that come from Secrets. Without any, the store itself is saved."""
         self._store = os.path.join(home, STORE)
         self._names = tuple(connections)
         self.path = copy
@@ -33,11 +33,11 @@ class StoreCopy:
 
     @property
     def needed(self) -> bool:
-        """Whether the copy is what is saved."""
+        """Whether the copy is saved in place of the store."""
         return bool(self._names)
 
     def look(self) -> tuple[Edit | None, str]:
-        """The copy as an edit by the store's own path; None when people have nothing in it. And why it can't be saved, if so."""
+        """Return the copy as an edit of the store's path (None if people have nothing in it), and why it can't be saved, if so."""
         try:
             found = os.stat(self._store)
         except OSError:
@@ -84,7 +84,7 @@ class StoreCopy:
         with open(new, "r+b") as file:
             for begin in _COUNTERS:
                 file.seek(begin)
-                file.write((1).to_bytes(4, "big"))  # so that the same content is the same file
+                file.write((1).to_bytes(4, "big"))  # so that the same content gives the same file
             file.seek(0)
             content = file.read()
         os.replace(new, self.path)

@@ -1,4 +1,4 @@
-"""What was pushed, kept beside the flow folder, so that people can see what they have changed of it."""
+"""Keeps the pushed files next to the flow folder, so that people can see what they have changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from typing import Mapping
 
 LARGEST = 256 * 1024
-"""Bytes of a file that is kept: nobody reads the difference of larger ones."""
+"""Bytes of the largest file kept: nobody reads the diff of a larger one."""
 MOST = 8 * 1024 * 1024
 
 
 def keep(path: str, files: Mapping[str, bytes]) -> None:
-    """Write them to one file: a line of JSON with names and sizes, then the contents. Without room there are no differences to see."""
+    """Write the files to `path`: a line of JSON with names and sizes, then the contents. If that fails, no diffs can be shown."""
     left, kept = MOST, {}
     for name, content in files.items():
         if len(content) <= min(LARGEST, left):
@@ -34,7 +34,7 @@ def keep(path: str, files: Mapping[str, bytes]) -> None:
 
 
 def read(path: str) -> dict[str, bytes]:
-    """Return the files that were kept; none where that can't be read."""
+    """Return the files that were kept; empty if they can't be read."""
     try:
         with open(path, "rb") as file:
             index = json.loads(file.readline())

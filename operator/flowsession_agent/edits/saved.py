@@ -1,7 +1,7 @@
-"""The edits that an earlier session saved: taken in with the first push, kept beside the flow folder, written when their time has come.
+"""Edits that an earlier session saved: accepted with the first push, stored next to the flow folder, restored at once or on request.
 
-Their entry in the session's record: `name`, `savedAt`, `flowRevision`, `deleted`, `restored`.
-Of edits that were refused it holds `name` and `problem`.
+Their entry in the session's record: `name`, `savedAt`, `flowRevision`, `deleted`, `base`, `restored`.
+For refused edits it holds `name` and `problem`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN = 10
 
 
 class Restored:
-    """What a restore did to the flow folder; `kept` are the new names of what was in the way."""
+    """What a restore did to the flow folder. `kept` are the new names of files that were in the way."""
 
     def __init__(self) -> None:
         self.written: list[str] = []
@@ -35,7 +35,7 @@ class Restored:
 
 
 def take(members: Any, *, path: str) -> dict[str, Any]:
-    """Store `savedEdits` of an order at `path`; returns their entry in the record. Whatever they are, they break nothing."""
+    """Store `savedEdits` of an order at `path`, and return their entry in the record. Invalid edits are refused there and raise nothing."""
     name = _text(members, "name") or "unnamed"
     try:
         content, deleted = _decode(members)
@@ -57,7 +57,7 @@ def take(members: Any, *, path: str) -> dict[str, Any]:
 
 
 def wanted(entry: dict[str, Any], *, path: str) -> tuple[bytes, list[Edit]]:
-    """The stored archive, and what it and the deletions stand for. Raises BadArchiveError or OSError when the stored file was touched."""
+    """Return the stored archive, and its edits with the deletions. Raises BadArchiveError or OSError if the file was tampered with."""
     with open(path, "rb") as file:
         content = file.read(2 * limits.ARCHIVE_BYTES)
     edits = archive.read(content)
@@ -80,13 +80,13 @@ def conflicts(edits: list[Edit], *, now: Snapshot) -> list[str]:
 
 
 def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot, newer: Collection[str] = ()) -> Restored:
-    """Make the folder have these edits; what the session has edited itself there, and what lies at `newer`, is moved aside. Raises OSError
-    when there is no room."""
+    """Apply these edits to the folder. Files that the session edited, and those at `newer`, are moved aside. Raises OSError if no space is
+    left."""
     done = Restored()
     own = {edit.path: edit for edit in now.edits}
 
     def keep(path: str) -> bool:
-        return path in own or path in newer or now.more  # then nobody knows
+        return path in own or path in newer or now.more  # with `more`, not all edits are known
 
     todo = {edit.path: edit for edit in edits if not edit.same(own.get(edit.path))}
     for edit in todo.values():
@@ -113,7 +113,7 @@ def write(root: str, content: bytes, edits: list[Edit], *, now: Snapshot, newer:
 
 
 def refuse_conflicts(found: list[str]) -> None:
-    """Raise ApiError naming what a restore would overwrite."""
+    """Raise ApiError, naming what a restore would overwrite, if anything."""
     if found:
         names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         raise ApiError(
@@ -141,7 +141,7 @@ def _delete(root: str, name: str, *, edited: bool, done: Restored) -> None:
 
 
 def _decode(members: Any) -> tuple[bytes, list[str]]:
-    """The archive's bytes and the names of the deleted files; raises BadArchiveError."""
+    """Return the archive's bytes and the names of the deleted files. Raises BadArchiveError."""
     if not isinstance(members, dict):
         raise archive.BadArchiveError("is missing")
     encoded, deleted = members.get("archive"), members.get("deleted")

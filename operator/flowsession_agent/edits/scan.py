@@ -1,4 +1,4 @@
-"""Find what differs in the flow folder from what was pushed, without following links and without reading twice what hasn't changed."""
+"""Finds what in the flow folder differs from what was pushed, without following links or reading unchanged files twice."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     Signature = tuple[int, int, int, int]
 
     class LeavesOut(Protocol):
-        """Whether a file or folder of this name is no edit, and is not looked into."""
+        """Returns whether a file or folder of this name is not an edit, and is not looked into."""
 
         def __call__(self, name: str, *, folder: bool) -> bool: ...
 
 
 ENTRIES_LIMIT = 5_000
 CONTENT_LIMIT = 64 * 1024 * 1024
-"""Bytes of edits that are told apart by content. No archive takes more, so beyond it size and time have to do."""
+"""Bytes of edits that are identified by content. No archive takes more, so beyond that, size and time are enough."""
 IGNORED_FOLDERS = ("__pycache__", ".promptflow", "process_log")
 SETTLED_NANOSECONDS = 100_000_000
-"""A file written to within one tick of the file system's clock may change again without a new time (what git calls racy)."""
+"""Age below which a fingerprint is not reused: a file may change twice within one tick of the file system's clock (git calls it racy)."""
 CHUNK = 64 * 1024
 HOME_PREFIX = f"{AGENTS_OWN}home/"
-"""Before the paths of what lies in the session's home: no file of a flow folder is named so."""
+"""Prefix of the paths of files in the session's home. No file of a flow folder has such a name."""
 FILE, LINK, DELETED = "file", "link", "deleted"
 
 
 class Edit:
-    """One file that is not as pushed. `content` is a fingerprint, a link's target, or empty for a deletion; `size` is in bytes."""
+    """One file that differs from what was pushed. `content`: a fingerprint, a link's target, or empty for a deletion; `size`: in bytes."""
 
     def __init__(self, path: str, kind: str, *, executable: bool = False, content: str = "", size: int = 0) -> None:
         self.path = path
@@ -50,25 +50,25 @@ class Edit:
 
     @property
     def shown(self) -> str:
-        """For people and JSON: the path as legal UTF-8, and whether the file is gone."""
+        """The path as valid UTF-8, for people and JSON, marked if the file is deleted."""
         path = f"~/{self.path[len(HOME_PREFIX) :]}" if self.path.startswith(HOME_PREFIX) else self.path
         return printable(path) + (" (deleted)" if self.kind == DELETED else "")
 
     def same(self, other: Edit | None) -> bool:
-        """Whether both describe the same file."""
+        """Return whether both describe the same file."""
         return other is not None and self._members() == other._members()
 
     def _members(self) -> tuple[str, str, bool, str]:
         return self.path, self.kind, self.executable, self.content
 
     def line(self) -> bytes:
-        """What the revision is a hash over."""
+        """Return the bytes that this edit adds to the hash that makes the revision."""
         return "\0".join([*map(str, self._members()), ""]).encode(errors="surrogateescape") + b"\n"
 
 
 class Snapshot:
-    """The edits at one moment, sorted by path. `more`: the folder has more entries than were looked at; `problem`: what can't be read;
-    `left_out`: what was changed and is not saved, and why."""
+    """The edits at one moment, sorted by path. `more`: the folder has more entries than were scanned; `problem`: what can't be read;
+    `left_out`: what was changed but is not saved, and why."""
 
     def __init__(self, edits: Iterable[Edit], *, more: bool, problem: str, left_out: Iterable[str] = ()) -> None:
         self.edits = sorted(edits, key=lambda edit: edit.path)
@@ -79,7 +79,7 @@ class Snapshot:
 
     @property
     def revision(self) -> str:
-        """16 hexadecimal digits that name exactly these edits, empty when there are none."""
+        """16 hexadecimal digits that identify exactly these edits; empty without edits."""
         if not self.edits:
             return ""
         digest = sha256(b"more\n" if self.more else b"")
@@ -90,7 +90,7 @@ class Snapshot:
 
 
 class Scanner:
-    """Looks at one folder again and again. Not for two threads at once."""
+    """Scans one folder repeatedly. Not thread-safe."""
 
     def __init__(self, root: str, *, leaves_out: LeavesOut | None = None) -> None:
         self._root = root
@@ -102,7 +102,7 @@ class Scanner:
         self._problem = ""
 
     def look(self, baseline: Baseline) -> Snapshot:
-        """The edits now: at most 5,000 entries of the folder are looked at, and the pushed files."""
+        """Return the present edits, by a scan of at most 5,000 entries of the folder, and of the pushed files."""
         self._seen, self._budget, self._problem = {}, CONTENT_LIMIT, ""
         self._ignore.begin()
         edits: list[Edit] = []
@@ -129,7 +129,7 @@ class Scanner:
         for path in sorted(pushed - met):
             if ignored(path):
                 continue
-            there = more and self._is_there(path)  # the walk ended before it
+            there = more and self._is_there(path)  # the walk may have ended before it
             edit = self.entry(path, baseline) if there else Edit(path, DELETED) if baseline.must_be_there(path) else None
             self._take(path, edit, edits, left_out)
         self._known, self._seen = self._seen, {}
@@ -142,7 +142,7 @@ class Scanner:
             edits.append(edit)
 
     def entry(self, path: str, baseline: Baseline) -> Edit | None:
-        """The file at `path` as an edit; None when it is as pushed, gone, or neither file nor link."""
+        """Return the file at `path` as an edit; None if it is as pushed, gone, or neither file nor link."""
         whole = os.path.join(self._root, path)
         try:
             found = os.lstat(whole)
@@ -150,7 +150,7 @@ class Scanner:
                 target = os.readlink(whole)
                 return Edit(path, LINK, content=target, size=len(os.fsencode(target)))
             return self._file(path, whole, found, baseline) if stat.S_ISREG(found.st_mode) else None
-        except (FileNotFoundError, NotADirectoryError):  # removed while we looked
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
             return None
         except OSError as error:
             self._note(path, error)
@@ -176,7 +176,7 @@ class Scanner:
             descriptor = os.open(whole, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb", buffering=0) as file:
                 digest, size = sha256(), 0
-                while size <= found.st_size:  # a file that grows is read no further than it was long
+                while size <= found.st_size:  # a growing file is read no further than its size at the start
                     data = file.read(CHUNK)
                     if not data:
                         break
@@ -190,9 +190,9 @@ class Scanner:
         return known[1]
 
     def _entries(self, folder: str, most: int) -> tuple[list[tuple[str, bool]], int]:
-        """The first `most` entries by name, each with whether it is a folder, and how many they were.
+        """Return the first `most` entries, sorted by name, each with whether it is a folder, and how many were looked at.
 
-        Left out is what Python and prompt flow write beside the flow's files, and what is neither file, link nor folder.
+        Leaves out what Python and prompt flow write next to the flow's files, and what is neither file, link nor folder.
         """
         entries, count = [], 0
         try:
@@ -203,14 +203,14 @@ class Scanner:
                     kept = is_folder or entry.is_symlink() or entry.is_file(follow_symlinks=False)
                     if kept and not self._leaves_out(entry.name, folder=is_folder):
                         entries.append((entry.name, is_folder))
-        except FileNotFoundError:  # removed while we looked
+        except FileNotFoundError:  # removed meanwhile
             return [], count
         except OSError as error:
             self._note(folder or "The flow folder", error)
         return sorted(entries), count
 
     def _is_there(self, path: str) -> bool:
-        """Whether a file or link lies at `path`, without a link on the way to it that leads elsewhere."""
+        """Return whether a file or link is at `path`, reached without following a link."""
         parts = path.split("/")
         folders = [os.path.join(self._root, *parts[:count]) for count in range(1, len(parts))]
         try:
@@ -224,13 +224,13 @@ class Scanner:
 
 
 def ignored(path: str) -> bool:
-    """Whether no edit is ever made of `path`, relative to the flow folder."""
+    """Return whether `path`, relative to the flow folder, can never be an edit."""
     *folders, name = path.split("/")
     return _ignored_name(name, folder=False) or any(_ignored_name(folder, folder=True) for folder in folders)
 
 
 def printable(name: str) -> str:
-    """A file name that may not be UTF-8 as text that is."""
+    """Return a file name that may not be UTF-8 as text that is."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""The session's edits as the agent tells of them: in the state, as an archive for the operator, and for `flow edits` and `flow restore`."""
+"""The session's edits as the agent presents them: in its state, as an archive for the operator, and for `flow edits` and `flow restore`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEFT_OUT_NAMES = 50
 
 
 class Edits:
-    """Reads the record; its members are changed, and `lock` is held, by whoever changes the flow folder."""
+    """Finds the session's edits by the record. The code that changes the flow folder holds `lock` and changes the record's members."""
 
     def __init__(self, *, home: Home, record: Record) -> None:
         self._home = home
@@ -44,14 +44,14 @@ class Edits:
         self._store = StoreCopy(home.home, copy=home.store_copy, connections=names)
         self._home_scanner = home_files.HomeScanner(home.home, self._store)
         self._too_much = ""
-        """The revision of a home that made the archive too large."""
+        """The revision of the home's edits that made the archive too large."""
         self.lock = threading.RLock()
         self._settled = ""
         """The revision of the edits that the operator has dealt with."""
         self._saved = False
 
     def members(self) -> messages.Edits:
-        """The object under `edits` in the protocol."""
+        """Return the protocol's `edits` object."""
         with self.lock:
             now, record = self._look(), self._record
             entry = record.saved
@@ -82,17 +82,17 @@ class Edits:
         return found
 
     def unsaved(self) -> str:
-        """The revision of the edits that nobody has dealt with; empty: none."""
+        """Return the revision of the edits that nobody has dealt with; empty for none."""
         with self.lock:
             return self._unsettled(self._look())
 
     def settle(self, revision: str, *, saved: bool) -> None:
-        """The operator has saved the edits of this revision, or can't."""
+        """Record that the operator has saved the edits of this revision, or can't."""
         with self.lock:
             self._settled, self._saved = revision, saved
 
     def answer(self) -> messages.EditsArchive:
-        """The members of `GET /v1/edits`. Raises ApiError: NoEdits, TooLarge, or Changing."""
+        """Return the response to `GET /v1/edits`. Raises ApiError: NoEdits, TooLarge, or Changing."""
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE_SECONDS)
@@ -110,7 +110,7 @@ class Edits:
                 at_home = [edit for edit in now.edits if edit.path.startswith(HOME_PREFIX)]
                 if not at_home:
                     raise _too_large(now) from None
-                self._too_much = _revision(at_home)  # then without it
+                self._too_much = _revision(at_home)  # try again without the home
                 continue
             except archive.ChangingError as error:
                 changing = error
@@ -126,12 +126,12 @@ class Edits:
         raise ApiError(409, "Changing", f"The edits change while they are read ({changing}): ask again when nothing writes there.")
 
     def take(self, order: Order) -> None:
-        """Take in the saved edits that came with the first push of a flow folder."""
+        """Store the saved edits that came with the first push of a flow folder."""
         if order.saved_edits is not None:
             self._record.saved = saved.take(order.saved_edits, path=self._home.edits)
 
     def restore_at_once(self, flow_revision: str) -> None:
-        """Write the saved edits if they were made on what was just pushed; the reason, when they can't be, goes to the state."""
+        """Write the saved edits if they were made on what was just pushed. If that fails, record the reason, which the state shows."""
         entry = self._record.saved
         if not self._usable or entry["restored"] or entry["flowRevision"] != flow_revision:
             return
@@ -142,7 +142,7 @@ class Edits:
             entry["problem"] = f"The saved edits {entry['name']} can't be written: {getattr(error, 'strerror', None) or error}."
 
     def restore(self, *, force: bool) -> dict[str, Any]:
-        """Write the saved edits on request. Raises ApiError: NoEdits, Edited, or, with what was written left as it is, InternalError."""
+        """Write the saved edits on request. Raises ApiError: NoEdits, Edited, or InternalError, which leaves what was already written."""
         with self.lock:
             entry = self._record.saved
             if not entry:
@@ -165,7 +165,7 @@ class Edits:
             return {"name": entry["name"], "written": done.written, "deleted": done.deleted, "kept": done.kept}
 
     def discard(self) -> None:
-        """Let the edits of this moment need no saving."""
+        """Exempt the present edits from saving. Raises ApiError."""
         with self.lock:
             before, self._record.discarded = self._record.discarded, self._look().revision
             try:
@@ -176,11 +176,11 @@ class Edits:
 
     @property
     def _usable(self) -> bool:
-        """Whether edits were taken in: those that were refused have a problem and nothing else."""
+        """Whether edits were accepted: refused ones have only a name and a problem."""
         return "flowRevision" in self._record.saved
 
     def _newer(self, entry: dict[str, Any], edits: list[Edit]) -> set[str]:
-        """Pushed files that these edits would overwrite and that read otherwise than what the edits were made on."""
+        """Return pushed files that these edits would overwrite and that differ from what the edits were made on."""
         pushed, base = self._record.pushed, entry.get("base", {})
         if entry["flowRevision"] == self._record.flow_revision:
             return set()
@@ -229,7 +229,7 @@ def _revision(edits: list[Edit]) -> str:
 
 
 def _names(now: Snapshot, most: int) -> list[str]:
-    """The first names, those of the home after those of the flow folder: prompt flow keeps its records there."""
+    """Return the first names, with those of the home, where prompt flow keeps its records, after those of the flow folder."""
     return [edit.shown[:NAME_LENGTH] for edit in sorted(now.edits, key=lambda edit: edit.path.startswith(HOME_PREFIX))[:most]]
 
 

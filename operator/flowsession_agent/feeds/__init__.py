@@ -1,1 +1,1 @@
-"""Private package feeds: `{private}` in an index URL becomes a token on the way to the feed, and nowhere else."""
+"""Private package feeds: replaces `{private}` in an index URL by a token on the way to the feed, and nowhere else."""

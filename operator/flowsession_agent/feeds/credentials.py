@@ -1,4 +1,4 @@
-"""Which token goes to which feed: the identity's to Azure DevOps, the Secret's where the identity has none to give."""
+"""Chooses the token for each feed: the identity's for Azure DevOps, the Secret's where the identity can't give one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Credentials:
         environ: Mapping[str, str],
         network: Network,
     ) -> None:
-        """`settings_places` are what a Secret is for that names no hosts: the URLs that those only can set who may read it."""
+        """`settings_places`: the feeds of a Secret that names no hosts, from URLs that only people who may read the Secret can set."""
         self._offered = offered
         self._places = settings_places if offered.hosts is None else offered.hosts
         self._hosts = identity_hosts
@@ -40,7 +40,7 @@ class Credentials:
         self.warnings: list[str] = []
 
     def token(self, feed: Feed) -> str:
-        """Return what the feed gets as password. Raises FeedError."""
+        """Return the password for the feed. Raises FeedError."""
         if not feed.keeps_secrets:
             message = f"Feed {feed.origin} gets no token, since http would show it to everybody on the way: write https in its URL."
             raise FeedError(Failure(MISSING, message))
@@ -52,7 +52,7 @@ class Credentials:
                     message = f"identity {self._identity.client} gives no token for feed {feed.origin}: {error}"
                     if not self._offered.token or not self._is_named(feed):
                         raise FeedError(Failure(MISSING, f"{message}. {self._offered.problem or 'Correct that'}.")) from None
-                    self.warnings.append(f"{message}; used that of {self._offered.source} instead")  # and it is not asked again
+                    self.warnings.append(f"{message}; used that of {self._offered.source} instead")  # and the identity is not asked again
             if self._offered.token and not self._is_named(feed):
                 raise FeedError(Failure(MISSING, self._not_named(feed)))
             if self._offered.token:
@@ -60,16 +60,16 @@ class Credentials:
             raise FeedError(Failure(MISSING, self._lacking(feed)))
 
     def forget(self) -> None:
-        """Let go of the tokens."""
+        """Drop the tokens."""
         self._offered.token, self._identity = "", None
 
     def owner(self, feed: Feed) -> str:
-        """Whose token the feed got, for a sentence."""
+        """Return whose token the feed got, for use in a sentence."""
         by_identity = self._identity is not None and self._is_for_identity(feed) and not self.warnings
         return f"identity {self._identity.client}" if self._identity is not None and by_identity else self._offered.source
 
     def grant(self, feed: Feed) -> str:
-        """Return what to do so that the feed takes the token."""
+        """Return what to do so that the feed accepts the token."""
         if self.owner(feed) == self._offered.source:
             return "put a valid token that may read the feed (Azure DevOps: Packaging, Read) under its key token, and install again"
         return "make it a user of the Azure DevOps organisation, and a Feed Reader in the feed's permissions"
@@ -78,7 +78,7 @@ class Credentials:
         return any(feed.host.endswith(host[1:]) if host.startswith("*.") else feed.host == host for host in map(str.lower, self._hosts))
 
     def _is_named(self, feed: Feed) -> bool:
-        """Return whether the Secret is for this feed: a requirements file is often written by others than those who may read the Secret."""
+        """Return whether the Secret is for this feed. Requirements files are often written by people who may not read the Secret."""
         return any(feed.is_of(place) for place in self._places)
 
     def _not_named(self, feed: Feed) -> str:

@@ -1,9 +1,9 @@
-"""The session's identity asks Microsoft Entra for a token: the federated token of its ServiceAccount for one of Azure DevOps.
+"""Requests tokens from Microsoft Entra for the session's identity: exchanges its ServiceAccount's federated token for one of Azure DevOps.
 
 AKS's workload identity webhook gives the pod four variables and the file: https://azure.github.io/azure-workload-identity/docs/.
 The exchange is the client credentials grant with a federated credential:
-https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow. Azure Artifacts takes such a token as a password,
-as Microsoft's own https://pypi.org/project/artifacts-keyring-nofuss/ gives it for workload identities.
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow. Azure Artifacts accepts such a token as a password,
+as Microsoft's own https://pypi.org/project/artifacts-keyring-nofuss/ supplies it for workload identities.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MESSAGE_CHARACTERS = 400
 
 
 class IdentityError(Exception):
-    """The identity gives no token; the text says why. `refused`: asking again won't help."""
+    """The identity gives no token; the text says why. `refused`: a retry won't help."""
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -52,11 +52,11 @@ class Identity:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], network: Network, *, scope: str = SCOPE) -> Identity | None:
-        """Return the identity that the pod's environment tells of, if there is one."""
+        """Return the identity that the pod's environment describes, or None."""
         return cls(environ, network, scope) if all(environ.get(name) for name in VARIABLES) else None
 
     def token(self) -> str:
-        """Return a token that is good for two minutes at least. Raises IdentityError."""
+        """Return a token that is valid for two minutes at least. Raises IdentityError."""
         if time.monotonic() >= self._until:
             self._token, seconds = self._exchange()
             self._until = time.monotonic() + seconds - EARLY_SECONDS
@@ -107,5 +107,5 @@ class Identity:
 
 
 def _first_sentences(message: str) -> str:
-    """Entra's reason (AADSTS...) without the trace ids and times behind it, which make every answer another one."""
+    """Return Entra's reason (AADSTS...) without the trace ids and times after it, which differ in every response."""
     return " ".join(message.partition("Trace ID:")[0].split())[:MESSAGE_CHARACTERS].rstrip(" .")

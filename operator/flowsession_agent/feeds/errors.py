@@ -1,4 +1,4 @@
-"""What is told when a feed can't be asked, or doesn't take the token."""
+"""Failures of feeds that lack a token or refuse it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REFUSED = "FeedRefused"
 
 
 class FeedError(Exception):
-    """A feed can't be asked; carries what to tell."""
+    """A feed can't be used. Carries the failure to report."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)

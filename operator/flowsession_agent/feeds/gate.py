@@ -1,7 +1,7 @@
-"""A small index proxy on loopback, alive during an install: it adds the token, which the installer never sees.
+"""A small index proxy on loopback that runs during an install. It adds the token, which the installer never sees.
 
-What goes through it, by `http://127.0.0.1:PORT/SECRET/NUMBER/path`, goes to one feed's server and no other: links and redirects to
-other servers are left to the installer, without a token.
+It forwards `http://127.0.0.1:PORT/SECRET/NUMBER/path` to one feed's server and no other. The installer itself follows links and redirects
+to other servers, without a token.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 PAGE_LIMIT = 64 * 1024 * 1024
 IDLE_SECONDS = 120
 CHUNK = 64 * 1024
-# `Accept-Encoding` stays here: links are read on the way, and packages are packed already.
+# `Accept-Encoding` is not sent on: links are rewritten on the way, and packages are compressed already.
 SENT_ON = ("Accept", "User-Agent", "Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control")
 SENT_BACK = ("Content-Type", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control", "Retry-After", "Vary")
 
 
 class Gate:
-    """The listening server; `close` ends it with all its connections."""
+    """The listening server. `close` ends it with all its connections."""
 
     def __init__(self, *, address: Address, feeds: Feeds, credentials: Credentials, network: Network, record: Record) -> None:
-        """Raises OSError where loopback can't be listened on."""
+        """Start the server. Raises OSError if it can't listen on loopback."""
         try:
             self._server = _Server(("127.0.0.1", address.port), _Handler)
-        except OSError:  # somebody has the port of the last install
+        except OSError:  # another process has the port of the last install
             self._server = _Server(("127.0.0.1", 0), _Handler)
         address.port = self._server.server_address[1]
         self._server.address, self._server.feeds = address, feeds
@@ -51,7 +51,7 @@ class Gate:
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more connections, and answer nothing more on those that are open."""
+        """Accept no more connections, and serve nothing more on open ones."""
         self._server.closed = True
         self._server.shutdown()
         self._server.server_close()
@@ -69,14 +69,14 @@ class _Server(http.server.ThreadingHTTPServer):
     closed = False
 
     def server_bind(self) -> None:
-        """Without the look-up of a host name, which may take seconds."""
+        """Bind without looking up a host name, which may take seconds."""
         self.socket.setsockopt(1, 2, 1)  # SOL_SOCKET, SO_REUSEADDR
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def handle_error(self, *_: Any) -> None:
-        """A tool that hangs up is nothing to speak of; anything else is a defect, told without what was asked for."""
+        """Ignore a tool that hangs up. Anything else is a defect: report it without what was requested."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             print(f"flowsession agent: the index gate failed: {type(error).__name__}", file=sys.stderr, flush=True)
@@ -104,7 +104,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._forward()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: the tools tell what they asked for."""
+        """Log nothing, since the tools report what they requested."""
 
     def _forward(self) -> None:
         feed, path = self._place()
@@ -130,7 +130,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(feed, path, answer)
 
     def _place(self) -> tuple[Feed | None, str]:
-        """The feed and the path there that the request is for. The Host is checked for the sake of browsers, which a page may have sent."""
+        """Return the feed and the path that the request is for. The Host is checked since a web page may have made a browser send it."""
         address = self.server.address
         secret, _, rest = self.path.lstrip("/").partition("/")
         number, _, path = rest.partition("/")
@@ -175,14 +175,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             while data := answer.read(CHUNK):
                 self.wfile.write(data)
-        except (OSError, http.client.HTTPException) as error:  # the tool sees an answer that is too short, and asks again
+        except (OSError, http.client.HTTPException) as error:  # the tool sees a truncated response, and retries
             self.close_connection = True
             self._routes.pop(feed.number).close()
             if not isinstance(error, ConnectionError):
                 self.server.record.unreachable(feed, reason(error))
 
     def _give_up(self, feed: Feed, why: str) -> None:
-        """Answer in the feed's place, which did not, or not to the end."""
+        """Respond in place of a feed that gave no usable response."""
         if feed.number in self._routes:
             self._routes.pop(feed.number).close()
         self.server.record.unreachable(feed, why)

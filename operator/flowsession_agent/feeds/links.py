@@ -1,4 +1,4 @@
-"""Pages of a package index (PEP 503 and PEP 691) with their links made absolute: to the feed's own files by way of the gate."""
+"""Rewrites pages of a package index (PEP 503 and PEP 691): makes links absolute, those to the feed's own files through the gate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PAGES = ("text/html", "application/vnd.pypi.simple.v1+html")
 LISTS = ("application/vnd.pypi.simple.v1+json", "application/json")
 TAG = re.compile(r"<(a|base)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>", re.IGNORECASE)
-"""An open tag ends before the next one begins, so that a page of nothing but beginnings takes no time by its square."""
+"""A tag ends before the next one begins, so that a page of nothing but unclosed tags doesn't take quadratic time."""
 
 HREF = re.compile(r"(?P<before>(?:^|\s)href\s*=\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s>\"']+)", re.IGNORECASE)
 
@@ -25,7 +25,7 @@ def is_page(content_type: str) -> bool:
 
 
 def rewritten(body: bytes, *, content_type: str, url: str, local: Callable[[str], str]) -> bytes:
-    """Return the page at `url` with each link as `local` has it, which gets absolute URLs. What can't be read is left as it is."""
+    """Return the page at `url` with each link replaced by `local` of its absolute URL. An unreadable page is returned unchanged."""
     kind, _, parameters = content_type.partition(";")
     if kind.strip().lower() in LISTS:
         return _list(body, url, local)
@@ -64,5 +64,5 @@ def _list(body: bytes, url: str, local: Callable[[str], str]) -> bytes:
         for file in document["files"]:
             file["url"] = local(urljoin(url, file["url"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return body  # another document than a project's files
+        return body  # not the list of a project's files
     return json.dumps(document, separators=(",", ":")).encode()

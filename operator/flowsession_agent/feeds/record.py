@@ -1,4 +1,4 @@
-"""What the feeds answered during an install, and the sentence that explains a failure by it."""
+"""Records the feeds' responses during an install, and explains failures by them."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ FILE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz|egg)(?:\.metadata)?$", re.IGNORECA
 
 
 class Record:
-    """Filled in by the gate's threads, read when a tool has ended."""
+    """The feeds' responses. Filled by the gate's threads, read when a tool has ended."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._lock = threading.Lock()
         self._failure: Failure | None = None
-        self._refused: dict[bool, tuple[Feed, str, int]] = {}  # the first page (True) and the first file (False), with the status
+        self._refused: dict[bool, tuple[Feed, str, int]] = {}  # first of pages and 401s (True), first of other files (False)
         self._unreachable: tuple[Feed, str] | None = None
         self._answers: dict[int, tuple[Feed, set[int]]] = {}  # statuses by the feed's number
 
     def failed(self, failure: Failure) -> None:
-        """There was no token to ask with."""
+        """Record that a request failed for lack of a token."""
         with self._lock:
             self._failure = failure
 
     def unreachable(self, feed: Feed, why: str) -> None:
-        """The server did not answer, or not to the end."""
+        """Record that the server gave no complete response."""
         with self._lock:
             self._unreachable = feed, why
 
     def answered(self, feed: Feed, path: str, status: int) -> None:
-        """The server answered."""
+        """Record a response of the server."""
         with self._lock:
             self._answers.setdefault(feed.number, (feed, set()))[1].add(status)
             if status in (401, 403):
@@ -47,14 +47,14 @@ class Record:
                 self._refused.setdefault(status == 401 or not FILE.search(path), (feed, path, status))
 
     def fatal(self) -> Failure | None:
-        """What ends an install even where the tool went on: pip takes a package from another index when a feed refuses the token or never
-        answers, and whoever can put a package of that name there would have won."""
+        """Return the failure that ends the install even if the tool went on, or None. When a feed refuses the token or never responds, pip
+        takes the package from another index, where an attacker may have published one of that name."""
         with self._lock:
             silent = self._unreachable is not None and self._unreachable[0].number not in self._answers
             return self._failure or self._refusal(True) or (self._silence() if silent else None)
 
     def explained(self, failure: Failure) -> Failure:
-        """Return the failure of a tool, by the feeds' own words where they are its cause."""
+        """Return a tool's failure, explained by the feeds' responses if they caused it."""
         with self._lock:
             if self._failure is not None:
                 return self._failure

@@ -1,4 +1,4 @@
-"""One install's way to private feeds: opened before the tools run, closed behind them; nothing of a token is in what they get."""
+"""One install's access to private feeds: opened before the tools run, closed after them. The tools get no part of a token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PrivateFeeds:
     """The feeds of one install."""
 
     def __init__(self, *, address: Address, settings: InstallerSettings, environ: Mapping[str, str], root: str) -> None:
-        """Open the gate. Raises FeedError, OSError."""
+        """Open the gate. Raises FeedError or OSError."""
         protect()
         self._environ = environ
         try:
@@ -51,37 +51,37 @@ class PrivateFeeds:
 
     @property
     def warnings(self) -> list[str]:
-        """What people should know although it stops nothing."""
+        """What people should know although it doesn't stop the install."""
         return self._credentials.warnings
 
     def environ(self) -> dict[str, str]:
-        """Return the tools' environment by way of the gate, which no proxy must come between."""
+        """Return the tools' environment, with the feeds' URLs through the gate and no proxy in between."""
         changed = {name: self._feeds.local(value) if name.startswith(SETTINGS) else value for name, value in self._environ.items()}
         without = self._environ.get("no_proxy") or self._environ.get("NO_PROXY") or ""
         changed["no_proxy"] = changed["NO_PROXY"] = f"{without},{LOOPBACK}".lstrip(",")
         return changed
 
     def requirements(self, file: str) -> str:
-        """Return the file to install from in place of `file`. Raises FeedError where a feed has no token, before any tool has tried."""
+        """Return the file to install from in place of `file`. Raises FeedError if a feed has no token, before any tool tries."""
         copy = self._copies.of(file)
         for feed in self._feeds:
             self._credentials.token(feed)
         return copy
 
     def restored(self, text: str) -> str:
-        """Return a text with the feeds' own URLs."""
+        """Return the text with the feeds' own URLs."""
         return self._feeds.restored(text)
 
     def fatal(self) -> Failure | None:
-        """Return what ends the install whatever the tool says."""
+        """Return the failure that ends the install whatever the tool reports, or None."""
         return self._record.fatal()
 
     def explained(self, failure: Failure) -> Failure:
-        """Return a tool's failure by its cause at the feeds."""
+        """Return a tool's failure, explained by its cause at the feeds."""
         return self._record.explained(failure)
 
     def close(self) -> None:
-        """End the gate, take away the copies, and forget the tokens."""
+        """Close the gate, remove the copies, and drop the tokens."""
         self._gate.close()
         self._copies.remove()
         self._credentials.forget()

@@ -1,4 +1,4 @@
-"""Connections to feeds and to the identity's token service: by the installer's proxies, trusting its certificates beside the system's."""
+"""Connections to feeds and to the identity's token service, through the installer's proxies, trusting its certificates and the system's."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TIMEOUT_SECONDS = 30.0
 
 
 class Network:
-    """How to get out of the pod."""
+    """The ways out of the pod: proxies and certificates."""
 
     def __init__(self, *, environ: Mapping[str, str], ca_bundle: str, seconds: float = TIMEOUT_SECONDS) -> None:
-        """`seconds`: how long a server may say nothing. Raises ssl.SSLError where `ca_bundle` holds no certificate."""
+        """`seconds`: how long a server may be silent. Raises ssl.SSLError if `ca_bundle` holds no certificate."""
         self._environ = environ
         self._seconds = seconds
         self._context = ssl.create_default_context()
-        # As pip and uv, not as Python 3.13: companies' own certificates often lack what the strict reading of RFC 5280 asks for.
+        # Like pip and uv, unlike Python 3.13: companies' own certificates often lack what the strict reading of RFC 5280 requires.
         self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         if ca_bundle:
             self._context.load_verify_locations(cadata=ca_bundle)
 
     def route(self, scheme: str, host: str, port: int) -> Route:
-        """Return a connection to that server, not opened yet."""
+        """Return a connection to the server, not opened yet."""
         proxy = self._proxy(scheme, host, port)
         if proxy is None:
             return Route(self._connection(scheme, host, port), prefix="")
@@ -59,16 +59,16 @@ class Network:
 
 
 class Route:
-    """One connection that is used again while the server keeps it open. For one thread."""
+    """A connection that is reused while the server keeps it open. Not thread-safe."""
 
     def __init__(self, connection: http.client.HTTPConnection, *, prefix: str, headers: Mapping[str, str] | None = None) -> None:
         self._connection = connection
-        self._prefix = prefix  # of request targets: an HTTP proxy wants whole URLs
+        self._prefix = prefix  # of request targets: an HTTP proxy needs whole URLs
         self._headers = dict(headers or {})
         self._used = False
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> http.client.HTTPResponse:
-        """Return the answer, whose body is still to be read. Raises OSError or http.client.HTTPException."""
+        """Send a request and return the response, whose body is still to be read. Raises OSError or http.client.HTTPException."""
         try:
             return self._ask(method, target, headers, body)
         except (ConnectionError, http.client.RemoteDisconnected):
@@ -79,7 +79,7 @@ class Route:
             return self._ask(method, target, headers, body)
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._connection.close()
 
     def _ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> http.client.HTTPResponse:

@@ -1,4 +1,4 @@
-"""Index URLs with `{private}`: finds them in any text, and puts addresses of the gate in their place and back."""
+"""Index URLs with `{private}`: finds them in any text, replaces them by addresses of the gate, and restores them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ DEFAULT_USER = "flowsession"  # Azure DevOps takes any
 
 
 class Address:
-    """Where the gate listens: one for the agent's life, so that uv finds again in its cache what an earlier install brought."""
+    """Where the gate listens. It stays the same for the agent's life, so that uv finds in its cache what an earlier install fetched."""
 
     def __init__(self) -> None:
         self.secret = os.urandom(24).hex()
-        self.port = 0  # any; the first install's is asked for again by the next
+        self.port = 0  # any; later installs request the first one's again
 
     @property
     def base(self) -> str:
-        """What every address of the gate begins with."""
+        """The prefix of every address of the gate."""
         return f"http://127.0.0.1:{self.port}/{self.secret}"
 
 
 class Feed:
-    """One server that a token goes to, under one user's name."""
+    """One server that gets a token, under one user's name."""
 
     def __init__(self, *, number: int, scheme: str, user: str, place: str) -> None:
         parts = urlsplit(f"{scheme}://{place}")
         self.number = number
         self.scheme = scheme
         self.host = (parts.hostname or "").lower()
-        self.port = parts.port or DEFAULT_PORTS[scheme]  # ValueError for what is no port
+        self.port = parts.port or DEFAULT_PORTS[scheme]  # ValueError for an invalid port
         self.place = place  # host and port as they were written
         self.user = unquote(user) or DEFAULT_USER
         self.shown = f"{scheme}://{user}:{{private}}@{place}" if user else f"{scheme}://{{private}}@{place}"
 
     def is_of(self, place: str) -> bool:
-        """Return whether it is at this place: HOST or HOST:PORT, and with `*.` in front of HOST anywhere below it."""
+        """Return whether it is at this place: HOST or HOST:PORT, where `*.` before HOST means any host below it."""
         try:
             parts = urlsplit(f"//{place.lower()}")
             host, port = parts.hostname or "", parts.port
@@ -61,16 +61,16 @@ class Feed:
 
     @property
     def keeps_secrets(self) -> bool:
-        """Whether nobody on the way can read what goes there."""
+        """Whether requests to it are encrypted or stay in the pod."""
         return self.scheme == "https" or LOOPBACK.match(self.host) is not None
 
     @property
     def origin(self) -> str:
-        """The server, for people."""
+        """The server's URL, for people."""
         return f"{self.scheme}://{self.place}"
 
     def serves(self, url: str) -> str | None:
-        """Return the path of `url` at this very server, None for any other: scheme, host and port must be the same."""
+        """Return the path of `url` at this very server, or None for any other: scheme, host and port must match."""
         try:
             parts = urlsplit(url)
             port = parts.port or DEFAULT_PORTS.get(parts.scheme)
@@ -83,7 +83,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds that an install may reach, numbered as they were found."""
+    """The feeds that an install may reach, numbered in the order found."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -93,11 +93,11 @@ class Feeds:
         return iter(self._found.values())
 
     def local(self, text: str) -> str:
-        """`text` with the gate's addresses for the URLs that hold `{private}`; their servers are known from now on."""
+        """Return `text` with the gate's addresses for URLs that hold `{private}`. Their servers are known from now on."""
         return PRIVATE.sub(self._local, text)
 
     def numbered(self, number: str) -> Feed | None:
-        """Return the feed that the gate's path `/NUMBER` stands for."""
+        """Return the feed that the gate's path `/NUMBER` stands for, or None."""
         return next((feed for feed in self._found.values() if str(feed.number) == number), None)
 
     def address_of(self, feed: Feed, path: str) -> str:
@@ -105,7 +105,7 @@ class Feeds:
         return f"{self._address.base}/{feed.number}{path}"
 
     def restored(self, text: str) -> str:
-        """Return a tool's words with the feeds' own URLs, and the names of requirements files without the agent's prefix."""
+        """Return a tool's output with the feeds' own URLs, and the names of requirements files without the agent's prefix."""
         text = re.sub(rf"(?:http://127\.0\.0\.1:\d+)?/{self._address.secret}/(\d+)", self._shown, text)
         return without_copies(text.replace(self._address.secret, "..."))
 
@@ -115,7 +115,7 @@ class Feeds:
         try:
             feed = self._found.setdefault(key, Feed(number=len(self._found), scheme=scheme, user=user, place=place))
         except ValueError:
-            return match.group()  # the tool says what is wrong with it
+            return match.group()  # the tool reports what is wrong with it
         return self.address_of(feed, "")
 
     def _shown(self, match: Match[str]) -> str:
@@ -124,13 +124,13 @@ class Feeds:
 
 
 def places(urls: Iterable[str]) -> list[str]:
-    """HOST:PORT of those URLs that hold `{private}`."""
+    """Return HOST:PORT of those URLs that hold `{private}`."""
     found = []
     for match in (match for url in urls for match in PRIVATE.finditer(url)):
         try:
             feed = Feed(number=0, scheme=match.group("scheme").lower(), user="", place=match.group("place"))
         except ValueError:
-            continue  # the tool says what is wrong with it
+            continue  # the tool reports what is wrong with it
         found.append(f"[{feed.host}]:{feed.port}" if ":" in feed.host else f"{feed.host}:{feed.port}")
     return found
 

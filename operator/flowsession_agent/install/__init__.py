@@ -1,1 +1,1 @@
-"""Installing the requirements: a layer on the image's packages, made aside and switched to when it is proved."""
+"""Installation of the requirements: a layer over the image's packages, built aside and switched to once it is verified."""

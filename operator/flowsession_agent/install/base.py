@@ -1,4 +1,4 @@
-"""The image's own Python, on whose packages the session's layer lies."""
+"""The image's own Python, whose packages are below the session's layer."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ print(json.dumps({
 
 
 class Base:
-    """What a layer needs to know of the image's Python."""
+    """The facts about the image's Python that a layer needs."""
 
     def __init__(self, found: dict[str, Any]) -> None:
         self.version = ".".join(map(str, found["version"]))
         self.library: str = found["library"]
-        self.python: str = found["python"]  # the interpreter itself, where the image's is a venv
+        self.python: str = found["python"]  # if the image's Python is a venv, the interpreter behind it
         self.sites: list[str] = found["sites"]  # the folders of its distributions, in the order of sys.path
-        self.venv_sites: list[str] = found["venvSites"]  # the image's site-packages where its Python is a venv
+        self.venv_sites: list[str] = found["venvSites"]  # the image's site-packages, if its Python is a venv
         self.system_sites: bool = found["systemSites"]
         self.scripts: str = found["scripts"]
         self.has_pip: bool = found["pip"]
-        self.names: dict[str, str] = found["names"]  # normalised names and versions of its distributions
+        self.names: dict[str, str] = found["names"]  # normalized names and versions of its distributions
 
     @property
     def promptflow(self) -> dict[str, str]:
-        """The image's own parts of prompt flow, which a session never replaces: the image is built around their version."""
+        """The versions of the image's prompt flow packages. A session never replaces them: the image is built around them."""
         return {name: version for name, version in self.names.items() if name == "promptflow" or name.startswith("promptflow-")}
 
 
 def probe(job: Job) -> Base:
-    """Ask the image's Python; raises OSError or ValueError when it doesn't answer."""
+    """Return the facts about the image's Python. Raises OSError or ValueError if it can't report them."""
     outcome = job.run([sys.executable, "-I", "-c", PROBE])
     return Base(json.loads(outcome.stdout))
 
 
 def find_uv() -> str:
-    """Return where the image has uv, empty where it hasn't."""
+    """Return the path of the image's uv; empty if it has none."""
     own = os.path.join(os.path.dirname(sys.executable), "uv")
     return own if os.access(own, os.X_OK) else shutil.which("uv") or ""

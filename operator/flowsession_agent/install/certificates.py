@@ -1,4 +1,4 @@
-"""The certificates that the tools trust where the installer's settings bring some: these, beside those of the system."""
+"""The certificates that the tools trust if the installer's settings have some: these and the system's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ OF_PIP = os.path.join("_vendor", "certifi", "cacert.pem")
 
 
 def bundle(own: str) -> str:
-    """PEM: the tools take one file in place of all that they would trust otherwise, and a private feed is mostly not the only index."""
+    """Return `own` and the system's certificates as PEM. They replace a tool's defaults, and a private feed is rarely the only index."""
     return f"{_of_the_system().rstrip()}\n{own}".lstrip()
 
 
 def _of_the_system() -> str:
-    """Return what OpenSSL goes by, or the distribution, or pip; empty where the image has none of them."""
+    """Return OpenSSL's certificates, or else the Linux distribution's, or pip's; empty if the image has none of them."""
     for path in (ssl.get_default_verify_paths().cafile, *SYSTEM, _of_pip()):
         try:
             with open(path or "", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Read why requirements contradict each other in the words of uv and pip, whole sentences at a time."""
+"""Extract why requirements conflict from the output of uv and pip, in whole sentences."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from flowsession_protocol.requirements import normalise
 
 LONGEST = 700
-"""Characters of a proof in a message."""
+"""Maximum characters of the reasons in a message."""
 
 START = re.compile(r"\bBecause ")
 END = re.compile(r"\n[^\S\n]*\n|\nhint")
 SENTENCE = re.compile(r"(?<=\.)\s(?=[A-Z])")
-"""Between two sentences: a version's dot has no space behind it."""
+"""The space between two sentences; a version's dot has none after it."""
 
 INDENTED = "    "
-"""What a line of pip's cause begins with."""
+"""The start of a line in pip's list of causes."""
 
 
 def reasons(text: str) -> str:
-    """Return the reasons in one line, without a full stop at its end; empty where the tool gave none."""
+    """Return the reasons in one line, without a period at the end; empty if the tool gave none."""
     _, caused, rest = text.partition("The conflict is caused by:\n")
     if caused:
         causes = [line.strip() for line in rest.split("\n\n", 1)[0].split("\n") if line.startswith(INDENTED)]
@@ -33,12 +33,12 @@ def reasons(text: str) -> str:
 
 
 def names_in(text: str) -> set[str]:
-    """Return the distributions that may be named in a text, normalised."""
+    """Return the normalized names of all distributions that a text may mention."""
     return {normalise(word.rstrip("._-")) for word in re.findall(r"[A-Za-z0-9][\w.-]*", text)}
 
 
 def _fitting(parts: list[str], between: str) -> str:
-    """As many parts from the start as fit, and the last one, which says what it comes to."""
+    """Return as many leading parts as fit, and the last one, which has the conclusion."""
     joined = between.join(parts)
     if len(joined) <= LONGEST:
         return joined

@@ -1,4 +1,4 @@
-"""Copies of requirements files, rewritten for the installer to read beside the originals, which stay."""
+"""Rewritten copies of requirements files for the installer. The originals stay as they are."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Copies:
-    """The copies that one install made; they lie beside their originals, since paths in the files are relative."""
+    """The copies of one install, in the folders of their originals, since paths in the files are relative."""
 
     def __init__(self, root: str, rewrite: Callable[[str], str]) -> None:
         self._root = os.path.abspath(root)
         self._rewrite = rewrite  # a file's text
         self._name = flow_folder.copy_name()
-        self._made: dict[str, str] = {}  # by original: its copy, or itself where nothing had to be changed
+        self._made: dict[str, str] = {}  # original -> its copy, or itself if nothing had to be changed
 
     def of(self, path: str) -> str:
-        """Return the file to install from in place of `path`. Raises OSError where a copy can't be written."""
+        """Return the file to install from in place of `path`. Raises OSError if a copy can't be written."""
         path = os.path.abspath(path)
         if path in self._made or len(self._made) >= REQUIREMENT_FILES:
             return self._made.get(path, path)
@@ -35,7 +35,7 @@ class Copies:
             return path
         text = requirement_lines.text_at(path)
         if text is None:
-            return path  # the tool says so
+            return path  # the tool reports it
         changed = requirement_lines.rewritten(self._rewrite(text), lambda line: self._line(path, line))
         if changed != text:
             folder, last = os.path.split(name)
@@ -45,13 +45,13 @@ class Copies:
         return self._made[path]
 
     def remove(self) -> None:
-        """Take the copies away."""
+        """Delete the copies."""
         for path, copy in self._made.items():
             if copy != path and os.path.lexists(copy):
                 os.unlink(copy)
 
     def _line(self, path: str, line: Line) -> str:
-        """Return the line with the copy of what it includes: pip reads one file of such a line, and nothing else."""
+        """Return the line with an included file replaced by its copy. pip reads one file from such a line, and nothing else."""
         for option in ("--requirement", "--constraint") if not line.body else ():
             for target in line.values(option)[:1]:
                 included = self._included(path, target)
@@ -60,7 +60,7 @@ class Copies:
         return line.text
 
     def _included(self, path: str, target: str) -> str:
-        """Return how a file names what it includes."""
+        """Return what the file at `path` is to include in place of `target`."""
         if "://" in target:
             return target
         inner = os.path.abspath(os.path.join(os.path.dirname(path), target))

@@ -1,4 +1,4 @@
-"""How an install ends before its last step: by an error, or because a command of it was ended from outside."""
+"""Early ends of an install: by an error, or because one of its commands was stopped, killed or timed out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class InstallError(Exception):
-    """The install is over; carries what to tell."""
+    """The install has failed. Carries the failure to report."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -18,7 +18,7 @@ class InstallError(Exception):
 
 
 def give_up_if_over(outcome: Outcome, *, seconds: float, tool: str) -> None:
-    """Goes on after a command that ended by itself; `seconds` is the install's limit. Raises InstallError for any other."""
+    """Raise InstallError unless the command ended by itself. `seconds` is the install's time limit."""
     if outcome.stopped:
         raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))
     if outcome.timed_out:

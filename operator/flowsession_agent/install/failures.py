@@ -1,4 +1,4 @@
-"""Read in a tool's own words why it failed: a code for programs, and one sentence that names the requirement, its place and the way out."""
+"""Read from a tool's output why it failed: a code for programs, and a sentence that names the requirement, its place and the way out."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Failure:
 
 
 def _short(line: str) -> str:
-    """Return a line for a sentence; the password goes before the end does, which might be the sign that tells it."""
+    """Return a line, quoted and cut for a message. Passwords are masked before the cut, which might remove the @ that marks them."""
     return repr(masked(line)[:100])
 
 
 def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_binary: bool) -> Failure:
-    """Return the failure that a tool's output tells of."""
+    """Return the failure that a tool's output describes."""
     for pattern, explain in PATTERNS:
         match = re.search(pattern, text)
         if match:
@@ -68,12 +68,12 @@ def classify(text: str, lines: list[Line], *, promptflow: dict[str, str], only_b
 
 
 def no_memory() -> Failure:
-    """Return the failure of what was killed for memory."""
+    """Return the failure for an install that ran out of memory."""
     return Failure("OutOfMemory", NO_MEMORY)
 
 
 def of_system(error: OSError) -> Failure:
-    """Return the failure of the agent's own writing or starting."""
+    """Return the failure for the agent's own error in writing a file or starting a command."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure("NoSpace", NO_SPACE)
     if error.errno == errno.ENOMEM:
@@ -82,7 +82,7 @@ def of_system(error: OSError) -> Failure:
 
 
 class _Case:
-    """A tool's output, the match that told its kind, and what was asked for."""
+    """A tool's output, the match that classified it, and what was requested."""
 
     def __init__(self, text: str, match: Match[str], lines: list[Line], promptflow: dict[str, str], only_binary: bool) -> None:
         self.text = text
@@ -93,11 +93,11 @@ class _Case:
 
     @property
     def what(self) -> str:
-        """What the pattern caught: the requirement, file or option that the tool names."""
+        """The requirement, file or option that the pattern captured."""
         return next((group for group in self.match.groups() if group), "")[:LONGEST_WHAT].strip(" .,'\"`()")
 
     def place(self, requirement: str) -> str:
-        """` (line 3 of requirements.txt)`, empty when the requirement is nobody's line."""
+        """Return ` (line 3 of requirements.txt)`; empty if no line names the requirement."""
         name = normalise(re.split(r"[\s\[=<>!~;@,]", requirement.strip())[0])
         return next((f" ({line.place})" for line in self.lines if line.name and line.name == name), "")
 
@@ -140,7 +140,7 @@ def _unhashed(_: _Case) -> Failure:
 
 
 def _newest(wanted: str, text: str) -> str:
-    """Return the newest version that pip has found; empty: none."""
+    """Return the newest version that pip found; empty if none."""
     for line in text.splitlines():
         versions = line.partition("(from versions: ")[2].partition(")")[0]
         if versions not in ("", "none") and f"requirement {wanted} " in line:
@@ -196,7 +196,7 @@ def _conflict(case: _Case) -> Failure:
 
 
 def _other_wheels(case: _Case) -> Failure:
-    """uv's refusal of wheels that don't fit here; where that is only a part of its proof, the requirements contradict each other."""
+    """Return the failure for wheels that don't fit here. If they are only a part of uv's proof, it is a conflict of requirements."""
     message = platforms.other_system(case.text, case.lines)
     if message:
         return Failure("NoMatchingDistribution", f"{masked(message)}.")

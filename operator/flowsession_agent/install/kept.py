@@ -1,7 +1,7 @@
-"""What the image's prompt flow needs of other distributions: as constraints, so that a plan leaves it working where it can.
+"""The dependencies of the image's prompt flow as constraints, so that an install keeps prompt flow working if possible.
 
-The tools see only what the requirements ask for: azure-monitor-opentelemetry alone would bring the newest opentelemetry, with which prompt
-flow can't be imported, though an older one suits both. In a file that named promptflow too they would have found that one.
+The tools consider only the requirements. azure-monitor-opentelemetry alone would bring the newest opentelemetry, with which prompt flow
+can't be imported, although an older one suits both. If the file also named promptflow, the tools would find the older one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ EXTRAS = re.compile(r"\[[^\[\]]*\]")
 
 
 def needs(base: Base, lines: Sequence[Line]) -> list[str]:
-    """Constraints on what the image's prompt flow needs, directly or not.
+    """Return constraints on the dependencies of the image's prompt flow, direct or not.
 
-    What a line gives a version of is left to that line, and with it what the image's version of that needs.
+    A distribution for which a line gives a version is left to that line, and so are the dependencies of the image's version of it.
     """
     metadata = installed(base.sites)
     own = {line.name for line in lines if asks_for_version(line)}
@@ -48,19 +48,19 @@ def needs(base: Base, lines: Sequence[Line]) -> list[str]:
 
 
 def asks_for_version(line: Line) -> bool:
-    """Return whether a line says which versions of a distribution it wants."""
+    """Return whether a line restricts the version of a distribution."""
     return bool(line.name) and asks(line.text)
 
 
 def asks(requirement: str) -> bool:
-    """Return whether a requirement has a version; its marker doesn't count."""
+    """Return whether a requirement, apart from its marker, has a version."""
     return re.search(r"[<>=!~@]", requirement.partition(";")[0]) is not None
 
 
 def without_the_images(text: str, base: Base) -> str:
-    """`text` without the lines that ask for prompt flow as the image has it; the others keep their numbers.
+    """Return `text` without the lines that ask for prompt flow as the image has it; the others keep their numbers.
 
-    A tool would hold all that prompt flow needs against the other lines, and refuse what it takes without such a line.
+    With such a line, a tool would check the other lines against all of prompt flow's dependencies, and reject what it otherwise accepts.
     """
     lines = list(requirements.lines(text))
     dropped = [line for line in lines if _is_the_images(line.text, base)]
@@ -79,7 +79,7 @@ def _is_the_images(requirement: str, base: Base) -> bool:
 
 
 def _requirements(metadata: str) -> list[str]:
-    """Return what a distribution requires without extras; nothing where its metadata can't be read."""
+    """Return what a distribution requires without extras; empty if its metadata can't be read."""
     for name in ("METADATA", "PKG-INFO"):
         try:
             with open(os.path.join(metadata, name), "rb") as file:
@@ -92,6 +92,6 @@ def _requirements(metadata: str) -> list[str]:
 
 
 def _plain(requirement: str) -> str:
-    """`name (>=1)` of older metadata as `name >=1`."""
+    """Return `name >=1` for the `name (>=1)` of older metadata."""
     before, semicolon, marker = requirement.partition(";")
     return re.sub(r"[()]", "", before).strip() + (f" ;{marker}" if semicolon else "")

@@ -1,10 +1,10 @@
-"""What a layer and the image hide of each other: brought together in the layer, so that both import as from one site-packages.
+"""Copy distributions of the image into a layer if one hides parts of the other, so that imports work as from one site-packages.
 
-A layer is a folder of its own before the image's on `sys.path`. Of a package that both have parts of, Python sees all parts only while
-none of them has an `__init__.py`; else the first regular package (or module file) on the path is the whole of it. One site-packages knows
-no such thing: azure-monitor-opentelemetry's `azure/monitor/opentelemetry/__init__.py` lies there beside its exporter's folder, which is
-another distribution's. So a distribution of the image that the layer hides parts of, or that hides parts of the layer, is copied into the
-layer by its RECORD: no network, and exactly the version that the plan was made with.
+A layer is a separate folder before the image's on `sys.path`. If both have parts of a package, Python sees all parts only while none has
+an `__init__.py`. Otherwise the first regular package (or module file) on the path is the whole package. One site-packages has no such
+problem: azure-monitor-opentelemetry's `azure/monitor/opentelemetry/__init__.py` is then next to its exporter's folder, which belongs to
+another distribution. So a distribution of the image that the layer hides in part, or that hides part of the layer, is copied into the
+layer by its RECORD: without network, and in exactly the version that the plan assumed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flowsession_agent.install.venvs import Layer
 
 SUFFIXES = tuple(importlib.machinery.all_suffixes())
-EXTENDS = b"extend_path"  # pkgutil's: such a package adds the parts of all folders on sys.path by itself
+EXTENDS = b"extend_path"  # pkgutil's: a package that calls it adds the parts in all folders on sys.path by itself
 EXTENDING = '__path__ = __import__("pkgutil").extend_path(__path__, __name__)\n'
 HEAD = 4096
 FOLDER, MODULE, REGULAR, EXTENDED = "folder", "module", "regular", "extended"
@@ -43,9 +43,9 @@ class Overlaps:
         self.brought: list[_Distribution] = []
 
     def bring(self) -> list[str]:
-        """Copy what is hidden into the layer; returns warnings on what could not be. Raises OSError when there is no room."""
+        """Copy what is hidden into the layer; return warnings about what can't be copied. Raises OSError if the disk is full."""
         hidden: set[str] = set()
-        while True:  # what was brought may hide more; each round brings at least one distribution or writes one file
+        while True:  # copies may hide more; each round copies at least one distribution or writes one file
             hidden, hiding = self._look()
             bring = [one for one in self._candidates(hidden | hiding) if any(map(one.touches, hidden)) or any(map(one.defines, hiding))]
             for one in bring:
@@ -60,7 +60,7 @@ class Overlaps:
         return list(self._unowned(hidden))
 
     def _look(self) -> tuple[set[str], set[str]]:
-        """Return the packages whose parts in the image the layer hides, and those whose parts in the layer the image hides, as paths."""
+        """Return, as paths, the packages whose parts in the image the layer hides, and those whose parts in the layer the image hides."""
         hidden: set[str] = set()
         hiding: set[str] = set()
         waiting = [""]
@@ -82,14 +82,14 @@ class Overlaps:
         return hidden, hiding
 
     def _hides(self, path: str, *, extended: bool) -> bool:
-        """Return whether the image's package at `path` hides modules of the layer's folder; one `extended` by itself those of one name."""
+        """Return whether the image's package at `path` hides modules of the layer's folder. An `extended` one hides only equal names."""
         mine = _modules(os.path.join(self._site, path))
         if extended:
             return any(not mine.isdisjoint(_modules(os.path.join(site, path))) for site in self._sites)
         return any(name.endswith(SUFFIXES) for _, _, files in os.walk(os.path.join(self._site, path)) for name in files)
 
     def _candidates(self, paths: set[str]) -> list[_Distribution]:
-        """Return the image's distributions that Python sees and the layer has no version of."""
+        """Return the image's visible distributions of which the layer has no version."""
         if not paths:
             return []
         layer = set(installed([self._site]))
@@ -101,7 +101,7 @@ class Overlaps:
         return self._known
 
     def _extend(self, path: str) -> bool:
-        """Let a folder of the layer be a package of its own: the image's package belongs to a version that the layer replaces."""
+        """Make a folder of the layer a regular package, since the image's belongs to a replaced version. Return False if it already is."""
         file = os.path.join(self._site, path, "__init__.py")
         if os.path.exists(file):
             return False
@@ -110,9 +110,9 @@ class Overlaps:
         return True
 
     def _unowned(self, hidden: set[str]) -> Iterator[str]:
-        """A sentence for each hidden package with modules of the image that are in no RECORD, as editable and old installs are."""
+        """Yield a warning for each hidden package of which the image has modules in no RECORD, as in editable and old installs."""
         if not hidden or any(one.files is None and name in installed([self._site]) for name, one in self._distributions().items()):
-            return  # then they may well be a replaced version's
+            return  # the modules may belong to a replaced version
         owned = {file for one in self._distributions().values() for file in one.files or ()}
         for path in sorted(hidden):
             lost = [file for file in self._files_below(path) if file not in owned and not os.path.exists(os.path.join(self._site, file))]
@@ -132,7 +132,7 @@ class Overlaps:
 
 
 class _Distribution:
-    """A distribution of the image, by the folder of its metadata."""
+    """A distribution of the image, given its metadata folder."""
 
     def __init__(self, metadata: str) -> None:
         self._site, folder = os.path.split(metadata)
@@ -142,15 +142,15 @@ class _Distribution:
         self._tops = {file.partition("/")[0].partition(".")[0] for file in self.files or ()}
 
     def touches(self, path: str) -> bool:
-        """Return whether it has files of or below the package or module at `path`."""
+        """Return whether the distribution has files of the package or module at `path`."""
         return self._any(path, lambda file: file.startswith((f"{path}/", f"{path}.")))
 
     def defines(self, path: str) -> bool:
-        """Return whether the regular package or module at `path` is its own."""
+        """Return whether the regular package or module at `path` belongs to the distribution."""
         return self._any(path, lambda file: file.startswith((f"{path}/__init__.", f"{path}.")))
 
     def copy(self, site: str) -> None:
-        """Copy its files into `site`, with bytecode and without scripts; what is there stays. Raises OSError."""
+        """Copy its files into `site`, with bytecode and without scripts. Existing files stay. Raises OSError."""
         for file in self.files or ():
             source, target = os.path.join(self._site, file), os.path.join(site, file)
             if not _copy(source, target) or not file.endswith(".py"):
@@ -163,7 +163,7 @@ class _Distribution:
 
 
 def _copy(source: str, target: str) -> bool:
-    """Return whether there was something to copy; with its time of change, by which Python knows whether bytecode is valid."""
+    """Copy a file if it exists and `target` doesn't; return whether it did. Keeps the mtime, by which Python validates bytecode."""
     if os.path.lexists(target) or not os.path.isfile(source):
         return False
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -172,7 +172,7 @@ def _copy(source: str, target: str) -> bool:
 
 
 def installed(sites: Sequence[str]) -> dict[str, str]:
-    """Return the folders of the metadata of the distributions in `sites`, by normalised name; the first counts."""
+    """Return the metadata folders of the distributions in `sites`, by normalized name. The first of a name counts."""
     found: dict[str, str] = {}
     for site in sites:
         for entry in os.listdir(site):
@@ -182,7 +182,7 @@ def installed(sites: Sequence[str]) -> dict[str, str]:
 
 
 def _recorded(metadata: str) -> list[str] | None:
-    """A distribution's files inside its folder, None where it keeps no list of them."""
+    """Return a distribution's files inside its site-packages, or None if it has no list of them."""
     try:
         with open(os.path.join(metadata, "RECORD"), encoding="utf-8", errors="surrogateescape", newline="") as file:
             files = [os.path.normpath(row[0]) for row in csv.reader(file) if row]
@@ -202,7 +202,7 @@ def _modules(folder: str) -> set[str]:
 
 
 def _kind(path: str) -> str:
-    """Return what an import of the module at `path`, without suffix, finds there."""
+    """Return the kind of module that an import finds at `path`, which has no suffix."""
     try:
         names = os.listdir(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""The package cache beside the operator: used for the indexes that it has when it answers, and done without when it doesn't."""
+"""The operator's package cache: used for the indexes that it has if it responds, and skipped otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PYPI = "https://pypi.org/simple"
 SECONDS = 1.0
-"""How long the cache may take to say that it is there: less than it saves."""
+"""Timeout of the cache's health check, in seconds: less than the cache saves."""
 OF_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 OF_UV = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
@@ -25,7 +25,7 @@ class PackageCache:
         self.address = next(iter(indexes.values())).partition("://")[2].partition("/")[0]
 
     def environ(self, direct: Mapping[str, str]) -> dict[str, str] | None:
-        """Return the tools' environment with the cache in the place of the indexes that it has; None when it has none of theirs."""
+        """Return the tools' environment with the cache in place of the indexes that it has, or None if it has none of them."""
         found = {name: value for name, value in direct.items() if value}
         if "PIP_INDEX_URL" not in found:
             found["PIP_INDEX_URL"] = PYPI
@@ -35,14 +35,14 @@ class PackageCache:
         if all(found[name].split() == value.split() for name, value in changed.items()):
             return None
         host = self.address.rpartition(":")[0] or self.address
-        # Plain HTTP: what comes is proved by hashes that the cache was told by the index, over TLS. The company's proxy can't reach it.
+        # Plain HTTP: downloads are verified by hashes that the cache got from the index over TLS. The company's proxy can't reach it.
         changed["PIP_TRUSTED_HOST"] = " ".join([*direct.get("PIP_TRUSTED_HOST", "").split(), self.address])
         excepted = direct.get("no_proxy") or direct.get("NO_PROXY") or ""
         changed["no_proxy"] = changed["NO_PROXY"] = ",".join([*filter(None, [excepted]), host])
         return {**direct, **changed}
 
     def missing(self) -> str:
-        """Return why the cache can't be used now, empty when it answers."""
+        """Return why the cache can't be used now; empty if it is healthy."""
         connection = http.client.HTTPConnection(self.address, timeout=SECONDS)
         try:
             connection.request("GET", "/healthz")
@@ -54,7 +54,7 @@ class PackageCache:
             connection.close()
 
     def blame(self, code: str, outcome: Outcome | None) -> str:
-        """Return why a failure with `code` may be the cache's fault, so that the indexes get the last word; empty when it isn't."""
+        """Return why the cache may have caused a failure with `code`, so that the indexes are tried directly; empty if it didn't."""
         if code in ("Timeout", "OutOfMemory", "NoSpace"):
             return ""
         named = outcome is not None and self.address in outcome.stdout + outcome.stderr

@@ -1,4 +1,4 @@
-"""What is installed in the session, asked of its Python when someone wants to know, and remembered until the next install."""
+"""The list of the session's packages, read by its Python on demand and cached until the next install."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Packages:
 
     @property
     def python(self) -> str:
-        """The Python that sees the session's packages: by its layer's own path, so that a later install doesn't change it underneath."""
+        """The Python that sees the session's packages. The path is its layer's, so that a later install doesn't change it while in use."""
         return os.path.join(self._home.venvs, self._venv, "bin", "python") if self._venv else sys.executable
 
     def installed(self, *, venv: str, names: list[str], report: dict[str, Any] | None = None) -> None:
-        """The session now uses the layer `venv`, for requirements that name `names`; `report` is what the install saw."""
+        """Record that the session uses the layer `venv`, for requirements that name `names`. `report` is the install's."""
         self._venv, self._names = venv, names
         self._known = report["packages"] if report else None
         self._counted = self._known is not None
         self._state.packages_count = len(self._known or ())
 
     def count(self) -> None:
-        """Read the packages if nobody has since the last install; tried once, since whoever asks for the list learns what is wrong."""
+        """Read the packages unless that was done since the last install. Tried only once: callers of `read` get the error."""
         if not self._counted:
             self._counted = True
             with contextlib.suppress(ApiError, OSError):
                 self.read()
 
     def read(self) -> list[Package]:
-        """Return the list of `GET /v1/packages`; raises ApiError with 500 when the session's Python can't tell."""
+        """Return the list of `GET /v1/packages`. Raises ApiError with 500 if the session's Python can't list them."""
         from flowsession_agent.scripts import REPORT
         from flowsession_agent.session.job import Job
 
@@ -71,7 +71,7 @@ class Packages:
             except (ValueError, KeyError, TypeError):
                 last = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
                 raise ApiError(500, "InternalError", f"{self.python} can't list its packages: {last[:300]}") from None
-            if self._venv == venv:  # else an install came in between
+            if self._venv == venv:  # otherwise an install has ended meanwhile
                 self._known = found
                 self._state.packages_count = len(found)
             return found

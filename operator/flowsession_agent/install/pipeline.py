@@ -1,4 +1,4 @@
-"""One install from end to end: plan, install into a fresh layer, prove it. Switching to the layer is left to who ordered it."""
+"""One install from end to end: plan, install into a new layer, verify it. The caller switches to the layer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNSOLVED = ("ConflictingRequirements", "NoMatchingDistribution")
 
 
 class Pipeline:
-    """The steps of one install, and what they learnt."""
+    """The steps of one install, and their results."""
 
     def __init__(self, *, home: Home, order: Order, address: Address, start_job: Callable[..., Job]) -> None:
         self._home = home
@@ -49,10 +49,10 @@ class Pipeline:
         self._feeds: PrivateFeeds | None = None
         self._rewriting: Rewriting | None = None
         self._constraints: list[str] = []
-        self._needs = ""  # of the image's prompt flow, as constraints that give way where they leave no solution
+        self._needs = ""  # the file of constraints by the image's prompt flow, which are dropped if they leave no solution
         self.tool = ""
         self.talking = 0
-        """Which command of its job is the installer while it runs, counted from 1; others, such as proofs, have nothing for people."""
+        """Number of the job's command that is the running installer, from 1; 0 if none. Output of others, such as proofs, isn't shown."""
         self.outcome: Outcome | None = None
         self.report: dict[str, Any] = {}
         self.changed = 0
@@ -60,7 +60,7 @@ class Pipeline:
         self._killed_before = cgroup.killed_for_memory()
 
     def run(self) -> Layer | None:
-        """Install; returns the finished layer, None when the image's packages are enough. Raises InstallError or OSError."""
+        """Install, and return the finished layer, or None if the image's packages are enough. Raises InstallError or OSError."""
         try:
             return self._install()
         finally:
@@ -73,7 +73,7 @@ class Pipeline:
             self._settings.feed.token = ""
 
     def masked(self, text: str) -> str:
-        """Return a tool's words without credentials and with the feeds' own URLs, short enough for an answer."""
+        """Return a tool's output without credentials and with the feeds' own URLs, cut to what a response may hold."""
         text = self._feeds.restored(text) if self._feeds is not None else flow_folder.without_copies(text)
         return masked(text)[-limits.TAIL :]
 
@@ -140,14 +140,14 @@ class Pipeline:
                 self._needs = self._constrain("needs.txt", kept.needs(self._base, self._lines))
 
     def _constrain(self, name: str, lines: list[str]) -> str:
-        """Write a file of constraints; returns its path."""
+        """Write a file of constraints; return its path."""
         path = os.path.join(self._home.tmp, name)
         _write(path, lines)
         self._constraints.append(path)
         return path
 
     def _open_feeds(self) -> None:
-        """Let the tools reach private feeds by way of the gate."""
+        """Let the tools reach private feeds through the gate."""
         from flowsession_agent.feeds.session import PrivateFeeds
 
         requirements, rewriting = self._order.requirements, self._rewriting
@@ -162,7 +162,7 @@ class Pipeline:
         self._lines = requirement_lines.read(self._file, root=rewriting.root, shown=requirements.shown)
 
     def _plan(self, uv: str) -> list[str] | None:
-        """Return what uv would add to the image, or None when pip is to have the last word."""
+        """Return the requirements that uv would add to the image, or None if pip is to decide."""
         self.tool = "uv"
         command = tools.uv_plan(
             uv,
@@ -181,7 +181,7 @@ class Pipeline:
         asks_pip = outcome.exit_code == 2 or tools.hints_at_prereleases(outcome.stderr)
         only_index = not self._settings.extra_index_urls and not any(line.values("--extra-index-url") for line in self._lines)
         if failure.code == "IndexUnreachable" and only_index:
-            asks_pip = False  # pip could only wait in vain once more
+            asks_pip = False  # pip would only wait and fail again
         if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:
             if failure.code == "IndexUnreachable":
                 self._go_on_without(failure)
@@ -189,7 +189,7 @@ class Pipeline:
         raise InstallError(failure)
 
     def _go_on_without(self, failure: Failure) -> None:
-        """Let pip install from the other indexes, as it does; uv has waited long enough for that one, and pip would for each package."""
+        """Let pip install from the other indexes, with one retry: uv has already waited for this one, and pip would for each package."""
         self.warnings.append(f"{failure.message.partition(': check ')[0]}: packages come from the other indexes")
         self._use({"PIP_RETRIES": "1", **self._environ})
 
@@ -239,7 +239,7 @@ class Pipeline:
             self.outcome = error.outcome or self.outcome
             raise InstallError(error.failure) from None
         self.report = proof
-        # As pip does it: told, and no failure.
+        # Warnings and not a failure, as with pip.
         self.warnings += [f"the packages don't fit together: {problem}" for problem in proof["problems"]]
 
     @property
@@ -263,7 +263,7 @@ class Pipeline:
         ends.give_up_if_over(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
 
     def _classify(self, outcome: Outcome) -> Failure:
-        if cgroup.killed_for_memory() > self._killed_before:  # a build's own process, of which the tool says only that the build failed
+        if cgroup.killed_for_memory() > self._killed_before:  # a process of a build: the tool reports only that the build failed
             return failures.no_memory()
         failure = failures.classify(
             outcome.stdout + "\n" + outcome.stderr, self._lines, promptflow=self._base.promptflow, only_binary=self._settings.only_binary

@@ -1,4 +1,4 @@
-"""Why a package index has nothing that fits: wheels for other systems or Pythons only, and versions that lie on an index of their own."""
+"""Explain why a package index has nothing that fits: wheels only for other systems or Pythons, or versions on a separate index."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ONLY_FOR = {
     ),
     "macOS": ("tensorflow-macos", "tensorflow-metal"),
 }
-"""What freezes of other systems bring, and what can't be installed on Linux or is of no use there."""
+"""Distributions that `pip freeze` lists on other systems, and that can't be installed on Linux or are useless there."""
 
 FAMILIES = {"Windows": ("winrt-",), "macOS": ("pyobjc",)}
-"""The same, by what their names begin with."""
+"""Prefixes of the names of more such distributions."""
 
 HINT = re.compile(r"hint: Wheels are available for `([^`\n]{1,200})` \(v?([^)\n]{1,100})\) on the following platforms?: ([^\n]{1,1000})")
 ABIS = re.compile(r"we only found wheels for `([^`\n]{1,200})` \(v?([^)\n]{1,100})\) with the following[^\n:]{0,40}: ([^\n]{1,1000})")
@@ -37,7 +37,7 @@ MOST_SHOWN = 5
 
 
 def system_of(name: str) -> str:
-    """Return the only system that a distribution is known to be for; empty: none."""
+    """Return the only system that a distribution is known to be for; empty if none is known."""
     for system, names in ONLY_FOR.items():
         if name in names or name.startswith(FAMILIES[system]):
             return system
@@ -45,7 +45,7 @@ def system_of(name: str) -> str:
 
 
 def other_system(text: str, lines: list[Line]) -> str:
-    """What to say of wheels for other systems only, by uv's hint or by what is known of the lines' packages; empty: neither tells."""
+    """Return why wheels are only for other systems, by uv's hint or by the known packages in the lines; empty if neither shows that."""
     for name, version, tags in HINT.findall(text):
         systems = {"Windows" if tag.startswith("win") else "macOS" if tag.startswith("macosx") else "" for tag in re.findall(r"\w+", tags)}
         if systems and "" not in systems:
@@ -58,12 +58,12 @@ def other_system(text: str, lines: list[Line]) -> str:
 
 
 def of_system(name: str, what: str, lines: list[Line]) -> str:
-    """Return the same of a distribution that is known to be for one system, and that a tool names `what`."""
+    """Return the same sentence for a distribution that is known to be for one system, and that a tool calls `what`."""
     return _sentence(normalise(name), what, system_of(normalise(name)), lines, "")
 
 
 def other_python(text: str) -> str:
-    """Return the same for wheels of other Pythons only: `NAME VERSION has no wheel for this Python (it has cp310)`."""
+    """Return `NAME VERSION has no wheel for this Python, only for TAGS, and no source ...` if uv's output says so; else empty."""
     found = ABIS.search(text)
     if found is None:
         return ""
@@ -72,7 +72,7 @@ def other_python(text: str) -> str:
 
 
 def local_version(wanted: str, lines: list[Line]) -> str:
-    """Return where versions such as 2.1.2+cu118 come from; empty: `wanted` is of another kind, or its index is among the lines."""
+    """Return where versions such as 2.1.2+cu118 come from; empty if `wanted` is of another kind, or a line names the index."""
     name, plus, local = wanted.partition("+")
     if not plus:
         return ""

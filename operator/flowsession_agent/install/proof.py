@@ -1,4 +1,4 @@
-"""What a finished layer is put to before anybody uses it: `pip check` compared with before, and an import of prompt flow."""
+"""Verify a finished layer before it is used: compare `pip check` with its result without the layer, and import prompt flow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Broken(Exception):
-    """The layer breaks what worked before; `outcome` is the command's that showed it, where that is what to tell."""
+    """The layer breaks what worked before. `outcome`: of the command that showed it, if its output is to be reported."""
 
     def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ def prove(layer: Layer, lines: Sequence[Line], *, run: Callable[[list[str]], Out
 
 
 def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) -> str:
-    """Return what began the failure, the package and the line that it points to, and the way out."""
+    """Return a message with the first error, the package and the line that it points to, and the way out."""
     try:
         answer = json.loads(outcome.stdout.strip().splitlines()[-1])
         error, name = str(answer["error"]), normalise(str(answer["culprit"]))
@@ -65,7 +65,7 @@ def _explained(outcome: Outcome, report: dict[str, Any], lines: Sequence[Line]) 
 
 
 def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Line | None:
-    """Return the line that names the package, else one that names what requires it, directly or not."""
+    """Return the line that names the package, or else one that names a package requiring it, directly or not."""
     asked = {line.name: line for line in lines if line.name}
     by = {normalise(package["name"]): list(map(normalise, package["requiredBy"])) for package in report["packages"]}
     waiting, known = [name], {name}
@@ -79,7 +79,7 @@ def _line_behind(name: str, report: dict[str, Any], lines: Sequence[Line]) -> Li
 
 
 def _smoke_test(report: dict[str, Any]) -> str:
-    """Return what to import (1.3 s), empty when the layer hides no module of the image and brings no prompt flow."""
+    """Return the module to import (1.3 s); empty if the layer neither hides a module of the image nor has prompt flow."""
     packages = {normalise(package["name"]): package for package in report["packages"]}
     brought = any(name.startswith("promptflow") and package["layer"] != "image" for name, package in packages.items())
     if not report["shadowed"] and not brought:

@@ -1,6 +1,6 @@
-"""Runs in the session's Python, not in the agent's: what is installed, in which layer, and what the layer broke.
+"""Report what is installed, in which layer, and what the layer broke. Runs in the session's Python, not in the agent's.
 
-Standard output is one JSON object: `packages` as in the protocol, `problems` of the layer as sentences, `shadowed` for the modules of the
+Standard output is one JSON object: `packages` as in the protocol, `problems` of the layer as sentences, and `shadowed`, the modules of the
 image that the layer hides.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 FROM_IMAGE = "from-image.json"
-"""In a layer's folder: names and versions of the distributions that it has from the image, so that they import together."""
+"""File in a layer's folder: names and versions of the distributions that were copied from the image, so that they import together."""
 
 
 class Found:
@@ -39,7 +39,7 @@ class Found:
 
 
 def main() -> None:
-    """`report LAYER NAMES`: the layer's folder or empty, and the JSON list of the names that the requirements ask for."""
+    """Run `report LAYER NAMES`: the layer's folder or empty, and a JSON list of the distributions that the requirements name."""
     layer, wanted = sys.argv[1], set(json.loads(sys.argv[2]))
     seen, image = scan(layer)
     evaluator = load_evaluator()
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def scan(layer: str) -> tuple[dict[str, Found], dict[str, Found]]:
-    """Return what Python sees, and what it would see without the layer; the first on the path wins."""
+    """Return the distributions that Python sees, and those that it would see without the layer. The first on the path wins."""
     from importlib.metadata import distributions
 
     seen: dict[str, Found] = {}
@@ -81,7 +81,7 @@ def scan(layer: str) -> tuple[dict[str, Found], dict[str, Found]]:
 
 
 def brought(layer: str) -> dict[str, str]:
-    """Names and versions of what the layer has from the image: not the session's own."""
+    """Return names and versions of the distributions in the layer that were copied from the image."""
     if not layer:
         return {}
     try:
@@ -92,7 +92,7 @@ def brought(layer: str) -> dict[str, str]:
 
 
 def check(seen: dict[str, Found], image: dict[str, Found], evaluator: Callable[[str], Any]) -> list[str]:
-    """Return what `pip check` says now and didn't before: only what the layer holds, or what depends on it, can have got worse."""
+    """Return what `pip check` reports only with the layer: problems of distributions in it, or of those that depend on one in it."""
     changed = {name for name, found in seen.items() if found.in_layer}
     problems = []
     for found in seen.values():
@@ -129,7 +129,7 @@ def applies(text: str, evaluator: Callable[[str], Any] | None) -> bool:
 
 
 def load_evaluator() -> Callable[[str], Any] | None:
-    """`packaging`'s Requirement, from wherever this Python has one."""
+    """Return `packaging`'s Requirement from wherever this Python has it, or None."""
     for module in ("packaging.requirements", "pip._vendor.packaging.requirements", "setuptools._vendor.packaging.requirements"):
         try:
             requirement: Callable[[str], Any] = __import__(module, fromlist=["Requirement"]).Requirement
@@ -140,7 +140,7 @@ def load_evaluator() -> Callable[[str], Any] | None:
 
 
 def shadowed(layer: str) -> list[str]:
-    """Return the importable names that both the layer and the image have: what the image's own code now imports from the layer."""
+    """Return the importable names that both the layer and the image have. The image's own code now imports these from the layer."""
     if not layer:
         return []
     mine: set[str] = set()
@@ -153,6 +153,6 @@ def shadowed(layer: str) -> list[str]:
 
 
 def name_of(requirement: str) -> str:
-    """Return the normalised name that a requirement begins with."""
+    """Return the normalized name that a requirement begins with."""
     match = NAME.match(requirement)
     return normalise(match.group()) if match else ""

@@ -1,6 +1,6 @@
-"""The requirements' lines with their places, files that they include among them; for messages, and to tell what was asked for.
+"""The requirements' lines with their places, those of included files too: for messages, and to know what was requested.
 
-Not a validator: pip and uv have the last word on what a line means.
+Not a validator: pip and uv decide what a line means.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?=$|[\s<>=!~
 
 
 class Line(requirements.Line):
-    """One logical line, and the file that it stands in."""
+    """One logical line, and the file that contains it."""
 
     def __init__(self, *, file: str, number: int, text: str) -> None:
         super().__init__(number, number, text)
@@ -28,7 +28,7 @@ class Line(requirements.Line):
 
     @property
     def name(self) -> str:
-        """The distribution that the line names, normalised; empty for options, paths and bare URLs."""
+        """The distribution that the line names, normalized; empty for options, paths and bare URLs."""
         return name_of(self.text)
 
     @property
@@ -38,20 +38,20 @@ class Line(requirements.Line):
 
     @property
     def place(self) -> str:
-        """For people: `line 3 of requirements.txt`."""
+        """The place for messages: `line 3 of requirements.txt`."""
         return f"line {self.first} of {self.file}"
 
 
 def name_of(text: str) -> str:
-    """Return the distribution that a line names, normalised; empty for options, paths and bare URLs."""
+    """Return the distribution that a line names, normalized; empty for options, paths and bare URLs."""
     match = NAME.match(text) or requirements.EGG.search(text)
     return normalise(match.group(1)) if match else ""
 
 
 def read(path: str, *, root: str, shown: str) -> list[Line]:
-    """Return the lines of the file at `path`, named `shown`, and of those that it includes by -r, named relative to `root`.
+    """Return the lines of the file at `path`, named `shown`, and of the files that it includes by -r, named relative to `root`.
 
-    Unreadable files have none.
+    An unreadable file has no lines.
     """
     lines: list[Line] = []
     waiting = [os.path.abspath(path)]
@@ -70,7 +70,7 @@ def read(path: str, *, root: str, shown: str) -> list[Line]:
 
 
 def text_at(path: str) -> str | None:
-    """Return a file's text, as far as it is looked at; None when it can't be read."""
+    """Return a file's text, its first 4 MiB at most, or None if it can't be read."""
     try:
         with open(path, "rb") as file:
             data = file.read(4 * 1024 * 1024)
@@ -80,7 +80,7 @@ def text_at(path: str) -> str | None:
 
 
 def rewritten(text: str, instead: Callable[[requirements.Line], str]) -> str:
-    """Return a file's text with what `instead` has for each line, and every line where it was."""
+    """Return a file's text with each logical line replaced by `instead(line)`. Lines keep their numbers."""
     physical = text.splitlines(keepends=True)
     for line in requirements.lines(text):
         changed = instead(line)

@@ -1,4 +1,4 @@
-"""Rewrite requirements for the tools: variables get their values, and the versions of prompt flow's packages give way to the image's."""
+"""Rewrite requirements for the tools: expand variables, and drop versions of prompt flow's packages in favor of the image's."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from flowsession_protocol.requirements import Line
 
 VARIABLE = re.compile(rf"://[^/\s@]*@|{lines.VARIABLE.pattern}")
-"""In a URL's login both tools put a variable in themselves, and mask it in what they print."""
+"""A variable, or a URL's login, in which both tools expand variables themselves and mask them in their output."""
 
 UNSAFE = re.compile(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029#$\\]")
-"""What would read differently in a file than where pip puts values in: behind comments and line ends."""
+"""Characters with a meaning in a file that they lack in a value: pip expands variables after it handles comments and line ends."""
 
 
 class Rewriting:
-    """The files of one install as its tools are to read them: copies where something changed."""
+    """The files of one install as its tools read them: copies where something changed."""
 
     def __init__(self, requirements: Requirements, *, home: Home, environ: Mapping[str, str], base: Base) -> None:
-        """Rewrite the requirements and what they include. `environ` is the tools'. Raises InstallError for a Secret's value in the open,
-        OSError."""
+        """Rewrite the requirements and the files that they include. `environ` is the tools'. Raises InstallError if a Secret's value would
+        be exposed, OSError."""
         self._environ = environ
         self._secret = set(environ.get(SECRET_VARIABLES, "").split(","))
         self._base = base
         self._replaced: dict[str, str] = {}
-        """What is said of a distribution's line whose version gave way."""
+        """Warnings about lines whose version was dropped, by distribution."""
         self.root = home.flow if requirements.path else home.root
-        self._of_edited = ""  # the order's text, beside the file that the session edited
+        self._of_edited = ""  # a file with the order's text, next to the one that the session edited
         self._copies = Copies(self.root, self.text)
         try:
             original = self._placed(requirements, requirements.path or os.path.basename(home.requirements))
@@ -57,26 +57,26 @@ class Rewriting:
 
     @property
     def warnings(self) -> list[str]:
-        """What people should know although it stops nothing."""
+        """Warnings for people; they don't stop the install."""
         return list(self._replaced.values())
 
     @property
     def note(self) -> str:
-        """The same, to be added to the message of a conflict, in which the versions that gave way are missing."""
+        """The warnings, to append to a conflict's message, which lacks the dropped versions."""
         return "".join(f" {message.replace('was installed', 'was taken')}." for message in self.warnings)
 
     def close(self) -> None:
-        """Take the copies away."""
+        """Delete the copies."""
         self._copies.remove()
         if self._of_edited:
             with contextlib.suppress(OSError):
                 os.unlink(self._of_edited)
 
     def _placed(self, requirements: Requirements, name: str) -> str:
-        """Return the file that reads as the order has it."""
+        """Return the path of a file with the order's text; write it if needed."""
         there = requirement_lines.text_at(os.path.join(self.root, name))
         if there is None or there.splitlines() != requirements.text.splitlines():
-            if requirements.path:  # in its folder, since it may include others; the session's own edit of the file stays
+            if requirements.path:  # in the same folder, since it may include others; the session's own edit of the file stays
                 folder, _, last = name.rpartition("/")
                 name = os.path.join(folder, flow_folder.copy_name()(last))
                 self._of_edited = os.path.join(self.root, name)
@@ -89,13 +89,13 @@ class Rewriting:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-        # A claim that the session can only read: the tools get the file as it is, and say what they don't take.
+        # A claim that is read-only for the session: the tools get the file as it is, and report what they reject.
         self._copies.remove()
         self._replaced.clear()
         return original
 
     def text(self, text: str) -> str:
-        """Return a file's text as the tools are to read it, every line where it was. Raises InstallError."""
+        """Return a file's text as the tools are to read it. Lines keep their numbers. Raises InstallError."""
         return kept.without_the_images(requirement_lines.rewritten(text, self._line), self._base)
 
     def _line(self, line: Line) -> str:
@@ -114,7 +114,7 @@ class Rewriting:
         return VARIABLE.sub(value, text) if "${" in text else text
 
     def _without_version(self, text: str, written: str) -> str:
-        """The line with its name alone where the image has that part of prompt flow. A hash stays, and fails unless it is the image's."""
+        """Return the line without its version if the image has that part of prompt flow. A hashed line stays, and must match it."""
         name = requirement_lines.name_of(text)
         version = self._base.promptflow.get(name)
         if version is None or text.startswith("-") or "--hash" in text:

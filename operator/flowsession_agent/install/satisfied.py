@@ -1,10 +1,10 @@
-"""Runs in the session's Python, not in the agent's: which requirements what is installed does not satisfy.
+"""Find the requirements that the installed packages don't satisfy. Runs in the session's Python, not in the agent's.
 
 `satisfied LAYER FILE`: the layer's folder or empty, and a file with a JSON list of lines, each with `text`, `place` and `constraint`.
-Standard output is one JSON object: `unsatisfied`, the first of them as sentences, `count`, how many there are, and `asked`, how many apply.
+Standard output is one JSON object: `unsatisfied` (sentences for the first), `count` (of all unsatisfied) and `asked` (how many apply).
 
-A requirement is judged as pip judges one that may be installed already: markers by this Python, versions with pre-releases, extras by the
-metadata of what they need, links by direct_url.json (https://packaging.python.org/en/latest/specifications/direct-url/).
+Requirements are judged as pip judges those that may be installed already: markers by this Python, versions with pre-releases, extras by
+the metadata of their dependencies, links by direct_url.json (https://packaging.python.org/en/latest/specifications/direct-url/).
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def main() -> None:
 
 
 class Judge:
-    """Compares requirements with what is installed."""
+    """Compares requirements with the installed packages."""
 
     def __init__(
         self, seen: Mapping[str, Found], evaluator: Callable[[str], Any], *, links: Mapping[str, list[str]], keeps: Iterable[str]
     ) -> None:
-        """`links`: by name, the links that a distribution was installed from. `keeps`: what the image keeps in its own version, whatever
-        requirements ask for."""
+        """`links`: the links that each distribution was installed from, by name. `keeps`: distributions of which the image keeps its own
+        version, whatever requirements ask for."""
         self._seen, self._evaluator, self._links, self._keeps = seen, evaluator, links, frozenset(keeps)
         self.asked = 0
 
     def unsatisfied(self, lines: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return a sentence for each line that is not satisfied. Constraints count for what is asked for, and what that needs."""
+        """Return a sentence for each unsatisfied line. Constraints apply only to requested distributions and their dependencies."""
         found: list[str] = []
         constraints = []
         names: set[str] = set()
@@ -77,7 +77,7 @@ class Judge:
         return found
 
     def _judged(self, text: str) -> tuple[str, str]:
-        """The distribution that a line names, normalised, and why it is not satisfied; both empty for a line that does not apply here."""
+        """Return the normalized name of a line's distribution, and why the line is unsatisfied. Both are empty if it doesn't apply here."""
         body, options = parts(expanded(text))
         if LINK.match(body):
             egg = EGG.search(body)
@@ -87,7 +87,7 @@ class Judge:
         try:
             requirement = self._evaluator(body)
             applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        except Exception as error:  # of whatever version of packaging this Python has
+        except Exception as error:  # which one depends on this Python's version of packaging
             return "", f"it can't be compared ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         if not applies:
             return "", ""
@@ -108,7 +108,7 @@ class Judge:
         return f"{found.name} {found.version} is installed{f', {more}' if more else ''}" if found else "it is not installed"
 
     def _lacking(self, requirement: Any, known: set[tuple[str, str]]) -> str:
-        """What an extra needs that is not satisfied; empty: nothing. `known`: the extras that were looked at."""
+        """Return an unsatisfied dependency of the requirement's extras, as a sentence; empty if none. `known`: extras checked so far."""
         name = normalise(requirement.name)
         for extra in sorted(requirement.extras):
             if (name, extra) in known:
@@ -134,7 +134,7 @@ class Judge:
                 continue
 
     def _needed(self, names: set[str]) -> set[str]:
-        """The names, and those of what they need, directly or not."""
+        """Return the names and those of their dependencies, direct or not."""
         waiting, needed = list(names), set(names)
         while waiting:
             found = self._seen.get(waiting.pop())
@@ -147,18 +147,18 @@ class Judge:
 
 
 def shown(line: Mapping[str, Any]) -> str:
-    """A line and its place for a message, without logins."""
+    """Return a line and its place for a message, without logins."""
     text = masked(parts(line["text"])[0])
     return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'!r} ({line['place']})"
 
 
 def expanded(text: str) -> str:
-    """The line with the values of environment variables, as pip has it."""
+    """Return the line with environment variables expanded, as pip does it."""
     return VARIABLE.sub(lambda match: os.environ.get(match.group(1)) or match.group(), text)
 
 
 def linked(url: str) -> str:
-    """A link in the form in which links are compared: kind of repository, address without login and fragment, revision."""
+    """Return a link in the form for comparing: kind of repository, address without login and fragment, revision, subdirectory."""
     address, _, fragment = url.strip().partition("#")
     kind, plus, rest = address.partition("+")
     kind, address = (kind.lower(), rest) if plus and "://" not in kind else ("", address)
@@ -168,7 +168,7 @@ def linked(url: str) -> str:
 
 
 def direct_urls() -> dict[str, list[str]]:
-    """By name: the links from which distributions were installed, as `linked` has them; with a repository's revision by name and commit."""
+    """Return the links that each distribution was installed from, as `linked` has them; a repository's by revision name and by commit."""
     from importlib.metadata import distributions
 
     found: dict[str, list[str]] = {}

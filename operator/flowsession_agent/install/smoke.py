@@ -1,6 +1,6 @@
-"""Runs in the session's Python, not in the agent's: imports a module, and says of a failure what began it and whose it is.
+"""Import a module; report the first error and the distribution that caused it. Runs in the session's Python, not in the agent's.
 
-`smoke MODULE LAYER`: ends with 1 after a failure, the traceback on standard error and one JSON object on standard output: `error`, the
+`smoke MODULE LAYER`: exits with 1 on failure, with the traceback on standard error and one JSON object on standard output: `error`, the
 first exception of the chain, and `culprit`, the distribution in the folder LAYER that it points to, or empty.
 """
 
@@ -25,7 +25,7 @@ PLACE = re.compile(r" \((?:/[^()]*|unknown location)\)$")  # where Python found 
 def main() -> None:
     """Import the module."""
     module, layer = sys.argv[1:]
-    gc.disable()  # there is no garbage, and looking for it would take a fifth of the time
+    gc.disable()  # imports leave no garbage, and looking for it would take a fifth of the time
     try:
         importlib.import_module(module)
     except BaseException as error:
@@ -35,11 +35,11 @@ def main() -> None:
         json.dump({"error": f"{type(first).__name__}: {text}", "culprit": culprit(first, layer)}, sys.stdout)
         sys.stdout.flush()
         os._exit(1)
-    os._exit(0)  # threads that the import began must not hold the install up
+    os._exit(0)  # threads that the import started must not delay the install
 
 
 def root(error: BaseException) -> BaseException:
-    """Return the exception that the others of the chain were raised for."""
+    """Return the first exception of the chain, which caused the others."""
     for _ in range(CHAIN_LIMIT):
         before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if before is None:
@@ -49,7 +49,7 @@ def root(error: BaseException) -> BaseException:
 
 
 def culprit(error: BaseException, layer: str) -> str:
-    """Return the name of the layer's distribution that the error points to: by the module it names, else by where it was raised."""
+    """Return the layer's distribution that the error points to, by the module that it names or else by where it was raised."""
     owners = None
     for file in _files(error):
         if file.startswith(layer):
@@ -66,7 +66,7 @@ def _files(error: BaseException) -> Iterator[str]:
         parts = (error.name or "").split(".")
         for length in range(len(parts), 0, -1):
             yield from filter(None, [_file_of(".".join(parts[:length]))])
-    yield from filter(None, [getattr(getattr(error, "obj", None), "__file__", None)])  # of AttributeError, from Python 3.10 on
+    yield from filter(None, [getattr(getattr(error, "obj", None), "__file__", None)])  # AttributeError has it from Python 3.10 on
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     yield from reversed(frames)
 

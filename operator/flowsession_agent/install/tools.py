@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from flowsession_agent.settings import Home
 
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
-# What would send packages elsewhere than into the layer, or other people's code into the tools.
+# Variables that would send packages elsewhere than into the layer, or bring foreign code into the tools.
 DROPPED = (
     *(PUBLIC_KEYS, "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME"),
     *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN", "PIP_REQUIREMENT", "PIP_LOG"),
     *("UV_TARGET", "UV_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_CONFIG_FILE", "UV_OVERRIDE", "UV_LOG"),
 )
-# uv doesn't read pip's settings; under pip's rules it has to.
+# uv doesn't read pip's settings, but must follow them here.
 SAME_FOR_UV = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
@@ -35,7 +35,7 @@ SAME_FOR_UV = {
     "PIP_CERT": "SSL_CERT_FILE",
 }
 ONLY_FOR_PIP = ("PIP_NO_INDEX", "PIP_PRE", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_PREFER_BINARY")
-RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's own rule for prereleases is the one nearest to pip's
+RULES_OF_PIP = ("--index-strategy", "unsafe-best-match")  # uv's default rule for pre-releases is the closest to pip's
 PLANNED = re.compile(r"^ [+~] ([^\s=]+)(?:==(\S+))?(?: @ (\S+)| \(from ([^\s)]+)\))?$", re.MULTILINE)
 CARRIED = frozenset(
     ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "--no-index", "--no-binary", "--only-binary", "--pre")
@@ -43,7 +43,7 @@ CARRIED = frozenset(
 
 
 def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSettings, image_config: Mapping[str, str]) -> dict[str, str]:
-    """The tools' environment. Index URLs travel here rather than on the command line, which every process of the pod can read."""
+    """Return the tools' environment. It has the index URLs because every process of the pod can read command lines."""
     found = {**image_config, **inherited, **settings.environment}
     if settings.index_url:
         found["PIP_INDEX_URL"] = found["UV_DEFAULT_INDEX"] = settings.index_url
@@ -84,14 +84,14 @@ def environ(inherited: Mapping[str, str], *, home: Home, settings: InstallerSett
 
 
 def image_config(base: Base) -> dict[str, str]:
-    """What the image's pip.conf says, as the variables that mean the same."""
+    """Return the settings in the image's pip.conf, as the equivalent variables."""
     found: dict[str, str] = {}
     for path in ("/etc/pip.conf", os.path.join(os.path.dirname(base.scripts), "pip.conf"), os.environ.get("PIP_CONFIG_FILE", os.devnull)):
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            continue  # pip will say so itself
+            continue  # pip reports it itself
         for section in ("global", "install"):
             if parser.has_section(section):
                 found.update({f"PIP_{key.upper().replace('-', '_')}": " ".join(value.split()) for key, value in parser.items(section)})
@@ -99,7 +99,7 @@ def image_config(base: Base) -> dict[str, str]:
 
 
 def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
-    """Whether only pip does what is asked: editable installs, local paths, and settings that uv has no word for."""
+    """Return whether only pip supports the request: editable installs, local paths, and settings that uv lacks."""
     if any(name in environment for name in ONLY_FOR_PIP):
         return True
     hashed = any(line.hashes for line in lines)
@@ -109,7 +109,7 @@ def needs_pip(lines: list[Line], environment: Mapping[str, str]) -> bool:
 
 
 def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str], lines: list[Line], only_binary: bool) -> list[str]:
-    """Ask uv what it would install on top of the image, changing nothing. One hash in the file demands all, as with pip."""
+    """Return the command that lists what uv would install over the image. One hash in the file makes hashes mandatory, as with pip."""
     command = [uv, "pip", "install", "--dry-run", "--python", base_python, "--break-system-packages", *RULES_OF_PIP, "-r", file]
     command += [word for file in constraints for word in ("-c", file)]
     command += ["--require-hashes"] if any(line.hashes for line in lines) else []
@@ -117,7 +117,7 @@ def uv_plan(uv: str, base_python: str, *, file: str, constraints: Sequence[str],
 
 
 def planned(output: str, lines: list[Line]) -> list[str]:
-    """The requirements that uv's dry run listed, each exactly pinned, with the hashes that the file allows for it."""
+    """Return the requirements that uv's dry run listed, each exactly pinned, with the hashes that the file allows for it."""
     from flowsession_protocol.requirements import normalise
 
     hashes = {line.name: line.hashes for line in lines if line.hashes}
@@ -130,19 +130,19 @@ def planned(output: str, lines: list[Line]) -> list[str]:
 
 
 def hints_at_prereleases(text: str) -> bool:
-    """Whether uv says that pre-releases might do, which pip may take where it does not."""
+    """Return whether uv hints that pre-releases might fit. pip may accept them where uv doesn't."""
     return any("pre-release" in line or "prerelease" in line for line in text.lower().splitlines() if "hint: " in line)
 
 
 def carried_options(lines: list[Line], *, folder: str) -> list[str]:
-    """The file's own options that say where packages come from, for the file that holds the plan; its paths are made absolute."""
+    """Return the file's options about where packages come from, for the plan's file. Relative paths become absolute."""
     found = [option for line in lines if not line.body for option in line.options if option[0] in CARRIED]
     local = {value: os.path.join(folder, value) for _, value in found if value and os.path.exists(os.path.join(folder, value))}
     return [f"{name} {local.get(value, value)}".strip() for name, value in found]
 
 
 def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: bool) -> list[str]:
-    """Install exactly the plan into the layer."""
+    """Return the command that installs exactly the plan into the layer."""
     command = [
         uv,
         "pip",
@@ -160,7 +160,10 @@ def uv_install(uv: str, layer: Layer, *, plan: str, only_binary: bool, hashed: b
 
 
 def pip_install(layer: Layer, *, file: str, constraints: Sequence[str], only_binary: bool) -> list[str]:
-    """Let the image's pip install into the layer. Bytecode is left for the first import: compiling all takes two thirds of pip's time."""
+    """Return the command by which the image's pip installs into the layer.
+
+    Bytecode is left to the first import: compiling everything takes two thirds of pip's time.
+    """
     command = [layer.python, "-I", "-m", "pip", "install", "--no-compile", "--no-warn-script-location", "-r", file]
     command += [word for file in constraints for word in ("-c", file)]
     return command + (["--only-binary", ":all:"] if only_binary else [])

@@ -1,7 +1,7 @@
 """The layers: one folder per install below venvs/, and the link `venv` to the one in use.
 
-Made by hand rather than by the `venv` module: it takes a millisecond instead of fifty, and images that lack `venv` or `ensurepip` (Debian's
-Python without python3-venv) work too.
+Created by hand instead of by the `venv` module: this takes 1 ms instead of 50, and works in images that lack `venv` or `ensurepip`
+(Debian's Python without python3-venv).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flowsession_agent.install.base import Base
     from flowsession_agent.settings import Home
 
-SHEBANG_LIMIT = 127  # Linux reads no more of the first line in older kernels
-IMAGES_OWN = ("flow", "uv", "uvx")  # scripts that have no business with the session's packages
+SHEBANG_LIMIT = 127  # bytes; older Linux kernels read no more of the first line
+IMAGES_OWN = ("flow", "uv", "uvx")  # scripts that don't use the session's packages
 
 
 class Layer:
@@ -28,12 +28,12 @@ class Layer:
         self.site = os.path.join(self.path, "lib", library, "site-packages")
 
     def count(self) -> int:
-        """Return how many distributions lie in it."""
+        """Return the number of distributions in the layer."""
         return sum(entry.endswith(".dist-info") for entry in os.listdir(self.site))
 
 
 def make(home: Home, base: Base) -> Layer:
-    """Return a new empty layer that sees the packages of `base`; raises OSError when there is no room."""
+    """Create an empty layer that sees the packages of `base`. Raises OSError if the disk is full."""
     os.makedirs(home.venvs, exist_ok=True)
     numbers = [int(name) for name in os.listdir(home.venvs) if name.isdigit()]
     layer = Layer(home, str(max(numbers, default=0) + 1), base.library)
@@ -46,14 +46,14 @@ def make(home: Home, base: Base) -> Layer:
     with open(os.path.join(layer.path, "pyvenv.cfg"), "w", encoding="utf-8") as file:
         file.write(f"home = {os.path.dirname(base.python)}\n")
         file.write(f"include-system-site-packages = {'true' if base.system_sites else 'false'}\nversion = {base.version}\n")
-    if base.venv_sites:  # a venv on a venv sees only the interpreter's packages, unless told
+    if base.venv_sites:  # by default a venv on a venv sees only the interpreter's packages
         with open(os.path.join(layer.site, "_flowsession_image.pth"), "w", encoding="utf-8") as file:
             file.writelines(f"import site; site.addsitedir({site!r})\n" for site in base.venv_sites)
     return layer
 
 
 def add_scripts(layer: Layer, base: Base) -> None:
-    """Give the image's console scripts (`pf`, `pip`, ...) to the layer: theirs start the image's Python, which doesn't see the layer."""
+    """Copy the image's console scripts (`pf`, `pip`, ...) for the layer: the originals start a Python that doesn't see the layer."""
     for name in os.listdir(base.scripts):
         source, target = os.path.join(base.scripts, name), os.path.join(layer.path, "bin", name)
         if name in IMAGES_OWN or os.path.lexists(target) or not os.path.isfile(source):
@@ -68,12 +68,12 @@ def add_scripts(layer: Layer, base: Base) -> None:
             with open(target, "wb") as file:
                 file.write(content)
             os.chmod(target, 0o755)  # noqa: S103 - as every installer writes them
-        except (OSError, UnicodeDecodeError):  # a script that can't be read is not the session's to run either
+        except (OSError, UnicodeDecodeError):  # the session can't run an unreadable script either
             continue
 
 
 def switch(home: Home, layer: Layer) -> None:
-    """Make `layer` the one in use, in one step."""
+    """Make `layer` the one in use, atomically."""
     temporary = f"{home.venv}.{os.urandom(4).hex()}"
     os.symlink(os.path.join("venvs", layer.name), temporary)
     os.replace(temporary, home.venv)
@@ -85,7 +85,7 @@ def remove(layer: Layer) -> None:
 
 
 def remove_unused(home: Home) -> None:
-    """Remove every layer but the one in use and those that a process still works with; they are looked at again at the next install."""
+    """Remove every layer but the one in use and those that a process still uses, which are checked again at the next install."""
     try:
         current = os.path.basename(os.readlink(home.venv))
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs one install in a thread and turns its end, however it came, into the state that the operator reads."""
+"""Run one install in a thread and turn its outcome, whatever it is, into the state that the operator reads."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ WARNING = re.compile(r"^(?:WARNING|warning|DEPRECATION): *(.+)$", re.MULTILINE)
 
 
 def _warnings(stderr: str) -> list[str]:
-    """Return what the tool warned of; of its retries, which it tells for each package and each try, the first."""
+    """Return the tool's warnings. Of those about retries, one for each package and attempt, return only the first."""
     found = WARNING.findall(stderr)
     first = next((text for text in found if text.startswith(RETRYING)), "")
     return [text for text in found if text is first or not text.startswith(RETRYING)]
 
 
 class Result:
-    """How an install ended: what to tell, its layer (None: failed, or the image is enough), the packages seen, the names asked for."""
+    """How an install ended: the state to report, its layer (None: failed, or the image is enough), the packages seen, requested names."""
 
     def __init__(self, install: Install, *, layer: Layer | None, report: dict[str, Any], names: list[str]) -> None:
         self.install = install
@@ -62,7 +62,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self, install: Install, *, after: Worker | None) -> None:
-        """Begin, as soon as `after` has ended: two installs never write at once."""
+        """Start, once `after` has ended: two installs never write concurrently."""
         self._thread = self._children.thread(lambda: self._run(install, after), name="install")
 
     @property
@@ -71,14 +71,14 @@ class Worker:
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Make it end soon; `done` is called all the same."""
+        """Stop the install soon; `done` is called anyway."""
         with self._lock:
             self._stopped = True
             for job in self._jobs:
                 job.stop()
 
     def words(self) -> messages.InstallWords:
-        """What the installer's present command has printed so far."""
+        """Return what the installer's current command has printed so far."""
         with self._lock:
             pipeline, jobs = self._pipeline, list(self._jobs)
         talking = pipeline.talking if pipeline is not None else 0
@@ -103,7 +103,7 @@ class Worker:
         except OSError as error:
             failure = failures.of_system(error)
             install.code, install.message = failure.code, failure.message
-        except Exception as error:  # the state must tell of a defect too, rather than stay Running
+        except Exception as error:  # the state must report a bug too, instead of staying Running
             install.code, install.message = "Other", f"The agent failed during the install: {type(error).__name__}: {error}"
         install.tool = pipeline.tool
         install.message = pipeline.masked(install.message)[:MESSAGE_LENGTH]

@@ -1,4 +1,4 @@
-"""The agent's parts put together, and the calls of `/v1`."""
+"""The agent, assembled from its parts, and the calls of `/v1`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Agent:
             self._calls["/v1/source"] = {"PUT": self._source}
 
     def call(self, request: Request, body: bytes) -> Answer:
-        """The answer to an authenticated call; raises ApiError."""
+        """Return the response to an authenticated call. Raises ApiError."""
         methods = self._calls.get(request.path)
         if methods is None:
             raise ApiError(404, "NotFound", f"There is no {request.path} here: this agent speaks version {PROTOCOL} of the protocol.")
@@ -127,24 +127,24 @@ class Agent:
         return method(request, body)
 
     def answered(self, members: Answer) -> None:
-        """Take in what the operator has been answered: the news in there needs no datagram any more."""
+        """Record a response to the operator: the news in it needs no datagram any more."""
         if "memoryKill" in members:
             self._kills.answered(members["memoryKill"]["id"])
         if members.get("check", {}).get("state") == "Done":
             self._verdicts.answered(_id_of(members["check"]))
 
     def tell_of_kills(self) -> None:
-        """Send a datagram where a process was killed for memory and the operator has not asked since."""
+        """Send a datagram if a process was killed for memory and the operator has not asked since."""
         self._kills.look(self._processes.kills.id if self._processes else "")
 
     def tell_of_verdicts(self) -> None:
-        """Send a datagram where the flow was checked with another result than the operator has been answered."""
+        """Send a datagram if the flow's check has another result than the operator last received."""
         if self.state.check.state == "Done":
             self._verdicts.look(_id_of(self.state.check.members()))
 
     @property
     def folder(self) -> FolderWatch:
-        """What watches the flow folder; made late, because the first answer needs none of it."""
+        """The watch on the flow folder. Created lazily, since the first response doesn't need it."""
         with self._lock:
             if self._folder is None:
                 from flowsession_agent.session.folder_watch import FolderWatch
@@ -154,7 +154,7 @@ class Agent:
 
     @property
     def _runs(self) -> Runs:
-        """The runs over data; made late, because most sessions have none."""
+        """The runs over data. Created lazily, since most sessions have none."""
         with self._lock:
             if self._made_runs is None:
                 from flowsession_agent.session.runs import Runs
@@ -178,13 +178,13 @@ class Agent:
         self._keep_folder()
         look = self._processes.look()
         if self._processes.newly_killed():
-            self.state.change(lambda: None)  # who waits for news is told
+            self.state.change(lambda: None)  # wakes callers that wait for a newer version
         return look
 
     def _keep_folder(self) -> None:
         try:
             self.home.keep()
-        except (OSError, StartError):  # no room, or a claim without its folder: whoever needs it says so
+        except (OSError, StartError):  # disk full, or a claim without its folder: whatever needs the folder reports it
             return
 
     def _whole_state(self) -> Whole:
@@ -291,12 +291,12 @@ class Agent:
 
 
 def _id_of(check: Check) -> str:
-    """Stands for what a check has found."""
+    """Return an id of a check's result, independent of how long it took."""
     return json.dumps({**check, "seconds": 0}, sort_keys=True)
 
 
 def about() -> About:
-    """The object under `agent` in the protocol."""
+    """Return the object under `agent` in the protocol."""
     return {"version": VERSION, "protocol": PROTOCOL, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
@@ -312,7 +312,7 @@ def _run_id(query: str) -> str:
 
 
 def _wait_for(query: str) -> tuple[int, float]:
-    """`since` and `wait` of a query string; both or neither."""
+    """Return `since` and `wait` of a query string, which has both or neither (0, 0). Raises ApiError."""
     values = dict(part.partition("=")[::2] for part in query.split("&") if part)
     since, wait = values.get("since", ""), values.get("wait", "")
     if not since and not wait:

@@ -1,4 +1,4 @@
-"""The two listeners, the pod's port and the Unix socket: accept, check the token, answer; callers without a token can't block them."""
+"""The two listeners, the pod's port and the Unix socket: accept, check the token, respond. Callers without a token can't block them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BODY_SECONDS = 60
 
 
 class Caller:
-    """One accepted connection; `trusted` once it has shown a good token."""
+    """One accepted connection; `trusted` once it has presented a valid token."""
 
     def __init__(self, connection: socket.socket, peer: str) -> None:
         self.connection = connection
@@ -37,7 +37,7 @@ class Caller:
 
 
 class Listener:
-    """One listening socket. `keys` None means that whoever can connect may call (the Unix socket, mode 0600)."""
+    """One listening socket. If `keys` is None, whoever can connect may call (the Unix socket, mode 0600)."""
 
     def __init__(self, listener: socket.socket, *, agent: Agent, keys: Keys | None) -> None:
         self._listener = listener
@@ -47,28 +47,28 @@ class Listener:
         self._lock = threading.Lock()
 
     def open(self) -> None:
-        """Serve from now on, in threads of its own."""
+        """Start to serve, in separate threads."""
         self._agent.children.thread(self._accept, name="accept")
 
     def _accept(self) -> None:
         while True:
             try:
                 connection, address = self._listener.accept()
-            except OSError:  # out of descriptors, or the caller is gone already
+            except OSError:  # out of descriptors, or the caller is already gone
                 time.sleep(0.05)
                 continue
             caller = Caller(connection, str(address[0]) if address else "")
             self._admit(caller)
             try:
                 self._serve_in_a_thread(caller)
-            except RuntimeError:  # no more threads: the pod's own limit
+            except RuntimeError:  # the pod's thread limit
                 self._dismiss(caller)
 
     def _serve_in_a_thread(self, caller: Caller) -> None:
         self._agent.children.thread(lambda: self._serve(caller), name="call")
 
     def _admit(self, caller: Caller) -> None:
-        """Make room when all connections are taken: the oldest connection of the busiest peer goes, those without a token first."""
+        """Add a connection. At the limit, close the busiest peer's oldest one, preferring those without a token."""
         with self._lock:
             if len(self._callers) >= CONNECTIONS_LIMIT:
                 candidates = [known for known in self._callers if not known.trusted] or self._callers
@@ -96,7 +96,7 @@ class Listener:
             self._dismiss(caller)
 
     def _answer_one(self, caller: Caller, wire: Wire) -> bool:
-        """Read and answer one request; returns whether the connection goes on."""
+        """Read one request and respond; return whether the connection stays open."""
         with contextlib.ExitStack() as answering:
             return self._answer(caller, wire, answering)
 
@@ -127,7 +127,7 @@ class Listener:
         return keep_alive
 
     def _check(self, request: Request, caller: Caller) -> None:
-        """Refuse a call without a good token; health is for everyone, without a body."""
+        """Raise ApiError for a call without a valid token. /healthz needs no token and takes no body."""
         if request.path == "/healthz":
             if request.length:
                 raise ApiError(413, "TooLarge", "/healthz takes no body.")

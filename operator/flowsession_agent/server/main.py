@@ -1,4 +1,4 @@
-"""Start the agent: listen first, then load what answering needs, then serve both listeners, one thread per connection."""
+"""Start the agent: listen first, then load what serving needs, then serve both listeners, one thread per connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def serve() -> int:
-    """Run the agent until the pod ends; returns the exit code."""
+    """Run the agent until the pod ends; return the exit code."""
     from flowsession_agent.errors import StartError
     from flowsession_agent.settings import read_settings
 
@@ -39,7 +39,7 @@ def serve() -> int:
 
 
 def listen_tcp(port: int) -> socket.socket:
-    """Return a socket that listens on every address of the pod, IPv6 included; raises StartError."""
+    """Return a socket that listens on every address of the pod, including IPv6. Raises StartError."""
     from flowsession_agent.errors import StartError
 
     try:
@@ -54,12 +54,12 @@ def listen_tcp(port: int) -> socket.socket:
 
 
 def listen_unix(home: Home) -> socket.socket:
-    """Return a socket that listens at `agent.sock` for this uid only; raises StartError."""
+    """Return a socket that listens at `agent.sock` for this uid only. Raises StartError."""
     from flowsession_agent.errors import StartError
 
     try:
         if os.path.lexists(home.socket):
-            os.unlink(home.socket)  # of an earlier start on the same volume
+            os.unlink(home.socket)  # left by an earlier start on the same volume
         mask = os.umask(0o177)
         try:
             return _listen(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), home.socket)
@@ -70,7 +70,7 @@ def listen_unix(home: Home) -> socket.socket:
 
 
 def give_up(message: str) -> int:
-    """Say why the agent can't start, in the log and where Kubernetes shows it; returns the exit code."""
+    """Write why the agent can't start to the log and to the pod's termination message; return the exit code."""
     print(f"flowsession agent: {message}", file=sys.stderr, flush=True)
     if os.getpid() == 1:
         try:

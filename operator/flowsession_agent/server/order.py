@@ -1,4 +1,4 @@
-"""Read the body of `PUT /v1/environment` into what it asks for, refusing what can't be meant."""
+"""Parse and validate the body of `PUT /v1/environment`."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Order:
         self.retry = retry
         self.outside_modules = outside_modules
         self.edits_address = edits_address
-        self.saved_edits = saved_edits  # as they came: whatever they are, they refuse no order
+        self.saved_edits = saved_edits  # not validated: invalid edits don't fail the order
 
 
 class Requirements:
-    """The requirements' text, its file's name in the flow folder if it comes from there, and what people know it as."""
+    """The requirements' text, its file's name in the flow folder if it comes from there, and its name in messages."""
 
     def __init__(self, *, text: str, path: str | None, shown: str) -> None:
         self.text = text
@@ -55,7 +55,7 @@ class Requirements:
 
 
 class FeedSettings:
-    """The token that the operator has for feeds, whose it is, and why there is none although one was asked for."""
+    """The operator's token for feeds, its origin, and why a requested token is missing."""
 
     def __init__(self, members: dict[str, Any]) -> None:
         self.token: str = _member(members, "token", str, "")
@@ -69,7 +69,7 @@ class FeedSettings:
 
 
 class InstallerSettings:
-    """How to install; the defaults of docs/agent-protocol.md where the operator leaves something out."""
+    """How to install. What the operator leaves out has the default in docs/agent-protocol.md."""
 
     def __init__(self, members: dict[str, Any]) -> None:
         self.tool: str = _member(members, "tool", str, "Auto")
@@ -79,7 +79,7 @@ class InstallerSettings:
         self.ca_bundle: str = _member(members, "caBundle", str, "")
         self.only_binary: bool = _member(members, "onlyBinary", bool, False)
         self.environment: dict[str, str] = _member(members, "environment", dict, {})
-        self.cache: dict[str, str] = _member(members, "cache", dict, {})  # where the package cache has an index, by the index's own URL
+        self.cache: dict[str, str] = _member(members, "cache", dict, {})  # URL of an index -> its URL in the package cache
         self.feed = FeedSettings(_member(members, "feed", dict, {}))
         self.identity_feed_hosts: list[str] = _member(members, "identityFeedHosts", list, AZURE_DEVOPS)
         if self.tool not in TOOLS:
@@ -102,7 +102,7 @@ class InstallerSettings:
 
 
 def read(body: Any) -> Order:
-    """Return the order in `body`; raises ApiError naming the member that is missing or wrong."""
+    """Return the order in `body`. Raises ApiError naming the member that is missing or wrong."""
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.")
     packages_revision: str = _member(body, "packagesRevision", str, "")
@@ -137,7 +137,7 @@ def _files(encoded: dict[str, Any] | None) -> dict[str, bytes] | None:
         try:
             data = content.encode("ascii")
             files[name] = binascii.a2b_base64(data)
-            if len(files[name]) != len(data) // 4 * 3 - data[-2:].count(b"="):  # decoding skips what isn't base64, in silence
+            if len(files[name]) != len(data) // 4 * 3 - data[-2:].count(b"="):  # decoding silently skips what isn't base64
                 raise ValueError("not base64")
         except (AttributeError, ValueError):
             raise bad_request(f"files: the content of {name!r} must be base64.") from None
@@ -162,7 +162,7 @@ def _requirements(members: dict[str, Any] | None) -> Requirements | None:
 
 
 def _asks_for_something(text: str) -> bool:
-    """Return whether any line needs an install: more than comments, and options that only say where packages come from."""
+    """Return whether any line needs an install, unlike comments and options that only say where packages come from."""
     from flowsession_protocol.requirements import lines
 
     return any(line.body or line.problem or line.values("--requirement") or line.values("--editable") for line in lines(text))
@@ -177,7 +177,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _member(members: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:
-    """Return the member `name` of type `kind`, or `default` when it is absent or null. A boolean is no number."""
+    """Return the member `name` of type `kind`, or `default` if it is absent or null. A boolean isn't a number. Raises ApiError."""
     value = members.get(name)
     if value is None:
         return default

@@ -1,4 +1,4 @@
-"""What the agent would tell of itself: a version that grows with every change, and callers that wait for the next one."""
+"""The agent's state, with a version that grows with every change and callers that wait for the next one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Install:
-    """The last install, running or over."""
+    """The last install, running or finished."""
 
     def __init__(self, *, state: str = "None", packages_revision: str = "", tool: str = "") -> None:
         self.state = state
@@ -52,7 +52,7 @@ class Install:
 
     @classmethod
     def remembered(cls, members: Mapping[str, Any]) -> Install:
-        """Return the install that an earlier start of the agent recorded by `members()`; raises KeyError or TypeError for anything else."""
+        """Return the install that an earlier start of the agent recorded by `members()`. Raises KeyError, TypeError or ValueError."""
         install = cls(state=str(members["state"]), packages_revision=str(members["packagesRevision"]), tool=str(members["tool"]))
         install.exit_code, install.changed = int(members["exitCode"]), int(members["changed"])
         install.seconds = float(members["seconds"])
@@ -75,19 +75,19 @@ class State:
         self._changed = threading.Condition(threading.RLock())
 
     def change(self, edit: Callable[[], None]) -> None:
-        """Apply `edit` and wake everyone who waits for a newer version."""
+        """Apply `edit` and wake all callers that wait for a newer version."""
         with self._changed:
             edit()
             self._version += 1
             self._changed.notify_all()
 
     def wait_for_newer(self, than: int, *, seconds: float) -> None:
-        """Return when the version is greater than `than`, or after `seconds`."""
+        """Wait until the version is greater than `than`, but at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._version > than, timeout=seconds)
 
     def whole(self, pod_uid: str, *, about: messages.About, activity: messages.Activity, edits: messages.Edits) -> messages.State:
-        """Return the protocol's state; the rest of it is found out when it is asked for."""
+        """Return the protocol's state. The arguments are the parts that are computed for each response."""
         with self._changed:
             return {
                 "podUID": pod_uid,

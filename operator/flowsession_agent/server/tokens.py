@@ -1,7 +1,7 @@
 """Check the operator's tokens: compact JWTs, RS256, for this pod only and for a minute (RFC 7515, RFC 8017 section 8.2.2).
 
-By hand for two reasons: there is no JWT in the standard library, and verifying RSA is one `pow()`. Nothing a caller sends is parsed
-beyond the header's key id before the signature was found good.
+Written by hand: the standard library has no JWT, and verifying RSA is one `pow()`. Until the signature is verified, nothing that a caller
+sends is parsed beyond the header's key id.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Keys:
     """The public keys by key id."""
 
     def __init__(self, key_set: str) -> None:
-        """Raises StartError unless `key_set` is a JSON Web Key Set with at least one RSA key of 2048 to 8192 bits."""
+        """Raise StartError unless `key_set` is a JSON Web Key Set with at least one RSA key of 2048 to 8192 bits."""
         try:
             self._keys = dict(_rsa_key(key) for key in json.loads(key_set)["keys"] if key.get("kty") == "RSA")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -52,7 +52,7 @@ class Keys:
 
 
 def check(token: str | None, *, keys: Keys, audience: str, now: Callable[[], float] = time.time) -> None:
-    """Raise ApiError with 401 unless `token` is signed by one of `keys`, is for `audience` and is within its time by `now`."""
+    """Raise ApiError with 401 unless `token` is signed by one of `keys`, is for `audience` and is valid at the time `now()`."""
     if not token:
         raise ApiError(401, "TokenMissing", f"The header {TOKEN_HEADER} is missing.")
     try:
@@ -97,7 +97,7 @@ def _rsa_key(key: dict[str, Any]) -> tuple[str, tuple[int, int]]:
 
 
 def _decode(data: bytes) -> bytes:
-    """Base64url without padding (RFC 7515 appendix C); raises ValueError for any other character."""
+    """Decode base64url without padding (RFC 7515 appendix C). Raises ValueError for any other character."""
     if data.strip(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"):
         raise ValueError("not base64url")
     return binascii.a2b_base64(data.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(data) % 4))

@@ -1,4 +1,4 @@
-"""What an end of the agent waits for."""
+"""The calls in flight that the agent waits for before it exits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Unanswered:
-    """The calls that change something and whose answers aren't sent yet: the agent doesn't end between a deed and its answer."""
+    """The calls that change something and whose responses aren't sent yet. The agent doesn't exit between a change and its response."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -22,6 +22,6 @@ class Unanswered:
             self._changed.notify_all()
 
     def wait(self, *, seconds: float) -> bool:
-        """Whether there are none, within so long."""
+        """Wait until no call is left, but at most `seconds`; return whether that was reached."""
         with self._changed:
             return self._changed.wait_for(lambda: self._calls == 0, timeout=seconds)

@@ -1,7 +1,7 @@
-"""The part of HTTP/1.1 that the agent speaks: requests with a Content-Length, answers in JSON, whole or line by line, nothing else.
+"""The agent's subset of HTTP/1.1: requests with a Content-Length, and JSON responses, whole or line by line.
 
-Written by hand because `http.server` costs 30 ms of every session's start, and because anything in the cluster can reach the port:
-what a caller may send before it has shown a token is 16 KiB in 5 seconds.
+Written by hand because `http.server` adds 30 ms to every session's start, and because anything in the cluster can reach the port:
+before it presents a token, a caller may send at most 16 KiB in 5 seconds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ REASONS = {
 
 
 class GoneError(Exception):
-    """The caller closed the connection, or was too slow; there is nobody to answer."""
+    """The caller closed the connection, or was too slow. It gets no response."""
 
 
 class Request:
-    """One request's head; names of headers are in lower case."""
+    """One request's head. Header names are in lower case."""
 
     def __init__(self, *, method: str, path: str, query: str, headers: dict[str, str], keep_alive: bool, length: int) -> None:
         self.method = method
@@ -49,11 +49,11 @@ class Request:
         self.gone: Callable[[], bool] = lambda: False
         """Whether the caller has closed the connection."""
         self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
-        """Sends a part of the answer at once, as a line; the whole answer is then the last line. Raises GoneError."""
+        """Sends a part of the response at once, as a line; the whole response is then the last line. Raises GoneError."""
 
 
 class Wire:
-    """One connection: reads heads and bodies within deadlines, writes answers."""
+    """One connection: reads heads and bodies within deadlines, writes responses."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -61,7 +61,7 @@ class Wire:
         self._in_lines = self._stuck = False
 
     def read_head(self, *, within: float) -> Request:
-        """Return the next request's head. Raises GoneError after `within` seconds, ApiError when it isn't HTTP or over 16 KiB."""
+        """Return the next request's head. Raises GoneError after `within` seconds, ApiError if it isn't HTTP or exceeds 16 KiB."""
         deadline = time.monotonic() + within
         while True:
             end = self._buffer.find(b"\r\n\r\n")
@@ -88,9 +88,9 @@ class Wire:
         return body
 
     def answer(self, status: int, members: Mapping[str, Any], *, keep_alive: bool) -> bool:
-        """Send one JSON object; after `tell`, with its status as the last line. Returns whether the connection goes on.
+        """Send one JSON object; after `tell`, as the last line and with its status. Return whether the connection stays open.
 
-        Raises GoneError when the caller doesn't take it.
+        Raises GoneError if the caller doesn't receive it.
         """
         if self._in_lines:
             self._send_line({"status": status, **members})
@@ -104,7 +104,7 @@ class Wire:
         return keep_alive
 
     def tell(self, members: Mapping[str, Any]) -> None:
-        """Send one JSON object as a line, and have the connection end after the answer. Raises GoneError as `answer` does."""
+        """Send one JSON object as a line; the connection then closes after the response. Raises GoneError as `answer` does."""
         if not self._in_lines:
             self._in_lines = True
             self._send(
@@ -113,7 +113,7 @@ class Wire:
         self._send_line(members)
 
     def gone(self) -> bool:
-        """Whether the caller has closed the connection, or takes nothing any more."""
+        """Return whether the caller has closed the connection, or has stopped receiving."""
         import select
 
         if self._stuck:
@@ -123,7 +123,7 @@ class Wire:
         return bool(poll.poll(0))
 
     def drain(self, *, within: float) -> None:
-        """Take what the caller is still sending, so that closing doesn't reset the connection before it has read the answer."""
+        """Discard what the caller is still sending, so that closing doesn't reset the connection before it has read the response."""
         deadline = time.monotonic() + within
         taken = len(self._buffer)
         try:
@@ -161,7 +161,7 @@ class Wire:
 
 
 def parse_head(head: bytes) -> Request:
-    """Return the request line and headers; raises ApiError for what isn't HTTP/1.x, is sent chunked or is over 16 MiB."""
+    """Parse the request line and headers. Raises ApiError if it isn't HTTP/1.x, is chunked, or has a body over 16 MiB."""
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].startswith("/"):

@@ -1,1 +1,1 @@
-"""What happens in the session: its folder, its processes, what it does."""
+"""The session itself: its flow folder, its processes, its tests and runs."""

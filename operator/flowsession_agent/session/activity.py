@@ -1,4 +1,4 @@
-"""When the session worked last: the agent's own work, what processes do, and whether new work is refused while the session retires."""
+"""Track when the session last worked, by the agent's own work and its processes, and refuse new work while the session retires."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 RETIREMENT_SECONDS = 30
-"""Seconds after which new work is accepted again: an operator that died between asking and ending must not refuse it for good."""
+"""Seconds after which new work is accepted again, in case the operator died between retiring the session and ending it."""
 
 AWAY_SECONDS = 3
-"""Longer than this between two looks, and the agent was stopped, frozen or starved: nobody could be seen at work, and perhaps nobody could
-work. Such time never counts as idleness. Looks come every half second."""
+"""Seconds between two looks, usually half a second apart, beyond which the agent was stopped, frozen or starved. It saw no work then, and
+perhaps none was possible, so this time never counts as idle."""
 
 
 class Activity:
-    """The one clock of idleness. `look` tells what processes are doing, by the same clock; it is called with the lock held.
+    """The one clock of idleness. `look` returns what processes are doing, by the same clock. It is called with the lock held.
 
-    So is `edited`: it returns when a file of the flow folder changed last (0: never) and which, with True after looking at them all now.
+    So is `edited`, which returns when a file of the flow folder last changed (0: never) and which, with True after a scan of all files.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Activity:
 
     @contextlib.contextmanager
     def work(self, what: str) -> Iterator[None]:
-        """Count as busy while the block runs; raises ApiError when the session is retired."""
+        """Count as busy while the block runs. Raises ApiError if the session is retired."""
         self.begin(what)
         try:
             yield
@@ -60,7 +60,7 @@ class Activity:
             self.end(what)
 
     def begin(self, what: str) -> None:
-        """Start of work that ends in another thread; raises ApiError when the session is retired."""
+        """Begin work that ends in another thread. Raises ApiError if the session is retired."""
         with self._lock:
             if self._state.retired:
                 raise retired()
@@ -68,13 +68,13 @@ class Activity:
             self._touch(what)
 
     def end(self, what: str) -> None:
-        """End of work begun with `begin`."""
+        """End work begun with `begin`."""
         with self._lock:
             self._running.remove(what)
             self._touch(what)
 
     def sample(self, *, thorough: bool = False) -> None:
-        """Look at the processes and the flow folder; the sampler calls this twice a second. `thorough`: whatever it costs."""
+        """Look at the processes and the flow folder. The sampler calls this twice a second. `thorough`: scan all files at any cost."""
         with self._lock:
             if self._state.retired and self._clock() - self._retired_at > RETIREMENT_SECONDS:
                 self._set_retired(False)
@@ -90,7 +90,7 @@ class Activity:
                 self._touch(self._last_what)
 
     def retire(self, *, idle_at_least: float) -> None:
-        """Refuse new work from now on if nothing works now and hasn't for `idle_at_least` seconds; else raises ApiError with 409."""
+        """Refuse new work from now on. Raises ApiError with 409 if something works now, or did in the last `idle_at_least` seconds."""
         with self._lock:
             self.sample(thorough=True)
             activity = self.members()
@@ -108,7 +108,7 @@ class Activity:
                 self._set_retired(False)
 
     def members(self) -> messages.Activity:
-        """The object under `activity` in the protocol."""
+        """Return the object under `activity` in the protocol."""
         with self._lock:
             busy = bool(self._running or self._seen)
             what = self._running[-1] if self._running else self._seen or self._last_what

@@ -1,6 +1,6 @@
-"""Runs in the session's Python, not in the agent's: what of prompt flow's batch engine goes otherwise in a FlowRun than in `pf run create`.
+"""Runs in the session's Python, not in the agent's: patches to prompt flow's batch engine by which a FlowRun differs from `pf run create`.
 
-Each part is for prompt flow 1.18.5, and leaves another version alone where that lacks what it changes.
+Each part is for prompt flow 1.18.5. It leaves a version alone that lacks what it patches.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ LOOKS = {
     "promptflow.executor._line_execution_process_pool": "asyncio",
     "promptflow.executor._process_manager": "time",
 }
-"""By prompt flow's module, the module whose `sleep` it waits by (1.18.5)."""
+"""For each module of prompt flow, the module whose `sleep` it uses to wait (1.18.5)."""
 
 SHARE = 0.05
 SHORTEST_SECONDS = 0.02
 EMPTY_SECONDS = 0.1
-"""After so long without a line to take the queue of lines is empty."""
+"""Seconds without a line to take after which the queue of lines counts as empty."""
 NEXT_PROCESS_SECONDS = 5.0
-"""So long the next process may take to begin; that one may end at once too."""
+"""Seconds that the next process may take to begin. It may end at once too."""
 
 
 def look_soon() -> None:
-    """From now on the engine looks soon whether something has happened.
+    """Make the engine poll sooner from now on.
 
-    It looks once a second whether the processes for the lines are there, whether all lines are done, and whether the task that waits for
-    that is: together two to three seconds of a run that takes one. Here each look comes after a twentieth of the time that the run has
-    taken, so that a short one is noticed at once, and a long one is looked at as seldom as before.
+    It polls once a second whether the processes for the lines are ready, whether all lines are done, and whether the task that waits for
+    that is done: together two to three seconds of a run that takes one. Here each pause is a twentieth of the time that the run has taken,
+    so a short run's end is noticed at once, and a long run is polled at the old rate.
     """
     began = time.monotonic()
 
@@ -53,10 +53,10 @@ def look_soon() -> None:
 
 
 def stop_at_interrupt() -> threading.Event:
-    """From now on the first SIGINT has prompt flow's batch engine begin no more lines, and keep those that are done; the event tells of it.
+    """Make the first SIGINT from now on stop prompt flow's batch engine: it begins no more lines and keeps completed ones.
 
-    The engine listens for it in the main thread alone, and PFClient runs it in another one: a KeyboardInterrupt here would wait for that
-    thread, and so for all lines.
+    Returns an event that is set then. The engine itself listens for SIGINT only in the main thread, but PFClient runs it in another one:
+    a KeyboardInterrupt here would wait for that thread, and so for all lines.
     """
     stopped = threading.Event()
     try:
@@ -93,10 +93,10 @@ def stop_at_interrupt() -> threading.Event:
 
 
 def complete_records() -> None:
-    """Have prompt flow keep its records of lines and nodes with what it fails for want of, and then the whole run with it (1.18.5).
+    """Fill in members of prompt flow's records of lines and nodes. Without them writing a record fails, and with it the run (1.18.5).
 
-    A line whose inputs it refuses gets the line's number as inputs, as it looks there for it; a node whose tool has left by `sys.exit` the
-    present time as its end: the end of the line's process is an error of that line alone.
+    A line whose inputs prompt flow refuses gets the line's number as inputs, where prompt flow looks for it. A node whose tool called
+    `sys.exit` gets the present time as its end: the end of the line's process is an error of that line alone.
     """
     try:
         from promptflow._sdk.operations._local_storage_operations import (  # type: ignore[import-not-found,unused-ignore]
@@ -128,10 +128,10 @@ def _with_end(run_info: Any) -> None:
 
 
 def await_next_process() -> None:
-    """Have prompt flow begin a line after one whose process has ended in the next process, not in the one that is gone.
+    """Have prompt flow begin the line after one whose process has ended in the next process, not in the ended one.
 
-    It orders another process and takes the next line to the one that it knows, which may still be the one that has ended: that line was
-    told to have crashed too, and the one after it (1.18.5).
+    It orders another process, but sends the next line to the process that it knows, which may still be the ended one. That line was
+    reported as crashed too, and so was the one after it (1.18.5).
     """
     try:
         from promptflow.executor._process_manager import (  # type: ignore[import-not-found,unused-ignore]
@@ -154,7 +154,7 @@ def await_next_process() -> None:
 
 
 def _like(original: ModuleType, pause: Callable[[float], float]) -> ModuleType:
-    """Return a module that is that one but for its `sleep`."""
+    """Return a copy of the module whose `sleep` lasts `pause(seconds)`."""
     sleep: Callable[..., Any] = original.sleep
     made = ModuleType(original.__name__)
     made.__dict__.update(vars(original))

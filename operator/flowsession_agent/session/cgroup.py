@@ -1,15 +1,15 @@
-"""What the kernel says of this container's memory."""
+"""Read the memory and CPU figures of this container's cgroup."""
 
 from __future__ import annotations
 
 import os
 
 COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-"""cgroup v2 and v1; both have a line `oom_kill N`."""
+"""Files of cgroup v2 and v1. Both have a line `oom_kill N`."""
 
 
 def killed_for_memory() -> int:
-    """Return how many processes of this container the kernel has killed for memory so far; 0 where it doesn't say."""
+    """Return how many processes of this container the kernel has killed for memory so far; 0 if unknown."""
     for path in COUNTERS:
         try:
             with open(path, encoding="ascii") as file:
@@ -23,7 +23,7 @@ def killed_for_memory() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that this container may still take before its limit, without the file cache that the kernel would give back; None: no limit."""
+    """Return the bytes left below this container's limit, counting reclaimable file cache as free; None without a known limit."""
     folder = "/sys/fs/cgroup"
     try:
         limit = _first(f"{folder}/memory.max")
@@ -43,7 +43,7 @@ def free_memory() -> int | None:
 
 
 def processors() -> int:
-    """How many processors this container may keep busy, at least one."""
+    """Return how many processors this container may keep busy, at least one."""
     try:
         quota, period = _first("/sys/fs/cgroup/cpu.max").split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One round of a chat with the session's flow: what prompt flow calls a chat flow, its inputs, and the history that grows."""
+"""One round of a chat with the session's flow: whether prompt flow calls it a chat flow, its inputs, and its growing history."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 HISTORY = "chat_history"
-"""The input that is a chat's history where none is marked so, as for prompt flow."""
+"""Name of the input that is the history if none is marked, as for prompt flow."""
 
 
 class Chat:
-    """Raises ApiError with 422 NoChatFlow for a flow that is none, in prompt flow's terms (is_executable_chat_flow in its source)."""
+    """Raises ApiError with 422 NoChatFlow unless prompt flow calls the flow a chat flow (is_executable_chat_flow in its source)."""
 
     def __init__(self, flow: str, message: str | None, history: list[Any] | None, *, given: dict[str, Any]) -> None:
-        """`history` is None in the first round: it is then what is `given` among the flow's inputs, or the flow's own."""
+        """Read the flow. In the first round `history` is None: then the one `given` among the inputs is used, or the flow's default."""
         try:
             declared = flow_inputs.declared(flow)
         except Exception as error:  # whatever is wrong with the file
@@ -42,15 +42,15 @@ class Chat:
         self._history = history if history is not None else default if isinstance(default, list) else []
         self._in_roles = flow.endswith(".prompty") or "entry" in declared
         self.init = {"model": {"response": "first"}} if flow.endswith(".prompty") else None
-        """Prompt flow asks a prompty for the first choice only when it chats."""
+        """Arguments for a prompty. In a chat, prompt flow asks it for the first choice only."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The round's inputs."""
+        """Return the round's inputs."""
         return {self._input: self._message, self._history_input: self._history}
 
     def answer(self, outputs: Any) -> dict[str, Any]:
-        """Return the round's `output`, and the `history` with which the next one goes on."""
+        """Return the round's `output`, and the `history` for the next round."""
         output = outputs
         if isinstance(outputs, dict):
             output = outputs[self._output] if self._output in outputs else outputs.get("output", outputs)

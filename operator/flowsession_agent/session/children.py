@@ -1,4 +1,4 @@
-"""Start processes while being PID 1: one place reaps everything, and whoever started a process learns its status from there.
+"""Start processes as PID 1: one place reaps everything, and whoever started a process gets its status from there.
 
 `subprocess` alone would not do: a reaper of orphans takes the statuses of its children too.
 """
@@ -17,7 +17,7 @@ RUNNING = -1
 
 
 class Children:
-    """The processes that the agent started and has not yet forgotten."""
+    """The processes that the agent started and has not yet waited for."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -25,9 +25,9 @@ class Children:
         self._numbers: set[int] = set()
         self._resting: set[int] = set()
         self.changes = 0
-        """Grows with each start and each end of a process."""
+        """Grows when a process starts, ends, rests or stirs."""
         self.ending = False
-        """Whether the agent ends, and has asked them all to end: how they ended then is not their own doing."""
+        """Whether the agent is ending and has asked them all to end: how they end then is not their own doing."""
 
     def start(self, launch: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
         """Run `launch` and remember its process."""
@@ -39,7 +39,7 @@ class Children:
             return process
 
     def thread(self, target: Callable[[], object], *, name: str) -> threading.Thread:
-        """Start a thread that doesn't hold up the agent's end. All the agent's threads start here: each takes a number of the namespace."""
+        """Start a thread that doesn't delay the agent's end. All the agent's threads start here: each takes a number of the namespace."""
         thread = threading.Thread(target=target, daemon=True, name=name)
         with self._changed:
             thread.start()
@@ -47,13 +47,13 @@ class Children:
         return thread
 
     def numbers(self, read: Callable[[], int]) -> tuple[int, set[int]]:
-        """What `read` returns while nothing is started, and the numbers of what was started or reaped since the last call."""
+        """Return what `read` returns while nothing is started, and the numbers of what was started or reaped since the last call."""
         with self._changed:
             found, self._numbers = self._numbers, set()
             return read(), found
 
     def wait(self, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
-        """Whether the process ended within `seconds`; then `process.returncode` is set, negative for a signal."""
+        """Return whether the process ended within `seconds`. If so, `process.returncode` is set, negative for a signal."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._statuses.get(process.pid) != RUNNING, timeout=seconds):
                 return False
@@ -63,7 +63,7 @@ class Children:
             return True
 
     def running(self) -> list[int]:
-        """Every process started here that hasn't ended."""
+        """Return the PIDs of processes started here that haven't ended."""
         with self._changed:
             return [pid for pid, status in self._statuses.items() if status == RUNNING]
 
@@ -81,17 +81,17 @@ class Children:
             self._resting.discard(pid)
 
     def resting(self, pid: int) -> bool:
-        """Whether a process waits for the agent."""
+        """Return whether a process waits for the agent."""
         with self._changed:
             return pid in self._resting
 
     def busy(self) -> bool:
-        """Whether a process that was started here may start others now."""
+        """Return whether a process that was started here may start others now."""
         with self._changed:
             return any(status == RUNNING and pid not in self._resting for pid, status in self._statuses.items())
 
     def reap(self) -> None:
-        """Take the statuses of all processes that ended, orphans that came to PID 1 included."""
+        """Take the statuses of all ended processes, including orphans adopted by PID 1."""
         while True:
             with self._changed:
                 try:
@@ -113,7 +113,7 @@ def _exit_code(status: int) -> int:
 
 
 def last_number(proc: str = "/proc") -> int:
-    """The number that a process or thread of this pid namespace was given last; 0 where the kernel, or what plays one, doesn't say."""
+    """Return the last number assigned to a process or thread of this PID namespace; 0 if the kernel doesn't report it."""
     try:
         with open(f"{proc}/loadavg", "rb") as file:
             return int(file.read().split()[-1])

@@ -9,14 +9,14 @@ LISTEN, ESTABLISHED = "0A", "01"
 
 
 FEWEST_SOCKETS = 3
-"""In a network namespace with a client of the session's: the agent listens, the server listens, and there is a connection."""
+"""Fewest sockets in the network namespace if a server has a client: the agent's listener, the server's listener, and a connection."""
 
 
 def served(proc: str, pids: list[int]) -> str:
-    """`server :PORT` of a server among these processes that has a client, a port-forwarded one too; else empty.
+    """Return `server :PORT` of a server among these processes that has a client, even a port-forwarded one; else empty.
 
-    The kernel looks through a table of up to half a million places for each list of sockets, whoever's they are: 5 ms for each of two,
-    every second, in every session. So it isn't asked where nothing can be served.
+    For each list of sockets the kernel scans a table of up to half a million slots, whoever owns them: 5 ms for each of two lists, every
+    second, in every session. So it isn't asked if nothing can be served.
     """
     if not pids or _in_use(proc) < FEWEST_SOCKETS:
         return ""
@@ -28,7 +28,7 @@ def served(proc: str, pids: list[int]) -> str:
 
 
 def _in_use(proc: str) -> int:
-    """Return how many TCP sockets there are in the agent's network namespace, as the kernel counts them; many where it doesn't."""
+    """Return the kernel's count of TCP sockets in the agent's network namespace; FEWEST_SOCKETS if it doesn't count them."""
     found = 0
     for name, listed, head in (("sockstat", "tcp", "TCP:"), ("sockstat6", "tcp6", "TCP6:")):
         try:
@@ -42,7 +42,7 @@ def _in_use(proc: str) -> int:
 
 
 def _sockets(proc: str) -> tuple[dict[int, set[str]], set[int]]:
-    """Return the sockets that listen, as inodes by port, and the local ports with a connection."""
+    """Return the listening sockets, as inodes by port, and the local ports with a connection."""
     listening: dict[int, set[str]] = {}
     connected = set()
     for name in ("tcp", "tcp6"):
@@ -62,7 +62,7 @@ def _sockets(proc: str) -> tuple[dict[int, set[str]], set[int]]:
 
 
 def _held(proc: str, pids: list[int], inodes: set[str]) -> bool:
-    """Return whether one of the processes has one of the sockets; a network namespace may be shared with others."""
+    """Return whether one of the processes has one of the sockets. A network namespace may be shared with others."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for pid in pids:
         try:

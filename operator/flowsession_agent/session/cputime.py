@@ -1,4 +1,4 @@
-"""One process in /proc: how much CPU time it used and wanted, and whether that makes it work."""
+"""One process in /proc: how much CPU time it used and wanted, and whether that counts as work."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Identity = tuple[int, int]
-    """PID and time of birth: numbers are used again."""
+    """PID and start time, since PIDs are reused."""
 
 WINDOW_SECONDS = 5
 CPU_SHARE = 0.01
 QUIET_SECONDS = 2
-"""So long may a process pause that is at work: one that uses 1 % of a core a hundredth of a second at a time does nearly so."""
+"""Seconds that a working process may pause. One that uses 1 % of a core in ticks of a hundredth of a second pauses nearly this long."""
 EXITING = 0x4
-"""PF_EXITING of include/linux/sched.h, in the flags of /proc/PID/stat: it runs no code any more, and gives its memory back."""
+"""PF_EXITING of include/linux/sched.h, in the flags of /proc/PID/stat: the process runs no more code and is freeing its memory."""
 MOST_WAITING = 0.8
-"""The share of a time that may be set aside as waiting for a core: what uses less than 0.2 % of one is no work however busy the node is."""
+"""Share of a period that may be discounted as waiting for a core: using less than 0.2 % of one is no work, however busy the node is."""
 
 
 class Process:
-    """The fields of /proc/PID/stat that tell work from waiting; `ticks` includes children that were waited for.
+    """The fields of /proc/PID/stat that tell work from waiting. `ticks` includes children that were waited for.
 
-    `pages` are its memory; `ran` and `waited` are nanoseconds that its `threads` had a core and wanted one, 0 where the kernel doesn't say.
+    `pages` are its memory. `ran` and `waited` are nanoseconds for which its `threads` had a core and waited for one, 0 if unknown.
     """
 
     def __init__(self, *, pid: int, name: str, state: str, parent: int, ticks: int, started: int) -> None:
@@ -40,12 +40,12 @@ class Process:
 
     @property
     def identity(self) -> Identity:
-        """What no other process has."""
+        """Return what no other process has."""
         return self.pid, self.started
 
 
 class Trace:
-    """What is remembered of one process: its CPU time at each look of the last seconds, and when that last grew."""
+    """The CPU time of one process at each look of the last seconds, and when it last grew."""
 
     def __init__(self, *, since: float, ticks: int, waited: int, born: bool) -> None:
         self._samples = [(since, ticks, waited)]
@@ -54,7 +54,7 @@ class Trace:
         self.grew_at = since
 
     def add(self, now: float, process: Process) -> None:
-        """Takes in what was just read."""
+        """Take in what was just read."""
         if process.ticks > self._samples[-1][1] or process.ran != self._ran or process.state == "R":
             self.grew_at = now
         self._ran = process.ran
@@ -64,9 +64,9 @@ class Trace:
             self._born = False
 
     def working(self, ticks_per_second: int) -> bool:
-        """Return whether it used more than 1 % of a core over the last 5 seconds, or since its birth; and did so until a moment ago.
+        """Return whether it used more than 1 % of a core over the last 5 seconds, or since its start, and did so until a moment ago.
 
-        Time in which it wanted a core and got none is set aside: on a starved node work goes slowly, and is work.
+        Time in which it waited for a core is discounted: slow work on a starved node is still work.
         """
         (then, before, waited_before), (now, ticks, waited) = self._samples[0], self._samples[-1]
         seconds = now - then if self._born else max(now - then, WINDOW_SECONDS)
@@ -75,7 +75,7 @@ class Trace:
 
 
 def parse_stat(line: bytes) -> Process:
-    """One /proc/PID/stat (proc(5)); the name in parentheses may itself hold spaces and parentheses. Raises ValueError or IndexError."""
+    """Parse /proc/PID/stat (proc(5)). The name in parentheses may itself have spaces and parentheses. Raises ValueError, IndexError."""
     before, _, after = line.rpartition(b")")
     pid, _, name = before.partition(b" (")
     fields = after.split()
@@ -93,7 +93,7 @@ def parse_stat(line: bytes) -> Process:
 
 
 def read_threads(proc: str, process: Process) -> None:
-    """The threads of a process, and how long they had a core and waited for one (Documentation/scheduler/sched-stats)."""
+    """Read a process's threads, and how long they had a core and waited for one (Documentation/scheduler/sched-stats)."""
     folder = f"{proc}/{process.pid}/task"
     try:
         for thread in os.listdir(folder):

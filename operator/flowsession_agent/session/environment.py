@@ -1,4 +1,4 @@
-"""Bring the session to what the operator ordered: the flow folder at once, packages by an install in the background."""
+"""Bring the session to the state that the operator ordered: the flow folder at once, packages by an install in the background."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 KEPT_LIMIT = 200
-"""Names of files that pushes have moved aside and that are remembered."""
+"""Maximum number of remembered names of files that pushes moved aside."""
 
 
 class Environment:
@@ -56,7 +56,7 @@ class Environment:
         self._worker: Worker | None = None
         self._edits: Edits | None = None
         self._address: Address | None = None
-        self.edits_address = ""  # where the operator hears that edits wait
+        self.edits_address = ""  # the operator's address for a notice that edits are waiting
 
     def resume(self) -> None:
         """Take over what an earlier start left on the session's volume."""
@@ -64,19 +64,19 @@ class Environment:
         record, state = self._record, self._state
         state.flow_revision = record.flow_revision
         if record.venv != self._home.linked:
-            return  # killed between the flip and the record: what is installed isn't known, so it counts as nothing
+            return  # killed between switching layers and saving the record: what is installed is unknown and counts as nothing
         if record.install is not None:
             try:
                 state.install = Install.remembered(record.install)
             except (KeyError, TypeError, ValueError):
-                return  # not written by us
+                return  # not written by an agent
             state.packages_revision = record.packages_revision
             self._packages.installed(venv=record.venv, names=record.names)
             if record.has_flow:
                 self._checker.begin()
 
     def apply(self, order: Order) -> None:
-        """Do what `order` asks for that isn't so already. Raises ApiError when retired, OSError when the flow folder doesn't fit."""
+        """Do what `order` asks for and isn't done yet. Raises ApiError if retired, OSError if the flow folder doesn't fit."""
         self.edits_address = order.edits_address
         with self._lock:
             new_flow = order.flow_revision != self._state.flow_revision
@@ -95,28 +95,28 @@ class Environment:
                 self._check()
 
     def edits(self) -> messages.Edits:
-        """The object under `edits` in the protocol; where no flow folder was pushed, there are none."""
+        """Return the object under `edits` in the protocol, without edits if no flow folder was pushed."""
         if not self._record.has_flow:
             return {"count": 0, "files": [], "bytes": 0, "revision": "", "offered": "", "restored": False}
         return self._all_edits().members()
 
     def edits_archive(self) -> messages.EditsArchive:
-        """The members of `GET /v1/edits`; raises ApiError."""
+        """Return the members of `GET /v1/edits`. Raises ApiError."""
         if not self._record.has_flow:
             raise no_edits()
         return self._all_edits().answer()
 
     def unsaved_edits(self) -> str:
-        """The revision of the edits that nobody has dealt with; empty: none."""
+        """Return the revision of edits that nobody has dealt with; empty if all have been."""
         return self._all_edits().unsaved() if self._record.has_flow else ""
 
     def settle_edits(self, revision: str, *, saved: bool) -> None:
-        """The operator has dealt with the edits of this revision. No work: it is possible while the session is being ended."""
+        """Note that the operator has dealt with the edits of this revision. Not work, so it is possible while the session is ending."""
         if self._record.has_flow:
             self._all_edits().settle(revision, saved=saved)
 
     def restore_edits(self, *, force: bool) -> dict[str, Any]:
-        """Write the edits of an earlier session that are offered; raises ApiError."""
+        """Write the offered edits of an earlier session. Raises ApiError."""
         with self._activity.work("restore"), self._lock:
             if not self._record.has_flow:
                 raise no_edits()
@@ -126,29 +126,29 @@ class Environment:
             return restored
 
     def discard_edits(self) -> None:
-        """Let the present edits need no saving; raises ApiError. No work: it must be possible while the session is being ended."""
+        """Mark the present edits as not to be saved. Not work, so it is possible while the session is ending. Raises ApiError."""
         with self._lock:
             if not self._record.has_flow:
                 raise no_edits()
             self._all_edits().discard()
 
     def install_words(self) -> messages.InstallWords:
-        """What the installer has printed so far, while one runs."""
+        """Return what the installer has printed so far, while one runs."""
         worker = self._worker
         return worker.words() if worker is not None and worker.alive else {"step": "", "lines": 0, "text": ""}
 
     def check_again(self) -> None:
-        """Have the flow checked, because something beside its files has changed."""
+        """Have the flow checked, because something other than its files has changed."""
         with self._lock:
             self._check()
 
     def stop(self) -> None:
-        """End a running install; for the agent's own end."""
+        """End a running install, because the agent ends."""
         if self._worker is not None:
             self._worker.stop()
 
     def _check(self) -> None:
-        """Have the flow checked; with packages that are being installed, once they are there."""
+        """Have the flow checked, after the end of any running install."""
         if not self._record.has_flow:
             self._checker.forget()
         elif self._state.install.state == "Running":
@@ -157,7 +157,7 @@ class Environment:
             self._checker.begin()
 
     def _wants_install(self, order: Order) -> bool:
-        """A revision is tried once: again only on request, or after another one was asked for in between."""
+        """Return whether to install. A revision is tried once: again only on request, or after another one was ordered in between."""
         install = self._state.install
         if order.packages_revision == install.packages_revision:
             return order.retry and install.state in ("Failed", "TimedOut")
@@ -175,7 +175,7 @@ class Environment:
             if first:
                 edits.take(order)
             record.pushing = {**(record.pushing or {}), **pushing}
-            record.save()  # before the first file is written: a kill in between must not turn pushed files into the session's own
+            record.save()  # before the first file is written: a kill in between must not turn pushed files into edits
             moved = flow_folder.replace(self._home.flow, files, baseline=baseline)
             record.kept = [*record.kept, *moved][-KEPT_LIMIT:]
             if first:
@@ -195,7 +195,7 @@ class Environment:
             )
 
     def _all_edits(self) -> Edits:
-        """Made late: a session without a flow folder needs none of it."""
+        """Return the edits. Created late: a session without a flow folder doesn't need them."""
         if self._edits is None:
             from flowsession_agent.edits.session import Edits
 
@@ -211,7 +211,7 @@ class Environment:
             self._start_install(order)
 
     def _back_to_installed(self) -> None:
-        """The order went back to what is installed while a newer revision was being installed, or had failed."""
+        """Show what is installed: the order went back to it while a newer revision was being installed, or had failed."""
 
         self._show(Install.remembered(self._record.install or {}))
 
@@ -240,7 +240,7 @@ class Environment:
         self._worker.start(running, after=earlier)
 
     def _finished(self, running: Install, result: Result) -> None:
-        """Called by the worker's thread when its install is over, however it went."""
+        """Handle the end of an install, whatever its result. Called by the worker's thread."""
         from flowsession_agent.install import failures, venvs
 
         try:
@@ -262,7 +262,7 @@ class Environment:
         finally:
             self._activity.end("install")
         if install.state == "Succeeded":
-            venvs.remove_unused(self._home)  # nobody else makes layers meanwhile: a next install waits for this thread
+            venvs.remove_unused(self._home)  # no layer is made meanwhile: the next install waits for this thread
         print(f"flowsession agent: install {install.state} {install.code} {install.message}", file=sys.stderr, flush=True)
 
     def _show(self, install: Install) -> None:
@@ -272,7 +272,7 @@ class Environment:
         self._state.change(edit)
 
     def _commit(self, install: Install, *, layer: Layer | None, names: list[str], report: dict[str, Any]) -> None:
-        """Make an install's success true on disk, then known; raises OSError when there is no room, with the earlier layer in use."""
+        """Put an install into effect on disk, then show it. Raises OSError if there is no room; the earlier layer then stays in use."""
         record, state = self._record, self._state
         if layer is not None:
             from flowsession_agent.install import venvs

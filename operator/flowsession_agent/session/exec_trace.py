@@ -1,7 +1,7 @@
-"""What a container runtime leaves behind when it executes a command in this container: it touches the container's cgroup.
+"""Detect that a container runtime executes a command in this container, by the trace it leaves: it touches the container's cgroup.
 
-Before the command starts, runc and crun read whether the container is frozen (cgroup v2), and those that don't let the kernel do it write
-the command's number into `cgroup.procs`. Both are seen from inside by inotify, although done outside (tried with runc 1.1.5 and 1.5.3).
+Before the command starts, runc and crun read whether the container is frozen (cgroup v2). Those that don't let the kernel place the command
+write its PID into `cgroup.procs`. inotify sees both from inside, although done outside (tried with runc 1.1.5 and 1.5.3).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FILES = {
     "memory/cgroup.procs": WRITTEN,
     "systemd/cgroup.procs": WRITTEN,
 }
-"""cgroup v2, and hierarchies of v1; the nodes' own monitoring opens none of these for writing, nor the first."""
+"""Files of cgroup v2 and of hierarchies of v1. The node's own monitoring doesn't open the first, nor the others for writing."""
 RECENT_SECONDS = 3
-"""So long after the trace the command may start on a busy node."""
+"""Seconds after the trace within which the command starts, even on a busy node."""
 
 
 class ExecTrace:
-    """`proven` once a command has come with a trace: from then on, no trace means no command. Until then a missing one means nothing."""
+    """`proven` once a command has left a trace. From then on, no trace means no command. Until then, no trace means nothing."""
 
     def __init__(self, notices: Inotify | None, *, root: str = CGROUP, clock: Callable[[], float] = time.monotonic) -> None:
         self._notices = notices
@@ -45,7 +45,7 @@ class ExecTrace:
                     notices.watch(f"{root}/{name}", mask, self._take)
 
     def recent(self) -> bool:
-        """Return whether a runtime has touched the cgroup within the last seconds."""
+        """Return whether a runtime has touched the cgroup within the last RECENT_SECONDS."""
         if self._notices is None:
             return False
         self._notices.pump()

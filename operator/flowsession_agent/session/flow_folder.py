@@ -1,4 +1,4 @@
-"""Put the operator's files into the flow folder, and take away what an earlier push brought; what the session made stays."""
+"""Put the operator's files into the flow folder and remove those of an earlier push. The session's own files stay."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from flowsession_agent.session.baseline import Baseline
 
 AGENTS_OWN = ".flowsession."
-"""How the names of the agent's own short-lived files in the flow folder begin."""
+"""Prefix of the names of the agent's own short-lived files in the flow folder."""
 
 COPY = re.compile(r"\.flowsession\.(?:[0-9a-f]{8}\.)?")
-"""What stands before a file's name in that of its copy."""
+"""Prefix that a copy's name has before the original's name."""
 
 
 def copy_name() -> Callable[[str], str]:
-    """Names for the copies of one install's files: sessions that use one claim have one folder, and each takes its own copies away."""
+    """Return a function that names the copies of one install's files. Sessions on one claim share a folder, and each removes its own."""
     token = os.urandom(4).hex()
     return lambda name: f"{AGENTS_OWN}{token}.{name}"
 
 
 def without_copies(text: str) -> str:
-    """Return a tool's words with the names of originals for those of copies."""
+    """Return a tool's output with the copies' names replaced by the originals'."""
     return COPY.sub("", text)
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ApiError naming the first file that could leave the folder, that no file system takes, or that is also another's folder."""
+    """Raise ApiError naming the first file that could leave the folder, that no file system accepts, or that is also another's folder."""
     known = set(names)
     if len(known) > limits.FLOW_FILES:
         raise bad_request(f"The flow folder has {len(known)} files, more than the {limits.FLOW_FILES} that the agent takes.")
@@ -63,10 +63,10 @@ def check_name(name: str) -> None:
 
 
 def replace(root: str, files: dict[str, bytes], *, baseline: Baseline) -> list[str]:
-    """Make `files` the pushed part of the folder `root`, whose earlier pushed part was `baseline`; each file is replaced atomically.
+    """Make `files` the pushed part of the folder `root`, whose earlier pushed part was `baseline`. Each file is replaced atomically.
 
-    A file that this push doesn't change stays as the session has it. Of the rest, what the session edited, linked or made itself is moved
-    aside to `NAME.kept`. Returns the paths of what was moved; raises OSError when there is no room, files written by then stay.
+    A file that this push doesn't change stays as the session has it. Other files that the session edited, linked or made itself are moved
+    aside to `NAME.kept`. Returns their new paths. Raises OSError if there is no room; files written by then stay.
     """
     os.makedirs(root, exist_ok=True)
     moved: list[str] = []
@@ -80,9 +80,9 @@ def replace(root: str, files: dict[str, bytes], *, baseline: Baseline) -> list[s
 
 
 def put(root: str, name: str, fill: Callable[[IO[bytes]], object], *, executable: bool = False, keep: bool = False) -> list[str]:
-    """Write one file, atomically, with what `fill` writes.
+    """Write one file atomically with what `fill` writes. Return the new paths of what was moved out of the way.
 
-    What is no file is moved out of the way, with `keep` a file too; returns the paths of what was moved. Raises OSError.
+    That is whatever is not a regular file, and with `keep` a regular file too. Raises OSError.
     """
     target, moved = make_room(root, name)
     mode = kind(target)
@@ -103,7 +103,7 @@ def put(root: str, name: str, fill: Callable[[IO[bytes]], object], *, executable
 
 
 def make_room(root: str, name: str) -> tuple[str, list[str]]:
-    """The path of `name` below `root`, with its folders made, and the paths of what was moved since it was in the way of a folder."""
+    """Create the folders of `name` below `root`. Return its path, and the new paths of what was in the way of a folder."""
     folder, moved = root, []
     for folder in _folders(root, name):
         if not stat.S_ISDIR(kind(folder)):
@@ -114,7 +114,7 @@ def make_room(root: str, name: str) -> tuple[str, list[str]]:
 
 
 def move_aside(path: str) -> str:
-    """Rename what lies at `path` to `NAME.kept`, or the first of `NAME.kept2`, ... that is free; returns the new path."""
+    """Rename the file at `path` to `NAME.kept`, or the first of `NAME.kept2`, ... that is free. Return the new path."""
     number, kept = 1, f"{path}{flow_files.MOVED_ASIDE}"
     while os.path.lexists(kept):
         number, kept = number + 1, f"{path}{flow_files.MOVED_ASIDE}{number}"
@@ -123,7 +123,7 @@ def move_aside(path: str) -> str:
 
 
 def kind(path: str) -> int:
-    """Return the file's mode without following links, 0 when nothing is there."""
+    """Return the file's mode without following links; 0 if nothing is there."""
     try:
         return os.lstat(path).st_mode
     except OSError:
@@ -131,7 +131,7 @@ def kind(path: str) -> int:
 
 
 def remove(root: str, name: str) -> None:
-    """Remove a file or link and the folders that it leaves empty; what is gone already is fine."""
+    """Remove a file or link, if it exists, and the folders that it leaves empty."""
     path = os.path.join(root, name)
     try:
         os.unlink(path)
@@ -142,7 +142,7 @@ def remove(root: str, name: str) -> None:
 
 
 def is_inside(root: str, name: str) -> bool:
-    """Return whether the way to `name` leads through real folders only."""
+    """Return whether the path to `name` leads through real folders only."""
     return all(stat.S_ISDIR(kind(folder)) for folder in _folders(root, name))
 
 

@@ -1,4 +1,4 @@
-"""Which inputs, nodes and variants a flow has, told without running any of it. Prompt flow ignores inputs that a flow hasn't got."""
+"""Find which inputs, nodes and variants a flow has without running it. Prompt flow ignores inputs that a flow doesn't have."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ REFERENCE = re.compile(r"\s*\$\{(.+)\}\s*$")
 
 
 def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -> dict[str, str] | None:
-    """Return `code` and `message` about the first name that the flow in this file hasn't got; None where it has all, or can't be told."""
+    """Return `code` and `message` about the first name that the flow in this file lacks; None if it lacks none, or that is unknown."""
     try:
         if node and (message := _unknown_node(flow, node)):
             return {"code": "UnknownNode", "message": message}
         if variant and (message := _unknown_variant(flow, variant)):
             return {"code": "UnknownVariant", "message": message}
         known = _of_node(flow, node) if node else _known(flow)
-    except Exception:  # whatever is wrong with the flow: prompt flow says it when it runs
+    except Exception:  # a broken flow: prompt flow reports it when the flow runs
         return None
     name = next((name for name in given if name not in known), None) if known is not None else None
     if name is None or known is None:
@@ -33,7 +33,7 @@ def refusal(flow: str, given: list[str], *, node: str = "", variant: str = "") -
 
 
 def unknown(message: str, name: str, known: list[str], what: str) -> str:
-    """Return the message with the nearest of the known names, and all of them; `what`: what they are, in the plural."""
+    """Return the message with the closest of the known names, and the first ten. `what`: the noun for them, in the plural."""
     if not known:
         return f"{message}: it has no {what}."
     near = difflib.get_close_matches(name, known, 1)
@@ -53,7 +53,7 @@ def _unknown_variant(flow: str, variant: str) -> str:
 
 
 def _of_node(flow: str, node: str) -> list[str]:
-    """Return the names by which prompt flow takes a node's inputs: their own, and the references that they are bound to."""
+    """Return the names by which prompt flow accepts a node's inputs: their own, and the references that they are bound to."""
     data = declared(flow)
     found = next(found for found in data["nodes"] if found.get("name") == node)
     if found.get("use_variants"):
@@ -76,7 +76,7 @@ def _known(flow: str) -> list[str] | None:
 
 
 def declared(flow: str) -> dict[str, Any]:
-    """Return what the flow's file says, of a prompty its front matter. Raises whatever is wrong with it."""
+    """Return the content of the flow's file, for a prompty its front matter. Raises any error of reading or parsing it."""
     text = _text(flow)
     data = _parsed(_head(text) if flow.endswith(".prompty") else text)
     return data if isinstance(data, dict) else {}
@@ -106,7 +106,7 @@ def _of_prompty(head: Any) -> list[str] | None:
 
 
 def _of_entry(folder: str, entry: str, own: list[str]) -> list[str] | None:
-    """Return what the function or the class' `__call__` takes by its definition; None where that is elsewhere, or decorators change it."""
+    """Return the parameters of the function or the class's `__call__`; None if it is defined elsewhere, or decorators change them."""
     module, _, name = entry.partition(":")
     with open(os.path.join(folder, f"{module.replace('.', '/')}.py"), "rb") as file:
         body: list[ast.stmt] = ast.parse(file.read()).body

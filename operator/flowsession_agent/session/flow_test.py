@@ -29,7 +29,7 @@ OUTPUT_LIMIT = 1024 * 1024
 
 
 class Tests:
-    """At most four runs at a time; each in a process of its own, which may have been started before."""
+    """Runs tests, at most four at a time, each in its own process, which may have been started in advance."""
 
     def __init__(
         self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
@@ -45,9 +45,9 @@ class Tests:
     def run(
         self, order: dict[str, Any], *, gone: Callable[[], bool] = lambda: False, tell: Callable[[dict[str, Any]], None] = lambda _: None
     ) -> dict[str, Any]:
-        """`outputs` and `seconds` of one run of what `read_order` returned, and of a round of a chat its `chat`.
+        """Return `outputs` and `seconds` of one run of what `read_order` returned, and `chat` of a round of a chat.
 
-        The test ends once its caller is `gone`. `tell` is given what the flow streams, where the order asks for that.
+        The test ends once its caller is `gone`. `tell` receives what the flow streams, if the order asks for that.
         Raises ApiError: Retired, NoFlow, UnknownInput, UnknownNode, UnknownVariant, NoChatFlow, FlowFailed, Canceled, Ending, TooManyTests.
         """
         with self._activity.work("api test"):
@@ -94,7 +94,7 @@ class Tests:
         patience.job = self._begin([flow, given, taken], key, patience, anew=anew)
         outcome = patience.job.finish()
         seconds = round(time.monotonic() - started, 2)
-        self._give_up_with_the_pod()  # prompt flow calls what was interrupted a success without outputs
+        self._give_up_with_the_pod()  # prompt flow reports an interrupted flow as a success without outputs
         if patience.vain:
             raise _failed(
                 _advised(f"The flow would have waited longer than a test may take, which is {SECONDS} s.", outcome, flow), outcome.stderr
@@ -110,11 +110,11 @@ class Tests:
         if outcome.exit_code != 0:
             words = last_words(outcome.stderr) or f"The flow ended with exit code {outcome.exit_code}."
             raise _failed(_advised(words, outcome, flow), outcome.stderr)
-        # The history that a chat gives comes back with the answer: it doesn't count.
+        # A chat's answer repeats the history that it was given, which doesn't count.
         return {**_answer(taken, outcome.stderr, most=OUTPUT_LIMIT + os.path.getsize(given)), "seconds": seconds}
 
     def _begin(self, arguments: list[str], key: Key, gone: Callable[[], bool], *, anew: bool) -> Job:
-        """The job in which a test has begun. `anew`: in no process that has imported prompt flow, which it doesn't need."""
+        """Return the job in which a test has begun. `anew`: don't use the process that has prompt flow imported, which it doesn't need."""
         from flowsession_agent.scripts import RUN_FLOW
 
         job = None if anew else self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
@@ -132,10 +132,10 @@ class Tests:
 
 
 def read_order(members: Any) -> dict[str, Any]:
-    """What to test of the body of a call. Raises ApiError with 400.
+    """Return what to test from a request's body. Raises ApiError with 400.
 
-    `inputs` by name, and perhaps a `node` or `variant`, `chat` with the `message` and `history` of one round, and whether to `stream`.
-    Without a `message` nothing is run: it is asked whether the flow can chat.
+    It has `inputs` by name, `node` and `variant`, whether to `stream`, and optionally `chat` with `message` and `history` of one round.
+    Without a `message` nothing is run: the request asks whether the flow can chat.
     """
     found = members if isinstance(members, dict) else {"inputs": None}
     inputs, node, variant, stream = found.get("inputs", {}), found.get("node", ""), found.get("variant", ""), found.get("stream", False)
@@ -154,17 +154,17 @@ def read_order(members: Any) -> dict[str, Any]:
 
 
 def find_flow(folder: str) -> str:
-    """The flow's file in the flow folder; raises ApiError with 404 NoFlow."""
+    """Return the path of the flow's file in the flow folder. Raises ApiError with 404 NoFlow."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     for name in flow_files.candidates(name for name in names if os.path.isfile(os.path.join(folder, name))):
-        return os.path.join(folder, name)  # of several the first, as for prompt flow; an environment with several is refused
+        return os.path.join(folder, name)  # the first of several, as for prompt flow; an environment with several is refused
     raise ApiError(
         404, "NoFlow", "There is no flow in this session: the flow folder holds none of flow.dag.yaml, flow.flex.yaml or one .prompty."
     )
 
 
 def last_words(stderr: str) -> str:
-    """The sentence of an exception that ended a Python process: the traceback's last line that doesn't belong to a list of causes."""
+    """Return the message of an exception that ended a Python process: the traceback's last line that isn't part of a list of causes."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [
         number
@@ -173,13 +173,13 @@ def last_words(stderr: str) -> str:
     ]
     if not errors:
         return (lines[-1] if lines else "")[:1000]
-    # Some of prompt flow's own sentences end before their cause, which stands in the next line.
+    # Some of prompt flow's own messages have their cause on the next line.
     cause = lines[errors[-1] + 1 : errors[-1] + 2] if lines[errors[-1]].endswith(":") else []
     return " ".join([lines[errors[-1]], *cause])[:1000]
 
 
 def _answer(path: str, stderr: str, *, most: int) -> dict[str, Any]:
-    """Return the `outputs` that a run wrote, and of a round of a chat its `chat`."""
+    """Return the `outputs` that a run wrote, and `chat` of a round of a chat."""
     try:
         if os.path.getsize(path) > most:
             raise _failed("The flow's outputs are larger than 1 MiB: write large results to a file instead.", stderr)
@@ -191,7 +191,7 @@ def _answer(path: str, stderr: str, *, most: int) -> dict[str, Any]:
 
 
 def _refused(path: str) -> ApiError | None:
-    """Return the refusal that a run wrote that did not begin; None where it was the flow's own code that ended so."""
+    """Return the refusal that a run wrote instead of beginning; None if the flow's own code exited with that code."""
     try:
         with open(path, encoding="utf-8") as file:
             refused = json.load(file)["refused"]
@@ -219,10 +219,10 @@ def _not_started(error: OSError) -> str:
 
 
 def _advised(words: str, outcome: Outcome, flow: str) -> str:
-    """The words of a failure, after what to do where the endpoint of a connection was its cause."""
+    """Return the message of a failure, preceded by what to do if the endpoint of a connection caused it."""
     from flowsession_agent.connections import refusals
 
-    waited = outcome.timed_out or outcome.stopped  # for what its log says last, if that is a call of a model
+    waited = outcome.timed_out or outcome.stopped  # for what its log ends with, if that is a call of a model
     message = refusals.advice(outcome.stdout[-limits.TAIL :] if waited else words, flow, os.environ, log=outcome.stdout)
     return f"{message[0].upper()}{message[1:]}. {words}" if message else words
 

@@ -1,7 +1,7 @@
-"""When a file of the flow folder last changed, and which, without counting what the agent itself writes there.
+"""Find when a file of the flow folder last changed, and which, without counting the agent's own writes.
 
-By the kernel's notices, which cost nothing while nothing changes; where there are none to be had, by looking at the files now and then.
-Notices tell of changes made on this node. On a claim that others have mounted too, those made elsewhere are theirs.
+Uses inotify, which costs nothing while nothing changes, or scans the files now and then if inotify is unavailable. inotify reports changes
+made on this node. On a claim that others mount too, changes made on other nodes are theirs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MASK = CHANGES | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.ONLY_DIRECTOR
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
 NAME_LENGTH = 100
 COST_SHARE = 0.01
-"""The share of a core that looking at the files may take where there are no notices."""
+"""Share of a core that scanning the files may take if inotify is unavailable."""
 
 
 class FolderWatch:
-    """Watches one folder, which may be a link to another. `changed_at` is 0 until the first change, `changed` the path below the folder."""
+    """Watches one folder, which may be a symbolic link. `changed_at` is 0 until the first change, `changed` is a path below the folder."""
 
     def __init__(self, root: str, *, notices: Inotify | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._root = root
@@ -50,7 +50,7 @@ class FolderWatch:
         self.changed = ""
 
     def look(self, *, now: bool = False) -> float:
-        """Return when the folder was last found changed, by the clock; the first look begins. `now`: don't put off looking at the files."""
+        """Return when the folder was last found changed, by the clock. The first call starts watching. `now`: don't put off a scan."""
         with self._lock:
             if not self._began:
                 self._began = True
@@ -64,12 +64,12 @@ class FolderWatch:
             return self.changed_at
 
     def edited(self, *, thorough: bool) -> tuple[float, str]:
-        """`look`, with the name of what changed last as people may read it."""
+        """Return the result of `look`, with a printable name of the last change."""
         return self.look(now=thorough), "".join(letter if letter.isprintable() else "?" for letter in self.changed[-NAME_LENGTH:])
 
     @contextlib.contextmanager
     def own(self) -> Iterator[None]:
-        """What changes in the folder while the block runs is the agent's doing."""
+        """Attribute changes in the folder to the agent while the block runs."""
         with self._lock:
             if self._began:
                 self.look(now=True)
@@ -83,7 +83,7 @@ class FolderWatch:
                 self._writing -= 1
 
     def _start(self) -> None:
-        """Watch all the folders that there are now."""
+        """Watch all folders that exist now."""
         if self._notices is None:
             self._files = self._signatures()
             return
@@ -93,9 +93,9 @@ class FolderWatch:
                 if entry is None:
                     self._watch(self._notices, folder)
         except OSError as error:
-            if error.errno in NO_FOLDER:  # tried again at the next look
+            if error.errno in NO_FOLDER:  # retried at the next look
                 return
-            self._end_watches()  # this node has no more of them to give
+            self._end_watches()  # the node's inotify watches are used up
             self._notices = None
             self._files = self._signatures()
 
@@ -125,7 +125,7 @@ class FolderWatch:
         if not (mask & CHANGES and name) or _left_out(path, is_folder=is_folder):
             return
         if is_folder and mask & ~inotify.ATTRIB & CHANGES:
-            self._stale = True  # folders came, went or were renamed: all are watched anew
+            self._stale = True  # a folder was added, removed or renamed: set all watches again
         self._note(path)
 
     def _walk(self) -> None:
@@ -151,7 +151,7 @@ class FolderWatch:
 
 
 def _entries(root: str) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
-    """Each folder below `root` with None, and then with each of its entries; at most 5,000 entries. Raises OSError for `root` only."""
+    """Yield each folder from `root` down with None, then with each of its entries, 5,000 at most. Raises OSError for `root` only."""
     waiting, left = [""], ENTRIES_LIMIT
     while waiting and left > 0:
         folder = waiting.pop()
@@ -179,7 +179,7 @@ def _left_out(path: str, *, is_folder: bool) -> bool:
 
 
 def _signature(entry: os.DirEntry[str]) -> Signature:
-    """Of a folder only that it is there: its times change with whatever is left out."""
+    """Return what changes with a file. For a folder it is constant: its times also change with entries that are left out."""
     found = entry.stat(follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         return 0, 0, 0, 0

@@ -1,8 +1,8 @@
-"""Runs in the session's Python, not in the agent's: forks the process ahead that prompt flow's batch engine is going to spawn.
+"""Runs in the session's Python, not in the agent's: forks, ahead of time, the process that prompt flow's batch engine is going to spawn.
 
-The engine spawns one process, for a clean start, and forks those that run lines from it. What a spawned one does first is to import prompt
-flow, 1.5 s of processor, as this process just did. One that was forked right after that import and before any of the flow's code is as
-clean, has the import behind it, and shares its memory.
+The engine spawns one process, for a clean start, and forks the processes that run lines from it. A spawned process first imports prompt
+flow, 1.5 s of CPU time, as this process just did. A process forked right after that import, before any of the flow's code, is equally
+clean, has the import done, and shares its memory.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def offer() -> None:
-    """Fork it; the next process that is spawned here is this one, if it would be given the same environment variables.
+    """Fork the process. The next spawn here takes it, if a spawned process would get the same environment variables.
 
-    It has imported more than one that was spawned. Where the flow has a module of its own by such a name, it is not used either.
-    Does nothing where threads run that a fork would miss; those that prompt flow's import starts, for its telemetry, are daemons.
+    It has imported more modules than a spawned process. If the flow has its own module by one of these names, it is not taken either.
+    Does nothing if threads run that a fork would lose. Those that prompt flow's import starts, for its telemetry, are daemons.
     """
     if not all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         return
@@ -46,7 +46,7 @@ def offer() -> None:
         context.SpawnProcess._Popen = spawned  # type: ignore[method-assign]
         if os.environ == environ and modules.isdisjoint(own_modules()):
             return _Popen(process, pid, write, ended)
-        os.close(write)  # it ends
+        os.close(write)  # so that it ends
         os.close(ended)
         return spawned(process)
 
@@ -54,13 +54,13 @@ def offer() -> None:
 
 
 def own_modules() -> set[str]:
-    """Return the names by which modules and packages of the working directory can be imported; data may be called like a module."""
+    """Return the names of modules and packages in the working directory. Other files don't count: data may be named like a module."""
     suffixes = tuple(machinery.all_suffixes())
     return {name.partition(".")[0] for name in os.listdir() if name.endswith(suffixes) or os.path.isdir(name)}
 
 
 class _Popen(popen_spawn_posix.Popen):
-    """What multiprocessing knows of a process that it spawned, of one that was forked ahead."""
+    """multiprocessing's handle of a spawned process, for one that was forked ahead."""
 
     def __init__(self, process: Any, pid: int, write: int, ended: int) -> None:
         self._ahead = pid, write, ended
@@ -86,7 +86,7 @@ class _Popen(popen_spawn_posix.Popen):
 
 
 def _become(read: int) -> Never:
-    """Wait for the order to be a process, and be it, as one that was spawned; end where none comes."""
+    """Wait for the order of a process and run it as a spawned process would. Exit if the pipe closes without an order."""
     code = 1
     try:
         code = spawn._main(read, os.dup(read))

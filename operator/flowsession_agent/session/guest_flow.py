@@ -1,6 +1,6 @@
-"""A flow of another environment, whose run goes on in this session: its folder, and whether its requirements are satisfied here.
+"""A flow of another environment that is run in this session: write its folder, and check that its requirements are satisfied here.
 
-Nothing is installed for it: what it asks for and the session has not is told, and the run does not begin.
+Nothing is installed for it. If the session lacks a requirement, that is reported, and the run does not begin.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REMOTE = ("http://", "https://")
 
 
 def unpack(files: Mapping[str, str], folder: str) -> str:
-    """Write the flow folder below the run's own; returns its path. Raises OSError."""
+    """Write the flow folder below the run's own folder and return its path. Raises OSError."""
     root = os.path.join(folder, "guest-flow")
     os.makedirs(root, exist_ok=True)
     for name, content in files.items():
@@ -38,7 +38,7 @@ def unpack(files: Mapping[str, str], folder: str) -> str:
 
 
 def check(asked: messages.Requirements | None, root: str, folder: str, *, job: Job, python: str, venvs: str) -> None:
-    """Raise ApiError SessionIncompatible unless what is installed satisfies the requirements; its `errors` say which are not.
+    """Raise ApiError SessionIncompatible unless the installed packages satisfy the requirements. Its `errors` list the unsatisfied ones.
 
     `venvs` is the folder of the session's layers. Raises OSError.
     """
@@ -67,7 +67,7 @@ def check(asked: messages.Requirements | None, root: str, folder: str, *, job: J
 
 
 def traced(environ: Mapping[str, str], environment: str) -> dict[str, str]:
-    """The environment variables, with spans of the run told as those of its own environment."""
+    """Return the environment variables, with the run's spans attributed to its own environment."""
     wanted = json.loads(environ.get(TRACING) or "{}")
     if not wanted:
         return dict(environ)
@@ -76,7 +76,7 @@ def traced(environ: Mapping[str, str], environment: str) -> dict[str, str]:
 
 
 def _lines(asked: messages.Requirements, root: str, folder: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every line that names a distribution, constraints too; and sentences about files that only an installer reads."""
+    """Return every line that names a distribution, constraints included, and sentences about files that only an installer reads."""
     from flowsession_agent.install import requirement_lines
 
     place, name = (root, asked["path"]) if asked["path"] else (folder, "requirements.txt")

@@ -1,4 +1,4 @@
-"""The kernel's notices of files that are opened or changed (inotify(7)), by ctypes: Python has no binding for them."""
+"""inotify(7), the kernel's events of opened and changed files, by ctypes: Python has no binding for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
     Take = Callable[[int, str], None]
-    """Gets the event's mask, and the name in a watched directory (empty: the watched file itself)."""
+    """Receives the event's mask, and the name in a watched directory (empty: the watched file itself)."""
 
 MODIFY, ATTRIB, CLOSE_WRITE, OPEN = 0x2, 0x4, 0x8, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
@@ -22,13 +22,13 @@ ONLY_DIRECTORY, DONT_FOLLOW, UNLINKED_EXCLUDED, IS_DIRECTORY = 0x1000000, 0x2000
 HEAD = struct.Struct("iIII")
 READ_BYTES = 64 * 1024
 EVENTS_LIMIT = 500
-"""As many events are looked at one by one; what writes more than that between two calls need not be known by name."""
+"""Events that one call hands over one by one. The names of files don't matter if more than that have changed since the last call."""
 
 
 class Inotify:
-    """One instance for the agent, opened by the first watch: a user id has few on a node (`fs.inotify.max_user_instances`, often 128).
+    """One instance for the agent, opened by the first watch: a user ID has few on a node (`fs.inotify.max_user_instances`, often 128).
 
-    `lock` is held while events are handed over; who is handed them shares it.
+    `lock` is held while events are handed over. Their receivers share it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Inotify:
         self._descriptor = -1
 
     def watch(self, path: str, mask: int, take: Take) -> int:
-        """Hand each event of `path` to `take` from now on. Returns the watch's number; raises OSError, also where there is no inotify."""
+        """Hand each event of `path` to `take` from now on. Return the watch's number. Raises OSError, also if inotify is unavailable."""
         with self.lock:
             library = self._library or self._open()
             number = _checked(library.inotify_add_watch(self._descriptor, os.fsencode(path), mask))
@@ -46,13 +46,13 @@ class Inotify:
             return number
 
     def forget(self, number: int) -> None:
-        """End a watch; one that has ended by itself is fine."""
+        """End a watch, which may have ended by itself."""
         with self.lock:
             if self._library is not None and self._takers.pop(number, None) is not None:
                 self._library.inotify_rm_watch(self._descriptor, number)
 
     def pump(self) -> None:
-        """Hand over what happened since the last call. When that is too much, everybody gets one event with the mask OVERFLOW instead."""
+        """Hand over the events since the last call. If there are too many, each receiver gets one with the mask OVERFLOW for the rest."""
         with self.lock:
             left, lost = EVENTS_LIMIT, False
             while data := self._read():
@@ -70,7 +70,7 @@ class Inotify:
                 take(OVERFLOW, "")
 
     def close(self) -> None:
-        """Give the instance back to the kernel."""
+        """Close the instance."""
         with self.lock:
             if self._library is not None:
                 os.close(self._descriptor)

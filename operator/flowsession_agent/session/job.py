@@ -1,4 +1,4 @@
-"""Run commands for the session with everything bounded: time, remembered output, and what they leave running."""
+"""Run commands for the session with bounds on everything: time, remembered output, and what they leave running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ_ON_SECONDS = 5
 
 
 class Outcome:
-    """How a command ended. `exit_code` is 128 + n for signal n; the streams hold the last 1 MiB."""
+    """How a command ended. `exit_code` is 128 + n for signal n. The streams hold the last 1 MiB."""
 
     def __init__(self, *, exit_code: int, signal_number: int, timed_out: bool, stopped: bool, stdout: str, stderr: str) -> None:
         self.exit_code = exit_code
@@ -32,7 +32,7 @@ class Outcome:
 
 
 class Job:
-    """Commands run one after the other under one deadline; nothing they start outlives its command, a daemon neither."""
+    """Commands run one after the other under one deadline. Nothing that they start outlives its command, not even a daemon."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Job:
         end_by: int = signal.SIGTERM,
         patient: bool = False,
     ) -> None:
-        """`end_by` asks a command to end, its whole group, or with SIGINT itself alone; five seconds later it is killed.
+        """Set the bounds. `end_by` asks a command to end: its whole group, but SIGINT the command alone. It is killed 5 seconds later.
 
-        `patient`: time in which a command could have run and others had the processor is not of its `seconds`.
+        `patient`: time in which a command was ready to run but others had the processor doesn't count toward `seconds`.
         """
         self._children = children
         self._mark = os.urandom(8).hex()
@@ -60,21 +60,21 @@ class Job:
         self._canceled: Callable[[], bool] = lambda: False
         self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
         self.commands = 0
-        """How many were begun."""
+        """Number of commands that were begun."""
 
     def stop(self) -> None:
-        """End the running command soon and let no further one start."""
+        """End the running command soon, and any later one."""
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether someone asked the job to end."""
+        """Return whether somebody asked the job to end."""
         if self._canceled():
             self._stopped.set()
         return self._stopped.is_set()
 
     def allow(self, seconds: float, *, canceled: Callable[[], bool], end_within: float = 5) -> None:
-        """Let the job go on for so long from now; while a command runs `canceled` is asked, and True is as good as `stop`.
+        """Set the deadline to `seconds` from now. While a command runs `canceled` is polled; True has the effect of `stop`.
 
         A command that was asked to end is killed `end_within` seconds later.
         """
@@ -83,14 +83,14 @@ class Job:
         self._end_within = end_within
 
     def run(self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
-        """Run one command to its end or to the job's; raises OSError when it can't be started. What goes to a file is not remembered."""
+        """Run one command to its end or the job's. Output to a file is not remembered. Raises OSError if it can't be started."""
         self.begin(argv, stdin=stdin, stdout=stdout)
         return self.finish()
 
     def begin(
         self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None, inherited: Sequence[int] = ()
     ) -> int:
-        """Start one command, with the descriptors `inherited`, and return its PID; raises OSError. `finish` must follow."""
+        """Start one command, with the descriptors `inherited`, and return its PID. `finish` must follow. Raises OSError."""
         process = self._children.start(
             lambda: subprocess.Popen(
                 argv,
@@ -104,23 +104,23 @@ class Job:
             )
         )
         self._begun = process, [_Tail(self._children, process.stdout), _Tail(self._children, process.stderr)]
-        self.commands += 1  # last: other threads ask by it
+        self.commands += 1  # last: other threads check it first
         return process.pid
 
     def kill(self) -> None:
-        """End the command that was begun at once, its whole group."""
+        """Kill the command that was begun, with its whole group."""
         _kill(-self._begun[0].pid, signal.SIGKILL)
 
     def printed(self, most: int) -> str:
-        """The end of what the command that was begun has printed on its standard output so far, `most` bytes of it."""
+        """Return the last `most` bytes that the command that was begun has printed on its standard output so far."""
         return self._begun[1][0].so_far(most)
 
     def heard(self, stream: int) -> tuple[int, str]:
-        """How many whole lines the last command has printed so far on standard output (0) or error (1), and the last of them."""
+        """Return how many whole lines the last command has printed so far on standard output (0) or error (1), and the latest of them."""
         return self._begun[1][stream].lines() if self.commands else (0, "")
 
     def finish(self) -> Outcome:
-        """Wait for the end of the command that was begun, or bring it about at the job's end."""
+        """Wait for the command that was begun, or end it at the job's end."""
         process, tails = self._begun
         timed_out = False
         while not self._children.wait(process, seconds=0.1):
@@ -150,26 +150,26 @@ class Job:
 
 
 class _Tail:
-    """The end of a stream, read by a thread of its own so that the writer never waits."""
+    """The end of a stream, read by its own thread so that the writer never blocks."""
 
     def __init__(self, children: Children, stream: IO[bytes] | None) -> None:
         self._stream = stream
         self._bytes = bytearray()
         self._dropped = 0
-        """Line feeds that were in what is not remembered."""
+        """Line feeds in output that is no longer remembered."""
         self._thread = children.thread(self._read, name="tail")
 
     def text(self) -> str:
-        """What was read by the stream's end. A writer that escaped its job is not waited for longer than some seconds."""
+        """Return what was read by the stream's end. Waits at most READ_ON_SECONDS for a writer that escaped its job."""
         self._thread.join(READ_ON_SECONDS)
         return bytes(self._bytes[-OUTPUT_LIMIT:]).decode(errors="replace")
 
     def so_far(self, most: int) -> str:
-        """The end of what was read until now."""
+        """Return the last `most` bytes read so far."""
         return bytes(self._bytes[-most:]).decode(errors="replace")
 
     def lines(self) -> tuple[int, str]:
-        """How many lines were read whole, and the last of them."""
+        """Return how many whole lines were read, and the latest of them."""
         found, dropped = bytes(self._bytes), self._dropped
         whole = found[: found.rfind(b"\n") + 1]
         return dropped + whole.count(b"\n"), whole.decode(errors="replace")
@@ -189,7 +189,7 @@ class _Tail:
 
 
 def _waited(pid: int) -> float:
-    """Seconds for which a process was ready to run and others ran (proc(5), schedstat); 0 where the kernel doesn't say."""
+    """Return the seconds that a process was ready to run while others ran (proc(5), schedstat); 0 if unknown."""
     try:
         with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1]) / 1e9
@@ -198,9 +198,9 @@ def _waited(pid: int) -> float:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill every process whose environment carries `mark`: those that left their process group too. They reparent to the agent."""
+    """Kill every process whose environment has `mark`, even if it left its process group. The agent becomes its parent."""
     wanted = f"{MARK}={mark}".encode()
-    for _ in range(10):  # what was forked while we looked is found the next time
+    for _ in range(10):  # processes forked meanwhile are found the next time
         marked = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _carries(pid, wanted)]
         for pid in marked:
             _kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Which processes of the session the kernel killed for memory: it counts them for the container, and says nowhere which they were."""
+"""Find which processes of the session the kernel killed for memory: it counts them per container and doesn't name them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from flowsession_protocol.messages import MemoryKill
 
 LARGE_PAGES = 4096
-"""16 MiB: the command line of what is larger is remembered, because it can't be read any more once the process is gone."""
+"""Pages (16 MiB) from which on a process's command line is remembered, since it can't be read once the process is gone."""
 EVERY = 4
-"""So many looks lie between two readings of the kernel's count while nothing is gone."""
+"""Looks from one reading of the kernel's count to the next while no process ends."""
 PATIENCE = 4
-"""For so many looks a process that was counted is waited for: with its memory full the container takes its time to end it."""
+"""Looks for which to wait for the end of a counted process, which takes time while the container's memory is full."""
 UNKNOWN = "a process"
 HELPER = "a test, check or install of the flow"
 SPARE = "the process kept ready for the next flow test"
-"""One becomes a helper when it is given a test."""
+"""It becomes a HELPER when it is given a test."""
 
 
 class Seen:
-    """What is remembered of a process: its name or command, and the most memory that it was seen with."""
+    """What is remembered of a process: its name or command, and the most memory seen, in pages."""
 
     def __init__(self, name: str, pages: int) -> None:
         self.name = name
@@ -34,9 +34,10 @@ class Seen:
 
 
 class MemoryKills:
-    """`look` is told what lives, at each look. The kernel kills the largest, and counts it before that one is gone.
+    """Call `look` with the living processes at each look. The kernel kills the largest process, and counts it before it is gone.
 
-    So `name` is that of the largest that goes while or shortly after the count grows; as long as a larger one lives, it may still be going.
+    So the process named is the largest that ends while or shortly after the count grows. While a larger one lives, that one may still be
+    ending.
     """
 
     def __init__(self, *, command: Callable[[Process], str], count: Callable[[], int] = cgroup.killed_for_memory) -> None:
@@ -54,11 +55,11 @@ class MemoryKills:
 
     @property
     def id(self) -> str:
-        """That of the last kill; empty before the first."""
+        """Return the ID of the last kill; empty before the first."""
         return f"{self._mark}-{self._total}" if self._total else ""
 
     def look(self, alive: list[Process]) -> bool:
-        """Take in what lives now; returns whether there is one more to tell of."""
+        """Take in the living processes. Return whether there is a new kill to report."""
         alive = [process for process in alive if not process.exiting]
         gone = self._take_in(alive)
         self._looks += 1
@@ -82,7 +83,7 @@ class MemoryKills:
         return {"id": self.id, "process": self._name}
 
     def _take_in(self, alive: list[Process]) -> list[Seen]:
-        """Remember what lives; returns what does no longer."""
+        """Remember the living processes. Return those that are gone."""
         before, self._alive = self._alive, {}
         for process in alive:
             seen = before.pop(process.identity, Seen(process.name, 0))

@@ -1,4 +1,4 @@
-"""When a test ends before its time: its caller is gone, or its flow waits for an endpoint for longer than the test may take."""
+"""End a test early if its caller is gone, or if its flow waits for an endpoint for longer than the test may take."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from flowsession_agent.session.job import Job
 
 _PAUSE = re.compile(r"^.*\bBack off ([0-9.]{1,20}) seconds for retry", re.MULTILINE)
-"""How prompt flow's tools say that they wait, with a time of its own in each line (promptflow.tools.common.handle_openai_error, 1.6.1)."""
+"""How prompt flow's tools log a wait, each line with its own timestamp (promptflow.tools.common.handle_openai_error, 1.6.1)."""
 READ_BYTES = 4096
 
 
 class Patience:
-    """Asked while a test runs whether to end it; `vain` once the next try of its flow would come after its end."""
+    """Called while a test runs to decide whether to end it. `vain` once its flow's next retry would be after its deadline."""
 
     def __init__(self, gone: Callable[[], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._gone = gone
@@ -28,7 +28,7 @@ class Patience:
         self.vain = False
 
     def __call__(self) -> bool:
-        """Whether to end the test."""
+        """Return whether to end the test."""
         if self.job is not None and not self.vain:
             self.look(self.job.printed(READ_BYTES))
         return self.vain or self._gone()

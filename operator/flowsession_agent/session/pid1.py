@@ -1,4 +1,4 @@
-"""The duties of PID 1: reap, sample what the session does, and end it decently when the pod is deleted."""
+"""The duties of PID 1: reap, sample what the session does, and end it gracefully when the pod is deleted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10
 SAMPLE_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
-"""For so long at most the end waits for answers to calls that changed something: the one that the edits are settled is what brings it."""
+"""Maximum wait at the end for responses to requests that changed something. One of these, settling the edits, triggers the end."""
 
 
 def supervise(agent: Agent) -> int:
-    """Wait for signals until one asks to end, and end with that exit code."""
+    """Wait for signals until one asks the agent to end, and exit with its exit code."""
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)  # a handler of Python's own, so that children start with the default
+        signal.signal(number, lambda _number, _frame: None)  # a handler in Python, so that children start with the default one
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    agent.children.reap()  # who ended before the handler stood
+    agent.children.reap()  # processes that ended before the handler was set
     agent.children.thread(lambda: _sample(agent), name="sample")
     agent.children.thread(lambda: _now_and_then(agent), name="count")
     agent.children.thread(agent.keeper.keep, name="edits")
@@ -45,23 +45,23 @@ def supervise(agent: Agent) -> int:
         print("flowsession agent: the last edits were not taken", file=sys.stderr)
     sys.stderr.flush()
     agent.unanswered.wait(seconds=ANSWER_SECONDS)
-    os._exit(128 + asked_by if taken else EDITS_NOT_TAKEN)  # at once: threads that wait for a caller must not hold the pod up
+    os._exit(128 + asked_by if taken else EDITS_NOT_TAKEN)  # at once: threads that wait for a caller must not delay the pod's end
 
 
 def _sample(agent: Agent) -> None:
-    """Look at the processes twice a second; begins late, so that nothing competes with the first answer."""
+    """Look at the processes twice a second. Begins late, so that nothing competes with the first response."""
     time.sleep(2 * SAMPLE_SECONDS)
     protect()
     while True:
         try:
             agent.activity.sample()
-        except Exception as error:  # /proc not readable for a moment must not end idleness for good
+        except Exception as error:  # a momentarily unreadable /proc must not end idle detection for good
             print(f"flowsession agent: sampling failed: {error!r}", file=sys.stderr, flush=True)
         time.sleep(SAMPLE_SECONDS)
 
 
 def _now_and_then(agent: Agent) -> None:
-    """Send datagrams, see to connections and the spare process, count packages: apart from the looks, as each may take seconds."""
+    """Send datagrams, watch connections, keep the spare process, count packages. Separate from the looks, as each may take seconds."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
         for duty in (agent.tell_of_kills, agent.tell_of_verdicts, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
@@ -89,7 +89,7 @@ def _end(agent: Agent) -> None:
 
 
 def _adopted(agent: Agent) -> list[int]:
-    """The processes that came to the agent when their parents ended: a `nohup` of someone, a service that made itself a daemon."""
+    """Return the processes that the agent adopted when their parents ended: somebody's `nohup`, a service that became a daemon."""
     from flowsession_agent.session.processes import Processes
 
     started = set(agent.children.running())
@@ -97,7 +97,7 @@ def _adopted(agent: Agent) -> list[int]:
 
 
 def _signal(target: int, number: int) -> None:
-    """Signal a process, or the group -`target`; one that has ended meanwhile is fine."""
+    """Signal a process, or the group -`target`, if it hasn't ended meanwhile."""
     try:
         os.kill(target, number)
     except OSError:
@@ -105,7 +105,7 @@ def _signal(target: int, number: int) -> None:
 
 
 def protect() -> None:
-    """Make this process non-dumpable: the session's own processes have its uid and could read its memory by ptrace or /proc."""
+    """Make this process non-dumpable: the session's own processes have its UID and could read its memory by ptrace or /proc."""
     try:
         import ctypes
 

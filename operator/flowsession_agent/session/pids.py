@@ -1,7 +1,7 @@
-"""Find the commands that came and went between two looks, by the numbers that processes were given meanwhile.
+"""Find the commands that started and ended between two looks, by the numbers assigned to processes meanwhile.
 
-A pid namespace numbers its processes and threads one after the other, and /proc/loadavg ends with the last number given. A number that no
-process of the session, living or just ended, can account for was somebody's `kubectl exec`.
+A PID namespace numbers its processes and threads in sequence, and /proc/loadavg ends with the last number assigned. A number that no
+process of the session, living or just ended, accounts for was somebody's `kubectl exec`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from flowsession_agent.session.exec_trace import ExecTrace
 
 BURST = 3
-"""So many numbers in a row, at least, runc takes for one command: its own process, which becomes the command, and the threads of that."""
+"""Consecutive numbers that runc takes at least for one command: its own process, which becomes the command, and its threads."""
 MANY = 10_000
-"""Who starts so many processes between two looks needs no further proof; and after the highest number they begin anew."""
+"""New numbers between two looks that count as a burst without a check of each. So does a wrap of the numbering at its highest number."""
 
 NONE, UNSURE, COMMAND = "none", "unsure", "command"
 
 
 class Pids:
-    """`begin` before /proc is read, `judge` after it, at each look.
+    """Call `begin` before /proc is read and `judge` after it, at each look.
 
-    Who forks has run. So while nobody that was there before has run, each unknown number is a command's. Where somebody has, the runtime's
-    trace decides; and where there is none to be had, whether there are as many numbers in a row as runc takes.
+    A process that forks has run. So while no process that existed before has run, each unknown number is a command's. If one has run,
+    the runtime's trace decides. If no trace is available, BURST consecutive numbers are a command.
 
-    `first` is the number given last when the agent began, 0 where that isn't known: what comes before the first look counts too.
+    `first` is the last number assigned when the agent began, 0 if unknown: commands before the first look count too.
     """
 
     def __init__(self, *, proc: str, agent: int, children: Children, trace: ExecTrace, first: int = 0) -> None:
@@ -48,11 +48,11 @@ class Pids:
         self._executed: set[Identity] = set()
 
     def begin(self) -> None:
-        """Take the last number given."""
+        """Read the last number assigned."""
         self._now = self._take()
 
     def judge(self, everything: list[Process], session: list[Process]) -> str:
-        """COMMAND: one came and went since the last look. UNSURE: perhaps, or it was a helper of the agent's.
+        """Return COMMAND if one started and ended since the last look, UNSURE if it may have been a helper of the agent, else NONE.
 
         `everything` is what /proc listed, `session` the living processes that are neither the agent nor its helpers.
         """
@@ -66,7 +66,7 @@ class Pids:
         if not unknown:
             return NONE
         traced = self._trace.recent()
-        fresh = unknown[-1] > seen  # else all came while the last look read: who started them may have run, or helped, before it was over
+        fresh = unknown[-1] > seen  # else all began during the last look: their parents may have run, or helped, before its end
         if self._was_helped or (was_helped and not fresh):
             return COMMAND if traced else NONE if self._trace.proven else UNSURE
         certain = self._was_quiet and (was_quiet or fresh)
@@ -80,7 +80,7 @@ class Pids:
         return now
 
     def _unknown(self, last: int, everything: list[Process]) -> list[int]:
-        """The numbers given since the last look that belong to nobody, in order. An ended command that its runtime will reap is nobody."""
+        """Return the numbers assigned since the last look that nothing accounts for, in order. Zombies left to a runtime don't count."""
         if not 0 < self._now - last < MANY:
             return list(range(BURST))
         known = self._own.union(_threads(f"{self._proc}/{self._agent}/task"))
@@ -90,9 +90,9 @@ class Pids:
         return [number for number in range(last + 1, self._now + 1) if number not in known]
 
     def _quiet(self, session: list[Process]) -> bool:
-        """Return whether nobody can have started anything since the last look: of those that were there before, nobody has run.
+        """Return whether no process can have started another since the last look: none that existed before has run.
 
-        But for executed commands, which are work themselves while they run; and but for those that are gone: who ends starts nothing more.
+        Executed commands are exempt, being work themselves while they run. So are ended processes, which start nothing more.
         """
         before, self._ran = self._ran, {process.identity: process.ran for process in session}
         return all(
@@ -106,7 +106,7 @@ class Pids:
         return not self._executed <= before
 
     def _helped(self) -> bool:
-        """Return whether a helper of the agent's may have started something since the last look."""
+        """Return whether a helper of the agent may have started a process since the last look."""
         before, self._changes = self._changes, self._children.changes
         return before != self._changes or self._children.busy()
 

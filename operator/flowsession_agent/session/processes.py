@@ -1,4 +1,4 @@
-"""What the processes of the session are doing, from /proc: someone's `kubectl exec`, or work that uses CPU."""
+"""Find what the session's processes are doing, from /proc: somebody's `kubectl exec`, or work that uses CPU."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 COMMAND_LENGTH = 100
 SHORT_COMMAND = "exec (a short command)"
 RUNTIME = re.compile(r"(?:\S*/)?(?:runc|crun|youki|exe|fd/\d+) init\Z")
-"""What the runtime's own process is called until it becomes the command that somebody executes."""
+"""The command line of the runtime's own process until it becomes the executed command."""
 
 LAUNCHER = re.compile(rf"^(?:env {CALL}=\w* |\S*python[\d.]* -IS \S*/(?=flow\b))")
-"""How `kubectl flow` begins a command (hang_up.py), and how the shebang line of the image's `flow` shows up; people typed what follows."""
+"""How `kubectl flow` begins a command (hang_up.py), and what the shebang line of the image's `flow` adds. People typed the rest."""
 
 
 class Look:
-    """What processes are doing `now` (empty: they only wait); what they did last, and at what time they were last seen to; 0 for never.
+    """What processes are doing `now` (empty: they only wait), and `what` they did last (empty: unknown).
 
-    `what` is empty where that isn't known.
-    `at` may lie a little before a look that finds a process at work: between two growths of its CPU time.
+    `at` is the time at which they last did something (0: never). It may be a little before a look that finds a process at work: between
+    two growths of its CPU time.
     """
 
     def __init__(self, *, now: str = "", what: str = "", at: float = 0.0) -> None:
@@ -47,11 +47,11 @@ class Look:
 
 
 class Processes:
-    """Compares the processes of now with those of some seconds ago.
+    """Compares the current processes with those of some seconds ago.
 
-    Where the agent is PID 1, a process without a parent in the namespace came from outside: `kubectl exec`, or a debug container. Where it
-    isn't (a shared process namespace, an agent started by hand), only its own descendants are looked at. `first` is the last number given
-    when the agent began.
+    If the agent is PID 1, a process without a parent in the namespace came from outside: `kubectl exec`, or a debug container. If it isn't
+    (a shared process namespace, an agent started by hand), only its own descendants are looked at. `first` is the last number assigned to
+    a process or thread when the agent began.
     """
 
     def __init__(
@@ -82,25 +82,25 @@ class Processes:
         self._kills = False
 
     def newly_killed(self) -> bool:
-        """Whether anything was killed for memory since the last call."""
+        """Return whether any process was killed for memory since the last call."""
         newly, self._kills = self._kills, False
         return newly
 
     def look(self) -> Look:
-        """What the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`.
+        """Return what the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`.
 
-        What is gone since the last look may have worked until now. A process that is still there worked until its CPU time was last
-        seen to grow: its next sleep doesn't count as work for the five seconds that it takes to judge it.
+        A process that is gone since the last look may have worked until now. One that still exists worked until its CPU time was last
+        seen to grow, so its next sleep doesn't count as work for the five seconds that it takes to judge it.
         """
         own = self._children.running()
         if self._pids is not None:
             self._pids.begin()
         everything = list(self._read())
         relevant = self._relevant(everything)
-        own += self._children.running()  # who was started while we looked is the agent's own too
-        now = self._clock()  # after reading: what was seen to work or to be gone was so before this moment
+        own += self._children.running()  # processes started meanwhile are the agent's own too
+        now = self._clock()  # after reading: what was seen happened before this time
         self._trace(relevant, now)
-        own_family = self._helpers = _family(set(own), relevant)  # installs and tests count by themselves, and listing packages is no work
+        own_family = self._helpers = _family(set(own), relevant)  # installs and tests count separately, and listing packages is no work
         found = [process for process in relevant if process.pid not in own_family]
         working = {**self._executed(found, now), **self._computing(found)}
         if server := connections.served(self._proc, [process.pid for process in found]):
@@ -111,7 +111,7 @@ class Processes:
         return self._last
 
     def children(self) -> list[int]:
-        """The PIDs of the agent's direct children that haven't ended."""
+        """Return the PIDs of the agent's direct children that haven't ended."""
         return [process.pid for process in self._read() if process.parent == self._agent and process.state not in "ZX"]
 
     def _conclude(self, working: dict[Kind, str], now: float) -> None:
@@ -130,12 +130,12 @@ class Processes:
             self._last = Look(now=self._last.now, what=what, at=now)
 
     def _until(self, kind: Kind, now: float) -> float:
-        """Until when something worked that works now or did at the last look. What is gone may have worked until this moment."""
+        """Return until when something worked that works now or did at the last look. If it is gone, it may have worked until now."""
         name, identity = kind
         return self._traces[identity].grew_at if name == "process" and identity in self._traces else now
 
     def _trace(self, relevant: list[Process], now: float) -> None:
-        """Takes in what was read. What wasn't there at the last look has been born since, with nothing on its account."""
+        """Take in what was read. A process that is new since the last look began with a CPU time of 0."""
         traces = {}
         for process in relevant:
             read_threads(self._proc, process)
@@ -203,7 +203,7 @@ class Processes:
 
 
 def _family(roots: set[int], processes: list[Process]) -> set[int]:
-    """`roots` and all their descendants among `processes`."""
+    """Return `roots` and all their descendants among `processes`."""
     family, grown = set(roots), True
     while grown:
         children = {process.pid for process in processes if process.parent in family}

@@ -1,4 +1,4 @@
-"""What outlives a restart of the container on a volume: which revisions lie in the session's folder, and which files were pushed."""
+"""What survives a container restart on the volume: which revisions are in the session's folder, and which files were pushed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Record:
         self._path = path
         self.packages_revision = ""
         self.flow_revision = ""
-        self.venv = ""  # the folder below venvs/, empty when the image's own packages are enough
+        self.venv = ""  # the folder below venvs/, empty if the image's own packages are enough
         self.install: Mapping[str, Any] | None = None
         self.names: list[str] = []  # the distributions that the installed requirements name
         self.pushed: dict[str, str] = {}  # the pushed files' fingerprints
-        self.pushing: dict[str, str] | None = None  # those of a push that has begun and not ended
-        self.has_flow = False  # the last push brought a flow folder, an empty one too
-        self.had_flow = False  # some push did
+        self.pushing: dict[str, str] | None = None  # those of a push that is in progress or was cut off
+        self.has_flow = False  # whether the last push had a flow folder, even an empty one
+        self.had_flow = False  # whether any push had one
         self.saved: dict[str, Any] = {}  # edits that an earlier session saved: see edits/saved.py
-        self.kept: list[str] = []  # what pushes have moved aside, relative to the flow folder
+        self.kept: list[str] = []  # paths of files that pushes moved aside, relative to the flow folder
         self.discarded = ""  # the revision of the edits that need not be saved
 
     def load(self) -> None:
-        """Read what an earlier start wrote; a file that is missing or isn't ours counts as nothing installed and nothing pushed."""
+        """Read what an earlier start wrote. A file that is missing or isn't an agent's counts as nothing installed and nothing pushed."""
         try:
             with open(self._path, encoding="utf-8") as file:
                 self._take(json.load(file))
@@ -39,7 +39,7 @@ class Record:
             return
 
     def save(self) -> None:
-        """Write all of it atomically; raises OSError when there is no room."""
+        """Write all of it atomically. Raises OSError if there is no room."""
         members = {
             "packagesRevision": self.packages_revision,
             "flowRevision": self.flow_revision,
@@ -65,12 +65,12 @@ class Record:
             raise
 
     def _take(self, found: dict[str, Any]) -> None:
-        """Take all members over or, by an exception, none."""
+        """Take over all members, or none and raise an exception."""
         packages_revision, flow_revision, venv = (_typed(found[name], str) for name in ("packagesRevision", "flowRevision", "venv"))
         install, names = found["install"], _typed(found["names"], list)
         pushed = _fingerprints(found["pushed"])
         pushing = None if found.get("pushing") is None else _fingerprints(found["pushing"])
-        pushed_before = bool(pushed or flow_revision)  # what an agent that knew no edits wrote lacks the rest
+        pushed_before = bool(pushed or flow_revision)  # records of agents older than edits lack the rest
         has_flow, had_flow = (_typed(found.get(name, pushed_before), bool) for name in ("hasFlow", "hadFlow"))
         saved, discarded = _typed(found.get("savedEdits", {}), dict), _typed(found.get("discarded", ""), str)
         kept = [_typed(name, str) for name in _typed(found.get("kept", []), list)]
@@ -86,7 +86,7 @@ class Record:
 
 
 def _fingerprints(found: Any) -> dict[str, str]:
-    """Return the pushed files; an agent that knew no edits wrote their names only."""
+    """Return the pushed files' fingerprints. Agents older than edits recorded only names."""
     known = dict.fromkeys(found, NOT_KNOWN) if isinstance(found, list) else _typed(found, dict)
     if not all(isinstance(word, str) for item in known.items() for word in item):
         raise TypeError("not written by an agent")

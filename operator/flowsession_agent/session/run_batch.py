@@ -1,7 +1,7 @@
 """Runs in the session's Python, not in the agent's: the flow over a file of data, by prompt flow's own SDK.
 
-`run_batch ORDER FOLDER`: the order as JSON, and the folder that gets `progress.json` while lines are run, `result.json` at the end, and
-below `out` what prompt flow keeps of a run.
+`run_batch ORDER FOLDER`: the order as JSON, and the folder that gets `progress.json` while lines are run and `result.json` at the end.
+Prompt flow keeps the run in the order's folder `outputs`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NO_DATA = "Couldn't find any inputs data"
 NO_RELATION = "Couldn't find these mapping relations: "
 _REFERENCE = re.compile(r"\$\{(data|run\.outputs)\.([^{}]+)\}")
 NO_LINES = (NO_DATA, "The input for batch run is incorrect")
-"""How prompt flow begins its words about data, or a mapping of it, that gives no lines to run; its record has no more than words."""
+"""How prompt flow begins its message about data, or a mapping of it, that gives no lines to run. Its record has only the message."""
 
 
 def main() -> None:
-    """Run the flow over the data, and write what came of it."""
+    """Run the flow over the data and write the result."""
     order_file, folder = sys.argv[1:]
     with open(order_file, encoding="utf-8") as file:
         order = json.load(file)
@@ -45,9 +45,9 @@ def main() -> None:
     if "lineSeconds" in order:
         os.environ["PF_LINE_TIMEOUT_SEC"] = str(order["lineSeconds"])
     traces.prepare()
-    if "promptflow" not in sys.modules:  # else it was imported without them, as the process for the lines may not be
+    if "promptflow" not in sys.modules:  # else it was imported without them, which the process for the lines must not be
         os.environ.update({name: value for name, value in order.get("environmentVariables", {}).items() if "${" not in value})
-    gc.disable()  # as in run_flow: the import is faster by a fifth
+    gc.disable()  # as in run_flow: it makes the import a fifth faster
     try:
         import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
     except ModuleNotFoundError as error:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
-    """What came of the run: `lines`, `errors`, `metrics`, and `code` and `message` where it failed."""
+    """Return the run's result: `lines`, `errors`, `tokens` and `metrics`, with `code` and `message` if it failed, or `canceled`."""
     from promptflow.client import PFClient
 
     data, earlier = order.get("data"), order.get("earlier")
@@ -85,7 +85,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
     progress = Progress(os.path.join(kept, RECORDS), os.path.join(folder, "progress.json"), total, warnings)
     problem: dict[str, Any] = {}
     tokens: dict[str, int] = {}
-    environ = dict(os.environ)  # prompt flow sets some of its own
+    environ = dict(os.environ)  # a copy, since prompt flow sets its own variables
     keep_data(data, kept)
     progress.start()
     stopped = batch_engine.stop_at_interrupt()
@@ -112,7 +112,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
             problem["message"] = unknown_columns
     errors = progress.errors()
     failed_nodes = _failed_aggregations(known)
-    if progress.seen and problem.get("code") == "FlowInvalid":  # it was loaded and run all right
+    if progress.seen and problem.get("code") == "FlowInvalid":  # the flow was loaded, and lines were run
         problem = _ended_early(progress, problem["message"])
     elif not problem and progress.seen:
         problem = _verdict(progress, failed_nodes)
@@ -127,7 +127,7 @@ def run(order: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def submit(client: Any, order: dict[str, Any]) -> Any:
-    """Prompt flow's run, done. Raises what it raises."""
+    """Return prompt flow's run when it is done. Raises what prompt flow raises."""
     earlier, before = order.get("earlier"), order.get("resume")
     settings = {
         "flow": order["flow"],
@@ -145,7 +145,7 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
     forget(client, order["name"])  # an earlier container may have begun it
     if before is None:
         return client.run(**settings)
-    # `pf run create --resume-from` takes all settings from the store's entry of the earlier run; these are the same, said once more.
+    # `pf run create --resume-from` takes all settings from the earlier run's entry in the store. These repeat the same settings.
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     resumed = known_run(client, before, order["flow"])
@@ -153,7 +153,7 @@ def submit(client: Any, order: dict[str, Any]) -> Any:
 
 
 def environment_of(file: str | None) -> dict[str, str] | None:
-    """The variables of a file as run.yml may name one; values may say `${connection.key}`, as where they stand in run.yml itself."""
+    """Return the variables in a file that run.yml names. Values may be `${connection.key}`, as in run.yml itself."""
     if file is None:
         return None
     from dotenv import dotenv_values  # type: ignore[import-not-found,unused-ignore]
@@ -164,7 +164,7 @@ def environment_of(file: str | None) -> dict[str, str] | None:
 
 
 def arguments_of(file: str | None) -> Any:
-    """The arguments for a flex flow's class in a file as run.yml may name one."""
+    """Return the arguments for a flex flow's class from a file that run.yml names."""
     if file is None:
         return None
     from promptflow._sdk._utilities.general_utils import load_input_data  # type: ignore[import-not-found,unused-ignore]
@@ -173,7 +173,7 @@ def arguments_of(file: str | None) -> Any:
 
 
 def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
-    """The name of the earlier run, which prompt flow's store knows then: it may have been run in another session."""
+    """Return the earlier run's name, after adding it to prompt flow's store if needed: it may have been run in another session."""
     from promptflow.entities import Run  # type: ignore[import-not-found,unused-ignore]
 
     name, folder = earlier["name"], earlier["folder"]
@@ -187,7 +187,7 @@ def known_run(client: Any, earlier: dict[str, str], flow: str) -> str:
 
 
 def in_store(client: Any, name: str) -> Any:
-    """Prompt flow's entry of a run; None if its store knows none of that name."""
+    """Return prompt flow's entry of a run, or None if its store has no run of that name."""
     try:
         return client.runs.get(name)
     except Exception as error:
@@ -205,14 +205,14 @@ def forget(client: Any, name: str) -> None:
 
 
 def tokens_of(run: Any) -> dict[str, int]:
-    """What language models counted in all lines of a run; empty where none did."""
+    """Return the tokens that language models counted in all lines of a run; empty if none did."""
     found = run.properties.get("system_metrics") or {}
     counts = {name: found.get(f"{name}_tokens") for name in ("prompt", "completion", "total")}
     return {name: count for name, count in counts.items() if isinstance(count, int) and counts["total"]}
 
 
 def keep_data(data: str | None, kept: str) -> None:
-    """Lay a copy of the data where the outputs will be, for a later run over them."""
+    """Copy the data to the folder of the outputs, for a later run over them."""
     import shutil
 
     name = f"data{os.path.splitext(data)[1]}" if data else ""
@@ -225,16 +225,16 @@ def keep_data(data: str | None, kept: str) -> None:
 
 
 def count_lines(data: str) -> int:
-    """How many lines prompt flow finds in the data; raises what it raises for data that it can't read."""
+    """Return how many lines prompt flow finds in the data. Raises what it raises for data that it can't read."""
     try:
         from promptflow._utils.load_data import load_df  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:  # another version of prompt flow: the total is told at the end
+    except ImportError:  # another version of prompt flow: the total is known at the end
         return 0
     return len(load_df(data))
 
 
 def unreadable(data: str, shown: str, error: Exception) -> str:
-    """The sentence about data that can't be read, with the first line that is not JSON where that is the cause."""
+    """Return the sentence about data that can't be read, with the first line that is not JSON if that is the cause."""
     if data.endswith(".jsonl"):
         with open(data, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -254,7 +254,7 @@ def unreadable(data: str, shown: str, error: Exception) -> str:
 
 
 def _no_columns(data: str, shown: str) -> str:
-    """Return at which line a file of JSON lines has something else than an object; prompt flow takes such data for columns 0, 1, ..."""
+    """Return the sentence on a JSON lines file's first line that is no object, or empty. Prompt flow would read columns 0, 1, ..."""
     if data.endswith(".jsonl"):
         with open(data, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -264,7 +264,7 @@ def _no_columns(data: str, shown: str) -> str:
 
 
 def _no_inputs(order: dict[str, Any]) -> list[str]:
-    """Return a sentence for each name in the mapping that the flow has no input of; prompt flow leaves those out."""
+    """Return a sentence for each name in the mapping that is no input of the flow. Prompt flow leaves those out."""
     found = []
     for name in order["columnMapping"]:
         if refused := flow_inputs.refusal(order["file"], [name]):
@@ -274,7 +274,7 @@ def _no_inputs(order: dict[str, Any]) -> list[str]:
 
 
 def _unknown_columns(words: str, order: dict[str, Any]) -> str:
-    """Return what the data has in place of the columns that prompt flow's words on a mapping name; empty where they name none of it."""
+    """Return what the data has instead of the columns that prompt flow's message on a mapping names; empty if it names none."""
     data, earlier = order.get("data"), order.get("earlier") or {}
     sources = {
         "data": (data, f"{order.get('shown')} has no column", "columns"),
@@ -290,17 +290,17 @@ def _unknown_columns(words: str, order: dict[str, Any]) -> str:
 
 
 def _columns(data: str | None) -> list[str]:
-    """Return the columns that prompt flow finds in a file; empty where there is none, or it can't be read."""
+    """Return the columns that prompt flow finds in a file; empty if it is missing or can't be read."""
     try:
         from promptflow._utils.load_data import load_df  # type: ignore[import-not-found,unused-ignore]
 
         return [str(name) for name in load_df(data).columns if name != "line_number"] if data and os.path.exists(data) else []
-    except Exception:  # prompt flow's own words are told then
+    except Exception:  # prompt flow's own message is shown then
         return []
 
 
 def _not_utf8(data: str) -> str | None:
-    """Return at which line a text file is something else than UTF-8."""
+    """Return which line of a text file is not UTF-8; None if all are."""
     with open(data, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -311,14 +311,14 @@ def _not_utf8(data: str) -> str | None:
 
 
 def write(path: str, members: dict[str, Any]) -> None:
-    """Write JSON, whole at once."""
+    """Write JSON atomically."""
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(members, file)
     os.replace(f"{path}.new", path)
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return the members of a file with a JSON object; empty where it can't be read."""
+    """Return the JSON object in a file; empty if it can't be read."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -328,7 +328,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 class Progress:
-    """Counts the records of lines that prompt flow writes, one file each, and tells the agent while the run goes on."""
+    """Counts the records of lines that prompt flow writes, one file each, and reports to the agent while the run is in progress."""
 
     def __init__(self, records: str, told: str, total: int, warnings: list[str]) -> None:
         self._records = records
@@ -339,27 +339,27 @@ class Progress:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.seen: dict[str, str] = {}
-        """The state of each line, by its record's file."""
+        """State of each line, by its record's file name."""
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._tell()
         self._thread.start()
 
     def stop(self) -> None:
-        """End it, after a last look."""
+        """Stop watching, after a last look."""
         self._over.set()
         self._thread.join()
         self._look()
 
     def lines(self) -> dict[str, int]:
-        """The counts so far."""
+        """Return the counts so far."""
         states = list(self.seen.values())
         completed = states.count("Completed")
         return {"total": max(self._total, len(states)), "completed": completed, "failed": len(states) - completed}
 
     def errors(self) -> list[dict[str, Any]]:
-        """The first lines that failed."""
+        """Return the first lines that failed."""
         return [self._failed[line] for line in sorted(self._failed)[:MOST_ERRORS]]
 
     def _watch(self) -> None:
@@ -368,7 +368,7 @@ class Progress:
                 self._tell()
 
     def _look(self) -> bool:
-        """Whether lines have ended since the last look."""
+        """Take in new records. Return whether lines have ended since the last look."""
         known = len(self.seen)
         for name in os.listdir(self._records) if os.path.isdir(self._records) else ():
             if name in self.seen or not name.endswith(".jsonl"):
@@ -399,7 +399,7 @@ def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str
 
 
 def _no_connection(error: Exception, environ: dict[str, str]) -> str:
-    """Why prompt flow finds no connection of a name, where the session with these variables knows more than that; else empty."""
+    """Return why prompt flow finds no connection of a name, if a session with these variables knows the reason; else empty."""
     found = re.search(r"Connection '([^']+)' is not found", str(error))
     if found is None or type(error).__name__ != "ConnectionNotFoundError":
         return ""
@@ -409,7 +409,7 @@ def _no_connection(error: Exception, environ: dict[str, str]) -> str:
 
 
 def _ended_early(progress: Progress, words: str) -> dict[str, Any]:
-    """The verdict on a run in which prompt flow itself failed after it had begun with the lines."""
+    """Return the verdict on a run in which prompt flow itself failed after it had begun with the lines."""
     lines = progress.lines()
     if lines["failed"]:
         found = _verdict(progress, [])

@@ -1,8 +1,8 @@
 """Runs in the session's Python, not in the agent's: one flow, once, by prompt flow's own SDK.
 
-`run_flow FLOW ORDER OUTPUT`: a flow's file, and the files with what to run and for the outputs, as JSON; flows print what they like on the
-standard streams. The order has `inputs`, and perhaps the `node` to run alone or the `variant` to run with, `chat` for one round of a chat
-(without a message only whether it can be one), and `stream`, a FIFO for what is streamed.
+`run_flow FLOW ORDER OUTPUT`: the flow's file, and JSON files with the order and for the outputs, since flows print what they like on the
+standard streams. The order has `inputs` and optionally the `node` to run alone or the `variant` to run with, `chat` for one round of a chat
+(without a message, it is only checked whether the flow can chat), and `stream`, a FIFO for streamed output.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from flowsession_agent.session.chat import Chat
 
 REFUSED = 3
-"""Exit code for an input, node or variant that the flow hasn't got, or a chat with what is no chat flow; the output file then says so."""
+"""Exit code for an input, node or variant that the flow lacks, or a chat without a chat flow. The output file then has the reason."""
 
 
 def main() -> None:
-    """Run the flow; exits with 1 and prompt flow's own words when it fails."""
+    """Run the flow. Exits with 1 and prompt flow's own message if it fails."""
     flow, order_file, output_file = sys.argv[1:]
     with open(order_file, encoding="utf-8") as file:
         order = json.load(file)
@@ -41,7 +41,7 @@ def main() -> None:
     if chat and order["chat"]["message"] is None:
         _write(output_file, {"outputs": {}})
         return
-    # Prompt flow imports 2,200 modules, 1.5 s of processor, and a fifth of it goes into looking for garbage that isn't there.
+    # Prompt flow imports 2,200 modules in 1.5 s of CPU time. The garbage collector takes a fifth of that and finds nothing.
     gc.disable()
     try:
         import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _chat(flow: str, order: dict[str, Any]) -> Chat | None:
-    """Complete the order of a chat's round; raises ApiError with 422 NoChatFlow."""
+    """Complete the order of a chat's round. Raises ApiError with 422 NoChatFlow."""
     if "chat" not in order:
         return None
     from flowsession_agent.session.chat import Chat
@@ -84,7 +84,7 @@ def _chat(flow: str, order: dict[str, Any]) -> Chat | None:
 
 
 def _refuse(flow: str, order: dict[str, Any]) -> None:
-    """Raise ApiError with 422 for an input, node or variant that the flow hasn't got, where that can be told."""
+    """Raise ApiError with 422 for an input, node or variant that the flow is known to lack."""
     chosen = {name: order[name] for name in ("node", "variant") if order.get(name)}
     if order["inputs"] or chosen:
         from flowsession_agent.session import flow_inputs
@@ -95,7 +95,7 @@ def _refuse(flow: str, order: dict[str, Any]) -> None:
 
 
 def run(flow: str, inputs: dict[str, Any], *, stream: str = "", **chosen: Any) -> dict[str, Any]:
-    """The outputs as `pf flow test` has them, by name; raises what the flow raises. Generators are run to their end."""
+    """Return the outputs by name, as `pf flow test` has them. Generators are run to their end. Raises what the flow raises."""
     from promptflow.client import PFClient
 
     with parsing_once(), streaming(stream) if stream else contextlib.nullcontext():
@@ -107,9 +107,9 @@ def run(flow: str, inputs: dict[str, Any], *, stream: str = "", **chosen: Any) -
 
 
 def run_by_core(flow: str, inputs: dict[str, Any], *, stream: str = "") -> dict[str, Any]:
-    """The outputs by promptflow-core alone, which has no `pf flow test`; raises what the flow raises.
+    """Return the outputs by promptflow-core alone, which has no `pf flow test`. Raises what the flow raises.
 
-    It streams whatever can be streamed, asked or not.
+    Core returns generators whether or not streaming was requested.
     """
     os.environ.setdefault("PF_DISABLE_TRACING", "true")
     _expect_no_store()
@@ -126,7 +126,7 @@ def _called(flow: str, inputs: dict[str, Any]) -> Any:
     if flow.endswith(".prompty") or "entry" not in flow_inputs.declared(flow):
         outputs = Flow.load(flow)(**inputs)
         return dict(outputs) if isinstance(outputs, dict) else outputs
-    # "Please call entry directly for flex flow", it says of these. Its executor calls them with the inputs' types and defaults.
+    # Core refuses these with "Please call entry directly for flex flow". Its executor calls them with the inputs' types and defaults.
     from pathlib import Path
 
     from promptflow.connections import ConnectionProvider  # type: ignore[import-not-found,unused-ignore]
@@ -139,7 +139,7 @@ def _called(flow: str, inputs: dict[str, Any]) -> Any:
 
 
 def _expect_no_store() -> None:
-    """Where the session has no connections, have core know of none: it would want the store that comes with `promptflow`."""
+    """If the session has no connections, give core an empty provider: it would require the store that comes with `promptflow`."""
     from flowsession_agent.connections.store import VARIABLE
 
     if not os.environ.get(VARIABLE) and not os.environ.get("PF_CONNECTION_PROVIDER"):
@@ -155,7 +155,7 @@ def _expect_no_store() -> None:
 def parsing_once() -> Iterator[None]:
     """Have prompt flow parse a YAML text once in the block: for one test it parses the flow's file nine times, half of the test's time.
 
-    Files are read each time, so that a changed one is parsed again, and every caller gets a copy of its own, so that it may change it.
+    Files are read each time, so a changed one is parsed again. Every caller gets its own copy, which it may change.
     """
     import copy
 
@@ -189,9 +189,9 @@ def parsing_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def streaming(path: str) -> Iterator[None]:
-    """Have what flows stream written to the FIFO at `path` piece by piece, and taken as a whole as their output.
+    """Write what flows stream to the FIFO at `path` piece by piece, and take the whole as their output.
 
-    It happens where `pf flow test --interactive` does so: within the test, whose folders and connections are still there.
+    It happens where `pf flow test --interactive` does it: within the test, whose folders and connections still exist.
     """
     from promptflow._sdk._orchestrator import TestSubmitter  # type: ignore[import-not-found,unused-ignore]
 
@@ -215,7 +215,7 @@ def streaming(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pieces(path: str) -> Iterator[Callable[[Iterator[Any]], str]]:
-    """Give what runs a generator to its end, returns the whole, and writes each piece to the FIFO at `path` as a line `{"text"}`."""
+    """Yield a function that runs a generator, writes each piece to the FIFO at `path` as a line `{"text"}`, and returns the whole."""
     with open(path, "w", encoding="utf-8") as fifo:
 
         def whole(output: Iterator[Any]) -> str:
@@ -250,7 +250,7 @@ def _write(path: str, members: dict[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: a dataclass by its fields, what can be iterated once as a list, else as a text."""
+    """Convert what JSON has no form for: a dataclass to its fields, an iterator to a list, anything else to a string."""
     fields = _fields(value)
     if fields is not None:
         return fields
@@ -260,7 +260,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """A dataclass' fields, as prompt flow stores them."""
+    """Return a dataclass's fields, as prompt flow stores them; None for any other value."""
     import dataclasses
 
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

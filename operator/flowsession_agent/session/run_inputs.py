@@ -1,4 +1,4 @@
-"""What a run works on: its data and the earlier runs on which it builds, on the disk before prompt flow begins."""
+"""Put a run's data, and the earlier runs that it builds on, on disk before prompt flow begins."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def prepared(order: messages.RunOrder, folder: str, home: Home, *, root: str, outputs: str, before: str) -> dict[str, Any]:
-    """Return members of the order for the run's process: `data`, `shown`, `earlier` and `resume`, as far as there are any.
+    """Return members for the order of the run's process: `data`, `shown`, `earlier` and `resume`, those that apply.
 
-    What came along is written below `folder` and leaves the order. `root`: the flow folder. `before`: what an earlier agent left of this
-    run, if it is there. Raises ApiError, OSError.
+    Content in the order is written below `folder` and removed from the order. `root`: the flow folder. `before`: the folder of what an
+    earlier agent left of this run, which may not exist. Raises ApiError, OSError.
     """
     if "outputsClaim" in order:
         on_claim(home, order["outputsClaim"])
@@ -35,12 +35,12 @@ def prepared(order: messages.RunOrder, folder: str, home: Home, *, root: str, ou
         if run_outputs.complete(resumed):
             found["resume"] = _named(resumed)
     for member in ("dataFile", "earlier", "resume"):
-        order.pop(member, None)  # type: ignore[misc] # they lie on the disk now
+        order.pop(member, None)  # type: ignore[misc] # they are on disk now
     return found
 
 
 def on_claim(home: Home, where: messages.ClaimPath) -> str:
-    """Return the path of a file or folder on a claim. Raises ApiError where the session has no such claim."""
+    """Return the path of a file or folder on a claim. Raises ApiError if the session does not mount the claim."""
     claim = os.path.join(home.claims, where["claim"])
     if not home.claims or not os.path.isdir(claim):
         message = f"the session does not mount the claim {where['claim']!r}: add it to spec.claims of the session, and reset it"
@@ -63,14 +63,14 @@ def _data(order: messages.RunOrder, folder: str, home: Home, root: str) -> dict[
 
 
 def _earlier(order: messages.RunOrder, folder: str, home: Home) -> str:
-    """The folder of the run whose outputs are data; empty: there is none."""
+    """Return the folder of the earlier run whose outputs are data; empty if the order has none."""
     if "earlierClaim" in order:
         return _kept_on_claim(home, order["earlierClaim"])
     return _unpacked(order["earlier"], os.path.join(folder, "earlier")) if "earlier" in order else ""
 
 
 def _resumed(order: messages.RunOrder, folder: str, home: Home) -> str:
-    """The folder of the run that is resumed, a copy since prompt flow writes there; empty: there is none."""
+    """Return the folder of the run to resume, a copy since prompt flow writes there; empty if the order has none."""
     if "resumeClaim" in order:
         kept = _kept_on_claim(home, order["resumeClaim"])
         found = os.path.join(folder, "resume", os.path.basename(kept))

@@ -1,4 +1,4 @@
-"""Prompt flow's log of a run, and what it adds to the words of a line that failed or waits: the cause, its place and the way out."""
+"""Read prompt flow's log of a run, to add the cause, its place and the fix to messages about lines that failed or wait."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _CRASH = re.compile(r"Process crashed while executing line")
 _STATE = re.compile(r"-Line number\((\d+)\) (start execution|completed|failed)")
 _MOST_LINES = 5
 _TAIL = 64 * 1024
-"""Bytes at the end in which waits, and lines under way, are looked for."""
+"""Bytes at the log's end that are searched for waits and for lines in progress."""
 
 
 class RunLog:
-    """The log below the folder in which prompt flow keeps a run of `flow`; `connections`: those that its nodes are given in the run."""
+    """The log in the folder in which prompt flow keeps a run of `flow`. `connections`: those that the run assigns to nodes."""
 
     def __init__(self, folder: str, flow: str = "", connections: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self._path = os.path.join(folder, "logs.txt")
         self._flow = flow
         self._connections = connections
         self._seen = (-1, 0)
-        """Size and time of change in which no line was found to wait."""
+        """Size and modification time at which no line was found to wait."""
 
     def tail(self, most: int = limits.RUN_LOG_TAIL) -> str:
-        """The end of it, from the beginning of a line."""
+        """Return the log's last `most` bytes, from the beginning of a line."""
         try:
             with open(self._path, "rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -44,7 +44,7 @@ class RunLog:
         return text if size <= most else text.partition("\n")[2]
 
     def last_words(self) -> str:
-        """Why a run that was ended from outside may have taken so long: the lines under way, and what an endpoint answered or didn't."""
+        """Return why a run that was ended from outside may have taken long: lines in progress, and an endpoint's response or silence."""
         from flowsession_agent.connections import refusals
 
         refused = refusals.advice(self.tail(), self._flow, os.environ, connections=self._connections)
@@ -58,7 +58,7 @@ class RunLog:
         return f"line{'s' * (len(lines) > 1)} {numbers} {'was' if len(lines) == 1 else 'were'} under way" if lines else ""
 
     def wait(self) -> str:
-        """The sentence on lines that wait for an endpoint now; empty where none does."""
+        """Return the sentence on lines that wait for an endpoint now; empty if none does."""
         from flowsession_agent.connections import refusals
 
         try:
@@ -73,13 +73,13 @@ class RunLog:
         return found
 
     def explain(self, result: dict[str, Any], *, short_of_memory: bool) -> None:
-        """Put cause and way out before prompt flow's words in `errors` and `message` of a run's result."""
+        """Put the cause and the fix before prompt flow's own message in `errors` and `message` of a run's result."""
         said = str(result.get("message", ""))
         for error in result.get("errors") or ():
             words = str(error.get("message", ""))
             if cause := self._cause(words, str(error.get("node", "")), error.get("line"), short_of_memory=short_of_memory):
                 error["message"] = f"{cause} ({words})"
-                if result.get("message") == said:  # the first is told there
+                if result.get("message") == said:  # it quotes the first error
                     result["message"] = said.replace(words, error["message"])
 
     def _cause(self, words: str, node: str, line: object, *, short_of_memory: bool) -> str:

@@ -1,4 +1,4 @@
-"""The order of a run, read: whatever comes in is refused or as `messages.RunOrder` says."""
+"""Read the order of a run: any body is either refused or conforms to `messages.RunOrder`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST_NUMBER = 10**6
 
 
 def read(body: Any) -> messages.RunOrder:
-    """Raises ApiError with 400 that names the member."""
+    """Return the order in a request's body. Raises ApiError with 400 that names the member."""
     found = body if isinstance(body, dict) else {}
     run_id, name = found.get("id"), found.get("name")
     mapping: Any = found.get("columnMapping")
@@ -48,7 +48,7 @@ def read(body: Any) -> messages.RunOrder:
 
 
 def content_of(text: str) -> bytes:
-    """The bytes of what came in base64."""
+    """Return the bytes of a text in base64."""
     return base64.b64decode(text, validate=True)
 
 
@@ -73,7 +73,7 @@ def _on_claim(value: object) -> bool:
 
 
 def _flow_files(value: object) -> bool:
-    """Raises ApiError for a name that leads elsewhere."""
+    """Return whether these are files in base64 of an allowed size. Raises ApiError for a name that leads elsewhere."""
     if not isinstance(value, dict):
         return False
     flow_folder.check_names(value)

@@ -1,4 +1,4 @@
-"""What is kept of a run: prompt flow's own files of its outputs, inputs, metrics, errors and log, packed."""
+"""Pack what is kept of a run: prompt flow's own files of its outputs, inputs, metrics, errors and log."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from typing import IO, Any, Iterator
 
 KEPT = ("flow_outputs", "inputs.jsonl", "metrics.json", "error.json", "logs.txt")
-"""Names as in prompt flow's own folder of a run; `flow_outputs/output.jsonl` has the outputs."""
+"""Names as in prompt flow's own folder of a run. `flow_outputs/output.jsonl` has the outputs."""
 DATA = ("data.jsonl", "data.csv", "data.tsv")
-"""Copies of the data, for runs over this one's outputs; left out where there is no room for them."""
+"""Copies of the data, for runs over this one's outputs. Left out if there is no room for them."""
 RECORDS = "flow_artifacts"
 ARTIFACTS = (RECORDS, "node_artifacts")
-"""Prompt flow's records of each line and node, for a run that goes on where this one ended; left out first where there is no room."""
+"""Prompt flow's records of each line and node, for a run that resumes this one. Left out first if there is no room."""
 OUTPUTS = os.path.join("flow_outputs", "output.jsonl")
 
 
 def packed(folder: str) -> str:
-    """A .tar.gz in base64; the same files give the same bytes. Raises ApiError: TooLarge, NoOutputs."""
+    """Return a .tar.gz in base64. The same files give the same bytes. Raises ApiError: TooLarge, NoOutputs."""
     complete(folder)
     if not any(_files(folder, KEPT)):
         raise ApiError(404, "NoOutputs", "The run ended before there was anything to keep.")
@@ -39,9 +39,9 @@ def packed(folder: str) -> str:
 
 
 def complete(folder: str) -> bool:
-    """Write the outputs of a run that ended early: prompt flow does so at a run's end, and has a record of each line before.
+    """Write the outputs of a run that ended early, from the lines' records: prompt flow writes outputs only at a run's end.
 
-    Returns whether there are outputs of any line.
+    Returns whether any line has outputs.
     """
     outputs = os.path.join(folder, OUTPUTS)
     records = os.path.join(folder, RECORDS)
@@ -58,7 +58,7 @@ def complete(folder: str) -> bool:
 
 
 def drop_unreadable(folder: str) -> None:
-    """Remove records that were cut off when the run's process was killed: prompt flow refuses to go on from a run that has one."""
+    """Remove records that were cut off when the run's process was killed: prompt flow refuses to resume a run that has one."""
     for top in ARTIFACTS:
         for place, _, names in os.walk(os.path.join(folder, top)):
             for path in (os.path.join(place, name) for name in names if name.endswith(".jsonl")):
@@ -71,7 +71,7 @@ def drop_unreadable(folder: str) -> None:
 
 
 def unpack(archive: bytes, folder: str) -> None:
-    """Write the files of what `packed` made, or something that claims to be. Raises ApiError: DataInvalid, OSError."""
+    """Write the files of an archive made by `packed`, which is not trusted. Raises ApiError: DataInvalid, OSError."""
     from flowsession_agent.edits import archive as archives
     from flowsession_agent.edits.scan import FILE
     from flowsession_agent.session import flow_folder
@@ -88,7 +88,7 @@ def unpack(archive: bytes, folder: str) -> None:
 
 
 def record(path: str) -> dict[str, Any]:
-    """Return what prompt flow says of a line, in the line's file; empty where it can't be read, as while it is being written."""
+    """Return prompt flow's record of a line from the line's file; empty if it can't be read, e.g. while it is being written."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)["run_info"]
@@ -116,7 +116,7 @@ def _packed(folder: str, kept: tuple[str, ...]) -> str:
 
 
 def _files(folder: str, wanted: tuple[str, ...]) -> Iterator[str]:
-    """The files to keep, links left out."""
+    """Yield the files to keep, without links."""
     for kept in wanted:
         top = os.path.join(folder, kept)
         if os.path.isfile(top) and not os.path.islink(top):

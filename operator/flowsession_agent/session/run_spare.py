@@ -1,9 +1,8 @@
-"""Runs in the session's Python before `run_flow` or `run_batch` does: imports prompt flow, and waits until the agent wants one of them.
+"""Runs in the session's Python before `run_flow` or `run_batch` does: imports prompt flow, and waits until the agent needs one of them.
 
-`run_spare SOCKET BEGAN`: the number of an inherited socket, and when the process was started, in nanoseconds. It says `ready` when all is
-imported. The order is one line of JSON: the module, its arguments, and its working directory. The process answers `fresh` if a process
-that was started now would import the same, waits for the agent's `go`, and becomes what such a process would be. In any other case it
-ends, and the agent starts one of its own.
+`run_spare SOCKET BEGAN`: the number of an inherited socket, and the process's start time in nanoseconds. It sends `ready` after the import.
+The agent's order is one line of JSON: the module, its arguments, and its working directory. If a process started now would import the
+same, this one answers `fresh`, waits for the agent's `go`, and runs the module. Otherwise it exits, and the agent starts a new process.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ LATE = (
     "openai.resources.embeddings",
     "promptflow._sdk._version_hint_utils",
 )
-"""What a test imports besides `promptflow.client`, whatever the flow, before the flow's own code: of packages that are imported by then."""
+"""Modules that a test of any flow imports after `promptflow.client` and before the flow's own code, of packages imported by then."""
 
 READY, FRESH, GO = b"ready\n", b"fresh\n", b"go\n"
 CLOCK_NS = 20_000_000
-"""So much the time of a file may lie behind the clock: the kernel's tick."""
+"""Nanoseconds by which the time of a file may lag behind the clock: the kernel's tick."""
 
 
 def main() -> ModuleType:
-    """The module that the agent has ordered; ends when it wants nothing, or another process must do it, and on SIGINT and SIGTERM."""
+    """Return the module that the agent orders. Exits if it needs none or another process must run it, and on SIGINT and SIGTERM."""
     inherited, began = map(int, sys.argv[1:])
     agent = socket.socket(fileno=inherited)
     agent.set_inheritable(False)  # importing prompt flow runs `uname`
@@ -72,9 +71,9 @@ def main() -> ModuleType:
 
 
 def _load() -> set[str]:
-    """Import prompt flow and what its tests import; returns the names of the modules and packages that only the latter brought.
+    """Import prompt flow and what its tests import. Return the names of the modules and packages that only the latter added.
 
-    Raises whatever prompt flow's import raises: a process that is started for the test will say what it means.
+    Raises whatever prompt flow's import raises: a process started for the test will report it.
     """
     gc.disable()  # run_flow enables it again
     import promptflow.client  # type: ignore[import-not-found,unused-ignore] # noqa: F401
@@ -82,13 +81,13 @@ def _load() -> set[str]:
     before = {name.partition(".")[0] for name in sys.modules}
     for name in LATE:
         if name.partition(".")[0] in before | {name}:
-            with contextlib.suppress(Exception):  # another version, without it: then a test doesn't import it either
+            with contextlib.suppress(Exception):  # missing in another version: then a test doesn't import it either
                 importlib.import_module(name)
     return {name.partition(".")[0] for name in sys.modules} - before
 
 
 def _module(name: str) -> ModuleType:
-    """Import one of the agent's modules as late as a new process does, with no more of the standard library than that has."""
+    """Import one of the agent's modules when a new process would, so that no more of the standard library is loaded than there."""
     sys.path.insert(0, SOURCES)
     try:
         return importlib.import_module(f"flowsession_agent.session.{name}")
@@ -97,12 +96,12 @@ def _module(name: str) -> ModuleType:
 
 
 def _hidden(added: set[str], folder: str) -> bool:
-    """Return whether the flow has a module of its own by one of these names, which a new process would import in its place."""
+    """Return whether the flow has its own module by one of these names, which a new process would import instead."""
     return not added.isdisjoint(name.partition(".")[0] for name in os.listdir(folder))
 
 
 def _sources() -> list[str]:
-    """What a process that starts now would read in its import of prompt flow, as far as this user could have changed it since."""
+    """Return the paths that a process started now would read to import prompt flow, if this user could have changed them since."""
     folders = [path for path in (*sys.path, site.getusersitepackages()) if path]
     modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     paths = [path for path in (*folders, *modules) if isinstance(path, str)]
@@ -115,7 +114,7 @@ def _changeable(path: str) -> bool:
 
 
 def _configurations() -> list[str]:
-    """The files in which prompt flow looks for its configuration when it is imported: its own, and those of the working directory up."""
+    """Return the files that prompt flow reads as configuration on import: in its home, the working directory and the folders above."""
     folder = os.path.realpath(os.getcwd())
     folders = [os.environ.get("PF_HOME_DIRECTORY", ""), folder]
     while os.path.dirname(folder) != folder:
@@ -125,7 +124,7 @@ def _configurations() -> list[str]:
 
 
 def _stamps(paths: Iterable[str]) -> Stamps:
-    """What changes when these files do: the times of content and inode, which inode, and how long; nothing for what is missing."""
+    """Return what changes when these files do: mtime, ctime, inode number and size; an empty tuple for a missing file."""
     found: Stamps = {}
     for path in paths:
         try:
@@ -138,7 +137,7 @@ def _stamps(paths: Iterable[str]) -> Stamps:
 
 
 def _line(agent: socket.socket) -> bytes:
-    """The next line from the agent; empty when there is none any more."""
+    """Return the next line from the agent; empty if it has closed the socket."""
     received = b""
     while not received.endswith(b"\n"):
         data = agent.recv(65536)

@@ -1,4 +1,4 @@
-"""Runs of the session's flow over data, one at a time: order, counts while it goes on, end, and the outputs to keep."""
+"""Runs of the session's flow over data, one at a time: order, counts while in progress, end, and the outputs to keep."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.25
 KEPT_RUNS = 10
-"""Runs whose outputs stay in the session, the newest."""
+"""Number of the newest runs whose outputs stay in the session."""
 
 
 class Run:
-    """One run; `state` is one of the protocol's."""
+    """One run. `state` is one of the protocol's."""
 
     def __init__(self, order: messages.RunOrder, folder: str, claims: str) -> None:
         self.order = order
         self.folder = folder
         target = order.get("outputsClaim")
         self.outputs = os.path.join(claims, target["claim"], target["path"]) if target else os.path.join(folder, "out")
-        """The folder in which prompt flow makes the run's own."""
+        """The folder in which prompt flow creates the run's own folder."""
         self.version = 1
         self.state = "Running"
         self.code = ""
@@ -58,16 +58,16 @@ class Run:
 
     @property
     def output(self) -> str:
-        """The folder in which prompt flow keeps the run."""
+        """Return the folder in which prompt flow keeps the run."""
         return os.path.join(self.outputs, self.order["name"])
 
     @property
     def before(self) -> str:
-        """The folder with what prompt flow had of the run when an earlier agent ended; absent where none did."""
+        """Return the folder with what prompt flow had of the run when an earlier agent ended. It is absent if none did."""
         return f"{self.output}-before"
 
     def members(self) -> messages.Run:
-        """What `/v1/runs` tells."""
+        """Return the object that `/v1/runs` shows."""
         state: messages.Run = {"id": self.order["id"], "state": self.state, "version": self.version, "lines": self.lines}
         if self.warnings:
             state["warnings"] = self.warnings
@@ -80,7 +80,7 @@ class Run:
 
 
 class Runs:
-    """The runs that this agent has begun. One that an earlier agent of the same volume began is lost, unless it is ordered again."""
+    """The runs that this agent has begun. One that an earlier agent on the same volume began is lost, unless it is ordered again."""
 
     def __init__(
         self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
@@ -95,7 +95,7 @@ class Runs:
         self._runs: dict[str, Run] = {}
 
     def begin(self, body: Any) -> messages.Run:
-        """Begin the run, or tell of it where it is known; one that is ordered `again` goes on, once, where an earlier agent ended.
+        """Begin the run, or return its state if it is known. A run ordered `again` resumes, once, where an earlier agent ended.
 
         Raises ApiError: Retired, RunInProgress.
         """
@@ -127,7 +127,7 @@ class Runs:
             return run.members()
 
     def state_of(self, run_id: str, *, since: int = 0, seconds: float = 0.0) -> messages.Run:
-        """What is known of a run, at once or when that is newer than `since`. Raises ApiError: NoRun."""
+        """Return a run's state once it is newer than `since`, or after `seconds`. Raises ApiError: NoRun."""
         run = self._runs.get(run_id)
         if run is None:
             if not run_order.ID.match(run_id) or not os.path.isdir(self._folder(run_id)):
@@ -143,7 +143,7 @@ class Runs:
                 self._changed.wait(min(left, LOOK_SECONDS))
 
     def cancel(self, run_id: str) -> messages.Run:
-        """Have a run end soon; tells of it as it is now. Raises ApiError: NoRun."""
+        """Have a run end soon. Return its state as it is now. Raises ApiError: NoRun."""
         state = self.state_of(run_id)
         if (run := self._runs.get(run_id)) is not None:
             with self._changed:
@@ -151,7 +151,7 @@ class Runs:
         return state
 
     def outputs(self, run_id: str) -> messages.RunOutputs:
-        """What prompt flow kept of a run that is over, packed. Raises ApiError: NoRun, RunInProgress, TooLarge."""
+        """Return what prompt flow kept of a finished run, packed. Raises ApiError: NoRun, RunInProgress, TooLarge, NoOutputs."""
         state = self.state_of(run_id)
         if state["state"] == "Running":
             raise ApiError(409, "RunInProgress", "The run is going on: its outputs come at its end.")
@@ -168,13 +168,13 @@ class Runs:
             result = {"code": code, "message": error.message, "errors": error.members.get("errors")}
         except OSError as error:
             result = {"code": "RunFailed", "message": f"the run can't be started: {error.strerror} ({error.filename})"}
-        except Exception as error:  # nothing may leave the run going on for ever
+        except Exception as error:  # no error may leave the run in progress forever
             result = {"code": "RunFailed", "message": f"the agent failed: {type(error).__name__}: {error}"}
         if run.order.get("outputsClaim"):
             with contextlib.suppress(OSError):
                 run_outputs.complete(run.output)
         if self._children.ending:
-            return  # not its own end: it is lost with the pod, as one whose node dies
+            return  # not the run's own end: it is lost with the pod, as if the node had died
         with self._changed:
             self._look(run)
             run.lines = _grown(run.lines, result.get("lines"))
@@ -232,7 +232,7 @@ class Runs:
         return {"code": "RunFailed", "message": last_words(outcome.stderr) or f"the run ended with exit code {outcome.exit_code}"}
 
     def _begin(self, key: Key, arguments: list[str], cwd: str, canceled: Callable[[], bool]) -> Job:
-        """The job in which a run has begun."""
+        """Return the job in which a run has begun."""
         from flowsession_agent.scripts import RUN_BATCH
 
         job = self._spares.lend(key, "run_batch", arguments, cwd=cwd) or self._spares.begin_anew(key, RUN_BATCH, arguments, cwd=cwd)
@@ -240,7 +240,7 @@ class Runs:
         return job
 
     def _lay_aside(self, run: Run) -> None:
-        """Move what prompt flow had of the run to where it serves as an earlier one."""
+        """Move what prompt flow had of the run to where it is used as an earlier run."""
         if os.path.isdir(run.output):
             os.rename(run.output, run.before)
         else:
@@ -252,7 +252,7 @@ class Runs:
     def _look(self, run: Run) -> None:
         """Take in the counts that the run's process has written since, and what the run waits for.
 
-        An ending agent interrupts the lines under way. Prompt flow records them as failed, and they are run again in the next pod.
+        An ending agent interrupts the lines in progress. Prompt flow records them as failed, and they are run again in the next pod.
         """
         if run.state == "Running" and not self._children.ending:
             progress = run_batch.read(os.path.join(run.folder, "progress.json"))
@@ -265,7 +265,7 @@ class Runs:
         return os.path.join(self._home.runs, run_id)
 
     def _make_room(self) -> None:
-        """Empty the folders of old runs. The folders stay: they say that a run was begun."""
+        """Empty the folders of old runs. The folders stay as a record that a run was begun."""
         over = [run for run in self._runs.values() if run.state != "Running"]
         for run in over[: max(0, len(over) - KEPT_RUNS + 1)]:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -277,7 +277,7 @@ def _lost(run_id: str) -> messages.Run:
 
 
 def _grown(lines: messages.Lines, found: Any) -> messages.Lines:
-    """The counts, which never go back whatever is in the file."""
+    """Return the counts, which never decrease, whatever is in the file."""
     members = found if isinstance(found, dict) else {}
     total, completed, failed = (
         max(before, members[name]) if isinstance(members.get(name), int) else before

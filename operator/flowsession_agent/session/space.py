@@ -1,4 +1,4 @@
-"""Which place of a session is full, where the kernel says only that one is."""
+"""Find which place of a session is full, since the kernel only reports that one is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PLACES = ("/dev/shm", "/tmp")
-"""Where programs write without being asked: semaphores of multiprocessing, which prompt flow's import makes too, and temporary files."""
+"""Where programs write by default: semaphores of multiprocessing, which prompt flow's import makes too, and temporary files."""
 
 ROOM_BYTES = 1024 * 1024
 
@@ -22,7 +22,7 @@ def is_short(error: BaseException) -> bool:
 
 
 def roomy(*folders: str) -> bool:
-    """Return whether these folders, and those that programs use without being asked, have room for some files more."""
+    """Return whether these folders, and those that programs use by default, have room for some more files."""
     for place in [*PLACES, *folders]:
         try:
             found = os.statvfs(place)
@@ -34,8 +34,7 @@ def roomy(*folders: str) -> bool:
 
 
 def full(error: BaseException, places: Iterable[str] = PLACES) -> str:
-    """Return the folder that has no space left: the one that the error names, else the first full one of those that programs use; empty
-    where none is full any more."""
+    """Return the full folder: the one that the error names, else the first full one that programs use; empty if none is full now."""
     name = getattr(error, "filename", None)
     named = [os.path.dirname(name)] if isinstance(name, str) and os.path.isabs(name) else []
     for place in [*named, *places, os.environ.get("TMPDIR", ""), os.environ.get("HOME", "")]:

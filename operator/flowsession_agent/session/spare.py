@@ -1,8 +1,8 @@
-"""Keeps one process ready that has prompt flow imported, so that the next test or run doesn't wait for that; each does one and ends.
+"""Keeps one process ready that has prompt flow imported, so that the next test or run doesn't wait for that. Each does one and ends.
 
-Somebody who tests once tests again: so it is started when a test or run has ended, and ends after ten minutes without. It is no work, is
-never started beside one, and gives way when memory is short. What finds none, or has other packages or another environment than it was
-started with, runs in a process of its own, which takes an import longer and comes to the same.
+Somebody who tests once tests again: the process is started when a test or run has ended, and ends after ten minutes without one. It doesn't
+count as work, is never started during a test or run, and is ended when memory is short. A test or run that finds no process, or needs other
+packages or another environment, runs in a new one, which takes an import longer and has the same result.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from flowsession_agent.session.job import Job
 
     Key = tuple[str, Mapping[str, str]]
-    """What a process is started with: the session's Python and the environment variables."""
+    """The session's Python and the environment variables that a process is started with."""
 
 IDLE_SECONDS = 600
 DELAY_SECONDS = 0.1
-"""So that whoever tested has the answer first."""
+"""Seconds before a start, so that the test's caller has the response first."""
 ENOUGH_BYTES = 512 * 1024 * 1024
-"""Free memory without which none is started: it takes 150 MiB, and what the session works at should have more left than that."""
+"""Free memory without which none is started: it takes 150 MiB, and the session's own work should have more left than that."""
 RESERVE_BYTES = 192 * 1024 * 1024
 """Free memory below which it is ended."""
 IMPORT_SECONDS = 60
-"""An import that a test waits for takes no longer than the one that it would do itself; a process that has stopped is not waited for."""
+"""Seconds that a test waits for the import, which takes no longer than its own would. The limit is for a process that has stopped."""
 ANSWER_SECONDS = 10
 FOREVER = 10.0 * 365 * 24 * 3600
 
 
 class Spare:
-    """One process. `ready`: it waits for an order; `over`: it has ended by itself."""
+    """One process. `ready`: it waits for an order. `over`: it has ended by itself."""
 
     def __init__(self, key: Key, cwd: str, children: Children) -> None:
-        """Raises OSError when it can't be started."""
+        """Start the process. Raises OSError if it can't be started."""
         from flowsession_agent.scripts import RUN_SPARE
 
         self.key = key
@@ -57,17 +57,17 @@ class Spare:
             self._pid = self._job.begin([key[0], "-c", RUN_SPARE, *arguments], inherited=[theirs.fileno()])
 
     def look(self) -> None:
-        """Take in whether it is ready, or over."""
+        """Update `ready` and `over`."""
         from flowsession_agent.session.run_spare import READY
 
         if self.ready:
-            self._hears(READY, seconds=0)  # only its end
+            self._hears(READY, seconds=0)  # detects only its end
         elif not self.over and self._hears(READY, seconds=0):
             self.ready = True
             self._children.rest(self._pid)
 
     def order(self, module: str, arguments: Sequence[str], *, cwd: str) -> Job | None:
-        """The job that runs the module from now on; None where a new process must, and this one has ended."""
+        """Return the job that runs the module from now on; None if a new process must, and then this one has ended."""
         from flowsession_agent.session.run_spare import FRESH, GO, READY
 
         self._children.stir(self._pid)
@@ -81,7 +81,7 @@ class Spare:
         return None
 
     def end(self) -> None:
-        """Kill it, with whatever it started."""
+        """Kill it and whatever it started."""
         self._socket.close()
         self._job.kill()
         self._job.finish()
@@ -106,7 +106,7 @@ class Spare:
 
 
 class Spares:
-    """At most one process at a time, from its start to the test that takes it."""
+    """At most one process at a time, from its start until a test or run takes it."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Spares:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
-        """Note that a test or run goes on while the block does, and start a process for the next one when none does any more."""
+        """Note that a test or run is in progress during the block. When none is any more, start a process for the next one."""
         with self._lock:
             self._works += 1
         try:
@@ -143,11 +143,11 @@ class Spares:
             with self._lock:
                 self._works -= 1
                 self._worked_at, self._tried = self._clock(), None
-            with contextlib.suppress(RuntimeError):  # no more threads: it is started a little later
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the process is started a little later
                 self._children.thread(self._keep_soon, name="spare")
 
     def lend(self, key: Key, module: str, arguments: Sequence[str], *, cwd: str) -> Job | None:
-        """The job in which `module` has begun to run, without an end set; None where it must run in a process of its own."""
+        """Return the job in which `module` has begun to run, without a deadline; None if it must run in a new process."""
         with self._lock:
             spare, self._spare = self._spare, None
         if spare is None:
@@ -160,13 +160,13 @@ class Spares:
         return None
 
     def begin_anew(self, key: Key, program: str, arguments: Sequence[str], *, cwd: str) -> Job:
-        """The job in which a program has begun to run in a process of its own, without an end set. Raises OSError."""
+        """Return the job in which a program has begun to run in a new process, without a deadline. Raises OSError."""
         job = _job(key, cwd, self._children)
         job.begin([key[0], "-c", program, *arguments])
         return job
 
     def keep_spare(self) -> None:
-        """Start or end the process as things are now; called every second. Raises OSError when it can't be started."""
+        """Start or end the process as conditions require. Called every second. Raises OSError if it can't be started."""
         with self._lock:
             if self._worked_at is None:
                 return
@@ -182,7 +182,7 @@ class Spares:
 
     def _keep_soon(self) -> None:
         time.sleep(DELAY_SECONDS)
-        with contextlib.suppress(OSError):  # the next call says so
+        with contextlib.suppress(OSError):  # the next call reports it
             self.keep_spare()
 
     def _look(self, spare: Spare, key: Key, *, idle: bool) -> None:
@@ -193,7 +193,7 @@ class Spares:
             spare.end()
 
     def _wanted(self, key: Key) -> bool:
-        """Return whether to start one: not beside a test, run, install or check; once after each of the former, and for other packages."""
+        """Return whether to start one: not during a test, run, install or check; once after each test or run, or change of the key."""
         state = self._state
         return (
             not self._works
@@ -207,21 +207,21 @@ class Spares:
 
 
 def _job(key: Key, cwd: str, children: Children) -> Job:
-    """One without an end, which SIGINT interrupts, as prompt flow expects."""
+    """Return a job without a deadline, which SIGINT interrupts, as prompt flow expects."""
     from flowsession_agent.session.job import Job
 
     return Job(children, environ=key[1], cwd=cwd, seconds=FOREVER, end_by=signal.SIGINT)
 
 
 def _tell_of_a_kill(spare: Spare) -> None:
-    """Say in the container's log that one was killed while it waited. Where that was for memory, the session has an Event too."""
+    """Log that a process was killed while it waited. If it was killed for memory, the session has an Event too."""
     if spare.ready and spare.over:
         message = "the process kept ready for the next flow test or run was killed: that imports prompt flow itself, and takes longer"
         print(f"flowsession agent: {message}", file=sys.stderr, flush=True)
 
 
 def free_memory() -> int:
-    """Bytes that the session may still take; as many as can be where it has no limit."""
+    """Return the bytes that the session may still take; sys.maxsize if it has no limit."""
     from flowsession_agent.session import cgroup
 
     free = cgroup.free_memory()

@@ -1,4 +1,4 @@
-"""Hands on what a running test streams, line by line through a FIFO, while it runs."""
+"""Passes on what a running test streams, line by line through a FIFO."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Streamed:
-    """Tells the objects that are written to the FIFO at `path`, each a line of JSON, in a thread of its own until the block ends.
+    """Passes the objects written to the FIFO at `path`, each a line of JSON, to `tell` in its own thread until the block ends.
 
-    When nobody takes them any more, they are read all the same, so that the test doesn't wait.
+    When the receiver is gone they are still read, so that the test doesn't block.
     """
 
     def __init__(self, path: str, children: Children, tell: Callable[[dict[str, Any]], None]) -> None:
         os.mkfifo(path, 0o600)
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR)  # opened for both, it neither waits for a writer nor ends with one
+        self._descriptor = os.open(path, os.O_RDWR)  # opened for both, so it neither waits for a writer nor ends with one
         self._tell: Callable[[dict[str, Any]], None] | None = tell
         self._thread = children.thread(self._read, name="stream")
 
@@ -31,7 +31,7 @@ class Streamed:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
-            os.write(self._descriptor, b"\n\n")  # an empty line, after a line that was cut off too
+            os.write(self._descriptor, b"\n\n")  # an empty line, even after a line that was cut off
         self._thread.join()
         os.close(self._descriptor)
 

@@ -1,8 +1,8 @@
-"""Whether somebody may still sit at a command that `kubectl exec` started.
+"""Whether somebody may still be using a command that `kubectl exec` started.
 
-When the client goes away, the kubelet and containerd leave the command running, and nothing inside the pod shows it: the terminal is not
-hung up, the pipes stay open. But both cut a stream over which nothing went for four hours. So behind a command that did nothing at all for
-longer than that there is nobody any more; until then it counts, because a person thinking at a prompt looks the same.
+When the client goes away, the kubelet and containerd leave the command running, and nothing inside the pod shows it: the terminal doesn't
+hang up, the pipes stay open. But both cut a stream that carried no data for four hours. So nobody uses a command that did nothing at all
+for longer than that. Until then it counts as used, because a person thinking at a prompt looks the same.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     Signs = dict[str, int]
 
 CUT_SECONDS = 4 * 3600
-"""`streamingConnectionIdleTimeout` of the kubelet and `stream_idle_timeout` of containerd, unless somebody set them."""
+"""Default of the kubelet's `streamingConnectionIdleTimeout` and containerd's `stream_idle_timeout`."""
 
 LOOK_SECONDS = 30
 SWITCHES = (b"voluntary_ctxt_switches:", b"nonvoluntary_ctxt_switches:")
 
 
 class Terminal:
-    """One executed command with all that it started: when any of it ran last, by the clock of the caller."""
+    """One executed command with everything it started: when any of it last ran, by the caller's clock."""
 
     def __init__(self, *, now: float) -> None:
         self._signs: Signs = {}
@@ -31,7 +31,7 @@ class Terminal:
         self._ran_at = now
 
     def attended(self, proc: str, pids: Iterable[int], *, now: float) -> bool:
-        """Whether any of the processes ran within the last four hours. Looks twice a minute: a command may have hundreds of threads."""
+        """Return whether any of the processes ran within the last four hours. Looks twice a minute: there may be hundreds of threads."""
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
             signs = read_signs(proc, pids)
@@ -41,7 +41,7 @@ class Terminal:
 
 
 def read_signs(proc: str, pids: Iterable[int]) -> Signs:
-    """How often each thread was given a CPU and left it, by its folder (proc_pid_status(5)): the same as long as all of them only sleep."""
+    """Return how often each thread left a CPU, by its folder (proc_pid_status(5)). It stays the same while all of them sleep."""
     signs = {}
     for pid in pids:
         try:

@@ -1,4 +1,4 @@
-"""Says in the agent's log why traces of tests and runs don't arrive."""
+"""Logs in the agent's log why traces of tests and runs don't arrive."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from flowsession_agent.session.traces import PROBLEM
 
 
 class TraceLog:
-    """Says each problem once, and again only after another one."""
+    """Logs each problem once, and again only after another one."""
 
     def __init__(self) -> None:
         self._reported = ""
 
     def look(self, folder: str) -> None:
-        """Say what a test or run left in its folder."""
+        """Log the problem that a test or run left in its folder, if any."""
         try:
             with open(os.path.join(folder, PROBLEM), encoding="utf-8", errors="replace") as file:
                 problem = file.read(1000)

@@ -1,7 +1,7 @@
-"""Runs in the session's Python, not in the agent's: sends the spans of a test or run to the OTLP endpoint that the session was given.
+"""Runs in the session's Python, not in the agent's: sends the spans of a test or run to the session's OTLP endpoint.
 
-Prompt flow makes the spans, and with `trace.destination: none` it sends none itself. Its batch engine runs lines in processes that
-multiprocessing spawns and forks; a spawned one runs the file of `__main__` first, which is how these spans get the same exporter.
+Prompt flow makes the spans and, with `trace.destination: none`, sends none itself. Its batch engine runs lines in processes that
+multiprocessing spawns and forks. A spawned one runs the file of `__main__` first, which is how its spans get the same exporter.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from typing import Any, Iterator, Sequence
 
 PROBLEM = "traces-problem.txt"
-"""Why spans could not be sent, in the test's or run's folder: one sentence for the agent's log."""
+"""File in the test's or run's folder that has the reason why spans could not be sent: one sentence for the agent's log."""
 SEND_SECONDS = 2.0
-"""How long sending may hold up a test or a process of a run; an endpoint that does not answer is left alone for PAUSE_SECONDS then."""
+"""Seconds for which sending may delay a test or a process of a run. After a failure nothing is sent for PAUSE_SECONDS."""
 ANSWER_SECONDS = 1.0
 PAUSE_SECONDS = 30.0
 NEEDED = "opentelemetry-exporter-otlp-proto-http"
-"""The package that sends; promptflow-devkit needs it, promptflow-core alone does not bring it."""
+"""The package that sends. promptflow-devkit requires it, promptflow-core does not."""
 WORKER = """\
 import sys
 sys.path.insert(0, {sources!r})
@@ -44,7 +44,7 @@ KEPT = frozenset(
         *("error.type", "exception.type", "http.request.method", "http.response.status_code", "server.address", "server.port"),
     ]
 )
-"""Attributes that say nothing of what a flow was given and what it answered."""
+"""Attributes that reveal nothing of a flow's inputs and outputs."""
 KEPT_PREFIXES = ("llm.usage.", "gen_ai.usage.", "__computed__.cumulative_token_count.")
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """OpenTelemetry's switch for the content that instrumentations of model clients record."""
@@ -52,7 +52,7 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 @contextlib.contextmanager
 def sent(folder: str, run: str = "") -> Iterator[None]:
-    """Send the spans that end within; what can't be sent never fails the flow, and is told in PROBLEM below `folder`."""
+    """Send the spans that end within the block. A failure to send never fails the flow, and is written to PROBLEM in `folder`."""
     begun = begin(folder, run=run)
     if begun:
         _prepare_workers(folder, run)
@@ -64,7 +64,7 @@ def sent(folder: str, run: str = "") -> Iterator[None]:
 
 
 def begin(folder: str, *, run: str = "") -> bool:
-    """Send this process' spans from now on; whether there is an endpoint to send them to."""
+    """Send this process's spans from now on. Return whether they are sent: it takes an endpoint and the package that sends."""
     wanted = prepare()
     if not wanted:
         return False
@@ -78,10 +78,10 @@ def begin(folder: str, *, run: str = "") -> bool:
 
 
 def prepare() -> dict[str, Any]:
-    """Set the environment variables that sending takes, and return how to send; nothing where there is no endpoint to send spans to."""
+    """Set the environment variables that sending needs. Return the members of TRACING; empty if there is no endpoint."""
     wanted: dict[str, Any] = json.loads(os.environ.get(TRACING) or "{}")
     if wanted:
-        os.environ["PF_DISABLE_TRACING"] = "false"  # prompt flow makes no spans by default, and the runtime image says so too
+        os.environ["PF_DISABLE_TRACING"] = "false"  # prompt flow makes no spans by default, and the runtime image disables them too
         if not wanted["content"]:
             os.environ[CAPTURE] = "false"
     return wanted
@@ -102,7 +102,7 @@ def _flush() -> None:
     from opentelemetry import trace
 
     provider = trace.get_tracer_provider()
-    with contextlib.suppress(Exception):  # whatever the flow's own code has put in its place
+    with contextlib.suppress(Exception):  # the flow's code may have set any provider
         provider.force_flush()
 
 
@@ -116,10 +116,10 @@ def _prepare_workers(folder: str, run: str) -> None:
 
 
 class Exporter:
-    """Exports spans by OpenTelemetry's OTLP exporter within SEND_SECONDS; after a failure it drops them for a while."""
+    """Exports spans by OpenTelemetry's OTLP exporter within SEND_SECONDS. After a failure it drops them for PAUSE_SECONDS."""
 
     def __init__(self, wanted: dict[str, Any], folder: str, run: str) -> None:
-        """`wanted`: the variable TRACING."""
+        """Take `wanted`, the members of the variable TRACING."""
         from opentelemetry.sdk.resources import Resource  # type: ignore[import-not-found,unused-ignore]
 
         own = {"service.name": "flowsession", **wanted["resource"], **({"flowsession.run": run} if run else {})}
@@ -134,7 +134,7 @@ class Exporter:
         self._sender: tuple[int, Any] = (0, None)
 
     def export(self, spans: Sequence[Any]) -> object:
-        """Send the spans, or drop them; raises nothing."""
+        """Send the spans or drop them. Raises nothing."""
         from opentelemetry.sdk.trace.export import SpanExportResult  # type: ignore[import-not-found,unused-ignore]
 
         if time.monotonic() < self._paused_until:
@@ -147,7 +147,7 @@ class Exporter:
         thread = threading.Thread(target=send, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is about to end
+        except RuntimeError:  # the interpreter is shutting down
             send()
         else:
             thread.join(SEND_SECONDS)
@@ -159,14 +159,14 @@ class Exporter:
         return SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Nothing is kept open that the end of the process does not close."""
+        """Do nothing: the end of the process closes what is open."""
 
     def force_flush(self, *_: object) -> bool:
-        """Nothing is buffered here."""
+        """Return True: nothing is buffered here."""
         return True
 
     def _send(self, spans: Sequence[Any]) -> str:
-        """Why the endpoint did not take the spans; empty: it did. No words of the endpoint's or of a library's: they may hold a header."""
+        """Return why the endpoint did not take the spans; empty if it did. No text of an endpoint or library: it may contain a header."""
         from requests import exceptions  # type: ignore[import-untyped,unused-ignore]
 
         try:
@@ -184,7 +184,7 @@ class Exporter:
 
     def _post(self, spans: list[Any]) -> str:
         pid, exporter = self._sender
-        if pid != os.getpid():  # forked: a connection of the parent's must not be used
+        if pid != os.getpid():  # forked: the parent's connection must not be used
             exporter = _otlp_exporter(f"{self._endpoint.rstrip('/')}/v1/traces")
             self._sender = (os.getpid(), exporter)
         headers = read_headers(self._headers)
@@ -196,7 +196,7 @@ class Exporter:
         return ""
 
     def _as_message(self, span: Any) -> Any:
-        """The span with the session's resource, and without content where none is wanted."""
+        """Return the span with the session's resource, and without content unless that is wanted."""
         from opentelemetry.sdk.trace import ReadableSpan  # type: ignore[import-not-found,unused-ignore]
 
         attributes, events, links, status = span.attributes, span.events, span.links, span.status
@@ -219,7 +219,7 @@ class Exporter:
 
 
 class RefusedError(Exception):
-    """The endpoint answered that it does not take the spans."""
+    """The endpoint's response rejects the spans."""
 
 
 def _otlp_exporter(url: str) -> Any:
@@ -249,9 +249,9 @@ def _otlp_exporter(url: str) -> Any:
 
 
 def read_headers(folder: str) -> dict[str, str]:
-    """The headers that a Secret has, by its keys; none while it does not exist."""
+    """Return the headers in a mounted Secret, by its keys; none while it does not exist."""
     found = {}
-    with contextlib.suppress(OSError):  # replaced by the kubelet while we read: the next request has all of them
+    with contextlib.suppress(OSError):  # the kubelet is replacing it: the next request has all headers
         for name in os.listdir(folder) if folder else ():
             path = os.path.join(folder, name)
             if not name.startswith("..") and os.path.isfile(path):
@@ -265,14 +265,14 @@ def _kept(attributes: Any) -> dict[str, Any]:
 
 
 def _without_content(events: Sequence[Any]) -> list[Any]:
-    """Only that there was an exception, and its type."""
+    """Return the events of exceptions only, with the exception's type alone."""
     from opentelemetry.sdk.trace import Event  # type: ignore[import-not-found,unused-ignore]
 
     return [Event(event.name, _kept(event.attributes), event.timestamp) for event in events if event.name == "exception"]
 
 
 def _status(status: Any) -> Any:
-    """The status with no more of its description than the exception's type, with which it begins."""
+    """Return the status with its description cut to the exception's type, with which it begins."""
     from opentelemetry.trace import Status  # type: ignore[import-not-found,unused-ignore]
 
     kind = re.match(r"[A-Za-z_][\w.]*(?=:)", status.description or "")
@@ -280,7 +280,7 @@ def _status(status: Any) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """Why there is no connection, in the operating system's words."""
+    """Return why there is no connection, in the operating system's words."""
     import socket
 
     seen: BaseException | None = error

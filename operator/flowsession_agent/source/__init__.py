@@ -1,1 +1,1 @@
-"""Reads what an environment's source holds, in a pod of its own: the operator neither clones nor mounts what others wrote."""
+"""Read an environment's source, in a separate pod: the operator neither clones nor mounts other people's content."""

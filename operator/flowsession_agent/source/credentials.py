@@ -1,4 +1,4 @@
-"""The Secret that the kubelet mounted into this pod, as git and ssh take it: by files and a helper, never by arguments or variables."""
+"""The Secret that the kubelet mounted into this pod, passed to git and ssh by files and a helper, never by arguments or variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flowsession_agent.source.order import GitOrder
 
-# Answers for the repository's own host only: a server may redirect git to another one, which shall not be told the password.
+# Answers only for the repository's own host: a server may redirect git to another host, which must not get the password.
 _ASKPASS = """\
 #!{python} -IS
 import sys
@@ -27,7 +27,7 @@ else:
 
 
 class Credentials:
-    """What the Secret holds. `folder` empty: the source names none."""
+    """The contents of the Secret. `folder` is empty if the source names no Secret."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Credentials:
         )
 
     def environment(self, order: GitOrder, *, scratch: str) -> dict[str, str]:
-        """Return the variables by which git finds them; they hold paths only. Raises SourceError naming the key that is missing."""
+        """Return the variables by which git finds the credentials; they hold only paths. Raises SourceError naming a missing key."""
         if self.folder and not self._keys:
             raise SourceError(
                 "CredentialsMissing", "the Secret of credentialsSecretName does not exist in this namespace, or is empty; create it"
@@ -58,7 +58,7 @@ class Credentials:
         return {"GIT_ASKPASS": helper}
 
     def ca_bundle(self) -> str:
-        """Certificates that the server may be signed by, besides those that the image trusts."""
+        """Return the CA certificates that are trusted in addition to the image's."""
         return self._read("ca.crt")
 
     def masked(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Why a source can't be read, in words for the environment's status."""
+"""The error for a source that can't be read, worded for the environment's status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns what git says when it fails into a code and a sentence with the way out."""
+"""Turn git's error output into a code and a sentence with the way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flowsession_agent.source.errors import SourceError
 
 _SECRET = "check the Secret of credentialsSecretName"  # noqa: S105 - a sentence
 
-# What git or ssh prints -> code, way out; the first that fits. git speaks English: its locale is C.
+# Pattern in the output of git or ssh -> code, way out; the first match counts. The output is English, since the locale is C.
 _KNOWN = (
     (
         r"terminal prompts disabled|could not read Username",
@@ -35,11 +35,11 @@ _KNOWN = (
 )
 
 _CLOSING_WORDS = ("Please make sure you have", "and the repository exists", "fatal: Could not read from remote")
-"""Of git when ssh failed; they say nothing of why."""
+"""Starts of lines that git prints when ssh failed, which don't explain why."""
 
 
 def of_git(doing: str, stderr: str, masked: str) -> SourceError:
-    """Return what `stderr` of a failed command comes to. `masked` is the same text without secrets, whose last line people read."""
+    """Return the error for a failed command's `stderr`. `masked` is the same text without secrets, from which the message quotes."""
     code, advice = "GitFailed", ""
     for pattern, known, way_out in _KNOWN:
         if re.search(pattern, stderr):
@@ -49,7 +49,7 @@ def of_git(doing: str, stderr: str, masked: str) -> SourceError:
 
 
 def _last_line(stderr: str) -> str:
-    """Return the line that says most: git's own last "fatal:" or "error:", else ssh's or the server's last word."""
+    """Return the most telling line: git's last "fatal:" or "error:", or else the last line of ssh or the server."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_CLOSING_WORDS)]
     errors = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]

@@ -1,4 +1,4 @@
-"""Reads a folder that is mounted into this pod: all of it, or what tells which image and packages its flow asks for."""
+"""Read a folder that is mounted into this pod: all of it, or an outline that shows which image and packages its flow needs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from flowsession_protocol.messages import Source, SourceWarning
 
 LEFT_OUT = frozenset({".git", ".runs", ".promptflow", "__pycache__", "lost+found"})
-"""Names that are nobody's flow; prompt flow's own snapshots leave them out too."""
+"""Names that are never part of a flow; prompt flow's own snapshots leave them out too."""
 
 LARGEST_TEXT = 256 * 1024
-"""Bytes of a file whose content an outline has; requirements.txt files of more are rare."""
+"""Maximum bytes of a file whose content an outline includes; larger requirements.txt files are rare."""
 OUTLINED = 2 * 1024 * 1024
-"""Bytes of all contents in an outline."""
+"""Maximum bytes of all contents in an outline."""
 TEXTS = (".yaml", ".yml", ".prompty", ".txt", ".in", ".lock", ".cfg", ".toml")
-"""What goes first: flow files and what requirements are usually called."""
+"""Suffixes of the files that come first: flow files, and the usual names of requirements."""
 
 
 class File:
-    """A file below the folder; `target` of a symbolic link: what it says."""
+    """A file below the folder. `target`: where a symbolic link points; None for a regular file."""
 
     def __init__(self, name: str, path: str, size: int, target: str | None) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class File:
 
 
 def read(order: FolderOrder, *, mount: str) -> Source:
-    """Return the answer's members: the archive in base64, and warnings. Raises SourceError."""
+    """Return the response's members: the archive in base64, and warnings. Raises SourceError."""
     root = os.path.realpath(os.path.join(mount, order.path))
     what = f"folder {order.path!r} (path)"
     if root != mount and not root.startswith(f"{mount}/"):
@@ -70,7 +70,7 @@ def _all(root: str, what: str) -> tuple[dict[str, bytes], dict[str, str], list[S
 
 
 def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWarning]]:
-    """Return every file's name, and the contents of small texts: enough to read the flow file, its includes and its requirements by."""
+    """Return every file's name, and the contents of small files: enough to read the flow file, its includes and its requirements."""
     found: list[File] = []
     warnings: list[SourceWarning] = []
     for file in _files(root):
@@ -78,7 +78,7 @@ def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWa
             message = f"only the first {limits.ARCHIVE_FILES:,} files were looked at; what the flow includes must be among them"
             warnings.append({"code": "ManyFiles", "file": "", "message": message})
             break
-        # What lies elsewhere is not looked at; in the session a link works as the claim has it.
+        # Links out of the folder are skipped; in the session a link works as it does on the claim.
         path = os.path.realpath(file.path)
         if file.target is None or (path.startswith(f"{root}/") and os.path.isfile(path)):
             found.append(File(file.name, path, os.path.getsize(path), None))
@@ -89,13 +89,13 @@ def _outline(root: str) -> tuple[dict[str, bytes], dict[str, str], list[SourceWa
             files[file.name] = _content(file.path)
             left -= len(files[file.name])
         else:
-            # No flow file, no requirement: whoever names it as one is told.
+            # Neither a flow file nor a requirement: an environment that names it as one gets an error.
             files[file.name] = f"<{file.size:,} bytes, which are not read>\n".encode()
     return files, {}, warnings
 
 
 def _files(root: str) -> Iterator[File]:
-    """Breadth first, so that a limit leaves out what lies deepest."""
+    """Yield the files breadth first, so that a limit leaves out the deepest."""
     folders = [""]
     while folders:
         deeper = []

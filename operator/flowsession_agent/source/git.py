@@ -1,6 +1,6 @@
-"""Reads one folder of a git repository at one commit: no history, no working tree, no filters, no hooks, only the objects themselves.
+"""Read one folder of a git repository at one commit: no history, no working tree, no filters, no hooks, only the objects.
 
-Nothing that the repository holds is ever run or interpreted by git: files are taken from its object store by `cat-file`.
+git never runs the repository's content, and interprets none of it but .amlignore: files are read from its object store by `cat-file`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 IGNORES = ".amlignore"
 POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_TREE = 64 * 1024 * 1024
-"""Bytes of the list of a folder's files that are read: some hundred thousand files."""
+"""Maximum bytes of the list of a folder's files: enough for some hundred thousand files."""
 
 
 class Entry:
@@ -45,7 +45,7 @@ _KINDS = {"100644": "file", "100755": "file", "100664": "file", "120000": "link"
 
 
 def read(order: SourceOrder, *, home: Home, children: Children, credentials: str) -> Source:
-    """Return the answer's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
+    """Return the response's members: revision, commit, warnings and the archive in base64, or `unchanged`. Raises SourceError."""
     assert order.git is not None, "that is what it asks for"
     with tempfile.TemporaryDirectory(prefix="source-", dir=home.tmp) as scratch:
         repository = Repository(order.git, Git(order, credentials=credentials, scratch=scratch, home=home, children=children))
@@ -75,7 +75,7 @@ def read(order: SourceOrder, *, home: Home, children: Children, credentials: str
 
 
 class Repository:
-    """The repository as far as it was fetched, in a folder that goes away."""
+    """The fetched part of the repository, in a temporary folder."""
 
     def __init__(self, order: GitOrder, git: Git) -> None:
         self._order = order
@@ -84,7 +84,7 @@ class Repository:
         self.what = order.url if order.path == "." else f"{order.path} of {order.url}"
 
     def find(self) -> tuple[str, str]:
-        """The revision's name and its commit (for a commit's own id: that). Raises SourceError."""
+        """Return the revision's name and its commit; for a commit's id, both are the id. Raises SourceError."""
         asked, url = self._order.revision, self._order.url
         if COMMIT.fullmatch(asked):
             return asked, asked
@@ -100,14 +100,14 @@ class Repository:
         names = [asked] if asked.startswith("refs/") else [f"refs/heads/{asked}", f"refs/tags/{asked}"]
         listed = self._git.must("ls-remote", "--", url, *names, *(f"{name}^{{}}" for name in names), inside=False).splitlines()
         found = {name: oid for oid, _, name in (line.partition("\t") for line in listed)}
-        for name in names:  # a branch before a tag of the same name, as `git checkout` has it; of an annotated tag the commit
+        for name in names:  # a branch before a tag of the same name, as with `git checkout`; for an annotated tag its commit
             commit = found.get(f"{name}^{{}}") or found.get(name)
             if commit:
                 return asked, commit
         raise SourceError("RevisionNotFound", f"{url} has no branch or tag {asked!r}{self._advice(asked)}")
 
     def fetch(self, commit: str) -> str:
-        """Brings the commit and its folders, without the files where the server can leave them out; returns the commit's id."""
+        """Fetch the commit and its trees, without blobs if the server can leave them out; return the commit's id. Raises SourceError."""
         self._fetch(commit, "--filter=blob:none")
         parsed = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
         if parsed.exit_code:
@@ -124,13 +124,13 @@ class Repository:
         how = ("--quiet", "--no-recurse-submodules", *how)
         outcome = self._git.run("fetch", "--depth=1", "--no-tags", *how, "origin", commit)
         if outcome.exit_code and re.search(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref", outcome.stderr):
-            # A server that gives only what its branches and tags point at, or a commit that is none of it.
+            # The server provides only commits that branches and tags point at, or it doesn't have this one.
             self._git.must("fetch", *how, "origin", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
         elif outcome.exit_code:
             raise self._git.failed("fetch", outcome)
 
     def entries(self, commit: str) -> tuple[list[Entry], list[SourceWarning]]:
-        """Return the files of the source's folder, without what .amlignore leaves out, and warnings of submodules. Raises SourceError."""
+        """Return the files of the source's folder, without those in .amlignore, and warnings about submodules. Raises SourceError."""
         at = f"{commit}:{'' if self._order.path == '.' else self._order.path}"
         with self._git.file() as listed:
             outcome = self._git.run("ls-tree", "-r", "-z", "--end-of-options", at, stdout=listed)
@@ -163,11 +163,11 @@ class Repository:
         return found, warnings
 
     def contents(self, entries: Sequence[Entry]) -> tuple[dict[str, bytes], dict[str, str]]:
-        """Contents of files, and what links say. Raises SourceError."""
+        """Return the contents of files and the targets of links. Raises SourceError."""
         wanted = "".join(f"{oid}\n" for oid in dict.fromkeys(entry.oid for entry in entries)).encode()
         with self._git.file(wanted) as oids:
-            # All files at once. A server that gives files by their commit only (by ssh, those that are not told to speak version 2 of
-            # git's protocol) is asked for the whole commit.
+            # Fetch all files at once, or the whole commit if the server provides files only with their commit. Over ssh, that is a server
+            # that isn't told to use version 2 of git's protocol.
             options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--filter=blob:none", "--stdin")
             if self._git.run("-c", "fetch.negotiationAlgorithm=noop", "fetch", *options, "origin", stdin=oids).exit_code:
                 self._fetch(self._commit)
@@ -216,7 +216,7 @@ class Repository:
 
 
 def _blobs(output: IO[bytes], names: Mapping[str, str], what: str) -> dict[str, bytes]:
-    """Return what `cat-file --batch` printed; stops at the limit, so that no repository fills the pod's memory."""
+    """Return the blobs that `cat-file --batch` printed. Raises SourceError above a limit, so that no repository fills the pod's memory."""
     found: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     while True:

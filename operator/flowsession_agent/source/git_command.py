@@ -1,4 +1,4 @@
-"""Runs git with nothing of the machine's or the user's configuration, under one deadline, and turns its failures into sentences."""
+"""Run git without the machine's and the user's configuration, under one deadline, and turn its failures into sentences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DOING = {"ls-remote": "can't list", "fetch": "can't fetch"}
 
 
 class Git:
-    """git for one repository, which lies in `folder` below `scratch`."""
+    """git for one repository, stored in `folder` below `scratch`."""
 
     def __init__(self, order: SourceOrder, *, credentials: str, scratch: str, home: Home, children: Children) -> None:
         assert order.git is not None, "that is what it asks for"
@@ -55,14 +55,14 @@ class Git:
         self._job = Job(children, environ=environ, cwd=scratch, seconds=order.seconds)
 
     def must(self, *arguments: str, inside: bool = True) -> str:
-        """Return what the command printed. Raises SourceError when it fails."""
+        """Return the command's output. Raises SourceError if it fails."""
         outcome = self.run(*arguments, inside=inside)
         if outcome.exit_code:
             raise self.failed(arguments[0], outcome)
         return outcome.stdout
 
     def run(self, *arguments: str, inside: bool = True, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Outcome:
-        """Return how the command ended. Raises SourceError when there is no git, or no time left."""
+        """Run a command and return its outcome. Raises SourceError if git is missing or the time is over."""
         options = [word for setting in _SETTINGS for word in ("-c", setting)]
         where = ["-C", self.folder] if inside else []
         try:
@@ -76,19 +76,19 @@ class Git:
         return outcome
 
     def failed(self, doing: str, outcome: Outcome) -> SourceError:
-        """Return what a command's failure comes to."""
+        """Return the error for a failed command."""
         message = _DOING.get(doing, f"git can't {doing} of")
         return failures.of_git(f"{message} {self.url}", outcome.stderr, self._credentials.masked(outcome.stderr))
 
     def file(self, data: bytes = b"") -> IO[bytes]:
-        """Return a file without a name that holds `data`, for a command's input or output."""
+        """Return an unnamed file that holds `data`, for a command's input or output."""
         file = tempfile.TemporaryFile(dir=self.scratch)  # noqa: SIM115 - whoever asked closes it
         file.write(data)
         file.seek(0)
         return file
 
     def _certificates(self, more: str) -> str:
-        """Return a file with these certificates and those that the image trusts: git takes one file, and then nothing else."""
+        """Return a file with these certificates and the image's: git takes one file, and then trusts nothing else."""
         known = ssl.get_default_verify_paths().cafile or _CERTIFICATES
         path = os.path.join(self.scratch, "ca.pem")
         with open(path, "w", encoding="utf-8") as file:

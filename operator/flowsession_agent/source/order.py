@@ -1,4 +1,4 @@
-"""Read the body of `PUT /v1/source` into what is to be read, refusing what can't be meant."""
+"""Parse and validate the body of `PUT /v1/source`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST = 4096
 
 
 class GitOrder:
-    """A folder of a repository at a revision. `known`: the commit that the operator has already, or empty."""
+    """A folder of a repository at a revision. `known`: the commit that the operator already has, or empty."""
 
     def __init__(self, members: dict[str, Any]) -> None:
         self.url = _text(members, "url")
@@ -36,7 +36,7 @@ class GitOrder:
 
 
 class FolderOrder:
-    """A folder of what is mounted. `outline`: what tells of its flow is enough."""
+    """A folder of the mounted source. `outline`: read only what describes its flow."""
 
     def __init__(self, members: dict[str, Any]) -> None:
         self.path = posixpath.normpath(_text(members, "path") or ".")
@@ -46,7 +46,7 @@ class FolderOrder:
 
 
 class SourceOrder:
-    """What to read, and how long that may take."""
+    """What to read, and the time limit."""
 
     def __init__(self, body: Any) -> None:
         git, folder = (body.get("git"), body.get("folder")) if isinstance(body, dict) else (None, None)

@@ -1,4 +1,4 @@
-"""Packs a folder's files into the archive that sessions get, under the limits that the operator has for every archive."""
+"""Pack a folder's files into the archive for sessions, within the limits that the operator has for every archive."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ WAYS_OUT = "narrow the source's path, leave files out by a .amlignore there, or 
 
 
 def check_count(count: int, what: str) -> None:
-    """Raises SourceError for more files than an archive may have."""
+    """Raise SourceError for more files than an archive may have."""
     if count > ARCHIVE_FILES:
         raise SourceError("TooLarge", f"{what} has {count:,} files, and at most {ARCHIVE_FILES:,} are taken: {WAYS_OUT}")
 
 
 def check_sizes(sizes: Mapping[str, int], what: str) -> None:
-    """Raises SourceError for more bytes than an archive may have, naming the largest files."""
+    """Raise SourceError for more bytes than an archive may have, naming the largest files."""
     total = sum(sizes.values())
     if total > FLOW_BYTES:
         raise SourceError("TooLarge", f"{what} has {total:,} bytes, and at most {FLOW_BYTES:,} are taken ({_largest(sizes)}): {WAYS_OUT}")

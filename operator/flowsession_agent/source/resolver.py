@@ -1,4 +1,4 @@
-"""Reads one source, once, in a thread; whoever asks again gets the same answer, however often."""
+"""Read one source, once, in a thread. Every further call gets the same result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Resolver:
-    """The one reading that this pod is for."""
+    """The one read that this pod exists for."""
 
     def __init__(self, *, home: Home, children: Children, credentials: str, mount: str) -> None:
         self._home = home
@@ -31,7 +31,7 @@ class Resolver:
         self._answer: Source = {"state": "Running"}
 
     def answer(self, body: Any, *, wait: float) -> Source:
-        """Return what was read, or that it is still being read after `wait` seconds; the first call begins. Raises ApiError."""
+        """Return what was read, or state Running if that isn't done after `wait` seconds. The first call starts it. Raises ApiError."""
         order = SourceOrder(body)
         with self._lock:
             if self._thread is None:
@@ -53,7 +53,7 @@ class Resolver:
             self._answer = self._read(order)
         except SourceError as error:
             self._answer = {"state": "Failed", "code": error.code, "message": error.message}
-        except Exception as error:  # whatever it was, the environment's status has to say something
+        except Exception as error:  # whatever failed, the environment's status must report it
             print(f"flowsession agent: reading the source failed: {error!r}", file=sys.stderr, flush=True)
             self._answer = {
                 "state": "Failed",

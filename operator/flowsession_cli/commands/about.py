@@ -1,4 +1,4 @@
-"""Versions, and what makes shells complete."""
+"""Versions, and shell completion."""
 
 import sys
 

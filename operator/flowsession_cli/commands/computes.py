@@ -1,4 +1,4 @@
-"""`kubectl flow size` and `instance`: what sessions run on, its price and quota, and machines of one's own."""
+"""`kubectl flow size` and `instance`: VM sizes with price and quota, and users' own machines."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def _price(size: Object) -> tuple[float, str]:
 
 
 def size_row(size: Object, quotas: Sequence[Object] | None) -> tuple[str, ...]:
-    """A size's line."""
+    """Return a size's row."""
     spec, status = size["spec"], size.get("status", {})
     capacity = spec["capacity"]
     return (
@@ -73,7 +73,7 @@ def size_row(size: Object, quotas: Sequence[Object] | None) -> tuple[str, ...]:
 
 
 def free_quota(spec: Mapping[str, Any], quotas: Sequence[Object]) -> str:
-    """What the quotas that count sessions of the size leave: 7 of 10 pods."""
+    """Return what is left in the quotas that count sessions of the size: pods 7 of 10."""
     found = []
     for quota in quotas:
         if not all(_counts(one, spec) for one in _scopes(quota["spec"])):
@@ -91,7 +91,7 @@ def _scopes(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _counts(scope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
-    """Whether a quota of that scope counts sessions of the size."""
+    """Return whether a quota of that scope counts sessions of the size."""
     if scope["scopeName"] == "PriorityClass":
         name, values = spec.get("priorityClassName") or "", scope.get("values") or ()
         return {"In": name in values, "NotIn": name not in values, "Exists": bool(name), "DoesNotExist": not name}[scope["operator"]]
@@ -140,7 +140,7 @@ def create_command(cluster: Cluster, name: str, size: str, idle: str, identity: 
 
 
 def _refuse_unknown_size(cluster: Cluster, name: str) -> None:
-    """Raises CliError with the sizes that there are. Where they can't be read, the operator judges."""
+    """Raise CliError with the existing sizes if none has that name. If they can't be read, the operator decides."""
     try:
         sizes = cluster.objects(SIZE)
     except Forbidden:
@@ -164,7 +164,7 @@ def instance_ls_command(cluster: Cluster, listing: options.Listing) -> None:
 
 
 def instance_row(instance: Object, now: float) -> tuple[str, ...]:
-    """An instance's line."""
+    """Return an instance's row."""
     status, spec, meta = instance.get("status", {}), instance["spec"], instance["metadata"]
     known = bool(status.get("cost"))
     return (
@@ -216,12 +216,12 @@ def stop_command(cluster: Cluster, name: str, yes: bool) -> None:
 
 
 def _found(cluster: Cluster, name: str) -> Object:
-    """The instance. Raises CliError with those that there are."""
+    """Return the instance. Raises CliError with the names of existing instances."""
     return naming.found(cluster, INSTANCE, name, what="instance", otherwise="kubectl flow instance create reserves a machine")
 
 
 def _until_runs(cluster: Cluster, name: str) -> None:
-    """Print each change until it runs; ^C leaves it to itself. Raises CliError if it can't."""
+    """Print each change until the instance runs. ^C detaches. Raises CliError if it can't start."""
     began, last = time.time(), ""
     generation = cluster.get(INSTANCE, name)["metadata"].get("generation", 0)
     with detaching(name, shows="kubectl flow instance ls", ends=f"kubectl flow instance stop {name} stops it"):

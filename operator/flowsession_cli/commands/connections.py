@@ -1,4 +1,4 @@
-"""`kubectl flow connection`: keys and addresses of models, as Secrets."""
+"""`kubectl flow connection`: keys and addresses of models, stored as Secrets."""
 
 import json
 import sys
@@ -63,7 +63,7 @@ def create_command(cluster: Cluster, path: Path, name: str, target: str, from_st
 
 
 def _reader(from_stdin: bool) -> connections.Ask:
-    """What asks for a value: a prompt, or standard input once."""
+    """Return a function that asks for a value: at a prompt, or once from standard input."""
     read: list[str] = []
 
     def value(field: str, secret: bool) -> str:
@@ -83,7 +83,7 @@ def _reader(from_stdin: bool) -> connections.Ask:
 
 
 def _agree(cluster: Cluster, environment: Object, *, yes: bool) -> None:
-    """Raises CliError or click.Abort unless a change of somebody else's environment is agreed to."""
+    """Raise CliError or click.Abort unless the user agrees to change somebody else's environment."""
     if owner := owners.other(environment, cluster.user):
         ask(f"The environment {environment['metadata']['name']} belongs to {owner}. Change its connections?", yes=yes)
 

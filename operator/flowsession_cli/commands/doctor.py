@@ -1,4 +1,4 @@
-"""`kubectl flow doctor`: whether cluster, API, operator, rights and images are as this program needs them."""
+"""`kubectl flow doctor`: check whether cluster, API, operator, rights and images meet this program's needs."""
 
 import sys
 

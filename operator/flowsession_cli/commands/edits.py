@@ -1,4 +1,4 @@
-"""`kubectl flow edits`: what was changed inside a session is shown, brought home, let go, or taken from the session before."""
+"""`kubectl flow edits`: show, pull or discard what was changed inside a session, or restore it from an earlier session."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def edits_command(cluster: Cluster, name: str, action: str, folder: str, yes: bo
     kubectl flow edits chat diff
     kubectl flow edits chat pull flows/chat
     """
-    if name in ACTIONS and action not in ACTIONS:  # no name: the folder's own
+    if name in ACTIONS and action not in ACTIONS:  # without a name: the folder's own session
         name, action, folder = "", name, action or folder
     if action and action not in ACTIONS:
         raise CliError(f"edits has no {action}: it has {', '.join(ACTIONS)}", code=2)
@@ -78,7 +78,7 @@ def edits_command(cluster: Cluster, name: str, action: str, folder: str, yes: bo
 
 
 def _tell_saved(session: Object) -> None:
-    """The edits of a session without a pod, which its status has."""
+    """Print the edits of a session without a pod, which are in its status."""
     name, saved = session["metadata"]["name"], session.get("status", {}).get("edits") or {}
     for file in saved.get("files") or ():
         click.echo(file)
@@ -92,7 +92,7 @@ def _tell_saved(session: Object) -> None:
 
 
 def _refuse_claim(cluster: Cluster, session: Object) -> None:
-    """Raises CliError where the flow folder is a claim's own: whatever is done there, is done to the claim."""
+    """Raise CliError if the flow folder is on a writable claim: changes made there are changes of the claim."""
     environment = cluster.find(ENVIRONMENT, session["spec"]["environmentRef"]["name"]) or {"spec": {}}
     claim = (environment["spec"].get("source") or {}).get("persistentVolumeClaim")
     if claim and not claim.get("readOnly"):
@@ -103,7 +103,7 @@ def _refuse_claim(cluster: Cluster, session: Object) -> None:
 
 
 def _diff(cluster: Cluster, pod: str) -> None:
-    """Show the differences, in colour where that is wanted."""
+    """Show the differences, in color if that is wanted."""
     command = ["flow", "edits", "--diff"]
     if not render.is_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         cluster.execute(pod, command, stdin=False, tty=False)
@@ -140,7 +140,7 @@ def _pull(cluster: Cluster, session: Object, target: Path, *, yes: bool) -> None
 
 
 def _target(folder: Path, session: Object, *, yes: bool) -> Path:
-    """The local folder, absolute: the session's own, a new or empty one, or one that the user means."""
+    """Return the local folder, absolute: the session's own, a new or empty one, or one that the user confirms."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return folder.absolute()
     folder = pack.flow_folder(folder)
@@ -151,7 +151,7 @@ def _target(folder: Path, session: Object, *, yes: bool) -> Path:
 
 
 def _fetched(cluster: Cluster, pod: str, folder: Path) -> edits.Pack:
-    """The session's edits, unpacked; read again where the connection broke, since reading changes nothing."""
+    """Return the session's edits, unpacked. Read them again if the connection broke, since reading changes nothing."""
     for attempt in range(_TRIES):
         with (folder / "pack").open("w+b") as archive:
             cluster.read_from(pod, ["flow", "edits", "--pack"], archive)

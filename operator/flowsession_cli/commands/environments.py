@@ -1,4 +1,4 @@
-"""`kubectl flow env`: environments, their images, and asking for newer ones."""
+"""`kubectl flow env`: environments, their images, and requests for newer ones."""
 
 import time
 
@@ -12,11 +12,11 @@ _TARGET = click.argument("target", default="", metavar="[NAME or DIR]", shell_co
 _HEADS = ("NAME", "READY", "SESSIONS", "FLOW", "REQUIREMENTS", "OWNER", "AGE", "IMAGE")
 _EVENTS = 4
 _HANDLED = {"update": "update", "check-version": "checkVersion", "refresh": "refresh"}
-"""By request: its name in `status.handledRequests`."""
+"""By request, its name in `status.handledRequests`."""
 
 _ANSWER_SECONDS = 180.0
 _CLOCK_SECONDS = 5.0
-"""By which the cluster's clock may be behind."""
+"""Seconds by which the cluster's clock may be behind."""
 
 _NEWER = "NewerImageAvailable"
 
@@ -40,7 +40,7 @@ def ls_command(cluster: Cluster, listing: options.Listing) -> None:
 
 
 def row(environment: Object, now: float) -> tuple[str, ...]:
-    """An environment's line."""
+    """Return an environment's row."""
     status, meta = environment.get("status", {}), environment["metadata"]
     ready = render.condition(environment, "Ready")
     return (
@@ -72,7 +72,7 @@ def show_command(cluster: Cluster, target: str, output: str) -> None:
 
 
 def screen(environment: Object, sessions: list[str]) -> list[tuple[str, str]]:
-    """What `show` shows, by name; empty values aren't shown."""
+    """Return what `show` shows, by name. Empty values aren't shown."""
     status, spec, meta = environment.get("status", {}), environment["spec"], environment["metadata"]
     ready, newer = render.condition(environment, "Ready"), render.condition(environment, _NEWER)
     flow, source = status.get("flow") or {}, status.get("source") or {}
@@ -145,7 +145,7 @@ def refresh_command(cluster: Cluster, target: str) -> None:
 
 
 def _asked(cluster: Cluster, target: str, what: str) -> tuple[Object, Object]:
-    """The environment before the request and when the operator has handled it."""
+    """Return the environment before the request and after the operator has handled it."""
     before, _ = naming.environment(cluster, target)
     name = before["metadata"]["name"]
     _, stamp = cluster.request(ENVIRONMENT, name, what)

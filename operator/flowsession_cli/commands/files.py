@@ -1,4 +1,4 @@
-"""`kubectl flow cp`: files and folders to a session and from it, by kubectl cp."""
+"""`kubectl flow cp`: copy files and folders to and from a session, by kubectl cp."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from flowsession_cli.errors import CliError
 from flowsession_cli.failures import failure
 
 _RETRIES = 5
-"""How often kubectl goes on where a connection broke, when it reads from a session."""
+"""How often kubectl resumes reading from a session after a broken connection."""
 
 _LINK = re.compile(r'warning: skipping symlink: "([^"]*)"')
 _NOISE = re.compile(
     r"[EWI]\d{4} |command terminated|tar: (?:Removing leading|Exiting with failure|Error is not recoverable|.{0,999} in the future|$)|tar:$"
 )
 _UNREADABLE = re.compile(r"Cannot stat|Cannot open|[Cc]an't open")
-"""What tar says of a file that it leaves out: kubectl takes no notice of how it ends."""
+"""tar's messages about a file that it leaves out. kubectl ignores tar's exit status."""
 _MISSING = "there is no {remote} in {name}; paths there begin in the flow folder: kubectl flow exec {name} -- ls shows it"
 _UNREAD = "{remote} in {name} could not be read: kubectl flow exec {name} -- ls -ld {remote} shows who may"
 _BROKEN = "the connection to {name} broke, and only a part was copied: copy again"
@@ -37,11 +37,11 @@ _SIGNS: Mapping[str, str] = {
     "lost connection": _BROKEN,
     "error sending request": _BROKEN,
 }
-"""What kubectl's and tar's words hold, and the sentence for it."""
+"""Substrings of kubectl's and tar's messages, each with the sentence for it."""
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Sessions, with the colon; a path is completed by the shell."""
+    """Complete sessions, with the colon. The shell completes paths."""
     return [f"{name}:" for name in app.complete(SESSION)(ctx, param, incomplete)]
 
 
@@ -70,7 +70,7 @@ def cp_command(cluster: Cluster, source: str, target: str) -> None:
 
 
 def _parts(text: str) -> tuple[str, str] | None:
-    """Session and path; None for a path here. As with kubectl, a colon after a slash is of a file's name."""
+    """Return session and path, or None for a local path. As in kubectl, a colon after a slash is part of a file's name."""
     name, colon, path = text.partition(":")
     return (name, path) if colon and os.sep not in name else None
 
@@ -87,7 +87,7 @@ def _upload(cluster: Cluster, source: Path, name: str, path: str) -> None:
     if named_folder or _is_folder(cluster, pod, path):
         path = f"{path.rstrip('/')}/{source.resolve().name}"
     _refuse_missing_folder(cluster, pod, name, path)
-    if source.is_dir() and _is_folder(cluster, pod, path):  # as cp -r does: its files come to those that are there
+    if source.is_dir() and _is_folder(cluster, pod, path):  # as cp -r does: its files are added to the existing ones
         _copy(cluster, [f"{_local(source)}/.", f"{pod}:{path}"], name, path)
     else:
         _upload_whole(cluster, source, pod, name, path)
@@ -95,7 +95,7 @@ def _upload(cluster: Cluster, source: Path, name: str, path: str) -> None:
 
 
 def _upload_whole(cluster: Cluster, source: Path, pod: str, name: str, path: str) -> None:
-    """Copies beside the target, which is there, or replaced, once all is."""
+    """Copy to a temporary name next to the target, then replace the target once the copy is complete."""
     folder, slash, last = path.rpartition("/")
     part_name = f".{last}.{os.getpid()}.part"
     part = f"{folder}{slash}{part_name}"
@@ -148,14 +148,14 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 def _local(path: Path) -> str:
-    """As kubectl takes it. Raises CliError where it can't."""
+    """Return the path in the form that kubectl takes. Raises CliError if kubectl can't take it."""
     if ":" in (found := os.path.relpath(path)):
         raise CliError(f"{path} can't be copied, since kubectl cp takes what stands before a colon for a pod: give it another name here")
     return found
 
 
 def _copy(cluster: Cluster, words: list[str], name: str, remote: str, *, part: str = "", target: str = "") -> None:
-    """Raises CliError with what tar or kubectl say, in one sentence. `part`: a file's name in their words for that of `target`."""
+    """Copy by kubectl cp. Raises CliError with tar's or kubectl's message as one sentence. `part` in messages is shown as `target`."""
     call = cluster.command("cp", "-c", "session", *words)
     done = subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
@@ -182,7 +182,7 @@ def _words(said: str) -> str:
 
 
 def _ran(cluster: Cluster, pod: str, *command: str) -> "subprocess.CompletedProcess[str]":
-    """A command in the session."""
+    """Run a command in the session."""
     call = cluster.inside(pod, *command)
     return subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
@@ -190,7 +190,7 @@ def _ran(cluster: Cluster, pod: str, *command: str) -> "subprocess.CompletedProc
 
 
 def _is_folder(cluster: Cluster, pod: str, path: str) -> bool | None:
-    """None where the session can't tell. Raises CliError where it may not be asked."""
+    """Return whether the path is a folder in the session, or None if the session can't tell. Raises CliError if the caller may not ask."""
     done = _ran(cluster, pod, "test", "-d", path)
     if "forbidden" in done.stderr:
         raise failure(done.stderr)
@@ -198,7 +198,7 @@ def _is_folder(cluster: Cluster, pod: str, path: str) -> bool | None:
 
 
 def _refuse_missing_folder(cluster: Cluster, pod: str, name: str, path: str) -> None:
-    """Raises CliError where there is none to copy into: kubectl would wait long for tar, which is gone by then."""
+    """Raise CliError if the folder to copy into is missing: kubectl would wait long for tar, which has already ended."""
     folder = os.path.dirname(path.rstrip("/"))  # noqa: PTH120 - it is a path there
     if folder not in ("", ".", "/") and _is_folder(cluster, pod, folder) is False:
         raise CliError(f"there is no folder {folder} in {name}: kubectl flow exec {name} -- mkdir -p {folder} makes it")

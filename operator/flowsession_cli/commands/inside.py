@@ -45,7 +45,7 @@ def _checked(values: list[str]) -> list[str]:
 
 
 def _of_file(path: Path | None) -> list[str]:
-    """The inputs of a JSON file as NAME=VALUE; what is no text, as JSON."""
+    """Return the inputs of a JSON file as NAME=VALUE. A value that isn't text is written as JSON."""
     if path is None:
         return []
     import json  # noqa: PLC0415
@@ -115,6 +115,6 @@ def exec_command(cluster: Cluster, target: str, command: tuple[str, ...]) -> Non
 def _execute(cluster: Cluster, target: str, command: list[str], *, interactive: bool) -> None:
     session = naming.usable(cluster, target)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    # With a terminal of its own the command gets ^C; without one its output stays as it is, for pipes.
+    # With its own terminal the command gets ^C. Without one its output stays unchanged, for pipes.
     sys.stdout.flush()
     cluster.execute(session["status"]["podName"], command, stdin=interactive or terminal, tty=terminal)

@@ -1,4 +1,4 @@
-"""Packages of a session: which there are, how two sessions differ, and installing what the requirements ask for."""
+"""Packages of a session: list them, compare two sessions, and install what the requirements ask for."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object
 from flowsession_cli.errors import CliError
 
 _LAYERS = ("requirements", "dependency", "image")
-"""In the order in which people look for them."""
+"""Layers of packages, in the order in which people look for them."""
 
 _HEADS = ("PACKAGE", "VERSION", "LAYER", "REQUIRED BY")
 _NAME = click.argument("name", default="", metavar="[NAME or DIR]", shell_complete=app.complete(SESSION))
@@ -56,7 +56,7 @@ def packages_command(cluster: Cluster, name: str, other: str, output: str) -> No
 
 
 def _listed(cluster: Cluster, session: Object) -> Object:
-    """The packages that a session's ConfigMap has."""
+    """Return the list of packages in a session's ConfigMap."""
     name, status = session["metadata"]["name"], session.get("status", {})
     kept = (status.get("packages") or {}).get("configMapName")
     if not kept:
@@ -71,7 +71,7 @@ def _row(package: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _differences(mine: list[Object], theirs: list[Object]) -> list[tuple[str, ...]]:
-    """Packages that are not the same in both, with both versions."""
+    """Return the packages that differ, with both versions."""
     left, right = ({package["name"]: package["version"] for package in packages} for packages in (mine, theirs))
     names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
     return [(name, left.get(name, "-"), right.get(name, "-")) for name in names]
@@ -106,7 +106,7 @@ def install_command(cluster: Cluster, name: str, requirements: Path | None, save
 
 
 class _Install:
-    """One install: what is saved, what is asked for, and what came of it."""
+    """One install: what is saved, what is requested, and the result."""
 
     def __init__(self, cluster: Cluster, session: Object, *, yes: bool) -> None:
         self._cluster = cluster
@@ -118,7 +118,7 @@ class _Install:
         """The flow revision that a push of requirements replaces."""
 
     def run(self, requirements: Path | None, *, save_only: bool, wait: bool) -> None:
-        """Do it all. Raises CliError."""
+        """Run the whole install. Raises CliError."""
         if save_only:
             self._cluster.patch(SESSION, self._name, {"spec": {"onChange": "Wait"}})
         if requirements:
@@ -131,7 +131,7 @@ class _Install:
         if suspended:
             click.echo(f"{self._name} is suspended: it is resumed, and a start installs", err=True)
             naming.resume(self._cluster, self._session)
-        # Of --save-only comes a Wait that ends here; one that somebody else wrote is theirs.
+        # Only a Wait that --save-only wrote ends here. One that somebody else wrote stays.
         saved_only = self._session["spec"].get("onChange") == "Wait" and owners.ours(self._cluster, SESSION, self._name, "onChange")
         spec = {"onChange": "Install"} if saved_only else None
         _, stamp = self._cluster.request(SESSION, self._name, "install", spec=spec)
@@ -146,7 +146,7 @@ class _Install:
         self._tell(follow.until(self._cluster, self._name, done))
 
     def _save(self, requirements: Path) -> None:
-        """Put them where the environment has its requirements. Raises CliError."""
+        """Save them where the environment keeps its requirements. Raises CliError."""
         try:
             text = requirements.read_bytes()
             text.decode()
@@ -163,7 +163,7 @@ class _Install:
             click.echo(f"{requirements} is saved as the requirements of {self._environment}")
 
     def _push(self, environment: Object, requirements: Path, text: bytes) -> None:
-        """Replace the one file in the packed folder."""
+        """Replace one file in the packed folder."""
         status, spec = environment.get("status", {}), environment["spec"]
         flow_path = spec.get("flowPath") or "."
         file = status.get("requirementsFile") or "requirements.txt"
@@ -175,7 +175,7 @@ class _Install:
             click.echo(f"{requirements} is pushed as {file}")
 
     def _resolved(self) -> str:
-        """The packages revision of the environment as it is now. Raises CliError with its words if it can't be used."""
+        """Return the packages revision of the environment's present spec. Raises CliError with the operator's message if unusable."""
         environment = follow.resolved(self._cluster, self._environment, other_than=self._replaced)
         ready = render.condition(environment, "Ready")
         if ready.get("status") == "False":
@@ -197,5 +197,5 @@ def _is_over(session: Object, revision: str) -> bool:
     found = render.condition(session, "PackagesInstalled")
     if found.get("reason") == "Installing":
         return False
-    in_sync = render.condition(session, "InSync").get("status") == "True"  # with a later revision, where that is there by now
+    in_sync = render.condition(session, "InSync").get("status") == "True"  # perhaps with a later revision by now
     return found.get("status") == "False" or in_sync or session["status"].get("packagesRevision") == revision

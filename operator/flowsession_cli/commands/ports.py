@@ -1,4 +1,4 @@
-"""`kubectl flow open`: a port of a session on this machine, and in its browser."""
+"""`kubectl flow open`: forward a session's port to this machine, and open it in the browser."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ while True:
     if select.select([0], [], [], 1)[0] and not sys.stdin.buffer.read1(1):
         sys.exit(3)
 """
-"""Runs in the session until something listens there, or its caller is gone."""
+"""Runs in the session until something listens on the port, or its caller is gone."""
 
 
 @click.command("open")
@@ -67,7 +67,7 @@ def open_command(cluster: Cluster, name: str, port: str, local_port: int | None,
 
 
 class _Opened:
-    """The port of a session, for as long as the session lives."""
+    """A session's port, kept open while the session lives."""
 
     def __init__(self, cluster: Cluster, port: int, *, browser: bool) -> None:
         self._cluster = cluster
@@ -75,7 +75,7 @@ class _Opened:
         self._browser = browser
 
     def keep(self, name: str, local: int) -> None:
-        """Forward the port, again and again. Raises CliError when the session is over."""
+        """Forward the port, and again after each break. Raises CliError when the session is over."""
         session = naming.usable(self._cluster, name)
         name, pause = session["metadata"]["name"], 0.5
         while True:
@@ -98,7 +98,7 @@ class _Opened:
                 session = follow.until_ready(self._cluster, name)
 
     def _await_end(self, process: "subprocess.Popen[str]", name: str, pod: str) -> str:
-        """Return at kubectl's end, or when the pod is lost and why: kubectl itself sees that only where the port is used next."""
+        """Return when kubectl ends, or why the pod is lost: kubectl itself notices that only when the port is used next."""
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_SECONDS)
@@ -109,7 +109,7 @@ class _Opened:
                     return f"its pod {pod} is gone"
 
     def _found_again(self, name: str) -> Object:
-        """The session, once the cluster answers. Raises CliError if it is gone."""
+        """Return the session once the cluster answers. Raises CliError if it is gone."""
         pause = 1.0
         while True:
             try:
@@ -120,7 +120,7 @@ class _Opened:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _await_listener(self, name: str, pod: str) -> None:
-        """Return when something listens; says so while nothing does. Where that can't be found out, the port is forwarded all the same."""
+        """Wait, with a message, until something listens. Return at once if that can't be found out: the port is forwarded anyway."""
         command = self._cluster.inside(pod, "python3", "-c", _WAIT, str(self._port), options=("-i",))
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
@@ -182,12 +182,12 @@ def _listen(stream: "subprocess.IO[str]", words: list[str]) -> None:  # type: ig
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal has it
-    """End by an exception, so that kubectl ends too: it has a process group of its own."""
+    """Exit by an exception, so that kubectl, which has its own process group, is ended too."""
     sys.exit(128 + number)
 
 
 def _free(port: int) -> int:
-    """The same port here; a free one if that is taken or needs rights."""
+    """Return the same port number, or a free one if that is taken or needs rights."""
     for wanted in (port, 0):
         try:
             with socket.socket() as tried:
@@ -201,7 +201,7 @@ def _free(port: int) -> int:
 
 
 def _show(url: str) -> bool:
-    """Open it in a browser with a window; False if there is none."""
+    """Open the URL in a browser with a window. Return False if there is no browser."""
     import webbrowser  # noqa: PLC0415 - not for --help
 
     windows = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")) or sys.platform in ("darwin", "win32")

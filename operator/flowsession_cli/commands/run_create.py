@@ -1,4 +1,4 @@
-"""`kubectl flow run create`: a FlowRun of what `pf run create` takes."""
+"""`kubectl flow run create`: make a FlowRun from the options of `pf run create`."""
 
 import re
 import time
@@ -86,7 +86,7 @@ def create_command(cluster: Cluster, target: str, flow: str, name: str, wait: bo
 
 
 def _create(cluster: Cluster, run: Object, config_map: Object | None) -> None:
-    """The run, and the ConfigMap with its data, which goes with it."""
+    """Create the run and the ConfigMap with its data, which is deleted with the run."""
     if config_map is None:
         cluster.create(run)
         return
@@ -105,7 +105,7 @@ def _create(cluster: Cluster, run: Object, config_map: Object | None) -> None:
 
 
 def _environment(cluster: Cluster, target: str, resume_from: str) -> tuple[str, Path | None]:
-    """Name of the environment, and the folder that it was started from if that is here."""
+    """Return the environment's name, and the local folder that it was started from, if there is one."""
     if resume_from and not target:
         return str(cluster.get(RUN, resume_from)["spec"]["environmentRef"]["name"]), None
     environment, folder = naming.environment(cluster, target)
@@ -113,7 +113,7 @@ def _environment(cluster: Cluster, target: str, resume_from: str) -> tuple[str, 
 
 
 def _pushed(cluster: Cluster, environment: str) -> Mapping[str, str] | None:
-    """The files that `kubectl flow start` pushed last; None for an environment that it didn't make."""
+    """Return the SHA-256 of the files that `kubectl flow start` pushed last, or None for an environment that it didn't make."""
     return pack.unpacked(pushed.found(cluster, environment)) or None
 
 
@@ -124,7 +124,7 @@ def _name(given: str, environment: str) -> str:
 
 
 def _settings(run_yaml: Path | None) -> Object:
-    """What run.yml holds, so far as this program needs it; what is wrong with it, the operator says."""
+    """Return the content of run.yml, or {} if it is invalid, which the operator reports."""
     if run_yaml is None:
         return {}
     import yaml  # noqa: PLC0415 - only for run.yml
@@ -137,7 +137,7 @@ def _settings(run_yaml: Path | None) -> Object:
 
 
 def _flow_of(run_yaml: Path | None, settings: Object) -> str:
-    """The flow folder that run.yml names; empty if that isn't here."""
+    """Return the flow folder that run.yml names, or an empty string if that isn't local."""
     flow = settings.get("flow")
     if run_yaml is None or not isinstance(flow, str) or "://" in flow:
         return ""
@@ -173,9 +173,9 @@ class Wanted:
     def spec(
         self, name: str, folder: Path | None, settings: Object, pushed: Mapping[str, str] | None = None
     ) -> tuple[Object, Object | None]:
-        """The run's spec without whose it is, and the ConfigMap with its data if that goes along.
+        """Return the run's spec without user and environment, and the ConfigMap with its data if that is uploaded.
 
-        `pushed`: the SHA-256 of the files that the last start pushed, where that is known; what is new or changed since goes along.
+        `pushed`: the SHA-256 of the files that the last start pushed, if known. A file that is new or changed since is uploaded.
         """
         spec: Object = {}
         data, config_map = self.data, None
@@ -228,7 +228,7 @@ class Wanted:
 
 
 def data_of(name: str, folder: Path | None, packed: pack.Packed | None, data: Path) -> tuple[Object, Object | None]:
-    """`spec.data`, and the ConfigMap that goes along with data that the session doesn't have."""
+    """Return `spec.data`, and a ConfigMap with the data if the session doesn't have it."""
     if folder and packed and (place := _inside(data, folder)) and _inside(data, packed.root) in packed.files:
         return {"path": place}, None
     text = data.read_bytes()
@@ -248,7 +248,7 @@ def data_of(name: str, folder: Path | None, packed: pack.Packed | None, data: Pa
 
 
 def _data_elsewhere(run_yaml: Path, settings: Object, packed: pack.Packed | None) -> Path | None:
-    """The file that run.yml names as data, if it is here and not among what was pushed."""
+    """Return the file that run.yml names as data, if it is local and was not pushed."""
     data = settings.get("data")
     if not isinstance(data, str) or "://" in data or data.startswith("azureml:"):
         return None
@@ -258,13 +258,13 @@ def _data_elsewhere(run_yaml: Path, settings: Object, packed: pack.Packed | None
 
 
 def _inside(path: Path, folder: Path) -> str:
-    """The file's path in the folder; empty if it isn't there."""
+    """Return the file's path in the folder, or an empty string if it isn't there."""
     path, folder = path.resolve(), folder.resolve()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
 
 
 def arguments(values: tuple[str, ...]) -> Object:
-    """`--init`: NAME=VALUE, or a JSON file with a mapping."""
+    """Return the arguments of `--init`: NAME=VALUE, or a JSON file with a mapping."""
     if len(values) == 1 and "=" not in values[0]:
         import json  # noqa: PLC0415
 
@@ -281,7 +281,7 @@ def arguments(values: tuple[str, ...]) -> Object:
 
 
 def seconds(option: str, text: str) -> int:
-    """A time as it is typed: 90s, 30m, 1h30m; 0 for none. A number alone is seconds."""
+    """Return the seconds of a typed time: 90s, 30m, 1h30m. A number alone is seconds, an empty text 0."""
     if not text:
         return 0
     if (found := options.seconds(f"{text}s" if text.isdecimal() else text)) is None:

@@ -1,4 +1,4 @@
-"""`kubectl flow run`: flows over data, what came of them, and their files."""
+"""`kubectl flow run`: run flows over data, and show their results and files."""
 
 import json
 import os
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 FINAL = run_files.FINAL
 _NAME = click.argument("name", shell_complete=app.complete(RUN))
 _OTHER_NAMES = {"list": "ls", "show-details": "details", "show-metrics": "metrics", "delete": "rm"}
-"""Prompt flow's names of commands that kubectl has others for."""
+"""Prompt flow's names for commands that have kubectl's names here."""
 
 _MOST_LINES = 100
 _LOG_SECONDS = 2.0
 _NARROW = 12
-"""Columns that a value needs at least to be read in a table."""
+"""Fewest columns in which a value in a table is readable."""
 
 
 class RunGroup(app.NearestGroup):
-    """Knows its commands by prompt flow's names too."""
+    """Command group that also knows its commands by prompt flow's names."""
 
     def known(self) -> list[str]:
-        """Both kinds of names."""
+        """Return the names of both kinds."""
         return [*self.commands, *_OTHER_NAMES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; None if there is none of that name."""
+        """Return the command, or None if no command has that name."""
         return super().get_command(ctx, _OTHER_NAMES.get(cmd_name, cmd_name))
 
 
@@ -93,7 +93,7 @@ def show_command(cluster: Cluster, name: str, output: str) -> None:
 
 
 def screen(run: Object) -> list[tuple[str, str]]:
-    """What `show` shows, by name; empty values aren't shown."""
+    """Return what `show` shows, by name. Empty values aren't shown."""
     status, spec = run.get("status", {}), run["spec"]
     outputs, claim = status.get("outputs") or {}, (status.get("outputs") or {}).get("persistentVolumeClaim") or {}
     return [
@@ -154,7 +154,7 @@ def metrics_command(cluster: Cluster, name: str) -> None:
 
 
 def _number(text: str) -> Any:
-    """As prompt flow logged it: the status has it as text."""
+    """Return a metric as prompt flow logged it: the status has it as text."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -192,7 +192,7 @@ def details_command(cluster: Cluster, name: str, max_results: int, all_results: 
 
 
 def details(files: dict[str, bytes], run: Object) -> list[Object]:
-    """The lines of a run by number, each with inputs and outputs, or why it failed."""
+    """Return the lines of a run, ordered by number, each with inputs and outputs, or why it failed."""
     inputs, outputs = (run_files.lines_of(files.get(name, b"")) for name in (run_files.INPUTS, run_files.OUTPUTS))
     failed = run_files.failures(files.get(run_files.ERROR, b""), run)
     return [
@@ -203,7 +203,7 @@ def details(files: dict[str, bytes], run: Object) -> list[Object]:
 
 
 def show_details(out: "Console", lines: list[Object]) -> None:
-    """A table as wide as the terminal; where that is too narrow for it, one value below the other."""
+    """Print a table as wide as the terminal, or one value below the other if the terminal is too narrow for it."""
     columns = [(kind, key) for kind in ("inputs", "outputs") for key in dict.fromkeys(key for line in lines for key in line[kind])]
     heads = ["line", *(f"{kind}.{key}" for kind, key in columns)]
     rows = [[str(line["line_number"]), *(_cell(line, kind, key, whole=out.is_terminal) for kind, key in columns)] for line in lines]
@@ -228,7 +228,7 @@ def show_details(out: "Console", lines: list[Object]) -> None:
 
 
 def _cell(line: Object, kind: str, key: str, *, whole: bool) -> str:
-    """The text of a value; `whole`: with its own line ends, else on one line."""
+    """Return the text of a value. `whole`: keep its line breaks, else put it on one line."""
     if kind == "outputs" and "error" in line:
         return "(Failed)"
     value = line[kind].get(key)
@@ -283,7 +283,7 @@ def download_command(cluster: Cluster, name: str, folder: str, overwrite: bool) 
     if there and not overwrite:
         raise CliError(f"{target} is there already and not empty: name another folder, or write over it by --overwrite")
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: what was there stays until all has come.
+    # All or nothing: existing files stay until all new ones have arrived.
     coming = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.absolute().parent))
     try:
         with run_files.kept(cluster, run) as files:
@@ -323,5 +323,5 @@ def rm_command(cluster: Cluster, names: tuple[str, ...], yes: bool) -> None:
 
 
 def _found(cluster: Cluster, name: str) -> Object:
-    """The run. Raises CliError with those that there are."""
+    """Return the run. Raises CliError with the names of existing runs."""
     return naming.found(cluster, RUN, name, what="run", otherwise="kubectl flow run create makes one")

@@ -1,4 +1,4 @@
-"""Sessions: listing them, showing one, and what the studio's menu has."""
+"""Sessions: list them, show one, and the actions of the studio's menu."""
 
 import time
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def ls_command(cluster: Cluster, listing: options.Listing) -> None:
 
 
 def row(session: Object, now: float) -> tuple[str, ...]:
-    """A session's line."""
+    """Return a session's row."""
     status, spec = session.get("status", {}), session["spec"]
     return (
         session["metadata"]["name"],
@@ -44,7 +44,7 @@ def row(session: Object, now: float) -> tuple[str, ...]:
 
 
 def idle_end(session: Object, now: float) -> str:
-    """When idleness would end it, as a countdown."""
+    """Return a countdown to the session's idle end."""
     expires = session.get("status", {}).get("expiresAt")
     if session["spec"].get("idle", {}).get("action") == "None":
         return "never"
@@ -72,7 +72,7 @@ def status_command(cluster: Cluster, name: str, output: str) -> None:
 
 
 def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, str]]:
-    """What `status` shows, by name; empty values aren't shown."""
+    """Return what `status` shows, by name. Empty values aren't shown."""
     status, spec, meta = session.get("status", {}), session["spec"], session["metadata"]
     phase, ready = status.get("phase") or "New", render.condition(session, "Ready")
     since = f" for {render.age(ready['lastTransitionTime'], now)}" if ready else ""
@@ -98,7 +98,7 @@ def screen(session: Object, runs: list[Object], now: float) -> list[tuple[str, s
 
 
 def run_line(run: Object) -> str:
-    """A run in one line."""
+    """Return a run in one line."""
     status = run.get("status", {})
     return " ".join(part for part in (run["metadata"]["name"], status.get("phase"), status.get("progress")) if part)
 

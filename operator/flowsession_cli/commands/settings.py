@@ -1,4 +1,4 @@
-"""`kubectl flow set`: another size, idle end, identity or instance, after saying what that costs."""
+"""`kubectl flow set`: change a session's size, idle end, identity or instance, after saying what that costs."""
 
 import time
 
@@ -11,7 +11,7 @@ from flowsession_cli.errors import CliError
 
 _PAUSE_SECONDS = 0.3
 _SETTLED_SECONDS = 5.0
-"""After which a session that goes on in its pod has nothing to restart for."""
+"""Seconds after which a session that is still in its pod is assumed not to restart."""
 
 
 @click.command("set")
@@ -46,7 +46,7 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
     restarts = wanted.restarts(session["spec"], spec) and not naming.is_suspended(session)
     if restarts:
         ask(_cost(cluster, session, size=size, instance=instance, identity=identity), yes=yes)
-    if "compute" in changes:  # what the other kind of compute needs goes
+    if "compute" in changes:  # drop the fields of the other kind of compute
         changes["compute"] = {"vmSize": None, "instanceRef": None, **changes["compute"]}
     changed = cluster.patch(SESSION, name, {"spec": changes})
     click.echo(f"{name} is set")
@@ -55,7 +55,7 @@ def set_command(cluster: Cluster, name: str, size: str, idle: str, identity: str
 
 
 def _cost(cluster: Cluster, session: Object, *, size: str, instance: str, identity: str) -> str:
-    """The question: what ends, what stays, and what it will cost."""
+    """Return the question: what ends, what stays, and what it will cost."""
     name, status = session["metadata"]["name"], session.get("status", {})
     chosen = "a size that is chosen for it" if size == wanted.ANY_SIZE else size
     where = [f"on {chosen}{_price(cluster, status.get('vmSize', ''), size)}"] if size else []
@@ -71,7 +71,7 @@ def _cost(cluster: Cluster, session: Object, *, size: str, instance: str, identi
 
 
 def _price(cluster: Cluster, old: str, new: str) -> str:
-    """What an hour costs then, and now; empty where no prices are known."""
+    """Return the new price per hour and the present one, or an empty string if the new one is unknown."""
     try:
         sizes = cluster.objects(SIZE)
     except CliError:
@@ -88,7 +88,7 @@ def _price(cluster: Cluster, old: str, new: str) -> str:
 
 
 def _await_restart(cluster: Cluster, before: Object, changed: Object) -> None:
-    """Return when it has restarted. Raises CliError with the operator's words if it can't have what was asked for."""
+    """Return once the session has restarted. Raises CliError with the operator's message if it can't have what was asked for."""
     name, generation = before["metadata"]["name"], changed["metadata"]["generation"]
     pod = before.get("status", {}).get("podName")
     with follow.detaching(name):
@@ -103,9 +103,9 @@ def _await_restart(cluster: Cluster, before: Object, changed: Object) -> None:
 
 
 def _staying(cluster: Cluster, name: str, pod: str | None, generation: int) -> Object | None:
-    """The session if it goes on in its pod some seconds after the operator has looked at its new spec; None if it restarts.
+    """Return the session if it is still in its pod some seconds after the operator has looked at its new spec, or None if it restarts.
 
-    Asked again and again: where nothing restarts, nothing changes either, and a watch would tell nothing.
+    Polled: without a restart nothing changes, so a watch would report nothing.
     """
     looked_at = 0.0
     while True:
@@ -120,5 +120,5 @@ def _staying(cluster: Cluster, name: str, pod: str | None, generation: int) -> O
 
 
 def _stays(session: Object) -> bool:
-    """Whether the operator says that it can't have what was asked for."""
+    """Return whether the operator reports that the session can't have what was asked for."""
     return render.condition(session, "ComputeAllocated").get("status") == "False"

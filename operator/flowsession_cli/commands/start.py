@@ -1,4 +1,4 @@
-"""`kubectl flow start`: a flow folder, or an environment that is there, becomes a session."""
+"""`kubectl flow start`: start a session from a flow folder or an existing environment."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from flowsession_cli.cluster import ENVIRONMENT, SESSION, Cluster, Object, manif
 from flowsession_cli.errors import INTERRUPTED, CliError, NotFound
 
 _EDITS = 5
-"""Edited files that are named."""
+"""Most edited files that are named."""
 
 
 @click.command("start")
@@ -43,7 +43,7 @@ def start_command(cluster: Cluster, target: str, name: str, wait: bool, yes: boo
 
 
 class Start:
-    """One start: what is found, what is written, and what is shown of it."""
+    """One start: what exists, what is written, and what is shown of it."""
 
     def __init__(self, cluster: Cluster, *, options: Object, yes: bool) -> None:
         self._cluster = cluster
@@ -52,7 +52,7 @@ class Start:
         self._user = ""
 
     def run(self, target: str, name: str, *, wait: bool) -> None:
-        """Do it all. Raises CliError."""
+        """Run the whole start. Raises CliError."""
         folder = Path(target or ".")
         packed: pack.Packed | None = None
         if naming.is_folder(target):
@@ -63,7 +63,7 @@ class Start:
         else:
             environment = target
             name = naming.checked(name or target)
-        with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
+        with ThreadPoolExecutor() as pool:  # each look-up runs its own kubectl
             user = pool.submit(self._cluster.user)
             there = pool.submit(self._cluster.find, ENVIRONMENT, environment)
             before = pool.submit(pushed.found, self._cluster, name)
@@ -89,14 +89,14 @@ class Start:
             self._follow(name, revision, generation, flow=packed is not None, new=session is None and found is None)
 
     def _follow(self, name: str, revision: str, generation: int, *, flow: bool, new: bool) -> None:
-        """Show how it goes on until it can be used."""
+        """Show the start's progress until the session can be used."""
         ready = self._taken_up(name, revision) if revision else None
         if ready is None or not follow.is_ready(ready, generation):
             ready = follow.until_ready(self._cluster, name, generation=generation, new=new)
         _tell_use(ready, flow=flow)
 
     def _refuse_other(self, name: str, environment: str, session: Object | None) -> None:
-        """Raises CliError if the session of that name is somebody else's, or of another environment."""
+        """Raise CliError if the session of that name has another environment, or is somebody else's and the user declines it."""
         if session is None:
             return
         user, other = session["spec"].get("user", ""), session["spec"]["environmentRef"]["name"]
@@ -111,7 +111,7 @@ class Start:
     def _objects_of_folder(
         self, name: str, folder: Path, packed: pack.Packed, environment: Object | None, old: bytes
     ) -> tuple[list[Object], str]:
-        """ConfigMap and environment to apply, those that are new or changed, and the flow revision that they replace, if they do."""
+        """Return the ConfigMap and environment to apply, if new or changed, and the flow revision that they replace, if any."""
         source = pushed.source(name)
         if environment is not None:
             self._refuse_other_source(name, environment, source)
@@ -139,7 +139,7 @@ class Start:
             raise CliError(f"the environment {name} belongs to {owner}: give yours another --name, or change theirs by --yes")
 
     def _session(self, name: str, environment: str, session: Object | None) -> Object | None:
-        """The session to apply; None if it is as wanted. What was set before and isn't asked for now stays."""
+        """Return the session to apply, or None if it is as wanted. Settings that aren't given now stay."""
         if session is None:
             return manifest(
                 "ComputeSession", name, {"environmentRef": {"name": environment}, "user": self._user, **self._wanted}, labels=pushed.LABELS
@@ -152,15 +152,15 @@ class Start:
         return manifest("ComputeSession", name, spec)
 
     def _wake(self, session: Object | None, applied: list[Object]) -> int:
-        """Start it again if it is suspended; return the generation of its spec that counts."""
+        """Resume the session if it is suspended. Return the generation of its spec to wait for."""
         made = next((thing for thing in applied if thing["kind"] == "ComputeSession"), session)
         if session is not None and naming.is_suspended(session):
             made = naming.resume(self._cluster, session)
         return int((made or {}).get("metadata", {}).get("generation", 0))
 
     def _taken_up(self, name: str, revision: str) -> Object:
-        """The session when it has the pushed folder and its packages, or isn't running. Raises CliError with the operator's words if it
-        can't have them."""
+        """Return the session once it has the pushed folder and its packages, or isn't running. Raises CliError with the operator's message
+        if it can't have them."""
         began = time.monotonic()
         environment = follow.resolved(self._cluster, name, other_than=revision)
         resolved = render.condition(environment, "Ready")
@@ -181,7 +181,7 @@ class Start:
 
 
 def _has_flow(session: Object, revision: str) -> bool:
-    """Whether the session has that flow folder and its packages, or says why it doesn't take it, or will get it with its start."""
+    """Return whether the session has that flow folder and its packages, reports why it doesn't take it, or will get it when it starts."""
     in_sync, packages = render.condition(session, "InSync"), render.condition(session, "PackagesInstalled")
     if render.condition(session, "Ready").get("status") != "True":
         return True

@@ -32,7 +32,7 @@ def top_command(cluster: Cluster, listing: options.Listing, user: str) -> None:
             time.sleep(_WATCH_SECONDS)
         except KeyboardInterrupt:
             return
-        render.console().clear()  # nothing in a pipe
+        render.console().clear()  # no effect in a pipe
 
 
 def _show(cluster: Cluster, listing: options.Listing, user: str) -> None:
@@ -50,7 +50,7 @@ def _show(cluster: Cluster, listing: options.Listing, user: str) -> None:
 
 
 def row(thing: Object, now: float) -> tuple[str, ...]:
-    """A session's or an instance's line."""
+    """Return the row of a session or an instance."""
     status, spec, meta = thing.get("status", {}), thing["spec"], thing["metadata"]
     known = bool(status.get("cost"))
     instance = ((spec.get("compute") or {}).get("instanceRef") or {}).get("name")
@@ -68,7 +68,7 @@ def row(thing: Object, now: float) -> tuple[str, ...]:
 
 
 def totals(found: list[Object], now: float) -> list[str]:
-    """A line for each user, where there are several, and one for all."""
+    """Return a line for each user, if there are several, and one for all."""
     by_user: dict[str, list[Object]] = defaultdict(list)
     for thing in found:
         by_user[thing["spec"].get("user", "")].append(thing)

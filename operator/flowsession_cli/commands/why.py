@@ -13,7 +13,7 @@ from flowsession_cli.cluster import ENVIRONMENT, INSTANCE, RUN, SESSION, Cluster
 from flowsession_cli.errors import CliError, Forbidden
 
 _SILENT = ("PodFailed", "OutOfMemory", "AgentUnreachable", "AgentRefused", "StartTimeout")
-"""Reasons of a session about which its container's log may say more."""
+"""Reasons of a session for which its container's log may explain more."""
 
 _KINDS = {
     "session": ("session", "sessions", "csess", "computesession", "computesessions", SESSION),
@@ -21,7 +21,7 @@ _KINDS = {
     "environment": ("environment", "env", "fenv", "flowenvironment", "flowenvironments", ENVIRONMENT),
     "instance": ("instance", "instances", "cinst", "computeinstance", "computeinstances", INSTANCE),
 }
-"""What may stand before a name, as `run/NAME`; kubectl's short names too."""
+"""What may precede a name, as in `run/NAME`, including kubectl's short names."""
 
 _API_KINDS = {"session": "ComputeSession", "run": "FlowRun", "instance": "ComputeInstance"}
 
@@ -50,18 +50,18 @@ def why_command(cluster: Cluster, name: str) -> None:
 
 
 class Look:
-    """The cluster, with Events where the caller may see them; without them there is an answer too."""
+    """The cluster, with Events if the caller may see them. Without that right their lists are empty, and `refused` says why."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.refused = ""
 
     def events(self, name: str, *kinds: str, uid: str = "") -> list[Object]:
-        """The Events of an object; none where the caller may not see them."""
+        """Return the Events of an object, or none if the caller may not see them."""
         return self._allowed(lambda: self.cluster.events(name, *kinds, uid=uid))
 
     def of_former_pods(self, session: Object) -> list[Object]:
-        """The Events of the pods that a session had."""
+        """Return the Events of the pods that a session had."""
         return self._allowed(lambda: self.cluster.events_of_former_pods(session))
 
     def _allowed(self, read: Callable[[], list[Object]]) -> list[Object]:
@@ -73,7 +73,7 @@ class Look:
 
 
 def _named(target: str) -> tuple[str, str]:
-    """The kind, empty if none is given, and the name that a target on the command line means."""
+    """Return the kind, empty if none is given, and the name that a target on the command line means."""
     before, slash, name = target.partition("/")
     kind = next((kind for kind, words in _KINDS.items() if before.lower() in words), "")
     if slash and name and kind and not Path(target).is_dir():
@@ -82,7 +82,7 @@ def _named(target: str) -> tuple[str, str]:
 
 
 def _find(look: Look, kind: str, name: str) -> explain.Finding:
-    """Sessions first, then runs, instances, sessions that are gone, and environments: one of a folder has its session's name."""
+    """Search sessions, runs, instances, deleted objects and then environments, since a folder's environment has its session's name."""
     for of, find in _FINDERS.items():
         if kind in ("", of) and (found := find(look, name)) is not None:
             return found
@@ -109,7 +109,7 @@ def _session(look: Look, name: str) -> explain.Finding | None:
         return None
     status, ready = session.get("status", {}), render.condition(session, "Ready")
     pod = "" if ready.get("status") == "True" else status.get("podName", "")
-    with ThreadPoolExecutor() as pool:  # each is a kubectl of its own
+    with ThreadPoolExecutor() as pool:  # each look-up runs its own kubectl
         environment = pool.submit(look.cluster.find, ENVIRONMENT, session["spec"]["environmentRef"]["name"])
         log = pool.submit(look.cluster.log, pod) if pod and ready.get("reason") in _SILENT else None
         events = pool.submit(look.events, name, "ComputeSession", uid=session["metadata"].get("uid", ""))

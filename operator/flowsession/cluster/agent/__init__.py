@@ -1,1 +1,1 @@
-"""The agents in the sessions' pods."""
+"""Calls to the agents in the sessions' pods."""

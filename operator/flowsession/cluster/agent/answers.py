@@ -1,4 +1,4 @@
-"""Reads an agent's JSON into views, with every text, number and list cut to a size that does no harm."""
+"""Reads an agent's JSON into views, with every text, number and list cut to a harmless size."""
 
 import base64
 import json
@@ -11,17 +11,17 @@ from flowsession_protocol.requirements import normalise
 
 MOST_PACKAGES = 20_000
 LARGEST_LISTS = 1_000_000
-"""Bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
+"""Maximum bytes of the two forms of the list together: they must fit in a ConfigMap (1 MiB)."""
 
 WIDEST = 40
-"""Characters of a column of the table; what is longer stands out."""
+"""Maximum width of a table column in characters; longer values overflow it."""
 
 _Row = tuple[str, str, str, list[str], str]
 """Name, version, layer, required by, and the version that the image had."""
 
 
 def text(value: object, limit: int) -> str:
-    """Return a text of at most `limit` characters, without control characters but line ends and tabs; empty for anything else."""
+    """Return a text of at most `limit` characters, without control characters except line feeds and tabs; empty for anything else."""
     if not isinstance(value, str):
         return ""
     cut = value[:limit]
@@ -36,12 +36,12 @@ def number(value: object, *, limit: float = 1e12) -> float:
 
 
 def word(value: object, limit: int) -> str:
-    """Return a text of one line, for a row of a table."""
+    """Return a text on one line, for a row of a table."""
     return " ".join(text(value, limit).split())
 
 
 def size_of(archive: object) -> int:
-    """Return the bytes of an archive in base64; 0 for anything else."""
+    """Return the size in bytes of a base64-encoded archive; 0 for anything else."""
     try:
         return len(base64.b64decode(archive, validate=True)) if isinstance(archive, str) else 0
     except ValueError:
@@ -69,7 +69,7 @@ def state(document: dict[str, Any]) -> AgentState:
 
 
 def edits(document: dict[str, Any], status: int, *, revision: str) -> EditsArchive:
-    """Return the edited files, packed, or why this revision's can't be had."""
+    """Return the edited files, packed, or why those of this revision are unavailable."""
     if status == 404:
         return EditsArchive()
     if status != 200:
@@ -142,8 +142,11 @@ def _names(value: object, most: int, *, longest: int = 250) -> tuple[str, ...]:
 
 
 def packages(document: dict[str, Any]) -> PackageList:
-    """The packages as a table for people and as JSON for programs. What doesn't fit into a ConfigMap is left out of both, which say so; but
-    first those that require a package are named less and less."""
+    """Return the packages as a table for people and as JSON for programs.
+
+    To fit into a ConfigMap, fewer requiring packages are named for each package. If that is not enough, packages are left out of both
+    forms, which say how many.
+    """
     items = document.get("packages")
     found = [_package(item) for item in items[:MOST_PACKAGES] if isinstance(item, dict)] if isinstance(items, list) else []
     for most in (limits.REQUIRING, 3, 1):
@@ -166,7 +169,7 @@ def _promptflow(found: list[_Row]) -> str:
 
 
 def _fitting(rows: list[str], entries: list[str]) -> int:
-    """Return how many packages fit, by their rows in the table, below its title, and their entries in the JSON."""
+    """Return how many packages fit, given the table's rows, of which the first is its title, and the entries of the JSON."""
     room = LARGEST_LISTS - len(rows[0])
     for shown, (row, entry) in enumerate(zip(rows[1:], entries, strict=True)):
         room -= len(row.encode()) + len(entry) + 2

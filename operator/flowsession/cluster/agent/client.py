@@ -1,4 +1,4 @@
-"""Calls to the agent in a session's pod, by docs/agent-protocol.md. Whatever it answers is hostile input: all of it is capped."""
+"""Calls the agent in a session's pod, as in docs/agent-protocol.md. Whatever it answers is hostile input: all of it is capped."""
 
 import asyncio
 import time
@@ -33,23 +33,23 @@ from flowsession_protocol.messages import Order
 
 POLL_SECONDS = 30.0
 LARGEST_LIST = 2 * 1024 * 1024
-"""Bytes of an answer with a list; one of 20,000 packages has as many."""
+"""Maximum bytes of a response with a list; 20,000 packages take that many."""
 YOUNG_SECONDS = 1.0
-"""How long a refused connection is tried again at once: the agent's own start takes some hundredths of a second."""
+"""Seconds for which a refused connection is retried at once: an agent starts within some hundredths of a second."""
 YOUNG_PAUSE = 0.015
 
 _CODES_OF_REFUSAL = frozenset({400, 413})
 _TELLING = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
-"""Refusals that say something about the state."""
+"""Refusals caused by the agent's state, which is then read."""
 
 
 class AgentRefused(AgentError):
-    """The agent understood and will not have it: asking the same again is of no use."""
+    """The agent refused the request as invalid or too large: the same request would be refused again."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call brought: a state, or a list of packages."""
+    """The result of a call: a state, edits with a state, a list of packages, or a source."""
 
     state: AgentState | None = None
     packages: PackageList | None = None
@@ -65,10 +65,10 @@ class AgentClient:
         self._signer = signer
         self._clock_offsets: dict[str, float] = {}
         self._silent: set[str] = set()
-        """By uid: pods where nothing has listened for as long as an agent's start takes."""
+        """Uids of pods where nothing has listened for YOUNG_SECONDS."""
 
     async def call(self, pod: PodView, call: AgentCall, feed: FeedCredentials | None = None) -> Answer:
-        """One call; `feed` goes with a Tell. Raises AgentError."""
+        """Make one call; `feed` is sent with a Deliver. Raises AgentError."""
         request = _request_of(call, feed)
         started = time.perf_counter()
         outcome = "failed"
@@ -79,7 +79,7 @@ class AgentClient:
             if not isinstance(call, Follow):
                 metrics.agent_calls.labels(type(call).__name__, outcome).observe(time.perf_counter() - started)
         if isinstance(call, TakeEdits) and status in (200, 404, 413):
-            # The state follows, for the revision that edits that can't be had would have. An agent too old to know edits has none to give.
+            # The state has the revision, also of edits that are unavailable. An agent too old to know edits has none.
             edits, was = document, status
             status, document = await self._send(pod, Request("GET", "/v1/state"))
             if status == 200:
@@ -92,7 +92,7 @@ class AgentClient:
         if isinstance(call, ReadSource) and status == 200:
             return Answer(source=source_answers.source(document))
         if (status, document.get("code"), type(call)) in _TELLING:
-            # The whole state follows, so that it is known too whether the session is retired.
+            # Read the whole state, which also says whether the session is retired.
             status, document = await self._send(pod, Request("GET", "/v1/state"))
         if status != 200:
             raise AgentError(f"HTTP {status}: {answers.text(document.get('message'), 300)}")
@@ -116,7 +116,7 @@ class AgentClient:
             self._silent.discard(pod.uid)
             document = parsed(raw)
             if status == 401 and document.get("code") == "TokenExpired" and not relearned:
-                # Once in each call: a clock that was wrong may have been set right since.
+                # Once in each call: a wrong clock may have been corrected since.
                 self._clock_offsets[pod.uid] = answers.number(document.get("now")) - time.time()
                 relearned = True
                 continue
@@ -125,12 +125,12 @@ class AgentClient:
             return status, document
 
     async def call_about_run(self, pod: PodView, call: RunCall, inclosed: Mapping[str, Any]) -> RunReply:
-        """One call about a run; `inclosed` are members that come along with an order. Raises AgentError."""
+        """Make one call about a run; `inclosed`: further members of an order. Raises AgentError."""
         status, document = await self._send(pod, run_answers.request_of(call, inclosed))
         return run_answers.reply(call, status, document)
 
     def forget(self, pod_uid: str) -> None:
-        """Drops what is remembered of a pod that is gone."""
+        """Drop what is remembered about a pod that is gone."""
         self._clock_offsets.pop(pod_uid, None)
         self._silent.discard(pod_uid)
 

@@ -1,4 +1,4 @@
-"""The token for private package feeds: read from the one Secret that an environment names, for the length of one call."""
+"""The token for private package feeds, read from the Secret that an environment names, for one call only."""
 
 import base64
 import binascii
@@ -13,25 +13,25 @@ from flowsession_protocol.limits import FEED_TOKEN
 from flowsession_protocol.messages import Feed
 
 LABEL = f"{GROUP}/feed"
-"""What marks a Secret as meant for sessions: without it no environment can get at a Secret through the operator."""
+"""Label of Secrets meant for sessions: without it no environment can obtain a Secret through the operator."""
 
 KEY = "token"
 HOSTS_KEY = "hosts"
-"""Of the Secret: the hosts that its token is for, HOST or HOST:PORT, separated by spaces, commas or lines; *.HOST: all below it."""
+"""Key of the hosts that the token is for: HOST or HOST:PORT, separated by spaces, commas or line breaks; *.HOST: all hosts below it."""
 MOST_HOSTS = 100
 
 
 @dataclass(frozen=True)
 class FeedCredentials:
-    """What the agent gets for `{private}`. Never kept and never logged."""
+    """What the agent gets for `{private}`. Never stored and never logged."""
 
     source: str
-    """Whose token it is, for people."""
+    """Where the token comes from, for people."""
     token: str = field(default="", repr=False)
     problem: str = ""
-    """Why there is none, and the way out; without a full stop."""
+    """Why the token is missing, and what to do; without a final period."""
     hosts: tuple[str, ...] | None = None
-    """Where it may go. None: the Secret does not say."""
+    """The hosts that it may be sent to; None: the Secret names none."""
 
     def to_wire(self) -> Feed:
         """Return the member `installer.feed` of PUT /v1/environment."""
@@ -42,8 +42,8 @@ class FeedCredentials:
 
 
 async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCredentials:
-    """The token in a Secret, or why it can't be had, which concerns nobody but installs that need it. Raises ClusterError for what is to
-    be tried again."""
+    """Return the token in a Secret, or why it is unavailable, which affects only installs that need it. Raises ClusterError for what is
+    worth a retry."""
     source = f"Secret {name!r}"
     try:
         secret = await cluster.get("Secret", namespace, name)
@@ -60,7 +60,7 @@ async def read(cluster: KubernetesCluster, namespace: str, name: str) -> FeedCre
 
 
 def _offered(source: str, data: Mapping[str, str]) -> FeedCredentials:
-    """Return what a Secret that is meant for sessions holds."""
+    """Return the credentials in a Secret that is meant for sessions."""
     if KEY not in data:
         return FeedCredentials(source, problem=f"{source} has no key {KEY}; put the feed's token there")
     encoded, named = data[KEY], data.get(HOSTS_KEY)

@@ -1,7 +1,7 @@
-"""The HTTP/1.1 that agents speak, for a client that a hostile agent can't keep busy: every byte counts, and so does every read.
+"""The part of HTTP/1.1 that agents speak, in a client that a hostile agent can't keep busy: it counts every byte and every small read.
 
-aiohttp and h11 hide interim answers, chunk extensions and tiny chunks from their callers, and parsing those is what costs processor time.
-An agent sends one answer with a Content-Length (docs/agent-protocol.md); whatever else comes ends the connection.
+aiohttp and h11 hide interim responses, chunk extensions and tiny chunks from their callers, and parsing those costs processor time. An
+agent sends one response with a Content-Length (docs/agent-protocol.md); anything else ends the connection.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ from flowsession.flow import packed
 
 CONNECT_SECONDS = 3.0
 LARGEST_HEAD = 16 * 1024
-"""Bytes of the status line and headers; the agent's own have 200."""
+"""Maximum bytes of the status line and headers; genuine agents send 200."""
 READ_BYTES = 64 * 1024
 SMALL_READ = 4096
-"""Bytes below which a read is a small one."""
+"""Bytes below which a read counts as small."""
 SMALL_READS = 16
-"""Small reads that may follow each other without a pause: an honest answer comes in one to three."""
+"""Small reads of a connection before it pauses between reads: an honest response takes one to three."""
 READ_PAUSE = 0.02
-"""Seconds between small reads after that: meanwhile the kernel collects what drips in."""
+"""Seconds before each further read: meanwhile the kernel collects what trickles in."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,12}")
 
 
 class BadAnswer(Exception):
-    """What came is no answer that is taken; the text says why, and follows "its answer"."""
+    """An unacceptable response; the text says why, and completes a sentence that begins with "its answer"."""
 
 
 class Connection:
-    """One TCP connection to an agent. It is closed by whoever opened it."""
+    """One TCP connection to an agent. Whoever opened it closes it."""
 
     def __init__(self, connected: socket.socket, host: str) -> None:
         self._socket = connected
@@ -41,7 +41,7 @@ class Connection:
         self._small_reads = 0
 
     async def exchange(self, method: str, path: str, headers: Mapping[str, str], body: Any, *, largest: int) -> tuple[int, bytes]:
-        """Send a request and return the status and body of its answer, at most `largest` bytes. Raises BadAnswer, OSError."""
+        """Send a request; return the status and the body, at most `largest` bytes, of the response. Raises BadAnswer, OSError."""
         length, content = packed.as_json(body)
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", "Accept: application/json", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -54,7 +54,7 @@ class Connection:
         return status, await self._take(size)
 
     def close(self) -> None:
-        """Close the connection, whatever is still to come."""
+        """Close the connection, even if more data would arrive."""
         self._socket.close()
 
     async def _send(self, head: bytes, content: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Requests about runs, and what an agent says of them read into views, with every text, number and list cut to a size that does no harm."""
+"""Builds requests about runs, and reads the responses into views, with every text, number and list cut to a harmless size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +12,15 @@ from flowsession_protocol.messages import RUN_FAILURES, RUN_STATES
 
 POLL_SECONDS = 30.0
 BEGIN_SECONDS = 20.0
-"""Data and the outputs of earlier runs may come along, a megabyte each, and a flow folder."""
+"""The request may carry data and the outputs of earlier runs, a megabyte each, and a flow folder."""
 LARGEST_OUTPUTS = 2 * 1024 * 1024
-"""Bytes of an answer with outputs."""
+"""Maximum bytes of a response with outputs."""
 MOST_LINES = 1e9
 MOST_TOKENS = 1e15
 
 
 def request_of(call: RunCall, inclosed: Mapping[str, Any]) -> Request:
-    """The HTTP request of a call; `inclosed` are members that come along with an order."""
+    """Return the HTTP request of a call; `inclosed`: further members of an order."""
     match call:
         case BeginRun(body=body):
             return Request("PUT", "/v1/runs", {**body, **inclosed}, timeout_seconds=BEGIN_SECONDS)
@@ -34,7 +34,7 @@ def request_of(call: RunCall, inclosed: Mapping[str, Any]) -> Request:
 
 
 def reply(call: RunCall, status: int, document: dict[str, Any]) -> RunReply:
-    """The outcome of a call. Raises AgentError for an answer of no use."""
+    """Return the outcome of a call. Raises AgentError for an unusable response."""
     if status in (400, 404, 409, 413):
         message = word(document.get("message"), 500) or f"HTTP {status}"
         return RunReply(refused=text(document.get("code"), 40) or "NotFound", message=message)

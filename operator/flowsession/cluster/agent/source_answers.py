@@ -1,4 +1,4 @@
-"""Reads what an agent says of a source into a view, with every text and the archive cut to a size that does no harm."""
+"""Reads an agent's answer about a source into a view, with every text and the archive limited to a harmless size."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def source(document: dict[str, Any]) -> SourceAnswer:
-    """Return what reading the source brought; a malformed answer is a failure."""
+    """Return the result of reading the source; a malformed answer counts as a failure."""
     state = document.get("state")
     if state == "Running":
         return SourceAnswer()

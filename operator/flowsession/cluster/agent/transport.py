@@ -1,4 +1,4 @@
-"""Brings a request to an agent's port, by the pod's address or through the API server, and takes its answer up to a limit."""
+"""Sends requests to an agent's port, by the pod's address or through the API server, and reads responses up to a limit."""
 
 import asyncio
 import json
@@ -15,48 +15,48 @@ from flowsession_protocol import PORT
 
 CALL_SECONDS = 10.0
 LARGEST_STATE = 256 * 1024
-"""Bytes of an answer with a state; its longest texts, every character escaped, come to half of that."""
+"""Maximum bytes of a response with a state, whose longest texts, with every character escaped, take half of that."""
 PROOF = "/healthz"
-"""What is asked without a token, which names the pod, of who is to get a secret."""
+"""Requested from a peer that is to get a secret, to prove which pod it is. Sent without a token, since tokens name the pod."""
 LARGEST_PROOF = 1024
 
 
 class AgentError(Exception):
-    """No usable answer from the agent; the text says why, in words for a condition."""
+    """No usable answer from the agent; the text says why, for a condition."""
 
 
 class NoAnswer(AgentError):
-    """Nothing has answered in time: waiting costs next to nothing, and a young agent does not listen yet."""
+    """Nothing answered in time. Waiting costs next to nothing, and a starting agent does not listen yet."""
 
 
 class NotListening(NoAnswer):
-    """Nothing listens on the port, yet."""
+    """Nothing listens on the port yet."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What goes to an agent, and what may come back."""
+    """A request to an agent, and the limits of its response."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = field(default=None, repr=False)
-    """May hold a token."""
+    """May contain a token."""
     timeout_seconds: float = CALL_SECONDS
     largest: int = LARGEST_STATE
-    """Bytes of the answer at most: it is held in the operator's memory, which is everybody's."""
+    """Maximum bytes of the response: it is held in the operator's memory, which all sessions share."""
     secret: bool = False
-    """Whether the body holds what nobody but the pod may see: then it goes only to who has named the pod's uid without being told it."""
+    """Whether only the pod may see the body. It is then sent only to a peer that names the pod's uid without having received it."""
 
 
 class Transport(Protocol):
-    """Brings a request to the agent's port."""
+    """Sends requests to an agent's port."""
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Send a request; return HTTP status and body. Raises AgentError without an answer, or with one that is too long."""
+        """Send a request; return HTTP status and body. Raises AgentError if the response is missing or too long."""
 
 
 class DirectTransport:
-    """By the pod's address; works inside the cluster."""
+    """Connects to the pod's address; works inside the cluster."""
 
     async def close(self) -> None:
         """Do nothing: no connection outlives its call, since ten thousand settled sessions must not hold ten thousand sockets."""
@@ -82,7 +82,7 @@ async def _exchange(pod: PodView, request: Request, headers: dict[str, str]) -> 
         raise NotListening(f"no connection to {pod.ip}: {error.strerror or error}") from error
     try:
         if request.secret:
-            # On the same connection, so that no other pod can have come by the address in between.
+            # On the same connection, so that no other pod can have taken over the address in between.
             check_pod(pod, *await connection.exchange("GET", PROOF, {}, None, largest=LARGEST_PROOF))
         return await connection.exchange(request.method, request.path, headers, request.body, largest=request.largest)
     finally:
@@ -90,13 +90,13 @@ async def _exchange(pod: PodView, request: Request, headers: dict[str, str]) -> 
 
 
 def check_pod(pod: PodView, status: int, raw: bytes) -> None:
-    """Raise AgentError unless this answer to a call without a token names the pod: only the pod and the API server know its uid."""
+    """Raise AgentError unless this response to a request without a token names the pod: only the pod and the API server know its uid."""
     if status != 200 or parsed(raw).get("podUID") != pod.uid:
         raise AgentError(f"what answers at {pod.ip} is not this pod; no secret was sent to it")
 
 
 class ProxyTransport:
-    """Through the API server; works from anywhere that KUBECONFIG works. Go's reverse proxy limits interim answers and chunk extensions."""
+    """Connects through the API server; works wherever KUBECONFIG does. Go's reverse proxy limits interim responses and chunk extensions."""
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
@@ -129,7 +129,7 @@ class ProxyTransport:
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object in an answer. Raises AgentError."""
+    """Return the JSON object in a response. Raises AgentError."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):

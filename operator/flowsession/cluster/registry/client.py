@@ -1,4 +1,4 @@
-"""Asks an image's registry what its tag means now, and what the image says it was built on (OCI distribution and image specs)."""
+"""Asks an image's registry for its tag's present digest and the base image that it names (OCI distribution and image specs)."""
 
 import asyncio
 import hashlib
@@ -15,10 +15,10 @@ from flowsession.images.check import Base, ImageCheck, Question
 from flowsession.settings import Settings
 
 SECONDS = 20.0
-"""For one question, all its requests together."""
+"""Timeout of one question, for all its requests together."""
 
 LARGEST = 4 * 1024 * 1024
-"""Bytes of a manifest or of an image's configuration; registries take no larger manifests."""
+"""Maximum bytes of a manifest or an image's configuration; registries accept no larger manifests."""
 
 BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 
@@ -33,18 +33,18 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class RegistryClient:
-    """Whatever a registry answers is hostile input."""
+    """Asks registries. Whatever they answer is hostile input."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._http = RegistryHttp(settings)
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         await self._http.close()
 
     async def ask(self, question: Question) -> ImageCheck:
-        """The registry's answer, or why there is none; never raises for what a registry does."""
+        """Return the registry's answer, or why it is missing. Never raises for what a registry does."""
         reference = imageref.parse(question.image)
         if reference is None or not check.may_ask(reference, self._settings):
             return ImageCheck(question, reason="RegistryNotAllowed", message=f"the operator does not ask the registry of {question.image}")
@@ -70,7 +70,7 @@ class RegistryClient:
         return ImageCheck(question, digest=digest, same=question.known in {digest, *platforms}, base=base)
 
     async def _digest(self, access: Access, tag: str) -> str:
-        """By HEAD, which registries don't count as a pull."""
+        """Return the tag's digest, preferably by HEAD, which registries don't count as a pull."""
         answer = await self._http.request("HEAD", access, f"manifests/{tag}", accept=_ACCEPT, limit=0)
         named = answer.headers.get("Docker-Content-Digest", "")
         if _DIGEST.fullmatch(named):
@@ -83,7 +83,7 @@ class RegistryClient:
         return _document(answer, digest, access)
 
     async def _base(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
-        """What the image was built on, and where that is now. What goes wrong on this way is no reason to withhold the rest."""
+        """Return the base image, with its tag's present digest if possible. Refusals here do not withhold the rest of the answer."""
         try:
             base = _base_of(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
         except RegistryError:
@@ -99,7 +99,7 @@ class RegistryClient:
             return base
 
     async def _labelled(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
-        """By the labels in the image's configuration; of an index, those of its first image."""
+        """Return the base image named by the labels in the image's configuration; of an index, in that of its first image."""
         if entries:
             first = next((entry for entry in entries if isinstance(entry, dict) and _DIGEST.fullmatch(str(entry.get("digest")))), None)
             if first is None:
@@ -115,7 +115,7 @@ class RegistryClient:
 
 
 def _document(answer: Answer, digest: str, access: Access) -> dict[str, Any]:
-    """The JSON object of this digest."""
+    """Return the JSON object in the answer, after checking its digest. Raises RegistryError."""
     if f"sha256:{hashlib.sha256(answer.body).hexdigest()}" != digest:
         raise RegistryError("RegistryRefused", f"{access.reference.registry} sent something else than the {digest} that it was asked for")
     try:
@@ -128,7 +128,7 @@ def _document(answer: Answer, digest: str, access: Access) -> dict[str, Any]:
 
 
 def _base_of(labels: object) -> Base | None:
-    """What labels or annotations say of the base image, if they do."""
+    """Return the base image that labels or annotations name, or None."""
     found = _dict(labels)
     name, digest = found.get(BASE_NAME), found.get(BASE_DIGEST)
     if not isinstance(name, str) or len(name) > 500 or imageref.parse(name) is None:

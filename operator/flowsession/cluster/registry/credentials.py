@@ -14,7 +14,7 @@ LARGEST = 1024 * 1024
 
 
 def read(file: str, registry: str) -> str:
-    """Return the Authorization header for a registry; empty without a file or an entry for it. Read each time: a new Secret counts."""
+    """Return the Authorization header for a registry; empty without a file or an entry. Read each time, so a new Secret takes effect."""
     if not file:
         return ""
     try:
@@ -24,7 +24,7 @@ def read(file: str, registry: str) -> str:
         entry = next((entry for key, entry in entries.items() if _host(key) == registry), None)
         return f"Basic {_encoded(entry)}" if entry else ""
     except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
-        # Not its text: that may quote the file.
+        # Not the error's text, which may quote the file.
         log.error("the registries' credentials can't be read; asking without them", extra={"file": file, "error": type(error).__name__})
         return ""
 

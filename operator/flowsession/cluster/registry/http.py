@@ -1,4 +1,4 @@
-"""GET and HEAD at OCI registries, with what an answer may make us do kept small: sizes, redirects, where tokens come from, and time."""
+"""GET and HEAD requests to OCI registries, with limits on what a response can cause: sizes, redirects, token services and time."""
 
 import asyncio
 import errno
@@ -28,7 +28,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class RegistryError(Exception):
-    """A registry that gave no answer that can be used. `reason` is the condition's, the text a sentence for people."""
+    """A registry gave no usable response. `reason` is the condition's reason, the text a sentence for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class RegistryError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A successful answer; the body is empty after a HEAD."""
+    """A response; the body is empty after a HEAD, and unless the status is 200."""
 
     headers: Mapping[str, str]
     body: bytes = b""
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass
 class Access:
-    """What opens one repository, found out by the first request."""
+    """The headers that give access to one repository, found out by the first request."""
 
     reference: ImageRef
     headers: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Access:
 
 
 class RegistryHttp:
-    """Speaks to registries that may be asked; who may be asked is decided before."""
+    """Sends requests to registries. Callers decide which ones may be asked."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.images
@@ -99,7 +99,7 @@ class RegistryHttp:
         raise RegistryError("RegistryRefused", f"{access.reference.registry} sends the operator on and on")
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], *, limit: int, trusted: bool) -> tuple[int, Answer]:
-        """Send a request; unless the platform team named the host itself, addresses of this machine and its link are out of bounds."""
+        """Send a request. Unless the platform team named the host itself, addresses of this machine and its link are out of bounds."""
         host = urlsplit(url).hostname or ""
         trusted = trusted and (urlsplit(url).netloc.lower() in self._named or host == "registry-1.docker.io")
         if not trusted and _is_address(host) and _out_of_bounds(host):
@@ -117,7 +117,7 @@ class RegistryHttp:
             return response.status, Answer(response.headers.copy(), bytes(body))
 
     async def _authorize(self, access: Access, challenge: str, scheme: str) -> None:
-        """Get what the registry asks for: a token (https://distribution.github.io/distribution/spec/auth/token), or a password."""
+        """Get what the registry demands: a token (https://distribution.github.io/distribution/spec/auth/token), or a password."""
         known = await asyncio.to_thread(credentials.read, self._settings.credentials_file, access.reference.registry)
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and known:
@@ -139,7 +139,7 @@ class RegistryHttp:
         access.headers["Authorization"] = f"Bearer {_token(answer.body, access.reference)}"
 
     def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
-        """Return the HTTP session, made for the first registry that is asked: most operators never ask one."""
+        """Return the HTTP session, created for the first request: most operators never send one."""
         session = self._trusted if trusted else self._guarded
         if session is None:
             context = ssl.create_default_context()
@@ -160,7 +160,7 @@ class RegistryHttp:
 
 
 class _GuardedResolver(AbstractResolver):
-    """The system's, without addresses that are out of bounds: a name can mean any."""
+    """The system's resolver without addresses that are out of bounds, since a name can resolve to any address."""
 
     def __init__(self) -> None:
         self._system = aiohttp.ThreadedResolver()
@@ -199,7 +199,7 @@ def _token(body: bytes, reference: ImageRef) -> str:
 
 
 def _same_site(one: str, other: str) -> bool:
-    """Return whether two hosts are of one organisation by their names: the same, or alike in the last two labels."""
+    """Return whether two hosts belong to one organization by name: the same, or with the same last two labels."""
     if one == other or _is_address(one) or _is_address(other):
         return one == other
     return one.split(".")[-2:] == other.split(".")[-2:] and "." in one
@@ -214,7 +214,7 @@ def _is_address(host: str) -> bool:
 
 
 def _out_of_bounds(address: str) -> bool:
-    """Return whether an address is this machine's own, or of its link, where clouds have their metadata services."""
+    """Return whether an address is this machine's own, multicast, or of its link, where clouds have their metadata services."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified

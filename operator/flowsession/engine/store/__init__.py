@@ -1,1 +1,1 @@
-"""What is known of the cluster: a store for each kind, with indexes beside."""
+"""The cache of the cluster: a store for each kind, with indexes."""

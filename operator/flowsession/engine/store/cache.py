@@ -1,4 +1,4 @@
-"""What is known of the cluster: fed by watches, by LISTs and by the answer to every write (so that own writes are never seen late)."""
+"""The cache of the cluster: fed by watches, by LISTs and by the response to every write, so that own writes are never seen late."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -20,11 +20,11 @@ from flowsession.model.agent_views import AgentView, Hint, SavedEdits
 from flowsession.model.views import Refusal
 
 LATELY_SECONDS = 300.0
-"""How long what was lately heard is kept: longer than anybody asks for it."""
+"""Seconds for which facts of limited validity are kept: longer than any decision uses them."""
 
 
 class Kind(Protocol):
-    """What is known of the objects of one kind."""
+    """The known objects of one kind."""
 
     def observe(self, body: Object, /) -> set[Key]: ...
 
@@ -38,12 +38,12 @@ class Kind(Protocol):
 
 
 class Cache:
-    """All of it in memory, one thread. Every method that learns something returns the keys that it concerns."""
+    """All in memory and not thread-safe. Methods that record a change return the keys that it concerns."""
 
     def __init__(self, clock: Callable[[], float], sizing: Sizing | None = None) -> None:
         self.clock = clock
         self.pod_gone: Callable[[str], None] = lambda _: None
-        """Told the uid of every pod that is forgotten."""
+        """Called with the uid of every pod that is dropped."""
         self.sizing = sizing or Sizing(clock=clock)
         """VM sizes, nodes, quotas and instances."""
         self.runs = Runs()
@@ -85,67 +85,67 @@ class Cache:
 
         self.agents: dict[str, AgentView] = {}
         self.pod_timestamps: dict[str, dict[str, float]] = {}
-        """By the pod's uid, as the agents: when its steps were seen."""
+        """By the pod's uid, like `agents`: when its steps were seen."""
         self.hints: dict[str, Hint] = {}
-        """By the pod's uid: what its agent has last said by itself."""
+        """By the pod's uid: the news that its agent last announced by itself."""
         self.pod_names: dict[str, Name] = {}
         """By the pod's uid."""
         self.refusals: dict[str, Refusal] = {}
         """By the session's uid."""
         self.saved: dict[str, tuple[int, SavedEdits | None]] = {}
-        """By the session's uid: the edits that were found for its start with this incarnation."""
+        """By the session's uid: an incarnation, and the edits that were found for its start."""
         self.written_at: dict[Name, float] = {}
         """When an environment's status was last written."""
         self.own_config_maps: Recent[int] = Recent(clock)
-        """ConfigMaps that were lately created or found, with their number of packages."""
+        """ConfigMaps that were recently created or found, with their number of packages."""
         self.promptflow: Recent[str] = Recent(clock)
-        """What the lists of packages among them say of prompt flow in their image."""
+        """Prompt flow's version in the image, for those that are lists of packages; empty: none."""
         self.refused_config_maps: Recent[str] = Recent(clock)
-        """ConfigMaps that the API server lately refused, with its words."""
+        """ConfigMaps that the API server recently refused, with its message."""
         self.ending_namespaces: dict[str, float] = {}
-        """Namespaces that refuse writes because they end, and when that was last heard."""
+        """Namespaces that refuse writes because they are terminating, and when one was last refused."""
 
     def observe(self, kind: str, body: Object) -> set[Key]:
-        """Takes in an object if it is news. Raises objects.Unreadable."""
+        """Store an object if it is newer than the known one. Raises objects.Unreadable."""
         return self._kinds[kind].observe(body) if kind in self._kinds else set()
 
     def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
-        """Drops an object that is gone; with a uid only that very one."""
+        """Drop an object that is gone; with a uid, only if the known one has it."""
         return self._kinds[kind].forget((namespace, name), uid) if kind in self._kinds else set()
 
     def names(self, kind: str) -> Iterable[Name]:
-        """The names of all cached objects of a kind."""
+        """Return the names of all cached objects of a kind."""
         return self._kinds[kind].names()
 
     def version(self, key: Key) -> str:
-        """The resourceVersion that is known of an object; "0" if it is not known."""
+        """Return the known resourceVersion of an object, or "0" if it is unknown."""
         return self._kinds[key.kind].version((key.namespace, key.name))
 
     def uid(self, key: Key) -> str:
-        """The uid of a decided object; empty if it is not known."""
+        """Return the uid of an object, or an empty string if it is unknown."""
         return self._kinds[key.kind].uid((key.namespace, key.name))
 
     def count_of(self, environment: Name) -> int:
-        """How many sessions an environment has."""
+        """Return how many sessions an environment has."""
         return len(self._by_environment.of(environment))
 
     def rivals(self, session: SessionEntry) -> list[SessionEntry]:
-        """The sessions of the same user and environment, itself among them: only one of these may have a pod."""
+        """Return the sessions of the same user and environment, including this one: only one of these may have a pod."""
         return self.sessions.all(self._by_user.of((*session.environment, session.spec.user)))
 
     def sessions_for(self, run: RunEntry) -> list[SessionEntry]:
-        """The sessions that a run may be in: the one that it names, else those of its user and environment; the oldest first."""
+        """Return the sessions that a run may be in, oldest first: the one that it names, else those of its user and environment."""
         if run.spec.session_ref is not None:
             named = self.sessions.get((run.meta.namespace, run.spec.session_ref.name))
             return [named] if named else []
         return sorted(self.sessions.all(self._by_user.of(run.group)), key=lambda session: (session.meta.created_at, session.meta.uid))
 
     def pods_of(self, session: Name) -> list[PodEntry]:
-        """The pods that carry a session's name, whoever owns them."""
+        """Return the pods with a session's name, whoever owns them."""
         return self.pods.all(self._by_session.of(session))
 
     def prune(self) -> None:
-        """Drops what outlives its object because it was noted after the object had gone, and what was heard long ago."""
+        """Drop what was noted after its object was gone, and what was noted too long ago."""
         pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
         owners = sessions | environments | self.sizing.instances.entries.uids() | self.runs.entries.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
@@ -228,6 +228,6 @@ class Cache:
         return {key for user in self._by_config_map.of(config_map) for key in self.concerned_by_environment(user)}
 
     def concerned_by_environment(self, key: Name) -> set[Key]:
-        """An environment, its sessions, and the runs that wait for it."""
+        """Return the keys of an environment, its sessions, and the runs that wait for it."""
         sessions = {Key("ComputeSession", *session) for session in self._by_environment.of(key)}
         return {Key("FlowEnvironment", *key)} | sessions | self.runs.concerned_by_environment(key)

@@ -1,4 +1,4 @@
-"""The ConfigMaps that environments name: only their content counts, and only of those that somebody looks at is it kept."""
+"""ConfigMaps that environments name. Only their content matters, and it is kept only while an environment names them."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,14 +10,14 @@ from flowsession.reconcile.environment.sources import ConfigMapView
 
 
 class ConfigMaps(Mapping[Name, ConfigMapView]):
-    """By namespace and name. Those with the label of sources are watched; the others are read when they are asked for, and now and then."""
+    """By namespace and name. Those with the label of sources are watched; the others are read on demand and periodically."""
 
     def __init__(self, clock: Callable[[], float], users: Callable[[Name], set[Key]], concerned: Callable[[Name], set[Key]]) -> None:
         self._clock = clock
         self._users = users
-        """The environments that look at one."""
+        """Returns the environments that name a ConfigMap."""
         self._concerned = concerned
-        """They, and their sessions."""
+        """Returns these environments and their sessions."""
         self._views: dict[Name, ConfigMapView] = {}
 
     def __getitem__(self, name: Name) -> ConfigMapView:
@@ -30,8 +30,8 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return len(self._views)
 
     def observe(self, body: Object) -> set[Key]:
-        """Take in a ConfigMap that an environment names; return the keys it concerns. Each may hold 1 MiB, and anybody may label
-        one: what nobody names is not kept, and is read when somebody begins to."""
+        """Store a ConfigMap; return the keys that it concerns. One that no environment names is not kept, since each may hold 1 MiB and
+        anybody may label one; it is read as soon as an environment names it."""
         raw = body["metadata"]
         name = (raw["namespace"], raw["name"])
         users = self._users(name)
@@ -48,7 +48,7 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return self._concerned(name)
 
     def missing(self, name: Name) -> set[Key]:
-        """Note that a ConfigMap is missing."""
+        """Record that a ConfigMap is missing; return the keys that this concerns."""
         users = self._users(name)
         if not users:
             return set()
@@ -57,12 +57,12 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         return users if before is not None and before.files is None else self._concerned(name)
 
     def forget(self, name: Name, _uid: str = "") -> set[Key]:
-        """Drop a ConfigMap that is gone or has lost its label; it is read again, which shows which."""
+        """Drop a ConfigMap that is gone or has lost its label; reading it again shows which."""
         self._views.pop(name, None)
         return self._concerned(name)
 
     def drop_unused(self, namespace: str, names: tuple[str, ...]) -> None:
-        """Drop those of these ConfigMaps that no environment names any more."""
+        """Drop those of the given ConfigMaps that no environment names any more."""
         for name in names:
             if not self._users((namespace, name)):
                 self._views.pop((namespace, name), None)

@@ -1,4 +1,4 @@
-"""Sessions that are gone and whose pods are not: what must be known of them to save what was edited there."""
+"""Sessions that are gone while their pods still exist: what is needed to save the edits made there."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,24 +9,24 @@ from flowsession.engine.store.objects import PodEntry, SessionEntry
 from flowsession.model.agent_views import AgentView
 
 WAITED_SECONDS = 60.0
-"""For so long at most a next session waits for its predecessor's edits."""
+"""Maximum seconds for which a new session waits for its predecessor's edits."""
 
 
 @dataclass(frozen=True)
 class Departed:
-    """The last that was known of a session."""
+    """The last known state of a session."""
 
     session: SessionEntry
     environment_uid: str
     at: float
     edits: Mapping[str, Any]
-    """What its status said of edits, or would say by now."""
+    """The `edits` of its status, or what they would be by now."""
 
 
 @dataclass
 class DepartedSessions:
-    """By their pods' uids. Only sessions that this operator knew itself, or whose pods an operator has signed: what else a pod says of its
-    user, anybody could have written."""
+    """By their pods' uids. Only sessions that this operator knew itself, or whose pods have an operator's seal: whoever creates a pod can
+    write anything else on it about its user."""
 
     _of_pod: dict[str, Departed] = field(default_factory=dict)
     _pods: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class DepartedSessions:
         return len(self._of_pod)
 
     def note(self, session: SessionEntry, environment_uid: str, pods: Iterable[PodEntry], now: float) -> set[Key]:
-        """Note a deleted session; return the keys of its pods that may hold edits."""
+        """Record a deleted session; return the keys of its pods that may hold edits."""
         found = set()
         for pod in pods:
             if pod.owner_uid == session.meta.uid and pod.view.container is not None:
@@ -46,7 +46,7 @@ class DepartedSessions:
         return found
 
     def of(self, pod_uid: str) -> Departed | None:
-        """Return the deleted session of a pod."""
+        """Return the deleted session of a pod, or None."""
         return self._of_pod.get(pod_uid)
 
     def concerned(self, pod: PodEntry) -> set[Key]:
@@ -54,7 +54,7 @@ class DepartedSessions:
         return {Key("Pod", pod.view.namespace, pod.view.name)} if pod.view.uid in self._of_pod else set()
 
     def remember(self, pod_uid: str, edits: Mapping[str, Any]) -> None:
-        """Note what was saved."""
+        """Record the `edits` that the status of a pod's session would have after a save."""
         if known := self._of_pod.get(pod_uid):
             self._of_pod[pod_uid] = replace(known, edits=edits)
 

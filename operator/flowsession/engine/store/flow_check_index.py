@@ -1,4 +1,4 @@
-"""What sessions last said of their environment's flow, by environment: looked up, so that no environment has to read all its sessions."""
+"""The last verdict of sessions on their environment's flow, by environment, so that no environment has to read all its sessions."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from flowsession.reconcile.flow_valid import SessionCheck, of_status
 
 @dataclass
 class Checks:
-    """The last word wins: sessions with the same content rarely differ, and then each says so itself."""
+    """The last verdict wins: sessions with the same content rarely differ, and each session's status shows its own."""
 
     _last: dict[Name, SessionCheck] = field(default_factory=dict)
 
@@ -17,7 +17,7 @@ class Checks:
         return len(self._last)
 
     def note(self, known: SessionEntry | None, entry: SessionEntry) -> set[Key]:
-        """Take in a session; return its environment if that has something to write: another session, or another verdict on the flow."""
+        """Record a session; return its environment if that has something to write: another session, or another verdict on the flow."""
         environment = entry.environment
         concerned = {Key("FlowEnvironment", *environment)}
         check = of_status(entry.meta.name, entry.status)

@@ -1,4 +1,4 @@
-"""Images of environments: what is news about them, and what their sessions' nodes and their registries said."""
+"""Images of environments: what their sessions' nodes and their registries report, and which of it is new."""
 
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 @dataclass
 class Imaging:
-    """An environment is brought up by sessions and pods only where they say something new about its image: a thousand of them say the
-    same. So what they say is counted as it comes, and no decision looks through them all. Those with an image of their own don't count."""
+    """Sessions and pods enqueue their environment only if they report something new about its image: a thousand of them report the same.
+    Reports are counted as they arrive, so that no decision reads them all. Sessions with their own image don't count."""
 
     checks: dict[str, ImageCheck] = field(default_factory=dict)
-    """By the environment's uid: what its image's registry said last."""
+    """By the environment's uid: the last check of its image at the registry."""
     _reports: dict[Name, Counter[Report]] = field(default_factory=dict)
-    """By environment: what its sessions' nodes say of the image that they run."""
+    """By environment: what its sessions' nodes report about the image that they run."""
     _report_of: dict[str, tuple[Name, Report]] = field(default_factory=dict)
     """By the pod's uid."""
     _promptflow: dict[Name, Counter[tuple[str, bool]]] = field(default_factory=dict)
-    """By environment: whether its sessions found prompt flow in the image of that name."""
+    """By environment: the image's name, and whether its sessions found prompt flow in it."""
 
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
-        """Take in a session that was added, changed or deleted: it may be the first to show whether the image has prompt flow."""
+        """Record a session that was added, changed or deleted: it may be the first to show whether the image has prompt flow."""
         before, after = (_report(one) if one else None for one in (known, entry))
         for one, report, by in ((known, before, -1), (entry, after, 1)):
             if one is not None and report is not None and not one.spec.base_image:
@@ -43,7 +43,7 @@ class Imaging:
         return _key(environment) if warned == after[1] else set()
 
     def note_pod(self, pod: PodEntry, session: SessionEntry | None, environment: EnvironmentEntry | None) -> set[Key]:
-        """Take in a pod: it may be the first whose node reports the image's digest, or the first that a registry served."""
+        """Record a pod: its node may be the first to report the image, or the first to report a registry's digest."""
         self._count_pod(pod, session)
         reports = pod.view.container.image_id if pod.view.container else ""
         known = (environment.status.get("imageDigest") or "") if environment else ""
@@ -51,17 +51,17 @@ class Imaging:
         return _key(environment) if environment and news else set()
 
     def note_pods(self, session: SessionEntry, pods: Iterable[PodEntry]) -> None:
-        """Take in the pods of a session that was seen after them."""
+        """Record the pods of a session that was seen after them."""
         for pod in pods:
             self._count_pod(pod, session)
 
     def forget_pod(self, uid: str) -> None:
-        """Drop a pod that is gone, or whose session is."""
+        """Drop a pod that is gone or whose session is gone."""
         if counted := self._report_of.pop(uid, None):
             _count(self._reports, *counted, -1)
 
     def facts(self, entry: EnvironmentEntry, image: Image) -> ImageFacts:
-        """Return what the environment's sessions and its registry report of its image."""
+        """Return what the environment's sessions and its registry report about its image."""
         known = entry.status.get("imageDigest") or "" if entry.status.get("baseImage") == image.name else ""
         counted, reports = self._promptflow.get(entry.meta.key, ()), self._reports.get(entry.meta.key, ())
         found = next((has for name, has in counted if name == image.name), None)
@@ -91,7 +91,7 @@ def _count(counters: dict[Name, Counter[T]], environment: Name, report: T, by: i
 
 
 def _report(session: SessionEntry) -> tuple[str, bool] | None:
-    """Return the name of the session's image, and whether it has prompt flow if its packages have been listed."""
+    """Return the name of the session's image and whether it has prompt flow, or None until its packages are listed."""
     found = (session.status.get("packages") or {}).get("promptflow")
     return None if found is None else (session.status.get("baseImage") or "", bool(found))
 

@@ -1,4 +1,4 @@
-"""What is known of ComputeInstances: their anchors, the sessions that name them, and the pods on them."""
+"""ComputeInstances in the cache: their anchors, the sessions that name them, and the pods on them."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ KIND = "ComputeInstance"
 
 
 class Instances:
-    """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
+    """A part of the cache, like it not thread-safe. Methods that record a change return the keys that it concerns."""
 
     def __init__(self) -> None:
         self.sessions: Index[SessionEntry] = Index(lambda session: filter(None, [_named(session)]))
@@ -22,10 +22,10 @@ class Instances:
         """The pods that are on an instance or hold its reservation, by the instance."""
         self._by_user: Index[InstanceEntry] = Index(lambda entry: [(entry.meta.namespace, entry.spec.user)])
         self._without_node: Index[InstanceEntry] = Index(lambda entry: [] if entry.status.get("nodeName") else [entry.meta.namespace, ""])
-        """By namespace, and by "" all of them."""
+        """By namespace, and under "" those of all namespaces."""
         self.entries: Store[InstanceEntry] = Store(objects.instance, self._changed, self._by_user, self._without_node)
         self.changed: Callable[[InstanceEntry | None, InstanceEntry | None], None] = lambda _, __: None
-        """Told every instance before and after a change; None: it is gone, or was not known before."""
+        """Called with every instance before and after a change; None: it was unknown before, or is gone now."""
         self.written_at: dict[Name, float] = {}
         """When an instance's status was last written."""
 
@@ -34,7 +34,7 @@ class Instances:
         return {Key(KIND, *name)} | {Key("ComputeSession", *session) for session in self.sessions.of(name)}
 
     def unplaced(self, namespace: str = "") -> set[Key]:
-        """Return the instances without a node, of one namespace or of all: changes of sizes, quotas and nodes concern them."""
+        """Return the instances without a node, in one namespace or in all: changes of sizes, quotas and nodes concern them."""
         return {Key(KIND, *name) for name in self._without_node.of(namespace)}
 
     def session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
@@ -42,8 +42,8 @@ class Instances:
         return {Key(KIND, *name) for name in (_named(one) for one in (known, entry) if one) if name}
 
     def pod_changed(self, known: PodEntry | None, entry: PodEntry | None) -> set[Key]:
-        """Return the keys that a pod's addition, change or deletion concerns: its session, the instance that it is on, and of an anchor
-        that moves the sessions there."""
+        """Return the keys that a pod's addition, change or deletion concerns: its session, its instance and, if it is an anchor whose node
+        or state changes, the instance's sessions."""
         names = {name for name in (_on(one) for one in (known, entry) if one) if name}
         found = {Key(KIND, *name) for name in names}
         found |= {Key("ComputeSession", one.view.namespace, one.session) for one in (known, entry) if one and one.session}
@@ -52,7 +52,7 @@ class Instances:
         return found
 
     def concerned_by(self, session: SessionEntry) -> set[Key]:
-        """Return the keys that an answer of a session's agent concerns: its instance, and the other sessions there."""
+        """Return the keys that an answer of a session's agent concerns: its instance and the instance's sessions."""
         name = _named(session)
         return self.concerned(name) if name and name in self.entries else set()
 
@@ -71,7 +71,7 @@ class Instances:
             name = known.meta.key if known else ("", "")
             self.written_at.pop(name, None)
             return self.concerned(name)
-        # Counts and costs wake nobody.
+        # Changes of counts and costs concern no session.
         if known and (known.meta.generation, _matters(known)) == (entry.meta.generation, _matters(entry)):
             return {Key(KIND, *entry.meta.key)}
         return self.concerned(entry.meta.key)
@@ -79,7 +79,7 @@ class Instances:
     def view(
         self, name: Name, anchors: Mapping[Name, PodEntry], hosted: Callable[[Name], tuple[HostedSession, ...]], now: float
     ) -> InstanceView | None:
-        """Return an instance as sessions see it; None if it is missing."""
+        """Return an instance as sessions see it, or None if it is missing or being deleted."""
         entry = self.entries.get(name)
         if entry is None or entry.meta.deleting:
             return None

@@ -1,6 +1,6 @@
-"""The log's story of sessions and instances: one line at info for each start, failure and end, with who, why and how long.
+"""Logs the lives of sessions and instances: one line at INFO for each start, failure and end, with user, reason and duration.
 
-It goes by how an object's status changes in the cache, so it costs no request, and a line is of what was written.
+It follows changes of an object's status in the cache, so it costs no request and reports only what was written.
 """
 
 import logging
@@ -17,7 +17,7 @@ from flowsession.reconcile.session.draft import Draft as SessionDraft
 log = logging.getLogger(__name__)
 
 MESSAGE_CHARACTERS = 300
-"""Characters of a status' sentence in a line."""
+"""Maximum length of a status message in a line, in characters."""
 
 Entry = SessionEntry | InstanceEntry
 Fields = dict[str, Any]
@@ -28,10 +28,10 @@ class Journal:
     """Writes a line for each step of an object's life."""
 
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By uid: why the operator itself is about to delete an object, as reason and sentence."""
+    """By uid: why the operator itself is about to delete an object, as reason and message."""
 
     def note(self, before: Entry | None, after: Entry | None, now: float) -> None:
-        """Log the steps of an object that changed or is gone. One that is seen for the first time has none yet."""
+        """Log the steps of an object that changed or is gone. An object that is seen for the first time has none yet."""
         if before is not None and after is not None:
             for step, fields in steps(before, after, now):
                 log.info("%s %s", _kind(after), step, extra=_who(after) | fields)
@@ -42,7 +42,7 @@ class Journal:
 
 
 def steps(before: Entry, after: Entry, now: float) -> list[tuple[str, Fields]]:
-    """Return what a change of an object's status amounts to: started, failed or stopped."""
+    """Return the steps that a change of an object's status shows: started, failed or stopped."""
     found = [("started", _start(after.status, now))] if _started(before.status, after.status) else []
     if (stopped := _stop(before.status, after.status, now)) is not None:
         return [*found, ("stopped", stopped)]

@@ -1,4 +1,4 @@
-"""What the engine's tables and its queue go by: the names of objects."""
+"""Names of objects, which are the keys of the engine's stores and of its queue."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class Key:
-    """What is decided about: one object."""
+    """One object that is decided about."""
 
     kind: str
     namespace: str

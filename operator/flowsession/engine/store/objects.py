@@ -1,4 +1,4 @@
-"""Reads API objects into the views that decisions see, dropping all that they don't."""
+"""Parses API objects into the views that decisions use, and drops everything else."""
 
 import base64
 import binascii
@@ -53,13 +53,13 @@ from flowsession_protocol.variables import PUBLIC_KEYS
 Object = Mapping[str, Any]
 
 MOST_UNKNOWN = 10
-"""Annotations of ours that mean nothing, of which people are told."""
+"""Maximum number of unknown annotations with our prefix that are reported."""
 M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Meta:
-    """The part of metadata that matters."""
+    """The part of an object's metadata that is used."""
 
     namespace: str
     name: str
@@ -71,7 +71,7 @@ class Meta:
 
     @property
     def key(self) -> Name:
-        """What tables go by."""
+        """Namespace and name, the key in stores and indexes."""
         return self.namespace, self.name
 
 
@@ -84,13 +84,13 @@ class SessionEntry:
     status: Object
     requests: Mapping[str, str]
     for_run: bool = False
-    """Whether it was made for a run: then it may stand beside another one of its user."""
+    """Whether it was created for a run; if so, its user may have another session too."""
     applied_by: str = ""
     """The GitOps tool that applies it; empty: none."""
 
     @property
     def environment(self) -> Name:
-        """The name of its environment."""
+        """Namespace and name of its environment."""
         return self.meta.namespace, self.spec.environment_ref.name
 
 
@@ -104,16 +104,16 @@ class EnvironmentEntry:
     requests: Mapping[str, str] = field(default_factory=dict)
     """The request annotations, by what they ask for: refresh, checkVersion, update."""
     changed_by: Mapping[str, str] = field(default_factory=dict)
-    """Fields of the spec whose last change was not the owner's, with the name of who made it."""
+    """Fields of the spec that somebody other than the owner changed last, each with that user's name."""
 
     @cached_property
     def last_reading(self) -> LastReading | None:
-        """What a pod has read of its source; None: the operator reads it itself."""
+        """What a resolver pod last read from its source; None: the operator reads it itself."""
         return last_reading.of(self.spec, self.status)
 
     @cached_property
     def image(self) -> ImageInUse:
-        """Which image it stays on, as far as its status says."""
+        """The image that it stays on, according to its status."""
         return images.image_in_use(self.status, self.requests)
 
     @cached_property
@@ -140,7 +140,7 @@ class InstanceEntry:
     status: Object
     resume: str
     unknown: str = ""
-    """Annotations of ours that mean nothing."""
+    """Unknown annotations with our prefix."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class RunEntry:
 
     meta: Meta
     spec: FlowRunSpec
-    """With what its run.yml says, where that can be read."""
+    """Includes the settings in its run.yml, if that can be read."""
     yaml: RunYaml
     status: Object
     problem: str = ""
@@ -157,7 +157,7 @@ class RunEntry:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is to be done about it any more."""
+        """Whether its phase is final."""
         return self.status.get("phase") in FINAL
 
     @property
@@ -168,7 +168,7 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class PodEntry:
-    """A session's pod in the cache, or an instance's anchor."""
+    """A pod in the cache: a session's, an instance's anchor, or an environment's resolver."""
 
     view: PodView
     session: str
@@ -176,17 +176,17 @@ class PodEntry:
     anchor: bool = False
     """Whether it holds an instance's reservation."""
     limits: Mapping[str, str] = field(default_factory=dict)
-    """Of an anchor: what is reserved."""
+    """Of an anchor: the reserved resources."""
     environment: str = ""
-    """The environment whose source it reads."""
+    """The environment whose source a resolver reads."""
     source: str = ""
     refresh: str = ""
     provenance: str = ""
-    """The seal of the operator that has created it; anybody may have written something there who creates pods."""
+    """The seal of the operator that created it. Not verified yet: whoever creates pods can write anything here."""
 
     @cached_property
     def meta(self) -> Meta:
-        """As other objects have it; nobody counts a pod's generations."""
+        """Metadata as other objects have it. The generation is 0, since nothing uses a pod's."""
         view = self.view
         return Meta(view.namespace, view.name, view.uid, view.resource_version, 0, view.created_at, view.deleting_since is not None)
 
@@ -200,11 +200,11 @@ class QuotaEntry:
 
 
 class Unreadable(Exception):
-    """An object that this version can't read, its schema on the server being another one, or that holds what is no value of its field."""
+    """An object that this version can't read: the server has another schema, or a field has an invalid value."""
 
 
 def meta(body: Object) -> Meta:
-    """The metadata of any object."""
+    """Return the metadata of any object."""
     raw = body["metadata"]
     return Meta(
         namespace=raw.get("namespace", ""),
@@ -218,7 +218,7 @@ def meta(body: Object) -> Meta:
 
 
 def session(body: Object) -> SessionEntry:
-    """Raises Unreadable."""
+    """Parse a ComputeSession. Raises Unreadable."""
     labels, annotations = body["metadata"].get("labels") or {}, body["metadata"].get("annotations") or {}
     return SessionEntry(
         meta(body),
@@ -231,7 +231,7 @@ def session(body: Object) -> SessionEntry:
 
 
 def environment(body: Object) -> EnvironmentEntry:
-    """Raises Unreadable."""
+    """Parse a FlowEnvironment. Raises Unreadable."""
     requests = _requests(body, environment_draft.REQUESTS)
     annotations = body["metadata"].get("annotations") or {}
     changed_by = {name.removeprefix(CHANGED_BY_FIELD): who for name, who in annotations.items() if name.startswith(CHANGED_BY_FIELD)}
@@ -239,19 +239,19 @@ def environment(body: Object) -> EnvironmentEntry:
 
 
 def size(body: Object) -> SizeEntry:
-    """Raises Unreadable."""
+    """Parse a VMSize. Raises Unreadable."""
     return SizeEntry(meta(body), _spec(VMSizeSpec, body), body.get("status") or {})
 
 
 def instance(body: Object) -> InstanceEntry:
-    """Raises Unreadable."""
+    """Parse a ComputeInstance. Raises Unreadable."""
     asked = _requests(body, {"resume": REQUESTS["resume"]})
     spec, status = _spec(ComputeInstanceSpec, body), body.get("status") or {}
     return InstanceEntry(meta(body), spec, status, asked.get("resume", ""), asked.get(UNKNOWN, ""))
 
 
 def run(body: Object) -> RunEntry:
-    """Raises Unreadable."""
+    """Parse a FlowRun. Raises Unreadable."""
     spec, status = _spec(FlowRunSpec, body), body.get("status") or {}
     try:
         return RunEntry(meta(body), *run_settings.of(body["spec"], spec), status)
@@ -260,7 +260,7 @@ def run(body: Object) -> RunEntry:
 
 
 def quota(body: Object) -> QuotaEntry:
-    """Raises Unreadable."""
+    """Parse a ResourceQuota. Raises Unreadable."""
     try:
         return QuotaEntry(meta(body), quotas.read(body))
     except ValueError as error:
@@ -268,7 +268,7 @@ def quota(body: Object) -> QuotaEntry:
 
 
 def pod(body: Object) -> PodEntry:
-    """A session's pod, or an anchor."""
+    """Parse a pod of a session, an instance or an environment."""
     raw, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
     found = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     scheduled = found.get("PodScheduled", {})
@@ -323,7 +323,7 @@ def pod(body: Object) -> PodEntry:
 
 
 def files(body: Object) -> dict[str, bytes]:
-    """The keys of a ConfigMap as files."""
+    """Return the keys of a ConfigMap as files."""
     found = {name: text.encode() for name, text in (body.get("data") or {}).items()}
     for name, encoded in (body.get("binaryData") or {}).items():
         try:
@@ -334,14 +334,14 @@ def files(body: Object) -> dict[str, bytes]:
 
 
 def author(body: Object) -> str | None:
-    """Who changed a ConfigMap last, as the API server notes on those that are labelled as sources. None: not known."""
+    """Return who last changed a ConfigMap, as the API server notes on those labeled as sources, or None if that is unknown."""
     raw = body["metadata"]
     labelled = (raw.get("labels") or {}).get(SOURCE_LABEL) == "true"
     return (raw.get("annotations") or {}).get(CHANGED_BY) if labelled else None
 
 
 def _spec(model: type[M], body: Object) -> M:
-    """Raises Unreadable."""
+    """Return the validated spec. Raises Unreadable."""
     try:
         return model.model_validate(body.get("spec") or {})
     except ValidationError as error:

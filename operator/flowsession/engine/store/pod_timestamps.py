@@ -1,12 +1,12 @@
-"""When this operator saw a pod's steps, finer than the API's whole seconds."""
+"""Times at which this operator saw a pod's steps, finer than the API's whole seconds."""
 
 from flowsession.model.agent_views import AgentState
 from flowsession.model.views import PodView
 
 
 def note(pod_timestamps: dict[str, float], pod: PodView, now: float, *, news: bool) -> None:
-    """Stamp what is seen for the first time. A pod from before this operator's start is no news: only what is seen as it happens is
-    a timestamp."""
+    """Stamp steps that are seen for the first time. The first sight of a pod older than 2 s is ignored, since its steps happened
+    earlier."""
     if not news and abs(now - pod.created_at) >= 2.0:
         return
     pod_timestamps.setdefault("Created", now)
@@ -17,7 +17,7 @@ def note(pod_timestamps: dict[str, float], pod: PodView, now: float, *, news: bo
 
 
 def note_answer(pod_timestamps: dict[str, float], state: AgentState, now: float) -> None:
-    """Stamp likewise what its agent reports."""
+    """Stamp, likewise, what the pod's agent reports."""
     pod_timestamps.setdefault("AgentReady", now)
     if state.packages_revision:
         pod_timestamps.setdefault("Installed", now)

@@ -1,4 +1,4 @@
-"""What was lately heard and is believed for a while only: kept by namespace, so that nobody looks through everybody's."""
+"""Facts that are valid only for a while, kept by namespace so that no lookup goes through all namespaces."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """Values by namespace and name, each with when it was heard."""
+    """Values by namespace and name, each with the time when it was noted."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class Recent(Generic[V]):
         self._heard.setdefault(name[0], {})[name[1]] = (value, self._clock() if at is None else at)
 
     def drop(self, name: Name) -> None:
-        """Drop a name; an unknown one is fine."""
+        """Drop a name, if it is known."""
         names = self._heard.get(name[0])
         if names is not None and names.pop(name[1], None) is not None and not names:
             del self._heard[name[0]]
@@ -37,7 +37,7 @@ class Recent(Generic[V]):
         return {(namespace, name) for namespace, names in self._heard.items() for name in names}
 
     def prune(self, seconds: float) -> None:
-        """Drop what was noted longer ago than `seconds`, or is stamped further than that in the future."""
+        """Drop what was noted `seconds` ago or earlier, or has a time at least that far in the future."""
         now = self._clock()
         for namespace, names in list(self._heard.items()):
             for name in [name for name, (_, at) in names.items() if abs(now - at) >= seconds]:

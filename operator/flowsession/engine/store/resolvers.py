@@ -10,7 +10,7 @@ from flowsession.reconcile.environment.snapshot import ResolverPod
 
 
 class Resolvers:
-    """Knows their names; the pods themselves are the cache's."""
+    """Holds only their names; the pods themselves are in the cache."""
 
     def __init__(self) -> None:
         self.pods: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.environment)] if pod.environment else [])
@@ -20,7 +20,7 @@ class Resolvers:
         return {Key("FlowEnvironment", one.view.namespace, one.environment) for one in (known, entry) if one and one.environment}
 
     def of(self, entry: EnvironmentEntry, pods: Store[PodEntry], agents: Mapping[str, AgentView]) -> tuple[ResolverPod, ...]:
-        """Return the resolver pods that this very environment owns."""
+        """Return the resolver pods that this environment (by uid) owns."""
         mine = pods.all(sorted(self.pods.of(entry.meta.key)))
         return tuple(
             ResolverPod(pod.view, pod.source, pod.refresh, agents.get(pod.view.uid)) for pod in mine if pod.owner_uid == entry.meta.uid

@@ -1,4 +1,4 @@
-"""What is known of FlowRuns; those that are over cost nothing but their entry."""
+"""FlowRuns in the cache; those that are over take no room but their entry."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ KIND = "FlowRun"
 
 
 class Runs:
-    """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
+    """A part of the cache, like it not thread-safe. Methods that record a change return the keys that it concerns."""
 
     def __init__(self) -> None:
         self._by_group: Index[RunEntry] = Index(lambda run: [] if run.over else [run.group])
@@ -27,13 +27,13 @@ class Runs:
         indexes = self._by_group, self._by_user, self._by_guest, self._by_session, self._by_pod, self._by_earlier
         self.entries: Store[RunEntry] = Store(objects.run, self._changed, *indexes)
         self.views: dict[str, RunView] = {}
-        """By the run's uid: what its agent says."""
+        """By the run's uid: what its agent reports."""
         self.written_at: dict[Name, float] = {}
         """When a run's status was last written."""
 
     def rivals(self, run: RunEntry) -> tuple[Rival, ...]:
-        """The other runs of the same user that are not over, the oldest first; a run that waits for an earlier one's end is in nobody's
-        way."""
+        """Return the user's other runs that are not over, the oldest first, without runs that wait for an earlier one's end: they block
+        no other run."""
         others = [other for other in self.entries.all(self._by_user.of(_user(run))) if other.meta.uid != run.meta.uid]
         found = [
             Rival(
@@ -49,7 +49,7 @@ class Runs:
         return tuple(sorted(found, key=lambda rival: rival.order))
 
     def earlier(self, run: RunEntry) -> Earlier | None:
-        """The run on whose outputs or lines it builds."""
+        """Return the run on whose outputs or lines a run builds."""
         names = self._chain(run)
         found = self.entries.get((run.meta.namespace, names[0])) if names else None
         if found is None:
@@ -73,14 +73,14 @@ class Runs:
         )
 
     def _origin(self, run: RunEntry) -> RunEntry | None:
-        """The run that was first of those that were resumed one from the other."""
+        """Return the first run of a chain of resumed runs, or None if one of them is gone."""
         entry: RunEntry | None = run
         while entry is not None and entry.spec.resume_from is not None:
             entry = self.entries.get((run.meta.namespace, entry.spec.resume_from))
         return entry
 
     def _waits(self, run: RunEntry) -> bool:
-        """Whether the run whose outputs are its data is still to come to its end."""
+        """Return whether a run builds on another one that is not over."""
         name = run.spec.builds_on
         if name is None:
             return False
@@ -88,7 +88,7 @@ class Runs:
         return earlier is None or not earlier.over
 
     def _chain(self, run: RunEntry) -> list[str]:
-        """The names of the runs on which it builds, up to the first that comes twice."""
+        """Return the names of the runs on which a run builds, up to the first repeated one."""
         names: list[str] = []
         entry: RunEntry | None = run
         while entry is not None and (name := entry.spec.builds_on) is not None:
@@ -99,27 +99,27 @@ class Runs:
         return names
 
     def concerned_by_session(self, session: SessionEntry | None) -> set[Key]:
-        """The runs that may be in a session."""
+        """Return the runs that may be in a session."""
         if session is None or not len(self._by_group):
             return set()
         names = {*self._by_group.of((*session.environment, session.spec.user)), *self._by_session.of(session.meta.key)}
         return _keys(names)
 
     def concerned_by_environment(self, environment: Name) -> set[Key]:
-        """The runs of its flow that are to begin in a session that they name, which may be one of another environment."""
+        """Return the runs of an environment's flow that name a session, which may be of another environment."""
         return _keys(self._by_guest.of(environment)) if len(self._by_guest) else set()
 
     def concerned_by_pod(self, pod: PodEntry | None) -> set[Key]:
-        """The runs that are in a pod."""
+        """Return the runs that are in a pod."""
         return _keys(self._by_pod.of(pod.meta.key)) if pod is not None and len(self._by_pod) else set()
 
     def view(self, uid: str, pod: str) -> RunView:
-        """What is known of the run in this pod; nothing of what it was in another one."""
+        """Return what is known of a run in this pod; an earlier pod's view is ignored."""
         found = self.views.get(uid)
         return found if found is not None and found.pod == pod else RunView(pod=pod)
 
     def prune(self) -> None:
-        """Drop what outlives its run."""
+        """Drop what has outlived its run."""
         uids = {entry.meta.uid for entry in self.entries.values() if not entry.over}
         self.views = {uid: view for uid, view in self.views.items() if uid in uids}
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.entries}
@@ -132,7 +132,7 @@ class Runs:
         if entry is None or entry.over:
             self.views.pop(either.meta.uid, None)
             if known is not None and not known.over:
-                concerned |= _keys(self._by_user.of(_user(known)))  # the next one's turn
+                concerned |= _keys(self._by_user.of(_user(known)))  # the next run may begin
         return concerned
 
 

@@ -1,4 +1,4 @@
-"""What is known of VM sizes, of the nodes that have them, of quotas and instances, and which sessions that concerns."""
+"""VM sizes, nodes, quotas and instances in the cache, and which sessions they concern."""
 
 import time
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from flowsession.settings import SizeSettings
 
 
 class Sizing:
-    """A part of the cache, of one thread like it. What learns something returns the keys that it concerns."""
+    """A part of the cache, like it not thread-safe. Methods that record a change return the keys that it concerns."""
 
     def __init__(self, settings: SizeSettings | None = None, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings or SizeSettings()
@@ -30,18 +30,18 @@ class Sizing:
         self.instances = Instances()
         self.pools: tuple[Pool, ...] = ()
         self.sessions: Counter[str] = Counter()
-        """Number of sessions' pods by Azure's name of their size, as last counted."""
+        """Number of sessions' pods by the Azure name of their size, as last counted."""
         self.events: dict[str, ScalingView] = {}
         """By the uid of a pod that waits for a node."""
         self.nodes_wanted = False
-        """Whether a size has come or changed since the nodes were listed last."""
+        """Whether a size was added or changed since the nodes were last listed."""
         self._offers: tuple[Offer, ...] | None = None
         self._grown_at: dict[str, float] = {}
-        """By namespace: when a quota was last seen to have more room than before."""
+        """By namespace: when a quota's room was last seen to grow."""
         self._unplaced: defaultdict[str, set[str]] = defaultdict(set)
-        """By namespace: sessions that shall have a pod on a node and have none."""
+        """By namespace: sessions that should have a pod on a node and have none."""
         self.wishes: Index[SessionEntry] = Index(lambda entry: filter(None, [choice.canonical(entry.spec.compute.vm_size)]))
-        """Sessions by the name of the object of the size that they name."""
+        """Sessions by the object name of the VMSize that they ask for."""
 
     def offers(self) -> tuple[Offer, ...]:
         """Return every size as a session would get it now."""
@@ -55,7 +55,7 @@ class Sizing:
         return tuple(entry.view for entry in self.quotas.all(sorted(self._quotas_of.of(namespace))))
 
     def still_holds(self, refusal: Refusal | None, namespace: str) -> Refusal | None:
-        """Return the refusal; None if its quota has more room since."""
+        """Return the refusal, or None if its quota's room has grown since."""
         grown = refusal is not None and refusal.reason == "QuotaExceeded" and self._grown_at.get(namespace, 0.0) > refusal.at
         return None if grown else refusal
 
@@ -69,7 +69,7 @@ class Sizing:
         return SizeSnapshot(entry.meta.resource_version, entry.meta.generation, entry.status, offer, count, self.settings.autoscaler)
 
     def note(self, key: Name, session: SessionEntry | None, *, placed: bool) -> None:
-        """Note whether a session waits for a node, so that it is enqueued when nodes change; None: the session is gone."""
+        """Record whether a session waits for a node, so that it is enqueued when nodes change; None: the session is gone."""
         if session is not None and not placed and not session.status.get("suspended"):
             self._unplaced[key[0]].add(key[1])
         elif (waiting := self._unplaced.get(key[0])) is not None:
@@ -78,7 +78,7 @@ class Sizing:
                 del self._unplaced[key[0]]
 
     def set_pools(self, pools: tuple[Pool, ...]) -> set[Key]:
-        """Take in the pools that a LIST of the nodes has shown."""
+        """Record the pools that a LIST of the nodes has shown."""
         before = {offer.name: offer for offer in self.offers()}
         self.pools, self._offers = pools, None
         changed = [offer for offer in self.offers() if before.get(offer.name) != offer]
@@ -87,7 +87,7 @@ class Sizing:
         return {Key("VMSize", "", offer.name) for offer in changed} | self._waiting()
 
     def count(self, pods: Iterable[PodEntry]) -> set[Key]:
-        """Count the sessions of each size anew; a new count enqueues the sizes alone."""
+        """Count the sessions of each size; a changed count concerns only the size."""
         self.sessions = Counter(pod.view.vm_size for pod in pods if pod.view.vm_size and pod.view.deleting_since is None and not pod.anchor)
         return {
             Key("VMSize", *name)
@@ -96,7 +96,7 @@ class Sizing:
         }
 
     def read_events(self, uid: str, events: Iterable[Object], now: float) -> None:
-        """Take in the Events of a pod that waits for a node."""
+        """Record the Events of a pod that waits for a node."""
         for old in [pod for pod, view in self.events.items() if now - view.read_at > 2 * scheduling.LONGEST_PAUSE]:
             del self.events[old]
         self.events[uid] = scheduling.read(events, now)
@@ -128,7 +128,7 @@ class Sizing:
 
 
 def refused(before: Refusal | None, reason: str, message: str, size: str, now: float) -> Refusal:
-    """Return the refusal of a pod of this size (empty: of none) after the one before. A size that is refused again begins another round."""
+    """Return the refusal that follows `before` when a pod of this size (empty: none) is refused. The same size again starts a new round."""
     if before is None or before.reason != reason:
         return Refusal(reason, message, now, 1, {size: message})
     if size in before.sizes:

@@ -1,4 +1,4 @@
-"""A store: all objects of one kind that are known. What is newer wins, and indexes beside it find what belongs together without a scan."""
+"""A store of all known objects of one kind. The newest version wins, and indexes find related objects without a scan."""
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
@@ -18,7 +18,7 @@ E = TypeVar("E", bound=Stored)
 
 
 class Index(Generic[E]):
-    """Names of objects by what they belong to, kept up by their store; what nothing belongs to any more takes no room."""
+    """Names of objects by the target that they belong to, maintained by their store. A target without objects takes no room."""
 
     def __init__(self, targets: Callable[[E], Iterable[Hashable]]) -> None:
         self._targets = targets
@@ -28,11 +28,11 @@ class Index(Generic[E]):
         return len(self._names)
 
     def of(self, target: Hashable) -> Collection[Name]:
-        """Return the names of what belongs to the target."""
+        """Return the names of the objects that belong to the target."""
         return self._names.get(target, ())
 
     def change(self, name: Name, known: E | None, entry: E | None) -> None:
-        """Take in an object that was added, changed or deleted."""
+        """Record that an object was added, changed or deleted."""
         before = frozenset(self._targets(known)) if known is not None else frozenset()
         after = frozenset(self._targets(entry)) if entry is not None else frozenset()
         for target in before - after:
@@ -45,7 +45,7 @@ class Index(Generic[E]):
 
 
 class Store(Mapping[Name, E]):
-    """The objects by namespace and name. Of one thread."""
+    """The objects by namespace and name. Not thread-safe."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class Store(Mapping[Name, E]):
         return [self._entries[name] for name in names]
 
     def observe(self, body: Object) -> set[Key]:
-        """Take in an object if it is new; return the keys that it concerns. Raises objects.Unreadable.
+        """Store an object if it is newer than the known one; return the keys that it concerns. Raises objects.Unreadable.
 
-        Most of what a watch brings in a burst is the echo of own writes, so it is read only when it is newer than what is known.
+        In a burst, most watch events only repeat own writes, so an object is parsed only if it is newer.
         """
         meta = body["metadata"]
         known = self._entries.get((meta.get("namespace", ""), meta["name"]))
@@ -90,7 +90,7 @@ class Store(Mapping[Name, E]):
         return self._change(name, known, None) | self._change(name, None, entry)
 
     def forget(self, name: Name, uid: str = "") -> set[Key]:
-        """Drop an object that is gone; with a uid only that very one. Return the keys that this concerns."""
+        """Drop an object that is gone; with a uid, only if the known one has it. Return the keys that this concerns."""
         known = self._entries.get(name)
         if known is None or (uid and known.meta.uid != uid):
             return set()

@@ -1,4 +1,4 @@
-"""FlowEnvironment: reads what its spec refers to, and writes what that resolves to."""
+"""FlowEnvironment: reads what the spec refers to, and writes what the spec resolves to."""
 
 from flowsession.api.environment import FlowEnvironmentStatus
 from flowsession.model import conditions, stalled, times, words
@@ -16,11 +16,11 @@ REREAD_SECONDS = 300.0
 """Seconds after which an unwatched ConfigMap is read again."""
 
 COUNT_SECONDS = 10.0
-"""Minimum seconds between two writes of the count of sessions alone."""
+"""Minimum seconds between two status writes if only the count of sessions has changed."""
 
 
 def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | None, now: float) -> Plan:
-    """Return the environment's plan: read what is missing, and write what was found. `resolution` None: something was not read yet."""
+    """Return the environment's plan: read what is missing, and write what was found. `resolution` is None while something is unread."""
     if resolution is None:
         missing = [name for name in needed_config_maps(snapshot.spec, snapshot.last_reading) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
@@ -39,13 +39,13 @@ def _read_again(draft: Draft) -> None:
     snapshot = draft.snapshot
     draft.fetches = _due(draft)
     if requests.pending(draft, "refresh") and not last_reading.is_read_by_a_pod(snapshot.spec.source):
-        # Watched ones are read too: it costs little, and people ask when in doubt.
+        # Including watched ones: it costs little, and people request a refresh when in doubt.
         draft.fetches = tuple(Fetch(snapshot.namespace, name) for name in needed_config_maps(snapshot.spec))
         requests.done(draft, "refresh")
 
 
 def _due(draft: Draft) -> tuple[Fetch, ...]:
-    """Return the reads that are due; the longer a ConfigMap is missing, the rarer they are."""
+    """Return the reads that are due. The longer a ConfigMap has been missing, the less often it is read."""
     snapshot, now, since = draft.snapshot, draft.now, draft.was("Ready")
     due = []
     for name in needed_config_maps(snapshot.spec, snapshot.last_reading):
@@ -63,7 +63,7 @@ def _due(draft: Draft) -> tuple[Fetch, ...]:
 
 
 def _judge(draft: Draft, resolution: Resolved | Unresolved) -> None:
-    """Write what the environment resolves to; while it does not resolve, the last result stays in the status."""
+    """Write what the environment resolves to. While it does not resolve, the status keeps the last result."""
     ready = _ready(draft, resolution)
     draft.judge("Ready", ready.status, ready.reason, ready.message)
     if isinstance(resolution, Resolved):

@@ -12,7 +12,7 @@ from flowsession.model.plan import Event, Fetch, Plan
 from flowsession.reconcile.environment.snapshot import EnvironmentSnapshot
 
 REQUESTS = {"refresh": f"{GROUP}/refresh-requested-at", **IMAGE_REQUESTS}
-"""What each annotation asks of an environment; its value is a timestamp, any new one."""
+"""The annotation of each request to an environment. Its value is a timestamp; any new value is a new request."""
 
 
 class Draft(draft.Draft):

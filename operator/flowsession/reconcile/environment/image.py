@@ -1,4 +1,4 @@
-"""The image of a session: the one that is asked for, at the digest that the environment stays on until it is updated."""
+"""The image of a session: the requested one, at the digest that the environment keeps until it is updated."""
 
 import hashlib
 import json
@@ -30,8 +30,8 @@ def image_in_use(status: Mapping[str, Any], requests: Mapping[str, str]) -> Imag
 
 
 def choose(spec_image: str, flow_image: str, in_use: ImageInUse, settings: Settings) -> Image:
-    """Return the environment's image: the one that is asked for, else the chart's default. An environment stays on the default
-    that it first resolved to, and on its digest, until it is updated."""
+    """Return the environment's image: the requested one, else the chart's default. Until it is updated, an environment keeps the default
+    that it first resolved to, and its image's digest."""
     name, origin = spec_image or flow_image, ImageOrigin.SPEC if spec_image else ImageOrigin.FLOW
     if not name:
         stays = in_use.origin == ImageOrigin.DEFAULT and in_use.image and not in_use.asked
@@ -41,13 +41,13 @@ def choose(spec_image: str, flow_image: str, in_use: ImageInUse, settings: Setti
         return image
     own, digest = imageref.parse(name), imageref.digest_in(in_use.digest, name)
     if own is None or own.digest or settings.image_pull_policy == "Never":
-        return image  # with Never the platform team loads the nodes' images, which may differ
+        return image  # with Never the platform team loads images onto nodes, where they may differ
     pinned = f"{imageref.without_tag(name)}@{digest}" if digest else ""
     return replace(image, pinned=pinned, pull_anew=in_use.pull_anew and not pinned)
 
 
 def with_own(environment: "Resolved", own: str) -> "Resolved":
-    """Return what a session with its own image shall have; all but the image is the environment's."""
+    """Return what the environment resolves to for a session with its own image: only the image and the packages revision differ."""
     if own in ("", environment.image.name):
         return environment
     revision = hashlib.sha256(json.dumps([own, environment.packages_revision]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The image in an environment's status: which one it stays on, whether there is a newer one, and the results of requests."""
+"""The image in an environment's status: which one it keeps, whether a newer one exists, and the results of requests."""
 
 from collections.abc import Mapping
 
@@ -59,16 +59,16 @@ def without_promptflow(draft: Draft, image: Image) -> tuple[SourceWarning, ...]:
     return (SourceWarning(code=WITHOUT, message=message),)
 
 
-def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
+def _answer(  # noqa: PLR0911 - one return for each reason not to ask
     draft: Draft, pending: Mapping[str, str], image: Image
 ) -> ImageCheck | None:
-    """Return the registry's answer; None: it need not or must not be asked, or `draft.question` asks it now."""
+    """Return the registry's answer. None if it need not or must not be asked, or is asked only now (`draft.question`)."""
     status, facts, settings = draft.before, draft.snapshot.image, draft.snapshot.settings
     reference, every = imageref.parse(image.name), settings.images.check_every_seconds
     if reference is None or reference.digest or _default_moved(image, settings):
         return None
     if UPDATE in pending and status.get("baseImage") != image.name:
-        return None  # the update is another image
+        return None  # the update changes to another image
     checked = times.parse(status.get("imageCheckedAt"))
     due = (checked or 0.0) + every if every else float("inf")
     if not pending and draft.now < due:
@@ -90,8 +90,8 @@ def _answer(  # noqa: PLR0911 - each reason not to ask has an end of its own
 
 
 def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool) -> None:
-    """Update to what the tag means now, and write the result. If the registry did not answer, have the nodes pull the tag, unless their
-    image came from no registry: they would lose it."""
+    """Update to the tag's present digest, and write the result. If the registry did not answer, have nodes pull the tag, but only if their
+    image came from a registry: otherwise they would lose it."""
     settings, was = draft.snapshot.settings, draft.snapshot.image.reported
     never = settings.image_pull_policy == "Never"
     newest = f"{imageref.without_tag(image.name)}@{check.digest}" if check is not None and check.digest and not never else ""
@@ -115,7 +115,7 @@ def _update(draft: Draft, image: Image, check: ImageCheck | None, *, moved: bool
 
 
 def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str) -> str:
-    """Return why an update changes nothing; empty: it may."""
+    """Return why the update changes nothing; empty if it may change something."""
     reference, has = imageref.parse(image.name), imageref.digest_in(was, image.name)
     if reference is not None and reference.digest:
         return f"{image.name} is named by its digest, so there is no newer one by this name"
@@ -127,11 +127,11 @@ def _stays(image: Image, check: ImageCheck | None, settings: Settings, was: str)
 
 
 def _not_asked(check: ImageCheck | None) -> str:
-    """Return why the registry did not say what the tag means now."""
+    """Return why the tag's present digest is unknown."""
     return f"the registry did not say what it is now: {check.message if check is not None else 'it was not asked'}"
 
 
-def _newest(  # noqa: PLR0911 - each thing to say has an end of its own
+def _newest(  # noqa: PLR0911 - one return for each verdict
     draft: Draft, image: Image, check: ImageCheck | None, settings: Settings, *, stands: bool
 ) -> tuple[Verdict, str | None]:
     """Return the condition NewerImageAvailable, and the newest known image."""
@@ -176,7 +176,7 @@ def _by_check(image: Image, check: ImageCheck, settings: Settings, known: str, t
 
 
 def _base_moved(check: ImageCheck, settings: Settings) -> str:
-    """Return what is newer about the base image; empty: nothing, as far as known."""
+    """Return how the base image has changed since the build; empty if it has not, as far as known."""
     base = check.base
     if base is None:
         return ""

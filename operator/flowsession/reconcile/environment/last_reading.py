@@ -1,4 +1,4 @@
-"""The last reading of a source that a pod reads: the status refers to it, so sessions get it without that pod."""
+"""The last reading of a source that a pod reads. The status refers to it, so sessions get it without that pod."""
 
 import hashlib
 import json
@@ -33,12 +33,12 @@ class LastReading:
 
 
 def is_read_by_a_pod(source: Source | None) -> bool:
-    """Whether the source is foreign content, which a pod reads instead of the operator."""
+    """Return whether the source is foreign content, which a pod reads instead of the operator."""
     return source is not None and bool(source.git or source.persistent_volume_claim or source.oci_artifact)
 
 
 def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> LastReading | None:
-    """Return the last reading of the present source, from the status. None: no pod reads this source."""
+    """Return the last reading of the present source, from the status, or None if no pod reads this source."""
     if not is_read_by_a_pod(spec.source):
         return None
     try:
@@ -59,7 +59,7 @@ def of(spec: FlowEnvironmentSpec, status: Mapping[str, Any]) -> LastReading | No
 
 
 def hash_of(source: Source) -> str:
-    """Return the hash of what is to be read; how often it is polled does not count."""
+    """Return the hash of the source, without its polling interval."""
     wire = source.to_wire()
     for member in wire.values():
         member.pop("pollSeconds", None)
@@ -77,7 +77,7 @@ def named(source: Source) -> str:
 
 
 def in_place(spec: FlowEnvironmentSpec) -> Claim | None:
-    """Return the claim that sessions mount; None: they get copies of the files."""
+    """Return the claim that sessions mount, or None if they get copies of the files."""
     claim = spec.source.persistent_volume_claim if spec.source else None
     if claim is None or claim.read_only:
         return None

@@ -1,4 +1,4 @@
-"""Finds an environment's requirements: the spec's lines, or the file that its flow names, inside or outside of the flow folder."""
+"""Finds an environment's requirements: the spec's lines, or the file that its flow names, inside or outside the flow folder."""
 
 import posixpath
 import re
@@ -19,7 +19,7 @@ _LONE_FILE = re.compile(r"^[\w./-]+\.txt$")
 def find(
     spec: FlowEnvironmentSpec, flow: flowfolder.Flow | None, files: Mapping[str, bytes] | None, source: SourceFiles | None
 ) -> Requirements:
-    """What `spec` and `flow`, whose folder's files are `files`, ask for. Raises FolderError for what can't be."""
+    """Return the requirements of `spec`, else of `flow`, whose folder has the `files`. Raises FolderError if they can't be used."""
     text, path, warnings = spec.requirements_text, None, list[SourceWarning]()
     if text is None and files is not None and flow and source and flow.requirements_path:
         path = flow.requirements_path
@@ -52,7 +52,7 @@ def _text(path: str, content: bytes) -> str:
 
 
 def _outside_content(path: str, folder: str, source: SourceFiles) -> bytes | None:
-    """Return the content of a file of the source, by its path relative to the flow folder; None: it is missing."""
+    """Return the content of a file of the source, by its path relative to the flow folder, or None if it is missing."""
     return source.files.get(includes.real(folder, path, source.links))
 
 

@@ -1,4 +1,4 @@
-"""Resolves an environment: spec and source become what its sessions shall have."""
+"""Resolves an environment: turns its spec and source into what its sessions get."""
 
 import hashlib
 import json
@@ -42,8 +42,10 @@ def resolve(
     reading: LastReading | None = None,
     in_use: ImageInUse = NO_IMAGE_YET,
 ) -> Resolved | Unresolved | None:
-    """Return what the spec resolves to; None: something was not read yet. `reading`: the last reading of the source by a pod; None: no pod
-    reads it. `in_use`: the environment's present image."""
+    """Return what the spec resolves to, or None if something was not read yet.
+
+    `reading`: a pod's last reading of the source, None if no pod reads it. `in_use`: the environment's present image.
+    """
     if refused := sources.refusal(spec.source, settings):
         return Unresolved(*refused)
     if any(name not in config_maps for name in needed_config_maps(spec, reading)):
@@ -119,7 +121,7 @@ def _resolve(
 def _flow_folder(
     spec: FlowEnvironmentSpec, source: sources.SourceFiles | None, warnings: list[SourceWarning]
 ) -> tuple[Mapping[str, bytes] | None, flowfolder.Flow | None, int | None]:
-    """Return the flow folder's files with includes merged, its flow, and the number of includes; adds to `warnings`."""
+    """Return the flow folder's files with includes merged, its flow, and the number of includes. Adds to `warnings`."""
     if source is None:
         return None, None, None
     warnings += source.warnings
@@ -184,7 +186,7 @@ def _installer(spec: FlowEnvironmentSpec, config_maps: Mapping[str, ConfigMapVie
 
 
 def _tracing(own: TracingSpec | None, default: TracingDefaults) -> Tracing | None:
-    """Return where spans go. The chart's Secret is for the chart's endpoint alone, and so is its word on content."""
+    """Return where spans are sent. The chart's Secret and its setting for content apply only to the chart's endpoint."""
     wanted = own is None or own.capture_message_content is not False
     if own is not None and own.otlp_endpoint is not None:
         return Tracing(own.otlp_endpoint, own.headers_secret_name or "", wanted) if own.otlp_endpoint else None
@@ -194,12 +196,12 @@ def _tracing(own: TracingSpec | None, default: TracingDefaults) -> Tracing | Non
 
 
 def _cached(cache: PackageCache) -> dict[str, str]:
-    """Return the cache's address for each index. It is no part of the revision: the packages are the same without the cache."""
+    """Return the cache's address for each index. It is not part of the revision: the packages are the same without the cache."""
     return {index: addresses.cached(cache.url, index) for index in cache.indexes} if cache.url else {}
 
 
 def _chosen(image: Image) -> str:
-    """Return the image that the environment's author chose; empty: the platform's default."""
+    """Return the image that the environment's author chose; empty if it is the platform's default."""
     return "" if image.origin is ImageOrigin.DEFAULT else image.name
 
 

@@ -29,11 +29,11 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class ResolverPod:
-    """A pod that reads a source of this very environment."""
+    """A pod, owned by this environment, that reads a source."""
 
     view: PodView
     source: str
-    """Hash of what it reads."""
+    """Hash of the source that it reads."""
     refresh: str
     """The refresh request that it answers."""
     agent: AgentView | None = None
@@ -50,14 +50,14 @@ class EnvironmentSnapshot:
     spec: FlowEnvironmentSpec
     status: Mapping[str, Any]
     config_maps: Mapping[str, ConfigMapView]
-    """The ConfigMaps that the spec names, as last read; absent: not read yet."""
+    """The ConfigMaps that the environment needs, as last read; absent: not read yet."""
     sessions: int
     check: SessionCheck | None
-    """The last verdict of one of its sessions on the flow."""
+    """The last verdict on the flow by one of its sessions."""
     written_at: float
     """When this operator last wrote the status, in seconds since 1970; 0 if never."""
     requests: Mapping[str, str] = field(default_factory=dict)
-    """The request annotations, by what they ask for: refresh, checkVersion, update."""
+    """Values of the request annotations, by request: refresh, checkVersion, update."""
     image: ImageFacts = field(default=ImageFacts())
     uid: str = ""
     resolvers: tuple[ResolverPod, ...] = ()

@@ -1,5 +1,5 @@
-"""Has a pod read a source, one pod at a time: after a change of the spec, on request, by `pollSeconds`, and again after a failure. The last
-reading stays in use until there is a newer one."""
+"""Has a pod read the source, one pod at a time: after a change of the spec, on request, every `pollSeconds`, and again after a failure. The
+last reading stays in use until the next one succeeds."""
 
 import base64
 import hashlib
@@ -23,19 +23,19 @@ from flowsession.reconcile.environment.snapshot import ResolverPod
 
 FIRST_RETRY_SECONDS = 15.0
 LONGEST_RETRY_SECONDS = 600.0
-"""Back-off of failed attempts: it starts with the first and doubles up to the second."""
+"""Back-off after failed attempts, in seconds: it starts at the first and doubles up to the second."""
 
 MISSING_SECONDS = 10.0
 """Minimum seconds between two readings if the ConfigMap of the last one is gone."""
 
 LOOK_PAUSE = 1.0
-"""Seconds between two polls of an agent that answers before the reading is over."""
+"""Seconds between two polls of an agent that answers before it has finished reading."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def read(draft: Draft) -> None:
-    """Have the source read where that is due, and take in what was read."""
+    """Have the source read if that is due, and store the result of a finished reading."""
     snapshot, source = draft.snapshot, draft.snapshot.spec.source
     known = dict(draft.before.get("source") or {})
     alive = [pod for pod in snapshot.resolvers if pod.view.deleting_since is None]
@@ -67,7 +67,7 @@ def read(draft: Draft) -> None:
 
 
 def _due(draft: Draft, source: Source, known: Mapping[str, Any]) -> float | None:
-    """Return when the next reading is due, in seconds since 1970; 0: at once; None: not before somebody asks."""
+    """Return when the next reading is due, in seconds since 1970: 0 if at once, None if only on request."""
     if not known or requests.pending(draft, "refresh"):
         return 0.0
     git = source.git

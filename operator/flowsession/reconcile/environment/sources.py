@@ -1,4 +1,4 @@
-"""Reads the source of an environment into files: names are relative, `/`-separated, and no file is also a folder."""
+"""Reads the source of an environment into files. Names are relative and `/`-separated, and no file is also a folder."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -25,14 +25,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class ConfigMapView:
-    """A ConfigMap as last seen. `files` None: it does not exist."""
+    """A ConfigMap as last seen; `files` is None if it does not exist."""
 
     name: str
     files: Mapping[str, bytes] | None
     read_at: float
     watched: bool
     author: str | None = None
-    """Who changed it last, as the API server noted; empty: a user who may act for all users; None: unknown."""
+    """The user who last changed it, as the API server noted; empty: a user who may act for all users; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SourceFiles:
 
 
 def refusal(source: Source | None, settings: Settings) -> tuple[str, str] | None:
-    """Return why the source may not be read, as reason and message; None: it may."""
+    """Return why the source may not be read, as reason and message, or None if it may."""
     if source is not None and not source.to_wire():
         return "SourceInvalid", f"spec.source names no source: {ONE_SOURCE}; name one, or leave source out where there is no flow folder"
     artifact = source.oci_artifact if source else None
@@ -64,7 +64,7 @@ def needed_config_maps(source: Source | None, reading: LastReading | None) -> tu
 
 
 def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], reading: LastReading | None = None) -> SourceFiles | None:
-    """Return all files of the source; None: the spec has no source. Raises SourceError and FolderError."""
+    """Return all files of the source, or None if the spec has no source. Raises SourceError and FolderError."""
     if source is None:
         return None
     if reading is not None:
@@ -77,7 +77,7 @@ def read(source: Source | None, config_maps: Mapping[str, ConfigMapView], readin
 
 
 def normalised(flow_path: str) -> str:
-    """Return spec.flowPath normalised; ".": the source itself."""
+    """Return spec.flowPath normalized; "." is the source itself."""
     return str(PurePosixPath(flow_path))
 
 
@@ -136,7 +136,7 @@ def _unpacked(source: ArchiveSource, config_maps: Mapping[str, ConfigMapView]) -
 
 
 def _of_reading(source: Source, before: LastReading, config_maps: Mapping[str, ConfigMapView]) -> SourceFiles:
-    """Return what a pod read, after a check of its digest against the status."""
+    """Return what a pod read, after checking its digest against the status."""
     if not before.config_map:
         if before.reason:
             raise SourceError(before.message, reason=before.reason)

@@ -1,4 +1,4 @@
-"""ComputeInstance: keeps a node of its size reserved while it shall run, and releases it once it is idle."""
+"""ComputeInstance: keeps a node of its size reserved while it should run, and releases the node once the instance is idle."""
 
 from flowsession.api.instance import InstancePhase, Stopped, StoppedBy
 from flowsession.manifests import anchor_pod
@@ -16,13 +16,13 @@ from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absen
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
-"""Minimum seconds between two writes of the count of sessions and their last activity alone."""
+"""Minimum seconds between two status writes if only the count of sessions or their last activity has changed."""
 
 _OF_THE_POD = ("podName", "nodeName", "readyAt", "identity")
 
 
 def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
-    """Return the instance's plan. It depends on snapshot and time alone; once carried out, it leaves nothing to do."""
+    """Return the instance's plan. It depends only on snapshot and time; once carried out, it leaves nothing to do."""
     if snapshot.deleting:
         return Plan()
     if snapshot.namespace_ending:
@@ -45,7 +45,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
 
 
 def _stopped_by(draft: Draft) -> StoppedBy | None:
-    """Return who stopped the instance, or stops it now; None: it shall run."""
+    """Return who stopped the instance or stops it now, or None if it should run."""
     snapshot = draft.snapshot
     if not snapshot.spec.running:
         return StoppedBy.USER
@@ -57,7 +57,7 @@ def _stopped_by(draft: Draft) -> StoppedBy | None:
 
 
 def _stop(draft: Draft, by: StoppedBy) -> None:
-    """Stop the instance. The anchor stays until the sessions' pods are gone, which still use the reserved resources."""
+    """Stop the instance. The anchor stays until the sessions' pods, which use the reserved resources, are gone."""
     snapshot = draft.snapshot
     stopped = draft.status.get("stopped") or {}
     if stopped.get("by") != by:
@@ -115,7 +115,7 @@ def _run(draft: Draft) -> None:
 
 
 def _outdated(draft: Draft, pod: PodView) -> bool:
-    """Whether no node takes the anchor, and a new one would differ."""
+    """Return whether the anchor is unschedulable and a new one would differ."""
     offers = draft.snapshot.offers
     offer = next((offer for offer in offers if offer.name == choice.canonical(pod.vm_size)), None)
     return bool(offer and not pod.node and pod.unscheduled_message and anchor_pod.terms(offer) != pod.size_terms)
@@ -154,7 +154,7 @@ def _reserve(draft: Draft) -> None:
 
 
 def anchor_of(snapshot: InstanceSnapshot, offer: Offer, incarnation: int) -> anchor_pod.AnchorPod:
-    """Return what the instance's anchor is made from."""
+    """Return the description from which the instance's anchor is built."""
     return anchor_pod.AnchorPod(
         namespace=snapshot.namespace,
         instance=snapshot.name,

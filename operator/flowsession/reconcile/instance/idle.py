@@ -1,7 +1,7 @@
 """The idle rule of instances: an unused instance stops, but only once the agents of all its sessions have retired.
 
-In three steps, so that no agent retires in vain: once no work is known for the idle timeout, each session on the instance probes its agent;
-once all of them are idle, each retires its agent; once all have retired, the instance stops.
+It has three steps, so that no agent retires in vain. After the idle timeout without known work, each session on the instance probes its
+agent. Once all agents are idle, each session retires its agent. Once all have retired, the instance stops.
 """
 
 from flowsession.api.instance import Stopped, StoppedBy
@@ -12,7 +12,7 @@ from flowsession.reconcile.instance.snapshot import idle_at
 
 
 def decide_idle(draft: Draft) -> None:
-    """Warn of the idle stop, and stop the instance once all its sessions have retired. Work in any session puts that off."""
+    """Warn before the idle stop, and stop the instance once all its sessions have retired. Work in any session postpones both."""
     snapshot = draft.snapshot
     due, timeout = idle_at(snapshot.spec, draft.status, snapshot.hosted, draft.now), snapshot.spec.idle.timeout_seconds
     if due is None:
@@ -34,7 +34,7 @@ def decide_idle(draft: Draft) -> None:
         draft.look_again(due)
         return
     if not all(session.is_retired(draft.now) for session in snapshot.hosted):
-        draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers cause decisions before that
+        draft.look_again(draft.now + AGAIN_SECONDS)  # the agents' answers cause earlier decisions
         return
     words = [session.agent.state_at for session in snapshot.hosted if session.pod and session.pod.running and session.agent]
     draft.look_again(draft.now + UNDONE_SECONDS)

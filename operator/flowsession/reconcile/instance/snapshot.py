@@ -1,4 +1,4 @@
-"""What decisions see of a ComputeInstance and of the sessions on it."""
+"""What decisions see of a ComputeInstance and the sessions on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ class HostedSession:
     worked: float
     """When work was last seen in it, in seconds since 1970; 0: never."""
     starts_until: float = 0.0
-    """When the start that is under way times out, until when it counts as work; 0: none is."""
+    """When the start in progress times out; it counts as work until then. 0: no start is in progress."""
     waits: bool = False
-    """Whether it shall have a pod, but has none."""
+    """Whether it should have a pod but has none."""
 
     def is_idle_since(self, since: float, now: float) -> bool:
-        """Whether its agent was idle at a probe since then, or its pod does not run."""
+        """Return whether its agent was idle at a probe since then, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -39,7 +39,7 @@ class HostedSession:
         return since <= agent.state_at <= now + AHEAD_SECONDS
 
     def is_retired(self, now: float) -> bool:
-        """Whether its agent refuses new work, by a fresh answer, or its pod does not run."""
+        """Return whether its agent refuses new work, according to a fresh answer, or its pod does not run."""
         if self.pod is None or not self.pod.running:
             return True
         agent = self.agent
@@ -61,12 +61,12 @@ class InstanceSnapshot:
     spec: ComputeInstanceSpec
     status: Mapping[str, Any]
     resume: str
-    """Value of the annotation that asks for a start."""
+    """Value of the annotation that requests a start."""
     pods: tuple[PodView, ...]
-    """The anchors, the newest last."""
+    """The anchors, newest last."""
     hosted: tuple[HostedSession, ...] = ()
     session_pods: int = 0
-    """How many pods of sessions are on the instance, whatever the sessions' specs say now."""
+    """Number of sessions' pods on the instance, including pods of sessions whose specs no longer name it."""
     offers: tuple[Offer, ...] = ()
     quotas: tuple[QuotaView, ...] = ()
     refusal: Refusal | None = None
@@ -74,14 +74,14 @@ class InstanceSnapshot:
     accounts: tuple[Account, ...] | None = None
     """The namespace's ServiceAccounts; None: not read recently enough."""
     unknown: str = ""
-    """Names of its annotations in this API's group that are unknown."""
+    """Names of its unknown annotations in this API's group."""
     namespace_ending: bool = False
     written_at: float = 0.0
     settings: Settings = field(default_factory=Settings)
 
 
 def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
-    """Return when the instance has been idle for its timeout, as far as known; None: it is never stopped for idleness."""
+    """Return when the instance will have been idle for its timeout, as far as known, or None if idleness does not stop it."""
     started = times.parse(status.get("readyAt"))
     if spec.idle.action == InstanceIdleAction.NONE or started is None:
         return None
@@ -90,7 +90,7 @@ def idle_at(spec: ComputeInstanceSpec, status: Mapping[str, Any], hosted: tuple[
 
 
 def last_activity(status: Mapping[str, Any], hosted: tuple[HostedSession, ...], now: float) -> float | None:
-    """Return when work was last seen in any session on the instance, in seconds since 1970; a session's start counts as work."""
+    """Return when work was last seen in any session on the instance, in seconds since 1970. A session's start counts as work."""
     seen = [times.parse(status.get("lastActivityAt")) or 0.0]
     seen += [at for session in hosted if session.pod is not None or session.waits for at in (session.began, session.worked)]
     return max([at for at in seen if at <= now + AHEAD_SECONDS], default=0.0) or None

@@ -1,7 +1,7 @@
-"""FlowRun: finds a session, has its agent run the flow over the data, follows that, and keeps the outputs.
+"""FlowRun: finds a session, has its agent run the flow over the data, follows the run, and keeps the outputs.
 
-The status names the pod before its agent is told: whatever is killed then, the run is begun in that pod or not at all, since an agent
-begins each run once.
+The status names the pod before its agent is called. Whatever is killed in between, the run begins in that pod or not at all, since an agent
+begins each run only once.
 """
 
 from collections.abc import Mapping
@@ -22,26 +22,27 @@ from flowsession.reconcile.size.choice import canonical
 from flowsession_protocol.messages import CANCELED, RUN_END_SECONDS
 
 COUNT_SECONDS = 10.0
-"""Minimum seconds between two writes of the counts alone."""
+"""Minimum seconds between two status writes if only the counts have changed."""
 AGAIN_SECONDS = 5.0
-"""Seconds until an agent is asked again that refuses the run for now."""
+"""Seconds until an agent that refuses the run for now is asked again."""
 LONGEST_PAUSE = 30.0
 SILENT_FAILURES = 3
-"""Calls without an answer after which the status says so."""
+"""Unanswered calls in a row after which the status reports them."""
 POLL_SHARE, LONGEST_POLL_PAUSE = 0.05, 2.0
-"""Pause between two polls, as a share of the run's time so far: a short run is followed closely, a long one costs little."""
+"""Pause between two polls: a share of the run's duration so far, and its maximum in seconds. Short runs are followed closely, long ones
+cheaply."""
 AHEAD_SHOWN = 3
 PATIENCE_SECONDS = 60.0
-"""For so long a run waits for the one whose outputs are its data to be created: manifests of one folder come in any order."""
+"""Seconds after its creation for which a run waits for a missing earlier run: manifests of one folder are applied in any order."""
 MISSING = ("DataNotFound", "RunNotFound")
-"""Why an order could not be sent: what was to come along is not there."""
+"""Refusals of orders that were not sent, since a ConfigMap that belongs to them, or its key, is missing."""
 WITHOUT_COMPUTE = (Phase.SUSPENDED.value, Phase.SUSPENDING.value)
 NOT_YET = ("Retired", "RunInProgress")
-"""Refusals by which an agent did not begin the run, and may later."""
+"""Refusals after which the agent may begin the run later."""
 
 
 def decide(snapshot: RunSnapshot, now: float) -> Plan:
-    """Return the run's plan. It depends on snapshot and time alone."""
+    """Return the run's plan. It depends only on snapshot and time."""
     if snapshot.deleting:
         return Plan()
     if snapshot.status.get("phase") in FINAL:
@@ -58,7 +59,7 @@ def decide(snapshot: RunSnapshot, now: float) -> Plan:
 
 
 def _leave(snapshot: RunSnapshot, now: float) -> Plan:
-    """Delete a run that is over when its time has come."""
+    """Delete a finished run after spec.ttlSecondsAfterFinished."""
     seconds = snapshot.spec.ttl_seconds_after_finished
     ended = times.parse(snapshot.status.get("completedAt"))
     if seconds is None or ended is None:
@@ -70,7 +71,7 @@ def _leave(snapshot: RunSnapshot, now: float) -> Plan:
 
 
 def _queue(draft: RunDraft) -> None:
-    """Find the session in which it is to run, and take its turn there."""
+    """Find a session for the run, and queue the run there."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     if not _may_run(draft):
         return
@@ -88,7 +89,7 @@ def _queue(draft: RunDraft) -> None:
 
 
 def _take_turn(draft: RunDraft, place: Place, claims: Mapping[str, bool]) -> None:
-    """Place the run in a session, unless something is in its way."""
+    """Place the run in the session, unless the session can't take it or other runs are ahead."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     if message := _unfit(place, spec, claims):
         draft.end(RunPhase.FAILED, "SessionFailed", message)
@@ -110,7 +111,7 @@ def _take_turn(draft: RunDraft, place: Place, claims: Mapping[str, bool]) -> Non
 
 
 def _may_run(draft: RunDraft) -> bool:
-    """Whether nothing but its turn is in its way; else the draft says what is."""
+    """Return whether the run may begin when its turn comes. Otherwise the draft records why not."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     if spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
@@ -123,7 +124,7 @@ def _may_run(draft: RunDraft) -> bool:
 
 
 def _warnings(snapshot: RunSnapshot) -> list[str]:
-    """What has no effect."""
+    """Return warnings about settings without effect."""
     spec = snapshot.spec
     void = [name for name, value in (("resources", spec.resources), ("identity", spec.identity)) if value is not None]
     if spec.session_ref is None or not void:
@@ -135,7 +136,7 @@ def _warnings(snapshot: RunSnapshot) -> list[str]:
 
 
 def _earlier_is_over(draft: RunDraft, name: str) -> bool:
-    """Whether the outputs of the run on which this one builds are kept; else the draft says what is the matter."""
+    """Return whether the run on which this one builds is over and has kept outputs. Otherwise the draft records the problem."""
     snapshot, earlier = draft.snapshot, draft.snapshot.earlier
     if earlier is not None and snapshot.name in (name, *earlier.waits_for):
         circle = " -> ".join((snapshot.name, name, *earlier.waits_for))
@@ -167,7 +168,7 @@ def _earlier_is_over(draft: RunDraft, name: str) -> bool:
 
 
 def _ahead(snapshot: RunSnapshot, place: Place) -> list[str]:
-    """The runs whose turn in a session comes before this one's."""
+    """Return the names of the runs ahead of this one in a session's queue."""
     mine = (snapshot.created_at, snapshot.uid)
     return [
         rival.name
@@ -181,7 +182,7 @@ def _may_take(rival: Rival, place: Place) -> bool:
 
 
 def _settings(snapshot: RunSnapshot) -> tuple[FlowRunSpec, RunYaml]:
-    """The run's own settings, or those of the run that it resumes."""
+    """Return the run's own settings, or those of the run that it resumes."""
     earlier = snapshot.earlier
     if snapshot.spec.resume_from and earlier is not None and earlier.spec is not None:
         return earlier.spec, earlier.yaml
@@ -189,12 +190,12 @@ def _settings(snapshot: RunSnapshot) -> tuple[FlowRunSpec, RunYaml]:
 
 
 def _mounts(place: Place, claims: Mapping[str, bool]) -> bool:
-    """Whether a session has the claims that the run needs."""
+    """Return whether a session mounts the claims that the run needs, writable where the run writes."""
     return all(name in place.claims and (place.claims[name] or not writes) for name, writes in claims.items())
 
 
 def _fits(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> bool:
-    """Whether a session is as the run's resources, identity and claims say."""
+    """Return whether a session matches the run's resources, identity and claims."""
     instance = spec.resources.compute if spec.resources else None
     size = run_session.size_of(spec)
     return (
@@ -206,7 +207,7 @@ def _fits(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> bool:
 
 
 def _without_session(draft: RunDraft, claims: Mapping[str, bool]) -> None:
-    """No session fits: one is made for the run, unless it names another one."""
+    """Create a session for the run, since none fits, or wait for the session that the run names."""
     snapshot, spec = draft.snapshot, draft.snapshot.spec
     name = run_session.name_of(snapshot.name, snapshot.uid)
     if spec.session_ref is not None:
@@ -222,7 +223,7 @@ def _without_session(draft: RunDraft, claims: Mapping[str, bool]) -> None:
 
 
 def _unfit(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> str:
-    """Why the session that the run names can't run it; empty if it can."""
+    """Return why the session can't run it; empty if it can."""
     if place.user != spec.user:
         return f"session {place.session!r} belongs to {place.user}, and a run goes on in a session of its own user: name one of {spec.user}"
     if not _mounts(place, claims):
@@ -235,7 +236,7 @@ def _unfit(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> str:
 
 
 def _may_be_there(draft: RunDraft, place: Place) -> bool:
-    """Whether a session of another environment can take the run; else the draft says why not, or what it waits for."""
+    """Return whether a session of another environment can take the run. Otherwise the draft records why not, or what the run waits for."""
     if waits := guest.waits(draft.snapshot):
         draft.goes_on(RunPhase.QUEUED, *waits)
     elif refused := guest.refusal(draft.snapshot, place):
@@ -246,7 +247,7 @@ def _may_be_there(draft: RunDraft, place: Place) -> bool:
 
 
 def _follow(draft: RunDraft) -> None:
-    """Have the agent of the pod begin, follow the run there, and bring it to its end."""
+    """Begin the run in its pod, follow it there, and end it."""
     snapshot, view = draft.snapshot, draft.snapshot.view
     pod, answer = snapshot.pod, view.answer
     name = str(draft.status["podName"])
@@ -270,7 +271,7 @@ def _follow(draft: RunDraft) -> None:
 
 
 def _without_pod(draft: RunDraft, cause: str) -> None:
-    """The pod is gone: outputs on a claim are there still, and the run goes on from them in the next pod, once."""
+    """Handle the loss of the pod. With outputs on a claim the run continues from them in the next pod, once; otherwise it fails."""
     session = draft.status.get("sessionName")
     place = next((place for place in draft.snapshot.sessions if place.session == session), None)
     if place is None:
@@ -290,7 +291,7 @@ def _without_pod(draft: RunDraft, cause: str) -> None:
 
 
 def _resume(draft: RunDraft, pod: str) -> None:
-    """Have the next container's agent go on with the lines that were not done: once, and the status says so before it is told."""
+    """Have the restarted container's agent continue with the remaining lines, once. The status records this before the agent is called."""
     if draft.snapshot.view.answer is not None:
         draft.count(draft.snapshot.view.answer)
     message = f"{_restarted(draft)}; it goes on there with the lines that were not done"
@@ -332,7 +333,8 @@ def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
 
 
 def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
-    """Say how far it is. Nothing is said between the end of its lines and that of the run, which is one write with the outputs."""
+    """Write the run's progress. After the last line nothing is written until the end of the run, in one write with the outputs, unless the
+    agent is silent."""
     view, session = draft.snapshot.view, draft.status.get("sessionName")
     if view.failures >= SILENT_FAILURES and (answer is None or not answer.over):
         phase = RunPhase.PREPARING if answer is None else RunPhase.RUNNING
@@ -356,17 +358,17 @@ def _why_it_ends(draft: RunDraft) -> str:
 
 
 def _return(draft: RunDraft) -> None:
-    """Give up its place in a session."""
+    """Give up the run's place in its session, and queue it again."""
     for field in ("sessionName", "podName"):
         draft.put(field, None)
     _queue(draft)
 
 
 def _start(draft: RunDraft, pod: str) -> None:
-    """Have the agent of the pod begin the run, once all that goes with the order is known."""
+    """Have the pod's agent begin the run, once everything in the order is known."""
     snapshot, waits = draft.snapshot, guest.waits(draft.snapshot)
     if snapshot.spec.session_ref is not None and not snapshot.sessions:
-        _return(draft)  # whose flow it would run there is not known any more
+        _return(draft)  # the session is gone, and with it which environment's flow it would run
     elif waits and snapshot.spec.cancel:
         draft.end(RunPhase.CANCELED, "Canceled", "canceled before it began")
     elif waits:
@@ -384,18 +386,18 @@ def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
 
 
 def _is_lost(view: RunView) -> bool:
-    """Whether the pod's agent says that an earlier one began the run."""
+    """Return whether the pod's agent reports that an earlier agent began the run."""
     return view.answer is not None and view.answer.state == "Lost"
 
 
 def _times_out_at(draft: RunDraft) -> float:
-    """Return when the run is to be ended for the time that it takes."""
+    """Return when the run reaches its timeout; infinity if it has none or has not started."""
     started, seconds = times.parse(draft.status.get("startedAt")), draft.snapshot.spec.timeout_seconds
     return float("inf") if started is None or seconds is None else started + seconds
 
 
 def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
-    """Return when the agent is to be asked next."""
+    """Return when to call the agent next."""
     view = draft.snapshot.view
     if view.failures:
         return view.asked_at + min(LONGEST_PAUSE, 0.5 * 2.0 ** min(view.failures, 10))
@@ -406,7 +408,7 @@ def _next_call(draft: RunDraft, answer: RunAnswer | None) -> float:
 
 
 def _refused(draft: RunDraft) -> None:
-    """The agent won't begin the run."""
+    """Handle the agent's refusal to begin the run: try again, or end the run."""
     view = draft.snapshot.view
     if view.refused in NOT_YET:
         draft.goes_on(RunPhase.PREPARING, "SessionNotReady", f"its session does not begin yet: {view.message}")
@@ -423,7 +425,7 @@ def _refused(draft: RunDraft) -> None:
 
 
 def _finish(draft: RunDraft, answer: RunAnswer) -> None:
-    """Keep the outputs, and say how it ended."""
+    """Store the outputs, and write how the run ended."""
     snapshot, view = draft.snapshot, draft.snapshot.view
     draft.count(answer, final=True)
     draft.put("startedAt", draft.status.get("startedAt") or times.stamp(draft.now))
@@ -459,7 +461,7 @@ def _finish(draft: RunDraft, answer: RunAnswer) -> None:
 
 
 def _keep_on_claim(draft: RunDraft) -> None:
-    """Say where the outputs are that went to a claim."""
+    """Write where the outputs are on a claim, if they were stored there."""
     snapshot, target = draft.snapshot, draft.snapshot.spec.outputs_claim
     if target is not None:
         folder = run_outputs.folder_of(snapshot.name, snapshot.uid, target)
@@ -480,7 +482,7 @@ def _lost(draft: RunDraft, cause: str) -> None:
 
 
 def _restarted(draft: RunDraft) -> str:
-    """The cause; how its container ended only where the kubelet has told of that already, and not of an earlier end still."""
+    """Return the cause of the loss, with the container's exit if the kubelet has reported one since the run started."""
     container = draft.snapshot.pod.container if draft.snapshot.pod else None
     began = times.moment(draft.status.get("startedAt"), draft.snapshot.created_at)
     ended = container is not None and container.ended_reason and container.ended_at is not None and container.ended_at >= began

@@ -26,17 +26,17 @@ class RunDraft(Draft):
         self.snapshot = snapshot
 
     def goes_on(self, phase: RunPhase, reason: str, message: str) -> None:
-        """The run is not over."""
+        """Record that the run is not over: its phase, and why it is not complete."""
         self.put("phase", phase.value)
         self.judge("Complete", False, reason, message)
         self.judge("Reconciling", True, reason, message)
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Say what has no effect, beside what is said of that already."""
+        """Add warnings to those in the status, without duplicates."""
         self.put("warnings", list(dict.fromkeys([*(self.status.get("warnings") or ()), *warnings])) or None)
 
     def count(self, answer: RunAnswer, *, final: bool = False) -> None:
-        """Take in the agent's counts, which never go back, and warnings; failed lines that were run again are no longer failed."""
+        """Add the agent's warnings and take over its counts. Counts never decrease, but lines run again no longer count as failed."""
         self.warn(answer.warnings)
         before = self.before.get("lines") or {}
         lines = {name: max(int(before.get(name) or 0), int(getattr(answer, name))) for name in ("total", "completed", "failed")}
@@ -46,7 +46,7 @@ class RunDraft(Draft):
         self.put("progress", f"{lines['completed'] + lines['failed']}/{lines['total']}{failed}")
 
     def end(self, phase: RunPhase, reason: str, message: str) -> None:
-        """The run is over, for good."""
+        """Record the final end of the run."""
         self.put("phase", phase.value)
         self.put("completedAt", times.stamp(self.now))
         if (started := times.parse(self.status.get("startedAt"))) is not None:
@@ -60,5 +60,5 @@ class RunDraft(Draft):
             self.judge("Failed", True, reason, message)
         if phase == RunPhase.FAILED:
             self.judge(stalled.CONDITION, True, reason, message)
-            if reason in self.NO_PROBLEM:  # RunUnfinished: while it waits for a run that is no problem
+            if reason in self.NO_PROBLEM:  # RunUnfinished: no problem while the run waits for another
                 self.event(warning=True, reason=reason, message=message)

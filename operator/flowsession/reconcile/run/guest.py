@@ -1,7 +1,7 @@
-"""A run in a session of another environment: whether the session can take it, and what goes to the session with it.
+"""A run in a session of another environment: whether the session can take it, and what is sent to the session with it.
 
-The operator compares image and connections. What is installed is compared with the requirements by the session's agent, right before the
-run begins: it knows the Python by which markers are judged, and what extras and links brought. Nothing is installed for such a run.
+The operator compares image and connections. The session's agent compares the installed packages with the requirements right before the run
+begins: it knows the Python that markers are evaluated for, and what extras and links installed. Nothing is installed for such a run.
 """
 
 import json
@@ -23,12 +23,12 @@ SHOWN_DIGEST = 19
 
 
 def is_one(snapshot: RunSnapshot, place: Place) -> bool:
-    """Whether the run would be in a session of another environment."""
+    """Return whether the run would be in a session of another environment."""
     return place.environment != snapshot.spec.environment_ref.name
 
 
 def waits(snapshot: RunSnapshot) -> tuple[str, str] | None:
-    """Return what has to be known before the run can be given to a session of another environment, as reason and message; None: nothing."""
+    """Return what a run in a session of another environment waits for, as reason and message, or None if for nothing."""
     name = snapshot.spec.environment_ref.name
     if not any(is_one(snapshot, place) for place in snapshot.sessions) or isinstance(snapshot.environment, Resolved):
         return None
@@ -38,7 +38,7 @@ def waits(snapshot: RunSnapshot) -> tuple[str, str] | None:
 
 
 def refusal(snapshot: RunSnapshot, place: Place) -> tuple[str, str] | None:
-    """Return why a session of another environment can't take the run, as reason and message; None: it can, unless packages are missing."""
+    """Return why a session of another environment can't take the run, as reason and message, or None. Packages are not compared here."""
     environment, name, pod = snapshot.environment, snapshot.spec.environment_ref.name, place.running
     if not isinstance(environment, Resolved) or pod is None:
         return None
@@ -57,10 +57,10 @@ def refusal(snapshot: RunSnapshot, place: Place) -> tuple[str, str] | None:
 
 
 def comes_along(snapshot: RunSnapshot) -> RunOrder:
-    """Return the members of the order that bring the flow of another environment; none for a session of the run's own."""
+    """Return the members of the order with another environment's flow; empty in a session of the run's own environment."""
     environment = snapshot.environment
     if not isinstance(environment, Resolved):
-        return {}  # type: ignore[typeddict-item] # the others are there already
+        return {}  # type: ignore[typeddict-item] # the order has the others already
     asked = environment.wire["requirements"]
     return {  # type: ignore[typeddict-item]
         "guest": {"environment": snapshot.spec.environment_ref.name, "requirements": asked},
@@ -69,7 +69,7 @@ def comes_along(snapshot: RunSnapshot) -> RunOrder:
 
 
 def words(snapshot: RunSnapshot, answer: RunAnswer) -> str:
-    """Return the message about packages that the session lacks, with the way out."""
+    """Return the message about packages that the session lacks, with advice."""
     session, name = snapshot.status.get("sessionName"), snapshot.spec.environment_ref.name
     theirs = next((place.environment for place in snapshot.sessions), "")
     install = f"add them to the requirements of environment {theirs!r} and install them by the session's annotation {REQUESTS['install']}"
@@ -77,8 +77,8 @@ def words(snapshot: RunSnapshot, answer: RunAnswer) -> str:
 
 
 def _same_image(pod: PodView, image: Image) -> bool:
-    """Whether a pod runs an image. Where a digest is not known, as of an image that no registry gave, the name decides: the environment's
-    own session would take what its node has by that name."""
+    """Return whether a pod runs an image. If a digest is unknown, as for images that came from no registry, the name decides: the
+    environment's own session, too, would use what its node has under that name."""
     wanted, has = _digest(image), pod_images.digest_of(pod)
     if wanted and has:
         return wanted == has

@@ -1,4 +1,4 @@
-"""What a run is to be: its spec's own fields over those of its run.yml."""
+"""The settings of a run: its spec's own fields override those of its run.yml."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from flowsession.flow.run_yaml import RunYaml, RunYamlError
 
 
 def of(own: Mapping[str, Any], spec: FlowRunSpec) -> tuple[FlowRunSpec, RunYaml]:
-    """Return the settings of a run with these fields of its own, and what else its run.yml says. Raises RunYamlError."""
+    """Return the run's settings and the rest of its run.yml. `own`: the fields that the spec itself sets. Raises RunYamlError."""
     if spec.run_yaml is None:
         return spec, RunYaml()
     return _over(own, run_yaml.read(spec.run_yaml, spec.path or ""))
 
 
 def _over(own: Mapping[str, Any], yaml: RunYaml) -> tuple[FlowRunSpec, RunYaml]:
-    """The spec's own fields over those of run.yml, and what else run.yml says then. Raises RunYamlError."""
+    """Return run.yml's settings overridden by the spec's own fields, and the rest of run.yml. Raises RunYamlError."""
     if yaml.managed is not None and "identity" not in own:
         client = f", clientID: {yaml.managed}" if yaml.managed else ""
         message = f"whether you may use one is checked in the spec alone: add identity: {{type: Managed{client}}} to it"

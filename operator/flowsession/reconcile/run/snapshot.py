@@ -14,7 +14,7 @@ from flowsession.model.views import PodView
 
 @dataclass(frozen=True)
 class Place:
-    """A session in which the run may be."""
+    """A session in which the run may be placed."""
 
     session: str
     user: str
@@ -30,7 +30,7 @@ class Place:
     claims: Mapping[str, bool] = field(default_factory=dict)
     """The claims that it mounts, and whether it may write there."""
     running: PodView | None = None
-    """Its pod; None: no pod of it runs."""
+    """Its running pod, if any."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Rival:
 
     name: str
     order: tuple[float, str]
-    """When it was created, and its uid: the order in which runs get their turn."""
+    """Creation time and uid: the order in which runs get their turn."""
     session: str
     """The session that it is in, or that it names; empty: any."""
     placed: bool
-    """Whether it has its turn."""
+    """Whether it was its turn already: its status names a pod."""
     environment: str
 
 
@@ -59,23 +59,23 @@ class RunSnapshot:
     created_at: float
     deleting: bool
     spec: FlowRunSpec
-    """With what its run.yml says."""
+    """Including the settings in its run.yml."""
     status: Mapping[str, Any]
     yaml: RunYaml = field(default_factory=RunYaml)
-    """What else its run.yml says."""
+    """The rest of its run.yml."""
     problem: str = ""
-    """Why its run.yml can't be used."""
+    """Why its run.yml can't be used; empty: it can."""
     sessions: tuple[Place, ...] = ()
-    """The one that the spec names, else all of the user and environment, the oldest first."""
+    """The session that the spec names, else all sessions of the user and environment, oldest first."""
     environment: Resolved | Unresolved | None = None
-    """What the run's environment resolves to, if the session that the spec names is one of another environment; None: not known yet."""
+    """What the run's environment resolves to, if the spec names a session of another environment; None: unknown yet, or not needed."""
     pod: PodView | None = None
     """The pod of status.podName."""
     rivals: tuple[Rival, ...] = ()
     refusal: str = ""
-    """Why the API server refused the session that was to be made for it."""
+    """Why the API server refused to create a session for the run."""
     earlier: Earlier | None = None
-    """The run of spec.run; None: there is none of that name."""
+    """The run that spec.run or spec.resumeFrom names; None: it names none, or the run does not exist."""
     view: RunView = field(default_factory=RunView)
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
     """ConfigMaps that the API server refused recently, with its messages."""

@@ -1,4 +1,4 @@
-"""The revisions that the session shall have, and those that its container has."""
+"""The revisions that the session should have, and those that its container has."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Target:
 
 
 def target(draft: Draft, environment: Resolved) -> Target:
-    """Return the revisions that the session shall have now: the environment's, but new packages with `onChange: Wait` only on request."""
+    """Return the revisions that the session should have: the environment's, but with `onChange: Wait` new packages only on request."""
     wanted = Target(environment.packages_revision, environment.flow_revision)
     pod = draft.pod
     if draft.snapshot.spec.on_change != OnChange.WAIT or requests.pending(draft, "install") or not pod:
@@ -40,7 +40,7 @@ def target(draft: Draft, environment: Resolved) -> Target:
 
 
 def settled(draft: Draft, pod: PodView) -> bool:
-    """Whether the status shows that this container has all it shall have, so that no call is needed."""
+    """Return whether the status shows that no call is needed: this container has all it should have, or only a new pod could."""
     environment, status = draft.snapshot.environment, draft.snapshot.status
     if not isinstance(environment, Resolved) or not draft.was_ready or not same_container(draft, pod) or was_installing(draft):
         return False
@@ -49,19 +49,19 @@ def settled(draft: Draft, pod: PodView) -> bool:
 
 
 def was_installing(draft: Draft) -> bool:
-    """Whether the status says that an install is under way."""
+    """Return whether the status reports a running install."""
     return draft.reason_before("PackagesInstalled") == "Installing"
 
 
 def same_container(draft: Draft, pod: PodView) -> bool:
-    """Return whether the status says that this very container was ready. Its restart count identifies it: nodes' clocks differ."""
+    """Return whether the status shows that this container was ready. Its restart count identifies it, since nodes' clocks differ."""
     status = draft.snapshot.status
     restarts = pod.container.restarts if pod.container else 0
     return bool(status.get("readyAt")) and status.get("podName") == pod.name and status.get("containerRestarts") == restarts
 
 
 def out_of_sync(draft: Draft, environment: Resolved) -> str:
-    """Return why packages that wait for a request differ from the environment's."""
+    """Return why the session's packages, which wait for a request, differ from the environment's."""
     tried = (draft.snapshot.status.get("install") or {}).get("revision") == environment.packages_revision
     before = draft.was("PackagesInstalled")
     if tried and before is not None and before.status == "False":
@@ -70,7 +70,7 @@ def out_of_sync(draft: Draft, environment: Resolved) -> str:
 
 
 def takes_another_pod(pod: PodView, environment: Resolved) -> Verdict | None:
-    """Return the change of the environment that a running pod can't take up; None: there is none."""
+    """Return the change of the environment that a running pod can't take up, or None."""
     if pod_images.changed(pod, environment.image):
         return Verdict(False, "ImageChanged", f"the {environment.image.whose} image is now {environment.image.reference}")
     if pod.claim != claim_of(environment.claim):

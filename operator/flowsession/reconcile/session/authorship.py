@@ -1,4 +1,4 @@
-"""Who may change what a session gets: changes by others than the environment's owner and the session's user wait for that user."""
+"""Who may change what a session gets: changes by anyone but the environment's owner and the session's user wait for that user."""
 
 from collections.abc import Mapping
 
@@ -16,13 +16,13 @@ from flowsession.reconcile.session.draft import Draft
 REASON = "ChangedByOther"
 
 EVERYBODY = ""
-"""In place of a name: a user who may act for all users."""
+"""Stands for a user who may impersonate all users."""
 
 NOBODY_KNOWN = "somebody whom the API server did not name"
 
 
 def of(uid: str, spec: FlowEnvironmentSpec, changed_by: Mapping[str, str], config_maps: Mapping[str, ConfigMapView]) -> Authorship:
-    """Return who made this environment what it is; `changed_by` has users by fields of the spec."""
+    """Return who owns this environment and who last changed it. `changed_by` maps fields of the spec to users."""
     bundle = spec.installer.ca_bundle_config_map_name
     names = {*needed_config_maps(spec.source, None), *((bundle,) if bundle else ())}
     authors = tuple((name, view.author if (view := config_maps.get(name)) else None) for name in sorted(names))
@@ -30,7 +30,7 @@ def of(uid: str, spec: FlowEnvironmentSpec, changed_by: Mapping[str, str], confi
 
 
 def withheld(draft: Draft) -> str:
-    """Return why the environment's present content must not reach the session, with the way out; empty: it may."""
+    """Return why the environment's present content must not reach the session, and what to do; empty if it may."""
     environment = draft.snapshot.environment
     others = _others(draft)
     if not others or not isinstance(environment, Resolved) or environment.content == _in_use(draft).content:
@@ -44,21 +44,21 @@ def withheld(draft: Draft) -> str:
 
 
 def take_up(draft: Draft) -> None:
-    """Note that the session's user asked for the environment's present content. A request holds for one content only."""
+    """Record that the session's user asked for the environment's present content. A request is valid for one content only."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved) and withheld(draft) and (asked := _asked(draft)):
         draft.put("environment", _present(draft, environment, asked))
 
 
 def give(draft: Draft) -> None:
-    """Note the content that the session is given. Content that others changed is noted by `take_up`, and stays as noted there."""
+    """Record the content that the session gets. Content that others changed is recorded by `take_up`, and not changed here."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved) and not _others(draft):
         draft.put("environment", _present(draft, environment, _in_use(draft).asked))
 
 
 def _others(draft: Draft) -> list[tuple[str, str]]:
-    """Return what others than the environment's owner and the session's user changed, each with who did."""
+    """Return what anyone but the environment's owner and the session's user changed, each with who changed it."""
     by, before, user = draft.snapshot.authorship, _in_use(draft), draft.snapshot.spec.user
     if by.owner is None and before.owner:
         return [("the whole of it", NOBODY_KNOWN)]
@@ -84,14 +84,14 @@ def _named(others: list[tuple[str, str]]) -> str:
 
 
 def _in_use(draft: Draft) -> EnvironmentInUse:
-    """Return what the session was given last, as far as known."""
+    """Return the environment as the session last got it, if known."""
     try:
         known = EnvironmentInUse.model_validate(draft.status.get("environment") or {})
     except ValidationError:
         known = EnvironmentInUse()
     if known.uid or not draft.snapshot.pods:
         return known
-    return EnvironmentInUse(uid=draft.snapshot.pods[-1].environment_uid or None)  # its status is not written yet
+    return EnvironmentInUse(uid=draft.snapshot.pods[-1].environment_uid or None)  # the status is not written yet
 
 
 def _present(draft: Draft, environment: Resolved, asked: str | None) -> dict[str, object]:
@@ -101,7 +101,7 @@ def _present(draft: Draft, environment: Resolved, asked: str | None) -> dict[str
 
 
 def _asked(draft: Draft) -> str:
-    """Return the request that is pending in the stored status and took up no content yet; empty: there is none."""
+    """Return the request that is pending in the stored status and has taken up no content yet, or an empty string."""
     handled = draft.snapshot.status.get("handledRequests") or {}
     for what in ("reset", "install"):
         value = draft.requests.get(what, "")

@@ -1,4 +1,4 @@
-"""Whether an autoscaler may take a session's node away: not while somebody may work there."""
+"""Whether an autoscaler may remove a session's node: not while somebody may be working there."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ from flowsession.model.plan import AnnotatePod
 from flowsession.reconcile.session.draft import Draft, Live
 
 WORTH_SECONDS = 60.0
-"""An idle end that is nearer than this is not worth a write: no autoscaler decides that fast."""
+"""Minimum seconds between warning and idle end that are worth a write: no autoscaler decides faster."""
 
 
 def protect(draft: Draft, live: Live) -> bool:
-    """Keep autoscalers from the pod until people were warned of the idle end, and again once that is put off.
+    """Keep autoscalers from removing the pod until the warning of the idle end, and again once the end is postponed.
 
-    The annotations are set at the pod's creation, so a session that is deleted earlier costs no write for them. A session that never ends
-    (`idle.action: None`) keeps them: it is asked too rarely to know whether somebody has just begun to work.
+    The annotations are set when the pod is created, so a session that is deleted before the warning costs no write for them. A session
+    that never ends (`idle.action: None`) keeps them: it is probed too rarely to know whether somebody has just begun to work.
     """
     pod, wanted = live.pod, AUTOSCALER_ANNOTATIONS
     ends_soon = draft.reason("Active") == "IdleSoon" and warned_for(draft.snapshot.spec.idle.timeout_seconds) >= WORTH_SECONDS
@@ -26,7 +26,7 @@ def protect(draft: Draft, live: Live) -> bool:
 
 
 def is_protected(annotations: Mapping[str, str]) -> bool | None:
-    """Whether a pod has the annotations; None: somebody gave it other values on purpose."""
+    """Return whether a pod has the annotations, or None if somebody gave it other values on purpose."""
     has = [annotations.get(name) for name in AUTOSCALER_ANNOTATIONS]
     if has == list(AUTOSCALER_ANNOTATIONS.values()):
         return True

@@ -1,4 +1,4 @@
-"""ComputeSession: a chain of stages that write into one draft, each of which may end the chain."""
+"""Decides about a ComputeSession: a chain of stages that write into one draft. Each stage may end the chain."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,14 +28,14 @@ from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 Stage = Callable[[Draft], bool]
-"""Writes what it finds into the draft; False ends the chain."""
+"""A function that writes its findings into the draft, and returns False to end the chain."""
 
 LiveStage = Callable[[Draft, Live], bool]
 """A stage for a session with a resolved environment and a pod."""
 
 
 def decide(snapshot: SessionSnapshot, now: float) -> Plan:
-    """Return the session's plan. It depends on snapshot and time alone; once carried out, it leaves nothing to do."""
+    """Return the session's plan. It depends only on snapshot and time. Once it is carried out, nothing is left to do."""
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
@@ -58,7 +58,7 @@ def _proved(draft: Draft) -> Live:
 
 
 def decide_gone(snapshot: SessionSnapshot, now: float) -> Plan:
-    """Return the plan for a session that is gone: save its pod's edits. The Events are about the session and its environment."""
+    """Return the plan for a deleted session: save its pod's edits. Events are written for both the session and its environment."""
     if snapshot.namespace_ending:
         return Plan()
     draft = Draft(snapshot, now)
@@ -74,7 +74,7 @@ def decide_gone(snapshot: SessionSnapshot, now: float) -> Plan:
 
 
 def refuse_duplicate(draft: Draft) -> bool:
-    """Refuse a second session of the same user and environment: the oldest wins, others get no pod until their user asks again."""
+    """Refuse a second session of the same user and environment. The oldest wins; the others get no pod until their user asks again."""
     snapshot = draft.snapshot
     before = draft.was("Ready")
     refused_before = before is not None and before.reason == "DuplicateSession" and before.observed_generation == snapshot.generation
@@ -98,7 +98,7 @@ def refuse_duplicate(draft: Draft) -> bool:
 
 
 def resolve(draft: Draft) -> bool:
-    """Whether the environment resolves. If not, a running session goes on with what it has."""
+    """Return whether the environment is resolved. If not, a running session continues with what it has."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved):
         draft.judge("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
@@ -121,7 +121,7 @@ def resolve(draft: Draft) -> bool:
 
 
 def deliver(draft: Draft, live: Live) -> bool:
-    """Deliver the environment to the agent. While the agent refuses it, or it waits for the user's request, the session counts as idle."""
+    """Deliver the environment to the agent. While the agent refuses it or it waits for the user's request, the idle rule still applies."""
     message = authorship.withheld(draft)
     if install.go_on_without(draft, live, message) if message else install.deliver(draft, live):
         return True
@@ -131,12 +131,12 @@ def deliver(draft: Draft, live: Live) -> bool:
 
 
 def decide_idle(draft: Draft, _: Live) -> bool:
-    """Warn of the session's idle end, and end it."""
+    """Warn of the session's idle end, and end the session."""
     return idle.decide_idle(draft)
 
 
 def _may_come_yet(draft: Draft, environment: Unresolved) -> bool:
-    """Whether session and environment may just be being applied, the session first: then the missing environment is not reported."""
+    """Return whether the missing environment may still be applied together with the session. If so, it is not reported."""
     known_at = draft.snapshot.created_at + TOGETHER_SECONDS
     if environment.reason != "EnvironmentNotFound" or draft.now >= known_at:
         return False
@@ -151,7 +151,7 @@ def _in_environment(snapshot: SessionSnapshot, unresolved: Unresolved) -> str:
 
 
 TOGETHER_SECONDS = 2.0
-"""One `kubectl apply` creates its objects within this time; creation times are whole seconds."""
+"""Seconds within which one `kubectl apply` creates its objects; creation times are whole seconds."""
 
 STAGES: tuple[Stage, ...] = (
     requests.refuse_junk,
@@ -164,7 +164,7 @@ STAGES: tuple[Stage, ...] = (
     move.move,
     start.have_a_pod,
 )
-"""Until the session has a pod of what the environment resolves to."""
+"""The stages until the session has a resolved environment and a pod."""
 
 LIVE_STAGES: tuple[LiveStage, ...] = (
     lost_key.replace_lost,

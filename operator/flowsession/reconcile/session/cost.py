@@ -7,7 +7,7 @@ from flowsession.reconcile.session.draft import Draft
 
 
 def of_session(draft: Draft) -> None:
-    """Write the cost: a share of the node from the moment that the pod has one; nothing on an instance, which has a cost of its own."""
+    """Write the cost: a share of the node once the pod has one; nothing on an instance, which has its own cost."""
     pod = draft.pod if draft.status.get("podName") else None
     if pod is None or not pod.node or pod.instance:
         rate: Decimal | None = NOTHING

@@ -17,27 +17,28 @@ from flowsession.reconcile import identity
 from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 FIRST_SECONDS = 0.5
-"""Longest delay of a session's first status: an empty STATUS looks like a dead operator. A longer start takes one more write for it."""
+"""Maximum seconds until a session's first status: an empty STATUS looks like a dead operator. A longer start takes one more write."""
 
 PROGRESS_SECONDS = 2.0
-"""Longest delay of mere progress: a session that is Ready within it takes two writes in all, one that installs longer three."""
+"""Seconds for which mere progress is not written. A session that is Ready by then takes two writes, one that installs longer three."""
 
 QUEUED_STEP = 20
-"""For each so many queued decisions, mere progress waits once more as long: its writes would delay sessions that are about to be Ready."""
+"""With twice this many decisions queued, the delay of mere progress doubles, with three times as many it triples, and so on up to
+MOST_PROGRESS_SECONDS: such writes would delay sessions that are about to be Ready."""
 MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
-"""Reasons of Ready=Unknown: the session may be in use, but can't be asked."""
+"""Reasons of Ready=Unknown: the session may be in use, but its agent can't be asked."""
 
 
 @dataclass(frozen=True)
 class Live:
-    """What the stages have once the session has a pod."""
+    """What the stages get once the session has a pod."""
 
     pod: PodView
     environment: Resolved
     agent: AgentView | None
-    """None: nothing is known yet about the agent in the pod's container."""
+    """None: nothing is known about the agent in the pod's container yet."""
 
 
 class Draft(PodDraft):
@@ -64,7 +65,7 @@ class Draft(PodDraft):
         return session_pod.name_of(self.snapshot.name, self.snapshot.uid, self.incarnation)
 
     def began(self, pod: PodView) -> float:
-        """Return when the pod was created, in seconds since 1970, as finely as known."""
+        """Return when the pod was created, in seconds since 1970, as precisely as known."""
         return self.snapshot.pod_timestamps.get("Created", pod.created_at)
 
     def agent_of(self, pod: PodView) -> AgentView | None:
@@ -73,7 +74,7 @@ class Draft(PodDraft):
         return agent if agent and pod.container and agent.restarts == pod.container.restarts else None
 
     def fresh_agent_of(self, pod: PodView) -> AgentView | None:
-        """Return the same for callers that compare times with now: those in the future, after a clock was set back, count as unknown."""
+        """Return the same for callers that compare its times with now. Times in the future (a clock was set back) count as unknown."""
         agent, latest = self.agent_of(pod), self.now + AHEAD_SECONDS
         if agent is None or max(agent.asked_at, agent.state_at, agent.edits_at) <= latest:
             return agent
@@ -85,10 +86,10 @@ class Draft(PodDraft):
         )
 
     def ask(self, agent: AgentView | None, call: AgentCall, *, not_before: float = 0.0, interrupts: bool = False) -> bool:
-        """Plan a call of the agent, and return whether it is made now. None is planned while another one is planned or under way, whose
-        answer causes the next decision.
+        """Plan a call of the agent, and return whether it is made now.
 
-        The call is made at `not_before`, in seconds since 1970, at the earliest; one that `interrupts` does not wait for a long poll.
+        While another call is planned or in flight, none is planned: that call's answer causes the next decision. `not_before` is the
+        earliest time, in seconds since 1970. A call that `interrupts` does not wait for a long poll.
         """
         if self.call is not None or (agent and agent.calling and not (interrupts and agent.following)):
             return False
@@ -100,41 +101,41 @@ class Draft(PodDraft):
         return True
 
     def create(self, wanted: Mapping[str, Any] | Create, *, before_the_end: bool = False) -> None:
-        """Create an object; `before_the_end`: also if this decision deletes the session."""
+        """Create an object. `before_the_end`: even if this decision deletes the session."""
         super().create(wanted)
         if before_the_end:
             self._built_on.append(self._creates[-1])
 
     def look_for_edits(self, incarnation: int) -> None:
-        """Read what earlier sessions of this user and environment saved, for this incarnation."""
+        """Read the edits that earlier sessions of this user and environment saved, for this incarnation."""
         snapshot = self.snapshot
         environment = snapshot.spec.environment_ref.name
         self._fetch_edits = FetchEdits(snapshot.namespace, environment, snapshot.environment_uid, snapshot.spec.user, incarnation)
 
     def only_progress(self, since: float) -> None:
-        """Delay the write until PROGRESS_SECONDS after `since` (FIRST_SECONDS if the status is empty): this decision found only expected
-        progress."""
+        """Delay the write until PROGRESS_SECONDS after `since` (FIRST_SECONDS if the status is empty), or longer if many decisions are
+        queued: this decision found only expected progress."""
         seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
         self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.queued / QUEUED_STEP))
 
     def hold(self, until: float) -> None:
-        """Delay all writes until that moment: more is about to come that belongs to them."""
+        """Delay all status writes until that moment: they should include what is about to become known."""
         self._held_until = until
 
     @property
     def deletes_the_pod(self) -> bool:
-        """Whether this decision deletes the session or one of its pods."""
+        """Return whether this decision deletes the session or one of its pods."""
         return any(deletion.kind in ("Pod", "ComputeSession") for deletion in self._deletes)
 
     def unreachable(self, reason: str, message: str) -> None:
-        """Set Ready=Unknown: the session was ready, but its agent can't be asked any more."""
+        """Set Ready=Unknown: the session was ready, but its agent can no longer be asked."""
         if not self.was_unreachable or self.reason_before("Ready") != reason:
             self.event(warning=True, reason=reason, message=message)
         self.status["phase"] = Phase.FAILED.value
         self.judge("Ready", None, reason, message)
 
     def _sum_up(self) -> None:
-        """Write what follows from Ready alone: the reason for the column, and the condition Stalled."""
+        """Write what follows from the condition Ready: the reason for the column, and the condition Stalled."""
         reason = self.reason("Ready")
         if "phase" in self.status:
             self.put("reason", reason if reason and self.status["phase"] != Phase.RUNNING.value else None)
@@ -145,25 +146,25 @@ class Draft(PodDraft):
 
     @property
     def was_unreachable(self) -> bool:
-        """Whether the status says that the session was ready, but its agent can't be asked any more."""
+        """Return whether the status shows that the session was ready but its agent can no longer be asked."""
         ready = self.was("Ready")
         return ready is not None and ready.status == "Unknown" and ready.reason in UNREACHABLE
 
     @property
     def was_ready(self) -> bool:
-        """Whether the status says that the session is ready, or was when its agent could last be asked."""
+        """Return whether the status shows that the session is ready, or was when its agent could last be asked."""
         ready = self.was("Ready")
         return self.was_unreachable or (ready is not None and ready.status == "True")
 
     def plan(self) -> Plan:
-        """Return what follows from all that was found."""
+        """Return the plan that follows from all findings."""
         self._sum_up()
         return super().plan()
 
     def _plan(self, patch: Mapping[str, Any], events: tuple[Event, ...]) -> Plan:
         if any(deletion.kind == "ComputeSession" for deletion in self._deletes):
-            patch = {}  # it would make the delete's own resourceVersion stale
-            self._creates = self._built_on  # all else would cost the time in which the agent's answer is good
+            patch = {}  # the write would make the resourceVersion of the delete stale
+            self._creates = self._built_on  # anything else would use up the time for which the agent's answer is valid
         if self.now < self._held_until and not self._deletes:
             self.look_again(self._held_until)
             patch, events = {}, ()

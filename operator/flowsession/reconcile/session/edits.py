@@ -12,20 +12,20 @@ from flowsession_protocol import messages
 
 SILENT_CALLS = 3
 SILENT_SECONDS = 20.0
-"""After so many unanswered calls in so many seconds, a suspension or reset goes on without saving."""
+"""After this many unanswered calls in a row, over this many seconds, a suspension or reset proceeds without saving."""
 
 HELD_SECONDS = 60.0
-"""Seconds between two attempts of an end that waits for edits which can't be saved."""
+"""Seconds between two attempts to end a session whose edits can't be saved."""
 
 AGAIN_SECONDS = 1.0
-"""Seconds between two calls for edits: files may change while they are packed."""
+"""Minimum seconds between two calls for edits: files may change while they are packed."""
 
 MOST_SHOWN = 20
 NOT_SAVED = "EditsNotSaved"
 
 
 def may_leave(draft: Draft) -> bool:
-    """Whether the pod can end without a loss of edits. If not, ask the agent for them or write why the end waits."""
+    """Return whether the pod may end: its edits are saved, or its agent is silent. If not, ask for the edits or write why the end waits."""
     pod = draft.pod
     if pod is None or not pod.running or not has_folder(draft):
         return True
@@ -40,7 +40,7 @@ def may_leave(draft: Draft) -> bool:
 
 
 def saved(draft: Draft, agent: AgentView) -> bool:
-    """Whether this plan saves all edits that the agent just reported. If not, write why the session's end waits."""
+    """Return whether this plan saves all edits that the agent just reported. If they can't be saved, write why the session's end waits."""
     problem = store(draft, agent)
     if problem:
         _hold(draft, agent, problem)
@@ -48,8 +48,10 @@ def saved(draft: Draft, agent: AgentView) -> bool:
 
 
 def store(draft: Draft, agent: AgentView) -> str | None:
-    """Save the edits that the agent reported last, and delete the saved edits that they replace. Return an empty string if this plan saves
-    them, None if the agent must be asked for them first, else why they can't be saved."""
+    """Save the edits that the agent reported last, and delete the saved edits that they replace.
+
+    Return an empty string if this plan saves them, None if the agent must be asked for them first, else why they can't be saved.
+    """
     assert agent.state is not None, "the callers ensure it"
     snapshot, edits, before = draft.snapshot, agent.state.edits, record(draft)
     went_on, former = before.get("revision"), before.get("savedTo") or ""
@@ -74,7 +76,7 @@ def store(draft: Draft, agent: AgentView) -> str | None:
         create = saved_edits.create(name, where, user=user, session=snapshot.name, pod_uid=pod, packed=packed, moment=moment)
         draft.create(create, before_the_end=True)
     if former and went_on and not same:
-        # This session started from it, so it only has older content.
+        # This session started from those edits, so they are older.
         draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
     if not same:
         saved_now = {"savedTo": name, "savedAt": times.stamp(moment), "revision": edits.revision}
@@ -84,7 +86,7 @@ def store(draft: Draft, agent: AgentView) -> str | None:
 
 
 def record(draft: Draft) -> dict[str, Any]:
-    """Return `edits` of the status, this decision included."""
+    """Return the status field `edits`, including this decision's changes."""
     return draft.status.get("edits") or {}
 
 
@@ -116,7 +118,7 @@ def show(draft: Draft, agent: AgentView | None) -> None:
 
 
 def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
-    """Return the earlier edits for the agent's first delivery, if there are any; None while they are unknown, or are still being saved."""
+    """Return the earlier edits for the agent's first delivery, at most one; None while they are unknown or still being saved."""
     snapshot = draft.snapshot
     if not snapshot.saved_known or snapshot.predecessor:
         return None
@@ -124,22 +126,22 @@ def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
 
 
 def held(draft: Draft) -> bool:
-    """Whether the status says that an end waits for edits."""
+    """Return whether the status shows that an end waits for edits."""
     return draft.reason_before("Active") == NOT_SAVED
 
 
 def lost(draft: Draft) -> str:
-    """Return the sentence about edits that could not be saved; empty: the session has no flow folder."""
+    """Return the clause about edits that could not be saved; empty if the session has no flow folder."""
     return "what was edited in the session's flow folder could not be saved" if has_folder(draft) else ""
 
 
 def has_folder(draft: Draft) -> bool:
-    """Whether the status says that the session has a flow folder to edit."""
+    """Return whether the status shows that the session has a flow folder to edit."""
     return draft.snapshot.status.get("flowRevision") not in (None, "", "none")
 
 
 def take(draft: Draft, agent: AgentView | None, *, not_before: float) -> None:
-    """Ask the agent for the edits, at that time at the earliest."""
+    """Ask the agent for the edits, at `not_before` at the earliest."""
     draft.ask(agent, TakeEdits(), not_before=not_before, interrupts=True)
 
 
@@ -154,7 +156,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
     draft.judge("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
     if agent.state and agent.state.retired:
-        draft.ask(agent, Reopen())  # it stays, so it may be used
+        draft.ask(agent, Reopen())  # the session stays, so it may be used
 
 
 def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
@@ -169,7 +171,7 @@ def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
 
 
 def _let_go(before: dict[str, Any], edits: EditsView, *, superseded: bool) -> dict[str, Any] | None:
-    """Return `edits` of the status where none of the present ones are to be saved. `superseded`: nor are those that were."""
+    """Return the status field `edits` when there is nothing to save. `superseded`: the edits saved before are dropped from it too."""
     gone = ("count", "files", "discarded", "notSaved", *(("savedTo", "savedAt", "revision") if superseded else ()))
     left = {name: value for name, value in before.items() if name not in gone}
     if edits.count:

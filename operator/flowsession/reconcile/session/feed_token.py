@@ -1,4 +1,4 @@
-"""Whether a session may have the token of its environment's feed: not if its user decides which programs handle it."""
+"""Whether a session may get the token of its environment's feed: not if its user decides which programs handle the token."""
 
 from flowsession.api.environment import ImageOrigin
 from flowsession.api.pod_settings import takes_over
@@ -11,7 +11,7 @@ from flowsession.reconcile.session.snapshot import SessionSnapshot
 
 
 def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> str:
-    """Return why this pod must not get the token of the environment's Secret, with the way out and without a full stop; empty: it may.
+    """Return why this pod must not get the token of the environment's Secret and what to do, without a final period; empty if it may.
 
     The agent compares the Secret's hosts with the feeds (flowsession_agent.feeds.credentials).
     """

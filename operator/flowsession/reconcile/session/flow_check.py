@@ -9,26 +9,26 @@ from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.install import follow
 
 POLL_SECONDS = 3.0
-"""Length of a long poll for a check: shorter than for an install, so that other calls don't wait long."""
+"""Seconds of a long poll for a check: fewer than for an install, so that other calls don't wait long."""
 
 MOST_POLLS = 40
-"""Long polls for one check, two minutes of them; the agent announces the verdict of one that takes longer."""
+"""Maximum number of long polls for one check, two minutes in all. The agent announces the verdict of a check that takes longer."""
 
 SLOW = "the flow is still being checked, after two minutes: the check gives way to all other work on its node, and the verdict follows"
 
 LEAST_BETWEEN_CALLS = 5.0
-"""Minimum seconds between a call of an agent and one because it announced another verdict: tools may be edited all the time."""
+"""Minimum seconds from any call of an agent to a call because it announced another verdict: tools may be edited all the time."""
 
 WRITE_SECONDS = 3.0
-"""How long after Ready the list of packages waits to be written together with the verdict."""
+"""Seconds after Ready for which the list of packages waits to be written together with the verdict."""
 
 
 def judge(draft: Draft, live: Live) -> bool:
-    """Write whether the flow is valid."""
+    """Write whether the flow is valid, or why that is unknown."""
     pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or draft.status.get("phase") != Phase.RUNNING.value:
         return True
-    if agent.delivered is None and not settled(draft, pod):  # one that is settled gets nothing delivered by an operator that starts anew
+    if agent.delivered is None and not settled(draft, pod):  # after a restart of the operator, a settled session gets no delivery
         return True
     state, check = agent.state, agent.state.check
     if environment.files is None:
@@ -52,9 +52,9 @@ def judge(draft: Draft, live: Live) -> bool:
 
 
 def follow_the_check(draft: Draft, live: Live) -> bool:
-    """Follow a check that is under way, and ask an agent that announced another verdict, unless another call is planned.
+    """Follow a check that is running, and ask an agent that announced another verdict, unless another call is planned.
 
-    An agent checks by itself when something changes that its operator does not see, such as a connection's Secret.
+    An agent checks by itself when something changes that the operator does not see, such as a connection's Secret.
     """
     agent, hint = live.agent, draft.snapshot.hint
     if draft.status.get("phase") != Phase.RUNNING.value:
@@ -69,6 +69,6 @@ def follow_the_check(draft: Draft, live: Live) -> bool:
 
 
 def _changed(draft: Draft, revisions: tuple[str, str]) -> bool:
-    """Whether the status has no verdict on this content."""
+    """Return whether the status has no verdict on this content."""
     status = draft.snapshot.status
     return draft.was(CONDITION) is None or (status.get("flowRevision"), status.get("packagesRevision")) != revisions

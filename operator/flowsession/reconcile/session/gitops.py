@@ -1,4 +1,4 @@
-"""Sessions that a GitOps tool applies: it creates a deleted one again, so that an idle end by deletion frees nothing."""
+"""Sessions that a GitOps tool applies: the tool recreates a deleted one, so an idle end by deletion frees nothing."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ _LABELS = {
     "kustomize.toolkit.fluxcd.io/name": "Flux",
     "helm.toolkit.fluxcd.io/name": "Flux",
 }
-"""What the tools write on the objects that they apply, by their documentation on resource tracking and on labels."""
+"""Metadata that the tools write into objects that they apply, from their documentation on resource tracking and on labels."""
 
 
 def tool_of(labels: Mapping[str, str], annotations: Mapping[str, str]) -> str:
-    """Return the name of the tool that applies an object with these labels and annotations; empty if there is none."""
+    """Return the name of the tool that applies an object with these labels and annotations, or an empty string."""
     of_each = ((_ANNOTATIONS, annotations), (_LABELS, labels))
     return next((tool for marks, metadata in of_each for name, tool in marks.items() if name in metadata), "")
 
@@ -29,7 +29,7 @@ def warn(draft: Draft) -> None:
 
 
 def advice_on(draft: Draft) -> str:
-    """Return what comes of an idle end, and the way out; empty where the end lasts."""
+    """Return what happens after an idle end, and how to prevent that; empty if the end lasts."""
     tool = draft.snapshot.applied_by
     if not tool or draft.snapshot.spec.idle.action != IdleAction.DELETE:
         return ""

@@ -15,18 +15,18 @@ _DENIED = re.compile(
 
 
 def for_next_pod(draft: Draft) -> PodIdentity | Lacking | None:
-    """Return what the next pod runs as, or why that can't be had; None while the namespace's ServiceAccounts are being read."""
+    """Return the identity of the next pod, or why it is unavailable; None while the namespace's ServiceAccounts are being read."""
     return _found(draft, _wanted(draft))
 
 
 def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:
-    """Return the identity that the spec asks for instead of the pod's, or why it can't be had; None: the pod's is right."""
+    """Return the identity that the spec asks for instead of the pod's, or why it is unavailable; None if the pod's is right."""
     wanted = _wanted(draft)
     return None if pod.identity.asked == identity.asked(wanted) else _found(draft, wanted)
 
 
 def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
-    """Whether a new pod could pull the image that this one can't: its ServiceAccount was created or changed since."""
+    """Return whether a new pod could pull the image that this one can't, since its ServiceAccount has been created or changed."""
     before, container = draft.was("Ready"), pod.container
     message = (container.waiting_message if container else "") + (before.message if before else "")
     if not pod.identity.version or not _DENIED.search(message):
@@ -37,7 +37,7 @@ def pulls_in_vain(draft: Draft, pod: PodView) -> bool:
 
 
 def to_pull(draft: Draft, pod: PodView, message: str) -> str:
-    """Return the advice to grant the right to pull; empty: the registry's message is about something else."""
+    """Return the advice to grant the right to pull; empty if the registry's message is about something else."""
     if not _DENIED.search(message):
         return ""
     registry = _registry(pod.image)
@@ -50,7 +50,7 @@ def to_pull(draft: Draft, pod: PodView, message: str) -> str:
 
 
 def to_install(draft: Draft, pod: PodView, message: str) -> str:
-    """Return the advice to grant the right to read the feed; empty: the index's message is about something else."""
+    """Return the advice to grant the right to read the feed; empty if the index's message is about something else."""
     if not _DENIED.search(message):
         return ""
     if pod.identity.account:
@@ -67,7 +67,7 @@ def _none(draft: Draft, can: str) -> str:
 
 
 def _wanted(draft: Draft) -> Identity:
-    """Return the wanted identity; on an instance, the instance's."""
+    """Return the identity that the spec asks for, or the instance's if the session is on one."""
     ref = draft.snapshot.spec.compute.instance_ref
     if ref is None:
         return draft.snapshot.spec.identity
@@ -81,6 +81,6 @@ def _found(draft: Draft, wanted: Identity) -> PodIdentity | Lacking | None:
 
 
 def _registry(image: str) -> str:
-    """Return the image's registry, as container runtimes do: the first part, if it looks like a host."""
+    """Return the image's registry by the rule of container runtimes: the first part, if it looks like a host."""
     first, slash, _ = image.partition("/")
     return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"

@@ -1,7 +1,7 @@
-"""The idle rule: an unused session ends, in two steps, and only on a fresh answer of its agent.
+"""The idle rule: an unused session ends, in two steps, and only after a fresh answer from its agent.
 
-First the agent is asked to retire if it is still idle: from then on it refuses new work. Then the session is deleted (or suspended) with
-its resourceVersion as precondition, so that work and changes in between win.
+First the agent is asked to retire if it is still idle; a retired agent refuses new work. Then the session is deleted (or suspended) with
+its resourceVersion as precondition, so that work and changes in between take precedence.
 """
 
 from flowsession.api.session import IdleAction, LastActivity, Phase, SuspendedBy
@@ -27,7 +27,7 @@ from flowsession.reconcile.session.on_instance import retire_for_instance
 
 
 def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
-    """Warn before the idle end, once a probe confirms that the session is idle, and say how to put it off."""
+    """Warn of the idle end once a probe confirms that the session is idle, and explain how to postpone it."""
     warn_at = deadline - warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.look_again(deadline)
     # The deadline in the status is rounded up to whole seconds.
@@ -43,12 +43,12 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
 
 
 def was_warned(draft: Draft) -> bool:
-    """Whether the status still warns that the session ends soon."""
+    """Return whether the status still warns that the session ends soon."""
     return draft.reason_before("Active") in ("IdleSoon", edits.NOT_SAVED)
 
 
 def deadline_after(draft: Draft, last: float) -> float:
-    """Return when idleness ends the session: one timeout after the last work, or later if the warning came late."""
+    """Return when idleness ends the session, in seconds since 1970: one timeout after the last work, or later if the warning was late."""
     deadline = last + draft.snapshot.spec.idle.timeout_seconds
     promised = times.parse(draft.snapshot.status.get("expiresAt"))
     same_spec = draft.snapshot.status.get("observedGeneration") == draft.snapshot.generation
@@ -57,7 +57,7 @@ def deadline_after(draft: Draft, last: float) -> float:
 
 
 def warn_late(draft: Draft, agent: AgentView | None) -> None:
-    """Warn after a deadline that passed while the operator or the agent was away: the end comes one warning period from now."""
+    """Warn of a deadline that passed while the operator or the agent was unavailable: the session ends one warning period from now."""
     if agent is None or agent.state is None or agent.failures or draft.now - agent.state_at > FRESH_SECONDS:
         draft.ask(agent, Probe())
         return
@@ -69,7 +69,7 @@ def warn_late(draft: Draft, agent: AgentView | None) -> None:
 
 
 def _warning(draft: Draft) -> str:
-    """Return the warning, made from the status alone, so that another operator gives the same."""
+    """Return the warning. It depends on the session object alone, so that another operator writes the same one."""
     verb = "suspended" if draft.snapshot.spec.idle.action == IdleAction.SUSPEND else "deleted"
     edited = (draft.status.get("edits") or {}).get("files") or ()
     saves = f" (the edited files are saved first: {', '.join(edited[:5])}{', ...' if len(edited) > 5 else ''})" if edited else ""
@@ -81,33 +81,33 @@ def _warning(draft: Draft) -> str:
 
 
 PROBE_FAILED_AFTER = 3
-"""Unanswered calls in a row after which Active is Unknown."""
+"""Number of unanswered calls in a row after which Active is Unknown."""
 
 PROBE_FAILED = "ProbeFailed"
 UNREACHABLE_CALLS = 20
 """Minimum number of failed calls in a row before a session ends as unreachable."""
 
 SERVER_PAUSE = 10.0
-"""Seconds until an end is decided again that waits for an API server which does not answer."""
+"""Seconds until an end is decided again while the API server does not answer."""
 
 UNREACHABLE_TIMEOUTS = 3
-"""A session that was unreachable for this many timeouts ends, as ProbeFailed and not as idle."""
+"""Number of idle timeouts after which an unreachable session ends, as ProbeFailed instead of Idle."""
 
 SILENCE_STEP = 60.0
-"""Seconds by which the end of an unreachable session must move to be written again."""
+"""Seconds by which the end of an unreachable session must move before it is written again."""
 
 STEADY_SECONDS = 60.0
-"""How long Active=True holds at least: with a short timeout a session may be found idle every half a minute."""
+"""Minimum seconds for which Active=True holds: with a short timeout, a session may be found idle every half minute."""
 
 KEPT = "keep-alive"
-"""The agent's name for a keep-alive among the kinds of work."""
+"""The agent's name for work that is a keep-alive."""
 
 INSTALLED = "install"
-"""The agent's name for an install."""
+"""The agent's name for work that is an install."""
 
 
 def decide_idle(draft: Draft) -> bool:
-    """Write when idleness would end the session, warn of that, and end it once that time has come and the agent agrees."""
+    """Write when idleness will end the session, warn of that, and end the session at that time if the agent agrees."""
     pod, idle = draft.pod, draft.snapshot.spec.idle
     if pod is None or not pod.running:
         return False
@@ -139,12 +139,12 @@ def decide_idle(draft: Draft) -> bool:
 
 
 def _show_end(draft: Draft, agent: AgentView | None, deadline: float) -> None:
-    """Write when the session ends, for idleness or as unreachable."""
+    """Write when the session ends, because it is idle or unreachable."""
     shown, unreachable = times.parse(draft.status.get("expiresAt")), _is_unreachable(agent)
     if draft.was_unreachable and not unreachable and (agent is None or agent.state is None or agent.failures):
-        return  # the shown time stands until an agent answers
+        return  # the written time stands until an agent answers
     at = agent.failing_since + _longest_silence(draft) if agent and unreachable else deadline
-    # lastActivity keeps whole seconds: after a restart of the operator the same deadline may come out up to a second earlier.
+    # lastActivity has whole seconds, so after a restart of the operator the same deadline may be up to a second earlier.
     if shown is None or abs(shown - at) > (SILENCE_STEP if unreachable else 1.0):
         draft.put("expiresAt", times.deadline_stamp(at))
 
@@ -154,13 +154,13 @@ def _is_unreachable(agent: AgentView | None) -> bool:
 
 
 def _longest_silence(draft: Draft) -> float:
-    """Return the seconds for which a session may be unreachable."""
+    """Return the seconds for which a session may be unreachable before it ends."""
     snapshot = draft.snapshot
     return max(UNREACHABLE_TIMEOUTS * snapshot.spec.idle.timeout_seconds, snapshot.settings.session.unreachable_seconds)
 
 
 def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
-    """Write that a session that was ready can't be asked any more, and what happens next."""
+    """Write that a session that was ready can no longer be asked, and what happens next."""
     if draft.reason("Ready") != "Running" and not draft.was_unreachable:
         return
     action, at = draft.snapshot.spec.idle.action, draft.status.get("expiresAt")
@@ -175,7 +175,7 @@ def _say_unreachable(draft: Draft, pod: PodView, agent: AgentView) -> None:
 
 
 def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
-    """Keep a session that never ends; a probe in each timeout finds out whether it is still reachable."""
+    """Keep a session that never ends, and probe it once per timeout to find out whether it is still reachable."""
     draft.put("expiresAt", None)
     if not retire_for_instance(draft, agent):
         _reopen(draft, agent)
@@ -185,7 +185,7 @@ def _keep_for_good(draft: Draft, agent: AgentView | None) -> None:
 
 
 def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
-    """Deliver a user's keep-alive request, which counts as work: the session accepts work again, and the timeout starts anew."""
+    """Deliver a user's keep-alive request. It counts as work: the session accepts work again, and the timeout restarts."""
     value = requests.pending(draft, "keepAlive")
     if agent and agent.state and agent.kept_alive == value and not agent.state.retired:
         requests.done(draft, "keepAlive")
@@ -201,7 +201,7 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
 
 
 def end_unreachable(draft: Draft, live: Live) -> bool:
-    """End a session that is unreachable for too long; with `idle.action: None` it gets a new pod instead."""
+    """End a session that has been unreachable for too long. With `idle.action: None`, it gets a new pod instead."""
     idle, agent = draft.snapshot.spec.idle, live.agent
     limit = _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
@@ -228,7 +228,7 @@ def _last_activity(draft: Draft, agent: AgentView | None) -> float | None:
     ahead = last is not None and last > draft.now + AHEAD_SECONDS
     if agent and agent.state and ((seen := agent.state_at - agent.state.idle_seconds) > (last or 0.0) or ahead):
         last, what = seen, agent.state.what or what
-    elif ahead:  # some clock was wrong, and only the agent knows
+    elif ahead:  # some clock was wrong; only the agent knows when work was last seen
         last = draft.now
         draft.ask(agent, Probe())
     if last is not None and (written is None or last - written >= 1.0 or written > draft.now + AHEAD_SECONDS):
@@ -295,7 +295,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
 
 
 def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_until: float | None = None) -> None:
-    """End the session as `idle.action` says; `valid_until`: the agent's answer must not be acted on later."""
+    """End the session by `idle.action`. `valid_until` is when the agent's answer expires, in seconds since 1970."""
     snapshot = draft.snapshot
     suspends = snapshot.spec.idle.action == IdleAction.SUSPEND
     draft.look_again(draft.now + UNDONE_SECONDS)
@@ -310,6 +310,6 @@ def _finish(draft: Draft, reason: str, message: str, *, alarming: bool, valid_un
 
 
 def _reopen(draft: Draft, agent: AgentView | None) -> None:
-    """Let a retired agent accept work again: a longer timeout, another action or work that was seen puts the end off."""
+    """Let a retired agent accept work again: a longer timeout, another action or new work has postponed the end."""
     if agent and agent.state and agent.state.retired and draft.ask(agent, Reopen()) and not agent.failures:
         draft.event(warning=False, reason="EndCalledOff", message="the session stays: it was changed or used right before its idle end")

@@ -26,13 +26,13 @@ from flowsession.reconcile.session.start import time_out
 from flowsession_protocol.messages import Order
 
 UNREACHABLE_AFTER = 20.0
-"""Seconds of unanswered calls after which the status says so; a new agent needs some tenths of a second."""
+"""Seconds of unanswered calls after which the status reports AgentUnreachable. A new agent needs a few tenths of a second."""
 
 FIRST_PAUSE = 0.01
 """Back-off after the first unanswered call, in seconds; it doubles. A pod is Running a little before its agent listens."""
 
 LONGEST_FIRST_PAUSE = 5.0
-"""Seconds that such a pause has at most until people are told."""
+"""Maximum of this back-off in seconds, until the status reports AgentUnreachable."""
 
 OUT_OF_MEMORY = 137
 """Exit code after signal 9."""
@@ -44,17 +44,17 @@ FOLLOW_PAUSE = 0.05
 """Minimum seconds between two long polls of one agent."""
 
 PREDECESSOR_PAUSE = 0.25
-"""Seconds between two checks whether the edits of a session that was just deleted are saved: this session gets them."""
+"""Seconds between two checks whether the edits of a session deleted just before are saved: this session gets them."""
 
 QUIET_PAUSE = 1.0
-"""Seconds after an empty long poll that returned at once; it doubles."""
+"""Back-off after the first empty long poll that returned at once, in seconds; it doubles."""
 
 LONGEST_QUIET_PAUSE = 30.0
-"""Longest pause after empty polls, which is the length of a long poll."""
+"""Maximum of this back-off in seconds: the length of a long poll."""
 
 
 def deliver(draft: Draft, live: Live) -> bool:
-    """Deliver the environment to the agent."""
+    """Deliver the environment to the agent, unless it has all that it should have."""
     pod, environment, agent = live.pod, live.environment, live.agent
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
@@ -86,7 +86,7 @@ def deliver(draft: Draft, live: Live) -> bool:
 
 
 def _deliver(draft: Draft, agent: AgentView | None, wanted: Target, environment: Resolved, request: str, *, serving: bool) -> None:
-    """Call the agent; the first flow folder comes with earlier edits, once those are known."""
+    """Call the agent. The first flow folder is delivered with earlier edits, once those are known."""
     unknown = wanted.packages != environment.packages_revision and was_installing(draft) and not (agent and agent.state)
     earlier = [] if serving or environment.files is None else edits.wanted(draft)
     if earlier is None and draft.snapshot.predecessor:
@@ -108,7 +108,7 @@ def _feed_problem(draft: Draft, environment: Resolved) -> str:
 
 
 def go_on_without(draft: Draft, live: Live, message: str) -> bool:
-    """Withhold the environment's present content: the session keeps what it has, or waits if this container has nothing yet."""
+    """Withhold the environment's present content. The session keeps what it has, or waits if this container has nothing yet."""
     pod, agent, before = live.pod, live.agent, draft.was("InSync")
     serving = draft.was_ready and same_container(draft, pod)
     draft.judge("InSync", False, authorship.REASON, message)
@@ -123,7 +123,7 @@ def go_on_without(draft: Draft, live: Live, message: str) -> bool:
 
 
 def follow_the_install(draft: Draft, live: Live) -> bool:
-    """Write how far the install is. A session that was ready stays ready with what it has."""
+    """Write the progress or result of the install. A session that was ready stays ready with what it has."""
     pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or agent.delivered is None:
         return True
@@ -160,7 +160,7 @@ def follow_the_install(draft: Draft, live: Live) -> bool:
 
 def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
     reason, message = "InstallFailed", install.message or "the installer gave no reason"
-    if install.code in FEED_REASONS:  # it may work the next time without a change of the environment
+    if install.code in FEED_REASONS:  # it may work the next time, with the environment unchanged
         reason, message = install.code, f"{message} Then try again by the annotation {requests.REQUESTS['install']}"
     elif hint := to_install(draft, pod, message):
         message = message.removesuffix(".") + hint
@@ -170,7 +170,7 @@ def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
 
 
 def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
-    """Long-poll the agent; one that returns at once without news is polled less and less often."""
+    """Long-poll the agent, less and less often if it keeps returning at once without news."""
     if agent.calling or draft.call is not None:
         return
     pause = pause_after_failures(agent) if agent.failures else _quiet_pause(agent.empty_polls) if agent.empty_polls else FOLLOW_PAUSE
@@ -197,10 +197,10 @@ def _ask(draft: Draft, agent: AgentView | None, call: Probe | Deliver) -> None:
 
 
 def _silent_pause(agent: AgentView) -> float:
-    """Return the seconds until an agent that has not answered since it started is asked again.
+    """Return the seconds until an agent that has not answered since it started is called again.
 
-    Once people were told, it is half of the time for which it has been silent: hundreds of such sessions cost nearly nothing, and one
-    that recovers is noticed in proportion to what was waited already.
+    After UNREACHABLE_AFTER, the pause is half of the time for which the agent has been silent: hundreds of such sessions cost nearly
+    nothing, and a recovery is noticed after a delay in proportion to the silence.
     """
     if not agent.failures:
         return 0.0
@@ -227,13 +227,13 @@ def _wait_for_agent(draft: Draft, pod: PodView, agent: AgentView | None) -> None
 
 
 def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
-    """Hold a session whose container was killed for memory before it was ready: the same install would end the same way."""
+    """Return whether the container was killed for memory before it was ready, and hold such a session: a new try would end the same way."""
     container = pod.container
     assert container is not None
     if container.restarts == 0 or container.ended_reason != "OOMKilled":
         return False
     status = draft.snapshot.status
-    # An install without a tool was under way when the container died; its exit code was written below.
+    # An install without a tool was running when the container died; its exit code was written below.
     install = status.get("install")
     if install and (install.get("revision") != wanted.packages or install.get("tool")):
         return False

@@ -1,4 +1,4 @@
-"""Sessions whose agents know only a key that the operator lost: their users are warned, and they get new pods."""
+"""Sessions whose agents know only a key that the operator lost: their users get a warning, and the sessions get new pods."""
 
 import re
 from functools import lru_cache
@@ -23,8 +23,11 @@ def key_ids(key_set: str) -> frozenset[str]:
 
 
 def replace_lost(draft: Draft, live: Live) -> bool:
-    """Replace a pod that does not know this operator's key: at once if it was not ready yet, since nothing was done in it; else after the
-    time for which an agent may be unreachable, since it can't be asked whether it is in use."""
+    """Replace a pod whose agent does not know this operator's key.
+
+    A pod that was not ready yet is replaced at once, since nothing was done in it. Any other pod is replaced after the time for which an
+    agent may be unreachable, since it can't be asked whether it is in use.
+    """
     pod = live.pod
     ours = key_ids(draft.snapshot.public_keys)
     if not (ours and pod.key_ids and ours.isdisjoint(pod.key_ids)):

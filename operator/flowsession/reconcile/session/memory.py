@@ -1,4 +1,4 @@
-"""Reports that a process of a session was killed for memory, which nothing else in the cluster does."""
+"""Reports that a process of a session was killed for memory. Nothing else in the cluster reports that."""
 
 from flowsession.model import times
 from flowsession.model.plan import Probe
@@ -6,13 +6,13 @@ from flowsession.reconcile.session.draft import Draft
 
 REASON = "ProcessKilledForMemory"
 LEAST_BETWEEN = 60.0
-"""Minimum seconds between two Events of one session: a replaced agent may report kills all the time."""
+"""Minimum seconds between two such Events of one session: an agent that somebody replaced may report kills all the time."""
 LEAST_BETWEEN_CALLS = 1.0
-"""Minimum seconds between a call of an agent and a call because of a kill."""
+"""Minimum seconds from any call of an agent to a call because of a kill."""
 
 
 def report(draft: Draft) -> None:
-    """Write an Event for a new kill, and its id into the status; ask an agent that announced a kill."""
+    """Write an Event for a new kill, and its id into the status. Ask an agent that announced a kill."""
     pod = draft.pod
     if pod is None or not pod.running or draft.deletes_the_pod:
         return

@@ -1,4 +1,4 @@
-"""Missing Secrets and ConfigMaps that `spec.env` takes values from, without which a container can't be created."""
+"""Missing Secrets and ConfigMaps from which `spec.env` takes values: without them, the container can't be created."""
 
 import re
 
@@ -7,7 +7,7 @@ from flowsession.reconcile import requests
 from flowsession.reconcile.session.draft import Draft
 
 CONFIG_ERROR = "CreateContainerConfigError"
-"""The kubelet's reason; it retries by itself."""
+"""The kubelet's reason in this case; the kubelet retries by itself."""
 
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 _NO_OBJECT = re.compile(r'\b(secret|configmap)s? "([^"\s]{1,253})" not found')
@@ -16,7 +16,7 @@ _NO_KEY = re.compile(r"couldn't find key (\S{1,253}) in (Secret|ConfigMap) (\S{1
 
 
 def cause(draft: Draft, pod: PodView) -> tuple[str, str] | None:
-    """Return reason and message; None: the container fails for another reason."""
+    """Return reason and message, or None if the container fails for another reason."""
     container = pod.container
     if container is None or container.waiting_reason != CONFIG_ERROR:
         return None
@@ -36,7 +36,7 @@ def cause(draft: Draft, pod: PodView) -> tuple[str, str] | None:
 
 
 def _variables(draft: Draft, kind: str, name: str, key: str) -> list[str]:
-    """Return the names of the variables whose values come from there."""
+    """Return the names of the variables that take their values from this object and key; empty key: any."""
     found = []
     for variable in draft.snapshot.spec.env or ():
         source = variable.value_from

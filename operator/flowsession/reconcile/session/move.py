@@ -1,4 +1,4 @@
-"""A session whose pod has another size, instance or identity than its spec: it gets a new pod as soon as those can be had."""
+"""Sessions whose pod has another size, instance or identity than the spec: they get a new pod as soon as those are available."""
 
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
@@ -11,7 +11,7 @@ from flowsession.reconcile.size import choice
 
 
 def move(draft: Draft) -> bool:
-    """Restart the session with the compute and identity of its spec, once its edits are saved. Without them, it goes on as it is."""
+    """Restart the session with the compute and identity of its spec once these are available and its edits are saved."""
     if (waiting := _outdated(draft)) is not None:
         message = f"size {waiting.vm_size} has changed before a node took {waiting.name}: it is being replaced"
         return _start_anew(draft, "ComputeChanged", message, message)
@@ -49,7 +49,7 @@ def explain(draft: Draft, live: Live) -> bool:
 
 
 def _misplaced(draft: Draft) -> PodView | None:
-    """Return the session's pod if its spec names another size or instance. Without a named size, any size is right."""
+    """Return the session's pod if its spec names another size or instance. If the spec names no size, any size is right."""
     pod, compute = draft.pod, draft.snapshot.spec.compute
     if pod is None:
         return None
@@ -62,7 +62,7 @@ def _misplaced(draft: Draft) -> PodView | None:
 
 
 def _problem(draft: Draft) -> Problem | None:
-    """Return why the compute of the spec can't be had; None: it can."""
+    """Return why the session can't get the compute of its spec, or None if it can."""
     if message := authorship.withheld(draft):
         return authorship.REASON, message
     compute, snapshot = draft.snapshot.spec.compute, draft.snapshot
@@ -74,7 +74,7 @@ def _problem(draft: Draft) -> Problem | None:
 
 
 def _outdated(draft: Draft) -> PodView | None:
-    """Return the session's pod if no node takes it and a new one would differ: its size was changed or deleted."""
+    """Return the session's pod if it fits on no node and a new one would differ, since its size was changed or deleted."""
     pod, snapshot = draft.pod, draft.snapshot
     if pod is None or pod.instance or pod.node or not pod.unscheduled_message or not pod.vm_size or not snapshot.offers:
         return None

@@ -15,7 +15,7 @@ Problem = tuple[str, str]
 
 
 def wait(draft: Draft) -> bool:
-    """Leave an instance that stops or is gone, once the edits are saved; wait until the instance that the spec names is ready."""
+    """Leave an instance that is stopping or gone, once the edits are saved. Wait until the instance that the spec names is ready."""
     ref, pod = draft.snapshot.spec.compute.instance_ref, draft.pod
     if pod is not None and pod.instance and (lost := problem_of(draft, pod.instance)) is not None:
         if edits.may_leave(draft):
@@ -31,13 +31,13 @@ def wait(draft: Draft) -> bool:
     for stray in draft.snapshot.pods:
         remove(draft, stray)
     if draft.status.get("podName"):
-        restart.leave_the_pod(draft)  # it was lost, with its node or otherwise
+        restart.leave_the_pod(draft)  # the pod was lost, with its node or otherwise
     _wait(draft, lacking)
     return False
 
 
 def problem_of(draft: Draft, name: str) -> Problem | None:
-    """Return why this instance can't be used until somebody changes something; None: it can, or will by itself."""
+    """Return why this instance can't be used until somebody changes something, or None if it can or will be usable by itself."""
     snapshot = draft.snapshot
     found, where = snapshot.instances.get(name), f"namespace {snapshot.namespace!r}"
     if found is None:
@@ -56,7 +56,7 @@ def problem_of(draft: Draft, name: str) -> Problem | None:
 
 
 def not_ready(draft: Draft, name: str) -> Problem | None:
-    """Return why an instance that shall run is not ready yet; None: it is."""
+    """Return why an instance that should run is not ready yet, or None if it is."""
     found = draft.snapshot.instances[name]
     return None if found.node else ("InstanceStarting", f"instance {name!r} is not ready yet: {found.message or 'it is being started'}")
 
@@ -72,7 +72,7 @@ def _wait(draft: Draft, problem: Problem) -> None:
 
 
 def retire_for_instance(draft: Draft, agent: AgentView | None) -> bool:
-    """Probe or retire the agent for the idle stop of its instance; return whether it is to retire now."""
+    """Probe or retire the agent for the idle stop of its instance, and return whether it should retire now."""
     compute = draft.snapshot.spec.compute
     view = draft.snapshot.instances.get(compute.instance_ref.name) if compute.instance_ref else None
     if view is None or view.idle_at is None or view.stopped:

@@ -1,4 +1,4 @@
-"""A session that has all it shall have: Ready, with the stages of its start and the list of its packages."""
+"""Sessions that have all they should have: the condition Ready, the stages of the start and the list of packages."""
 
 from flowsession.api.session import Packages, Phase, Stage
 from flowsession.manifests import config_maps, pod_metadata
@@ -16,7 +16,7 @@ from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft, Live
 
 LIST_SECONDS = 5.0
-"""How long Ready waits for the list of packages, so that one write has both."""
+"""Maximum seconds for which Ready waits for the list of packages, so that one write has both."""
 
 SHORTEST_SECONDS = 0.05
 """Minimum seconds for an Event to name a stage that is usually instant; the status has all stages."""
@@ -26,7 +26,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
     """Write Ready, or why the first install failed."""
     pod, agent = live.pod, live.agent
     if agent is None or agent.state is None or agent.delivered is None:
-        # What an earlier operator wrote holds, except that the agent can't be asked.
+        # The status that an earlier operator wrote stands, except that an unreachable agent is asked again.
         if draft.was_unreachable and same_container(draft, pod):
             _ask_again(draft, pod, agent)
         return True
@@ -40,7 +40,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
     if agent.delivered == (environment.packages_revision, environment.flow_revision):
         authorship.give(draft)
     if not same_container(draft, pod):
-        # Rounded up: idleness counts from here, and must not end the session before the time that people read.
+        # Rounded up: idleness counts from here, and must not end the session before the time in the status.
         draft.put("readyAt", times.deadline_stamp(draft.now))
         draft.put("containerRestarts", pod.container.restarts if pod.container else 0)
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
@@ -54,7 +54,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
 
 
 def _event_of_restart(draft: Draft, pod: PodView) -> None:
-    """Warn of why the container of a session that was ready has ended, where it runs again before any status has said so."""
+    """Warn why the container of a session that was ready ended, if it is running again before any status reported its end."""
     container, before = pod.container, draft.was("Ready")
     served = draft.snapshot.status.get("podName") == pod.name and draft.snapshot.status.get("readyAt")
     if served and container and container.restarts and container.ended_reason and before and before.reason not in DIED:
@@ -80,7 +80,7 @@ _OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
 
 
 def compare_settings(draft: Draft, live: Live) -> bool:
-    """Write that `env`, `claims` or `podMetadata` of the spec have changed since the pod's creation: they hold from the next start on."""
+    """Write whether `env`, `claims` or `podMetadata` have changed since the pod's creation: changes take effect at the next start."""
     pod = live.pod
     changed = bool(pod.settings) and pod.settings != settings_of(draft.snapshot.spec)
     reason = draft.reason("InSync")
@@ -96,7 +96,7 @@ def compare_settings(draft: Draft, live: Live) -> bool:
 
 
 def list_packages(draft: Draft, live: Live) -> bool:
-    """Keep the list of packages in a ConfigMap, one for each revision and image, shared by all sessions with these."""
+    """Keep the list of packages in a ConfigMap, one per revision and image, shared by all sessions that have both."""
     pod, environment, agent = live.pod, live.environment, live.agent
     revision = draft.status.get("packagesRevision")
     if not revision or draft.status.get("phase") != Phase.RUNNING.value:
@@ -126,10 +126,12 @@ def list_packages(draft: Draft, live: Live) -> bool:
 
 
 def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> list[Stage]:
-    """Return the stages of the start, from this operator's timestamps, else from the API's whole seconds. Each begins where the previous
-    one ends; the last, Ready, is the whole."""
+    """Return the stages of the start, from this operator's timestamps or, where one is missing, from the API's whole seconds.
+
+    Each stage begins where the previous one ends. The last one, Ready, covers the whole start.
+    """
     restarted, now = _was_restarted(pod), draft.now
-    seen = {} if restarted else draft.snapshot.pod_timestamps  # those are of the container before
+    seen = {} if restarted else draft.snapshot.pod_timestamps  # they are those of the previous container
     since = pod.container.running_since if restarted and pod.container else None
     created = min(now, since or draft.began(pod))
 
@@ -152,7 +154,7 @@ def _stages(draft: Draft, pod: PodView, *, install_seconds: float | None) -> lis
 
 
 def _stage(name: str, start: float, end: float, *, since: float) -> Stage:
-    """Return a stage. Both moments are rounded to milliseconds since the start began, so that the stages add up to the whole."""
+    """Return a stage. Its begin and end are rounded to milliseconds since the start began, so that the stages add up to the whole."""
     seconds = round(end - since, 3) - round(start - since, 3)
     return Stage(name=name, started_at=times.stamp(start), seconds=round(seconds, 3))
 
@@ -162,7 +164,7 @@ def _is_shown(stage: Stage) -> bool:
 
 
 def _was_restarted(pod: PodView) -> bool:
-    """Return whether the pod had another container before: then the start is the present one's."""
+    """Return whether the pod had an earlier container. If so, the start is that of the present one."""
     return pod.container is not None and pod.container.restarts > 0
 
 

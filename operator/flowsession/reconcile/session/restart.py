@@ -1,4 +1,4 @@
-"""The end of a pod that was not the session's own: why it went, what is forgotten with it, and when the next one is due."""
+"""The replacement of a session's pod: what the status drops with it, and when the successor of a lost pod is due."""
 
 from flowsession.api.session import Phase
 from flowsession.reconcile import restarts
@@ -11,11 +11,11 @@ _OF_THE_POD = (
     "podName", "nodeName", "startedAt", "readyAt", "containerRestarts", "expiresAt", "stages", "packagesRevision", "flowRevision",
     "baseImage", "imageDigest", "identity", "install", "lastActivity", "restartsInARow",
 )  # fmt: skip
-"""What the status says of the present pod, and what is not so any more without it."""
+"""Fields of the status that describe the present pod, or are no longer true without it."""
 
 
 def start_again(draft: Draft, reason: str, message: str) -> bool:
-    """Note the loss and when the next pod is due, which a later decision creates, after this was written."""
+    """Record the loss of the pod and when the next one is due. A later decision creates that one, once this status is written."""
     if saved_at := _edits_were_saved_at(draft):
         lost = f"its flow folder comes back as it was saved at {saved_at}, what was edited later is lost"
         draft.event(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
@@ -26,8 +26,10 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
 
 
 def _edits_were_saved_at(draft: Draft) -> str:
-    """Return when the edits were saved that come back, where later ones may be lost: nobody can be asked for them any more. Empty where
-    there are none, where the pod can be asked, and where its agent ended with nothing unsaved."""
+    """Return when the edits that the next pod gets were saved, if later edits may be lost because no agent can be asked for them.
+
+    Return an empty string if no edits were saved, if the pod can be asked, or if its agent ended with nothing unsaved.
+    """
     pods, saved = draft.snapshot.pods, draft.snapshot.status.get("edits") or {}
     agent = draft.snapshot.agent
     silent = draft.reason_before("Ready") == "AgentUnreachable" or (agent is not None and agent.failures > MOST_FAILURES)
@@ -42,7 +44,7 @@ def _edits_were_saved_at(draft: Draft) -> str:
 
 
 def leave_the_pod(draft: Draft) -> None:
-    """Begin another incarnation: delete what exists of this one, and drop what the status says of it."""
+    """Begin another incarnation: delete the pods of this one, and drop the fields of the status about it."""
     if draft.status.get("podName") or draft.snapshot.pods:
         draft.put("incarnation", draft.incarnation + 1)
     restarts.delete_all(draft, draft.snapshot.pods)

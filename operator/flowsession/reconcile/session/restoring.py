@@ -1,4 +1,4 @@
-"""Writes what became of earlier edits: restored, offered because the flow has changed since, moved aside by a push, or lost."""
+"""Reports what happened to earlier edits: restored, offered because the flow has changed since, moved aside by a push, or lost."""
 
 from flowsession.model.agent_views import AgentState, AgentView, SavedEdits
 from flowsession.reconcile.session import edits
@@ -12,7 +12,7 @@ MOST_NAMED = 5
 
 
 def report(draft: Draft, agent: AgentView | None) -> None:
-    """Write the condition EditsInPlace if there are earlier edits, and Events about those that a start found."""
+    """Write the condition EditsInPlace if there are earlier edits, and Events about those that were found at a start."""
     if agent is None or agent.state is None:
         return
     saved, before = draft.snapshot.saved, draft.was(CONDITION)

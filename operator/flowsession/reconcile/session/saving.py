@@ -1,4 +1,4 @@
-"""Saves edits as they are made, and once more when the pod ends, whatever ends it."""
+"""Saves edits as they are made, and once more when the pod ends, for whatever reason."""
 
 from flowsession.manifests import saved_edits
 from flowsession.model import times
@@ -11,22 +11,22 @@ from flowsession.reconcile.session.draft import Draft
 from flowsession.settings import AgentVia
 
 SAVE_SECONDS = 30.0
-"""Minimum seconds between two saves of a session whose pod lives; edits of this time may be lost with its node."""
+"""Minimum seconds between two saves while the session's pod lives; edits made in between may be lost with its node."""
 
 LAST_SECONDS = 2.0
-"""Seconds between two calls of a pod that ends and whose agent can't announce unsaved edits."""
+"""Seconds between two calls of an ending pod whose agent can't announce unsaved edits."""
 
 IDLE_SHARE = 10.0
-"""If agents can't announce unsaved edits, a session is asked after a tenth of the time that it has been idle."""
+"""Divisor of a session's idle time: an agent that can't announce unsaved edits is asked again after a tenth of that time."""
 
 JUST_NOW = 0.5
 
 MOST_FAILURES = 3
-"""Unanswered calls of a pod that ends, after which an Event says that its edits may be lost."""
+"""Number of unanswered calls of an ending pod after which an Event warns that its edits may be lost."""
 
 
 def keep(draft: Draft) -> None:
-    """Save the edits that the agent announced, at most twice a minute; a session without edits is not asked."""
+    """Save the edits that the agent announced, at most twice a minute. A session without edits is not asked if it can announce them."""
     pod = draft.pod
     if pod is None or not pod.running or draft.deletes_the_pod or not edits.has_folder(draft):
         return
@@ -44,7 +44,7 @@ def keep(draft: Draft) -> None:
 
 
 def save_last(draft: Draft) -> None:
-    """Save the edits of a pod that is being deleted, whoever deleted it, and tell its agent not to wait any longer."""
+    """Save the edits of a pod that is being deleted, by anyone, and let its agent stop waiting."""
     snapshot = draft.snapshot
     pod = snapshot.pods[-1] if snapshot.pods else None
     if pod is None or not pod.running or not (pod.deleting_since is not None or snapshot.gone_at is not None):
@@ -72,7 +72,7 @@ def save_last(draft: Draft) -> None:
 
 
 def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
-    """Ask an agent that announced unsaved edits, and once an unknown one; ask one that can't announce them until the pod is gone."""
+    """Ask an agent for its edits: once if it is unknown, after each announcement, and repeatedly if it can't announce them."""
     if agent is None or _has_announced(draft, agent):
         edits.take(draft, agent, not_before=agent.edits_at + edits.AGAIN_SECONDS if agent else 0.0)
     elif agent and agent.failures >= MOST_FAILURES:
@@ -80,7 +80,7 @@ def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     elif _can_not_announce(draft, agent) or (pod.deleting_since is not None and draft.now >= pod.deleting_since):
         edits.take(draft, agent, not_before=agent.edits_at + LAST_SECONDS if agent else 0.0)
     elif pod.deleting_since is not None:
-        draft.look_again(pod.deleting_since)  # a pod that is still there then has lost its node, or its agent was replaced
+        draft.look_again(pod.deleting_since)  # a pod that still exists then has lost its node, or its agent was replaced
     if agent and agent.failures == MOST_FAILURES and draft.now - agent.asked_at < JUST_NOW and _had_folder(draft, agent):
         since = edits.record(draft).get("savedAt")
         until = f"what was edited after {since}, when it was saved last," if since else "what was edited in its flow folder"
@@ -90,7 +90,7 @@ def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
 
 
 def _had_folder(draft: Draft, agent: AgentView) -> bool:
-    """Whether the session had a flow folder to edit; its status forgot that with the pod."""
+    """Return whether the session had a flow folder to edit. The status may have lost that along with the pod."""
     if agent.state is not None:
         return agent.state.flow_revision not in ("", "none")
     return edits.has_folder(draft) or bool(edits.record(draft))
@@ -106,7 +106,7 @@ def _save(draft: Draft, agent: AgentView) -> None:
 
 
 def _give_up(draft: Draft, agent: AgentView, problem: str) -> None:
-    """Write what is lost, for this session and for the next one that gets the older edits, and let the pod end."""
+    """Write what is lost, for this session and for the next one, which gets the older edits, and let the pod end."""
     assert agent.state is not None, "the callers ensure it"
     snapshot, before, packed = draft.snapshot, edits.record(draft), agent.edits
     since = f" after {before['savedAt']}" if before.get("savedAt") else ""
@@ -129,19 +129,19 @@ def _settle(draft: Draft, agent: AgentView, *, saved: bool) -> None:
 
 
 def _has_all_edits(agent: AgentView) -> bool:
-    """Whether its report came with all edits, or there are none."""
+    """Return whether the agent's edits in their reported revision are known, or there are none."""
     state = agent.state
     return state is not None and (not state.edits.revision or (agent.edits is not None and agent.edits.revision == state.edits.revision))
 
 
 def _has_announced(draft: Draft, agent: AgentView | None) -> bool:
-    """Whether the agent announced unsaved edits, and was not asked for them since."""
+    """Return whether the agent announced unsaved edits, and has not been asked for them since."""
     hint = draft.snapshot.hint
     return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
 def _can_not_announce(draft: Draft, agent: AgentView | None) -> bool:
-    """Whether the agent's announcements don't arrive."""
+    """Return whether the agent's announcements don't arrive."""
     settings = draft.snapshot.settings
     return settings.agent_via == AgentVia.PROXY or (agent is not None and agent.state is not None and agent.state.edits.unheard)
 

@@ -28,9 +28,9 @@ class SessionSnapshot:
     spec: ComputeSessionSpec
     status: Mapping[str, Any]
     requests: Mapping[str, str]
-    """The request annotations, by what they ask for: reset, install, resume, keepAlive."""
+    """Values of the request annotations, by request: reset, install, resume, keepAlive."""
     environment: Resolved | Unresolved | None
-    """None: unknown yet; the resolution causes the next decision. A missing environment is Unresolved."""
+    """None: not resolved yet; the resolution causes the next decision. A missing environment is Unresolved."""
     environment_uid: str
     pods: tuple[PodView, ...]
     agent: AgentView | None
@@ -38,46 +38,46 @@ class SessionSnapshot:
     older_session: str
     """Name of an older session of the same user and environment; empty: none."""
     pod_timestamps: Mapping[str, float] = field(default_factory=dict)
-    """When this operator saw the steps of the present pod's start, such as Created and Running; the API has whole seconds only."""
+    """When this operator saw the steps of the present pod's start, such as Created and Running; the API has only whole seconds."""
     namespace_ending: bool = False
     offers: tuple[Offer, ...] = ()
     """All VM sizes, as a session would get them now."""
     quotas: tuple[QuotaView, ...] = ()
     """Of the session's namespace."""
     instances: Mapping[str, InstanceView] = field(default_factory=dict)
-    """By name: the instance that its spec names and the one that its pod is on."""
+    """By name: the instance in the session's spec and the one that its pod is on."""
     other_instances: tuple[str, ...] = ()
-    """Names of its user's instances in the namespace, if the one in the spec does not exist."""
+    """Names of the user's instances in the namespace, if the one in the spec does not exist."""
     applied_by: str = ""
-    """The GitOps tool that applies the session; empty: none."""
+    """Name of the GitOps tool that applies the session; empty: none."""
     authorship: Authorship = field(default_factory=Authorship)
     """Who owns and who changed the environment."""
     minimum_compute: MinimumCompute | None = None
-    """What the environment asks for."""
+    """The minimum that the environment asks for."""
     scaling: ScalingView | None = None
-    """From the present pod's Events, as last read."""
+    """The last Event of an autoscaler about the present pod, as last read."""
     accounts: tuple[Account, ...] | None = None
     """The namespace's ServiceAccounts; None: not read recently enough."""
     public_keys: str = "{}"
     agent_archive: AgentArchive = field(default=AgentArchive("", ""))
     refused_config_maps: Mapping[str, str] = field(default_factory=dict)
-    """The operator's own ConfigMaps that the API server refused recently, with its messages."""
+    """The operator's own ConfigMaps that the API server refused recently: name -> its message."""
     known_promptflow: Mapping[str, str] = field(default_factory=dict)
-    """By name of a list of packages: the version of prompt flow in the image."""
+    """By the name of the ConfigMap with a list of packages: the version of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
-    """The operator's own ConfigMaps that exist, as of recently: name -> number of packages listed in it."""
+    """The operator's own ConfigMaps that existed recently: name -> number of packages listed in it."""
     queued: int = 0
-    """How many decisions are queued."""
+    """Number of queued decisions."""
     server_silent: bool = False
-    """Whether the API server does not answer: the session could not be deleted, so it must not be retired."""
+    """Whether the API server does not answer: the session could not be deleted, so its agent must not retire."""
     saved: SavedEdits | None = None
     """The newest saved edits of this user and environment; meaningless unless `saved_known`."""
     saved_known: bool = False
-    """Whether they were read since the present incarnation began."""
+    """Whether the saved edits were read since the present incarnation began."""
     hint: Hint | None = None
     """The last announcements of the newest pod's agent."""
     gone_at: float | None = None
-    """When the session was found to be gone, while its pod is left; None: it exists."""
+    """When the session was found to be gone while its pod remains, in seconds since 1970; None: it exists."""
     predecessor: bool = False
     """Whether the pod of a deleted session may still have unsaved edits of this user and environment."""
     settings: Settings = field(default_factory=Settings)

@@ -1,4 +1,4 @@
-"""The way to a running pod: create it, replace a lost one with back-off, and report its progress."""
+"""Creates a session's pod, replaces a lost one with back-off, and reports its progress until it runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why no pod can be created, and the condition that says so besides Ready."""
+    """Why no pod can be created, and the condition that reports it in addition to Ready."""
 
     condition: str
     reason: str
@@ -56,7 +56,7 @@ def pod_of(snapshot: SessionSnapshot, environment: Resolved, incarnation: int) -
 
 
 def have_a_pod(draft: Draft) -> bool:
-    """Ensure that the session has exactly one pod: none is created while another one of the session still exists."""
+    """Ensure that the session has exactly one pod. None is created while another pod of the session still exists."""
     pod = draft.pod
     others = [other for other in draft.snapshot.pods if other is not pod]
     for other in others:
@@ -71,7 +71,7 @@ def have_a_pod(draft: Draft) -> bool:
 
 
 def _stays(draft: Draft, pod: PodView) -> bool:
-    """Whether the session goes on with this pod."""
+    """Return whether the session continues with this pod. If not, let the pod go."""
     if pod.phase in ENDED:
         return restart.start_again(draft, *cause_of_end(pod))
     outdated = _outdated(draft, pod)
@@ -82,7 +82,7 @@ def _stays(draft: Draft, pod: PodView) -> bool:
 
 
 def _is_due(draft: Draft) -> bool:
-    """Whether the back-off of a pod that was lost is over."""
+    """Return whether the back-off after a lost pod is over."""
     due = moment(draft.status.get("startedAt"), 0.0) if draft.incarnation > 1 else 0.0
     if draft.now < due:
         draft.look_again(due)
@@ -145,7 +145,7 @@ def _where_it_belongs(snapshot: SessionSnapshot, manifest: dict[str, Any], size:
 
 
 def _outdated(draft: Draft, pod: PodView) -> str:
-    """Return why a pod that can't start is replaced: one that was created now could. Empty if it stays."""
+    """Return why a pod that can't start is replaced by a new one, which may be able to; empty if it stays."""
     if _has_wrong_image(draft, pod):
         return f"{_whose(draft)} image has changed before {pod.started_from or pod.image} ran; starting again with it"
     if _can_not_pull(draft, pod) and identity.pulls_in_vain(draft, pod):
@@ -160,7 +160,7 @@ def _whose(draft: Draft) -> str:
 
 
 def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
-    """Return whether the pod's image has changed before it ever ran. A running session is not restarted for another image."""
+    """Return whether the environment's image changed before the pod ever ran. A running session is not restarted for another image."""
     environment = draft.snapshot.environment
     return (
         isinstance(environment, Resolved)
@@ -172,19 +172,19 @@ def _has_wrong_image(draft: Draft, pod: PodView) -> bool:
 
 
 def _has_wrong_settings(draft: Draft, pod: PodView) -> bool:
-    """Whether the container can't be created with the pod's settings, and the spec has others now."""
+    """Return whether the container can't be created with the pod's settings, and the spec now has others."""
     waits = pod.container.waiting_reason if pod.container else ""
     changed = bool(pod.settings) and pod.settings != session_pod.settings_of(draft.snapshot.spec)
     return changed and waits in BROKEN_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def _can_not_pull(draft: Draft, pod: PodView) -> bool:
-    """Whether the pod has not run yet because its image can't be pulled."""
+    """Return whether the pod has not run yet because its image can't be pulled."""
     return pod.container is not None and pod.container.waiting_reason in PULL_REASONS and not draft.snapshot.status.get("readyAt")
 
 
 def follow_the_pod(draft: Draft, live: Live) -> bool:
-    """Write how far the pod is; True once its container runs and has an address."""
+    """Write the pod's progress, and return whether its container runs and has an address."""
     pod = live.pod
     _remember(draft, pod)
     if pod.running:
@@ -212,9 +212,9 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
 
 
 def time_out(draft: Draft, pod: PodView, stage: str) -> None:
-    """After `startTimeoutSeconds`, report StartTimeout with the present cause; the start goes on.
+    """Report StartTimeout with the present cause once `startTimeoutSeconds` have passed; the start continues.
 
-    The time of a container that is restarted after the session had been Ready begins with the end of the one before.
+    If the container is restarted after the session was Ready, the time counts from the end of the previous container.
     """
     limit = draft.snapshot.spec.start_timeout_seconds
     began = max(pod.created_at, moment(draft.status.get("startedAt"), pod.created_at))
@@ -228,7 +228,7 @@ def time_out(draft: Draft, pod: PodView, stage: str) -> None:
 
 
 def _remember(draft: Draft, pod: PodView) -> None:
-    """Write the fields of the status about the pod itself."""
+    """Write the fields of the status that describe the pod itself."""
     draft.put("podName", pod.name)
     draft.put("incarnation", draft.incarnation)
     draft.put("nodeName", pod.node or None)
@@ -246,7 +246,7 @@ def _pull(draft: Draft, pod: PodView) -> str:
     message = container.waiting_message.strip() if container else ""
     before, cause = draft.was("Ready"), f"image {pod.started_from or pod.image} can't be pulled;"
     if container and container.waiting_reason == "ImagePullBackOff" and before and (at := before.message.find(cause)) >= 0:
-        return before.message[at:]  # the message of the back-off names no cause
+        return before.message[at:]  # the back-off's message names no cause
     message = message or "the node gave no reason"
     environment = draft.snapshot.environment
     way = pod_images.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""

@@ -1,4 +1,4 @@
-"""Sessions without compute: suspended by the user, by idleness or by lifetime, and resumed by a request or a change of spec. And reset."""
+"""Suspends sessions (by user, idleness or lifetime), resumes them (by request or a change of the spec) and resets them."""
 
 from flowsession.api.session import Phase, Suspended, SuspendedBy
 from flowsession.manifests import pod_metadata
@@ -121,7 +121,7 @@ def _why(draft: Draft, by: SuspendedBy) -> str:
 
 
 def activate(draft: Draft, _: Live) -> bool:
-    """Write when the lifetime began. A request to resume is done: the session is not suspended."""
+    """Write when the lifetime began, and mark a request to resume as handled: the session is not suspended."""
     if not draft.status.get("activatedAt"):
         draft.put("activatedAt", times.stamp(moment(draft.status.get("startedAt"), draft.now)))
     requests.done(draft, "resume")

@@ -12,7 +12,7 @@ from flowsession.reconcile.size.quota import lacks
 
 
 def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
-    """Return the size for the next pod; None: no VMSize is installed and none is named."""
+    """Return the size for the next pod, or why it gets none; None if no VMSize is installed and none is named."""
     if (ref := snapshot.spec.compute.instance_ref) is not None:
         return _of_instance(snapshot, snapshot.instances[ref.name], now)
     wanted = snapshot.spec.compute.vm_size
@@ -31,7 +31,7 @@ def choose(snapshot: SessionSnapshot, now: float) -> Offer | NoSize | None:
 
 
 def _of_instance(snapshot: SessionSnapshot, instance: InstanceView, now: float) -> Offer | NoSize | None:
-    """Return the instance's size, None if it is gone. A session on an instance requests only devices, but quotas count its pod."""
+    """Return the instance's size, or None if it is gone. A session on an instance requests only devices, but quotas count its pod."""
     if (refusal := present(snapshot.refusal, now)) is not None:
         return refused(refusal)
     offer = next((offer for offer in snapshot.offers if offer.spec.azure_name == instance.vm_size), None)

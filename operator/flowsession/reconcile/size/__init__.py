@@ -1,1 +1,1 @@
-"""VM sizes: what they offer, which is chosen, and what quota leaves."""
+"""VM sizes: what they offer, which one is chosen, and what quotas leave."""

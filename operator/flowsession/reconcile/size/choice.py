@@ -24,7 +24,7 @@ _BELOW_D = re.compile(r"(basic[_-]|standard[_-][abc]\d)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class NoSize:
-    """Why the session gets no size."""
+    """Why the session or instance gets no size."""
 
     reason: str
     message: str
@@ -47,7 +47,7 @@ def within_quota(
     end: str,
     or_else: str = "",
 ) -> Offer | NoSize:
-    """Return the best of the sizes that the namespace's quotas have room for, or why there is none; `end`, `or_else`: the ways out."""
+    """Return the best size that the namespace's quotas have room for, or why none has. `end`, `or_else`: advice, as in quota.way_out."""
     refusal = present(before, now)
     if refusal is not None and refusal.reason != "QuotaExceeded":
         return NoSize(refusal.reason, refusal.message, end_of(refusal))
@@ -66,13 +66,13 @@ def within_quota(
 
 
 def refused(refusal: Refusal) -> NoSize:
-    """The API server's own words, with the way out where they are about a quota."""
+    """Return the API server's message, with advice if it is about a quota."""
     way = f"; {quota.way_out([quota.in_refusal(refusal.message)], end=END)}" if refusal.reason == "QuotaExceeded" else ""
     return NoSize(refusal.reason, refusal.message + way, end_of(refusal))
 
 
 def named(name: str, offers: tuple[Offer, ...]) -> list[Offer] | NoSize:
-    """Return the size of this name, or why there is none."""
+    """Return the size with this name, or why it is missing."""
     wanted = canonical(name)
     for offer in offers:
         if offer.name == wanted:
@@ -93,7 +93,7 @@ def _instead(wanted: str, offers: tuple[Offer, ...]) -> str:
 
 
 def fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[Offer] | NoSize:
-    """Return the sizes for a session that names none."""
+    """Return the sizes for a session that names none, or why none fits."""
     if not offers:
         return []
     eligible = [offer for offer in offers if offer.spec.auto_select]
@@ -114,17 +114,17 @@ def fitting(offers: tuple[Offer, ...], minimum: MinimumCompute | None) -> list[O
 
 
 def present(refusal: Refusal | None, now: float) -> Refusal | None:
-    """Return the API server's refusal while it holds: others took the quota, or it counts what the operator does not see."""
+    """Return the API server's refusal while it holds, else None. It covers usage by others, and usage that the operator does not see."""
     return refusal if refusal is not None and now < end_of(refusal) else None
 
 
 def end_of(refusal: Refusal) -> float:
-    """Return when the same is tried again. A quota that is visibly full needs no retry: quotas are watched."""
+    """Return when the same request is tried again. A visibly full quota needs no retry: quotas are watched."""
     return refusal.at + pause(refusal.count)
 
 
 def _some(words: list[str], joint: str, count: int) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first entries and the number of the others."""
     more = f"{joint}and {count - MOST_NAMED} more sizes" if count > MOST_NAMED else ""
     return joint.join(words[:MOST_NAMED]) + more
 

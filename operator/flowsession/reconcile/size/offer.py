@@ -14,13 +14,13 @@ from flowsession.model.sizes import Offer, Pool, Taint
 from flowsession.settings import SizeSettings
 
 _RESERVED_CPU = ((1, 60), (2, 100), (4, 140), (8, 180), (16, 260), (32, 420), (64, 740))
-"""AKS: processors of a node -> reserved thousandths (https://learn.microsoft.com/azure/aks/node-resource-reservations)."""
+"""AKS: cores of a node and the millicores reserved of them (https://learn.microsoft.com/azure/aks/node-resource-reservations)."""
 
 _EVICTION = Fraction(100 * 2**20)
-"""AKS 1.29 and later: the kubelet keeps 100 Mi free."""
+"""Bytes that the kubelet keeps free on AKS 1.29 and later: 100 Mi."""
 
 _SYSTEM_TAINTS = "node.kubernetes.io/"
-"""Prefix of taints for a node's state, such as not-ready; others say what the node is for."""
+"""Prefix of the taints for a node's state, such as not-ready. Other taints say what the node is for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Draft(Draft):
 
 
 def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSettings) -> Offer:
-    """Return a session's share of the size's nodes, or of what such nodes would have if there are none."""
+    """Return a session's share of one of the size's nodes. Without nodes, estimate what such a node would have."""
     mine = [pool for pool in pools if _is_of(spec, pool)]
     available = _available(spec, mine, settings)
     devices = {resource: _devices(resource, amount, mine) for resource, amount in parse_all(spec.capacity).items() if "/" in resource}
@@ -54,7 +54,7 @@ def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSett
     requests = {resource: amount / per_node for resource, amount in available.items()}
     requests |= {resource: Fraction(count // per_node) for resource, count in devices.items()}
     requests |= parse_all(spec.requests or {})
-    # Amounts in pods are rounded down, and those compared with quotas must equal them.
+    # Amounts in pods are rounded down, and the amounts compared with quotas must equal them.
     requests = {resource: parse(text(resource, amount)) for resource, amount in requests.items()}
     limits = {resource: max(parse(text(resource, amount)), requests[resource]) for resource, amount in available.items()}
     limits |= {resource: requests[resource] for resource in requests if resource not in limits}
@@ -64,14 +64,14 @@ def offer(name: str, spec: VMSizeSpec, pools: Iterable[Pool], settings: SizeSett
 
 
 def reserved_by_aks(cpu: Fraction, memory: Fraction, max_pods: int) -> tuple[Fraction, Fraction]:
-    """Return what AKS 1.29 and later reserves on a VM: processors, and bytes of memory with the eviction threshold."""
+    """Return what AKS 1.29 and later reserves on a VM: cores, and bytes of memory including the eviction threshold."""
     steps = [Fraction(milli, 1000) for cores, milli in _RESERVED_CPU if cores <= cpu]
     kube = min(Fraction((20 * max_pods + 50) * 10**6), memory / 4)
     return steps[-1] if steps else Fraction(60, 1000), kube + _EVICTION
 
 
 def _available(spec: VMSizeSpec, pools: list[Pool], settings: SizeSettings) -> dict[str, Fraction]:
-    """Return processors and memory of one node for sessions, without what daemonsets request, but at least half."""
+    """Return one node's cores and bytes of memory for sessions: without what daemonsets request, but at least half of the node's."""
     capacity = parse_all(spec.capacity)
     reserved = dict(zip(("cpu", "memory"), reserved_by_aks(capacity["cpu"], capacity["memory"], settings.max_pods_per_node), strict=True))
     found = {}
@@ -83,7 +83,7 @@ def _available(spec: VMSizeSpec, pools: list[Pool], settings: SizeSettings) -> d
 
 
 def _devices(resource: str, capacity: Fraction, pools: list[Pool]) -> Fraction:
-    """Return the devices of one node. A node without any is ignored: its device plugin does not run yet."""
+    """Return the number of devices of one node. Nodes without any are ignored: their device plugin does not run yet."""
     live = [pool.allocatable[resource] for pool in pools if pool.allocatable.get(resource, Fraction(0)) >= 1]
     return min(live) if live else capacity
 

@@ -32,7 +32,7 @@ class Lack:
 
 
 def read(body: Mapping[str, Any]) -> QuotaView:
-    """Read a ResourceQuota from its wire form. Before the quota controller has counted, nothing counts as used."""
+    """Read a ResourceQuota from its wire form. Until the quota controller has counted, nothing counts as used."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     plain = tuple(Scope(name) for name in spec.get("scopes") or ())
     selected = tuple(
@@ -48,12 +48,12 @@ def read(body: Mapping[str, Any]) -> QuotaView:
 
 
 def counts(quota: QuotaView, pod: PodCost) -> bool:
-    """Whether the quota counts this pod: all its scopes must match."""
+    """Return whether the quota counts this pod: all its scopes must match."""
     return all(_FITS.get(scope.name, _never)(scope, pod) for scope in quota.scopes)
 
 
 def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
-    """Return all resources that one more such pod lacks, in the quotas' order; empty: there is room."""
+    """Return all resources that one more such pod lacks, in the quotas' order; empty if there is room."""
     found = []
     for quota in quotas:
         if not counts(quota, pod):
@@ -80,7 +80,7 @@ def in_refusal(message: str) -> list[Lack]:
 
 
 def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> str:
-    """Return what helps, given the lacks of each candidate; `end`: how to make room; `or_else`: what else helps.
+    """Return advice, given the lacks of each candidate. `end`: how to make room. `or_else`: what else helps.
 
     Ending other sessions does not help a pod that needs more than the whole quota.
     """
@@ -96,7 +96,7 @@ def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> st
 
 
 def first(found: list[Lack]) -> Lack:
-    """Return the lack to name: preferably one that ending other sessions would not change."""
+    """Return the lack to report, preferably one that ending other sessions would not change."""
     return next((lack for lack in found if lack.for_good), found[0])
 
 
