@@ -81,7 +81,7 @@ async def _run(settings: Settings, archive: AgentArchive, *, namespace: str, por
             await web.TCPSite(probes, port=port).start()
         hints = await listen(Hints(engine.cache, engine.queue), edits_port) if settings.edits_address else None
         await engine.start()
-        keeping = asyncio.get_running_loop().create_task(keys.check_for_ever(), name="key-secrets")
+        keeping = asyncio.get_running_loop().create_task(keys.check_forever(), name="key-secrets")
         log.info("started", extra={"version": __version__, "sessions": len(engine.cache.sessions)})
         try:
             await _listen(engine)

@@ -59,7 +59,7 @@ def registry(engine: Engine) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
     for kind, (group, version, plural) in _RESOURCES.items():
-        kopf.on.event(group, version, plural, id=kind, registry=handlers)(_hearer(engine, kind))
+        kopf.on.event(group, version, plural, id=kind, registry=handlers)(_observer(engine, kind))
     return handlers
 
 
@@ -92,9 +92,9 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return dataclasses.replace(inside, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
 
-def _hearer(engine: Engine, kind: str) -> Any:
+def _observer(engine: Engine, kind: str) -> Any:
     # A coroutine, so that it runs in the event loop: kopf calls plain functions in threads, and cache and queue are not thread-safe.
-    async def hear(event: kopf.RawEvent, **_: Any) -> None:
+    async def observe(event: kopf.RawEvent, **_: Any) -> None:
         engine.observe(kind, event["object"], deleted=event["type"] == "DELETED")
 
-    return hear
+    return observe

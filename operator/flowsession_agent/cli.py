@@ -266,7 +266,7 @@ def _follow_install() -> None:
 
     step, seen, printed = "", 0, set()
 
-    def tell(lines: list[str]) -> None:
+    def print_new(lines: list[str]) -> None:
         for line in lines:
             if line.strip() and line not in printed and not line.startswith(("Would ", "Using Python ")):
                 printed.add(line)
@@ -278,11 +278,11 @@ def _follow_install() -> None:
         if words["step"] != step:
             step, seen = words["step"], 0
         if words["lines"] > seen:
-            tell(words["text"].splitlines()[seen - words["lines"] :])
+            print_new(words["text"].splitlines()[seen - words["lines"] :])
             seen = words["lines"]
         if answer["install"]["state"] != "Running":
             install = answer["install"]
-            tell((install["stderrTail"] if install["tool"] == "uv" else install["stdoutTail"]).splitlines())
+            print_new((install["stderrTail"] if install["tool"] == "uv" else install["stdoutTail"]).splitlines())
             return
         time.sleep(FOLLOW_SECONDS)
 

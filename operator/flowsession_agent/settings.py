@@ -50,7 +50,7 @@ class Home:
         if not os.path.isdir(self.flow):
             self.make()
 
-    def _give_way(self) -> None:
+    def _remove_runtime_folder(self) -> None:
         """Remove the folder that the container runtime created as root for commands to start in: this user must own the flow folder."""
         made = os.path.isdir(self.flow) and not os.path.islink(self.flow)
         if made and (self._in_place or not os.access(self.flow, os.W_OK | os.X_OK)):
@@ -61,7 +61,7 @@ class Home:
         if self._in_place and not os.path.isdir(self._in_place):
             raise StartError(f"The claim has no flow folder any more ({self._in_place}): correct path and flowPath of the environment.")
         try:
-            self._give_way()
+            self._remove_runtime_folder()
             if self._in_place and not os.path.lexists(self.flow):
                 os.makedirs(self.root, exist_ok=True)
                 os.symlink(self._in_place, self.flow)

@@ -28,7 +28,7 @@ class NotKept(Exception):
     """Nothing is wrong with the file, but this cache can't hold it (too large, no room). Fetch it from its index."""
 
 
-class NotBrought(Exception):
+class FetchFailed(Exception):
     """The index did not deliver what it had promised; the text says why."""
 
 
@@ -45,8 +45,8 @@ class Download:
         self._descriptor = os.open(store.incoming(file.sha256), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._received = 0
         self._reserved = 0
-        self._proved = False
-        self._error: NotKept | NotBrought | None = None
+        self._live_of = False
+        self._error: NotKept | FetchFailed | None = None
         self.size: int | None = None
 
     async def run(self) -> None:
@@ -56,19 +56,19 @@ class Download:
                 await self._fetch()
             metadata = await asyncio.to_thread(self._metadata)
             self._store.keep(self._file.sha256, self._received)
-            self._proved = True
+            self._live_of = True
             if metadata:
                 self._store.keep_metadata(self._file.sha256, metadata)
-        except (NotKept, NotBrought) as error:
+        except (NotKept, FetchFailed) as error:
             self._error = error
         except (aiohttp.ClientError, TimeoutError) as error:
-            self._error = NotBrought(f"{self._file.url}: {type(error).__name__} {error}".rstrip())
+            self._error = FetchFailed(f"{self._file.url}: {type(error).__name__} {error}".rstrip())
         except OSError as error:
             self._store.halve()
             self._error = NotKept(f"the cache can't write: {error.strerror}")
         finally:
             self._store.release(self._reserved)
-            if not self._proved:
+            if not self._live_of:
                 self._error = self._error or NotKept("the cache is going away")
                 self._store.discard(self._file.sha256)
                 log.warning("%s was not brought: %s", self._file.name, self._error)
@@ -84,7 +84,7 @@ class Download:
         descriptor = os.dup(self._descriptor)
         try:
             sent = 0
-            while not (self._proved and sent == self._received):
+            while not (self._live_of and sent == self._received):
                 await self._more_than(sent)
                 while data := os.pread(descriptor, min(CHUNK, self._readable - sent), sent):
                     sent += len(data)
@@ -94,21 +94,21 @@ class Download:
 
     async def _more_than(self, sent: int) -> None:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._readable > sent or self._proved or self._error)
+            await self._changed.wait_for(lambda: self._readable > sent or self._live_of or self._error)
         if self._error:
             raise self._error
 
     @property
     def _readable(self) -> int:
-        return self._received if self._proved else max(0, self._received - HELD_BACK)
+        return self._received if self._live_of else max(0, self._received - HELD_BACK)
 
     async def _fetch(self) -> None:
         digest = hashlib.sha256()
         async with self._session.get(self._file.url, headers={"Accept-Encoding": "identity"}) as response:
             if response.status != 200:
-                raise NotBrought(f"{self._file.url} answered {response.status}")
+                raise FetchFailed(f"{self._file.url} answered {response.status}")
             if lost_tls(self._file.url, response):
-                raise NotBrought(f"{self._file.url} was redirected to an address without TLS")
+                raise FetchFailed(f"{self._file.url} was redirected to an address without TLS")
             self._reserve(response.content_length or 0)
             self.size = response.content_length
             async for data in response.content.iter_chunked(CHUNK):
@@ -121,7 +121,7 @@ class Download:
                 async with self._changed:
                     self._changed.notify_all()
         if digest.hexdigest() != self._file.sha256:
-            raise NotBrought(f"{self._file.url} has the SHA-256 {digest.hexdigest()}, not {self._file.sha256} as its index says")
+            raise FetchFailed(f"{self._file.url} has the SHA-256 {digest.hexdigest()}, not {self._file.sha256} as its index says")
 
     def _metadata(self) -> bytes:
         """Return the metadata inside a wheel, which PEP 658 has indexes offer next to it; empty for anything else."""

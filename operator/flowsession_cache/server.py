@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from flowsession_cache import pages
-from flowsession_cache.download import Download, NotBrought, NotKept
+from flowsession_cache.download import Download, FetchFailed, NotKept
 from flowsession_cache.index import Index, Unavailable
 from flowsession_cache.pages import File
 from flowsession_cache.store import Store
@@ -123,7 +123,7 @@ class Cache:
                     response.content_length = download.size
                     await response.prepare(request)
                 await response.write(data)
-        except (NotKept, NotBrought) as error:
+        except (NotKept, FetchFailed) as error:
             if isinstance(error, NotKept):
                 self._direct[file.sha256] = asyncio.get_running_loop().time() + DIRECT_SECONDS
             if response is None:

@@ -19,7 +19,7 @@ LABEL = f"{GROUP}/connection"
 FILES = ("connection.yaml", "connection.yml")
 HIDDEN = "********"
 _GROUPS = ("configs", "secrets")
-"""Groups of fields that only a custom connection has. `judged` refuses them for other types."""
+"""Groups of fields that only a custom connection has. `validated` refuses them for other types."""
 
 _LARGEST = 256 * 1024
 _PLACEHOLDER = re.compile(r"<[a-z-]+>|\*+|")
@@ -56,7 +56,7 @@ def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, 
     """Return the Secret's fields, asking for missing values, and the fields that the type doesn't have. Raises CliError."""
     kind = connection_kinds.kind_of(found.get("type"))
     if kind is None:
-        _judge(source, dict(found))  # raises, with what is wrong
+        _validated(source, dict(found))  # raises, with what is wrong
         raise AssertionError
     given = {name: value for name, value in found.items() if name not in ALWAYS or name == "module"}
     unknown = [name for name in given if name not in (*kind.fields, *_GROUPS)]
@@ -70,8 +70,8 @@ def completed(source: str, found: Mapping[str, Any], ask: Ask) -> tuple[Fields, 
             data[name] = _secrets(source, given.get(name), ask)
         elif _is_open(data.get(name)) and not (keyless and name == "api_key"):
             data[name] = ask(name, is_secret(name))
-    judged = _judge(source, {"type": kind.name, **data})
-    return _flat({"type": kind.name, **{name: value for name, value in judged.items() if name != "type"}}), unknown
+    validated = _validated(source, {"type": kind.name, **data})
+    return _flat({"type": kind.name, **{name: value for name, value in validated.items() if name != "type"}}), unknown
 
 
 def is_secret(key: str) -> bool:
@@ -185,9 +185,9 @@ def _flat(data: Mapping[str, Any]) -> Fields:
     return fields
 
 
-def _judge(source: str, data: dict[str, Any]) -> dict[str, Any]:
+def _validated(source: str, data: dict[str, Any]) -> dict[str, Any]:
     try:
-        return connection_kinds.judged(data)
+        return connection_kinds.validated(data)
     except BadConnectionError as error:
         raise CliError(f"{source}: {error}") from None
 

@@ -112,7 +112,7 @@ def plan(found: Pack, folder: Path) -> list[Step]:
 
 
 def _step(edit: Edit, folder: Path, included: Sequence[tuple[str, Path]], *, fresh: bool) -> Step:
-    if limits.leads_elsewhere(os.fsencode(edit.path)):
+    if limits.is_unsafe_path(os.fsencode(edit.path)):
         raise CliError(f"the session names {shown(edit.path)!r} as an edited file, which is no path in a flow folder: nothing was pulled")
     root, place = _place(edit.path, folder, included)
     if edit.kind not in ("file", "deleted") or (edit.kind == "file" and edit.content is None):

@@ -131,19 +131,19 @@ class Lines:
         status = session.get("status", {})
         for stage in render.own_stages(status, self._began):
             if stage.get("seconds") is not None and stage["name"] != render.WHOLE:
-                self._tell(f"{stage['name']} {stage['startedAt']}", f"{render.came_to(stage)}, {stage['seconds']:.1f} s")
+                self._print(f"{stage['name']} {stage['startedAt']}", f"{render.stage_result(stage)}, {stage['seconds']:.1f} s")
         ready = render.condition(session, "Ready")
         packages = render.condition(session, "PackagesInstalled")
         if ready.get("status") == "True" and packages.get("reason") == "Installing":
-            self._tell(f"in place {packages['message']}", f"Installing: {packages['message']}")
+            self._print(f"in place {packages['message']}", f"Installing: {packages['message']}")
         elif phase := status.get("phase"):
-            self._tell(f"{phase} {ready.get('message')}", f"{phase}: {ready.get('message', '')}")
+            self._print(f"{phase} {ready.get('message')}", f"{phase}: {ready.get('message', '')}")
 
     def say(self, line: str) -> None:
         """Print a line of the installer's output."""
         print(f"{time.time() - self._began:6.1f} s    {line}", flush=True)
 
-    def _tell(self, key: str, text: str) -> None:
+    def _print(self, key: str, text: str) -> None:
         if key not in self._shown:
             self._shown.add(key)
             print(f"{time.time() - self._began:6.1f} s  {text}", flush=True)

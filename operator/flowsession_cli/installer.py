@@ -20,7 +20,7 @@ class Installer:
 
     def __init__(self, cluster: Cluster, tell: Callable[[str], None]) -> None:
         self._cluster = cluster
-        self._tell = tell
+        self._print = tell
         self._pod = ""
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -28,7 +28,7 @@ class Installer:
     def look(self, session: Object) -> None:
         """Start to follow if an install is running. If it has ended, let its last lines arrive."""
         pod = session.get("status", {}).get("podName", "")
-        if not is_under_way(session):
+        if not is_installing(session):
             self._end()
         elif pod and pod != self._pod:
             self._end()
@@ -61,7 +61,7 @@ class Installer:
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout
         for line in process.stdout:
-            self._tell(line.rstrip())
+            self._print(line.rstrip())
 
     def _end(self) -> None:
         """Let the process end, which it does with the install, but kill it after a short wait."""
@@ -76,7 +76,7 @@ class Installer:
 def refuse_failed(session: Object) -> None:
     """Raise CliError if the last install failed. In a terminal, print its last lines first, since the live picture leaves none behind."""
     found, install = render.condition(session, "PackagesInstalled"), session["status"].get("install") or {}
-    if found.get("status") != "False" or is_under_way(session):
+    if found.get("status") != "False" or is_installing(session):
         return
     lines = [line for line in str(install.get("stderrTail") or install.get("stdoutTail") or "").splitlines() if line.strip()]
     for line in lines[-_TAIL_LINES:] if render.is_terminal(sys.stdout) else []:
@@ -84,7 +84,7 @@ def refuse_failed(session: Object) -> None:
     raise CliError(f"{session['metadata']['name']} keeps the packages that it has: {found.get('message')} ({found.get('reason')})")
 
 
-def is_under_way(session: Object) -> bool:
+def is_installing(session: Object) -> bool:
     """Return whether packages are being installed."""
     return (
         render.condition(session, "PackagesInstalled").get("reason") == "Installing"

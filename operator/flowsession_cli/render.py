@@ -175,7 +175,7 @@ class StartPicture:
         status = self.session.get("status", {})
         for stage in own_stages(status, self.began):
             if stage.get("seconds") is not None and stage["name"] != WHOLE:
-                text = came_to(stage)
+                text = stage_result(stage)
                 picture.add_row(Text("✓", "green"), Text(text), Text(f"{stage['seconds']:.1f} s", "dim"))
         ready = condition(self.session, "Ready")
         packages = condition(self.session, "PackagesInstalled")
@@ -194,7 +194,7 @@ class StartPicture:
         return max(map(seconds_of, open_ones), default=0.0)
 
 
-def came_to(stage: Mapping[str, Any]) -> str:
+def stage_result(stage: Mapping[str, Any]) -> str:
     """Return the result of a finished stage in words, or the name of a stage that this version doesn't know."""
     name = str(stage["name"])
     return STAGES.get(name, name)

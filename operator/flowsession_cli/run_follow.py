@@ -32,7 +32,7 @@ def until_over(cluster: Cluster, name: str) -> Object:
     raise AssertionError("changes don't end")
 
 
-def tell_end(run: Object) -> None:
+def print_result(run: Object) -> None:
     """Print the run's result: warnings and failed lines on standard error, metrics and how to see more on standard output."""
     status, name = run["status"], run["metadata"]["name"]
     for warning in status.get("warnings") or ():

@@ -14,5 +14,5 @@ ASKED_TO_END = 128 + 15
 """Exit code of an agent that ended on SIGTERM with nothing unsaved. Not 0: if all containers of a pod exit with 0, the kubelet reports the
 pod as Succeeded and drops the reason for which it ended the pod."""
 
-EDITS_NOT_TAKEN = 66
+EXIT_EDITS_UNSAVED = 66
 """Exit code of an agent that ended on request while its last edits were still unsaved."""

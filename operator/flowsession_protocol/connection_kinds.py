@@ -90,7 +90,7 @@ def kind_of(value: object) -> Kind | None:
     return next((kind for kind in KINDS.values() if _bare(kind.name) == bare), None)
 
 
-def judged(data: object) -> dict[str, Any]:
+def validated(data: object) -> dict[str, Any]:
     """Return the fields of a valid connection, with `type` spelled as in KINDS. Raises BadConnectionError."""
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise BadConnectionError("ConnectionInvalid", "it must be a mapping of fields, such as type: open_ai")

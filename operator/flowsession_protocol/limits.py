@@ -84,6 +84,6 @@ def too_long(path: bytes) -> bool:
     return len(path) > PATH_BYTES or max(map(len, path.split(b"/"))) > NAME_BYTES
 
 
-def leads_elsewhere(path: bytes) -> bool:
+def is_unsafe_path(path: bytes) -> bool:
     """Return whether a path is anything but a plain descent: relative, without `.`, `..` and empty parts."""
     return b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/"))

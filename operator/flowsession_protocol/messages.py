@@ -154,7 +154,7 @@ class Package(_Package, total=False):
     replaces: str
 
 
-class InstallWords(TypedDict):
+class InstallProgress(TypedDict):
     """The whole lines that an installer's present command has printed so far, on the stream for its progress. `step` names the command."""
 
     step: str
@@ -307,7 +307,7 @@ class GuestFlow(TypedDict):
     requirements: Requirements | None
 
 
-RunInclosure = Literal["dataFile", "earlier", "resume"]
+RunEnclosure = Literal["dataFile", "earlier", "resume"]
 
 
 class ClaimPath(TypedDict):

@@ -276,12 +276,12 @@ ORACLE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from flowsession_agent.connections.fill import for_core
-from flowsession_protocol.connection_kinds import KINDS, BadConnectionError, judged
+from flowsession_protocol.connection_kinds import KINDS, BadConnectionError, validated
 from promptflow._sdk.entities._connection import _Connection
 
 def both(data):
     found = []
-    for load in (lambda: judged(data), lambda: _Connection._load(data=dict(data))):
+    for load in (lambda: validated(data), lambda: _Connection._load(data=dict(data))):
         try:
             found.append(load())
         except Exception as error:

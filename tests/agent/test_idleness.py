@@ -7,7 +7,7 @@ import pytest
 from flowsession_agent.errors import ApiError
 from flowsession_agent.server.state import State
 from flowsession_agent.session.activity import AWAY_SECONDS, RETIREMENT_SECONDS, Activity
-from flowsession_agent.session.processes import Look
+from flowsession_agent.session.processes import ProcessActivity
 
 PERIOD = 0.5
 
@@ -17,7 +17,7 @@ class Session:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.seen = Look()
+        self.seen = ProcessActivity()
         self.edited_at, self.thorough = 0.0, False
         self.activity = Activity(state=State(), look=lambda: self.seen, edited=self.edited, clock=lambda: self.now)
 
@@ -25,7 +25,7 @@ class Session:
         self.thorough = thorough
         return self.edited_at, "notes.txt"
 
-    def pass_time(self, seconds: float, *, seen: Callable[[], Look] | None = None) -> None:
+    def pass_time(self, seconds: float, *, seen: Callable[[], ProcessActivity] | None = None) -> None:
         """The sampler looks twice a second, as it does in a session."""
         for _ in range(round(seconds / PERIOD)):
             self.now += PERIOD
@@ -52,12 +52,12 @@ def session() -> Session:
 
 
 def test_idleness_counts_from_the_last_work_of_a_process_not_from_the_look_that_finds_it_asleep(session: Session) -> None:
-    session.pass_time(10, seen=lambda: Look(now="process x", what="process x", at=session.now))
+    session.pass_time(10, seen=lambda: ProcessActivity(now="process x", what="process x", at=session.now))
     worked_until = session.now
-    session.pass_time(2, seen=lambda: Look(now="process x", what="process x", at=worked_until))
+    session.pass_time(2, seen=lambda: ProcessActivity(now="process x", what="process x", at=worked_until))
     assert session.activity.members() == {"busy": True, "idleSeconds": 2.0, "what": "process x"}
     assert not session.retires(idle_at_least=1), "it may only have paused"
-    session.pass_time(2, seen=lambda: Look(what="process x", at=worked_until))
+    session.pass_time(2, seen=lambda: ProcessActivity(what="process x", at=worked_until))
     assert session.activity.members() == {"busy": False, "idleSeconds": 4.0, "what": "process x"}
     assert not session.retires(idle_at_least=5)
     session.pass_time(1)
@@ -82,7 +82,7 @@ def test_before_the_door_closes_all_files_are_looked_at(session: Session) -> Non
 
 
 def test_an_open_terminal_is_never_idle(session: Session) -> None:
-    session.pass_time(100, seen=lambda: Look(now="exec bash", what="exec bash", at=session.now))
+    session.pass_time(100, seen=lambda: ProcessActivity(now="exec bash", what="exec bash", at=session.now))
     assert session.activity.members() == {"busy": True, "idleSeconds": 0, "what": "exec bash"}
     assert not session.retires(idle_at_least=0)
 
@@ -97,7 +97,7 @@ def test_a_run_is_never_idle_whatever_its_processes_do(session: Session) -> None
 
 def test_what_began_since_the_last_look_is_seen_before_the_door_closes(session: Session) -> None:
     session.pass_time(60)
-    session.seen = Look(now="exec ls", what="exec ls", at=session.now)
+    session.seen = ProcessActivity(now="exec ls", what="exec ls", at=session.now)
     assert not session.retires(idle_at_least=5)
 
 
@@ -130,7 +130,7 @@ def test_looks_that_fail_leave_no_idle_time_behind() -> None:
     session = Session()
     session.pass_time(4)
 
-    def fail() -> Look:
+    def fail() -> ProcessActivity:
         raise OSError("no /proc")
 
     working, session.activity._look = session.activity._look, fail

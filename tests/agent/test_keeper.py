@@ -10,7 +10,7 @@ import pytest
 
 from flowsession_agent.edits.keeper import LONGEST_UNQUIET_SECONDS, QUIET_SECONDS, Keeper
 from flowsession_agent.server.datagrams import FIRST_PAUSE, LONGEST_PAUSE
-from flowsession_protocol import EDITS_NOT_TAKEN
+from flowsession_protocol import EXIT_EDITS_UNSAVED
 
 from .conftest import StartAgent
 from .editing import PUSHED, edits, flow
@@ -102,7 +102,7 @@ def pushed(agent: Agent, ear: socket.socket) -> Agent:
     return agent
 
 
-def heard(ear: socket.socket) -> str:
+def printed_lines(ear: socket.socket) -> str:
     """The next datagram about edits."""
     while (said := ear.recv(2048).decode()).endswith(" checked\n"):
         pass
@@ -115,21 +115,21 @@ WAITING, ENDING = f"flowsession-edits 1 {POD_UID} waiting\n", f"flowsession-edit
 def test_an_edit_is_said_to_wait_until_it_is_settled(start: StartAgent, python: str, ear: socket.socket) -> None:
     agent = pushed(start(pid1=True, python=python), ear)
     (flow(agent) / "a.py").write_bytes(b"print(2)")
-    assert heard(ear) == WAITING
+    assert printed_lines(ear) == WAITING
     assert edits(agent)["waiting"] is True
     revision = agent.call("GET", "/v1/edits")[1]["revision"]
     status, state = agent.call("POST", "/v1/edits/settle", {"revision": revision, "saved": True})
     assert (status, state["edits"].get("waiting"), state["edits"]["saved"]) == (200, None, True)
     (flow(agent) / "a.py").write_bytes(b"print(3)")
     assert edits(agent)["waiting"] is True
-    assert heard(ear) == WAITING
+    assert printed_lines(ear) == WAITING
 
 
 def test_an_agent_with_edits_ends_when_they_are_taken(start: StartAgent, python: str, ear: socket.socket) -> None:
     agent = pushed(start(pid1=True, python=python), ear)
     (flow(agent) / "a.py").write_bytes(b"print(2)")
     os.kill(agent.pid, signal.SIGTERM)
-    while heard(ear) != ENDING:
+    while printed_lines(ear) != ENDING:
         continue
     taken = agent.call("GET", "/v1/edits")[1]
     assert taken["files"] == ["a.py"]
@@ -157,7 +157,7 @@ def test_an_agent_whose_operator_is_dead_ends_within_its_part_of_the_grace_perio
     os.kill(agent.pid, signal.SIGTERM)
     time.sleep(0)
     assert agent.process.poll() is None
-    assert agent.process.wait(60) == EDITS_NOT_TAKEN
+    assert agent.process.wait(60) == EXIT_EDITS_UNSAVED
     assert "the last edits were not taken" in agent.log.read_text()
 
 
@@ -170,7 +170,7 @@ def test_a_restarted_container_says_again_what_waits(start: StartAgent, ear: soc
     assert edits(again)["revision"] == revision
     assert edits(again)["waiting"] is True
     pushed(again, ear)
-    assert heard(ear) == WAITING
+    assert printed_lines(ear) == WAITING
 
 
 @pytest.mark.parametrize("body", [{}, [], {"revision": 1, "saved": True}, {"revision": "x", "saved": "yes"}])

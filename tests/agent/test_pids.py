@@ -10,7 +10,7 @@ from flowsession_agent.session import inotify
 from flowsession_agent.session.children import Children
 from flowsession_agent.session.exec_trace import RECENT_SECONDS, ExecTrace
 from flowsession_agent.session.pids import BURST, MANY
-from flowsession_agent.session.processes import SHORT_COMMAND, Look, Processes
+from flowsession_agent.session.processes import SHORT_COMMAND, ProcessActivity, Processes
 
 
 class Cgroup:
@@ -83,7 +83,7 @@ class Namespace:
         self.cgroup.touch()
         self.number(1 + threads)
 
-    def look(self, *, after: float = 0.5) -> Look:
+    def look(self, *, after: float = 0.5) -> ProcessActivity:
         self.now += after
         return self.processes.look()
 

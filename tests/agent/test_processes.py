@@ -7,7 +7,7 @@ import pytest
 
 from flowsession_agent.session.children import Children
 from flowsession_agent.session.cputime import WINDOW_SECONDS, parse_stat
-from flowsession_agent.session.processes import Look, Processes
+from flowsession_agent.session.processes import ProcessActivity, Processes
 from flowsession_agent.session.terminals import CUT_SECONDS
 
 SHORTEST_TIMEOUT = 5
@@ -63,7 +63,7 @@ class Machine:
     def look(self, *, after: float = 1) -> str:
         return self.whole_look(after=after).now
 
-    def whole_look(self, *, after: float = 1) -> Look:
+    def whole_look(self, *, after: float = 1) -> ProcessActivity:
         self.now += after
         return self.processes.look()
 

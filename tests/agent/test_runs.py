@@ -552,13 +552,13 @@ def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Ag
     with ThreadPoolExecutor(2) as pool:
         tested = pool.submit(agent.flow, "test", "--inputs", "text=wait")
         eventually("both are under way", lambda: len(list(tmp_path.glob("[0-9]*"))) == 2)
-        heard = pool.submit(over, agent, counts=counts)
+        printed_lines = pool.submit(over, agent, counts=counts)
         eventually("the total is told", lambda: counts and counts[-1]["total"])
         os.kill(agent.pid, signal.SIGTERM)
         assert (tested.result().returncode, tested.result().stdout) == (1, "")
         assert "The session's pod ends" in tested.result().stderr
         with pytest.raises((http.client.HTTPException, OSError)):
-            assert heard.result() == "the run is over"
+            assert printed_lines.result() == "the run is over"
     assert not any(count["failed"] for count in counts), "what it interrupts is run again"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowsession_agent.server.listener import Listener
-from flowsession_agent.server.unanswered import Unanswered
+from flowsession_agent.server.unanswered import CallsInFlight
 from flowsession_agent.session.children import Children
 
 
@@ -16,7 +16,7 @@ class OneCall:
     pod_uid = "u"
 
     def __init__(self) -> None:
-        self.unanswered = Unanswered()
+        self.unanswered = CallsInFlight()
         self.children = Children()
         self.end_would_wait: list[bool] = []
 
@@ -39,7 +39,7 @@ def test_an_end_waits_for_answers_to_calls_that_change_something(method: str, wa
 
 
 def test_an_end_does_not_wait_for_ever() -> None:
-    unanswered = Unanswered()
+    unanswered = CallsInFlight()
     with unanswered:
         assert not unanswered.wait(seconds=0.01)
     assert unanswered.wait(seconds=0)

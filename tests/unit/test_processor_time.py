@@ -176,7 +176,7 @@ def opened(name, text):
     folder.judge(flow, {name: content})
     entries = includes.named_by(name, flow.values.get(includes.KEY))
     if entries or includes.KEY in flow.values:
-        yaml.emptied(name, content, includes.KEY, flow.values)
+        yaml.with_empty_list(name, content, includes.KEY, flow.values)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: repr(flow[-24:]))

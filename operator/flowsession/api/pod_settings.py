@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field
 
 from flowsession.api.base import Model, ObjectName, rule, validations
 
-TAKES_OVER = ("LD_", "PYTHON", "GCONV_", "GLIBC_", "OPENSSL_", "SSL_CERT_")
+CODE_LOADING_PREFIXES = ("LD_", "PYTHON", "GCONV_", "GLIBC_", "OPENSSL_", "SSL_CERT_")
 """Prefixes of variables that decide which code every program of the session runs, or which certificates it trusts."""
 
 TAKES_OVER_TOO = ("BASH_ENV", "PATH")
@@ -19,9 +19,9 @@ HARMLESS = (
 """Python's variables that flows may set."""
 
 
-def takes_over(name: str) -> bool:
+def controls_loading(name: str) -> bool:
     """Return whether this variable decides which code the session's own programs run, or which certificates they trust."""
-    return name in TAKES_OVER_TOO or (name.startswith(TAKES_OVER) and name not in HARMLESS)
+    return name in TAKES_OVER_TOO or (name.startswith(CODE_LOADING_PREFIXES) and name not in HARMLESS)
 
 
 class KeyRef(Model):

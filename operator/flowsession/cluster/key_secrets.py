@@ -44,7 +44,7 @@ class KeySecrets:
                     extra={"secret": f"{namespace}/{name}"},
                 )
 
-    async def check_for_ever(self) -> None:
+    async def check_forever(self) -> None:
         """Check every minute, and once more when canceled: a stopped operator may stay down until somebody notices."""
         try:
             while True:

@@ -22,7 +22,7 @@ FORM = b"\x01"
 """First byte of sealed content, to distinguish this form from later ones."""
 
 
-class NotSealedHereError(Exception):
+class UnsealError(Exception):
     """The content was not sealed with this key for this place: somebody else wrote it, or it was changed or moved."""
 
 
@@ -41,11 +41,11 @@ class Vault:
         """Return the opened content. Raises NotSealedHereError."""
         nonce = sealed[1 : 1 + NONCE_BYTES]
         if sealed[:1] != FORM or len(nonce) != NONCE_BYTES:
-            raise NotSealedHereError
+            raise UnsealError
         try:
             return self._cipher.decrypt(nonce, sealed[1 + NONCE_BYTES :], FORM + bound_to)
         except InvalidTag:
-            raise NotSealedHereError from None
+            raise UnsealError from None
 
 
 async def load_vault(cluster: KubernetesCluster, namespace: str) -> Vault:

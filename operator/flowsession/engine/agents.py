@@ -11,7 +11,7 @@ from flowsession.cluster.agent.feeds import FeedCredentials
 from flowsession.cluster.agent.transport import AgentError, NoAnswer
 from flowsession.cluster.errors import ClusterError
 from flowsession.engine import edits
-from flowsession.engine.belief import believed
+from flowsession.engine.belief import accepted_state
 from flowsession.engine.queue import Queue
 from flowsession.engine.store import pod_timestamps
 from flowsession.engine.store.cache import Cache
@@ -95,7 +95,7 @@ class Agents:
         try:
             answer = await self._client.call(pod, call, await self._feed(pod, call))
             if answer.state is not None:
-                answer = replace(answer, state=self._believed(key, pod, call, answer.state))
+                answer = replace(answer, state=self._accepted_state(key, pod, call, answer.state))
         except AgentError as error:
             failure = error
             log.debug("agent call failed", extra={"key": f"{key.namespace}/{key.name}", "call": type(call).__name__, "error": str(error)})
@@ -114,10 +114,10 @@ class Agents:
             for concerned in self._cache.sizing.instances.concerned_by(entry):
                 self._queue.add(concerned)
 
-    def _believed(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
+    def _accepted_state(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
         entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         view = self._cache.agents.get(pod.uid)
-        return believed(state, call, view, entry.status) if entry and view else state
+        return accepted_state(state, call, view, entry.status) if entry and view else state
 
     async def _feed(self, pod: PodView, call: AgentCall) -> FeedCredentials | None:
         """Return an agent's credentials for private feeds, read for each call, so that a corrected Secret is used."""

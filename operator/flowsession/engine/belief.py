@@ -11,7 +11,7 @@ from flowsession.model.plan import AgentCall, Deliver
 _UNDER_WAY_OR_FAILED = frozenset({"Running", "Failed", "TimedOut"})
 
 
-def believed(state: AgentState, call: AgentCall, view: AgentView, status: Mapping[str, Any]) -> AgentState:
+def accepted_state(state: AgentState, call: AgentCall, view: AgentView, status: Mapping[str, Any]) -> AgentState:
     """Return the state, with the status' revisions in place of those that were never ordered, by this operator or, according to the
     status, by an earlier one. Raises AgentError if nothing usable is left."""
     orders = [view.delivered or ("", "")]

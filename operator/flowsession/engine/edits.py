@@ -9,7 +9,7 @@ from typing import Any
 
 from flowsession.cluster import errors
 from flowsession.cluster.gateway import KubernetesCluster
-from flowsession.cluster.vault import NotSealedHereError, Vault
+from flowsession.cluster.vault import UnsealError, Vault
 from flowsession.engine import provenance
 from flowsession.engine.provenance import Origin
 from flowsession.engine.queue import Queue
@@ -179,7 +179,7 @@ class Edits:
                 archive=base64.b64encode(plain[4 + length :]).decode(),
                 lost=str(about.get("lost", "")),
             )
-        except (NotSealedHereError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        except (UnsealError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
 
 

@@ -125,16 +125,16 @@ class Executor:
             return True
         if plan.status is not None and not self._may(key, uid, self._statuses):
             return False
-        if not await self._tell(key, uid, [event for event in plan.events if event.reason in CLAIMED], late=False):
+        if not await self._write_events(key, uid, [event for event in plan.events if event.reason in CLAIMED], late=False):
             raise errors.Unavailable("an Event that the status builds on could not be written; both are tried again")
         if plan.status is not None and not await self._patch(plan.status):
             return False
         self._reported.pop(uid, None)
-        await self._tell(key, uid, [event for event in plan.events if event.reason not in CLAIMED], now=len(self._queue) < BUSY)
+        await self._write_events(key, uid, [event for event in plan.events if event.reason not in CLAIMED], now=len(self._queue) < BUSY)
         self._reported.pop(uid, None)
         return True
 
-    async def _tell(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True, now: bool = True) -> bool:
+    async def _write_events(self, key: Key, uid: str, events: Sequence[Event], *, late: bool = True, now: bool = True) -> bool:
         """Write a plan's Events; return whether all are written. One lately written for a plan that failed after it is not repeated.
 
         With `late`, an Event that the API server does not accept for now is left to the recorder and counts as written. Unless `now`,
@@ -176,7 +176,7 @@ class Executor:
         retried without repeating the Events, else it might come too late every time."""
         if not await self._create_all(key, uid, plan):
             return
-        await self._tell(key, uid, plan.events)
+        await self._write_events(key, uid, plan.events)
         self._cache.journal.ends[uid] = own[0].why
         for deletion in [*own, *(deletion for deletion in plan.deletes if deletion not in own)]:
             if not await self._delete(key, deletion):
@@ -236,21 +236,21 @@ class Executor:
             self._cache.own_config_maps.note((meta["namespace"], meta["name"]), manifests.packages_in(manifest))
             if (version := (meta.get("annotations") or {}).get(PROMPTFLOW_ANNOTATION)) is not None:
                 self._cache.promptflow.note((meta["namespace"], meta["name"]), version)
-            self._let_go_of_packages(key)
+            self._drop_packages(key)
             if create.sealed:
-                self._let_go_of_edits(create.sealed)
+                self._drop_edits(create.sealed)
         else:
             self._cache.refusals.pop(uid, None)
         self._reader.observe(kind, body, by=key)
 
-    def _let_go_of_packages(self, key: Key) -> None:
+    def _drop_packages(self, key: Key) -> None:
         """Drop the list of packages that a ConfigMap holds now: with thousands of sessions, such lists are most of what agents report."""
         entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
         for pod in owned_pods(self._cache, entry) if entry else ():
             if (view := self._cache.agents.get(pod.uid)) and view.packages:
                 self._cache.agents[pod.uid] = replace(view, packages=None)
 
-    def _let_go_of_edits(self, sealed: Sealed) -> None:
+    def _drop_edits(self, sealed: Sealed) -> None:
         """Drop the edits that a ConfigMap holds now, and note their revision as saved, so that this does not depend on the status."""
         if view := self._cache.agents.get(sealed.pod_uid):
             self._cache.agents[sealed.pod_uid] = replace(view, edits=None, saved=sealed.revision if sealed.archive else view.saved)

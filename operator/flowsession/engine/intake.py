@@ -77,7 +77,7 @@ class Intake:
         """Return whether the object's current state is unreadable. If so, no decision is made from its former state."""
         return key in self._unread
 
-    def untold(self, key: Key) -> tuple[str, Event] | None:
+    def take_unreported(self, key: Key) -> tuple[str, Event] | None:
         """Return the uid of an unreadable object and the Event for its owner, once; after that None."""
         found = self._unread.get(key)
         if found is None or found.reported:

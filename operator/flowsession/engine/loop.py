@@ -50,7 +50,7 @@ SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
 """For SILENT_SECONDS after the last of SILENT_FAILURES failures in a row, no session is retired for an end that would fail too."""
 
-BEGINNER_SECONDS = 20.0
+YIELD_SECONDS = 20.0
 """Seconds for which a session without a pod yields to sessions nearer to Ready. In a burst of a thousand, the first become Ready while the
 last wait, instead of all at the end."""
 
@@ -90,7 +90,7 @@ class Engine:
         resolutions: Resolutions,
     ) -> None:
         self._cluster = cluster
-        self.queue: Queue[Key] = Queue(self._patience)
+        self.queue: Queue[Key] = Queue(self._yield_seconds)
         self.cache = Cache(clock=time.time, sizing=Sizing(settings.sizes, clock=time.time))
         self._agents = Agents(agent_client, self.cache, self.queue, partial(feeds.read, cluster))
         self.cache.pod_gone = self._agents.forget
@@ -125,10 +125,10 @@ class Engine:
         self.primed = True
         for number in range(WORKERS):
             self._tasks.start(f"worker-{number}", self._work)
-        self._tasks.start("resolutions", self._resolutions.serve_for_ever)
-        self._tasks.start("resync", self._resync_for_ever)
-        self._tasks.start("nodes", self._nodes.look_for_ever)
-        self._tasks.start("events", self._recorder.write_late_for_ever)
+        self._tasks.start("resolutions", self._resolutions.serve_forever)
+        self._tasks.start("resync", self._resync_forever)
+        self._tasks.start("nodes", self._nodes.look_forever)
+        self._tasks.start("events", self._recorder.write_late_forever)
 
     async def stop(self) -> None:
         """End the workers without waiting for writes in flight, as after a kill, and write deferred Events."""
@@ -194,11 +194,11 @@ class Engine:
                 self.queue.retry(key)
                 metrics.reconciles.labels(key.kind, "error").inc()
                 log.exception("decision failed", extra={"key": f"{key.namespace}/{key.name}"})
-                await self._tell_of(key, error)
+                await self._report_failure(key, error)
             finally:
                 self.queue.done(key)
 
-    async def _tell_of(self, key: Key, error: Exception) -> None:
+    async def _report_failure(self, key: Key, error: Exception) -> None:
         """Report a persistent failure to the object's owner, once, if neither they nor the API server caused it."""
         uid = self.cache.uid(key)
         if uid and self.queue.failing(key)[0] == SILENT_FAILURES:
@@ -207,8 +207,8 @@ class Engine:
 
     async def _reconcile(self, key: Key) -> bool:
         """Decide and carry out the plan; return whether the key's failures are over. A plan that only calls an agent does not show that."""
-        if untold := self._intake.untold(key):
-            await self._recorder.record(key, *untold)
+        if take_unreported := self._intake.take_unreported(key):
+            await self._recorder.record(key, *take_unreported)
         uid, plan = self.plan(key)
         while plan is not None and plan.wants_accounts:
             await self._accounts.read(key.namespace)
@@ -220,9 +220,9 @@ class Engine:
     def _resolved(self, environment: Name) -> None:
         self.queue.add_all(self.cache.concerned_by_environment(environment))
 
-    def _patience(self, key: Key) -> float:
+    def _yield_seconds(self, key: Key) -> float:
         """Return the seconds for which a key yields to others."""
-        return BEGINNER_SECONDS if key.kind == "ComputeSession" and not self.cache.pods_of((key.namespace, key.name)) else 0.0
+        return YIELD_SECONDS if key.kind == "ComputeSession" and not self.cache.pods_of((key.namespace, key.name)) else 0.0
 
     def _silent(self, key: Key) -> bool:
         """Return whether the API server has lately failed to carry out writes about this object."""
@@ -260,7 +260,7 @@ class Engine:
         found = self._snapshots.run(name, now)
         return (found.uid, run.decide(found, now)) if found else ("", None)
 
-    async def _resync_for_ever(self) -> None:
+    async def _resync_forever(self) -> None:
         pause = min(FIRST_RESYNC_SECONDS, RESYNC_SECONDS)
         while True:
             await asyncio.sleep(pause)

@@ -34,7 +34,7 @@ class Nodes:
         self._queue = queue
         self._listed_at = float("-inf")
 
-    async def look_for_ever(self) -> None:
+    async def look_forever(self) -> None:
         """Count sessions and list nodes, each at its interval. After a size was added or changed, list the nodes with the next count."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flowsession.api.session import ComputeSessionSpec
-from flowsession.cluster.vault import NotSealedHereError, Vault
+from flowsession.cluster.vault import UnsealError, Vault
 from flowsession.engine.store.objects import Meta, PodEntry, SessionEntry
 from flowsession.manifests.saved_edits import USER_ANNOTATION
 from flowsession.manifests.session_pod import ENVIRONMENT_LABEL, ENVIRONMENT_UID_ANNOTATION, PROVENANCE_ANNOTATION, SESSION_LABEL
@@ -68,7 +68,7 @@ def read(pod: PodEntry, vault: Vault) -> Origin | None:
         origin = Origin(*(content[name] for name in names))
         mine = origin.session == pod.session and origin.session_uid == pod.owner_uid
         origin.entry(view.namespace, {})
-    except (NotSealedHereError, binascii.Error, ValueError, KeyError, TypeError, ValidationError):
+    except (UnsealError, binascii.Error, ValueError, KeyError, TypeError, ValidationError):
         return None
     return origin if mine and abs(view.created_at - content["at"]) <= SECONDS else None
 

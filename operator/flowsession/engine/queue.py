@@ -24,8 +24,8 @@ SPARE_DEADLINES = 64
 class Queue(Generic[K]):
     """Not thread-safe: belongs to one event loop, whose clock it uses."""
 
-    def __init__(self, patience: Callable[[K], float] = lambda _: 0.0) -> None:
-        self._patience = patience
+    def __init__(self, yield_seconds: Callable[[K], float] = lambda _: 0.0) -> None:
+        self._yield_seconds = yield_seconds
         """Returns the seconds for which a key yields to later, more urgent keys."""
         self._ready: list[tuple[float, int, K]] = []
         self._waiting: set[K] = set()
@@ -49,7 +49,7 @@ class Queue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            heapq.heappush(self._ready, (asyncio.get_running_loop().time() + self._patience(key), next(self._order), key))
+            heapq.heappush(self._ready, (asyncio.get_running_loop().time() + self._yield_seconds(key), next(self._order), key))
             self._available.set()
             metrics.queue_length.set(len(self._ready))
 

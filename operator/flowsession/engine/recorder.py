@@ -46,7 +46,7 @@ class Recorder:
         self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
         """Deferred and failed Events by uid, reason and message, each with when it was first tried or deferred."""
 
-    async def write_late_for_ever(self) -> None:
+    async def write_late_forever(self) -> None:
         """Write deferred and failed Events, forever."""
         pause = RETRY_SECONDS
         while True:

@@ -62,7 +62,7 @@ class Resolutions:
         """Drop an environment that is gone."""
         self._known.pop(key, None)
 
-    async def serve_for_ever(self) -> None:
+    async def serve_forever(self) -> None:
         """Wait forever: this class has no queued jobs."""
         await asyncio.Event().wait()
 
@@ -85,7 +85,7 @@ class WorkerResolutions(Resolutions):
         self._wake = asyncio.Event()
         self._worker: asyncio.subprocess.Process | None = None
 
-    async def serve_for_ever(self) -> None:
+    async def serve_forever(self) -> None:
         """Resolve queued jobs, forever; the worker starts before the first job."""
         try:
             while True:

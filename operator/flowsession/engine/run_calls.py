@@ -12,7 +12,7 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.engine.tasks import OneEach
-from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, RunCall
+from flowsession.model.plan import BeginRun, CancelRun, Enclosed, FetchOutputs, FollowRun, RunCall
 from flowsession.model.run_views import RunAnswer, RunReply, RunView
 from flowsession.model.views import PodView
 
@@ -46,10 +46,10 @@ class RunCalls:
         """Cancel every call."""
         await self._tasks.close()
 
-    async def _inclosed(self, key: Key, call: BeginRun) -> dict[str, dict[str, str]]:
+    async def _enclosed(self, key: Key, call: BeginRun) -> dict[str, dict[str, str]]:
         """Return the members from ConfigMaps that an order includes. Raises Missing, ClusterError."""
         found: dict[str, dict[str, str]] = {}
-        for one in call.inclosed:
+        for one in call.enclosed:
             try:
                 body = await self._cluster.get("ConfigMap", key.namespace, one.config_map)
             except errors.NotFound:
@@ -65,8 +65,8 @@ class RunCalls:
     async def _call(self, key: Key, uid: str, pod: PodView, call: RunCall) -> None:
         reply, error = RunReply(), ""
         try:
-            inclosed = await self._inclosed(key, call) if isinstance(call, BeginRun) else {}
-            reply = await self._client.call_about_run(pod, call, inclosed)
+            enclosed = await self._enclosed(key, call) if isinstance(call, BeginRun) else {}
+            reply = await self._client.call_about_run(pod, call, enclosed)
         except Missing as missing:
             reply = RunReply(refused=missing.reason, message=str(missing))
         except (AgentError, errors.ClusterError) as failure:
@@ -110,7 +110,7 @@ def _grown(known: RunAnswer | None, news: RunAnswer | None) -> RunAnswer | None:
     return replace(news, **counts)
 
 
-def _way_out(inclosed: Inclosed) -> str:
-    if inclosed.member == "dataFile":
+def _way_out(enclosed: Enclosed) -> str:
+    if enclosed.member == "dataFile":
         return "create it, and the run again"
     return "it held the outputs of the earlier run; create that run again, and then this one"

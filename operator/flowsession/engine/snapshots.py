@@ -294,8 +294,8 @@ class Snapshots:
 
     def _ending(self, meta: Meta, now: float) -> bool:
         """Return whether the object's namespace is terminating. An object created after that was noted is in a new one of the same name."""
-        heard = self.cache.ending_namespaces.get(meta.namespace, float("-inf"))
-        return now - heard < ENDING_SECONDS and meta.created_at <= heard
+        refused_at = self.cache.ending_namespaces.get(meta.namespace, float("-inf"))
+        return now - refused_at < ENDING_SECONDS and meta.created_at <= refused_at
 
     def _refused(self, namespace: str) -> Mapping[str, str]:
         return self.cache.refused_config_maps.of(namespace, seconds=REFUSED_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flowsession_protocol.limits import OUTSIDE_MODULES
 
-MOST_LOOKED_AT = 5000
+MAX_PYTHON_FILES = 5000
 """Python files of a source that are considered."""
 
 DEEPEST = 4
@@ -20,7 +20,7 @@ def modules(source: Mapping[str, bytes], folder: str, flow: Mapping[str, bytes])
     """
     own = {name.split("/", 1)[0].removesuffix(".py") for name in flow}
     found: dict[str, str] = {}
-    scripts = itertools.islice((name for name in source if name.endswith(".py")), MOST_LOOKED_AT)
+    scripts = itertools.islice((name for name in source if name.endswith(".py")), MAX_PYTHON_FILES)
     places = {place for name in scripts for place in _places(name)}
     for path in sorted(places, key=lambda path: (path.count("/"), path)):
         name = posixpath.basename(path).removesuffix(".py")

@@ -59,7 +59,7 @@ def document(file: str, content: bytes, *, most_values: int = MOST_VALUES) -> di
     return found
 
 
-def emptied(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> bytes:
+def with_empty_list(file: str, content: bytes, key: str, values: Mapping[str, Any]) -> bytes:
     """Return the flow file with an empty list as the value of the top-level `key`, and everything else as written.
 
     `values` is what `document` returned for the file. If the value can't be cut out of the text, the file is written anew from `values`.

@@ -9,9 +9,9 @@ from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests.common import controller
 from flowsession.manifests.config_maps import CONTENT_LABEL
 from flowsession.manifests.session_pod import MANAGED_BY, MANAGER
-from flowsession.model.plan import Inclosed
+from flowsession.model.plan import Enclosed
 from flowsession.model.run_views import Earlier
-from flowsession_protocol.messages import ClaimPath, RunInclosure, RunOrder
+from flowsession_protocol.messages import ClaimPath, RunEnclosure, RunOrder
 
 OUTPUTS = "outputs"
 KEY = "outputs.tar.gz"
@@ -69,12 +69,12 @@ def folder_of(name: str, uid: str, target: ClaimFolder) -> str:
     return posixpath.join(target.path, name_for_promptflow(name, uid))
 
 
-def inclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> tuple[Inclosed, ...]:
+def enclosed(spec: FlowRunSpec, settings: FlowRunSpec, earlier: Earlier | None) -> tuple[Enclosed, ...]:
     """Return what is enclosed with the order: data in a ConfigMap, and the stored outputs of the runs that it builds on."""
     found = []
     if settings.data and settings.data.config_map:
         source = settings.data.config_map
-        found.append(Inclosed(source.name, source.key, "dataFile", source.key, missing="DataNotFound"))
+        found.append(Enclosed(source.name, source.key, "dataFile", source.key, missing="DataNotFound"))
     for member, one in _builds_on(spec, earlier).items():
         found += _kept(one, member)
     return tuple(found)
@@ -90,11 +90,11 @@ def _on(claim: ClaimFile | ClaimFolder | None) -> ClaimPath | None:
     return {"claim": claim.claim_name, "path": claim.path} if claim else None
 
 
-def _kept(earlier: Earlier, member: RunInclosure) -> list[Inclosed]:
+def _kept(earlier: Earlier, member: RunEnclosure) -> list[Enclosed]:
     if not earlier.config_maps:
         return []
     name = name_for_promptflow(earlier.name, earlier.uid)
-    return [Inclosed(earlier.config_maps[0], KEY, member, name, missing="RunNotFound")]
+    return [Enclosed(earlier.config_maps[0], KEY, member, name, missing="RunNotFound")]
 
 
 def name_of(run: str, uid: str) -> str:

@@ -25,7 +25,7 @@ def read(status: Mapping[str, Any]) -> dict[str, Condition]:
     return {item["type"]: Condition.model_validate(item) for item in status.get("conditions") or ()}
 
 
-def judged(old: Mapping[str, Condition], verdicts: Mapping[str, Verdict], *, generation: int, now: float) -> list[dict[str, Any]]:
+def updated(old: Mapping[str, Condition], verdicts: Mapping[str, Verdict], *, generation: int, now: float) -> list[dict[str, Any]]:
     """Return the new list of conditions in wire form: those judged now, and the others as they were."""
     merged = dict(old)
     for kind, verdict in verdicts.items():

@@ -82,7 +82,7 @@ class Draft:
         self._look_again_at = float("inf")
         self._waiting: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
-    def judge(self, condition: str, status: bool | None, reason: str, message: str) -> None:
+    def set_condition(self, condition: str, status: bool | None, reason: str, message: str) -> None:
         """Set a condition; the last call for a condition wins."""
         self._verdicts[condition] = Verdict(status, reason, message)
 
@@ -159,7 +159,7 @@ class Draft:
         if self._verdicts:
             generation = self._subject.generation
             self.status["observedGeneration"] = generation
-            self.status["conditions"] = conditions.judged(self.old, self._verdicts, generation=generation, now=self.now)
+            self.status["conditions"] = conditions.updated(self.old, self._verdicts, generation=generation, now=self.now)
         return difference(self.before, self.status)
 
     def _problems(self) -> list[Event]:
@@ -199,4 +199,4 @@ class PodDraft(Draft):
     def not_ready(self, phase: StrEnum, reason: str, message: str) -> None:
         """Set the phase and Ready=False."""
         self.status["phase"] = phase.value
-        self.judge("Ready", False, reason, message)
+        self.set_condition("Ready", False, reason, message)

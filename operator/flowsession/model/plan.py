@@ -154,12 +154,12 @@ class ReadSource:
 
 
 @dataclass(frozen=True)
-class Inclosed:
+class Enclosed:
     """A key of a ConfigMap whose content is enclosed with an order; only the call reads it."""
 
     config_map: str
     key: str
-    member: messages.RunInclosure
+    member: messages.RunEnclosure
     """The member of the order that it becomes."""
     name: str
     """Its name in that member."""
@@ -173,7 +173,7 @@ class BeginRun:
 
     pod: str
     body: messages.RunOrder
-    inclosed: tuple[Inclosed, ...] = ()
+    enclosed: tuple[Enclosed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def changed(pod: PodView, image: Image) -> bool:
     return image.pull_anew and pod.image_update != image.update
 
 
-def way_out(pod: PodView, image: Image, settings: Settings) -> str:
+def pull_advice(pod: PodView, image: Image, settings: Settings) -> str:
     """Return more advice for an image that can't be pulled: one that the environment stayed on may be gone from its registry."""
     if image.pinned and pod.started_from == image.pinned:
         what = "that digest, take the tag's present one"

@@ -34,7 +34,7 @@ PENDING = "IdentityPending"
 
 
 @dataclass(frozen=True)
-class Lacking:
+class IdentityUnavailable:
     """Why an identity is unavailable, and what to do about it."""
 
     reason: str
@@ -51,7 +51,7 @@ def asked(wanted: Identity) -> str:
     return f"Managed/{wanted.service_account_name or ''}/{wanted.client_id or ''}"
 
 
-def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Account]) -> PodIdentity | Lacking:
+def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Account]) -> PodIdentity | IdentityUnavailable:
     """Return the ServiceAccount that a pod of this user should run as, from the namespace's accounts."""
     known = sorted(accounts, key=lambda account: account.name)
     if wanted.type is IdentityType.USER:
@@ -67,18 +67,20 @@ def choose(wanted: Identity, user: str, namespace: str, accounts: Iterable[Accou
     return PodIdentity(asked(wanted), found.name, found.client_id, found.version)
 
 
-def found(draft: Draft, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None) -> PodIdentity | Lacking | None:
+def found(
+    draft: Draft, wanted: Identity, user: str, namespace: str, accounts: tuple[Account, ...] | None
+) -> PodIdentity | IdentityUnavailable | None:
     """Return the same for a draft, or None if the accounts must be read first. While one is missing, schedule another read."""
     if accounts is None:
         draft.wants_accounts = True
         return None
     chosen = choose(wanted, user, namespace, accounts)
-    if not isinstance(chosen, Lacking):
+    if not isinstance(chosen, IdentityUnavailable):
         return chosen
     waited = draft.now - _lacking_since(draft)
     draft.look_again(draft.now + min(LOOK_SECONDS, max(FIRST_LOOK_SECONDS, waited)))
     if waited < TOGETHER_SECONDS:
-        return Lacking(PENDING, f"it is looked for again in a moment: {chosen.message}")
+        return IdentityUnavailable(PENDING, f"it is looked for again in a moment: {chosen.message}")
     return chosen
 
 
@@ -131,12 +133,12 @@ def _is_meant(wanted: Identity, account: Account) -> bool:
     return not wanted.client_id or account.client_id == wanted.client_id
 
 
-def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lacking:
+def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> IdentityUnavailable:
     where, label = f"namespace {namespace!r}", f'{ASSIGNABLE_LABEL}: "true"'
     name, client_id = wanted.service_account_name, wanted.client_id
     if fitting and (name or client_id):
         message = f"ServiceAccount {fitting[0].name!r} in {where}" + (f", with client ID {client_id}," if client_id else "")
-        return Lacking("IdentityNotAssignable", f"{message} may not be assigned to sessions: have it labelled {label}")
+        return IdentityUnavailable("IdentityNotAssignable", f"{message} may not be assigned to sessions: have it labelled {label}")
     if name:
         message = f"there is no ServiceAccount {name!r} in {where}: name one that is labelled {label}, or have it created"
     elif client_id:
@@ -145,4 +147,4 @@ def _lacking(wanted: Identity, namespace: str, fitting: list[Account]) -> Lackin
         )
     else:
         message = f"no ServiceAccount in {where} may be assigned to sessions: have one labelled {label}"
-    return Lacking("IdentityNotFound", message)
+    return IdentityUnavailable("IdentityNotFound", message)

@@ -18,7 +18,7 @@ UNKNOWN = "unknown"
 """Key in a draft's requests whose value lists unknown annotations in this API's group, separated by spaces."""
 
 
-def refuse_junk(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
+def refuse_invalid(draft: Draft, known: Mapping[str, str] = REQUESTS) -> bool:
     """Refuse, once each, values that are not timestamps and annotations of this API's group that are not among the known ones."""
     reported = ((draft.status.get("handledRequests") or {}).get(UNKNOWN) or "").split()
     for name in draft.requests.get(UNKNOWN, "").split():

@@ -8,7 +8,7 @@ from flowsession.model.draft import Draft
 from flowsession.model.plan import Delete
 from flowsession.model.times import moment
 from flowsession.model.views import PodView
-from flowsession_protocol import ASKED_TO_END, EDITS_NOT_TAKEN
+from flowsession_protocol import ASKED_TO_END, EXIT_EDITS_UNSAVED
 
 LONGEST_BACKOFF = 300.0
 
@@ -72,7 +72,7 @@ def cause_of_end(pod: PodView) -> tuple[str, str]:
         return "OutOfMemory", f"pod {pod.name} was killed for memory"
     if pod.deleting_since is not None:
         return "PodFailed", f"pod {pod.name} was deleted"
-    how = died(pod)[1] if container and container.ended_reason else "its container ended"
+    how = cause_of_container_end(pod)[1] if container and container.ended_reason else "its container ended"
     return "PodFailed", f"pod {pod.name} ended ({pod.reason or pod.phase}): {pod.message or pod.reason or how}"
 
 
@@ -93,17 +93,17 @@ BROKEN_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"
 
 
 DIED = frozenset({"OutOfMemory", "PodFailed"})
-"""Reasons that `died` returns."""
+"""Reasons that `cause_of_container_end` returns."""
 
 
-def died(pod: PodView) -> tuple[str, str]:
+def cause_of_container_end(pod: PodView) -> tuple[str, str]:
     """Return why the pod's container does not stay up, as reason and message."""
     container = pod.container
     assert container is not None
     message = container.ended_message.strip() or container.waiting_message.strip()
     if container.ended_reason == "OOMKilled":
         return "OutOfMemory", "the session's container was killed for memory; ask for more memory, or need less"
-    if container.ended_code in (ASKED_TO_END, EDITS_NOT_TAKEN):
+    if container.ended_code in (ASKED_TO_END, EXIT_EDITS_UNSAVED):
         return "PodFailed", "the session's container was asked to end (SIGTERM), by its node or by a process in it"
     never_ran = container.ended_reason not in ("Error", "Completed")  # else such a message may be from the session's own log
     if never_ran and ("executable file not found" in message or "no such file or directory" in message):

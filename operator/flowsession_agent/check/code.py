@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowsession_agent.check.findings import Findings
 
 LARGEST = 2 * 1024 * 1024
-TOUCHES_THE_PATH = (
+IMPORT_PATH_CHANGES = (
     "sys.path",
     "__package__",
     "sys.modules",
@@ -60,7 +60,7 @@ class Scripts:
     def check_imports(self, path: str, *, node: str = "") -> None:
         """Report imports that will fail when this file is imported: its own, and those of the folder's modules that it imports."""
         reached = self._reached(path, node)
-        if any(word in script.text for script in reached for word in TOUCHES_THE_PATH):
+        if any(word in script.text for script in reached for word in IMPORT_PATH_CHANGES):
             return
         for script in reached:
             if "/" not in script.path or script.path == path:  # prompt flow loads a flow's file by itself, not as part of a package

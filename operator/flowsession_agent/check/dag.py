@@ -65,7 +65,7 @@ class Dag:
         self._check_inputs()
         listed = self._data.get("nodes")
         if "nodes" not in self._data or not isinstance(listed, (list, type(None))):
-            self._say("Schema", f"nodes is {kind_of(listed)}, but must be a list", line=line_of(self._data, "nodes"))
+            self._report("Schema", f"nodes is {kind_of(listed)}, but must be a list", line=line_of(self._data, "nodes"))
             return
         for number, entry in enumerate(listed or ()):
             self._take(entry, line_of_item(listed, number))
@@ -73,7 +73,7 @@ class Dag:
         names: set[str] = set()
         for node in self.nodes:
             if node.name in names:
-                self._say("DuplicateNode", f"there are two nodes named {node.name!r}: rename one of them", node=node)
+                self._report("DuplicateNode", f"there are two nodes named {node.name!r}: rename one of them", node=node)
             names.add(node.name)
             self._check_source(node)
         if len(self.nodes) == self._findings.nodes:  # else a reference to an unreadable node would look like one to a missing node
@@ -83,7 +83,7 @@ class Dag:
     def _check_inputs(self) -> None:
         inputs = self._data.get("inputs") or {}
         if not isinstance(inputs, dict):
-            self._say("Schema", f"inputs is {kind_of(inputs)}, but must be a mapping", line=line_of(self._data, "inputs"))
+            self._report("Schema", f"inputs is {kind_of(inputs)}, but must be a mapping", line=line_of(self._data, "inputs"))
             return
         self.inputs = set(map(str, inputs))
         for name, definition in inputs.items():
@@ -92,19 +92,19 @@ class Dag:
     def _check_definition(self, what: str, name: object, definition: Any, where: Any) -> bool:
         line = line_of(where, name)  # type: ignore[arg-type]
         if not isinstance(definition, dict):
-            self._say("Schema", f"{what} {name!r} is {kind_of(definition)}, but must be a mapping with a type", line=line)
+            self._report("Schema", f"{what} {name!r} is {kind_of(definition)}, but must be a mapping with a type", line=line)
         elif "type" not in definition:
-            self._say("Schema", f"{what} {name!r} has no type: give it one, such as string", line=line)
+            self._report("Schema", f"{what} {name!r} has no type: give it one, such as string", line=line)
         elif not isinstance(definition["type"], str) or definition["type"] not in VALUE_TYPES:
             known = ", ".join(sorted(VALUE_TYPES))
-            self._say("Schema", f"{what} {name!r} has the type {definition['type']!r}, which is none of {known}", line=line)
+            self._report("Schema", f"{what} {name!r} has the type {definition['type']!r}, which is none of {known}", line=line)
         else:
             return True
         return False
 
     def _take(self, entry: Any, line: int | None) -> None:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            self._say("Schema", f"a node is {kind_of(entry)} or has no name: it must be a mapping with name, type and source", line=line)
+            self._report("Schema", f"a node is {kind_of(entry)} or has no name: it must be a mapping with name, type and source", line=line)
             return
         name = entry["name"]
         data = self._variant(name, line) if entry.get("use_variants") else entry
@@ -113,24 +113,24 @@ class Dag:
         for key in ("inputs", "source", "activate"):
             if not isinstance(data.get(key), (dict, type(None))):
                 where = line_of(data, key) or line
-                self._say("Schema", f"its {key} is {kind_of(data[key])}, but must be a mapping", line=where, name=name)
+                self._report("Schema", f"its {key} is {kind_of(data[key])}, but must be a mapping", line=where, name=name)
                 return
         node = Node(name, data, line)
         if "activate" in data and not (node.conditional and {"when", "is"} <= set(data["activate"])):
-            self._say("Schema", "its activate needs both when and is", line=line_of(data, "activate"), name=name)
+            self._report("Schema", "its activate needs both when and is", line=line_of(data, "activate"), name=name)
         self.nodes.append(node)
 
     def _variant(self, name: str, line: int | None) -> Any:
         """Return the node's definition in its default variant, or None after reporting why it can't be found."""
         known = (self._data.get("node_variants") or {}).get(name) if isinstance(self._data.get("node_variants"), dict) else None
         if not isinstance(known, dict):
-            self._say("Variant", "it uses variants, but node_variants has none for it", line=line, name=name)
+            self._report("Variant", "it uses variants, but node_variants has none for it", line=line, name=name)
             return None
         default, variants = known.get("default_variant_id"), known.get("variants")
         found = variants.get(default) if isinstance(variants, dict) else None
         if not isinstance(found, dict) or not isinstance(found.get("node"), dict):
             message = f"its default variant {default!r} is not among its variants" if default else "it has no default_variant_id"
-            self._say("Variant", message, line=line_of(self._data["node_variants"], name), name=name)
+            self._report("Variant", message, line=line_of(self._data["node_variants"], name), name=name)
             return None
         return found["node"]
 
@@ -139,17 +139,17 @@ class Dag:
             self._findings.leave(f"node {node.name!r} is of type {node.type}, which is not checked")
         elif not node.type or node.type not in TOOL_TYPES:
             message = f"its type {node.type!r} is none of" if node.type else "it has no type: give it one of"
-            self._say("Schema", f"{message} {', '.join(TOOL_TYPES)}", node=node, line=line_of(node.data, "type"))
+            self._report("Schema", f"{message} {', '.join(TOOL_TYPES)}", node=node, line=line_of(node.data, "type"))
         elif not node.source:
-            self._say("SourceMissing", "it has no source: name its file by source: {type: code, path: FILE}", node=node)
+            self._report("SourceMissing", "it has no source: name its file by source: {type: code, path: FILE}", node=node)
         elif node.package and node.type in ("python", "custom_llm"):
             if not isinstance(node.tool, str):
-                self._say("Schema", "its source names no tool: source.tool must be the name of a package's tool", node=node)
+                self._report("Schema", "its source names no tool: source.tool must be the name of a package's tool", node=node)
         elif not isinstance(node.path, str) or not node.path:
-            self._say("SourceMissing", "its source names no file: set source.path", node=node)
+            self._report("SourceMissing", "its source names no file: set source.path", node=node)
         elif not os.path.isfile(os.path.join(self._folder, node.path)):
             line = line_of(node.source, "path")
-            self._say(
+            self._report(
                 "SourceMissing", f"its file {node.path!r} is not in the flow folder: add it, or correct source.path", node=node, line=line
             )
 
@@ -161,23 +161,23 @@ class Dag:
                 line = line_of(node.data.get("inputs") or {}, key) if key != "activate" else line_of(node.data, "activate")
                 if value.kind == FLOW_INPUT and value.name not in self.inputs and (key in node.inputs):
                     text = f"its input {key!r} refers to the flow's input {value.name!r}, which there is not"
-                    self._say("UnknownInput", f"{text}; {_known('inputs', self.inputs)}", node=node, line=line)
+                    self._report("UnknownInput", f"{text}; {_known('inputs', self.inputs)}", node=node, line=line)
                 elif value.kind == NODE and value.name not in names:
                     text = f"its {'activate' if key == 'activate' else f'input {key!r}'} refers to node {value.name!r}, which there is not"
-                    self._say("UnknownNode", f"{text}; {_known('other nodes', names - {node.name})}", node=node, line=line)
+                    self._report("UnknownNode", f"{text}; {_known('other nodes', names - {node.name})}", node=node, line=line)
                 elif value.kind == NODE:
                     needs[node.name].add(value.name)
                     if value.name in aggregating and not node.aggregation:
                         text = f"it refers to {value.name!r}, which aggregates over all lines: only aggregation nodes may"
-                        self._say("AggregationReference", text, node=node, line=line)
+                        self._report("AggregationReference", text, node=node, line=line)
         for circle in _circles(needs):
             first = next(node for node in self.nodes if node.name == circle[0])
-            self._say("Cycle", f"nodes refer to each other in a circle: {' -> '.join([*circle, circle[0]])}", node=first)
+            self._report("Cycle", f"nodes refer to each other in a circle: {' -> '.join([*circle, circle[0]])}", node=first)
 
     def _check_outputs(self, names: set[str]) -> None:
         outputs = self._data.get("outputs") or {}
         if not isinstance(outputs, dict):
-            self._say("Schema", f"outputs is {kind_of(outputs)}, but must be a mapping", line=line_of(self._data, "outputs"))
+            self._report("Schema", f"outputs is {kind_of(outputs)}, but must be a mapping", line=line_of(self._data, "outputs"))
             return
         complete = len(self.nodes) == self._findings.nodes
         for name, definition in outputs.items():
@@ -185,15 +185,15 @@ class Dag:
                 continue
             value, line = references.parse(definition.get("reference", "")), line_of(definition, "reference")
             if value.kind == references.LITERAL and value.literal == "":
-                self._say("EmptyOutput", f"output {name!r} has no reference: name a node's output, such as ${{node.output}}", line=line)
+                self._report("EmptyOutput", f"output {name!r} has no reference: name a node's output, such as ${{node.output}}", line=line)
             elif value.kind == FLOW_INPUT and value.name not in self.inputs:
                 message = f"output {name!r} refers to the flow's input {value.name!r}, which there is not"
-                self._say("UnknownInput", f"{message}; {_known('inputs', self.inputs)}", line=line)
+                self._report("UnknownInput", f"{message}; {_known('inputs', self.inputs)}", line=line)
             elif value.kind == NODE and value.name not in names and complete:
                 message = f"output {name!r} refers to node {value.name!r}, which there is not"
-                self._say("UnknownNode", f"{message}; {_known('nodes', names)}", line=line)
+                self._report("UnknownNode", f"{message}; {_known('nodes', names)}", line=line)
 
-    def _say(self, code: str, message: str, *, line: int | None = None, node: Node | None = None, name: str = "") -> None:
+    def _report(self, code: str, message: str, *, line: int | None = None, node: Node | None = None, name: str = "") -> None:
         where = line if line is not None or node is None else node.line
         self._findings.problem(code, message, file=self._file, line=where, node=node.name if node else name)
 

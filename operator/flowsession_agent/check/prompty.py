@@ -47,12 +47,12 @@ class Prompty:
             text = file.read()
         match = PARTS.search(text)
         if match is None:
-            self._say("Schema", "it must begin with YAML between two lines of ---, followed by the template", line=1)
+            self._report("Schema", "it must begin with YAML between two lines of ---, followed by the template", line=1)
             return False
         self._first = text.count("\n", 0, match.start(1))
         data = yaml_file.parse("\n" * self._first + match.group(1))
         if not isinstance(data, (dict, type(None))):
-            self._say("Schema", f"its head is {kind_of(data)}, but must be a mapping", line=2)
+            self._report("Schema", f"its head is {kind_of(data)}, but must be a mapping", line=2)
             return False
         before = self._found.count
         data = {} if data is None else data
@@ -70,26 +70,26 @@ class Prompty:
             return  # it is in another file, which loading reads
         if not isinstance(model, dict):
             message = f"model is {kind_of(model)}" if "model" in data else "it has no model"
-            self._say("Schema", f"{message}: it needs one with configuration and parameters", line=line)
+            self._report("Schema", f"{message}: it needs one with configuration and parameters", line=line)
             return
         for key in model:
             if key not in MODEL_KEYS:
                 message = f"model.{key} is no key of a model, which has {', '.join(MODEL_KEYS)}: remove it"
-                self._say("Schema", f"{message}, or move it to parameters", line=line_of(model, key))
+                self._report("Schema", f"{message}, or move it to parameters", line=line_of(model, key))
         parameters = model.get("parameters")
         if "parameters" not in model:
-            self._say("Schema", "model.parameters is missing: add it, at least as parameters: {}", line=line)
+            self._report("Schema", "model.parameters is missing: add it, at least as parameters: {}", line=line)
         elif not isinstance(parameters, dict) and not _refers(parameters):
             message = f"model.parameters is {kind_of(parameters)}, but must be a mapping, at least {{}}"
-            self._say("Schema", message, line=line_of(model, "parameters"))
+            self._report("Schema", message, line=line_of(model, "parameters"))
         if "configuration" not in model:
             message = "model.configuration is missing: name a connection and a deployment there"
-            self._say("Schema", message, line=line)
+            self._report("Schema", message, line=line)
         elif isinstance(model["configuration"], dict):
             self._configuration(model["configuration"], line_of(model, "configuration"))
         elif not _refers(model["configuration"]):
             message = f"model.configuration is {kind_of(model['configuration'])}, but must be a mapping with type and connection"
-            self._say("Schema", message, line=line_of(model, "configuration"))
+            self._report("Schema", message, line=line_of(model, "configuration"))
 
     def _configuration(self, given: Any, line: int | None) -> None:
         kind, connection = _resolved(given.get("type")), _resolved(given.get("connection"))
@@ -99,17 +99,17 @@ class Prompty:
             if key == "api_key" and given.get("base_url") and "base_url" not in unset:
                 self._found.warn("EnvironmentMissing", text, file=self._file, line=line_of(given, key))  # self-hosted servers may need none
             else:
-                self._say("EnvironmentMissing", f"{text}, or name a connection", line=line_of(given, key))
+                self._report("EnvironmentMissing", f"{text}, or name a connection", line=line_of(given, key))
         if connection:
             self._connection(connection, line_of(given, "connection"), known=not unset)
         elif kind not in PROVIDERS and "type" not in unset:
             text = f"model.configuration.type is {kind!r}" if "type" in given else "model.configuration has neither type nor connection"
-            self._say("ConnectionType", f"{text}: it must be azure_openai or openai", line=line_of(given, "type") or line)
+            self._report("ConnectionType", f"{text}: it must be azure_openai or openai", line=line_of(given, "type") or line)
         elif kind in PROVIDERS and not any(value for key, value in given.items() if key not in ("type", "azure_deployment", "model")):
             missing = [name for name in PROVIDERS[kind] if name not in os.environ]
             if missing:
                 text = f"model.configuration has no connection, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
-                self._say(
+                self._report(
                     "EnvironmentMissing", f"{text} in this session: name a connection, or set it in the session's spec.env", line=line
                 )
 
@@ -118,17 +118,17 @@ class Prompty:
             return
         kind = self._known.type_of(name)
         if trouble := self._known.trouble(name):
-            self._say(*trouble, line=line)
+            self._report(*trouble, line=line)
         elif kind and kind.replace("_", "").lower() not in ("azureopenai", "openai"):
             message = f"connection {name!r} is of type {kind}, but a prompty needs one of AzureOpenAI or OpenAI: name another one"
-            self._say("ConnectionType", message, line=line)
+            self._report("ConnectionType", message, line=line)
 
     def _input(self, name: object, definition: Any, line: int | None) -> None:
         if isinstance(definition, dict) and "type" not in definition:
-            self._say("Schema", f"input {name!r} has no type: give it one, such as string", line=line)
+            self._report("Schema", f"input {name!r} has no type: give it one, such as string", line=line)
         elif isinstance(definition, dict) and definition["type"] not in VALUE_TYPES:
             known = ", ".join(sorted(VALUE_TYPES))
-            self._say("Schema", f"input {name!r} has the type {definition['type']!r}, which is none of {known}", line=line)
+            self._report("Schema", f"input {name!r} has the type {definition['type']!r}, which is none of {known}", line=line)
 
     def _template(self, text: str, above: int) -> None:
         from jinja2 import Environment, TemplateSyntaxError  # type: ignore[import-not-found,unused-ignore]
@@ -136,9 +136,9 @@ class Prompty:
         try:
             Environment().parse(text)  # noqa: S701 - nothing is rendered
         except TemplateSyntaxError as error:
-            self._say("TemplateSyntax", str(error.message), line=above + error.lineno)
+            self._report("TemplateSyntax", str(error.message), line=above + error.lineno)
 
-    def _say(self, code: str, message: str, *, line: int | None) -> None:
+    def _report(self, code: str, message: str, *, line: int | None) -> None:
         self._found.problem(code, message, file=self._file, line=line)
 
 

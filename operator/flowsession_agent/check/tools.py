@@ -39,14 +39,14 @@ class Tools:
             function, initial = upstream.collect_tool_function_in_module(module)
             tool = upstream._parse_tool_from_function(function, initial, gen_custom_type_conn=True)
         except upstream.NoToolDefined:
-            self._say("NoTool", NO_TOOL, node)
+            self._report("NoTool", NO_TOOL, node)
             return
         except upstream.MultipleToolsDefined:
             found = upstream.collect_tool_functions_in_module(module) + upstream.collect_tool_methods_in_module(module)
-            self._say("SeveralTools", several(sorted(tool.__name__ for tool in found)), node)
+            self._report("SeveralTools", several(sorted(tool.__name__ for tool in found)), node)
             return
         except upstream.BadFunctionInterface as error:
-            self._say("BadInterface", f"{error}", node)
+            self._report("BadInterface", f"{error}", node)
             return
         self._compare(node, function, tool, node["path"])
 
@@ -153,7 +153,7 @@ class Tools:
                 message = f"its input {name!r} is {value!r}, which is no {kind.value}: correct it, or the parameter's annotation"
                 self._found.problem("InputType", message, file=file, line=line, node=node["name"])
 
-    def _say(self, code: str, message: str, node: dict[str, Any]) -> None:
+    def _report(self, code: str, message: str, node: dict[str, Any]) -> None:
         self._found.problem(code, message, file=node["path"], line=1, node=node["name"])
 
 

@@ -42,7 +42,7 @@ class Mounted:
 
     def read(self) -> dict[str, Any]:
         """Return the fields, as prompt flow's own file has them. Raises BadConnectionError, whose text holds no value."""
-        from flowsession_protocol.connection_kinds import BadConnectionError, judged
+        from flowsession_protocol.connection_kinds import BadConnectionError, validated
 
         keys = self.keys()
         if not keys:
@@ -50,7 +50,7 @@ class Mounted:
             raise BadConnectionError("ConnectionSecretMissing", f"{text} two minutes")
         file = next((name for name in FILES if name in keys), None)
         try:
-            data = judged(_parsed(keys[file]) if file else _of_keys(keys))
+            data = validated(_parsed(keys[file]) if file else _of_keys(keys))
         except BadConnectionError as error:
             where = f"{file} of Secret {self.secret!r}" if file else f"Secret {self.secret!r}"
             raise BadConnectionError(error.code, f"{where}: {error}") from None

@@ -136,7 +136,7 @@ def _members(archive: bytes) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None
 
 
 def _check_path(path: str) -> None:
-    if limits.leads_elsewhere(os.fsencode(path)):
+    if limits.is_unsafe_path(os.fsencode(path)):
         raise BadArchiveError(f"holds {printable(path)[:200]!r}, which is not a path inside the flow folder")
     if limits.too_long(os.fsencode(path)):
         raise BadArchiveError(f"holds {printable(path)[:80]!r}..., which is too long for a file name")

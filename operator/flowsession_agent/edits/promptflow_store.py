@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Collection
 
 MOST_BYTES = 64 * 1024 * 1024
-NOT_PEOPLES = ("schema_info",)
+OWN_TABLES = ("schema_info",)
 """Tables that prompt flow writes by itself."""
 _COUNTERS = (24, 40, 92)
 """Offsets of the four-byte write counters in SQLite's file header: the change counter, which is stored twice, and the schema cookie."""
@@ -77,7 +77,7 @@ class StoreCopy:
                 copy.executemany("DELETE FROM connection WHERE connectionName = ?", [(name,) for name in self._names])
             copy.commit()
             copy.execute("VACUUM")
-            peoples = any(_has_rows(copy, table) for table in tables if table not in NOT_PEOPLES and not table.startswith("sqlite_"))
+            peoples = any(_has_rows(copy, table) for table in tables if table not in OWN_TABLES and not table.startswith("sqlite_"))
         if not peoples:
             os.unlink(new)
             return None

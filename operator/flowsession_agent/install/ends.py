@@ -17,7 +17,7 @@ class InstallError(Exception):
         self.failure = failure
 
 
-def give_up_if_over(outcome: Outcome, *, seconds: float, tool: str) -> None:
+def raise_if_interrupted(outcome: Outcome, *, seconds: float, tool: str) -> None:
     """Raise InstallError unless the command ended by itself. `seconds` is the install's time limit."""
     if outcome.stopped:
         raise InstallError(Failure("Other", "The install was stopped: a newer environment replaces it."))

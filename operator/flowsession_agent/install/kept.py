@@ -57,7 +57,7 @@ def asks(requirement: str) -> bool:
     return re.search(r"[<>=!~@]", requirement.partition(";")[0]) is not None
 
 
-def without_the_images(text: str, base: Base) -> str:
+def without_image_promptflow(text: str, base: Base) -> str:
     """Return `text` without the lines that ask for prompt flow as the image has it; the others keep their numbers.
 
     With such a line, a tool would check the other lines against all of prompt flow's dependencies, and reject what it otherwise accepts.

@@ -51,7 +51,7 @@ class Pipeline:
         self._constraints: list[str] = []
         self._needs = ""  # the file of constraints by the image's prompt flow, which are dropped if they leave no solution
         self.tool = ""
-        self.talking = 0
+        self.installer_command = 0
         """Number of the job's command that is the running installer, from 1; 0 if none. Output of others, such as proofs, isn't shown."""
         self.outcome: Outcome | None = None
         self.report: dict[str, Any] = {}
@@ -184,11 +184,11 @@ class Pipeline:
             asks_pip = False  # pip would only wait and fail again
         if self._settings.tool == "Auto" and asks_pip and self._base.has_pip:
             if failure.code == "IndexUnreachable":
-                self._go_on_without(failure)
+                self._retry_without_index(failure)
             return None
         raise InstallError(failure)
 
-    def _go_on_without(self, failure: Failure) -> None:
+    def _retry_without_index(self, failure: Failure) -> None:
         """Let pip install from the other indexes, with one retry: uv has already waited for this one, and pip would for each package."""
         self.warnings.append(f"{failure.message.partition(': check ')[0]}: packages come from the other indexes")
         self._use({"PIP_RETRIES": "1", **self._environ})
@@ -248,11 +248,11 @@ class Pipeline:
         return sorted({line.name for line in self._lines if line.name})
 
     def _run(self, command: list[str]) -> Outcome:
-        self.talking = self._job.commands + 1
+        self.installer_command = self._job.commands + 1
         try:
             self.outcome = self._job.run(command)
         finally:
-            self.talking = 0
+            self.installer_command = 0
         self._give_up_if_over(self.outcome)
         fatal = self._feeds.fatal() if self._feeds is not None else None
         if fatal is not None:
@@ -260,7 +260,7 @@ class Pipeline:
         return self.outcome
 
     def _give_up_if_over(self, outcome: Outcome) -> None:
-        ends.give_up_if_over(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
+        ends.raise_if_interrupted(outcome, seconds=self._settings.timeout_seconds, tool=self.tool)
 
     def _classify(self, outcome: Outcome) -> Failure:
         if cgroup.killed_for_memory() > self._killed_before:  # a process of a build: the tool reports only that the build failed

@@ -96,7 +96,7 @@ class Rewriting:
 
     def text(self, text: str) -> str:
         """Return a file's text as the tools are to read it. Lines keep their numbers. Raises InstallError."""
-        return kept.without_the_images(requirement_lines.rewritten(text, self._line), self._base)
+        return kept.without_image_promptflow(requirement_lines.rewritten(text, self._line), self._base)
 
     def _line(self, line: Line) -> str:
         return self._without_version(self._expanded(line.text), line.text)

@@ -77,14 +77,14 @@ class Worker:
             for job in self._jobs:
                 job.stop()
 
-    def words(self) -> messages.InstallWords:
+    def words(self) -> messages.InstallProgress:
         """Return what the installer's current command has printed so far."""
         with self._lock:
             pipeline, jobs = self._pipeline, list(self._jobs)
-        talking = pipeline.talking if pipeline is not None else 0
-        if pipeline is None or not talking or talking != jobs[-1].commands:
+        installer_command = pipeline.installer_command if pipeline is not None else 0
+        if pipeline is None or not installer_command or installer_command != jobs[-1].commands:
             return {"step": "", "lines": 0, "text": ""}
-        count, text = jobs[-1].heard(1 if pipeline.tool == "uv" else 0)
+        count, text = jobs[-1].printed_lines(1 if pipeline.tool == "uv" else 0)
         return {"step": f"{len(jobs)}.{jobs[-1].commands}", "lines": count, "text": pipeline.masked(text)}
 
     def _run(self, running: Install, after: Worker | None) -> None:

@@ -14,7 +14,7 @@ from flowsession_agent.errors import ApiError, StartError, bad_request
 from flowsession_agent.install.packages import Packages
 from flowsession_agent.server import datagrams
 from flowsession_agent.server.state import State
-from flowsession_agent.server.unanswered import Unanswered
+from flowsession_agent.server.unanswered import CallsInFlight
 from flowsession_agent.session import space
 from flowsession_agent.session.activity import Activity
 from flowsession_agent.session.children import Children, last_number
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from flowsession_agent.server.wire import Request
     from flowsession_agent.session.folder_watch import FolderWatch
-    from flowsession_agent.session.processes import Look, Processes
+    from flowsession_agent.session.processes import ProcessActivity, Processes
     from flowsession_agent.session.runs import Runs
     from flowsession_agent.settings import Settings
     from flowsession_protocol.messages import About, Check
@@ -52,7 +52,7 @@ class Agent:
         self.pod_uid = settings.pod_uid
         self.state = State()
         self.children = Children()
-        self.unanswered = Unanswered()
+        self.unanswered = CallsInFlight()
         self._first_number = last_number()
         self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
@@ -100,7 +100,7 @@ class Agent:
             "/v1/retire": {"POST": self._retire, "DELETE": self._reopen},
             "/v1/keepalive": {"POST": self._keep_alive},
             "/v1/packages": {"GET": self._packages},
-            "/v1/install": {"GET": self._install_words},
+            "/v1/install": {"GET": self._install_progress},
             "/v1/test": {"POST": self._test},
             "/v1/validate": {"POST": self._validate},
             "/v1/edits": {"GET": self._edits},
@@ -133,11 +133,11 @@ class Agent:
         if members.get("check", {}).get("state") == "Done":
             self._verdicts.answered(_id_of(members["check"]))
 
-    def tell_of_kills(self) -> None:
+    def notify_kills(self) -> None:
         """Send a datagram if a process was killed for memory and the operator has not asked since."""
         self._kills.look(self._processes.kills.id if self._processes else "")
 
-    def tell_of_verdicts(self) -> None:
+    def notify_check_result(self) -> None:
         """Send a datagram if the flow's check has another result than the operator last received."""
         if self.state.check.state == "Done":
             self._verdicts.look(_id_of(self.state.check.members()))
@@ -169,7 +169,7 @@ class Agent:
                 )
             return self._made_runs
 
-    def _look(self) -> Look:
+    def _look(self) -> ProcessActivity:
         if self._processes is None:
             from flowsession_agent.session.exec_trace import ExecTrace
             from flowsession_agent.session.processes import Processes
@@ -228,7 +228,7 @@ class Agent:
             pass
         return self._whole_state()
 
-    def _install_words(self, _: Request, __: bytes) -> Answer:
+    def _install_progress(self, _: Request, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, "install": self.state.install.members(), "words": self.environment.install_words()}
 
     def _packages(self, _: Request, __: bytes) -> Answer:
@@ -236,7 +236,7 @@ class Agent:
 
     def _test(self, request: Request, body: bytes) -> Answer:
         order = read_order(_parse(body) if body else {})
-        return {"podUID": self.pod_uid, **self._tests.run(order, gone=request.gone, tell=request.tell)}
+        return {"podUID": self.pod_uid, **self._tests.run(order, gone=request.gone, send_part=request.send_part)}
 
     def _begin_run(self, _: Request, body: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self._runs.begin(_parse(body))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Unanswered:
+class CallsInFlight:
     """The calls that change something and whose responses aren't sent yet. The agent doesn't exit between a change and its response."""
 
     def __init__(self) -> None:

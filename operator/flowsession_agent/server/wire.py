@@ -48,7 +48,7 @@ class Request:
         self.length = length
         self.gone: Callable[[], bool] = lambda: False
         """Whether the caller has closed the connection."""
-        self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
+        self.send_part: Callable[[Mapping[str, Any]], None] = lambda _: None
         """Sends a part of the response at once, as a line; the whole response is then the last line. Raises GoneError."""
 
 
@@ -73,7 +73,7 @@ class Wire:
         head = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
         request = parse_head(head)
-        request.gone, request.tell = self.gone, self.tell
+        request.gone, request.send_part = self.gone, self.send_part
         return request
 
     def read_body(self, request: Request, *, within: float) -> bytes:
@@ -88,7 +88,7 @@ class Wire:
         return body
 
     def answer(self, status: int, members: Mapping[str, Any], *, keep_alive: bool) -> bool:
-        """Send one JSON object; after `tell`, as the last line and with its status. Return whether the connection stays open.
+        """Send one JSON object; after `send_part`, as the last line and with its status. Return whether the connection stays open.
 
         Raises GoneError if the caller doesn't receive it.
         """
@@ -103,7 +103,7 @@ class Wire:
         self._send(head.encode("ascii") + body)
         return keep_alive
 
-    def tell(self, members: Mapping[str, Any]) -> None:
+    def send_part(self, members: Mapping[str, Any]) -> None:
         """Send one JSON object as a line; the connection then closes after the response. Raises GoneError as `answer` does."""
         if not self._in_lines:
             self._in_lines = True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Callable, Iterator
 
     from flowsession_agent.server.state import State
-    from flowsession_agent.session.processes import Look
+    from flowsession_agent.session.processes import ProcessActivity
     from flowsession_protocol import messages
 
 
@@ -35,7 +35,7 @@ class Activity:
         self,
         *,
         state: State,
-        look: Callable[[], Look],
+        look: Callable[[], ProcessActivity],
         edited: Callable[[bool], tuple[float, str]] = lambda _: (0.0, ""),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

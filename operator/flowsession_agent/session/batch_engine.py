@@ -33,7 +33,7 @@ NEXT_PROCESS_SECONDS = 5.0
 """Seconds that the next process may take to begin. It may end at once too."""
 
 
-def look_soon() -> None:
+def poll_sooner() -> None:
     """Make the engine poll sooner from now on.
 
     It polls once a second whether the processes for the lines are ready, whether all lines are done, and whether the task that waits for

@@ -67,20 +67,20 @@ class Children:
         with self._changed:
             return [pid for pid, status in self._statuses.items() if status == RUNNING]
 
-    def rest(self, pid: int) -> None:
-        """Note that a process waits for the agent and starts nothing until `stir`."""
+    def mark_idle(self, pid: int) -> None:
+        """Note that a process waits for the agent and starts nothing until `mark_active`."""
         with self._changed:
             if pid not in self._resting and self._statuses.get(pid) == RUNNING:
                 self.changes += 1
                 self._resting.add(pid)
 
-    def stir(self, pid: int) -> None:
+    def mark_active(self, pid: int) -> None:
         """Note that a process works again."""
         with self._changed:
             self.changes += 1
             self._resting.discard(pid)
 
-    def resting(self, pid: int) -> bool:
+    def is_idle(self, pid: int) -> bool:
         """Return whether a process waits for the agent."""
         with self._changed:
             return pid in self._resting

@@ -132,7 +132,7 @@ class Environment:
                 raise no_edits()
             self._all_edits().discard()
 
-    def install_words(self) -> messages.InstallWords:
+    def install_words(self) -> messages.InstallProgress:
         """Return what the installer has printed so far, while one runs."""
         worker = self._worker
         return worker.words() if worker is not None and worker.alive else {"step": "", "lines": 0, "text": ""}

@@ -55,7 +55,7 @@ def check_name(name: str) -> None:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise bad_request(f"{name!r} is not a legal file name: it is not UTF-8.") from None
-    if limits.leads_elsewhere(encoded):
+    if limits.is_unsafe_path(encoded):
         raise bad_request(f"{name!r} is not a path inside the flow folder: names are relative, without '.', '..' or empty parts.")
     if limits.too_long(encoded):
         most = f"{limits.NAME_BYTES} bytes a part and {limits.PATH_BYTES} in all"

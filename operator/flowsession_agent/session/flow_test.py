@@ -43,11 +43,15 @@ class Tests:
         self._slots = threading.Semaphore(AT_ONCE)
 
     def run(
-        self, order: dict[str, Any], *, gone: Callable[[], bool] = lambda: False, tell: Callable[[dict[str, Any]], None] = lambda _: None
+        self,
+        order: dict[str, Any],
+        *,
+        gone: Callable[[], bool] = lambda: False,
+        send_part: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> dict[str, Any]:
         """Return `outputs` and `seconds` of one run of what `read_order` returned, and `chat` of a round of a chat.
 
-        The test ends once its caller is `gone`. `tell` receives what the flow streams, if the order asks for that.
+        The test ends once its caller is `gone`. `send_part` receives what the flow streams, if the order asks for that.
         Raises ApiError: Retired, NoFlow, UnknownInput, UnknownNode, UnknownVariant, NoChatFlow, FlowFailed, Canceled, Ending, TooManyTests.
         """
         with self._activity.work("api test"):
@@ -56,13 +60,15 @@ class Tests:
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
                 with self._spares.work():
-                    return self._run(flow, order, gone, tell)
+                    return self._run(flow, order, gone, send_part)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
             finally:
                 self._slots.release()
 
-    def _run(self, flow: str, order: dict[str, Any], gone: Callable[[], bool], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _run(
+        self, flow: str, order: dict[str, Any], gone: Callable[[], bool], send_part: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
         import shutil
         import tempfile
 
@@ -73,7 +79,7 @@ class Tests:
         folder = tempfile.mkdtemp(prefix="test-", dir=self._home.tmp)
         fifo = os.path.join(folder, "stream")
         try:
-            with Streamed(fifo, self._children, tell) if order.get("stream") else contextlib.nullcontext():
+            with Streamed(fifo, self._children, send_part) if order.get("stream") else contextlib.nullcontext():
                 return self._outcome(flow, folder, {**order, "stream": fifo if order.get("stream") else ""}, key, gone)
         finally:
             self._traces.look(folder)
@@ -95,7 +101,7 @@ class Tests:
         outcome = patience.job.finish()
         seconds = round(time.monotonic() - started, 2)
         self._give_up_with_the_pod()  # prompt flow reports an interrupted flow as a success without outputs
-        if patience.vain:
+        if patience.retry_too_late:
             raise _failed(
                 _advised(f"The flow would have waited longer than a test may take, which is {SECONDS} s.", outcome, flow), outcome.stderr
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Never
 
 
-def offer() -> None:
+def fork_for_next_spawn() -> None:
     """Fork the process. The next spawn here takes it, if a spawned process would get the same environment variables.
 
     It has imported more modules than a spawned process. If the flow has its own module by one of these names, it is not taken either.

@@ -115,7 +115,7 @@ class Job:
         """Return the last `most` bytes that the command that was begun has printed on its standard output so far."""
         return self._begun[1][0].so_far(most)
 
-    def heard(self, stream: int) -> tuple[int, str]:
+    def printed_lines(self, stream: int) -> tuple[int, str]:
         """Return how many whole lines the last command has printed so far on standard output (0) or error (1), and the latest of them."""
         return self._begun[1][stream].lines() if self.commands else (0, "")
 

@@ -17,7 +17,7 @@ READ_BYTES = 4096
 
 
 class Patience:
-    """Called while a test runs to decide whether to end it. `vain` once its flow's next retry would be after its deadline."""
+    """Called while a test runs to decide whether to end it. `retry_too_late` once its flow's next retry would be after its deadline."""
 
     def __init__(self, gone: Callable[[], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._gone = gone
@@ -25,17 +25,17 @@ class Patience:
         self._until = clock() + seconds
         self._reported = ""
         self.job: Job | None = None
-        self.vain = False
+        self.retry_too_late = False
 
     def __call__(self) -> bool:
         """Return whether to end the test."""
-        if self.job is not None and not self.vain:
+        if self.job is not None and not self.retry_too_late:
             self.look(self.job.printed(READ_BYTES))
-        return self.vain or self._gone()
+        return self.retry_too_late or self._gone()
 
     def look(self, printed: str) -> None:
         """Take in the end of what the flow has printed so far."""
         pauses = list(_PAUSE.finditer(printed))
         if pauses and pauses[-1][0] != self._reported:
             self._reported = pauses[-1][0]
-            self.vain = self._clock() + float(pauses[-1][1]) > self._until
+            self.retry_too_late = self._clock() + float(pauses[-1][1]) > self._until

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from flowsession_protocol import EDITS_NOT_TAKEN
+from flowsession_protocol import EXIT_EDITS_UNSAVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def supervise(agent: Agent) -> int:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     agent.children.reap()  # processes that ended before the handler was set
     agent.children.thread(lambda: _sample(agent), name="sample")
-    agent.children.thread(lambda: _now_and_then(agent), name="count")
+    agent.children.thread(lambda: _run_periodic_duties(agent), name="count")
     agent.children.thread(agent.keeper.keep, name="edits")
     print(f"flowsession agent: serving pod {agent.pod_uid}", file=sys.stderr, flush=True)
     while True:
@@ -45,7 +45,7 @@ def supervise(agent: Agent) -> int:
         print("flowsession agent: the last edits were not taken", file=sys.stderr)
     sys.stderr.flush()
     agent.unanswered.wait(seconds=ANSWER_SECONDS)
-    os._exit(128 + asked_by if taken else EDITS_NOT_TAKEN)  # at once: threads that wait for a caller must not delay the pod's end
+    os._exit(128 + asked_by if taken else EXIT_EDITS_UNSAVED)  # at once: threads that wait for a caller must not delay the pod's end
 
 
 def _sample(agent: Agent) -> None:
@@ -60,11 +60,11 @@ def _sample(agent: Agent) -> None:
         time.sleep(SAMPLE_SECONDS)
 
 
-def _now_and_then(agent: Agent) -> None:
+def _run_periodic_duties(agent: Agent) -> None:
     """Send datagrams, watch connections, keep the spare process, count packages. Separate from the looks, as each may take seconds."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
-        for duty in (agent.tell_of_kills, agent.tell_of_verdicts, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
+        for duty in (agent.notify_kills, agent.notify_check_result, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
             try:
                 duty()
             except Exception as error:

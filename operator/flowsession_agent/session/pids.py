@@ -27,7 +27,7 @@ NONE, UNSURE, COMMAND = "none", "unsure", "command"
 
 
 class Pids:
-    """Call `begin` before /proc is read and `judge` after it, at each look.
+    """Call `begin` before /proc is read and `classify` after it, at each look.
 
     A process that forks has run. So while no process that existed before has run, each unknown number is a command's. If one has run,
     the runtime's trace decides. If no trace is available, BURST consecutive numbers are a command.
@@ -51,7 +51,7 @@ class Pids:
         """Read the last number assigned."""
         self._now = self._take()
 
-    def judge(self, everything: list[Process], session: list[Process]) -> str:
+    def classify(self, everything: list[Process], session: list[Process]) -> str:
         """Return COMMAND if one started and ended since the last look, UNSURE if it may have been a helper of the agent, else NONE.
 
         `everything` is what /proc listed, `session` the living processes that are neither the agent nor its helpers.

@@ -33,7 +33,7 @@ LAUNCHER = re.compile(rf"^(?:env {CALL}=\w* |\S*python[\d.]* -IS \S*/(?=flow\b))
 """How `kubectl flow` begins a command (hang_up.py), and what the shebang line of the image's `flow` adds. People typed the rest."""
 
 
-class Look:
+class ProcessActivity:
     """What processes are doing `now` (empty: they only wait), and `what` they did last (empty: unknown).
 
     `at` is the time at which they last did something (0: never). It may be a little before a look that finds a process at work: between
@@ -76,7 +76,7 @@ class Processes:
         self._traces: dict[Identity, Trace] = {}
         self._terminals: dict[Identity, Terminal] = {}
         self._working: dict[Kind, str] = {}
-        self._last = Look()
+        self._last = ProcessActivity()
         self._helpers: set[int] = set()
         self.kills = MemoryKills(command=self._name)
         self._kills = False
@@ -86,7 +86,7 @@ class Processes:
         newly, self._kills = self._kills, False
         return newly
 
-    def look(self) -> Look:
+    def look(self) -> ProcessActivity:
         """Return what the session's processes are doing: `exec COMMAND`, `process COMMAND`, `server :PORT`.
 
         A process that is gone since the last look may have worked until now. One that still exists worked until its CPU time was last
@@ -118,16 +118,16 @@ class Processes:
         at = max((self._until(kind, now) for kind in {**self._working, **working}), default=0.0)
         if at > self._last.at:
             what = next(iter(working.values()), "") or next(iter(self._working.values()))
-            self._last = Look(what=what, at=at)
+            self._last = ProcessActivity(what=what, at=at)
         self._working = working
         what = next(iter(working.values()), "")
-        self._last = Look(now=what, what=what or self._last.what, at=self._last.at)
+        self._last = ProcessActivity(now=what, what=what or self._last.what, at=self._last.at)
 
     def _count_short_commands(self, everything: list[Process], found: list[Process], now: float) -> None:
-        verdict = NONE if self._pids is None else self._pids.judge(everything, found)
+        verdict = NONE if self._pids is None else self._pids.classify(everything, found)
         if verdict != NONE:
             what = self._last.now or (SHORT_COMMAND if verdict == COMMAND else "")
-            self._last = Look(now=self._last.now, what=what, at=now)
+            self._last = ProcessActivity(now=self._last.now, what=what, at=now)
 
     def _until(self, kind: Kind, now: float) -> float:
         """Return until when something worked that works now or did at the last look. If it is gone, it may have worked until now."""
@@ -188,7 +188,7 @@ class Processes:
 
     def _name(self, process: Process) -> str:
         if process.pid in self._helpers:
-            return SPARE if self._children.resting(process.pid) else HELPER
+            return SPARE if self._children.is_idle(process.pid) else HELPER
         return self._command(process)
 
     def _command(self, process: Process) -> str:

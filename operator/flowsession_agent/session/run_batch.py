@@ -57,8 +57,8 @@ def main() -> None:
         write(os.path.join(folder, "result.json"), {"code": "FlowInvalid", "message": missing})
         return
     gc.freeze()
-    fork_ahead.offer()
-    batch_engine.look_soon()
+    fork_ahead.fork_for_next_spawn()
+    batch_engine.poll_sooner()
     gc.enable()
     with traces.sent(folder, run=order["name"].removesuffix(f"-{order['id'][:8]}")):
         write(os.path.join(folder, "result.json"), run(order, folder))
@@ -332,7 +332,7 @@ class Progress:
 
     def __init__(self, records: str, told: str, total: int, warnings: list[str]) -> None:
         self._records = records
-        self._told = told
+        self._progress_file = told
         self._total = total
         self._warnings = warnings
         self._failed: dict[int, dict[str, Any]] = {}
@@ -382,7 +382,7 @@ class Progress:
         return len(self.seen) > known
 
     def _tell(self) -> None:
-        write(self._told, {**self.lines(), "warnings": self._warnings})
+        write(self._progress_file, {**self.lines(), "warnings": self._warnings})
 
 
 def _verdict(progress: Progress, failed_nodes: list[dict[str, Any]]) -> dict[str, Any]:

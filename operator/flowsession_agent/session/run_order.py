@@ -53,7 +53,7 @@ def content_of(text: str) -> bytes:
 
 
 def _path(value: object) -> bool:
-    return isinstance(value, str) and not limits.too_long(value.encode()) and not limits.leads_elsewhere(value.encode())
+    return isinstance(value, str) and not limits.too_long(value.encode()) and not limits.is_unsafe_path(value.encode())
 
 
 def _named_content(value: object, name: str, content: str, pattern: re.Pattern[str]) -> bool:

@@ -61,19 +61,19 @@ class Spare:
         from flowsession_agent.session.run_spare import READY
 
         if self.ready:
-            self._hears(READY, seconds=0)  # detects only its end
-        elif not self.over and self._hears(READY, seconds=0):
+            self._receive(READY, seconds=0)  # detects only its end
+        elif not self.over and self._receive(READY, seconds=0):
             self.ready = True
-            self._children.rest(self._pid)
+            self._children.mark_idle(self._pid)
 
     def order(self, module: str, arguments: Sequence[str], *, cwd: str) -> Job | None:
         """Return the job that runs the module from now on; None if a new process must, and then this one has ended."""
         from flowsession_agent.session.run_spare import FRESH, GO, READY
 
-        self._children.stir(self._pid)
+        self._children.mark_active(self._pid)
         with contextlib.suppress(OSError):  # it was killed
             self._socket.sendall(json.dumps({"module": module, "arguments": list(arguments), "cwd": cwd}).encode() + b"\n")
-            if (self.ready or self._hears(READY, seconds=IMPORT_SECONDS)) and self._hears(FRESH, seconds=ANSWER_SECONDS):
+            if (self.ready or self._receive(READY, seconds=IMPORT_SECONDS)) and self._receive(FRESH, seconds=ANSWER_SECONDS):
                 self._socket.sendall(GO)
                 self._socket.close()
                 return self._job
@@ -86,7 +86,7 @@ class Spare:
         self._job.kill()
         self._job.finish()
 
-    def _hears(self, word: bytes, *, seconds: float) -> bool:
+    def _receive(self, word: bytes, *, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while not self._received.startswith(word):
             self._socket.settimeout(max(0.0, deadline - time.monotonic()))

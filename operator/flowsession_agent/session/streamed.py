@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Streamed:
-    """Passes the objects written to the FIFO at `path`, each a line of JSON, to `tell` in its own thread until the block ends.
+    """Passes the objects written to the FIFO at `path`, each a line of JSON, to `send_part` in its own thread until the block ends.
 
     When the receiver is gone they are still read, so that the test doesn't block.
     """
 
-    def __init__(self, path: str, children: Children, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, path: str, children: Children, send_part: Callable[[dict[str, Any]], None]) -> None:
         os.mkfifo(path, 0o600)
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR)  # opened for both, so it neither waits for a writer nor ends with one
-        self._tell: Callable[[dict[str, Any]], None] | None = tell
+        self._send_part: Callable[[dict[str, Any]], None] | None = send_part
         self._thread = children.thread(self._read, name="stream")
 
     def __enter__(self) -> Streamed:
@@ -49,8 +49,8 @@ class Streamed:
 
         with contextlib.suppress(ValueError):
             members = json.loads(line)
-            if self._tell is not None and isinstance(members, dict):
+            if self._send_part is not None and isinstance(members, dict):
                 try:
-                    self._tell(members)
+                    self._send_part(members)
                 except GoneError:
-                    self._tell = None
+                    self._send_part = None

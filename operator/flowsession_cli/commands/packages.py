@@ -143,7 +143,7 @@ class _Install:
             handled = thing.get("status", {}).get("handledRequests", {}).get("install") == stamp
             return handled and _is_over(thing, revision) and (not suspended or follow.is_ready(thing))
 
-        self._tell(follow.until(self._cluster, self._name, done))
+        self._print(follow.until(self._cluster, self._name, done))
 
     def _save(self, requirements: Path) -> None:
         """Save them where the environment keeps its requirements. Raises CliError."""
@@ -182,7 +182,7 @@ class _Install:
             raise CliError(f"these requirements can't be used, the session keeps what it has: {ready['message']} ({ready['reason']})")
         return str(environment["status"].get("packagesRevision", ""))
 
-    def _tell(self, session: Object) -> None:
+    def _print(self, session: Object) -> None:
         status, found = session["status"], render.condition(session, "PackagesInstalled")
         for warning in (status.get("install") or {}).get("warnings") or ():
             click.echo(f"warning: {warning}", err=True)

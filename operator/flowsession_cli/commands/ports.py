@@ -84,7 +84,7 @@ class _Opened:
             with self._forwarded(pod, local) as (process, words, forwards):
                 if forwards:
                     pause = 0.5
-                    self._tell(name, local)
+                    self._print(name, local)
                 lost = self._await_end(process, name, pod)
             self._refuse_taken(words, local)
             reason = lost or (words[-1] if words else "no reason was given")
@@ -157,7 +157,7 @@ class _Opened:
             process.wait()
             reader.join(2)
 
-    def _tell(self, name: str, local: int) -> None:
+    def _print(self, name: str, local: int) -> None:
         url = f"http://{_LOOPBACK}:{local}/"
         shown = self._browser and _show(url)
         hint = "" if shown or not self._browser else "; there is no browser here, so open it yourself"

@@ -81,7 +81,7 @@ def create_command(cluster: Cluster, target: str, flow: str, name: str, wait: bo
     click.echo(f"run {name} of {environment}")
     if wait:
         found = run_follow.until_over(cluster, name)
-        run_follow.tell_end(found)
+        run_follow.print_result(found)
         click.get_current_context().exit(0 if found["status"]["phase"] == "Completed" else 1)
 
 

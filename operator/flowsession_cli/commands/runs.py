@@ -135,7 +135,7 @@ def stream_command(cluster: Cluster, name: str) -> None:
     """
     _found(cluster, name)
     run = run_follow.until_over(cluster, name)
-    run_follow.tell_end(run)
+    run_follow.print_result(run)
     click.get_current_context().exit(0 if run["status"]["phase"] == "Completed" else 1)
 
 

@@ -90,10 +90,10 @@ class Start:
 
     def _follow(self, name: str, revision: str, generation: int, *, flow: bool, new: bool) -> None:
         """Show the start's progress until the session can be used."""
-        ready = self._taken_up(name, revision) if revision else None
+        ready = self._wait_for_push(name, revision) if revision else None
         if ready is None or not follow.is_ready(ready, generation):
             ready = follow.until_ready(self._cluster, name, generation=generation, new=new)
-        _tell_use(ready, flow=flow)
+        _print_next_steps(ready, flow=flow)
 
     def _refuse_other(self, name: str, environment: str, session: Object | None) -> None:
         """Raise CliError if the session of that name has another environment, or is somebody else's and the user declines it."""
@@ -158,7 +158,7 @@ class Start:
             made = naming.resume(self._cluster, session)
         return int((made or {}).get("metadata", {}).get("generation", 0))
 
-    def _taken_up(self, name: str, revision: str) -> Object:
+    def _wait_for_push(self, name: str, revision: str) -> Object:
         """Return the session once it has the pushed folder and its packages, or isn't running. Raises CliError with the operator's message
         if it can't have them."""
         began = time.monotonic()
@@ -188,7 +188,7 @@ def _has_flow(session: Object, revision: str) -> bool:
     if in_sync.get("status") == "False" and in_sync.get("reason") not in ("FlowChanged", "RequirementsChanged"):
         return True
     has_packages = in_sync.get("reason") != "RequirementsChanged" or session["spec"].get("onChange") == "Wait"
-    failed = packages.get("status") == "False" and not installer.is_under_way(session)
+    failed = packages.get("status") == "False" and not installer.is_installing(session)
     return session["status"].get("flowRevision") == revision and (has_packages or failed)
 
 
@@ -204,7 +204,7 @@ def _tell_folder(folder: Path, packed: pack.Packed, change: pack.Change | None) 
             click.echo(f"{word}: {name}")
 
 
-def _tell_use(session: Object, *, flow: bool) -> None:
+def _print_next_steps(session: Object, *, flow: bool) -> None:
     name, status = session["metadata"]["name"], session.get("status", {})
     out = render.console()
     whole: Object = next((stage for stage in status.get("stages") or () if stage["name"] == render.WHOLE), {})

@@ -36,7 +36,7 @@ def why_command(cluster: Cluster, name: str) -> None:
     instance/NAME. Of names that are gone, by their Events. Exits with 0 when all is well, else with 1.
     """
     kind, name = _named(name)
-    look = Look(cluster)
+    look = ClusterReader(cluster)
     found = _find(look, kind, name)
     given = (("-n", cluster.namespace), ("--context", cluster.context), ("--kubeconfig", cluster.kubeconfig))
     options = " ".join(f"{flag} {value}" for flag, value in given if value)
@@ -49,7 +49,7 @@ def why_command(cluster: Cluster, name: str) -> None:
         sys.exit(1)
 
 
-class Look:
+class ClusterReader:
     """The cluster, with Events if the caller may see them. Without that right their lists are empty, and `refused` says why."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -81,7 +81,7 @@ def _named(target: str) -> tuple[str, str]:
     return "", naming.of_target(target)
 
 
-def _find(look: Look, kind: str, name: str) -> explain.Finding:
+def _find(look: ClusterReader, kind: str, name: str) -> explain.Finding:
     """Search sessions, runs, instances, deleted objects and then environments, since a folder's environment has its session's name."""
     for of, find in _FINDERS.items():
         if kind in ("", of) and (found := find(look, name)) is not None:
@@ -103,7 +103,7 @@ def _find(look: Look, kind: str, name: str) -> explain.Finding:
     raise CliError(f"there is no {what} {name}, and no Event tells of one, which the cluster keeps for an hour: {advice}")
 
 
-def _session(look: Look, name: str) -> explain.Finding | None:
+def _session(look: ClusterReader, name: str) -> explain.Finding | None:
     session = look.cluster.find(SESSION, name)
     if session is None:
         return None
@@ -121,7 +121,7 @@ def _session(look: Look, name: str) -> explain.Finding | None:
     return explain.session(session, environment.result(), pod_events, events.result(), now=time.time(), log=last_words)
 
 
-def _run(look: Look, name: str) -> explain.Finding | None:
+def _run(look: ClusterReader, name: str) -> explain.Finding | None:
     run = look.cluster.find(RUN, name)
     if run is None:
         return None
@@ -130,7 +130,7 @@ def _run(look: Look, name: str) -> explain.Finding | None:
     return explain.run(run, look.events(name, "FlowRun", uid=run["metadata"].get("uid", "")), _session(look, session) if session else None)
 
 
-def _instance(look: Look, name: str) -> explain.Finding | None:
+def _instance(look: ClusterReader, name: str) -> explain.Finding | None:
     instance = look.cluster.find(INSTANCE, name)
     if instance is None:
         return None
@@ -138,4 +138,4 @@ def _instance(look: Look, name: str) -> explain.Finding | None:
     return explain.instance(instance, look.events(pod, "Pod") if pod else [], look.events(name, "ComputeInstance"))
 
 
-_FINDERS: Mapping[str, Callable[[Look, str], explain.Finding | None]] = {"session": _session, "run": _run, "instance": _instance}
+_FINDERS: Mapping[str, Callable[[ClusterReader, str], explain.Finding | None]] = {"session": _session, "run": _run, "instance": _instance}

@@ -34,7 +34,7 @@ def waits(monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], *, ran
     monkeypatch.setattr(time, "sleep", asked.append)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    batch_engine.look_soon()
+    batch_engine.poll_sooner()
     now[0] += ran
     for name, used in batch_engine.LOOKS.items():
         waited = engine[name].__dict__[used].sleep(1)
@@ -52,7 +52,7 @@ def test_a_look_comes_after_a_twentieth_of_the_run(
 
 
 def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> None:
-    batch_engine.look_soon()
+    batch_engine.poll_sooner()
     (batch, *_) = engine.values()
     assert batch.__dict__["asyncio"].create_task is asyncio.create_task
     assert "flowsession" not in (asyncio.sleep.__module__, time.sleep.__module__)
@@ -60,4 +60,4 @@ def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> 
 
 def test_another_version_of_prompt_flow_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "promptflow", None)  # no import of it succeeds
-    batch_engine.look_soon()
+    batch_engine.poll_sooner()

@@ -59,9 +59,9 @@ def test_a_line_s_own_version_counts_and_what_the_image_s_needs_does_not(base: B
     ],
 )
 def test_lines_that_ask_for_what_the_image_has_are_left_out(base: Base, text: str, expected: str | None) -> None:
-    assert kept.without_the_images(text, base) == (text if expected is None else expected)
+    assert kept.without_image_promptflow(text, base) == (text if expected is None else expected)
 
 
 def test_an_extra_that_the_image_has(tmp_path: Path) -> None:
     base = image(tmp_path, promptflow=(), promptflow_azure=())
-    assert kept.without_the_images("promptflow[azure]\nsix\n", base) == "\nsix\n"
+    assert kept.without_image_promptflow("promptflow[azure]\nsix\n", base) == "\nsix\n"

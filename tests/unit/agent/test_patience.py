@@ -7,15 +7,15 @@ from flowsession_agent.session.patience import Patience
 LINE = "12:00:0{} execution WARNING [ask in line 0] stderr> RateLimitError #{}, Retry-After={}, Back off {} seconds for retry.\n"
 
 
-@pytest.mark.parametrize(("pause", "vain"), [("7.0", False), ("599.0", False), ("601.0", True), ("3600.0", True)])
-def test_a_pause_that_lasts_longer_than_the_test_may_ends_it(pause: str, vain: bool) -> None:
+@pytest.mark.parametrize(("pause", "retry_too_late"), [("7.0", False), ("599.0", False), ("601.0", True), ("3600.0", True)])
+def test_a_pause_that_lasts_longer_than_the_test_may_ends_it(pause: str, retry_too_late: bool) -> None:
     now = [0.0]
     patience = Patience(lambda: False, seconds=600, clock=lambda: now[0])
     patience.look(LINE.format(1, 0, pause, pause))
-    assert patience.vain is vain
+    assert patience.retry_too_late is retry_too_late
     now[0] += 590
     patience.look(LINE.format(1, 0, pause, pause))
-    assert patience.vain is vain, "the same line is of the same pause"
+    assert patience.retry_too_late is retry_too_late, "the same line is of the same pause"
 
 
 def test_a_pause_that_begins_late_ends_it() -> None:
@@ -24,7 +24,7 @@ def test_a_pause_that_begins_late_ends_it() -> None:
     patience.look(LINE.format(1, 0, "30", "30.0"))
     now[0] += 580
     patience.look(LINE.format(1, 0, "30", "30.0") + LINE.format(2, 1, "30", "30.0"))
-    assert patience.vain
+    assert patience.retry_too_late
 
 
 def test_a_caller_that_is_gone_ends_it() -> None:

@@ -43,8 +43,8 @@ LINKS = {name: links_of(record) for name, record in RECORDS.items()}
 def judged(*lines: str, constraints: tuple[str, ...] = ()) -> tuple[list[str], int]:
     told = [{"text": text, "place": f"line {number} of r.txt", "constraint": False} for number, text in enumerate(lines, 1)]
     told += [{"text": text, "place": f"line {number} of c.txt", "constraint": True} for number, text in enumerate(constraints, 1)]
-    judge = Judge(INSTALLED, Requirement, links=LINKS, keeps=["promptflow", "promptflow-tools"])
-    return judge.unsatisfied(json.loads(json.dumps(told))), judge.asked
+    classify = Judge(INSTALLED, Requirement, links=LINKS, keeps=["promptflow", "promptflow-tools"])
+    return classify.unsatisfied(json.loads(json.dumps(told))), classify.asked
 
 
 @pytest.mark.parametrize(

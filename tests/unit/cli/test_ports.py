@@ -46,14 +46,14 @@ def cluster(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "kubectl.py").write_text(KUBECTL)
     fake.__dict__["command"] = lambda *words: [sys.executable, str(tmp_path / "kubectl.py"), str(tmp_path), *words]
-    tell = ports._Opened._tell
+    tell = ports._Opened._print
 
     def told(self, name, local):
         tell(self, name, local)
         if (tmp_path / "staying").exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ports._Opened, "_tell", told)
+    monkeypatch.setattr(ports._Opened, "_print", told)
     return fake
 
 
@@ -90,7 +90,7 @@ def test_a_pod_that_is_lost_is_noticed_before_the_port_is_used(cluster, tmp_path
         session["status"]["podName"] = "chat-2"
         (tmp_path / "moved").touch()
 
-    monkeypatch.setattr(ports._Opened, "_tell", told)
+    monkeypatch.setattr(ports._Opened, "_print", told)
     done = opened(tmp_path, "chat", "8501", left="stay\nstay")
     assert "the connection to chat broke (its pod chat-1 is gone): it is made again" in done.output
 
@@ -141,7 +141,7 @@ def test_a_closed_terminal_ends_kubectl_too(cluster, tmp_path, monkeypatch, numb
         return forwards[-1]
 
     monkeypatch.setattr(ports.subprocess, "Popen", started)
-    monkeypatch.setattr(ports._Opened, "_tell", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(ports._Opened, "_print", lambda *_: os.kill(os.getpid(), number))
     signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
     try:
         assert opened(tmp_path, "chat", "8501").exit_code == 128 + number

@@ -283,7 +283,7 @@ def test_a_run_that_completes_is_success(there):
 
 @pytest.mark.parametrize(("lines", "way"), [({"total": 5, "completed": 4, "failed": 1}, "details"), ({"total": 5}, "logs")])
 def test_what_shows_more_of_a_run_that_is_over_has_more_to_show(lines, way, capsys):
-    run_follow.tell_end({"metadata": {"name": "one"}, "status": {"phase": "Failed", "lines": lines, "outputs": {"configMap": "x"}}})
+    run_follow.print_result({"metadata": {"name": "one"}, "status": {"phase": "Failed", "lines": lines, "outputs": {"configMap": "x"}}})
     assert capsys.readouterr().out.splitlines()[0].startswith(f"kubectl flow run {way} one ")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from flowsession.cluster.agent.transport import AgentError
 from flowsession.engine.allowance import Allowance
-from flowsession.engine.belief import believed
+from flowsession.engine.belief import accepted_state
 from flowsession.model.agent_views import AgentState, AgentView
 from flowsession.model.plan import AgentCall, Deliver, Probe
 from unit.builders import NOW, installing, resolved, state
@@ -29,12 +29,12 @@ TOLD = AgentView(0, delivered=(NUMPY.packages_revision, "folder-2"))
 )
 def test_what_was_ordered_is_believed(call: AgentCall, view: AgentView, status: dict[str, object]) -> None:
     said = state(PANDAS, flow_revision="")
-    assert believed(said, call, view, status) == said
+    assert accepted_state(said, call, view, status) == said
 
 
 @pytest.mark.parametrize(("view", "status"), [(TOLD, {}), (AgentView(0), {"flowRevision": "folder-2"})], ids=["told", "by the status"])
 def test_so_is_a_flow_folder_that_was_pushed(view: AgentView, status: dict[str, object]) -> None:
-    assert believed(state(NUMPY, packages_revision="", flow_revision="folder-2"), Probe(), view, status).flow_revision == "folder-2"
+    assert accepted_state(state(NUMPY, packages_revision="", flow_revision="folder-2"), Probe(), view, status).flow_revision == "folder-2"
 
 
 def made_up(**fields: object) -> AgentState:
@@ -42,23 +42,23 @@ def made_up(**fields: object) -> AgentState:
 
 
 def test_for_what_was_not_the_status_stands() -> None:
-    found = believed(made_up(), Probe(), TOLD, STATUS)
+    found = accepted_state(made_up(), Probe(), TOLD, STATUS)
     assert (found.packages_revision, found.flow_revision) == (PANDAS.packages_revision, "folder-1")
 
 
 def test_an_install_that_was_not_ordered_has_no_name() -> None:
-    found = believed(installing(PANDAS, packages_revision="evil"), Probe(), TOLD, {})
+    found = accepted_state(installing(PANDAS, packages_revision="evil"), Probe(), TOLD, {})
     assert (found.install.state, found.install.packages_revision) == ("Running", "")
 
 
 def test_where_nothing_usable_is_left_the_answer_is_of_no_use() -> None:
     with pytest.raises(AgentError, match="packages that were not ordered"):
-        believed(made_up(), Probe(), TOLD, {})
+        accepted_state(made_up(), Probe(), TOLD, {})
 
 
 def test_an_install_under_way_is_followed_all_the_same() -> None:
     running = replace(installing(NUMPY), packages_revision="evil")
-    assert believed(running, Probe(), TOLD, {}).packages_revision == ""
+    assert accepted_state(running, Probe(), TOLD, {}).packages_revision == ""
 
 
 # -- writes

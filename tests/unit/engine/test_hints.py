@@ -106,12 +106,12 @@ def test_a_pod_brings_its_session_up_twice_a_second_at_most():
 
 
 def test_a_pod_that_says_for_ever_that_it_ends_is_not_believed_for_ever():
-    bed, believed = Bed(), 0
+    bed, accepted_state = Bed(), 0
     for _ in range(600):
         bed.now += 1
         bed.ends()
-        believed += bed.cache.hints[UID].ending
-    assert believed <= ENDINGS + 600 * 0.02 + 1
+        accepted_state += bed.cache.hints[UID].ending
+    assert accepted_state <= ENDINGS + 600 * 0.02 + 1
 
 
 def test_a_flood_costs_little_time_and_memory():

@@ -163,7 +163,7 @@ async def test_a_decision_that_keeps_failing_is_told_where_its_owner_looks(engin
     key = Key("ComputeSession", NAMESPACE, "alice")
     for _ in range(2 * SILENT_FAILURES):
         engine.queue.retry(key)
-        await engine._tell_of(key, TypeError("not that"))
+        await engine._report_failure(key, TypeError("not that"))
     assert server.told == [("ComputeSession", "alice", "DecisionFailed")]
 
 

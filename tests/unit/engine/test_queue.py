@@ -57,7 +57,7 @@ def test_a_key_is_in_it_once_and_first_come_is_first_served():
 
 def test_what_can_wait_lets_others_go_first_but_not_for_ever():
     async def scenario(_, advance):
-        queue = Queue(patience=lambda key: 20.0 if key.startswith("new") else 0.0)
+        queue = Queue(yield_seconds=lambda key: 20.0 if key.startswith("new") else 0.0)
         for key in ("new-1", "new-2", "a"):
             queue.add(key)
         await advance(19)

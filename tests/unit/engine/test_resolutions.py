@@ -74,7 +74,7 @@ async def serve() -> AsyncIterator[Callable[..., Desk]]:
     def serving(**more: Any) -> Desk:
         desk = Desk(WorkerResolutions(Settings(), **more))
         desk.resolutions.changed = desk.tell
-        tasks.append(asyncio.ensure_future(desk.resolutions.serve_for_ever()))
+        tasks.append(asyncio.ensure_future(desk.resolutions.serve_forever()))
         return desk
 
     yield serving

@@ -322,7 +322,7 @@ def test_files_beside_the_flow_folder_change_nothing_unless_they_are_included():
 )
 def test_the_key_is_emptied_and_the_rest_stays_as_it_was_written(text, expected):
     values = flowyaml.document(FLOW, text.encode())
-    assert flowyaml.emptied(FLOW, text.encode(), includes.KEY, values).decode() == expected
+    assert flowyaml.with_empty_list(FLOW, text.encode(), includes.KEY, values).decode() == expected
 
 
 VALUES = st.recursive(st.text("ab \n:#-'\"é", max_size=6) | st.integers() | st.none(), lambda v: st.lists(v, max_size=3), max_leaves=6)
@@ -339,5 +339,5 @@ def test_whatever_is_around_it_reads_the_same_after(values, entries, style, plac
     document = dict([*items[:place], (includes.KEY, entries), *items[place:]])
     text = yaml.safe_dump(document, default_flow_style=style, sort_keys=False, allow_unicode=True)
     read = flowyaml.document(FLOW, text.encode())
-    after = flowyaml.emptied(FLOW, text.encode(), includes.KEY, read)
+    after = flowyaml.with_empty_list(FLOW, text.encode(), includes.KEY, read)
     assert flowyaml.document(FLOW, after) == {**read, includes.KEY: []}

@@ -192,7 +192,7 @@ def test_what_is_written_without_its_includes_means_the_same(text, includes):
         values = flowyaml.document("f", text.encode())
     except FolderError:
         return
-    written = flowyaml.emptied("f", text.encode(), "additional_includes", values)
+    written = flowyaml.with_empty_list("f", text.encode(), "additional_includes", values)
     expected = canonical({**values, "additional_includes": []}) if includes else canonical(values)
     if includes or written.decode() != text:
         expected = canonical({**values, "additional_includes": []})

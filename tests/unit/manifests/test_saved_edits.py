@@ -7,7 +7,7 @@ import time
 import pytest
 
 from flowsession.cluster import errors
-from flowsession.cluster.vault import NotSealedHereError, Vault, load_vault
+from flowsession.cluster.vault import UnsealError, Vault, load_vault
 from flowsession.engine.edits import DAY, ENTRY, MOST_KEPT, Edits
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
@@ -200,7 +200,7 @@ def test_a_vault_opens_only_its_own():
     assert vault.open(sealed, bound_to=b"here") == b"content"
     assert vault.seal(b"content", bound_to=b"here") != sealed
     for data, place in [(sealed, b"there"), (sealed[:-1], b"here"), (b"", b"here"), (b"\x02" + sealed[1:], b"here")]:
-        with pytest.raises(NotSealedHereError):
+        with pytest.raises(UnsealError):
             vault.open(data, bound_to=place)
 
 

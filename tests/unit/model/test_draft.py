@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession.model import times
-from flowsession.model.conditions import Verdict, clip, judged, read
+from flowsession.model.conditions import Verdict, clip, read, updated
 from flowsession.model.draft import difference
 from unit.builders import NOW, applied
 
@@ -42,17 +42,17 @@ def test_what_is_no_timestamp_is_none():
 
 
 def test_a_condition_keeps_its_transition_time_while_its_status_stays():
-    first = {"conditions": judged({}, {"Ready": Verdict(False, "Starting", "a")}, generation=1, now=NOW)}
-    second = {"conditions": judged(read(first), {"Ready": Verdict(False, "Broken", "b")}, generation=2, now=NOW + 50)}
-    third = judged(read(second), {"Ready": Verdict(True, "Running", "c")}, generation=2, now=NOW + 90)
+    first = {"conditions": updated({}, {"Ready": Verdict(False, "Starting", "a")}, generation=1, now=NOW)}
+    second = {"conditions": updated(read(first), {"Ready": Verdict(False, "Broken", "b")}, generation=2, now=NOW + 50)}
+    third = updated(read(second), {"Ready": Verdict(True, "Running", "c")}, generation=2, now=NOW + 90)
     assert read(second)["Ready"].last_transition_time == times.stamp(NOW)
     assert (read(second)["Ready"].reason, read(second)["Ready"].observed_generation) == ("Broken", 2)
     assert third[0]["lastTransitionTime"] == times.stamp(NOW + 90)
 
 
 def test_unknown_is_a_status_and_others_stay():
-    first = {"conditions": judged({}, {"Ready": Verdict(True, "Running", "a")}, generation=1, now=NOW)}
-    both = judged(read(first), {"Active": Verdict(None, "ProbeFailed", "b")}, generation=1, now=NOW)
+    first = {"conditions": updated({}, {"Ready": Verdict(True, "Running", "a")}, generation=1, now=NOW)}
+    both = updated(read(first), {"Active": Verdict(None, "ProbeFailed", "b")}, generation=1, now=NOW)
     assert [(one["type"], one["status"]) for one in both] == [("Ready", "True"), ("Active", "Unknown")]
 
 

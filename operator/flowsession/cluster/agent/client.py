@@ -34,12 +34,12 @@ from flowsession_protocol.messages import Order
 POLL_SECONDS = 30.0
 LARGEST_LIST = 2 * 1024 * 1024
 """Maximum bytes of a response with a list; 20,000 packages take that many."""
-YOUNG_SECONDS = 1.0
+START_RETRY_SECONDS = 1.0
 """Seconds for which a refused connection is retried at once: an agent starts within some hundredths of a second."""
-YOUNG_PAUSE = 0.015
+START_RETRY_PAUSE = 0.015
 
 _CODES_OF_REFUSAL = frozenset({400, 413})
-_TELLING = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
+_STATE_REFUSALS = frozenset({(409, "InUse", Retire), (409, "Retired", KeepAlive)})
 """Refusals caused by the agent's state, which is then read."""
 
 
@@ -91,7 +91,7 @@ class AgentClient:
             return Answer(packages=answers.packages(document))
         if isinstance(call, ReadSource) and status == 200:
             return Answer(source=source_answers.source(document))
-        if (status, document.get("code"), type(call)) in _TELLING:
+        if (status, document.get("code"), type(call)) in _STATE_REFUSALS:
             # Read the whole state, which also says whether the session is retired.
             status, document = await self._send(pod, Request("GET", "/v1/state"))
         if status != 200:
@@ -102,7 +102,7 @@ class AgentClient:
         return Answer(state=state)
 
     async def _send(self, pod: PodView, request: Request) -> tuple[int, dict[str, Any]]:
-        give_up_at, relearned = time.monotonic() + YOUNG_SECONDS, False
+        give_up_at, relearned = time.monotonic() + START_RETRY_SECONDS, False
         while True:
             headers = {TOKEN_HEADER: self._signer.token(pod.uid, clock_offset=self._clock_offsets.get(pod.uid, 0.0))}
             try:
@@ -111,7 +111,7 @@ class AgentClient:
                 if pod.uid in self._silent or time.monotonic() >= give_up_at:
                     self._silent.add(pod.uid)
                     raise
-                await asyncio.sleep(YOUNG_PAUSE)
+                await asyncio.sleep(START_RETRY_PAUSE)
                 continue
             self._silent.discard(pod.uid)
             document = parsed(raw)
@@ -124,9 +124,9 @@ class AgentClient:
                 raise AgentError(f"the answer from {pod.ip} is another pod's; the address has moved on")
             return status, document
 
-    async def call_about_run(self, pod: PodView, call: RunCall, inclosed: Mapping[str, Any]) -> RunReply:
-        """Make one call about a run; `inclosed`: further members of an order. Raises AgentError."""
-        status, document = await self._send(pod, run_answers.request_of(call, inclosed))
+    async def call_about_run(self, pod: PodView, call: RunCall, enclosed: Mapping[str, Any]) -> RunReply:
+        """Make one call about a run; `enclosed`: further members of an order. Raises AgentError."""
+        status, document = await self._send(pod, run_answers.request_of(call, enclosed))
         return run_answers.reply(call, status, document)
 
     def forget(self, pod_uid: str) -> None:

@@ -19,11 +19,11 @@ MOST_LINES = 1e9
 MOST_TOKENS = 1e15
 
 
-def request_of(call: RunCall, inclosed: Mapping[str, Any]) -> Request:
-    """Return the HTTP request of a call; `inclosed`: further members of an order."""
+def request_of(call: RunCall, enclosed: Mapping[str, Any]) -> Request:
+    """Return the HTTP request of a call; `enclosed`: further members of an order."""
     match call:
         case BeginRun(body=body):
-            return Request("PUT", "/v1/runs", {**body, **inclosed}, timeout_seconds=BEGIN_SECONDS)
+            return Request("PUT", "/v1/runs", {**body, **enclosed}, timeout_seconds=BEGIN_SECONDS)
         case FollowRun(run=run, since=since):
             path = f"/v1/runs?id={run}&since={since}&wait={POLL_SECONDS:.0f}"
             return Request("GET", path, timeout_seconds=POLL_SECONDS + CALL_SECONDS)

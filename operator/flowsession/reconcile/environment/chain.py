@@ -25,7 +25,7 @@ def decide(snapshot: EnvironmentSnapshot, resolution: Resolved | Unresolved | No
         missing = [name for name in needed_config_maps(snapshot.spec, snapshot.last_reading) if name not in snapshot.config_maps]
         return Plan(fetches=tuple(Fetch(snapshot.namespace, name) for name in missing))
     draft = Draft(snapshot, now)
-    requests.refuse_junk(draft, REQUESTS)
+    requests.refuse_invalid(draft, REQUESTS)
     source_reader.read(draft)
     _read_again(draft)
     draft.put("sessions", snapshot.sessions)
@@ -65,7 +65,7 @@ def _due(draft: Draft) -> tuple[Fetch, ...]:
 def _judge(draft: Draft, resolution: Resolved | Unresolved) -> None:
     """Write what the environment resolves to. While it does not resolve, the status keeps the last result."""
     ready = _ready(draft, resolution)
-    draft.judge("Ready", ready.status, ready.reason, ready.message)
+    draft.set_condition("Ready", ready.status, ready.reason, ready.message)
     if isinstance(resolution, Resolved):
         _show(draft, resolution)
     elif resolution.reason in ("RequirementsRejected", "FlowInvalid"):
@@ -75,9 +75,9 @@ def _judge(draft: Draft, resolution: Resolved | Unresolved) -> None:
     if ready.status is False and ready.reason != "Resolving" and is_news:
         draft.event(warning=True, reason=ready.reason, message=ready.message)
     if (stuck := stalled.of_environment(ready, draft.old)) is not None:
-        draft.judge(stalled.CONDITION, stuck.status, stuck.reason, stuck.message)
+        draft.set_condition(stalled.CONDITION, stuck.status, stuck.reason, stuck.message)
     if (flow := of_environment(resolution, draft.before, draft.old, draft.snapshot.check)) is not None:
-        draft.judge(CONDITION, flow.status, flow.reason, flow.message)
+        draft.set_condition(CONDITION, flow.status, flow.reason, flow.message)
 
 
 def _show(draft: Draft, resolution: Resolved) -> None:
@@ -92,7 +92,7 @@ def _show(draft: Draft, resolution: Resolved) -> None:
     ).to_wire()
     for field in ("requirementsFile", "requirements", "packagesRevision", "flowRevision", "flow", "warnings"):
         draft.put(field, found.get(field))
-    image_status.judge(draft, resolution.image)
+    image_status.judge_image(draft, resolution.image)
 
 
 def _ready(draft: Draft, resolution: Resolved | Unresolved) -> Verdict:

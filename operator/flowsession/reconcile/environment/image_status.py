@@ -19,7 +19,7 @@ WITHOUT = "ImageWithoutPromptflow"
 NOT_ASKED = "RegistryNotAllowed"
 
 
-def judge(draft: Draft, image: Image) -> None:
+def judge_image(draft: Draft, image: Image) -> None:
     """Write what is known about the image, ask its registry, and carry out an update."""
     facts, settings = draft.snapshot.image, draft.snapshot.settings
     pending = {what: value for what in IMAGE_REQUESTS if (value := requests.pending(draft, what))}
@@ -42,7 +42,7 @@ def judge(draft: Draft, image: Image) -> None:
         draft.put("imageCheckedAt", None)
     verdict, latest = _newest(draft, image, check, settings, stands=same_image and not updated)
     draft.put("latestImage", latest)
-    draft.judge(NEWER, verdict.status, verdict.reason, verdict.message)
+    draft.set_condition(NEWER, verdict.status, verdict.reason, verdict.message)
 
 
 def without_promptflow(draft: Draft, image: Image) -> tuple[SourceWarning, ...]:

@@ -139,7 +139,7 @@ def _flow_folder(
         opened = flowfolder.open_flow(merged.files)
     files = merged.files
     if includes.KEY in opened.values:
-        files = {**files, opened.name: yaml.emptied(opened.name, files[opened.name], includes.KEY, opened.values)}
+        files = {**files, opened.name: yaml.with_empty_list(opened.name, files[opened.name], includes.KEY, opened.values)}
     return files, flowfolder.judge(opened, files), merged.count
 
 

@@ -12,7 +12,7 @@ from flowsession.reconcile import identity as accounts
 from flowsession.reconcile.instance import idle
 from flowsession.reconcile.instance.draft import Draft
 from flowsession.reconcile.instance.snapshot import InstanceSnapshot, last_activity
-from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_container_end, cause_of_end, remove
 from flowsession.reconcile.size import choice
 
 COUNT_SECONDS = 10.0
@@ -28,7 +28,7 @@ def decide(snapshot: InstanceSnapshot, now: float) -> Plan:
     if snapshot.namespace_ending:
         return Plan(look_again_at=now + ENDING_SECONDS)
     draft = Draft(snapshot, now)
-    requests.refuse_junk(draft, {"resume": requests.REQUESTS["resume"]})
+    requests.refuse_invalid(draft, {"resume": requests.REQUESTS["resume"]})
     draft.put("sessions", len(snapshot.hosted))
     if (seen := last_activity(snapshot.status, snapshot.hosted, now)) is not None:
         draft.put("lastActivityAt", times.stamp(seen))
@@ -64,7 +64,7 @@ def _stop(draft: Draft, by: StoppedBy) -> None:
         draft.put("stopped", Stopped(by=by, at=stopped.get("at") or times.stamp(draft.now)).to_wire())
         if not stopped:
             draft.event(warning=False, reason="Stopped", message=_why(draft, by))
-    draft.judge("Active", False, "Idle", "stopped")
+    draft.set_condition("Active", False, "Idle", "stopped")
     if not snapshot.spec.running and requests.pending(draft, "resume"):
         why = f"the instance is stopped by spec.running, so {requests.REQUESTS['resume']} has no effect; set spec.running to true"
         requests.refuse(draft, "resume", why)
@@ -146,7 +146,7 @@ def _reserve(draft: Draft) -> None:
             draft.look_again(found.look_again_at)
         return
     identity = accounts.found(draft, snapshot.spec.identity, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
-    if isinstance(identity, accounts.Lacking):
+    if isinstance(identity, accounts.IdentityUnavailable):
         draft.not_ready(InstancePhase.PENDING, identity.reason, identity.message)
     elif identity is not None:
         wanted = anchor_of(snapshot, found, draft.incarnation)
@@ -187,7 +187,7 @@ def _follow(draft: Draft, pod: PodView) -> None:
             seconds = max(0.0, draft.now - max(pod.created_at, moment(draft.status.get("startedAt"), 0.0)))
             draft.event(warning=False, reason="Running", message=f"node {pod.node} is reserved, {seconds:.0f} s after it was asked for")
         draft.status["phase"] = InstancePhase.RUNNING.value
-        draft.judge("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {draft.snapshot.spec.user}")
+        draft.set_condition("Ready", True, "Running", f"node {pod.node} is reserved for the sessions of {draft.snapshot.spec.user}")
         idle.decide_idle(draft)
     elif pod.unscheduled_message:
         draft.not_ready(InstancePhase.PENDING, *scheduling.unschedulable(draft, pod, draft.snapshot.scaling, "instance"))
@@ -196,7 +196,7 @@ def _follow(draft: Draft, pod: PodView) -> None:
         message = f"image {draft.snapshot.settings.runtime_image} can't be pulled on {pod.node}: {cause}"
         draft.not_ready(InstancePhase.STARTING, "ImagePullFailed", message)
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
-        draft.not_ready(InstancePhase.FAILED, *died(pod))
+        draft.not_ready(InstancePhase.FAILED, *cause_of_container_end(pod))
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
         draft.not_ready(InstancePhase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")

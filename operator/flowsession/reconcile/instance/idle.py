@@ -16,11 +16,11 @@ def decide_idle(draft: Draft) -> None:
     snapshot = draft.snapshot
     due, timeout = idle_at(snapshot.spec, draft.status, snapshot.hosted, draft.now), snapshot.spec.idle.timeout_seconds
     if due is None:
-        draft.judge("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
+        draft.set_condition("Active", True, "InUse", "it is not stopped for idleness (idle.action: None)")
         return
     warn_at = due - warned_for(timeout)
     if draft.now < warn_at:
-        draft.judge("Active", True, "InUse", f"used within the last {timeout} s")
+        draft.set_condition("Active", True, "InUse", f"used within the last {timeout} s")
         draft.look_again(warn_at)
         return
     message = (
@@ -29,7 +29,7 @@ def decide_idle(draft: Draft) -> None:
     )
     if draft.reason("Active") != "IdleSoon":
         draft.event(warning=True, reason="IdleSoon", message=message)
-    draft.judge("Active", False, "IdleSoon", message)
+    draft.set_condition("Active", False, "IdleSoon", message)
     if draft.now < due:
         draft.look_again(due)
         return
@@ -40,5 +40,5 @@ def decide_idle(draft: Draft) -> None:
     draft.look_again(draft.now + UNDONE_SECONDS)
     draft.valid_until = min(words) + FRESH_SECONDS if words else None
     draft.put("stopped", Stopped(by=StoppedBy.IDLE, at=times.stamp(draft.now)).to_wire())
-    draft.judge("Active", False, "Idle", "stopped")
+    draft.set_condition("Active", False, "Idle", "stopped")
     draft.event(warning=False, reason="Stopped", message=f"nobody has used it for {timeout} s; its sessions stay, and wait")

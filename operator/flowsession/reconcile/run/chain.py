@@ -98,7 +98,7 @@ def _take_turn(draft: RunDraft, place: Place, claims: Mapping[str, bool]) -> Non
         message = f"session {place.session!r} is {place.phase}: the run begins when it is Ready; if it is suspended, resume it"
         draft.goes_on(RunPhase.QUEUED, "SessionNotReady", message)
         return
-    if guest.is_one(snapshot, place) and not _may_be_there(draft, place):
+    if guest.is_one(snapshot, place) and not _guest_may_run(draft, place):
         return
     if ahead := _ahead(snapshot, place):
         names = ", ".join(ahead[:AHEAD_SHOWN]) + (", ..." if len(ahead) > AHEAD_SHOWN else "")
@@ -235,7 +235,7 @@ def _unfit(place: Place, spec: FlowRunSpec, claims: Mapping[str, bool]) -> str:
     return ""
 
 
-def _may_be_there(draft: RunDraft, place: Place) -> bool:
+def _guest_may_run(draft: RunDraft, place: Place) -> bool:
     """Return whether a session of another environment can take the run. Otherwise the draft records why not, or what the run waits for."""
     if waits := guest.waits(draft.snapshot):
         draft.goes_on(RunPhase.QUEUED, *waits)
@@ -284,7 +284,7 @@ def _without_pod(draft: RunDraft, cause: str) -> None:
     if draft.snapshot.view.answer is not None:
         draft.count(draft.snapshot.view.answer)
     message = f"{cause}; it goes on in the next pod with the lines that were not done"
-    draft.judge("Resumed", True, "PodLost", message)
+    draft.set_condition("Resumed", True, "PodLost", message)
     draft.event(warning=True, reason="Resumed", message=message)
     draft.put("resumes", 1)
     _return(draft)
@@ -296,7 +296,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
         draft.count(draft.snapshot.view.answer)
     message = f"{_restarted(draft)}; it goes on there with the lines that were not done"
     draft.goes_on(RunPhase.RUNNING, "Resumed", message)
-    draft.judge("Resumed", True, "ContainerRestarted", message)
+    draft.set_condition("Resumed", True, "ContainerRestarted", message)
     view = draft.snapshot.view
     if view.refused and view.refused not in NOT_YET:
         _refused(draft)
@@ -314,7 +314,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
 
 def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
     snapshot, view = draft.snapshot, draft.snapshot.view
-    _tell(draft, answer)
+    _write_progress(draft, answer)
     over_at = _times_out_at(draft)
     cancels = (snapshot.spec.cancel or draft.now >= over_at) and not view.cancel_asked and answer is not None and not answer.over
     if answer is not None and not answer.over and draft.now < over_at < float("inf"):
@@ -332,7 +332,7 @@ def _go_on(draft: RunDraft, answer: RunAnswer | None, pod: str) -> None:
         draft.run_call = CancelRun(pod, snapshot.uid) if cancels else FollowRun(pod, snapshot.uid, answer.version)
 
 
-def _tell(draft: RunDraft, answer: RunAnswer | None) -> None:
+def _write_progress(draft: RunDraft, answer: RunAnswer | None) -> None:
     """Write the run's progress. After the last line nothing is written until the end of the run, in one write with the outputs, unless the
     agent is silent."""
     view, session = draft.snapshot.view, draft.status.get("sessionName")
@@ -382,7 +382,7 @@ def _begin(snapshot: RunSnapshot, pod: str) -> BeginRun:
     settings, yaml = _settings(snapshot)
     again = bool(snapshot.status.get("resumes")) and (spec.outputs_claim is not None or _is_lost(snapshot.view))
     order = run_outputs.order(snapshot.name, snapshot.uid, spec, settings, yaml, earlier, again=again)
-    return BeginRun(pod, {**order, **guest.comes_along(snapshot)}, run_outputs.inclosed(spec, settings, earlier))
+    return BeginRun(pod, {**order, **guest.guest_members(snapshot)}, run_outputs.enclosed(spec, settings, earlier))
 
 
 def _is_lost(view: RunView) -> bool:

@@ -28,8 +28,8 @@ class RunDraft(Draft):
     def goes_on(self, phase: RunPhase, reason: str, message: str) -> None:
         """Record that the run is not over: its phase, and why it is not complete."""
         self.put("phase", phase.value)
-        self.judge("Complete", False, reason, message)
-        self.judge("Reconciling", True, reason, message)
+        self.set_condition("Complete", False, reason, message)
+        self.set_condition("Reconciling", True, reason, message)
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Add warnings to those in the status, without duplicates."""
@@ -52,13 +52,13 @@ class RunDraft(Draft):
         if (started := times.parse(self.status.get("startedAt"))) is not None:
             self.put("duration", f"{max(0.0, self.now - started):.0f}s")
         completed = phase == RunPhase.COMPLETED
-        self.judge("Complete", completed, reason, message)
-        self.judge("Reconciling", False, reason, "")
+        self.set_condition("Complete", completed, reason, message)
+        self.set_condition("Reconciling", False, reason, "")
         if completed:
             self.event(warning=False, reason="Completed", message=message)
         else:
-            self.judge("Failed", True, reason, message)
+            self.set_condition("Failed", True, reason, message)
         if phase == RunPhase.FAILED:
-            self.judge(stalled.CONDITION, True, reason, message)
+            self.set_condition(stalled.CONDITION, True, reason, message)
             if reason in self.NO_PROBLEM:  # RunUnfinished: no problem while the run waits for another
                 self.event(warning=True, reason=reason, message=message)

@@ -56,7 +56,7 @@ def refusal(snapshot: RunSnapshot, place: Place) -> tuple[str, str] | None:
     return None
 
 
-def comes_along(snapshot: RunSnapshot) -> RunOrder:
+def guest_members(snapshot: RunSnapshot) -> RunOrder:
     """Return the members of the order with another environment's flow; empty in a session of the run's own environment."""
     environment = snapshot.environment
     if not isinstance(environment, Resolved):

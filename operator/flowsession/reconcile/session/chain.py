@@ -43,7 +43,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     if snapshot.deleting:
         return draft.plan()
     if all(stage(draft) for stage in STAGES):
-        live = _proved(draft)
+        live = _live_of(draft)
         all(stage(draft, live) for stage in LIVE_STAGES)
     saving.keep(draft)
     memory.report(draft)
@@ -51,7 +51,7 @@ def decide(snapshot: SessionSnapshot, now: float) -> Plan:
     return draft.plan()
 
 
-def _proved(draft: Draft) -> Live:
+def _live_of(draft: Draft) -> Live:
     pod, environment = draft.pod, draft.snapshot.environment
     assert pod is not None and isinstance(environment, Resolved), "the stages before ensure it"
     return Live(pod, environment, draft.agent_of(pod))
@@ -101,12 +101,12 @@ def resolve(draft: Draft) -> bool:
     """Return whether the environment is resolved. If not, a running session continues with what it has."""
     environment = draft.snapshot.environment
     if isinstance(environment, Resolved):
-        draft.judge("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
+        draft.set_condition("EnvironmentResolved", True, "Resolved", f"image {environment.base_image}")
         authorship.take_up(draft)
         return True
     if environment is None or _may_come_yet(draft, environment):
         return False
-    draft.judge("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
+    draft.set_condition("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
     if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
         requests.done(draft, "resume")
         for what in ("reset", "install"):  # refused now: nobody expects it days later, once the environment is fixed
@@ -123,7 +123,7 @@ def resolve(draft: Draft) -> bool:
 def deliver(draft: Draft, live: Live) -> bool:
     """Deliver the environment to the agent. While the agent refuses it or it waits for the user's request, the idle rule still applies."""
     message = authorship.withheld(draft)
-    if install.go_on_without(draft, live, message) if message else install.deliver(draft, live):
+    if install.withhold(draft, live, message) if message else install.deliver(draft, live):
         return True
     if draft.reason("Ready") in ("AgentRefused", authorship.REASON):
         idle.decide_idle(draft)
@@ -154,7 +154,7 @@ TOGETHER_SECONDS = 2.0
 """Seconds within which one `kubectl apply` creates its objects; creation times are whole seconds."""
 
 STAGES: tuple[Stage, ...] = (
-    requests.refuse_junk,
+    requests.refuse_invalid,
     refuse_duplicate,
     suspend.stay_suspended,
     suspend.end_of_lifetime,
@@ -177,7 +177,7 @@ LIVE_STAGES: tuple[LiveStage, ...] = (
     ready.judge_ready,
     ready.compare_settings,
     ready.list_packages,
-    flow_check.judge,
+    flow_check.judge_flow,
     decide_idle,
     flow_check.follow_the_check,
     autoscaler.protect,

@@ -132,7 +132,7 @@ class Draft(PodDraft):
         if not self.was_unreachable or self.reason_before("Ready") != reason:
             self.event(warning=True, reason=reason, message=message)
         self.status["phase"] = Phase.FAILED.value
-        self.judge("Ready", None, reason, message)
+        self.set_condition("Ready", None, reason, message)
 
     def _sum_up(self) -> None:
         """Write what follows from the condition Ready: the reason for the column, and the condition Stalled."""
@@ -142,7 +142,7 @@ class Draft(PodDraft):
         starting = self.status.get("phase") == Phase.STARTING.value
         found = stalled.of_session(self._verdicts.get("Ready"), self.reason("EnvironmentResolved"), self.old, starting=starting)
         if found is not None:
-            self.judge(stalled.CONDITION, found.status, found.reason, found.message)
+            self.set_condition(stalled.CONDITION, found.status, found.reason, found.message)
 
     @property
     def was_unreachable(self) -> bool:

@@ -59,7 +59,7 @@ def store(draft: Draft, agent: AgentView) -> str | None:
         superseded = bool(went_on and former)
         if superseded:
             draft.delete(Delete("ConfigMap", snapshot.namespace, former, ""))
-        draft.put("edits", _let_go(before, edits, superseded=superseded))
+        draft.put("edits", _without_edits(before, edits, superseded=superseded))
         return ""
     where, user = snapshot.where, snapshot.spec.user
     same = edits.revision == went_on
@@ -153,7 +153,7 @@ def _hold(draft: Draft, agent: AgentView, problem: str) -> None:
     message = f"the session's end is put off, since what was edited in its flow folder can't be saved: {problem}"
     if not held(draft):
         draft.event(warning=True, reason=NOT_SAVED, message=message)
-    draft.judge("Active", False, NOT_SAVED, message)
+    draft.set_condition("Active", False, NOT_SAVED, message)
     draft.look_again(draft.now + HELD_SECONDS)
     if agent.state and agent.state.retired:
         draft.ask(agent, Reopen())  # the session stays, so it may be used
@@ -170,7 +170,7 @@ def _wire(saved_edits: SavedEdits) -> messages.SavedEdits:
     }
 
 
-def _let_go(before: dict[str, Any], edits: EditsView, *, superseded: bool) -> dict[str, Any] | None:
+def _without_edits(before: dict[str, Any], edits: EditsView, *, superseded: bool) -> dict[str, Any] | None:
     """Return the status field `edits` when there is nothing to save. `superseded`: the edits saved before are dropped from it too."""
     gone = ("count", "files", "discarded", "notSaved", *(("savedTo", "savedAt", "revision") if superseded else ()))
     left = {name: value for name, value in before.items() if name not in gone}

@@ -1,7 +1,7 @@
 """Whether a session may get the token of its environment's feed: not if its user decides which programs handle the token."""
 
 from flowsession.api.environment import ImageOrigin
-from flowsession.api.pod_settings import takes_over
+from flowsession.api.pod_settings import controls_loading
 from flowsession.manifests.session_pod import settings_of
 from flowsession.model import pod_images
 from flowsession.model.resolved import Resolved
@@ -16,7 +16,7 @@ def problem(snapshot: SessionSnapshot, pod: PodView, environment: Resolved) -> s
     The agent compares the Secret's hosts with the feeds (flowsession_agent.feeds.credentials).
     """
     whose = "the token of the environment's Secret is not given to a session"
-    if names := sorted({variable.name for variable in snapshot.spec.env or () if takes_over(variable.name)}):
+    if names := sorted({variable.name for variable in snapshot.spec.env or () if controls_loading(variable.name)}):
         return (
             f"{whose} whose spec.env sets {', '.join(names)}, which decides what programs see the token: remove that, and reset the session"
         )

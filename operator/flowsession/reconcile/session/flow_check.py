@@ -23,7 +23,7 @@ WRITE_SECONDS = 3.0
 """Seconds after Ready for which the list of packages waits to be written together with the verdict."""
 
 
-def judge(draft: Draft, live: Live) -> bool:
+def judge_flow(draft: Draft, live: Live) -> bool:
     """Write whether the flow is valid, or why that is unknown."""
     pod, environment, agent = live.pod, live.environment, live.agent
     if agent is None or agent.state is None or draft.status.get("phase") != Phase.RUNNING.value:
@@ -32,22 +32,22 @@ def judge(draft: Draft, live: Live) -> bool:
         return True
     state, check = agent.state, agent.state.check
     if environment.files is None:
-        draft.judge(CONDITION, NO_FLOW.status, NO_FLOW.reason, NO_FLOW.message)
+        draft.set_condition(CONDITION, NO_FLOW.status, NO_FLOW.reason, NO_FLOW.message)
         return True
     revisions = (state.flow_revision, state.packages_revision)
     if check.state == "None" or (check.flow_revision, check.packages_revision) != revisions:
         if _changed(draft, revisions):
-            draft.judge(CONDITION, None, "NotChecked", "the session's agent is too old to check flows; a reset brings a newer one")
+            draft.set_condition(CONDITION, None, "NotChecked", "the session's agent is too old to check flows; a reset brings a newer one")
         return True
     if check.state == "Done" or check.verdict == "Invalid":
         verdict = verdict_of(check, pod.name)
-        draft.judge(CONDITION, verdict.status, verdict.reason, verdict.message)
+        draft.set_condition(CONDITION, verdict.status, verdict.reason, verdict.message)
     elif _changed(draft, revisions):
-        draft.judge(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
+        draft.set_condition(CONDITION, None, "Checking", "the flow is being checked")  # in the same write as the new revision
     if check.state == "Running" and agent.polls < MOST_POLLS:
         draft.may_wait("packages", until=moment(draft.status.get("readyAt"), draft.now) + WRITE_SECONDS)
     elif check.state == "Running" and check.verdict != "Invalid":
-        draft.judge(CONDITION, None, "Checking", SLOW)
+        draft.set_condition(CONDITION, None, "Checking", SLOW)
     return True
 
 

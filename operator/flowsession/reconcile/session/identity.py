@@ -5,7 +5,7 @@ import re
 from flowsession.api.identity import Identity
 from flowsession.model.views import PodIdentity, PodView
 from flowsession.reconcile import identity
-from flowsession.reconcile.identity import Lacking
+from flowsession.reconcile.identity import IdentityUnavailable
 from flowsession.reconcile.session.draft import Draft
 
 _DENIED = re.compile(
@@ -14,12 +14,12 @@ _DENIED = re.compile(
 )
 
 
-def for_next_pod(draft: Draft) -> PodIdentity | Lacking | None:
+def for_next_pod(draft: Draft) -> PodIdentity | IdentityUnavailable | None:
     """Return the identity of the next pod, or why it is unavailable; None while the namespace's ServiceAccounts are being read."""
     return _found(draft, _wanted(draft))
 
 
-def changed(draft: Draft, pod: PodView) -> PodIdentity | Lacking | None:
+def changed(draft: Draft, pod: PodView) -> PodIdentity | IdentityUnavailable | None:
     """Return the identity that the spec asks for instead of the pod's, or why it is unavailable; None if the pod's is right."""
     wanted = _wanted(draft)
     return None if pod.identity.asked == identity.asked(wanted) else _found(draft, wanted)
@@ -75,7 +75,7 @@ def _wanted(draft: Draft) -> Identity:
     return instance.identity if instance else Identity()
 
 
-def _found(draft: Draft, wanted: Identity) -> PodIdentity | Lacking | None:
+def _found(draft: Draft, wanted: Identity) -> PodIdentity | IdentityUnavailable | None:
     snapshot = draft.snapshot
     return identity.found(draft, wanted, snapshot.spec.user, snapshot.namespace, snapshot.accounts)
 

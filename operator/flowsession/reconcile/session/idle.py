@@ -34,12 +34,12 @@ def warn(draft: Draft, agent: AgentView | None, deadline: float) -> None:
     if draft.now < warn_at - (1.0 if was_warned(draft) else 0.0):
         draft.look_again(warn_at)
     elif draft.reason_before("Active") == "IdleSoon":
-        draft.judge("Active", False, "IdleSoon", _warning(draft))
+        draft.set_condition("Active", False, "IdleSoon", _warning(draft))
     elif agent is None or agent.failures or agent.asked_at < warn_at:
         draft.ask(agent, Probe())
     elif agent.state is not None and not agent.state.busy:
         draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
-        draft.judge("Active", False, "IdleSoon", _warning(draft))
+        draft.set_condition("Active", False, "IdleSoon", _warning(draft))
 
 
 def was_warned(draft: Draft) -> bool:
@@ -64,7 +64,7 @@ def warn_late(draft: Draft, agent: AgentView | None) -> None:
     promised = draft.now + warned_for(draft.snapshot.spec.idle.timeout_seconds)
     draft.put("expiresAt", times.deadline_stamp(promised))
     draft.event(warning=True, reason="IdleSoon", message=_warning(draft))
-    draft.judge("Active", False, "IdleSoon", _warning(draft))
+    draft.set_condition("Active", False, "IdleSoon", _warning(draft))
     draft.look_again(promised)
 
 
@@ -240,18 +240,20 @@ def _show(draft: Draft, agent: AgentView | None, last: float) -> None:
     if agent is None:
         return
     if _is_unreachable(agent):
-        draft.judge("Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle")
+        draft.set_condition(
+            "Active", None, PROBE_FAILED, f"the agent does not answer ({agent.error}); what can't be asked is not ended as idle"
+        )
     elif agent.state is None:
         return
     elif agent.state.busy:
-        draft.judge("Active", True, "InUse", f"in use: {agent.state.what}")
+        draft.set_condition("Active", True, "InUse", f"in use: {agent.state.what}")
     elif agent.kept_alive and agent.state.what == KEPT:
-        draft.judge("Active", True, "KeptAlive", f"kept alive on request ({agent.kept_alive})")
+        draft.set_condition("Active", True, "KeptAlive", f"kept alive on request ({agent.kept_alive})")
     elif (steady_until := _in_use_until(draft, agent, agent.state, last)) > draft.now:
         draft.look_again(steady_until)
     else:
         what = (draft.status.get("lastActivity") or {}).get("what", "start")
-        draft.judge("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
+        draft.set_condition("Active", False, "Idle", f"no work since {times.stamp(last)} ({what})")
 
 
 def _in_use_until(draft: Draft, agent: AgentView, state: AgentState, last: float) -> float:
@@ -271,7 +273,7 @@ def _end(draft: Draft, agent: AgentView | None, *, deadline: float) -> None:
     timeout, warned = draft.snapshot.spec.idle.timeout_seconds, draft.was("Active")
     unreachable = _is_unreachable(agent)
     if warned is not None and (edits.held(draft) or (warned.reason == "IdleSoon" and not unreachable)):
-        draft.judge("Active", False, warned.reason, warned.message)
+        draft.set_condition("Active", False, warned.reason, warned.message)
     if agent and agent.calling and not agent.following:
         return
     if draft.snapshot.server_silent:

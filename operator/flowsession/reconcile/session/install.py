@@ -59,9 +59,9 @@ def deliver(draft: Draft, live: Live) -> bool:
     wanted = target(draft, environment)
     request = requests.pending(draft, "install")
     if stale := takes_another_pod(pod, environment):
-        draft.judge("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
+        draft.set_condition("InSync", False, stale.reason, f"{stale.message}; take it up by the annotation {requests.REQUESTS['reset']}")
     elif wanted.packages != environment.packages_revision:
-        draft.judge("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
+        draft.set_condition("InSync", False, "RequirementsChanged", out_of_sync(draft, environment))
     if stale and draft.was_ready and same_container(draft, pod):
         if request:
             requests.refuse(draft, "install", f"{stale.message}; set the annotation {requests.REQUESTS['reset']}")
@@ -107,11 +107,11 @@ def _feed_problem(draft: Draft, environment: Resolved) -> str:
     return feed_token.problem(draft.snapshot, pod, environment) if pod is not None and environment.feed_secret else ""
 
 
-def go_on_without(draft: Draft, live: Live, message: str) -> bool:
+def withhold(draft: Draft, live: Live, message: str) -> bool:
     """Withhold the environment's present content. The session keeps what it has, or waits if this container has nothing yet."""
     pod, agent, before = live.pod, live.agent, draft.was("InSync")
     serving = draft.was_ready and same_container(draft, pod)
-    draft.judge("InSync", False, authorship.REASON, message)
+    draft.set_condition("InSync", False, authorship.REASON, message)
     if requests.pending(draft, "install"):
         requests.refuse(draft, "install", f"{message}; it has changed since that was last asked for")
     elif serving and (before is None or before.message != message):
@@ -134,8 +134,8 @@ def follow_the_install(draft: Draft, live: Live) -> bool:
         count = environment.requirements_count
         where = environment.requirements_path or "spec.requirementsText"
         installing = f"installing {words.counted(count, 'requirement')} of {where}"
-        draft.judge("PackagesInstalled", False, "Installing", installing)
-        draft.judge("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
+        draft.set_condition("PackagesInstalled", False, "Installing", installing)
+        draft.set_condition("InSync", False, "RequirementsChanged", "the install of the environment's requirements is under way")
         draft.put("install", Install(revision=wanted.packages).to_wire())
         if agent.failures and draft.now - agent.failing_since >= UNREACHABLE_AFTER and not draft.was_ready:
             _wait_for_agent(draft, pod, agent)
@@ -145,15 +145,15 @@ def follow_the_install(draft: Draft, live: Live) -> bool:
         return draft.was_ready
     if install.state in ("Failed", "TimedOut"):
         _not_installed(draft, pod, install)
-        draft.judge("InSync", False, "RequirementsChanged", NOT_INSTALLED)
+        draft.set_condition("InSync", False, "RequirementsChanged", NOT_INSTALLED)
     elif state.packages_revision:
         other = authorship.withheld(draft)
         nothing = not install.tool if other else environment.requirements_count == 0
         _installed(draft, install, nothing=nothing)
-        _tell_of_install_in_place(draft, pod, state.packages_revision)
+        _event_of_install_in_place(draft, pod, state.packages_revision)
         in_sync = (state.packages_revision, state.flow_revision) == (wanted.packages, wanted.flow)
         if in_sync and not other and wanted.packages == environment.packages_revision and not takes_another_pod(pod, environment):
-            draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
+            draft.set_condition("InSync", True, "InSync", "packages and flow folder are those of the environment")
     draft.put("install", _summary(install))
     return True
 
@@ -166,7 +166,7 @@ def _not_installed(draft: Draft, pod: PodView, install: InstallView) -> None:
         message = message.removesuffix(".") + hint
     if install.state == "TimedOut":
         reason = "InstallTimeout"
-    draft.judge("PackagesInstalled", False, reason, message)
+    draft.set_condition("PackagesInstalled", False, reason, message)
 
 
 def follow(draft: Draft, agent: AgentView, call: Follow) -> None:
@@ -246,23 +246,23 @@ def _ran_out_of_memory(draft: Draft, pod: PodView, wanted: Target) -> bool:
         f" {requests.REQUESTS['install']}"
     )
     draft.put("install", Install(revision=wanted.packages, exit_code=OUT_OF_MEMORY).to_wire())
-    draft.judge("PackagesInstalled", False, "InstallFailed", message)
+    draft.set_condition("PackagesInstalled", False, "InstallFailed", message)
     draft.not_ready(Phase.FAILED, "OutOfMemory", message)
     return True
 
 
 def _installed(draft: Draft, install: InstallView, *, nothing: bool) -> None:
     if nothing:
-        draft.judge("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
+        draft.set_condition("PackagesInstalled", True, "NoRequirements", "the image's own packages; the environment asks for no others")
     elif install.warnings:
-        draft.judge(
+        draft.set_condition(
             "PackagesInstalled", True, "InstalledWithWarnings", f"{_outcome(install)}; {install.tool} warned: {install.warnings[0]}"
         )
     else:
-        draft.judge("PackagesInstalled", True, "Installed", _outcome(install))
+        draft.set_condition("PackagesInstalled", True, "Installed", _outcome(install))
 
 
-def _tell_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None:
+def _event_of_install_in_place(draft: Draft, pod: PodView, revision: str) -> None:
     """Write an Event for new packages in a ready session; starts and failures have their own Events."""
     before = draft.snapshot.status.get("packagesRevision")
     if draft.was_ready and same_container(draft, pod) and before and before != revision:

@@ -39,7 +39,7 @@ def replace_lost(draft: Draft, live: Live) -> bool:
     if draft.now >= due:
         return restart.start_again(draft, REASON, f"pod {pod.name} could not be asked any more: {cause}")
     draft.unreachable(REASON, _message(draft, pod, cause, due))
-    draft.judge("Active", None, "ProbeFailed", "the agent can't be asked; what can't be asked is not ended as idle")
+    draft.set_condition("Active", None, "ProbeFailed", "the agent can't be asked; what can't be asked is not ended as idle")
     draft.put("expiresAt", None)
     draft.look_again(due)
     return False

@@ -3,7 +3,7 @@
 from flowsession.api.session import Phase
 from flowsession.manifests import placement
 from flowsession.model.views import PodIdentity, PodView
-from flowsession.reconcile.identity import Lacking
+from flowsession.reconcile.identity import IdentityUnavailable
 from flowsession.reconcile.session import authorship, edits, identity, on_instance, restart
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.on_instance import Problem
@@ -20,7 +20,7 @@ def move(draft: Draft) -> bool:
         return True
     misplaced, acts_as = _misplaced(draft) is not None, identity.changed(draft, pod)
     nothing_to_do = not misplaced and acts_as is None
-    if nothing_to_do or isinstance(acts_as, Lacking) or draft.wants_accounts or _problem(draft) is not None:
+    if nothing_to_do or isinstance(acts_as, IdentityUnavailable) or draft.wants_accounts or _problem(draft) is not None:
         return True
     if not edits.may_leave(draft):
         return False
@@ -41,10 +41,10 @@ def explain(draft: Draft, live: Live) -> bool:
     misplaced, problem, acts_as = _misplaced(draft) is not None, _problem(draft), identity.changed(draft, pod)
     if problem is not None and (misplaced or isinstance(acts_as, PodIdentity)):
         until = f"until then the session goes on with {_place_of(draft, pod)}, and for good if spec.compute says so again"
-        draft.judge("ComputeAllocated", False, problem[0], f"{problem[1]}; {until}")
-    elif isinstance(acts_as, Lacking):
+        draft.set_condition("ComputeAllocated", False, problem[0], f"{problem[1]}; {until}")
+    elif isinstance(acts_as, IdentityUnavailable):
         until = f"until then the session goes on with {pod.identity}, and for good if the identity is what it was again"
-        draft.judge("ComputeAllocated", False, acts_as.reason, f"{acts_as.message}; {until}")
+        draft.set_condition("ComputeAllocated", False, acts_as.reason, f"{acts_as.message}; {until}")
     return True
 
 
@@ -87,8 +87,8 @@ def _outdated(draft: Draft) -> PodView | None:
 def _start_anew(draft: Draft, reason: str, message: str, event: str) -> bool:
     restart.leave_the_pod(draft)
     draft.not_ready(Phase.STARTING, "Starting", message)
-    draft.judge("ComputeAllocated", None, "Scheduling", message)
-    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.set_condition("ComputeAllocated", None, "Scheduling", message)
+    draft.set_condition("PackagesInstalled", None, "Waiting", "a new pod is being started")
     draft.event(warning=False, reason=reason, message=event)
     return False
 

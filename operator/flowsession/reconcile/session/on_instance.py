@@ -64,10 +64,10 @@ def not_ready(draft: Draft, name: str) -> Problem | None:
 def _wait(draft: Draft, problem: Problem) -> None:
     reason, message = problem
     draft.put("activatedAt", None)
-    draft.judge("ComputeAllocated", False, reason, message)
-    draft.judge("PackagesInstalled", None, "Waiting", "the next start installs")
+    draft.set_condition("ComputeAllocated", False, reason, message)
+    draft.set_condition("PackagesInstalled", None, "Waiting", "the next start installs")
     if draft.was("Active") is not None:
-        draft.judge("Active", False, "Idle", "it has no compute")
+        draft.set_condition("Active", False, "Idle", "it has no compute")
     draft.not_ready(Phase.PENDING, reason, message)
 
 

@@ -10,7 +10,7 @@ from flowsession.model.plan import ListPackages, Probe
 from flowsession.model.views import REFUSED_SECONDS, PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.environment.image_status import WITHOUT
-from flowsession.reconcile.restarts import DIED, died
+from flowsession.reconcile.restarts import DIED, cause_of_container_end
 from flowsession.reconcile.session import authorship, gitops
 from flowsession.reconcile.session.agent import same_container
 from flowsession.reconcile.session.draft import Draft, Live
@@ -46,10 +46,10 @@ def judge_ready(draft: Draft, live: Live) -> bool:
         stages = _stages(draft, pod, install_seconds=state.install.seconds if state.install.tool else None)
         draft.put("stages", [stage.to_wire() for stage in stages])
         _event_of_restart(draft, pod)
-        draft.event(warning=False, reason="Running", message=_story(stages, pod))
+        draft.event(warning=False, reason="Running", message=_start_summary(stages, pod))
         gitops.warn(draft)
     if not (draft.was_unreachable and agent.failures):
-        _says_running(draft, pod)
+        _set_running(draft, pod)
     return True
 
 
@@ -58,13 +58,13 @@ def _event_of_restart(draft: Draft, pod: PodView) -> None:
     container, before = pod.container, draft.was("Ready")
     served = draft.snapshot.status.get("podName") == pod.name and draft.snapshot.status.get("readyAt")
     if served and container and container.restarts and container.ended_reason and before and before.reason not in DIED:
-        reason, message = died(pod)
+        reason, message = cause_of_container_end(pod)
         draft.event(warning=True, reason=reason, message=message)
 
 
-def _says_running(draft: Draft, pod: PodView) -> None:
+def _set_running(draft: Draft, pod: PodView) -> None:
     draft.status["phase"] = Phase.RUNNING.value
-    draft.judge("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
+    draft.set_condition("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
     if draft.was_unreachable:
         draft.event(warning=False, reason="Running", message="its agent answers again")
 
@@ -73,7 +73,7 @@ def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     if agent is None or agent.state is None:
         draft.ask(agent, Probe())
     elif not agent.failures:
-        _says_running(draft, pod)
+        _set_running(draft, pod)
 
 
 _OF_SETTINGS = ("SettingsChanged", pod_metadata.REASON)
@@ -86,12 +86,14 @@ def compare_settings(draft: Draft, live: Live) -> bool:
     reason = draft.reason("InSync")
     refused = pod_metadata.refusal(draft.snapshot.spec, draft.snapshot.settings.session.pod_metadata)
     if changed and reason in ("InSync", *_OF_SETTINGS) and refused:
-        draft.judge("InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again")
+        draft.set_condition(
+            "InSync", False, pod_metadata.REASON, f"{refused}; until then the session goes on as it is, and can't start again"
+        )
     elif changed and reason in ("InSync", *_OF_SETTINGS):
         message = f"spec.env, spec.claims or spec.podMetadata have changed; take them up by the annotation {requests.REQUESTS['reset']}"
-        draft.judge("InSync", False, "SettingsChanged", message)
+        draft.set_condition("InSync", False, "SettingsChanged", message)
     elif not changed and reason in _OF_SETTINGS:
-        draft.judge("InSync", True, "InSync", "packages and flow folder are those of the environment")
+        draft.set_condition("InSync", True, "InSync", "packages and flow folder are those of the environment")
     return True
 
 
@@ -168,7 +170,7 @@ def _was_restarted(pod: PodView) -> bool:
     return pod.container is not None and pod.container.restarts > 0
 
 
-def _story(stages: list[Stage], pod: PodView) -> str:
+def _start_summary(stages: list[Stage], pod: PodView) -> str:
     steps = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in stages[:-1] if _is_shown(stage))
     began_with = "its container was restarted" if _was_restarted(pod) else "its pod was created"
     return f"ready {stages[-1].seconds:.1f} s after {began_with}, on {pod.node} ({steps})"

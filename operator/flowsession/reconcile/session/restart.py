@@ -21,7 +21,7 @@ def start_again(draft: Draft, reason: str, message: str) -> bool:
         draft.event(warning=True, reason="EditsNotSaved", message=f"{message}; {lost}")
     restarts.start_again(draft, lambda: leave_the_pod(draft))
     draft.not_ready(Phase.STARTING, reason, f"{message}; starting again")
-    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.set_condition("PackagesInstalled", None, "Waiting", "a new pod is being started")
     return False
 
 

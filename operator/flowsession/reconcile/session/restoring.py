@@ -39,13 +39,13 @@ def _judge(draft: Draft, state: AgentState, saved: SavedEdits | None) -> None:
         )
         if before and before.reason == KEPT and before.message != message:
             draft.event(warning=True, reason=KEPT, message=message)
-        draft.judge(CONDITION, False, KEPT, message)
+        draft.set_condition(CONDITION, False, KEPT, message)
     elif found.offered or found.problem:
-        draft.judge(CONDITION, False, NOT_RESTORED, _not_restored(draft, state, saved))
+        draft.set_condition(CONDITION, False, NOT_RESTORED, _not_restored(draft, state, saved))
     elif found.restored and saved and saved.name:
-        draft.judge(CONDITION, True, "Restored", _restored(saved))
+        draft.set_condition(CONDITION, True, "Restored", _restored(saved))
     elif before and before.status == "False":
-        draft.judge(CONDITION, True, "InPlace", "all edits that there are lie in the flow folder")
+        draft.set_condition(CONDITION, True, "InPlace", "all edits that there are lie in the flow folder")
 
 
 def _not_restored(draft: Draft, state: AgentState, saved: SavedEdits | None) -> str:

@@ -12,7 +12,7 @@ from flowsession.model.times import moment
 from flowsession.model.views import PULL_REASONS, REFUSED_SECONDS, PodIdentity, PodView
 from flowsession.reconcile import identity as accounts
 from flowsession.reconcile import scheduling
-from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_end, died, remove
+from flowsession.reconcile.restarts import BROKEN_REASONS, ENDED, cause_of_absence, cause_of_container_end, cause_of_end, remove
 from flowsession.reconcile.session import authorship, identity, missing_values, restart, vm_size
 from flowsession.reconcile.session.draft import Draft, Live
 from flowsession.reconcile.session.snapshot import SessionSnapshot
@@ -93,7 +93,7 @@ def _create(draft: Draft) -> None:
     """Create the pod, or write why it can't be created."""
     snapshot, needs = draft.snapshot, _needs(draft)
     if isinstance(needs, Obstacle):
-        draft.judge(needs.condition, False, needs.reason, needs.message)
+        draft.set_condition(needs.condition, False, needs.reason, needs.message)
         draft.not_ready(Phase.PENDING, needs.reason, needs.message)
         if needs.look_again_at is not None:
             draft.look_again(needs.look_again_at)
@@ -121,7 +121,7 @@ def _needs(draft: Draft) -> Needs | Obstacle | None:
     if isinstance(size, NoSize):
         return Obstacle("ComputeAllocated", size.reason, size.message, size.look_again_at)
     acts_as = identity.for_next_pod(draft)
-    if isinstance(acts_as, accounts.Lacking):
+    if isinstance(acts_as, accounts.IdentityUnavailable):
         return Obstacle("ComputeAllocated", acts_as.reason, acts_as.message)
     pod = pod_of(snapshot, environment, draft.incarnation)
     if pod.brings_the_agent and (refused := snapshot.refused_config_maps.get(session_pod.agent_config_map_name(pod.agent.sha256))):
@@ -188,23 +188,23 @@ def follow_the_pod(draft: Draft, live: Live) -> bool:
     pod = live.pod
     _remember(draft, pod)
     if pod.running:
-        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        draft.set_condition("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
         return True
     container = pod.container
     if pod.unscheduled_message:
         reason, message = scheduling.unschedulable(draft, pod, draft.snapshot.scaling)
-        draft.judge("ComputeAllocated", False, reason, message)
+        draft.set_condition("ComputeAllocated", False, reason, message)
         draft.not_ready(Phase.PENDING, reason, message)
     elif container is not None and container.waiting_reason in PULL_REASONS:
-        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        draft.set_condition("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
         draft.not_ready(Phase.STARTING, "ImagePullFailed", _pull(draft, pod))
     elif container is not None and (container.waiting_reason in BROKEN_REASONS or container.ended_reason):
-        draft.judge("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
-        reason, message = missing_values.cause(draft, pod) or died(pod)
+        draft.set_condition("ComputeAllocated", True, "Allocated", f"on node {pod.node}")
+        reason, message = missing_values.cause(draft, pod) or cause_of_container_end(pod)
         draft.not_ready(Phase.FAILED, reason, message)
     else:
         where = f"on node {pod.node}" if pod.node else "waiting for the scheduler"
-        draft.judge("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
+        draft.set_condition("ComputeAllocated", True if pod.node else None, "Allocated" if pod.node else "Scheduling", where)
         draft.not_ready(Phase.STARTING, "Starting", f"pod {pod.name}: {where}, its container is being created")
         draft.only_progress(since=draft.began(pod))
     time_out(draft, pod, "its container runs")
@@ -249,5 +249,5 @@ def _pull(draft: Draft, pod: PodView) -> str:
         return before.message[at:]  # the back-off's message names no cause
     message = message or "the node gave no reason"
     environment = draft.snapshot.environment
-    way = pod_images.way_out(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
+    way = pod_images.pull_advice(pod, environment.image, draft.snapshot.settings) if isinstance(environment, Resolved) else ""
     return f"{cause} check its name and the cluster's access to the registry{way}: {message}{identity.to_pull(draft, pod, message)}"

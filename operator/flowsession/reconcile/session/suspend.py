@@ -54,7 +54,7 @@ def reset(draft: Draft) -> bool:
     leave_the_pod(draft)
     draft.put("activatedAt", times.stamp(draft.now))
     draft.not_ready(Phase.STARTING, "Starting", "reset: the former pod is being replaced")
-    draft.judge("PackagesInstalled", None, "Waiting", "a new pod is being started")
+    draft.set_condition("PackagesInstalled", None, "Waiting", "a new pod is being started")
     draft.event(warning=False, reason="Reset", message="reset on request: a new pod with the environment's present image and packages")
     return False
 
@@ -70,9 +70,9 @@ def release(draft: Draft, by: SuspendedBy) -> None:
         for pod in draft.snapshot.pods:
             remove(draft, pod)
     _answer_requests(draft)
-    draft.judge("ComputeAllocated", None, "Released", "suspended: the session has no compute")
-    draft.judge("Active", False, "Idle", "suspended")
-    draft.judge("PackagesInstalled", None, "Waiting", "suspended: the next start installs")
+    draft.set_condition("ComputeAllocated", None, "Released", "suspended: the session has no compute")
+    draft.set_condition("Active", False, "Idle", "suspended")
+    draft.set_condition("PackagesInstalled", None, "Waiting", "suspended: the next start installs")
     if draft.snapshot.pods:
         draft.not_ready(Phase.SUSPENDING, "Suspended", "its pod is ending")
     else:

@@ -114,7 +114,7 @@ def decide(snapshot: SizeSnapshot, now: float) -> Plan:
     draft.put("nodes", snapshot.offer.nodes)
     draft.put("sessions", snapshot.sessions)
     verdict = _verdict(snapshot)
-    draft.judge("Available", verdict.status, verdict.reason, verdict.message)
+    draft.set_condition("Available", verdict.status, verdict.reason, verdict.message)
     return draft.plan()
 
 

@@ -11,7 +11,7 @@ from flowsession.model.sizes import PodCost, QuotaView, Scope
 
 
 @dataclass(frozen=True)
-class Lack:
+class Shortage:
     """A resource of which a quota has too little left."""
 
     quota: str
@@ -52,7 +52,7 @@ def counts(quota: QuotaView, pod: PodCost) -> bool:
     return all(_FITS.get(scope.name, _never)(scope, pod) for scope in quota.scopes)
 
 
-def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
+def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Shortage]:
     """Return all resources that one more such pod lacks, in the quotas' order; empty if there is room."""
     found = []
     for quota in quotas:
@@ -61,11 +61,11 @@ def lacks(quotas: tuple[QuotaView, ...], pod: PodCost) -> list[Lack]:
         for resource, hard in quota.hard.items():
             needs, used = pod.usage.get(resource, Fraction(0)), quota.used.get(resource, Fraction(0))
             if needs > 0 and used + needs > hard:
-                found.append(Lack(quota.name, resource, needs, max(hard - used, Fraction(0)), hard, pod.of))
+                found.append(Shortage(quota.name, resource, needs, max(hard - used, Fraction(0)), hard, pod.of))
     return found
 
 
-def in_refusal(message: str) -> list[Lack]:
+def in_refusal(message: str) -> list[Shortage]:
     """Return the lacks that the API server's message names: "exceeded quota: NAME, requested: A=1,B=2, used: A=0,B=1, limited: A=1,B=2"."""
     head, _, rest = message.partition(", requested: ")
     requested, _, rest = rest.partition(", used: ")
@@ -76,10 +76,12 @@ def in_refusal(message: str) -> list[Lack]:
         amounts = {key: (parse(needs[key]), parse(taken.get(key, "0")), parse(hard[key])) for key in needs if key in hard}
     except ValueError:
         return []
-    return [Lack(name, key, need, max(most - gone, Fraction(0)), most) for key, (need, gone, most) in amounts.items() if gone + need > most]
+    return [
+        Shortage(name, key, need, max(most - gone, Fraction(0)), most) for key, (need, gone, most) in amounts.items() if gone + need > most
+    ]
 
 
-def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> str:
+def way_out(lacking: Sequence[list[Shortage]], *, end: str, or_else: str = "") -> str:
     """Return advice, given the lacks of each candidate. `end`: how to make room. `or_else`: what else helps.
 
     Ending other sessions does not help a pod that needs more than the whole quota.
@@ -95,7 +97,7 @@ def way_out(lacking: Sequence[list[Lack]], *, end: str, or_else: str = "") -> st
     return message + or_else
 
 
-def first(found: list[Lack]) -> Lack:
+def first(found: list[Shortage]) -> Shortage:
     """Return the lack to report, preferably one that ending other sessions would not change."""
     return next((lack for lack in found if lack.for_good), found[0])
 

@@ -76,7 +76,7 @@ async def test_a_pod_that_is_gone_leaves_no_difference_of_clocks_behind(monkeypa
 
 async def test_where_nothing_listens_a_later_call_tries_once(monkeypatch):
     """The second of patience is for an agent that is just being started."""
-    monkeypatch.setattr("flowsession.cluster.agent.client.YOUNG_SECONDS", 0.05)
+    monkeypatch.setattr("flowsession.cluster.agent.client.START_RETRY_SECONDS", 0.05)
     tries: list[str] = []
 
     class Deaf(Wire):

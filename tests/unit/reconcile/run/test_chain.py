@@ -13,7 +13,7 @@ from flowsession.api.session import ComputeSessionSpec
 from flowsession.engine.run_calls import observed
 from flowsession.flow.run_yaml import RunYaml
 from flowsession.manifests import run_outputs
-from flowsession.model.plan import BeginRun, CancelRun, FetchOutputs, FollowRun, Inclosed, Plan
+from flowsession.model.plan import BeginRun, CancelRun, Enclosed, FetchOutputs, FollowRun, Plan
 from flowsession.model.run_views import Earlier, RunAnswer, RunFailure, RunReply, RunView
 from flowsession.model.views import PodView
 from flowsession.reconcile.run import chain
@@ -458,7 +458,7 @@ def test_an_evaluation_of_outputs_on_a_claim() -> None:
     assert isinstance(plan.run_call, BeginRun)
     of_another = replace(EARLIER, earlier=kept)
     assert run_outputs.claims(built, built, of_another) == {}, "what the earlier run was built on is not needed any more"
-    assert (plan.run_call.body["earlierClaim"], plan.run_call.inclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
+    assert (plan.run_call.body["earlierClaim"], plan.run_call.enclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
 
 
 # -- its time
@@ -525,9 +525,9 @@ def test_what_comes_along_with_the_order() -> None:
         placed(spec=FlowRunSpec.model_validate({"user": USER, "environmentRef": {"name": ENVIRONMENT}, **wanted}), earlier=EARLIER)
     )
     assert isinstance(plan.run_call, BeginRun)
-    assert plan.run_call.inclosed == (
-        Inclosed("truth", "truth.jsonl", "dataFile", "truth.jsonl", missing="DataNotFound"),
-        Inclosed("first-outputs-abcde", "outputs.tar.gz", "earlier", "first-abcdefgh", missing="RunNotFound"),
+    assert plan.run_call.enclosed == (
+        Enclosed("truth", "truth.jsonl", "dataFile", "truth.jsonl", missing="DataNotFound"),
+        Enclosed("first-outputs-abcde", "outputs.tar.gz", "earlier", "first-abcdefgh", missing="RunNotFound"),
     )
     assert plan.run_call.body == {
         "id": UID,
@@ -572,7 +572,7 @@ def test_a_resumed_run_has_the_settings_of_the_first() -> None:
     plan, _ = after(placed(spec=resumed, earlier=first))
     assert isinstance(plan.run_call, BeginRun)
     assert plan.run_call.body == {"id": UID, "name": f"answers-{UID[:8]}", "columnMapping": {}, "variant": "${a.b}"}
-    assert [(one.config_map, one.member) for one in plan.run_call.inclosed] == [
+    assert [(one.config_map, one.member) for one in plan.run_call.enclosed] == [
         ("asked", "dataFile"),
         ("first-outputs-abcde", "resume"),
         ("zeroth-outputs-zzzzz", "earlier"),

@@ -39,7 +39,7 @@ def test_what_ends_is_left_alone(fields, pods):
 
 def test_the_stages_are_a_chain_in_this_order():
     assert [stage.__name__ for stage in (*chain.STAGES, *chain.LIVE_STAGES)] == [
-        "refuse_junk",
+        "refuse_invalid",
         "refuse_duplicate",
         "stay_suspended",
         "end_of_lifetime",
@@ -58,7 +58,7 @@ def test_the_stages_are_a_chain_in_this_order():
         "judge_ready",
         "compare_settings",
         "list_packages",
-        "judge",
+        "judge_flow",
         "decide_idle",
         "follow_the_check",
         "protect",

@@ -8,7 +8,7 @@ import pytest
 from flowsession.api.identity import Identity
 from flowsession.model.views import Account, PodIdentity
 from flowsession.reconcile import identity as accounts
-from flowsession.reconcile.identity import Lacking
+from flowsession.reconcile.identity import IdentityUnavailable
 from flowsession.reconcile.instance import chain
 from unit.builders import (
     NOW,
@@ -82,7 +82,7 @@ def test_which_service_account(wanted: Identity, known: tuple[Account, ...], fou
 )
 def test_what_can_not_be_had_is_told_with_the_way_out(wanted: Identity, reason: str, words: list[str]):
     lacking = accounts.choose(wanted, ALICE, "team", ALL)
-    assert isinstance(lacking, Lacking)
+    assert isinstance(lacking, IdentityUnavailable)
     assert lacking.reason == reason
     for word in words:
         assert word in lacking.message
@@ -90,7 +90,7 @@ def test_what_can_not_be_had_is_told_with_the_way_out(wanted: Identity, reason: 
 
 def test_no_assignable_one_at_all():
     lacking = accounts.choose(managed(), ALICE, "team", (DEFAULT, HERS))
-    assert isinstance(lacking, Lacking)
+    assert isinstance(lacking, IdentityUnavailable)
     assert "no ServiceAccount in namespace 'team' may be assigned" in lacking.message
 
 
