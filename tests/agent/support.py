@@ -26,6 +26,8 @@ from localcluster.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "operator"
 START = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server.main import serve; sys.exit(serve())"
+WITHOUT_SPARES = "from flowsession_agent.session import spare; spare.ENOUGH_BYTES = sys.maxsize + 1; "
+"""As if memory were short. After a flow test or run no process imports prompt flow for the next one, 2 s of CPU time."""
 FLOW = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.cli import main; sys.exit(main(sys.argv[1:]))"
 POD_UID = "0b7c6c1e-1111-4222-8333-444455556666"
 Answer = tuple[int, dict[str, Any]]
@@ -192,9 +194,13 @@ def start(
     operator: Operator,
     command: Sequence[str] = (),
     prefix: Sequence[str] = (),
+    spares: bool = False,
     **environment: str,
 ) -> Agent:
-    """Start an agent below `folder` and wait until it answers; `prefix` wraps its command, e.g. in a namespace."""
+    """Start an agent below `folder` and wait until it answers.
+
+    `prefix` wraps its command, e.g. in a namespace. `spares`: it keeps a process for the next flow test or run, as in a pod.
+    """
     port = free_port()
     home = Path(environment.pop("FLOWSESSION_HOME", str(folder / "session")))
     settings = {
@@ -204,9 +210,10 @@ def start(
         "FLOWSESSION_PORT": str(port),
     }
     log = folder / "agent.log"
+    program = START if spares else START.replace("sys.exit(", WITHOUT_SPARES + "sys.exit(")
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [*prefix, *(command or (python, "-IS", "-c", START))],
+            [*prefix, *(command or (python, "-IS", "-c", program))],
             env={**os.environ, **settings, **environment},
             stdin=subprocess.DEVNULL,
             stderr=file,

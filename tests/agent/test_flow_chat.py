@@ -85,7 +85,7 @@ def reply(question: str, count: int, mark: str = "."):
 
 @pytest.fixture(scope="module")
 def talked(tmp_path_factory: pytest.TempPathFactory, operator: Operator, flow_base: str) -> Iterator[Agent]:
-    agent = support.start(tmp_path_factory.mktemp("talker"), operator=operator, python=flow_base)
+    agent = support.start(tmp_path_factory.mktemp("talker"), operator=operator, python=flow_base, spares=True)
     assert agent.put("p1", "f1", files=CHAT)[0] == 200
     assert agent.call("POST", "/v1/test", {"inputs": {"question": "x"}})[0] == 200
     yield agent

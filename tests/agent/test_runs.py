@@ -483,6 +483,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
             "vars.env": b"A=1\n",
             "array.jsonl": b"",  # no module, though one is called so
         },
+        spares=True,
     )
     found = {}
     for run_id, more in (

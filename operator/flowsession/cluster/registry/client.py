@@ -83,10 +83,10 @@ class RegistryClient:
         return _document(answer, digest, access)
 
     async def _base(self, access: Access, manifest: dict[str, Any], entries: list[Any]) -> Base | None:
-        """Return the base image, with its tag's present digest if possible. Refusals here do not withhold the rest of the answer."""
+        """Return the base image, with its tag's present digest if possible. Failures here do not withhold the rest of the answer."""
         try:
             base = _base_of(manifest.get("annotations")) or await self._labelled(access, manifest, entries)
-        except RegistryError:
+        except (RegistryError, aiohttp.ClientError, OSError):
             return None
         if base is None:
             return None
