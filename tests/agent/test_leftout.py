@@ -1,4 +1,4 @@
-"""What is not saved with edits: names of secrets, and what an ignore file names, by git's own word."""
+"""What is not saved with edits: files with names of secrets, and files that an ignore file names, as git itself decides."""
 
 import re
 import subprocess
@@ -59,7 +59,7 @@ def test_names_of_others(path: str) -> None:
 
 
 def gits_word(folder: Path, paths: list[str]) -> set[str]:
-    """Which of the paths git ignores."""
+    """Return which of the paths git ignores."""
     git = ["git", "-c", "core.excludesFile=/dev/null", "-C", str(folder)]
     subprocess.run([*git, "init", "-q"], check=True)
     said = subprocess.run(
@@ -147,7 +147,7 @@ def test_an_ignore_file_means_what_git_says(rules: str, tmp_path: Path) -> None:
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "*", "**", "?", "/", "sub", "[ab]", ".txt", "!"]), min_size=1, max_size=6).map("".join)
-# `a**/b`: gitignore(5) says that those are ordinary asterisks, and git 2.39 lets them stand for folders too.
+# Without `a**/b`: gitignore(5) says that these are ordinary asterisks, but git 2.39 lets them match folders too.
 RULE = WORDS.filter(lambda rule: not re.search(r"[^/!]\*\*|\*\*[^/]", rule))
 PATH = st.lists(st.sampled_from(["a", "b", "sub", "a.txt", "ab"]), min_size=1, max_size=4).map("/".join)
 

@@ -1,4 +1,4 @@
-"""Flows that call a model by a connection: llm nodes, prompty, package and Python tools, as an endpoint answers well, badly or late."""
+"""Flows that call a model through a connection: llm nodes, prompty, package and Python tools. The endpoint responds well, badly or late."""
 
 import base64
 import dataclasses
@@ -27,7 +27,7 @@ TOOLS = (
 
 
 def python(code: str, *inputs: str, head: str = "") -> dict[str, bytes]:
-    """A flow of one Python tool."""
+    """Return a flow folder with one Python tool."""
     lines = [f"{head}inputs: {{question: {{type: string}}}}", ANSWER.strip(), "nodes:", "- name: ask", "  type: python"]
     lines += ["  source: {type: code, path: ask.py}", f"  inputs: {{{', '.join(inputs)}}}"]
     return {"flow.dag.yaml": "\n".join(lines).encode(), "ask.py": code.encode()}
@@ -92,7 +92,7 @@ def azure(connection: str) -> dict[str, bytes]:
 
 
 class Entra(Server):
-    """A token endpoint with its own description, as an AD FS has it: that one's clients ask nobody else where it is."""
+    """A token endpoint that serves its own discovery document, like AD FS, whose clients ask no other server for its address."""
 
     def __init__(self, authority: Authority) -> None:
         super().__init__(self._answer)
@@ -119,7 +119,7 @@ class Entra(Server):
 
 @dataclasses.dataclass
 class Bed:
-    """A session with connections, the endpoint that they lead to, and the token endpoint of its identity."""
+    """A session with connections, the endpoint that they call, and the token endpoint of its identity."""
 
     agent: Agent
     model: ModelServer
@@ -131,7 +131,7 @@ class Bed:
         assert self.agent.put("p1", f"f{self.revision}", files=files)[0] == 200
 
     def refusal(self, files: dict[str, bytes], question: str) -> str:
-        """The words with which a test of the flow fails."""
+        """Return the message with which a test of the flow fails."""
         self.push(files)
         status, answer = self.agent.call("POST", "/v1/test", {"inputs": {"question": question}})
         assert (status, answer["code"]) == (422, "FlowFailed"), answer

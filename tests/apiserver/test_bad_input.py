@@ -1,4 +1,4 @@
-"""Bad input that needs no kubelet to be bad: a clear condition, nothing lost, no storm, and healing by itself."""
+"""Bad input that fails without a kubelet: a clear condition, nothing lost, no storm of writes, and recovery without help."""
 
 import base64
 import os
@@ -13,7 +13,7 @@ from apiserver.conftest import Cluster
 from apiserver.lab import Lab
 
 MERGE_BOMB = "l0: &l0 {x: 1}\n" + "".join(f"l{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 10)}]}}\n" for n in range(1, 9))
-"""Half a kilobyte that a YAML loader merges into a hundred million entries."""
+"""Half a kilobyte that a YAML loader expands into a hundred million entries."""
 
 
 def test_no_such_environment_heals_when_it_appears(started: Lab) -> None:
@@ -104,7 +104,7 @@ def test_a_deleted_config_map_leaves_running_sessions_alone(started: Lab) -> Non
     ids=lambda text: text[:24],
 )
 def test_a_flow_file_that_is_none_is_named_with_its_place(bad_flow: Lab, text: str, says: str) -> None:
-    """The operator stays the same process for all of them: none may take it down."""
+    """The operator stays the same process for all of them: none may crash it."""
     bad_flow.create_config_map(flow__dag__yaml=text)
     bad_flow.create_environment(source={"configMap": {"name": "flow"}})
     bad_flow.create_session()
@@ -130,7 +130,7 @@ def test_a_binary_flow_file_is_refused_and_other_binary_files_arrive(bad_flow: L
 
 @pytest.fixture
 def bad_flow(started: Lab) -> Iterator[Lab]:
-    """Sees to it that what is in a flow folder neither ends the operator nor makes a decision fail."""
+    """Check that a flow folder's content neither ends the operator nor makes a decision fail."""
     pid = started.operator.pid
     yield started
     assert started.operator.running
@@ -205,7 +205,7 @@ def test_a_pod_that_the_api_server_refuses_is_told_in_its_words(started: Lab) ->
 
 
 def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_pod(started: Lab) -> None:
-    """Who can't create pods neither becomes an endpoint of somebody's Service by a session, nor takes its confinement off."""
+    """A user who can't create pods can use a session neither to become an endpoint of another's Service nor to lift its confinement."""
     started.create_environment()
     unconfined = {"container.apparmor.security.beta.kubernetes.io/session": "unconfined"}
     for given, says in (({"labels": {"app": "payments"}}, "label app"), ({"annotations": unconfined}, "annotation container.apparmor")):
@@ -228,7 +228,7 @@ def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_p
 
 @pytest.fixture
 def no_controllers(cluster: Cluster) -> Iterator[None]:
-    """Controllers stand still, so that a namespace stays Terminating with all that is in it."""
+    """Stop the controllers, so that a namespace stays Terminating with everything in it."""
     pid = cluster.pid("kube-controller-manager")
     os.kill(pid, signal.SIGSTOP)
     yield
@@ -274,7 +274,7 @@ def test_of_two_sessions_of_a_user_the_oldest_wins(started: Lab) -> None:
     assert started.session("second")["status"]["phase"] == "Failed"
     assert len(started.pods()) == 1
     assert started.condition("Ready", "first")["status"] == "True"
-    # Its owner has to ask again: nothing starts behind anybody's back.
+    # Its owner has to ask again: nothing starts without the owner's knowledge.
     started.api.delete(started.path("computesessions", "first"))
     eventually(lambda: started.gone("first"))
     stays(lambda: started.pods(session="second") == [], seconds=1)
@@ -299,7 +299,7 @@ def test_of_two_sessions_made_at_the_same_time_exactly_one_runs(lab: Lab) -> Non
 
 
 def test_a_rival_of_the_same_second_leaves_one_of_both(started: Lab) -> None:
-    """Creation is known in whole seconds only; ties are broken by uid, so the later one may win over one that is Ready."""
+    """Creation times have whole seconds. The uid breaks ties, so the later session may win over one that is Ready."""
     users = [f"u{n}" for n in range(4)]
     started.create_environment()
     started.until_environment("Resolved")

@@ -1,4 +1,4 @@
-"""Others write too, and the API server has bad days: conflicts, refusals, lost answers, late answers, lost watches."""
+"""Concurrent writers and a failing API server: conflicts, refusals, lost responses, late responses, lost watches."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_somebody_else_changes_the_session_before_every_status_write(started: La
         count += 1
         started.api.patch(started.path("computesessions", "ada"), {"metadata": {"labels": {"turn": str(count)}}})
 
-    # Without a last time nobody could ever win.
+    # Only five times: against an endless rival the operator could never win.
     started.recorder.harm(started.of_this_namespace("PATCH computesessions/status"), started.recorder.first(relabel), times=5)
     started.create_session()
     _right(started)

@@ -1,4 +1,4 @@
-"""`installer.credentialsSecretName` with a real API server, agent and index: who reads the Secret, when, and what is told."""
+"""`installer.credentialsSecretName` with a real API server, agent and index: who reads the Secret, when, and what is reported."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def index(tmp_path: Path, token: str) -> Iterator[Index]:
 
 @pytest.fixture
 def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], RealAgent]:
-    """Every pod to come runs the real agent; makes another one."""
+    """Run the real agent in all future pods. The result makes another one."""
 
     def make() -> RealAgent:
         made.append(RealAgent(background, tmp_path / str(len(made))))
@@ -66,12 +66,12 @@ def install_again(lab: Lab) -> None:
 
 
 def readings(lab: Lab) -> list[str]:
-    """What the operator asked for of the namespace's Secrets."""
+    """Return the operator's requests for the namespace's Secrets."""
     return [str(request) for request in lab.recorder.requests(lab.namespace) if request.kind == "secrets"]
 
 
 def all_that_can_be_read(lab: Lab) -> str:
-    """Every object of the namespace that is no Secret, and the operator's log."""
+    """Return every object of the namespace except Secrets, and the operator's log."""
     plurals = ("computesessions", "flowenvironments", "pods", "configmaps", "events")
     return json.dumps([lab.api.get(lab.path(plural)) for plural in plurals]) + json.dumps(lab.operator.lines())
 
@@ -188,7 +188,7 @@ def test_an_operator_killed_during_the_install(started: Lab, real: Any, index: I
 
 
 def test_an_agent_killed_during_the_install(started: Lab, real: Any, index: Index, token: str) -> None:
-    """The one in its place knows no token, and is told it anew."""
+    """The new agent has no token, and the operator sends it again."""
     create_secret(started, token)
     create_environment(started, index)
     index.front.open.clear()
@@ -206,7 +206,7 @@ def test_an_agent_killed_during_the_install(started: Lab, real: Any, index: Inde
 
 @pytest.fixture
 def stranger(tmp_path: Path, token: str) -> Iterator[Index]:
-    """A server of somebody's who may write the requirements, and not read the Secret."""
+    """Run the server of a stranger who may write the requirements but not read the Secret."""
     stranger = Index(tmp_path / "stranger", token)
     wheel(stranger.packages, "inner_tool", "99.0", value="stranger")
     with closing(stranger):

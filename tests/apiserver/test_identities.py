@@ -1,4 +1,4 @@
-"""ServiceAccounts of sessions against a real API server: found, waited for, and looked at seldom."""
+"""ServiceAccounts of sessions against a real API server: found, waited for, and rarely listed."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def account(lab: Lab, name: str, **meta: Any) -> Object:
 
 
 def lists(lab: Lab, since: int) -> int:
-    """How often the ServiceAccounts were listed."""
+    """Return how many times the ServiceAccounts were listed."""
     return sum(request.kind == "serviceaccounts" for request in lab.recorder.requests(since=since))
 
 

@@ -1,4 +1,4 @@
-"""The end of an idle session: not early, not late, in two steps, and called off by whoever comes in between."""
+"""The end of an idle session: not early, not late, in two steps, and called off by concurrent changes and work."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ LOOK, RETIRE, REOPEN = "GET /v1/state", "POST /v1/retire", "DELETE /v1/retire"
 
 @pytest.fixture
 def long_idle(started: Lab) -> Lab:
-    """A session that nobody used for 100 of its 60 seconds; no operator runs, so nobody has noticed yet."""
+    """Create a session with a timeout of 60 s that nobody has used for 100 s. No operator is running, so nothing has noticed yet."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 60})
     started.until_ready()
@@ -61,7 +61,7 @@ def test_the_end_names_the_very_session_and_its_state_as_preconditions(long_idle
 
 
 def test_an_end_leaves_nothing_behind_that_writes_on(long_idle: Lab) -> None:
-    """The pod goes with its session, and that is no loss to be told of or made good."""
+    """The pod is deleted with its session. The operator neither reports the pod as lost nor replaces it."""
     before = long_idle.recorder.mark()
     long_idle.operator.start(wait=False)
     eventually(long_idle.gone)
@@ -104,13 +104,13 @@ def test_the_agent_is_asked_before_and_never_after_a_refusal(long_idle: Lab) -> 
 
 
 def test_a_probe_that_finds_nothing_new_writes_nothing(started: Lab) -> None:
-    """After a restart the operator knows the last activity in whole seconds only; the look before the end tells it exactly."""
+    """After a restart the operator knows the last activity only in whole seconds. The probe before the end gives the exact time."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 5})
     began = times.parse(started.until_ready()["status"]["readyAt"])
     assert began is not None
     agent = started.agent()
-    # The last work was 0.6 s into that second, as the agent remembers it exactly.
+    # The agent remembers exactly that the last work was 0.6 s into that second.
     agent.last_work = time.monotonic() + (began + 0.6 - time.time())
     started.settle(quiet=0.3)
     started.operator.restart()
@@ -174,7 +174,7 @@ def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> Non
 
 
 def test_an_end_that_was_called_off_is_told_as_such(long_idle: Lab) -> None:
-    """The end is told before it is done, since nobody could afterwards; so its being called off must be told too."""
+    """The end is announced before it happens, since nothing could report it afterwards. So calling it off must be reported too."""
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
     long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
     long_idle.operator.start()

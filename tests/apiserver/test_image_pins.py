@@ -1,4 +1,4 @@
-"""An environment stays on its image, and is told of newer ones; with a real registry and a played node."""
+"""An environment stays on its image and reports newer ones, with a real registry and a simulated node."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def environment(lab: Lab) -> Object:
 
 
 def ask(lab: Lab, **requests: str) -> None:
-    """By the environment's annotations."""
+    """Set the environment's request annotations."""
     annotations = {f"flowsession.dev/{what.replace('_', '-')}-requested-at": at for what, at in requests.items()}
     lab.api.patch(lab.path("flowenvironments", "env"), {"metadata": {"annotations": annotations}})
 

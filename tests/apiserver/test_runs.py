@@ -1,4 +1,4 @@
-"""FlowRuns against a real API server: the session that is found, counts, outputs, the queue, kills, and what is said of failures."""
+"""FlowRuns against a real API server: finding a session, counts, outputs, the queue, kills, and reported failures."""
 
 import base64
 import time
@@ -13,7 +13,7 @@ DONE = {"state": "Completed", "lines": {"total": 3, "completed": 3, "failed": 0}
 
 @pytest.fixture
 def ready(started: Lab) -> Lab:
-    """A Ready session of ada's."""
+    """Create a Ready session of ada's."""
     started.environment_of_flow()
     started.create_session()
     started.until_ready()
@@ -85,7 +85,7 @@ def test_a_session_is_made_for_a_run_whose_user_has_none_that_fits(started: Lab)
     lab.create_run("second")
     lab.until_run("RunsAhead", "second", says=f"place 1 in the queue of session {made!r}, after first")
     lab.create_session("ada")
-    lab.until_ready("ada")  # beside the one for the run
+    lab.until_ready("ada")  # in addition to the run's own session
     assert lab.until_run("Running", "second")["sessionName"] == "ada"
 
 
@@ -372,7 +372,7 @@ def test_what_people_and_clocks_may_change_is_no_part_of_it(lab: Lab) -> None:
 
 
 def ordered(lab: Lab, run: Object) -> Object:
-    """What the agent was told of the run."""
+    """Return the run as the agent received it."""
     puts = [call.body for call in lab.agent().calls if (call.method, call.path) == ("PUT", "/v1/runs")]
     (found,) = [body for body in puts if body["id"] == run["metadata"]["uid"]]
     return dict(found)
@@ -382,7 +382,7 @@ def test_an_evaluation_takes_data_of_a_config_map_and_the_outputs_of_an_earlier_
     lab = ready
     second = lab.create_run("second", data={"configMap": {"name": "truth", "key": "truth.jsonl"}}, run="first")
     lab.until_run("RunNotFound", "second", says="correct the name, or create it first")
-    time.sleep(1.1)  # the earlier run is the younger one, by the clock of whole seconds in metadata
+    time.sleep(1.1)  # creation times have whole seconds, and `first` must be the younger run
     first = lab.create_run("first", environmentVariables={"A": "b"}, init={"deep": {"er": [1, None]}})
     lab.until_run("RunUnfinished", "second", says="is not over yet")
     lab.until_run("Running", "first")

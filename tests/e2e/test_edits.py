@@ -1,4 +1,4 @@
-"""What a person edits in the flow folder of a session outlives the session."""
+"""Edits in a session's flow folder outlive the session."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def notes(cluster: Cluster) -> str:
 
 
 def until_saved(cluster: Cluster, before: str = "") -> str:
-    """The revision of the edits that were saved while the session goes on."""
+    """Return the revision of the edits that were saved while the session keeps running."""
     return cluster.until("the edits are saved", lambda: (r := cluster.status("s").get("edits", {}).get("revision", "")) != before and r, 60)
 
 
@@ -130,11 +130,11 @@ while True:
         time.sleep(600)
     time.sleep(0.01)
 """
-"""Takes all memory in pieces that are smaller than the agent, so that the kernel, which kills the largest process, kills that one."""
+"""Takes all memory in pieces smaller than the agent, so that the kernel, which kills the largest process, kills the agent."""
 
 
 def kill_pid_1(pod_uid: str) -> None:
-    """As a machine's end does; kubelets of this machine run their containers on it."""
+    """Kill the agent as a machine failure would. The local cluster's containers are processes of this machine."""
     (pid,) = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_agent(path, pod_uid)]
     os.kill(pid, signal.SIGKILL)
 
@@ -204,7 +204,7 @@ def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
 
 @pytest.fixture
 def operators_node(cluster: Cluster) -> Iterator[str]:
-    """The node with the operator, on which no further pod is started while the test has it cordoned."""
+    """Return the operator's node. A test may cordon it, so that no further pod starts there."""
     if not isinstance(cluster.target, Local):
         pytest.skip("only the local cluster's kubelets are this machine's to stop")
 
@@ -224,9 +224,9 @@ def is_ready(cluster: Cluster, kind: str, name: str) -> bool:
 
 @pytest.mark.whole_cluster
 def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> None:
-    """The kubelet is stopped, and with it ends all that answers in the pod. 50 s of the test are Kubernetes' own: so long it waits for a
-    kubelet's word (node-monitor-grace-period). Then an administrator says that the node is out of service (docs/sessions.md); without that
-    it takes 5 minutes more, for which pods tolerate such a node, and the grace period."""
+    """The kubelet and the agent are dead. For 50 s of the test Kubernetes waits for the kubelet (node-monitor-grace-period). Then an
+    administrator marks the node as out of service (docs/sessions.md). Without that it takes 5 minutes more, the time for which pods
+    tolerate such a node, plus the grace period."""
     cluster.kubectl("cordon", operators_node)
     cluster.apply(FOLDER, OF_FOLDER, session())
     before = cluster.until_ready("s")

@@ -1,4 +1,4 @@
-"""As whom sessions act, on real kubelets: the pod's ServiceAccount, what it pulls with, a change, and what is waited for."""
+"""The identities of sessions, on real kubelets: the pod's ServiceAccount, its pull Secrets, a change, and missing accounts."""
 
 import base64
 import json
@@ -111,7 +111,7 @@ def test_the_identity_pulls_the_image_and_says_what_to_grant_until_it_can(cluste
             },
             account("alices", secrets=("login",), annotations={"flowsession.dev/user": "alice@example.com"}),
         )
-        # The image is pulled and nothing more: there is no Python in it.
+        # The image is pulled but cannot start a session: it has no Python.
         failed = cluster.until_condition("s", "Ready", status="False", reason="PodFailed", seconds=90)
         assert "no python3" in failed["message"]
         assert pod_of(cluster)["spec"]["imagePullSecrets"] == [{"name": "login"}]

@@ -1,4 +1,4 @@
-"""What a person does to a running session: suspend, resume, reset, keep alive, install on request."""
+"""Requests of a person for a running session: suspend, resume, reset, keep alive, install on request."""
 
 from datetime import UTC, datetime
 

@@ -35,7 +35,7 @@ def priority_class(azure_name: str) -> Object:
 
 @pytest.fixture
 def sized(cluster: Cluster) -> Iterator[Cluster]:
-    """Two sizes, a pool of one node each, one user to a node; nobody else's session is there any more."""
+    """Create two sizes, each with a pool of one node and one user per node, once no other sessions are left."""
     cluster.until_nodes_are_free()
     sizes = [size(SMALL, price="0.096", userIsolation="Node"), size(LARGE, price="0.192", userIsolation="Node")]
     cluster.apply(priority_class(SMALL), priority_class(LARGE), *sizes)

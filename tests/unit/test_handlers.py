@@ -1,4 +1,4 @@
-"""kopf is used for watching and logging in only: everything else costs hidden writes (see the design's facts)."""
+"""kopf is used only for watching and for logging in: everything else costs hidden writes (see the design's facts)."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from flowsession.engine.loop import SELECTORS
 
 
 class Ear:
-    """Stands for the engine."""
+    """Stands in for the engine."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str, bool]] = []

@@ -1,4 +1,4 @@
-"""Resolving in a worker: the same answers as at once, and what breaks, burns or fills it costs its environment alone."""
+"""Resolving in a worker: the results are the same as without one, and a crash, endless CPU use or full memory affects one environment."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def views(text: str = "nodes: []\n") -> dict[str, ConfigMapView]:
 
 @dataclass
 class Desk:
-    """Resolutions with what was told of them."""
+    """Resolutions with the keys that they reported as changed."""
 
     resolutions: WorkerResolutions
     told: list[tuple[str, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What people ask for by annotations: each value is handled once, echoed, and refused with the way out where nothing comes of it."""
+"""Requests by annotation: each value is handled once and echoed in the status. A refusal says what to do instead."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def test_requests_are_read_from_their_annotations_and_capped():
     assert objects.session(body).requests == dict.fromkeys(["reset", "install", "keepAlive"], "x" * 100)
 
 
-# -- junk
+# -- invalid values
 
 
 @EVERY
@@ -97,7 +97,7 @@ def test_what_was_handled_is_handled(what, view):
 
 @EVERY
 def test_an_earlier_time_is_a_new_value_too(what):
-    """The clocks of those who ask differ: only sameness counts."""
+    """Clients' clocks differ, so values are compared for equality only."""
     status = settled_snapshot().status | {"handledRequests": {what: LATER}}
     view = agent(kept_alive=AT, delivered_request=AT)
     assert handled(settled_snapshot(status=status, requests={what: AT}, agent=view)) == {what: AT}
@@ -170,7 +170,7 @@ def test_a_keep_alive_is_told_to_the_agent_and_echoed_when_it_has_taken_it():
     assert status["lastActivity"] == {"at": stamp(NOW), "what": "keep-alive"}
     after = replace(taken, status=status)
     assert (decide(after).writes, decide(after).call) == (False, None)
-    assert decide(replace(after, agent=None)).writes is False  # nor has the next operator anything to write
+    assert decide(replace(after, agent=None)).writes is False  # a restarted operator has nothing to write either
 
 
 def test_a_keep_alive_at_the_end_first_opens_the_door_then_counts_as_work():
@@ -227,7 +227,7 @@ def test_each_keep_alive_defers_the_end_by_one_full_timeout():
 
 
 def test_a_keep_alive_between_the_word_and_the_end_wins():
-    """The operator has not heard of it: the delete's precondition tells."""
+    """The operator has not received the watch event yet: the delete's precondition fails."""
     world = World(environment=NOTHING, idle={"timeoutSeconds": TIMEOUT})
     world.settle(until_ready=True)
     while not world.agent().retired:

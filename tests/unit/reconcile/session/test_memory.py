@@ -1,4 +1,4 @@
-"""What is told of processes that were killed for memory."""
+"""Reports of processes that were killed for memory."""
 
 from flowsession.cluster.agent import answers
 from flowsession.model.agent_views import Hint
@@ -36,7 +36,7 @@ def test_the_next_one_is_told_a_minute_later_at_the_earliest():
 
 
 def asked_about(killed_at, *, environment=None, told_at=None, **known):
-    """What is asked of an agent that was asked for its state and its edits lately and has said since that something was killed."""
+    """The plan for a session whose agent was recently asked for its state and edits, and has since announced a kill."""
     environment = environment or resolved()
     status = ready_status(environment) | ({"memoryKill": {"id": "a-1", "process": "x", "at": stamp(told_at)}} if told_at else {})
     view = agent(state(environment), environment, **{"asked_at": NOW - 5, "state_at": NOW - 5, "edits_at": NOW - 5} | known)

@@ -1,4 +1,4 @@
-"""Sessions without compute: suspended by the user, by idleness or by lifetime; resumed; and reset."""
+"""Sessions suspended by their user, by idleness or by their maximum lifetime, then resumed; and resets."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ PANDAS = {"requirementsText": "pandas\n"}
 
 
 def suspended(*pods, by="User", **fields):
-    """A session that was suspended before, as the decisions themselves wrote it."""
+    """A session that was suspended before, with the status that the decisions wrote."""
     match by:
         case "User":
             before = replace(settled_snapshot(), spec=OFF, generation=2)
@@ -57,7 +57,7 @@ def suspended(*pods, by="User", **fields):
 
 
 def rested(**fields):
-    """The same when its pod is gone, and that was written."""
+    """The same session after its pod is gone and the status says so."""
     snapshot = suspended(**fields)
     return replace(snapshot, status=status_after(snapshot))
 
@@ -258,7 +258,7 @@ def test_without_a_lifetime_or_before_its_end_it_lives(limit):
 
 
 def test_the_lifetime_is_no_secret_of_one_pod():
-    """A lost pod that is started again goes on with the same life."""
+    """The pod that replaces a lost one continues the same lifetime."""
     status = status_after(lived(50, pods=()))
     assert status["activatedAt"] == stamp(NOW - 50)
 
@@ -333,7 +333,7 @@ def test_what_is_deleted_is_not_reset():
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_reset_at_any_moment_ends_in_one_fresh_pod(moment):
-    """During the start, the install, or another reset."""
+    """The moments include the start, the install and another reset."""
     world = World(environment=PANDAS, idle={"action": "None"})
     for _ in range(moment):
         world.hear(), world.work(), world.kubelet(), world.answer_calls()
@@ -368,7 +368,7 @@ def test_suspended_and_resumed_at_any_moment_it_is_ready_again_with_one_pod(mome
 
 @pytest.mark.parametrize("action", ["suspend", "reset", "lifetime"])
 def test_an_operator_that_is_killed_after_any_step_writes_nothing_twice(action):
-    """The pod is deleted once, and each Event is told once."""
+    """The pod is deleted once, and each Event is written once."""
     world = World(environment=NOTHING, idle={"action": "None"}, maxLifetimeSeconds=500 if action == "lifetime" else 0)
     world.settle(until_ready=True)
     world.live(2)
@@ -402,7 +402,7 @@ def test_a_rival_write_between_the_word_and_the_suspension_is_looked_at_first():
     while not world.agent().retired:
         world.clock.now = max(world.clock() + 0.05, min(world.todo.due, world.clock() + 1))
         world.work(), world.answer_calls()
-    world.change_session(idle={"timeoutSeconds": 3600, "action": "Suspend"})  # its watch event is not here yet
+    world.change_session(idle={"timeoutSeconds": 3600, "action": "Suspend"})  # its watch event has not arrived yet
     world.work()
     world.live(5)
     assert world.is_ready()
