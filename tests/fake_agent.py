@@ -56,7 +56,7 @@ class FakeAgent:
     checking: bool = False
     runs: dict[str, Object] = field(default_factory=dict)
     """What it reports of each run, by id. An ordered run begins as Running, and stays so until a test changes it."""
-    gone_on: set[str] = field(default_factory=set)
+    resumed_runs: set[str] = field(default_factory=set)
     """Ids of the runs that were lost with an earlier container and were resumed."""
     outputs: bytes = b""
     """Outputs that it kept of a finished run, or empty if they exceed what can be kept."""
@@ -201,8 +201,8 @@ class FakeAgent:
         run = self.runs.get(name)
         if run is None:
             return 404, {"code": "NoRun", "message": "no such run"}
-        if method == "PUT" and body.get("again") and run["state"] == "Lost" and name not in self.gone_on:
-            self.gone_on.add(name)
+        if method == "PUT" and body.get("again") and run["state"] == "Lost" and name not in self.resumed_runs:
+            self.resumed_runs.add(name)
             run.update(state="Running", version=run["version"] + 1)
         if path.endswith("/outputs"):
             if not self.outputs:

@@ -307,7 +307,7 @@ def closing(*servers: Any) -> Iterator[None]:
             server.close()
 
 
-def where_is(secret: str, agent: Agent) -> list[str]:
+def places_with(secret: str, agent: Agent) -> list[str]:
     """Return every place where `secret` is now: files of the session, its log, and command lines and environments of its processes."""
     wanted = [secret.encode(), base64.b64encode(secret.encode()), base64.b64encode(f"flowsession:{secret}".encode())]
     found = []

@@ -24,7 +24,7 @@ from modelserver import ModelServer
 from . import support
 from .conftest import StartAgent
 from .editing import NONE, edits
-from .feeds import where_is
+from .feeds import places_with
 from .support import Agent, eventually
 from .test_saved_edits import saved_of
 
@@ -269,7 +269,7 @@ def test_prompt_flows_core_alone_asks_the_agent(start: StartAgent, model: ModelS
     for wrong in (f"{endpoint[:-1]}/connections/own", endpoint.rpartition("/")[0] + "/connections", f"{endpoint}/connections/nobody"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(wrong, timeout=10)
-    assert where_is(KEY, agent) == []
+    assert places_with(KEY, agent) == []
 
 
 ORACLE = """

@@ -13,7 +13,7 @@ import modelserver
 from modelserver import ModelServer
 
 from . import support
-from .feeds import Authority, Front, Server, closing, where_is
+from .feeds import Authority, Front, Server, closing, places_with
 from .support import Agent, Operator, eventually
 from .test_connections import CHAT, DAG, KEY, Secrets
 from .test_runs import outputs, over
@@ -336,7 +336,7 @@ def test_no_value_is_to_be_found_but_where_it_must_be(bed: Bed) -> None:
     bed.ask(CHAT, "hello")
     eventually("nothing runs", lambda: not any("fill" in line for line in support.descendants(bed.agent.pid).values()))
     for value in (KEY, OWN, TOKEN):
-        assert where_is(value, bed.agent) == []
+        assert places_with(value, bed.agent) == []
     archive = bed.agent.call("GET", "/v1/edits")
     assert KEY not in json.dumps(archive[1])
     edits = archive[1].get("archive")

@@ -12,7 +12,7 @@ from localcluster.ports import free_port
 
 from . import feeds
 from .conftest import StartAgent
-from .feeds import Authority, Entra, Index, Server, Tunnel, closing, where_is
+from .feeds import Authority, Entra, Index, Server, Tunnel, closing, places_with
 from .support import Agent, descendants, eventually
 
 SECRET = "Secret 'team-feed'"
@@ -78,7 +78,7 @@ def test_with_the_oldest_and_the_newest_python(start: StartAgent, python: str, t
     with closing(index):
         done = install(agent, f"-i {index.url()}\ninner-base\n", tool="Pip", feed=offered(token), caBundle=authority.pem)
     assert done["state"] == "Succeeded", done["message"] + done["stderrTail"]
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
 
 
 @pytest.mark.parametrize("setting", ["indexURL", "extraIndexURLs"])
@@ -185,12 +185,12 @@ def test_a_hunt_for_the_token(agent: Agent, index: Index, token: str, tool: str)
     )
     command = "uv pip install" if tool == "Uv" else "-m pip install"
     eventually("the tool runs", lambda: [line for line in descendants(agent.pid).values() if command in line])
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
     index.front.open.set()
     assert agent.installed(state)["state"] == "Succeeded"
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
     assert token not in told(agent)
-    assert where_is("inner_base", agent), "the hunt looks where things are"
+    assert places_with("inner_base", agent), "the hunt looks where things are"
 
 
 def test_the_agents_own_memory_is_nobodys_to_read(agent: Agent, index: Index, token: str) -> None:
@@ -405,7 +405,7 @@ def test_the_identity_s_token(identified: Agent, index: Index, entra: Entra, tok
         "client_assertion": ASSERTION,
     }
     assert entra.forms == [("/66666666-7777-8888-9999-000000000000/oauth2/v2.0/token", expected)]
-    assert where_is(token, identified) == []
+    assert places_with(token, identified) == []
     assert token not in told(identified)
 
 

@@ -68,7 +68,7 @@ def shared(share: int) -> dict[str, Case]:
     return {**{case.earlier: CASES[case.earlier] for case in mine.values() if case.earlier}, **mine}
 
 
-def by_prompt_flow(agent: Agent, python: str, root: Path, cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
+def run_by_prompt_flow(agent: Agent, python: str, root: Path, cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
     """Return the result of each case when run by prompt flow in a terminal of the session."""
     asked = []
     for name, case in cases.items():
@@ -88,7 +88,7 @@ def word(name: str) -> str:
     return name.replace(" ", "-").replace("'", "")
 
 
-def by_flow_run(agent: Agent, name: str, case: Case, archives: dict[str, str]) -> dict[str, Any]:
+def run_by_agent(agent: Agent, name: str, case: Case, archives: dict[str, str]) -> dict[str, Any]:
     """Return the result of the order that the operator makes from the case's run.yml."""
     files = {file: text.encode() for file, text in case.files.items()}
     assert agent.put("p1", word(name), files=files)[0] == 200
@@ -138,8 +138,8 @@ def test_a_run_comes_to_what_pf_run_create_comes_to(share: int, start: StartAgen
         agent = start(python=runtime_base, FLOWSESSION_HOME=home, FLOWSESSION_CONNECTIONS=variable)
         assert agent.put("p1", "f1", files={"flow.dag.yaml": b"nodes: []\n"})[0] == 200
         archives: dict[str, str] = {}
-        ours = {name: by_flow_run(agent, name, case, archives) for name, case in cases.items()}
-        theirs = by_prompt_flow(agent, runtime_base, tmp_path / "oracle", cases)
+        ours = {name: run_by_agent(agent, name, case, archives) for name, case in cases.items()}
+        theirs = run_by_prompt_flow(agent, runtime_base, tmp_path / "oracle", cases)
         found = [line[:500] for name, case in cases.items() for line in differences(name, case, ours[name], theirs[name])]
         assert not found, "\n".join(found)
         assert len(model.calls) % 2 == 0, "the model was asked as often"

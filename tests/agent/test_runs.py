@@ -114,7 +114,7 @@ def session(start: Callable[..., Agent], flow_base: str) -> Iterator[Callable[..
         yield begin
 
 
-def by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
+def run_by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
     """Return the outputs and metrics of FLOW and the data, as run by `pf run create` with the same mapping."""
     for name, text in {**FLOW, "data.jsonl": content}.items():
         (folder / name).write_bytes(text)
@@ -144,7 +144,7 @@ def test_a_run_gives_what_prompt_flow_gives(session: Callable[..., Agent], tmp_p
     assert "a bad word" in end["logTail"]
     kept = outputs(agent)
     (tmp_path / "oracle").mkdir()
-    wanted, metrics = by_prompt_flow(tmp_path / "oracle", flow_base, content)
+    wanted, metrics = run_by_prompt_flow(tmp_path / "oracle", flow_base, content)
     assert lines(kept["flow_outputs/output.jsonl"]) == wanted
     assert json.loads(kept["metrics.json"]) == metrics == {"answers": 3}
     assert end["metrics"] == {"answers": "3"}

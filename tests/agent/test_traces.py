@@ -15,7 +15,7 @@ from otlpserver import OtlpServer
 
 from . import support
 from .conftest import StartAgent
-from .feeds import where_is
+from .feeds import places_with
 from .support import Agent, eventually
 from .test_connections import CHAT, KEY, Secrets, open_ai
 from .test_runs import FLOW, data, order, outputs, over, told
@@ -184,7 +184,7 @@ def test_an_endpoint_that_does_not_take_them_fails_no_test_and_the_log_says_why_
     otlp.status = 200
     assert agent.flow("test", "--inputs", "text=hello").returncode == 0
     assert otlp.requests[-1].headers["authorization"] == "Bearer another"
-    assert where_is("otlp-7c1e", agent) == []
+    assert places_with("otlp-7c1e", agent) == []
 
 
 def test_an_endpoint_that_is_not_there_fails_no_run_and_a_failing_flow_says_what_it_said_before(

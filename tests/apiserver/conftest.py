@@ -96,7 +96,7 @@ def private_cluster(make: type[ControlPlane], components: Sequence[str]) -> Iter
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(plane.stop)
         plane.start()
-        stack.enter_context(ended_with_us(plane.daemons()))
+        stack.enter_context(killed_at_exit(plane.daemons()))
         found = Cluster(plane, Api(plane.server, plane.token, plane.ca), folder)
         install_crds(found.api, sorted((CHECKOUT / "crds").glob("*.yaml")))
         found.api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
@@ -104,7 +104,7 @@ def private_cluster(make: type[ControlPlane], components: Sequence[str]) -> Iter
 
 
 @contextlib.contextmanager
-def ended_with_us(daemons: Sequence[Daemon]) -> Iterator[None]:
+def killed_at_exit(daemons: Sequence[Daemon]) -> Iterator[None]:
     """Kill these programs at the end, and also if the tests themselves are killed with -9.
 
     Their data is thrown away, and a graceful stop of an API server would wait half a minute for open watches.
@@ -218,12 +218,12 @@ def namespace(
     background: Background,
 ) -> Iterator[Lab]:
     """Yield a lab without faults. The operator may be running."""
-    recorder_of_all.peace()
+    recorder_of_all.disarm()
     kubelet_of_all.hold = kubelet_of_all.lingers = False
     kubelet_of_all.image_ids.clear()
     kubelet_of_all.make_agent = lambda: HttpAgent(background=background)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
-    recorder_of_all.peace()
+    recorder_of_all.disarm()
     if request.node.stash.get(_FAILED, False):
         operator_of_all.kill()
     kubelet_of_all.lingers = False

@@ -174,7 +174,7 @@ class Lab:
     def until_environment(self, reason: str, *, says: str = "", name: str = "env", seconds: float = 90) -> Object:
         return self.until_condition("Ready", reason, name, plural="flowenvironments", says=says, seconds=seconds)
 
-    def until_told(self, reason: str, name: str = "ada") -> Object:
+    def until_event(self, reason: str, name: str = "ada") -> Object:
         """Return the only Event with this reason."""
 
         def told() -> Object:
@@ -214,7 +214,7 @@ class Lab:
         """Return the writes in the form "PATCH computesessions/status"."""
         return [request.line for request in self.writes(since=since) if not request.kind.startswith(without or ("\0",))]
 
-    def of_this_namespace(self, line: str = "", name: str = "") -> Any:
+    def writes_to_namespace(self, line: str = "", name: str = "") -> Any:
         """Return a filter for writes to this namespace, of this line and object if given."""
         namespace = self.namespace
 
@@ -230,7 +230,7 @@ class Lab:
 
     def of_the_session(self) -> Any:
         """Return a filter for every write to this namespace except those of the environment's own status."""
-        fits = self.of_this_namespace()
+        fits = self.writes_to_namespace()
         return lambda request: fits(request) and request.kind != "flowenvironments/status"
 
 

@@ -66,7 +66,7 @@ class Request:
         return f"{self.line} {self.namespace}/{self.name} -> {self.status}"
 
 
-Harm = Callable[[Request, "Forward"], Awaitable[web.StreamResponse]]
+Effect = Callable[[Request, "Forward"], Awaitable[web.StreamResponse]]
 Forward = Callable[[], Awaitable[web.Response]]
 
 
@@ -75,7 +75,7 @@ class Fault:
     """A fault for the `nth` matching request and the `times - 1` after it."""
 
     fits: Callable[[Request], bool]
-    harm: Harm
+    inject: Effect
     nth: int = 1
     times: int = 1
     seen: int = 0
@@ -123,13 +123,13 @@ class Recorder:
         """Return a position for `since`."""
         return len(self._requests)
 
-    def harm(self, fits: Callable[[Request], bool], harm: Harm, *, nth: int = 1, times: int = 1) -> Fault:
+    def inject(self, fits: Callable[[Request], bool], inject: Effect, *, nth: int = 1, times: int = 1) -> Fault:
         """Arm a fault."""
-        fault = Fault(fits, harm, nth, times)
+        fault = Fault(fits, inject, nth, times)
         self._faults.append(fault)
         return fault
 
-    def peace(self) -> None:
+    def disarm(self) -> None:
         """Disarm all faults and release held watches."""
         self._faults.clear()
         self._held.clear()
@@ -162,54 +162,54 @@ class Recorder:
         raise web.HTTPServiceUnavailable
 
     @staticmethod
-    def answer(status: int, reason: str, message: str, *, headers: dict[str, str] | None = None, details: Any = None) -> Harm:
+    def answer(status: int, reason: str, message: str, *, headers: dict[str, str] | None = None, details: Any = None) -> Effect:
         """Respond with this Status instead of forwarding the request."""
 
-        async def harm(_: Request, __: Forward) -> web.StreamResponse:
+        async def inject(_: Request, __: Forward) -> web.StreamResponse:
             body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status}
             return web.json_response(body | ({"details": details} if details else {}), status=status, headers=headers)
 
-        return harm
+        return inject
 
     @staticmethod
-    def swallow(status: int = 500) -> Harm:
+    def swallow(status: int = 500) -> Effect:
         """Let the API server carry out the request, but respond with an error."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await forward()
             return web.json_response({"kind": "Status", "message": "injected: the answer got lost", "code": status}, status=status)
 
-        return harm
+        return inject
 
     @staticmethod
-    def delay(seconds: float) -> Harm:
+    def delay(seconds: float) -> Effect:
         """Forward the request late."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await asyncio.sleep(seconds)
             return await forward()
 
-        return harm
+        return inject
 
     @staticmethod
-    def first(work: Callable[[], object]) -> Harm:
+    def first(work: Callable[[], object]) -> Effect:
         """Have another client act right before the request is forwarded."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await asyncio.to_thread(work)
             return await forward()
 
-        return harm
+        return inject
 
-    def kill_after_doing(self, work: Callable[[], object]) -> Harm:
+    def kill_after_doing(self, work: Callable[[], object]) -> Effect:
         """Have another client act, then kill the operator. The request is lost."""
 
-        async def harm(_: Request, __: Forward) -> web.StreamResponse:
+        async def inject(_: Request, __: Forward) -> web.StreamResponse:
             await asyncio.to_thread(work)
             await asyncio.to_thread(self.kill)
             raise web.HTTPServiceUnavailable
 
-        return harm
+        return inject
 
     # The proxy.
 
@@ -253,7 +253,7 @@ class Recorder:
         # Every armed fault counts its matching requests, even if another fault acts on them.
         taking = [fault for fault in self._faults if fault.takes(request)]
         try:
-            return await (taking[0].harm(request, forward) if taking else forward())
+            return await (taking[0].inject(request, forward) if taking else forward())
         finally:
             request.seconds = time.time() - request.at
             for fault in taking[:1]:

@@ -22,9 +22,9 @@ class Relay:
 
     def start(self, ip: str = "127.0.0.1", port: int = 0) -> None:
         self._place = (ip, port)
-        self.mend()
+        self.reopen()
 
-    def mend(self) -> None:
+    def reopen(self) -> None:
         """Listen again at the same address."""
         self._background.run(asyncio.wait_for(self._listen(), 5))
 

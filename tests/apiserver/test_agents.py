@@ -322,7 +322,7 @@ def test_an_agent_that_does_not_listen_is_told_and_heals(lab: Lab, background: B
     lab.create_session()
     lab.until_condition("Ready", "AgentUnreachable", says="port 8765")
     assert lab.session()["status"]["phase"] == "Failed"
-    lab.until_told("AgentUnreachable")
+    lab.until_event("AgentUnreachable")
     before = lab.recorder.mark()
     stays(lambda: lab.lines(since=before) == [], seconds=2)
     pod, agent = lab.the_pod(), HttpAgent(background=background)
@@ -365,7 +365,7 @@ def test_a_failed_install_is_told_in_the_agents_words(started: Lab, background: 
     started.until_condition("PackagesInstalled", reason, says="no version of nosuch")
     assert started.condition("Ready")["status"] == "False"
     assert started.session()["status"]["install"]["stderrTail"] == "ERROR: nosuch"
-    started.until_told(reason)
+    started.until_event(reason)
     assert started.pods(), "its pod stays, to be looked into"
 
 
@@ -406,7 +406,7 @@ def test_a_lost_key_is_told_at_once_and_what_happens_next(lab: Lab) -> None:
     lab.api.delete(KEYS)
     lab.operator.start(constants={"flowsession.reconcile.session.edits:SILENT_SECONDS": 2.0})
     lab.until_condition("Ready", "KeyLost", says="or at once by the annotation flowsession.dev/reset-requested-at")
-    lab.until_told("KeyLost")
+    lab.until_event("KeyLost")
     lab.api.patch(
         lab.path("computesessions", "ada"), {"metadata": {"annotations": {"flowsession.dev/reset-requested-at": "2026-11-28T14:00:00Z"}}}
     )

@@ -22,7 +22,7 @@ def test_no_such_environment_heals_when_it_appears(started: Lab) -> None:
     assert started.condition("EnvironmentResolved")["reason"] == "EnvironmentNotFound"
     assert started.session()["status"]["phase"] == "Pending"
     assert started.pods() == []
-    started.until_told("EnvironmentNotFound")
+    started.until_event("EnvironmentNotFound")
     started.create_environment("later")
     started.until_ready()
     assert started.condition("EnvironmentResolved")["status"] == "True"
@@ -48,7 +48,7 @@ def test_no_such_config_map_heals_at_once_when_a_labelled_one_appears(started: L
 def test_a_missing_config_map_is_not_asked_for_in_a_storm(started: Lab) -> None:
     started.create_environment(source={"configMap": {"name": "flow"}})
     started.until_environment("SourceNotFound")
-    started.until_told("SourceNotFound", "env")
+    started.until_event("SourceNotFound", "env")
     before = started.recorder.mark()
     stays(lambda: len(started.recorder.requests(started.namespace, since=before)) <= 2, seconds=3)
     assert started.lines(since=before) == []
@@ -185,7 +185,7 @@ def test_quota_exceeded_says_so_and_heals_when_it_is_raised(started: Lab) -> Non
     started.until_condition("Ready", "QuotaExceeded", says="exceeded quota")
     assert started.condition("ComputeAllocated")["reason"] == "QuotaExceeded"
     assert started.session()["status"]["phase"] == "Pending"
-    started.until_told("QuotaExceeded")
+    started.until_event("QuotaExceeded")
     before = started.recorder.mark()
     stays(lambda: started.lines(since=before).count("POST pods") <= 3, seconds=3)
     assert set(started.lines(since=before)) <= {"POST pods"}, "refused again is no news"
@@ -219,7 +219,7 @@ def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_p
         started.until_condition("InSync", "PodMetadataNotAllowed", says="goes on as it is")
         asked = {"flowsession.dev/reset-requested-at": "2026-11-22T20:00:00Z"}
         started.api.patch(started.path("computesessions", "ada"), {"metadata": {"annotations": asked}})
-        started.until_told("RequestRefused")
+        started.until_event("RequestRefused")
         assert "payments" not in str(started.pods()) and "unconfined" not in str(started.pods()) and len(started.pods()) == 1
         started.api.delete(started.path("computesessions", "ada"))
         started.new_namespace()

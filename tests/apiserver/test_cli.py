@@ -222,7 +222,7 @@ def test_a_run_is_followed_over_a_broken_connection(
         relay.cut()
         assert b"the cluster doesn't answer" in (lost := process.stderr.readline())
         assert lost.endswith(b"; run first goes on, and is looked for again until ^C\n")
-        relay.mend()
+        relay.reopen()
         assert process.stderr.readline() == b"the cluster answers again\n"
         agent = lab.agent("chat")
         agent.outputs = b"packed"

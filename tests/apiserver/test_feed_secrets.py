@@ -135,7 +135,7 @@ def test_a_secret_that_can_not_be_used_is_named_and_seen_when_it_is_corrected(
     assert found["message"].endswith("Then try again by the annotation flowsession.dev/install-requested-at")
     assert started.session()["status"]["phase"] == "Failed"
     assert index.front.requests == []
-    assert started.until_told("FeedCredentialsMissing")["message"] in found["message"] + started.condition("Ready")["message"]
+    assert started.until_event("FeedCredentialsMissing")["message"] in found["message"] + started.condition("Ready")["message"]
     correct(started, token)
     install_again(started)
     started.until_ready(seconds=30)
@@ -157,7 +157,7 @@ def test_a_changed_secret_is_seen_at_the_next_install(started: Lab, real: Any, i
 
 def test_an_operator_that_may_not_read_it_says_so(started: Lab, real: Any, index: Index) -> None:
     forbidden = Recorder.answer(403, "Forbidden", 'secrets "team-feed" is forbidden')
-    started.recorder.harm(lambda request: request.kind == "secrets" and request.name == "team-feed", forbidden, times=100)
+    started.recorder.inject(lambda request: request.kind == "secrets" and request.name == "team-feed", forbidden, times=100)
     create_environment(started, index)
     started.create_session()
     started.until_condition("PackagesInstalled", "FeedCredentialsMissing", says="the operator may not read Secret 'team-feed'", seconds=30)
@@ -167,7 +167,7 @@ def test_an_operator_that_may_not_read_it_says_so(started: Lab, real: Any, index
 def test_a_reading_that_fails_is_tried_again(started: Lab, real: Any, index: Index, token: str) -> None:
     create_secret(started, token)
     broken = Recorder.answer(500, "InternalError", "injected")
-    fault = started.recorder.harm(lambda request: request.kind == "secrets" and request.name == "team-feed", broken)
+    fault = started.recorder.inject(lambda request: request.kind == "secrets" and request.name == "team-feed", broken)
     create_environment(started, index)
     started.create_session()
     started.until_ready(seconds=30)

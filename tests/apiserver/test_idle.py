@@ -43,7 +43,7 @@ def test_an_idle_session_ends_on_time_after_one_or_two_writes(started: Lab) -> N
     assert agent.lines().count(RETIRE) <= 2
     assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events", "configmaps"))) <= 2
     eventually(lambda: started.pods() == [], seconds=60, what="garbage collection takes the pod (it looks for new kinds every 30 s)")
-    started.until_told("Idle")
+    started.until_event("Idle")
 
 
 def test_the_end_names_the_very_session_and_its_state_as_preconditions(long_idle: Lab) -> None:
@@ -159,7 +159,7 @@ def test_an_agent_that_stopped_answering_is_told_in_a_condition(started: Lab) ->
 def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> None:
     agent = long_idle.agent()
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
-    fault = long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    fault = long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     assert fault.done.wait(60)
     eventually(lambda: REOPEN in agent.lines(), what="new work is accepted again")
@@ -176,17 +176,17 @@ def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> Non
 def test_an_end_that_was_called_off_is_told_as_such(long_idle: Lab) -> None:
     """The end is announced before it happens, since nothing could report it afterwards. So calling it off must be reported too."""
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     eventually(lambda: REOPEN in long_idle.agent().lines())
     long_idle.settle()
     assert all("is being deleted" in event["message"] for event in long_idle.events(reason="Idle"))
-    long_idle.until_told("EndCalledOff")
+    long_idle.until_event("EndCalledOff")
 
 
 def test_action_none_between_retirement_and_end_wins(long_idle: Lab) -> None:
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"action": "None"}))
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     eventually(lambda: REOPEN in long_idle.agent().lines(), what="new work is accepted again")
     assert not long_idle.gone()
@@ -196,7 +196,7 @@ def test_a_change_of_no_consequence_only_delays_the_end(long_idle: Lab) -> None:
     relabel = long_idle.recorder.first(
         lambda: long_idle.api.patch(long_idle.path("computesessions", "ada"), {"metadata": {"labels": {"team": "blue"}}})
     )
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), relabel)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), relabel)
     long_idle.operator.start()
     eventually(long_idle.gone)
 
@@ -215,7 +215,7 @@ def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None
         eventually(long_idle.gone)
         long_idle.create_session()
 
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.first(replace))
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), long_idle.recorder.first(replace))
     long_idle.operator.start()
     eventually(lambda: [w.status for w in long_idle.writes() if w.line == "DELETE computesessions"] == [409])
     long_idle.until_ready()
@@ -224,8 +224,8 @@ def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None
 
 @pytest.mark.parametrize("status", [429, 500])
 def test_an_end_that_fails_is_tried_again(long_idle: Lab, status: int) -> None:
-    long_idle.recorder.harm(
-        long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.answer(status, "", "injected"), times=2
+    long_idle.recorder.inject(
+        long_idle.writes_to_namespace("DELETE computesessions"), long_idle.recorder.answer(status, "", "injected"), times=2
     )
     long_idle.operator.start()
     eventually(long_idle.gone)

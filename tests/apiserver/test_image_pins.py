@@ -118,7 +118,7 @@ def test_an_update_that_can_not_ask_the_registry_and_changes_nothing_says_so(sta
     started.create_environment(baseImage=f"{nowhere}/team/flow:1")
     started.until_environment("Resolved")
     ask(started, update="2026-01-01T00:00:00Z")
-    said = started.until_told("ImageNotUpdated", "env")
+    said = started.until_event("ImageNotUpdated", "env")
     assert said["type"] == "Warning"
     assert "nothing has changed" in said["message"]
     assert nowhere in said["message"]

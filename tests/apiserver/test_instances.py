@@ -339,7 +339,7 @@ def test_a_live_session_moves_to_an_instance_and_back(instances: Instances, lab:
     lab.change_session(compute={"type": "Instance", "vmSize": None, "instanceRef": {"name": "box"}})
     eventually(lambda: [_on(pod) for pod in lab.pods(session="ada")] == ["box"], what="it is on the instance")
     lab.until_ready()
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     eventually(lambda: lab.session()["status"]["cost"]["perHour"] == "0.0000", what="the instance pays")
     lab.change_session(compute={"type": "Serverless", "vmSize": D4, "instanceRef": None})
     eventually(lambda: [_on(pod) for pod in lab.pods(session="ada")] == [""], what="it is by itself")

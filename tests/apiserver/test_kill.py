@@ -35,7 +35,7 @@ def killed_at_every_write(
     while len(survived) < 20:
         lab.new_namespace()
         prepare()
-        fault = lab.recorder.harm(
+        fault = lab.recorder.inject(
             lab.of_the_session(), lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after, nth=len(survived) + 1
         )
         mark = lab.recorder.mark()
@@ -44,10 +44,10 @@ def killed_at_every_write(
         if not fault.done.is_set():
             lab.settle(quiet=0.4)
         if not fault.done.is_set():
-            lab.recorder.peace()
+            lab.recorder.disarm()
             return survived
         write = [w.line for w in lab.writes(since=mark) if lab.of_the_session()(w)][len(survived)]
-        lab.recorder.peace()
+        lab.recorder.disarm()
         lab.operator.start(constants=constants or AT_ONCE)
         try:
             check()
@@ -296,8 +296,8 @@ def test_during_a_suspension_with_edits(lab: Lab, moment: str) -> None:
 
 
 def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -> None:
-    harm = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
-    fault = started.recorder.harm(started.of_this_namespace("PATCH flowenvironments/status"), harm)
+    inject = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
+    fault = started.recorder.inject(started.writes_to_namespace("PATCH flowenvironments/status"), inject)
     started.create_environment(requirementsText="pandas")
     assert fault.done.wait(60)
     started.operator.start()
@@ -316,11 +316,11 @@ def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> 
     started.operator.kill()
     started.backdate(seconds=100)
     change = started.recorder.kill_after_doing(lambda: started.change_session(idle={"timeoutSeconds": 3600}))
-    fault = started.recorder.harm(started.of_this_namespace("DELETE computesessions"), change)
+    fault = started.recorder.inject(started.writes_to_namespace("DELETE computesessions"), change)
     started.operator.start(wait=False)
     assert fault.done.wait(60)
     assert started.agent().retired
-    started.recorder.peace()
+    started.recorder.disarm()
     started.operator.start()
     eventually(lambda: not started.agent().retired, seconds=25, what="the session that goes on accepts work again")
 
@@ -338,9 +338,9 @@ def test_again_and_again_while_many_sessions_start(many: Lab) -> None:
     for name in names:
         many.create_session(name)
     for _ in range(6):
-        fault = many.recorder.harm(many.of_the_session(), many.recorder.kill_after, nth=7)
+        fault = many.recorder.inject(many.of_the_session(), many.recorder.kill_after, nth=7)
         eventually(lambda fault=fault: fault.done.is_set() or all(many.session(n).get("status", {}).get("packages") for n in names))
-        many.recorder.peace()
+        many.recorder.disarm()
         many.operator.restart()
     for name in names:
         many.until_ready(name)

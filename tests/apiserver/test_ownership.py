@@ -78,7 +78,7 @@ def test_a_strangers_package_is_not_installed_beside_somebodys_secret(scene: Sce
     scene.start(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "key"}}}])
     scene.change(MALLORY, source=None, requirementsText=EVIL)
     scene.waits(says=f"{MALLORY} (spec.requirementsText)")
-    told = scene.lab.until_told("ChangedByOther", "s")["message"]
+    told = scene.lab.until_event("ChangedByOther", "s")["message"]
     assert "goes on with what it has" in told and f"have its owner {ALICE} fix it" in told
     assert scene.never_got("mallory")
     scene.change(ALICE, requirementsText="pandas\n")

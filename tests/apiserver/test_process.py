@@ -56,7 +56,7 @@ def test_the_key_is_made_once_and_only_its_public_half_leaves(lab: Lab) -> None:
 
 def test_killed_while_the_key_is_made(lab: Lab) -> None:
     lab.api.delete(SECRET)
-    fault = lab.recorder.harm(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
+    fault = lab.recorder.inject(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
     lab.operator.start(wait=False)
     assert fault.done.wait(60)
     made = lab.api.get(SECRET)
@@ -93,7 +93,7 @@ def test_no_cluster_is_one_sentence(lab: Lab) -> None:
 def test_an_api_server_that_is_away_for_a_moment_ends_nothing(started: Lab) -> None:
     started.create_environment()
     started.until_environment("Resolved")
-    started.recorder.harm(
+    started.recorder.inject(
         lambda r: r.namespace == started.namespace, started.recorder.answer(503, "ServiceUnavailable", "injected"), times=4
     )
     started.recorder.cut_watches("computesessions", "pods")

@@ -84,7 +84,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab, before = confined, confined.recorder.mark()
     conflict = Recorder.answer(409, "Conflict", "injected")
     faults = [
-        lab.recorder.harm(lab.of_this_namespace(line), conflict)
+        lab.recorder.inject(lab.writes_to_namespace(line), conflict)
         for line in (
             "PATCH flowenvironments/status",
             "PATCH computesessions/status",
@@ -93,7 +93,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
             "DELETE pods",
         )
     ]
-    faults.append(lab.recorder.harm(lambda request: request.line == "PATCH vmsizes/status", conflict))
+    faults.append(lab.recorder.inject(lambda request: request.line == "PATCH vmsizes/status", conflict))
     sizes, instances = Sizes(lab), Instances(lab)
     sizes.create(D2)
     lab.operator.start(constants=FAST)

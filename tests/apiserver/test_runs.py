@@ -48,7 +48,7 @@ def test_a_run_goes_to_the_users_session_and_its_outputs_are_kept(ready: Lab) ->
     assert base64.b64decode(kept["binaryData"]["outputs.tar.gz"]) == b"packed"
     assert kept["metadata"]["ownerReferences"][0]["uid"] == uid
     assert writes(lab, since=before).count("PATCH flowruns/status") == 3, "its place, its begin, its end"
-    lab.until_told("Completed", "answers")
+    lab.until_event("Completed", "answers")
 
 
 def test_counts_are_written_now_and_then_and_never_go_back(ready: Lab) -> None:
@@ -143,15 +143,15 @@ def test_a_kill_at_any_write_of_a_runs_life_costs_nothing(ready: Lab, moment: st
     lab.settle()
     for number in range(1, 10):
         name = f"run-{number}"
-        harm = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
-        fault = lab.recorder.harm(lab.of_this_namespace(), harm, nth=number)
+        inject = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
+        fault = lab.recorder.inject(lab.writes_to_namespace(), inject, nth=number)
         uid = lab.create_run(name)["metadata"]["uid"]
         agent.runs[uid] = {"id": uid, "version": 2, **DONE}
         eventually(lambda fault=fault, name=name: fault.done.is_set() or status(lab, name).get("phase") == "Completed", what="an end")
         if not fault.done.is_set():
             lab.settle()
         killed = fault.done.is_set()
-        lab.recorder.peace()
+        lab.recorder.disarm()
         if killed:
             lab.operator.start()
         end = lab.until_run("Completed", name)
@@ -189,7 +189,7 @@ def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
     found = lab.until_run("Running")
     assert found["resumes"] == 1
     assert [one["status"] for one in found["conditions"] if one["type"] == "Resumed"] == ["True"]
-    lab.until_told("Resumed", "answers")
+    lab.until_event("Resumed", "answers")
     agent.change_run(state="Lost")
     assert lab.until_run("SessionLost", says="was restarted in the middle of the run")["phase"] == "Failed"
 
@@ -237,7 +237,7 @@ def test_a_run_with_claims_gets_a_session_that_mounts_them_and_goes_on_in_its_ne
     assert (mounts["/claims/questions"], mounts["/claims/results"]) == (True, False)
     lab.agent(found["sessionName"]).change_run(lines={"total": 3, "completed": 2, "failed": 0})
     lab.api.delete(lab.path("pods", found["podName"]), {"gracePeriodSeconds": 0})
-    lab.until_told("Resumed", "answers")
+    lab.until_event("Resumed", "answers")
     eventually(lambda: status(lab).get("podName") not in (None, found["podName"]) and status(lab)["phase"] == "Running", what="it goes on")
     agent = lab.agent(found["sessionName"])
     assert [call.body["again"] for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")] == [True]

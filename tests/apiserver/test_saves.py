@@ -38,7 +38,7 @@ def test_a_session_that_was_deleted_while_no_operator_ran_has_its_edits_saved(la
     delete_unseen(lab, pod)
     lab.operator.start()
     eventually(lambda: len(saved(lab)) == 1, what="its edits are saved")
-    lab.until_told("EditsSaved", "env")
+    lab.until_event("EditsSaved", "env")
     lab.kubelet.release()
     lab.create_session()
     lab.until_ready()

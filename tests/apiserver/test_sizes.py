@@ -249,7 +249,7 @@ def test_when_somebody_is_faster_the_next_size_is_tried_at_once(sizes: Sizes, la
     refused = lab.recorder.answer(
         403, "Forbidden", "pods is forbidden: exceeded quota: d2, requested: pods=1, used: pods=1, limited: pods=1"
     )
-    lab.recorder.harm(lab.of_this_namespace("POST pods"), refused)
+    lab.recorder.inject(lab.writes_to_namespace("POST pods"), refused)
     lab.create_session()
     assert lab.until_ready(seconds=20)["status"]["vmSize"] == D4
     assert lab.lines().count("POST pods") == 2
@@ -289,7 +289,7 @@ def test_another_size_restarts_the_session_and_its_owner_is_told(sizes: Sizes, l
     first = lab.the_pod()["metadata"]["uid"]
     lab.change_session(compute={"vmSize": D4})
     eventually(lambda: [pod["metadata"]["uid"] for pod in lab.pods()] not in ([], [first]), what="another pod")
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     eventually(lambda: lab.session()["status"].get("vmSize") == D4 and lab.condition("Ready")["status"] == "True", what="it runs there")
     assert size_of(lab) == D4
 
@@ -384,7 +384,7 @@ def test_a_mended_size_is_taken_up_by_who_still_waits_for_a_node(sizes: Sizes, l
     lab.until_condition("ComputeAllocated", "Unschedulable", says="node selector")
     lab.api.patch(f"{SIZES}/{name_of(D2)}", {"spec": {"nodeSelector": {"pool": "right"}}})
     eventually(lambda: [pod["spec"]["nodeSelector"] for pod in lab.pods()] == [{"pool": "right"}], what="a pod for the right nodes")
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     lab.kubelet.release()
     lab.until_ready()
 

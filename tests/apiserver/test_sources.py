@@ -140,14 +140,14 @@ def test_killed_at_every_write_it_reads_once_and_leaves_nothing(lab: Lab, answer
     while survived < 20:
         lab.new_namespace()
         kill = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
-        fault = lab.recorder.harm(lab.of_this_namespace(), kill, nth=survived + 1)
+        fault = lab.recorder.inject(lab.writes_to_namespace(), kill, nth=survived + 1)
         lab.operator.go_on()
         lab.create_environment(source={"git": {"url": URL}})
         eventually(lambda fault=fault: fault.done.is_set() or lab.condition("Ready", "env", plural="flowenvironments")["status"] == "True")
         if not fault.done.is_set():
             lab.settle()
         over = not fault.done.is_set()
-        lab.recorder.peace()
+        lab.recorder.disarm()
         if over:
             break
         lab.operator.kill()

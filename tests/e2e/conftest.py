@@ -65,7 +65,7 @@ class Cluster:
         found = self.kubectl.list("events", "--field-selector", f"involvedObject.name={name}")
         return sorted(found, key=lambda event: event["firstTimestamp"] or "")
 
-    def until_told(self, name: str, reason: str, *words: str) -> list[Object]:
+    def until_event(self, name: str, reason: str, *words: str) -> list[Object]:
         """Return an object's Events with this reason and these words. Events are written right after the status that they report."""
 
         def told() -> list[Object]:

@@ -17,7 +17,7 @@ def test_an_image_that_is_not_there(cluster: Cluster) -> None:
     cluster.apply(environment(baseImage="registry.invalid/nobody/nothing:1"), session())
     ready = cluster.until_condition("s", "Ready", status="False", reason="ImagePullFailed")
     assert "registry.invalid/nobody/nothing:1" in ready["message"]
-    assert cluster.until_told("s", "ImagePullFailed")[0]["type"] == "Warning"
+    assert cluster.until_event("s", "ImagePullFailed")[0]["type"] == "Warning"
 
 
 def test_an_image_without_python(cluster: Cluster) -> None:
@@ -39,7 +39,7 @@ def test_a_secret_and_then_a_key_that_env_takes_a_value_from_are_missing_and_it_
     cluster.apply(environment(), session(env=[{"name": "TOKEN", "valueFrom": value}]))
     ready = cluster.until_condition("s", "Ready", status="False", reason="SecretNotFound")
     assert f"Secret 'creds' in namespace '{cluster.namespace}', which spec.env takes TOKEN from, does not exist" in ready["message"]
-    assert cluster.until_told("s", "SecretNotFound")[0]["type"] == "Warning"
+    assert cluster.until_event("s", "SecretNotFound")[0]["type"] == "Warning"
     pod = cluster.status("s")["podName"]
     cluster.kubectl("create", "secret", "generic", "creds", "--from-literal=other=1")
     cluster.until("the key is named", lambda: "has no key 'token'" in cluster.condition("s", "Ready").get("message", ""))

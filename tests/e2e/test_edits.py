@@ -160,7 +160,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     status = until_back(cluster, status, "evicted")
     assert edited(cluster, status["podName"])
-    cluster.until_told("s", "EditsSaved")
+    cluster.until_event("s", "EditsSaved")
 
     write(cluster, status["podName"], "preempted")
     with urgent_pod(cluster, status):
@@ -170,7 +170,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     assert cluster.kubectl.attempt("exec", status["podName"], "--", "python3", "-c", GREEDY).returncode != 0
     cluster.until("the container was restarted and has them", lambda: restarts(cluster) and notes(cluster) == "killed")
     cluster.until_ready("s")
-    cluster.until_told("s", "OutOfMemory")
+    cluster.until_event("s", "OutOfMemory")
 
     cluster.kubectl.attempt("exec", status["podName"], "--", "sh", "-c", "echo ended > /session/flow/note.txt; kill -TERM 1; sleep 20")
     cluster.until("the container was ended and has them", lambda: restarts(cluster) > 1 and notes(cluster) == "ended")
@@ -182,7 +182,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     until_saved(cluster, before)
     cluster.kubectl("delete", "pod", status["podName"], "--force", "--grace-period=0")
     until_back(cluster, status, "saved in time")
-    cluster.until_told("s", "EditsNotSaved", "comes back as it was saved at")
+    cluster.until_event("s", "EditsNotSaved", "comes back as it was saved at")
 
 
 def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
@@ -195,8 +195,8 @@ def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
     status = cluster.until_ready("s")
     assert notes(cluster) == "last"
     assert edited(cluster, status["podName"])
-    cluster.until_told("plain", "EditsSaved", "session s: ")
-    cluster.until_told("s", "EditsRestored", "session s saved")
+    cluster.until_event("plain", "EditsSaved", "session s: ")
+    cluster.until_event("s", "EditsRestored", "session s saved")
     (body,) = cluster.kubectl.list("configmaps", "-l", "flowsession.dev/content=edits")
     assert set(body["binaryData"]) == {"edits.sealed"}
     assert "Say goodbye" not in json.dumps(body)
@@ -249,8 +249,8 @@ def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> Non
             cluster.kubectl("taint", "nodes", node, f"{out_of_service}:NoExecute-")
         assert after["nodeName"] == operators_node
         assert edited(cluster, after["podName"])
-        cluster.until_told("s", "NodeLost", before["podName"])
-        cluster.until_told("s", "EditsNotSaved", "comes back as it was saved at")
+        cluster.until_event("s", "NodeLost", before["podName"])
+        cluster.until_event("s", "EditsNotSaved", "comes back as it was saved at")
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s")) == 1
 
 

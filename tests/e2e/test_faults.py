@@ -95,4 +95,4 @@ def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
     before = cluster.until_ready("s")
     with urgent_pod(cluster, before):
         cluster.until("the session comes back", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-    cluster.until_told("s", "Preempted", "higher priority")
+    cluster.until_event("s", "Preempted", "higher priority")

@@ -119,7 +119,7 @@ def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Clust
     pod = start(cluster)
     greedy = "import time; kept = []\nwhile True: kept.append(b'x' * 2**25); time.sleep(0.05)"
     assert cluster.kubectl.attempt("exec", pod, "--", "python3", "-c", greedy).returncode == 137
-    (event,) = cluster.until_told("s", "ProcessKilledForMemory")
+    (event,) = cluster.until_event("s", "ProcessKilledForMemory")
     assert event["message"].startswith("python3 -c import time; kept = []")
     assert "choose a larger size" in event["message"]
     assert restarts(cluster, pod) == 0
@@ -145,7 +145,7 @@ def test_a_session_that_writes_more_than_its_limit_is_evicted_says_so_and_comes_
     cluster.exec(before, "sh", "-c", "echo kept > note.txt; head -c 400000000 /dev/zero > /tmp/large")
     cluster.until("another pod serves", lambda: (s := cluster.status("s")).get("podName") != before and s.get("phase") == "Running")
     assert cluster.exec(cluster.status("s")["podName"], "cat", "note.txt") == "kept\n"
-    cluster.until_told("s", "Evicted", "ephemeral local storage usage exceeds the total limit of containers 300Mi")
+    cluster.until_event("s", "Evicted", "ephemeral local storage usage exceeds the total limit of containers 300Mi")
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s", "--field-selector", "status.phase=Running")) == 1
 
 

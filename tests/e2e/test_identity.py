@@ -81,7 +81,7 @@ def test_a_change_restarts_the_session_with_its_edits_and_an_event(cluster: Clus
     after = cluster.status("s")
     assert after["identity"] == {"serviceAccountName": "runner"}
     assert cluster.exec(after["podName"], "cat", "/session/flow/own.txt").strip() == "mine"
-    (told,) = cluster.until_told("s", "IdentityChanged")
+    (told,) = cluster.until_event("s", "IdentityChanged")
     assert "from no identity to ServiceAccount 'runner'" in told["message"]
     cluster.kubectl("delete", "serviceaccount", "runner")
     cluster.patch("csess", "s", {"spec": {"idle": {"timeoutSeconds": 1800}}})

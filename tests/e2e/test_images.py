@@ -141,7 +141,7 @@ def test_the_default_image_has_prompt_flow_and_a_session_may_have_an_image_of_it
     listed = cluster.until("ada's packages are listed", lambda: cluster.status("ada").get("packages"))
     assert listed["promptflow"]
     assert cluster.status("bob")["baseImage"] == python_image
-    told = cluster.until_told("bob", "ImageWithoutPromptflow")
+    told = cluster.until_event("bob", "ImageWithoutPromptflow")
     assert python_image in told[0]["message"]
     assert "warnings" not in fenv(cluster)
     assert fenv(cluster)["baseImageFrom"] == "Default"

@@ -111,7 +111,7 @@ def test_idleness_stops_it_and_a_request_starts_it_with_what_was_edited(pool: Cl
     waits(pool, "InstanceStopped")
     stopped = until_phase(pool, "Stopped")
     assert stopped["stopped"]["by"] == "Idle"
-    pool.until_told("box", "Stopped")
+    pool.until_event("box", "Stopped")
     told = [event["reason"] for event in pool.events("box")]
     assert told.index("IdleSoon") < told.index("Stopped")
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -129,4 +129,4 @@ def test_a_session_that_no_node_takes_moves_onto_the_instance_that_has_the_node(
     pool.patch("csess", "s", {"spec": {"compute": {"type": "Instance", "vmSize": None, "instanceRef": {"name": "box"}}}})
     ready = pool.until_ready("s")
     assert ready["nodeName"] == until_phase(pool, "Running")["nodeName"]
-    pool.until_told("s", "ComputeChanged")
+    pool.until_event("s", "ComputeChanged")

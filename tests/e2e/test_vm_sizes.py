@@ -105,7 +105,7 @@ def test_another_size_moves_the_session_with_its_edits(sized: Cluster) -> None:
     after = sized.status("s")
     assert pool_of(sized, "s") == LARGE
     assert sized.exec(after["podName"], "cat", "/session/flow/own.txt").strip() == "mine"
-    sized.until_told("s", "ComputeChanged")
+    sized.until_event("s", "ComputeChanged")
 
 
 def test_a_used_up_quota_leaves_the_next_size_or_says_what_lacks(sized: Cluster) -> None:

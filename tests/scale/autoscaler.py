@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from apiserver.api import eventually
-from apiserver.conftest import ended_with_us, install_crds
+from apiserver.conftest import install_crds, killed_at_exit
 from localcluster import binaries
 from localcluster.binaries import KARPENTER
 from localcluster.daemons import Daemon
@@ -59,7 +59,7 @@ def autoscaling(bed: Bed, sizes: Sequence[Size], *, boot_seconds: int = 0) -> It
         },
     )
     daemon.start()
-    with ended_with_us([daemon]):
+    with killed_at_exit([daemon]):
         eventually(lambda: _pools_ready(bed, daemon), seconds=60, what="Karpenter has its pools ready")
         yield daemon
 

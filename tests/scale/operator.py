@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from apiserver.api import FLOWSESSION, Refused
-from apiserver.conftest import ended_with_us
+from apiserver.conftest import killed_at_exit
 from apiserver.operator_process import CHECKOUT, NAMESPACE, SETTINGS, environment
 from flowsession_agent import build
 from localcluster.daemons import Daemon
@@ -44,7 +44,7 @@ class OperatorInBed:
             self.bed.create(f"{FLOWSESSION}/vmsizes", *(size.vm_size() for size in SIZES))
         daemon = self._daemon()
         daemon.start()
-        with ended_with_us([daemon]):
+        with killed_at_exit([daemon]):
             yield
 
     def place(self, sessions: Sequence[Object], *, seconds: float = 300) -> list[Object]:

@@ -114,7 +114,7 @@ class ApiServer:
         if uid not in ("", meta["uid"]) or resource_version not in (None, meta["resourceVersion"]):
             raise errors.Conflict("precondition failed", status=409)
         if grace_seconds != 0 and _ends_with_grace(body):
-            self.doom(body)
+            self.begin_deletion(body)
             return copy.deepcopy(body)
         self.remove(body)
         return {"kind": "Status", "status": "Success"}
@@ -137,7 +137,7 @@ class ApiServer:
         body["metadata"]["resourceVersion"] = str(next(self._numbers))
         self.hear(body, gone=False)
 
-    def doom(self, pod: Object) -> None:
+    def begin_deletion(self, pod: Object) -> None:
         """Begin the graceful deletion of a pod. The kubelet finishes it."""
         meta = pod["metadata"]
         if not meta.get("deletionTimestamp") and self._holds(pod):
@@ -158,7 +158,7 @@ class ApiServer:
         """Delete what the gone owner owned, as the garbage collector does."""
         for body in self._owned.pop(owner, []):
             if _ends_with_grace(body):
-                self.doom(body)
+                self.begin_deletion(body)
             else:
                 self.remove(body)
 

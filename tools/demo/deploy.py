@@ -96,7 +96,7 @@ def _install(target: Target, values: Values) -> None:
         result = subprocess.run([*command, "--values", str(file)], capture_output=True, text=True, check=False)
     if result.returncode != 0:
         words = result.stderr.strip() or result.stdout.strip()
-        raise CannotContinue(f"helm could not install the chart: {words}{_operators_words(kubectl)}")
+        raise CannotContinue(f"helm could not install the chart: {words}{_operator_diagnostics(kubectl)}")
     progress("the operator is ready")
     _wait_for_api_server(kubectl)
 
@@ -129,7 +129,7 @@ def _forget_unfinished(helm: Path, kubectl: Kubectl) -> None:
         kubectl("delete", "secret", f"sh.helm.release.v1.{RELEASE}.v{release['revision']}", "--ignore-not-found")
 
 
-def _operators_words(kubectl: Kubectl) -> str:
+def _operator_diagnostics(kubectl: Kubectl) -> str:
     """Return the information on why the operator isn't ready: its pods, and the last lines of its log."""
     pods = kubectl.attempt("get", "pods", "-o", "wide").stdout.strip()
     log = kubectl.attempt("logs", f"deployment/{RELEASE}", "--tail", "15", "--all-containers").stdout.strip()

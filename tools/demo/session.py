@@ -43,7 +43,7 @@ class Session:
             time.sleep(_LOOK_EVERY)
         raise SessionFailed(f"the session's packages were not listed within {seconds:.0f} s.")
 
-    def tell_conditions(self) -> None:
+    def print_conditions(self) -> None:
         """Print its conditions, for when something went wrong."""
         try:
             session = self.get()

@@ -198,7 +198,7 @@ def _show_events(kubectl: Kubectl) -> None:
 
 def _tell_failure(kubectl: Kubectl, session: Session, failure: CannotContinue) -> None:
     print("\nThe session's conditions:", flush=True)
-    session.tell_conditions()
+    session.print_conditions()
     print("\nIts pods:", flush=True)
     pods = kubectl.attempt("get", "pods", "-o", "wide")
     print_indented(pods.stdout + pods.stderr)

@@ -48,7 +48,7 @@ def views(text: str = "nodes: []\n") -> dict[str, ConfigMapView]:
 
 
 @dataclass
-class Desk:
+class Recording:
     """Resolutions with the keys that they reported as changed."""
 
     resolutions: WorkerResolutions
@@ -68,11 +68,11 @@ class Desk:
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., Desk]]:
+async def serve() -> AsyncIterator[Callable[..., Recording]]:
     tasks = []
 
-    def serving(**more: Any) -> Desk:
-        desk = Desk(WorkerResolutions(Settings(), **more))
+    def serving(**more: Any) -> Recording:
+        desk = Recording(WorkerResolutions(Settings(), **more))
         desk.resolutions.changed = desk.tell
         tasks.append(asyncio.ensure_future(desk.resolutions.serve_forever()))
         return desk

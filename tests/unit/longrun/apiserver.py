@@ -9,7 +9,7 @@ from flowsession.cluster import errors
 from flowsession.engine.loop import SELECTORS
 from unit.apiserver import ApiServer, Object, labelled
 from unit.longrun.clocks import elapsed, true_time
-from unit.longrun.records import Request, Requests, Told
+from unit.longrun.records import EventWrite, Request, Requests
 
 Watcher = Callable[[str, Object, bool], None]
 
@@ -25,7 +25,7 @@ class LateApiServer(ApiServer):
     def __init__(self, operator_time: Callable[[], float]) -> None:
         super().__init__(true_time, operator_time)
         self.requests: Requests = []
-        self.told: list[Told] = []
+        self.told: list[EventWrite] = []
         self.deleted: dict[tuple[str, str], float] = {}
         """Time of deletion, by kind and name."""
         self.watchers: list[Watcher] = []
@@ -34,7 +34,7 @@ class LateApiServer(ApiServer):
         self.away = False
         self.news = asyncio.Event()
         self.pod_created: Callable[[Object], None] = lambda _: None
-        self.pod_doomed: Callable[[Object], None] = lambda _: None
+        self.pod_ending: Callable[[Object], None] = lambda _: None
         self._on_the_way: deque[tuple[float, str, Object, bool]] = deque()
 
     async def request(self, verb: str, kind: str, namespace: str, name: str) -> None:
@@ -52,16 +52,16 @@ class LateApiServer(ApiServer):
     def changed(self, body: Object) -> None:
         if body["kind"] == "Event":
             about = body["involvedObject"]["name"]
-            self.told.append(Told(elapsed(), about, body["type"], body["reason"], body["message"]))
+            self.told.append(EventWrite(elapsed(), about, body["type"], body["reason"], body["message"]))
         if body["kind"] == "ComputeSession":
             self.history.append((elapsed(), body["metadata"]["name"], copy.deepcopy(body.get("status") or {})))
         super().changed(body)
 
-    def doom(self, pod: Object) -> None:
+    def begin_deletion(self, pod: Object) -> None:
         was_ending = pod["metadata"].get("deletionTimestamp")
-        super().doom(pod)
+        super().begin_deletion(pod)
         if pod["metadata"].get("deletionTimestamp") != was_ending:
-            self.pod_doomed(pod)
+            self.pod_ending(pod)
 
     def collect_later(self, owner: str) -> None:
         asyncio.get_running_loop().call_later(COLLECT_SECONDS, self.collect, owner)

@@ -31,7 +31,7 @@ class Node:
         self.starts: list[tuple[float, str]] = []
         """Each start of a container: time and pod."""
         api.pod_created = lambda pod: self._later(SCHEDULE_SECONDS, pod, self._schedule)
-        api.pod_doomed = lambda pod: self._later(END_SECONDS, pod, self._end)
+        api.pod_ending = lambda pod: self._later(END_SECONDS, pod, self._end)
 
     def agent(self, pod: Object) -> Agent:
         """Return the agent in the pod's current container."""

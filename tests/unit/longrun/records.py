@@ -15,7 +15,7 @@ Requests = list[Request]
 
 
 @dataclass(frozen=True)
-class Told:
+class EventWrite:
     """One write of an Event."""
 
     at: float

@@ -26,7 +26,7 @@ from unit.longrun.agent import Agent
 from unit.longrun.apiserver import LateApiServer
 from unit.longrun.clocks import OperatorTime, elapsed, true_time
 from unit.longrun.node import Node
-from unit.longrun.records import Call, Told
+from unit.longrun.records import Call, EventWrite
 
 
 class Client(AgentClient):
@@ -185,7 +185,7 @@ class Session:
                 found.append((moment, word))
         return found
 
-    def told(self, reason: str = "") -> list[Told]:
+    def told(self, reason: str = "") -> list[EventWrite]:
         """Return the Events about the session."""
         return [told for told in self.run.api.told if told.about == self.name and reason in ("", told.reason)]
 

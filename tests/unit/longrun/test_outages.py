@@ -148,7 +148,7 @@ async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried
     await at(60)
     run.api.ending.add(NAMESPACE)
     for session in sessions:
-        run.api.doom(session.pod)  # the namespace's content is deleted, pods among the first
+        run.api.begin_deletion(session.pod)  # the namespace's content is deleted, pods among the first
     await at(60 + 600)
     tried = [request for request in run.api.requests if request.at > 60 and request.verb == "POST" and request.kind != "Event"]
     assert len(tried) <= 2 * 5
@@ -167,7 +167,7 @@ async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried
 async def test_a_namespace_that_is_made_anew_is_served_within_half_a_minute(run: LongRun):
     session = await run.session(timeout=86_400)
     run.api.ending.add(NAMESPACE)
-    run.api.doom(session.pod)
+    run.api.begin_deletion(session.pod)
     await asyncio.sleep(10)
     for body in list(run.api.objects.values()):
         run.api.remove(body)

@@ -96,7 +96,7 @@ def test_who_may_read_config_maps_reads_neither_contents_nor_names():
     assert b"hidden-plans" not in everything
 
 
-def planted(how):
+def forged_config_map(how):
     """A ConfigMap that anybody with write access to ConfigMaps could create."""
     body = written("old", age=60)
     meta = body["metadata"]
@@ -136,7 +136,7 @@ PLANTS = (
 
 @pytest.mark.parametrize("how", PLANTS.split(", "))
 async def test_what_the_operator_did_not_write_there_is_ignored_and_told_of(how):
-    fake = planted(how)
+    fake = forged_config_map(how)
     store = Store(fake, written("real", age=30))
     saved = (await Engine(store).fetched())[1]
     assert saved.name == "real"

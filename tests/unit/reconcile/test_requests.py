@@ -24,7 +24,7 @@ from unit.builders import (
     verdict,
 )
 from unit.reconcile.session.test_idle import TIMEOUT, ready, says
-from unit.reconcile.session.test_suspend import rested
+from unit.reconcile.session.test_suspend import suspended_without_pod
 from unit.world import World
 
 AT, LATER = "2026-11-22T20:00:00Z", "2026-11-22T21:00:00Z"
@@ -68,7 +68,7 @@ def test_junk_is_refused_once_and_echoed(what, value):
 @EVERY
 @pytest.mark.parametrize("by", ["User", "Idle", "Lifetime"])
 def test_junk_does_nothing_to_a_suspended_session(by, what):
-    snapshot = replace(rested(by=by), requests={what: "please"})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: "please"})
     assert decide(snapshot).creates == ()
     assert [event.reason for event in decide(snapshot).events] == ["RequestRefused"]
     assert decide(replace(snapshot, status=status_after(snapshot))) == Plan()
@@ -76,7 +76,7 @@ def test_junk_does_nothing_to_a_suspended_session(by, what):
 
 @given(st.text(min_size=1, max_size=100))
 def test_any_text_is_a_request_or_junk_and_never_a_crash(value):
-    for snapshot in (settled_snapshot(requests={"resume": value}), replace(rested(), requests={"resume": value})):
+    for snapshot in (settled_snapshot(requests={"resume": value}), replace(suspended_without_pod(), requests={"resume": value})):
         plan = decide(snapshot)
         assert plan.status.status["handledRequests"] == {"resume": value}
         assert (times.parse(value) is None) <= any(event.reason == "RequestRefused" for event in plan.events)
@@ -135,7 +135,7 @@ def test_resume_is_met_where_nothing_is_suspended():
     ],
 )
 def test_a_request_to_a_suspended_session_is_refused_once_with_the_way_out(by, what, way):
-    snapshot = replace(rested(by=by), requests={what: AT})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: AT})
     plan = decide(snapshot)
     ((event),) = plan.events
     assert (event.warning, event.reason) == (True, "RequestRefused")
@@ -147,7 +147,7 @@ def test_a_request_to_a_suspended_session_is_refused_once_with_the_way_out(by, w
 
 @EVERY
 def test_a_refused_request_does_not_come_true_later(what):
-    refused = replace(rested(), requests={what: AT})
+    refused = replace(suspended_without_pod(), requests={what: AT})
     resumed = replace(refused, status=status_after(refused), spec=session_spec(), generation=3)
     plan = decide(resumed)
     assert [event.reason for event in plan.events] == ["Resumed"]

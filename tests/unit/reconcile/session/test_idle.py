@@ -457,19 +457,19 @@ def test_a_condition_of_the_future_holds_up_nothing():
 
 
 @given(st.integers(0, 120), st.integers(0, 400), st.sampled_from([5, 30, 60, 66, 67, 90, 3600]))
-def test_nobody_is_in_use_for_more_than_a_minute_after_the_last_work_was_seen(since, rested, timeout):
-    snapshot = in_use(since, says(float(rested), what="exec python"), timeout=timeout)
+def test_nobody_is_in_use_for_more_than_a_minute_after_the_last_work_was_seen(since, suspended_without_pod, timeout):
+    snapshot = in_use(since, says(float(suspended_without_pod), what="exec python"), timeout=timeout)
     now, asked = NOW, 0
     for _ in range(10):
         status, plan = status_after(snapshot, now), decide(snapshot, now)
         if verdict(status, "Active")[0] == "False" or plan.deletes:
             break
         asked += plan.call is not None
-        answer = says(rested + now - NOW, what="exec python", retired=isinstance(plan.call, Retire))
+        answer = says(suspended_without_pod + now - NOW, what="exec python", retired=isinstance(plan.call, Retire))
         view = replace(answer, asked_at=now, state_at=now) if plan.call else snapshot.agent
         snapshot, now = replace(snapshot, status=status, agent=view), now if plan.call else plan.look_again_at
     assert verdict(status, "Active")[0] == "False"
-    assert now <= max(NOW, NOW - since + 60, NOW - rested + 60)
+    assert now <= max(NOW, NOW - since + 60, NOW - suspended_without_pod + 60)
     assert asked <= 1, "the question before the warning"
 
 

@@ -56,7 +56,7 @@ def suspended(*pods, by="User", **fields):
     return session_snapshot(*pods, **{"status": status, "spec": before.spec, "generation": 2, **fields})
 
 
-def rested(**fields):
+def suspended_without_pod(**fields):
     """The same session after its pod is gone and the status says so."""
     snapshot = suspended(**fields)
     return replace(snapshot, status=status_after(snapshot))
@@ -114,7 +114,9 @@ def test_a_pod_whose_node_is_gone_is_removed_by_force():
 
 
 def test_a_pod_that_an_earlier_operator_still_created_is_removed():
-    assert decide(replace(rested(), pods=(pod(name=f"{POD[:-1]}2"),))).deletes == (Delete("Pod", NAMESPACE, f"{POD[:-1]}2", "pod-1"),)
+    assert decide(replace(suspended_without_pod(), pods=(pod(name=f"{POD[:-1]}2"),))).deletes == (
+        Delete("Pod", NAMESPACE, f"{POD[:-1]}2", "pod-1"),
+    )
 
 
 def test_suspended_before_the_first_pod_there_never_is_one():
@@ -127,7 +129,7 @@ def test_suspended_before_the_first_pod_there_never_is_one():
 
 @pytest.mark.parametrize("fields", [{"env": [{"name": "A", "value": "b"}]}, {"idle": {"timeoutSeconds": 5}}, {"maxLifetimeSeconds": 10}])
 def test_other_changes_of_spec_do_not_start_what_the_user_has_suspended(fields):
-    changed = replace(rested(), spec=session_spec(suspend=True, **fields), generation=3)
+    changed = replace(suspended_without_pod(), spec=session_spec(suspend=True, **fields), generation=3)
     assert decide(changed).creates == ()
     assert status_after(changed)["phase"] == "Suspended"
     assert decide(changed).events == ()
@@ -136,14 +138,14 @@ def test_other_changes_of_spec_do_not_start_what_the_user_has_suspended(fields):
 @pytest.mark.parametrize("change", [{"agent": None}, {"environment": resolved(requirements="numpy\n")}, {"environment": None}])
 @pytest.mark.parametrize("by", ["User", "Idle", "Lifetime"])
 def test_a_suspended_session_is_at_rest_whatever_becomes_of_its_environment(by, change):
-    assert decide(replace(rested(by=by), **change), NOW + 100_000) == Plan()
+    assert decide(replace(suspended_without_pod(by=by), **change), NOW + 100_000) == Plan()
 
 
 # -- resumed
 
 
 def test_unsuspended_it_starts_anew_as_another_incarnation():
-    plan = decide(replace(rested(), spec=session_spec(), generation=3))
+    plan = decide(replace(suspended_without_pod(), spec=session_spec(), generation=3))
     (create,) = plan.creates
     assert create.manifest["metadata"]["name"] == f"{POD[:-1]}2"
     assert plan.status.status["suspended"] is None
@@ -163,7 +165,7 @@ def test_it_waits_for_the_former_pod_to_end():
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 @pytest.mark.parametrize("what", ["resume", "reset"])
 def test_a_request_brings_back_what_was_suspended_for_the_user(by, what):
-    snapshot = replace(rested(by=by), requests={what: AT})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: AT})
     plan, status = decide(snapshot), status_after(snapshot)
     assert len(plan.creates) == 1
     assert "suspended" not in status
@@ -174,18 +176,18 @@ def test_a_request_brings_back_what_was_suspended_for_the_user(by, what):
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 @pytest.mark.parametrize("spec", [idle(3600), session_spec(env=[{"name": "A"}]), session_spec(onChange="Wait"), session_spec()])
 def test_any_change_of_spec_brings_it_back(by, spec):
-    assert len(decide(replace(rested(by=by), spec=spec, generation=3)).creates) == 1
+    assert len(decide(replace(suspended_without_pod(by=by), spec=spec, generation=3)).creates) == 1
 
 
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 def test_a_request_that_was_handled_before_does_not(by):
-    snapshot = rested(by=by)
+    snapshot = suspended_without_pod(by=by)
     assert decide(replace(snapshot, status=snapshot.status | {"handledRequests": {"resume": AT}}, requests={"resume": AT})) == Plan()
 
 
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 def test_suspended_by_the_user_as_well_it_takes_the_users_word_to_start(by):
-    both = replace(rested(by=by), spec=OFF, generation=3)
+    both = replace(suspended_without_pod(by=by), spec=OFF, generation=3)
     assert decide(both).creates == ()
     status = status_after(both)
     assert decide(replace(both, status=status, requests={"resume": AT})).creates == ()
@@ -193,9 +195,9 @@ def test_suspended_by_the_user_as_well_it_takes_the_users_word_to_start(by):
 
 
 def test_a_resumed_session_waits_for_a_usable_environment():
-    plan = decide(replace(rested(), spec=session_spec(), generation=3, environment=Unresolved("FlowInvalid", "bad")))
+    plan = decide(replace(suspended_without_pod(), spec=session_spec(), generation=3, environment=Unresolved("FlowInvalid", "bad")))
     assert plan.creates == ()
-    status = applied(rested().status, plan.status.status)
+    status = applied(suspended_without_pod().status, plan.status.status)
     assert (status["phase"], verdict(status, "Ready")) == ("Pending", ("False", "EnvironmentNotReady"))
 
 
@@ -264,7 +266,7 @@ def test_the_lifetime_is_no_secret_of_one_pod():
 
 
 def test_resumed_after_its_lifetime_it_gets_another_one():
-    plan = decide(replace(rested(by="Lifetime"), requests={"resume": AT}))
+    plan = decide(replace(suspended_without_pod(by="Lifetime"), requests={"resume": AT}))
     assert plan.deletes == ()
     assert plan.look_again_at <= NOW + 100
     assert times.parse(plan.status.status["activatedAt"]) == NOW
